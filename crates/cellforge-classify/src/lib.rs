@@ -1,0 +1,1 @@
+//! Cell classifiers: the small CNN and the pre-activation ResNet.

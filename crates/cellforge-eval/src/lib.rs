@@ -1,0 +1,1 @@
+//! Judging classifiers and synthetic images: figures with intervals, from arrays alone.

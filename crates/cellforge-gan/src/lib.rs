@@ -1,0 +1,1 @@
+//! Generators, discriminators and adversarial losses for cell images.

@@ -1,0 +1,93 @@
+//! Element-wise activations.
+
+use crate::check::{f32_only, slice, with_slice};
+use crate::composed;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+/// Elements handled by one task; small enough to balance, large enough to hide the cost of the task.
+const CHUNK: usize = 1 << 14;
+
+/// `max(x, 0)`; `xs` may have any shape. The gradient at 0 is 0, as in PyTorch and Keras.
+pub fn relu(xs: &Tensor) -> Result<Tensor> {
+    apply(xs, "relu", Kind::Leaky(0.))
+}
+
+/// `x` where positive and `slope * x` elsewhere; `xs` may have any shape. The gradient at 0 is `slope`, as in PyTorch.
+pub fn leaky_relu(xs: &Tensor, slope: f32) -> Result<Tensor> {
+    apply(xs, "leaky_relu", Kind::Leaky(slope))
+}
+
+/// The hyperbolic tangent; `xs` may have any shape.
+pub fn tanh(xs: &Tensor) -> Result<Tensor> {
+    apply(xs, "tanh", Kind::Tanh)
+}
+
+fn apply(xs: &Tensor, name: &'static str, kind: Kind) -> Result<Tensor> {
+    f32_only(name, &[("xs", xs)])?;
+    if xs.device().is_cpu() {
+        return xs.contiguous()?.apply_op1(Activation { name, kind });
+    }
+    match kind {
+        Kind::Leaky(slope) => composed::leaky_relu(xs, slope),
+        Kind::Tanh => composed::tanh(xs),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Leaky(f32),
+    Tanh,
+}
+
+struct Activation {
+    name: &'static str,
+    kind: Kind,
+}
+
+impl CustomOp1 for Activation {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let xs = slice(self.name, storage, layout)?;
+        let ys = match self.kind {
+            Kind::Leaky(slope) => map(xs, |x| if x > 0. { x } else { slope * x }),
+            Kind::Tanh => map(xs, f32::tanh),
+        };
+        Ok((CpuStorage::F32(ys), layout.shape().clone()))
+    }
+
+    fn bwd(&self, xs: &Tensor, ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let grad_xs = with_slice(self.name, grad, |g| match self.kind {
+            Kind::Leaky(slope) => with_slice(self.name, xs, |xs| {
+                Ok(zip_map(xs, g, |x, g| if x > 0. { g } else { slope * g }))
+            }),
+            Kind::Tanh => with_slice(self.name, ys, |ys| Ok(zip_map(ys, g, |y, g| g * (1. - y * y)))),
+        })?;
+        Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
+    }
+}
+
+/// `f` of each element, in parallel.
+pub(crate) fn map(xs: &[f32], f: impl Fn(f32) -> f32 + Sync) -> Vec<f32> {
+    let mut ys = vec![0f32; xs.len()];
+    ys.par_chunks_mut(CHUNK).zip(xs.par_chunks(CHUNK)).for_each(|(ys, xs)| {
+        for (y, &x) in ys.iter_mut().zip(xs) {
+            *y = f(x);
+        }
+    });
+    ys
+}
+
+/// `f` of each pair of elements, in parallel.
+pub(crate) fn zip_map<T: Copy + Sync>(xs: &[T], gs: &[f32], f: impl Fn(T, f32) -> f32 + Sync) -> Vec<f32> {
+    let mut ys = vec![0f32; gs.len()];
+    ys.par_chunks_mut(CHUNK).zip(xs.par_chunks(CHUNK).zip(gs.par_chunks(CHUNK))).for_each(|(ys, (xs, gs))| {
+        for (y, (&x, &g)) in ys.iter_mut().zip(xs.iter().zip(gs)) {
+            *y = f(x, g);
+        }
+    });
+    ys
+}

@@ -1,0 +1,55 @@
+//! Argument checks whose errors name the operation, and access to CPU storage.
+
+use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
+
+/// Fails unless every tensor is `f32`.
+pub(crate) fn f32_only(op: &str, tensors: &[(&str, &Tensor)]) -> Result<()> {
+    for (name, tensor) in tensors {
+        if tensor.dtype() != DType::F32 {
+            bail!("{op}: {name} is {:?}, expected F32 (convert it with to_dtype)", tensor.dtype());
+        }
+    }
+    Ok(())
+}
+
+/// The shape of a tensor of images, `(b, c, h, w)`; no dimension may be empty.
+pub(crate) fn images(op: &str, name: &str, xs: &Tensor) -> Result<(usize, usize, usize, usize)> {
+    match *xs.dims() {
+        [b, c, h, w] if b * c * h * w > 0 => Ok((b, c, h, w)),
+        _ => bail!("{op}: {name} has shape {:?}, expected non-empty (b, c, h, w)", xs.dims()),
+    }
+}
+
+/// The shape of a non-empty matrix.
+pub(crate) fn matrix(op: &str, name: &str, xs: &Tensor) -> Result<(usize, usize)> {
+    match *xs.dims() {
+        [rows, cols] if rows * cols > 0 => Ok((rows, cols)),
+        _ => bail!("{op}: {name} has shape {:?}, expected a non-empty matrix", xs.dims()),
+    }
+}
+
+/// Fails unless `xs` is a vector of `len` elements.
+pub(crate) fn vector(op: &str, name: &str, xs: &Tensor, len: usize) -> Result<()> {
+    if xs.dims() != [len] {
+        bail!("{op}: {name} has shape {:?}, expected [{len}]", xs.dims());
+    }
+    Ok(())
+}
+
+/// The elements of contiguous CPU storage.
+pub(crate) fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
+        None => bail!("{op}: an operand of shape {:?} is not contiguous", layout.dims()),
+    }
+}
+
+/// Runs `f` on the elements of a CPU tensor, after making it contiguous if need be.
+pub(crate) fn with_slice<T>(op: &str, xs: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<T> {
+    let xs = xs.contiguous()?;
+    let (storage, layout) = xs.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(cpu) => f(slice(op, cpu, layout)?),
+        _ => bail!("{op}: expected a CPU tensor, got one on {:?}", xs.device().location()),
+    }
+}

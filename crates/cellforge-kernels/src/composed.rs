@@ -1,0 +1,174 @@
+//! The same functions written with Candle's own operations, for devices that have no kernel of ours.
+//!
+//! Where Candle's gradient is wrong or missing (max pooling, nearest upsampling, strided convolution of images that
+//! are not square, ReLU at zero) the expression is arranged so that only operations with right gradients take part.
+//! Arguments are checked by the functions of the crate root, which call these on devices other than the CPU; on the
+//! CPU they serve as the reference that the fast kernels are tested against.
+
+use crate::{BatchStats, Conv2dConfig, Padding};
+use candle_core::{D, DType, Result, Tensor};
+
+/// See [`crate::conv2d`].
+pub fn conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: &Conv2dConfig) -> Result<Tensor> {
+    let (_, _, h, w) = xs.dims4()?;
+    let (_, _, kh, kw) = weight.dims4()?;
+    let Padding { top, bottom, left, right } = cfg.padding;
+    let mut xs = xs.clone();
+    if top + bottom > 0 {
+        xs = xs.pad_with_zeros(2, top, bottom)?;
+    }
+    if left + right > 0 {
+        xs = xs.pad_with_zeros(3, left, right)?;
+    }
+    // Candle derives the output padding of both axes from the height. Rows and columns that no window reaches are
+    // dropped first, so that no output padding is needed on either axis.
+    let used = |size: usize, k: usize| (size - k) / cfg.stride * cfg.stride + k;
+    let used_h = used(h + top + bottom, kh);
+    let used_w = used(w + left + right, kw);
+    let xs = xs.narrow(2, 0, used_h)?.narrow(3, 0, used_w)?.contiguous()?;
+    let ys = xs.conv2d(&weight.contiguous()?, 0, cfg.stride, 1, 1)?;
+    match bias {
+        Some(bias) => ys.broadcast_add(&bias.reshape((1, (), 1, 1))?),
+        None => Ok(ys),
+    }
+}
+
+/// See [`crate::upsample_nearest2x`].
+pub fn upsample_nearest2x(xs: &Tensor) -> Result<Tensor> {
+    let (b, c, h, w) = xs.dims4()?;
+    xs.reshape((b, c, h, 1, w, 1))?.broadcast_as((b, c, h, 2, w, 2))?.reshape((b, c, 2 * h, 2 * w))
+}
+
+/// See [`crate::upsample2x_conv2d`].
+pub fn upsample2x_conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let cfg = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    conv2d(&upsample_nearest2x(xs)?, weight, bias, &cfg)
+}
+
+/// See [`crate::linear`].
+pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let ys = xs.matmul(&weight.t()?)?;
+    match bias {
+        Some(bias) => ys.broadcast_add(bias),
+        None => Ok(ys),
+    }
+}
+
+/// See [`crate::batch_norm_train`].
+pub fn batch_norm_train(xs: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64) -> Result<(Tensor, BatchStats)> {
+    let (b, c, h, w) = xs.dims4()?;
+    let n = (b * h * w) as f64;
+    let mean = xs.mean_keepdim((0, 2, 3))?;
+    let centred = xs.broadcast_sub(&mean)?;
+    let var = centred.sqr()?.mean_keepdim((0, 2, 3))?;
+    let normed = centred.broadcast_div(&(&var + eps)?.sqrt()?)?;
+    let ys = normed
+        .broadcast_mul(&gamma.reshape((1, c, 1, 1))?)?
+        .broadcast_add(&beta.reshape((1, c, 1, 1))?)?;
+    let var_unbiased = (var.flatten_all()?.detach() * (n / (n - 1.).max(1.)))?;
+    Ok((ys, BatchStats { mean: mean.flatten_all()?.detach(), var_unbiased }))
+}
+
+/// See [`crate::batch_norm_eval`].
+pub fn batch_norm_eval(
+    xs: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    running_mean: &Tensor,
+    running_var: &Tensor,
+    eps: f64,
+) -> Result<Tensor> {
+    let per_channel = |t: &Tensor| t.reshape((1, (), 1, 1));
+    let std = (running_var.detach() + eps)?.sqrt()?;
+    xs.broadcast_sub(&per_channel(&running_mean.detach())?)?
+        .broadcast_div(&per_channel(&std)?)?
+        .broadcast_mul(&per_channel(gamma)?)?
+        .broadcast_add(&per_channel(beta)?)
+}
+
+/// See [`crate::max_pool2d`].
+pub fn max_pool2d(xs: &Tensor, window: usize, stride: usize, padding: usize) -> Result<Tensor> {
+    let (b, c, h, w) = xs.dims4()?;
+    let (oh, ow) = ((h + 2 * padding - window) / stride + 1, (w + 2 * padding - window) / stride + 1);
+    let mut xs = xs.clone();
+    if padding > 0 {
+        let device = xs.device();
+        let rows = Tensor::full(f32::MIN, (b, c, padding, w), device)?;
+        xs = Tensor::cat(&[&rows, &xs, &rows], 2)?;
+        let cols = Tensor::full(f32::MIN, (b, c, h + 2 * padding, padding), device)?;
+        xs = Tensor::cat(&[&cols, &xs, &cols], 3)?;
+    }
+    // One shifted, strided view for each cell of the window. A later cell wins only if it is strictly greater, so
+    // the first maximum takes the whole gradient.
+    let index = |start: usize, n: usize| {
+        let ids = (0..n).map(|i| (start + i * stride) as u32).collect::<Vec<_>>();
+        Tensor::new(ids, xs.device())
+    };
+    let mut best: Option<Tensor> = None;
+    for i in 0..window {
+        let rows = xs.index_select(&index(i, oh)?, 2)?;
+        for j in 0..window {
+            let cell = rows.index_select(&index(j, ow)?, 3)?;
+            best = Some(match best {
+                Some(best) => cell.gt(&best)?.where_cond(&cell, &best)?,
+                None => cell,
+            });
+        }
+    }
+    best.ok_or_else(|| candle_core::Error::Msg("max_pool2d: the window is empty".into()))
+}
+
+/// See [`crate::avg_pool2d_global`].
+pub fn avg_pool2d_global(xs: &Tensor) -> Result<Tensor> {
+    xs.mean((2, 3))
+}
+
+/// See [`crate::leaky_relu`]; a slope of 0 is ReLU.
+pub fn leaky_relu(xs: &Tensor, slope: f32) -> Result<Tensor> {
+    let positive = xs.detach().gt(0f32)?.to_dtype(DType::F32)?;
+    xs.mul(&positive.affine(1. - f64::from(slope), f64::from(slope))?)
+}
+
+/// See [`crate::tanh`].
+pub fn tanh(xs: &Tensor) -> Result<Tensor> {
+    xs.tanh()
+}
+
+fn log_softmax(logits: &Tensor) -> Result<Tensor> {
+    let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
+    shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)
+}
+
+/// See [`crate::cross_entropy`].
+pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    log_softmax(logits)?.gather(&targets.unsqueeze(1)?, 1)?.mean_all()?.neg()
+}
+
+/// See [`crate::bce_with_logits`].
+pub fn bce_with_logits(logits: &Tensor, target: f32) -> Result<Tensor> {
+    // The gradient is sigmoid(z) - t everywhere, also at z = 0 where those of |z| and max(z, 0) are not defined: it
+    // is attached to the value as that of a linear function of z.
+    let z = logits.detach();
+    let value = ((z.relu()? - (&z * f64::from(target))?)? + (z.abs()?.neg()?.exp()? + 1.)?.log()?)?;
+    let sigmoid = (&z * 0.5)?.tanh()?.affine(0.5, 0.5)?;
+    let slope = (sigmoid - f64::from(target))?.detach();
+    let linear = logits.mul(&slope)?;
+    ((value - linear.detach())?.detach() + linear)?.mean_all()
+}
+
+/// See [`crate::softmax_bce`].
+pub fn softmax_bce(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let classes = logits.dim(1)?;
+    let eps = f64::from(crate::loss::KERAS_EPSILON);
+    let p = log_softmax(logits)?.exp()?.clamp(eps, 1. - eps)?;
+    let ids = Tensor::arange(0u32, classes as u32, logits.device())?.unsqueeze(0)?;
+    let is_target = ids.broadcast_eq(&targets.unsqueeze(1)?)?;
+    // The probability given to what was the case: p for the target, 1 - p for the others.
+    is_target.where_cond(&p, &p.affine(-1., 1.)?)?.log()?.mean_all()?.neg()
+}
+
+/// See [`crate::mask_scale`].
+pub fn mask_scale(xs: &Tensor, keep: &[u8], scale: f32) -> Result<Tensor> {
+    let mask = Tensor::from_slice(keep, xs.dims(), xs.device())?.to_dtype(DType::F32)?;
+    xs.mul(&(mask * f64::from(scale))?)
+}

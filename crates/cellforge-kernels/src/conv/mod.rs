@@ -1,0 +1,81 @@
+//! Two-dimensional convolution.
+
+use crate::check::{f32_only, images, vector};
+use crate::composed;
+use candle_core::{Result, Tensor, bail};
+
+/// Zeros added around an image, in pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Padding {
+    /// Rows above.
+    pub top: usize,
+    /// Rows below.
+    pub bottom: usize,
+    /// Columns on the left.
+    pub left: usize,
+    /// Columns on the right.
+    pub right: usize,
+}
+
+impl Padding {
+    /// No padding.
+    pub const NONE: Self = Self::uniform(0);
+
+    /// `p` pixels on all four sides.
+    pub const fn uniform(p: usize) -> Self {
+        Self { top: p, bottom: p, left: p, right: p }
+    }
+
+    /// Keras's 'same' padding of a `side_h` by `side_w` image for a kernel of `k` by `k`: the output has
+    /// `ceil(side / stride)` pixels a side, and an odd pixel goes to the bottom and to the right.
+    pub fn same(side_h: usize, side_w: usize, k: usize, stride: usize) -> Self {
+        let total = |side: usize| ((side.div_ceil(stride).max(1) - 1) * stride + k).saturating_sub(side);
+        let (h, w) = (total(side_h), total(side_w));
+        Self { top: h / 2, bottom: h - h / 2, left: w / 2, right: w - w / 2 }
+    }
+}
+
+/// How a convolution moves over the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Conv2dConfig {
+    /// Pixels between neighbouring windows, on both axes.
+    pub stride: usize,
+    /// Zeros around the image.
+    pub padding: Padding,
+}
+
+impl Default for Conv2dConfig {
+    fn default() -> Self {
+        Self { stride: 1, padding: Padding::NONE }
+    }
+}
+
+impl Conv2dConfig {
+    /// The height and width of the output for an `h` by `w` image and a `kh` by `kw` kernel, or `None` where the
+    /// kernel does not fit.
+    pub fn out_size(&self, (h, w): (usize, usize), (kh, kw): (usize, usize)) -> Option<(usize, usize)> {
+        let axis = |size: usize, k: usize| Some(size.checked_sub(k)?.checked_div(self.stride)? + 1);
+        let p = self.padding;
+        Some((axis(h + p.top + p.bottom, kh)?, axis(w + p.left + p.right, kw)?))
+    }
+}
+
+/// Convolution (as networks mean it: the kernel is not flipped). `xs` is `(b, c, h, w)`, `weight` `(o, c, kh, kw)`,
+/// `bias` `(o)`, and the result `(b, o, oh, ow)`.
+pub fn conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: &Conv2dConfig) -> Result<Tensor> {
+    let op = "conv2d";
+    f32_only(op, &[("xs", xs), ("weight", weight)])?;
+    let (_, c, h, w) = images(op, "xs", xs)?;
+    let (o, weight_c, kh, kw) = images(op, "weight", weight)?;
+    if c != weight_c {
+        bail!("{op}: xs {:?} and weight {:?} differ in their number of input channels", xs.dims(), weight.dims());
+    }
+    if cfg.out_size((h, w), (kh, kw)).is_none() {
+        bail!("{op}: a kernel of {:?} with {cfg:?} does not fit images of shape {:?}", weight.dims(), xs.dims());
+    }
+    if let Some(bias) = bias {
+        f32_only(op, &[("bias", bias)])?;
+        vector(op, "bias", bias, o)?;
+    }
+    composed::conv2d(xs, weight, bias, cfg)
+}

@@ -1,0 +1,49 @@
+//! The numerical kernels of Cellforge: convolution, batch normalisation, pooling, activations, losses and
+//! optimiser updates with right gradients, as functions of Candle tensors.
+//!
+//! On the CPU each is a Candle custom op with its own forward and backward pass, spread over images or channels
+//! with rayon; matrix products are `faer`'s. Sums are always taken in an order that depends on the shapes alone, so
+//! results are the same bytes at any number of threads. On other devices the same functions are written with
+//! Candle's own operations, arranged so that their gradients are right (see [`composed`]).
+//!
+//! Tensors are `f32`, images are `(b, c, h, w)`. Wrong types and shapes are errors that name the operation.
+//!
+//! ```
+//! use candle_core::{Device, Tensor, Var};
+//! use cellforge_kernels::{Conv2dConfig, Padding, conv2d};
+//!
+//! # fn main() -> candle_core::Result<()> {
+//! let xs = Tensor::ones((1, 1, 4, 4), candle_core::DType::F32, &Device::Cpu)?;
+//! let weight = Var::ones((1, 1, 3, 3), candle_core::DType::F32, &Device::Cpu)?;
+//! let cfg = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+//! let ys = conv2d(&xs, &weight, None, &cfg)?;
+//! assert_eq!(ys.get(0)?.get(0)?.to_vec2::<f32>()?[0], [4., 6., 6., 4.]);
+//! let grads = ys.sum_all()?.backward()?;
+//! // The centre tap meets all 16 cells, a corner tap only the 9 that it reaches.
+//! let grad = grads.get(&weight).expect("the weight is a variable").flatten_all()?.to_vec1::<f32>()?;
+//! assert_eq!(grad, [9., 12., 9., 12., 16., 12., 9., 12., 9.]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod activation;
+mod batch_norm;
+mod check;
+pub mod composed;
+mod conv;
+mod linear;
+mod loss;
+mod mask;
+mod optim;
+mod pool;
+mod upsample;
+
+pub use activation::{leaky_relu, relu, tanh};
+pub use batch_norm::{BatchStats, batch_norm_eval, batch_norm_train};
+pub use conv::{Conv2dConfig, Padding, conv2d};
+pub use linear::linear;
+pub use loss::{bce_with_logits, cross_entropy, softmax_bce};
+pub use mask::mask_scale;
+pub use optim::{AdamStep, SgdStep, adam_update, sgd_update};
+pub use pool::{avg_pool2d_global, max_pool2d};
+pub use upsample::{upsample_nearest2x, upsample2x_conv2d};

@@ -1,0 +1,125 @@
+//! Optimiser updates in place. On the CPU they change the storage of the tensors they are given in one pass each.
+
+use candle_core::{CpuStorage, InplaceOpN, Layout, Result, Tensor, Var, bail};
+use rayon::prelude::*;
+
+use crate::check::{f32_only, slice};
+
+/// The numbers of one Adam update.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamStep {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay of the mean of gradients.
+    pub beta1: f64,
+    /// Decay of the mean of squared gradients.
+    pub beta2: f64,
+    /// Added to the root of the second moment, after its bias is corrected.
+    pub eps: f64,
+    /// The number of this update, from 1.
+    pub step: u64,
+}
+
+/// One Adam update (Kingma and Ba 2015, in PyTorch's form) of `param` and its moments `m` and `v`:
+/// `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`, and
+/// `param -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)`. All have the shape of `param`.
+pub fn adam_update(param: &Var, grad: &Tensor, m: &Var, v: &Var, step: &AdamStep) -> Result<()> {
+    same_shape("adam_update", param, &[("grad", grad), ("m", m), ("v", v)])?;
+    let AdamStep { lr, beta1, beta2, eps, step: t } = *step;
+    let rate = lr / (1. - beta1.powf(t as f64));
+    let root = (1. - beta2.powf(t as f64)).sqrt();
+    if !param.device().is_cpu() {
+        let new_m = ((m.as_detached_tensor() * beta1)? + (grad * (1. - beta1))?)?;
+        let new_v = ((v.as_detached_tensor() * beta2)? + (grad.sqr()? * (1. - beta2))?)?;
+        let change = (&new_m * rate)?.div(&((new_v.sqrt()? * (1. / root))? + eps)?)?;
+        m.set(&new_m)?;
+        v.set(&new_v)?;
+        return param.set(&(param.as_detached_tensor() - change)?);
+    }
+    let grad = grad.contiguous()?;
+    let (b1, b2) = (beta1 as f32, beta2 as f32);
+    let (c1, c2) = ((1. - beta1) as f32, (1. - beta2) as f32);
+    m.inplace_op2(&grad, &Update(|m: f32, [g]: [f32; 1]| b1 * m + c1 * g))?;
+    v.inplace_op2(&grad, &Update(|v: f32, [g]: [f32; 1]| b2 * v + c2 * g * g))?;
+    let (rate, root, eps) = (rate as f32, root as f32, eps as f32);
+    param.inplace_op3(m, v, &Update(|w: f32, [m, v]: [f32; 2]| w - rate * m / (v.sqrt() / root + eps)))
+}
+
+/// The numbers of one SGD update.
+#[derive(Clone, Copy, Debug)]
+pub struct SgdStep {
+    /// Learning rate.
+    pub lr: f64,
+    /// Momentum; 0 is plain gradient descent.
+    pub momentum: f64,
+    /// Nesterov's form: the change looks one step of momentum ahead.
+    pub nesterov: bool,
+    /// Keras's `l2(r)`: `2 r param` is added to the gradient.
+    pub l2: f64,
+}
+
+/// One update of stochastic gradient descent in Keras's form, on `param` and its `velocity`:
+/// `g += 2 r param`, `velocity = momentum * velocity - lr * g`, and `param += velocity`, or with Nesterov's form
+/// `param += momentum * velocity - lr * g`. All have the shape of `param`.
+pub fn sgd_update(param: &Var, grad: &Tensor, velocity: &Var, step: &SgdStep) -> Result<()> {
+    same_shape("sgd_update", param, &[("grad", grad), ("velocity", velocity)])?;
+    let SgdStep { lr, momentum, nesterov, l2 } = *step;
+    let grad = grad.contiguous()?;
+    if !param.device().is_cpu() {
+        let weight = param.as_detached_tensor();
+        let change = ((grad + (&weight * (2. * l2))?)? * -lr)?;
+        let new = ((velocity.as_detached_tensor() * momentum)? + &change)?;
+        let moved = if nesterov { ((&new * momentum)? + change)? } else { new.clone() };
+        velocity.set(&new)?;
+        return param.set(&(weight + moved)?);
+    }
+    let (lr, momentum, decay) = (lr as f32, momentum as f32, (2. * l2) as f32);
+    velocity.inplace_op3(&grad, param, &Update(|u: f32, [g, w]: [f32; 2]| momentum * u - lr * (g + decay * w)))?;
+    if nesterov {
+        // The decayed gradient is formed again from the parameter, which has not changed yet.
+        let step = |w: f32, [u, g]: [f32; 2]| w + momentum * u - lr * (g + decay * w);
+        param.inplace_op3(velocity, &grad, &Update(step))
+    } else {
+        param.inplace_op2(velocity, &Update(|w: f32, [u]: [f32; 1]| w + u))
+    }
+}
+
+fn same_shape(op: &str, param: &Var, others: &[(&str, &Tensor)]) -> Result<()> {
+    f32_only(op, &[("param", param)])?;
+    f32_only(op, others)?;
+    for (name, tensor) in others {
+        if tensor.dims() != param.dims() {
+            bail!("{op}: {name} has shape {:?}, the parameter {:?}", tensor.dims(), param.dims());
+        }
+    }
+    Ok(())
+}
+
+/// Replaces each element of the first tensor by a function of it and of the same element of `N` others.
+struct Update<F>(F);
+
+impl<const N: usize, F: Fn(f32, [f32; N]) -> f32 + Sync> InplaceOpN<N> for Update<F> {
+    fn name(&self) -> &'static str {
+        "optimiser update"
+    }
+
+    fn cpu_fwd(&self, dst: &mut CpuStorage, dst_l: &Layout, srcs: [(&CpuStorage, &Layout); N]) -> Result<()> {
+        const CHUNK: usize = 1 << 14;
+        let op = "optimiser update";
+        let Some((start, end)) = dst_l.contiguous_offsets() else {
+            bail!("{op}: a parameter of shape {:?} is not contiguous", dst_l.dims());
+        };
+        let mut others: [&[f32]; N] = [&[]; N];
+        for (other, (storage, layout)) in others.iter_mut().zip(srcs) {
+            *other = slice(op, storage, layout)?;
+        }
+        let CpuStorage::F32(dst) = dst else { bail!("{op}: the parameter is not F32") };
+        dst[start..end].par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, dst)| {
+            let others = others.map(|other| &other[chunk * CHUNK..chunk * CHUNK + dst.len()]);
+            for (i, x) in dst.iter_mut().enumerate() {
+                *x = (self.0)(*x, others.map(|other| other[i]));
+            }
+        });
+        Ok(())
+    }
+}

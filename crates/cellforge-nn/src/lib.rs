@@ -1,0 +1,1 @@
+//! Layers, seeded initialisation and noise, and optimisers with saveable state, on Candle.

@@ -1,0 +1,104 @@
+//! What can go wrong in a study.
+
+use std::path::{Path, PathBuf};
+
+/// Everything a study can fail with; each message names the file or the setting at fault.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The run was stopped on request; running the same command again goes on from there.
+    #[error("stopped in stage {stage}; run the same command again with --out {out} to go on from there")]
+    Interrupted {
+        /// The stage that was under way.
+        stage: String,
+        /// The study's folder.
+        out: PathBuf,
+    },
+    /// A setting has a value that makes no sense.
+    #[error("setting {setting}: {problem}")]
+    Setting {
+        /// Dotted name of the setting, e.g. `data.side`.
+        setting: &'static str,
+        /// What is wrong with it, and what is allowed.
+        problem: String,
+    },
+    /// A configuration text is not valid.
+    #[error("the study configuration is not valid")]
+    Config(#[from] toml::de::Error),
+    /// The effective configuration could not be written as TOML.
+    #[error("the study configuration cannot be written as TOML")]
+    ConfigWrite(#[from] toml::ser::Error),
+    /// A file could not be read or written.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// "read", "write", "create", ...
+        action: &'static str,
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// The reason the system gave.
+        source: std::io::Error,
+    },
+    /// An image could not be read or written.
+    #[error("cannot {action} the image {path}")]
+    Image {
+        /// "read" or "write".
+        action: &'static str,
+        /// The file at fault.
+        path: PathBuf,
+        /// The reason.
+        source: image::ImageError,
+    },
+    /// A JSON file of the study is damaged.
+    #[error("{path} is not a file this version can read; delete it and run again")]
+    Json {
+        /// The file at fault.
+        path: PathBuf,
+        /// The reason.
+        source: serde_json::Error,
+    },
+    /// Two classes would share one folder.
+    #[error("the classes {first:?} and {second:?} would share the folder {folder:?}; rename one of them")]
+    ClassFolder {
+        /// One class.
+        first: String,
+        /// The other.
+        second: String,
+        /// The folder name both map to.
+        folder: String,
+    },
+    /// A part of the split is empty or has too few cells.
+    #[error("the {part} part of the split has no cells of class {class:?}; use more cells, larger fractions, or split_by = \"cell\"")]
+    EmptyPart {
+        /// "training", "validation" or "test".
+        part: &'static str,
+        /// The class without cells.
+        class: String,
+    },
+    /// The cells could not be read.
+    #[error(transparent)]
+    Data(#[from] cellforge_data::Error),
+    /// A network could not be trained, saved or loaded.
+    #[error(transparent)]
+    Train(#[from] cellforge_train::Error),
+    /// A figure could not be computed.
+    #[error(transparent)]
+    Eval(#[from] cellforge_eval::Error),
+    /// A tensor operation failed.
+    #[error("tensor operation failed")]
+    Candle(#[from] candle_core::Error),
+}
+
+/// The result of a study step.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { action, path, source }
+    }
+
+    pub(crate) fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Json { path, source }
+    }
+}

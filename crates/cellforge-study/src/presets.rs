@@ -1,0 +1,133 @@
+//! The presets, as one table: what each changes, and why.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{StudyConfig, config::merge};
+
+/// A named set of settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// Under a minute on two cores: every stage runs, no figure means anything.
+    Smoke,
+    /// About five minutes on two cores: narrower networks on smaller images.
+    #[default]
+    Quick,
+    /// The study's own settings.
+    Paper,
+}
+
+/// One line of the preset table. Values are TOML.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Dotted name of the setting.
+    pub key: &'static str,
+    /// Its value in `smoke`.
+    pub smoke: &'static str,
+    /// Its value in `quick`.
+    pub quick: &'static str,
+    /// Its value in `paper`.
+    pub paper: &'static str,
+    /// Why the shorter presets differ.
+    pub why: &'static str,
+}
+
+const fn row(key: &'static str, smoke: &'static str, quick: &'static str, paper: &'static str, why: &'static str) -> Setting {
+    Setting { key, smoke, quick, paper, why }
+}
+
+/// Every setting on which the presets differ; all others are the study's.
+#[rustfmt::skip]
+pub const TABLE: &[Setting] = &[
+    //  setting                         smoke        quick          paper
+    row("data.side",                    "32",        "32",          "64",
+        "a quarter of the pixels: every convolution costs a quarter"),
+    row("data.train_limit",             "0",         "1500",        "0",
+        "bounds the time of a classifier epoch when the real 27,558 cells are given"),
+    row("data.test_limit",              "0",         "1000",        "0",
+        "bounds the time of validation and test; the intervals say what the smaller test costs"),
+    row("data.phantom.cells_per_class", "80",        "1500",        "13779",
+        "enough cells for the classifiers to learn the phantom, few enough to render in seconds"),
+    row("data.phantom.patients",        "10",        "60",          "200",
+        "several patients on each side of the split"),
+    row("cnn.width",                    "0.25",      "0.5",         "1.0",
+        "a convolution's cost goes with the square of the width"),
+    row("cnn.runs",
+        r#"[{recipe="paper",model=1,epochs=1},{recipe="tuned",model=1,epochs=2}]"#,
+        r#"[{recipe="paper",model=1,epochs=2},{recipe="paper",model=2,epochs=3},{recipe="paper",model=3,epochs=2},{recipe="tuned",model=1,epochs=8}]"#,
+        r#"[{recipe="paper",model=1,epochs=30},{recipe="paper",model=2,epochs=100},{recipe="paper",model=3,epochs=50},{recipe="tuned",model=1,epochs=30}]"#,
+        "the published learning rate hardly moves the network, so a few epochs show what a hundred do"),
+    row("resnet.width",                 "0.125",     "0.25",        "1.0",
+        "a convolution's cost goes with the square of the width"),
+    row("resnet.epochs",                "2",         "4",           "4",
+        "smoke only needs the stage to run"),
+    row("gan.width",                    "0.125",     "0.5",         "1.0",
+        "a convolution's cost goes with the square of the width"),
+    row("gan.iterations",               "20",        "800",         "15000",
+        "what the time allows"),
+    row("gan.grid_at",                  "[1, 7, 14, 20]", "[1, 250, 500, 800]", "[1, 5000, 10000, 15000]",
+        "four grids, at the study's thirds of the training"),
+    row("gan.checkpoint_every",         "10",        "100",         "500",
+        "little is lost when a run is killed"),
+    row("gan.log_every",                "1",         "10",          "50",
+        "a few hundred points per curve at most"),
+    row("gan.lr",                       "1e-3",      "4e-4",        "1.5e-4",
+        "narrow networks and few iterations need larger steps"),
+    row("generate.per_class",           "60",        "1000",        "1000",
+        "the study tests 1,000 images per class; smoke keeps to what takes a second"),
+    row("judge.resamples",              "200",       "1000",        "1000",
+        "bootstrap resamples cost little; smoke needs no smooth interval"),
+];
+
+impl Preset {
+    /// Every preset, fastest first.
+    pub const ALL: [Self; 3] = [Self::Smoke, Self::Quick, Self::Paper];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Smoke => "smoke",
+            Self::Quick => "quick",
+            Self::Paper => "paper",
+        }
+    }
+
+    /// The study's defaults with this preset's column of [`TABLE`] laid over them.
+    ///
+    /// # Panics
+    /// If a line of the table is not valid; the tests build every preset.
+    #[must_use]
+    pub fn config(self) -> StudyConfig {
+        let mut settings = toml::Table::try_from(StudyConfig::default()).expect("the defaults are valid TOML");
+        for line in TABLE {
+            let value = match self {
+                Self::Smoke => line.smoke,
+                Self::Quick => line.quick,
+                Self::Paper => line.paper,
+            };
+            let overlay = format!("{} = {value}", line.key).parse().expect("a line of the preset table is valid TOML");
+            merge(&mut settings, &overlay);
+        }
+        let mut config: StudyConfig = settings.try_into().expect("the preset table names real settings");
+        config.preset = self;
+        config
+    }
+}
+
+impl std::fmt::Display for Preset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Preset {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|preset| preset.name() == text)
+            .ok_or_else(|| format!("no preset {text:?}; there are smoke, quick and paper"))
+    }
+}

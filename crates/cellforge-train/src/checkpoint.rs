@@ -1,0 +1,335 @@
+//! Checkpoints: a folder with `weights.safetensors`, `optimiser.safetensors` and `state.json`.
+//!
+//! A checkpoint is written under a temporary name, synced and renamed, and the one before it is removed only after
+//! that: at any moment of a crash either `NAME` or `NAME.old` is whole.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Position, Result, Snapshot};
+
+/// Version of the folder's layout and of `state.json`.
+pub const FORMAT_VERSION: u32 = 1;
+
+const STATE: &str = "state.json";
+
+/// `state.json`: everything about a run but its tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State<C> {
+    /// [`FORMAT_VERSION`] of the writer.
+    pub format_version: u32,
+    /// `gan` or `classifier`.
+    pub kind: String,
+    /// The seed everything random in the run comes from.
+    pub seed: u64,
+    /// Updates and epochs done.
+    #[serde(flatten)]
+    pub position: Position,
+    /// Best validation accuracy so far and the epoch (counted from 1) that reached it.
+    pub best: Option<Best>,
+    /// Class names in label order; for a GAN the one class it was trained on.
+    pub classes: Vec<String>,
+    /// Fingerprint of the cells that are trained on and of their choice.
+    pub data: String,
+    /// The run's whole configuration.
+    pub config: C,
+    /// SHA-256 of each safetensors file, by file name.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+}
+
+/// The best epoch so far.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// The figure by which epochs are compared.
+    pub value: f32,
+    /// The epoch, counted from 1.
+    pub epoch: u64,
+}
+
+/// Writes `parent/name` so that a crash at any moment leaves this or the previous checkpoint whole.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub fn write<C: Serialize + Clone>(parent: &Path, name: &str, snapshot: &Snapshot, state: &State<C>) -> Result<()> {
+    let [target, old, temporary] = names(parent, name);
+    remove(&temporary)?;
+    fs::create_dir_all(&temporary).map_err(Error::io(&temporary))?;
+    let mut state = state.clone();
+    state.files.clear();
+    for (stem, tensors) in &snapshot.files {
+        let file = format!("{stem}.safetensors");
+        let bytes = safetensors::serialize(tensors, None).map_err(candle_core::Error::from)?;
+        write_synced(&temporary.join(&file), &bytes)?;
+        state.files.insert(file, hex(&bytes));
+    }
+    let mut json = serde_json::to_vec_pretty(&state).map_err(|e| damaged(&temporary, e))?;
+    json.push(b'\n');
+    write_synced(&temporary.join(STATE), &json)?;
+    sync_folder(&temporary);
+
+    if target.exists() {
+        remove(&old)?;
+        fs::rename(&target, &old).map_err(Error::io(&target))?;
+    }
+    fs::rename(&temporary, &target).map_err(Error::io(&target))?;
+    sync_folder(parent);
+    remove(&old)
+}
+
+/// The folder of checkpoint `name` under `parent`: `NAME` if it is whole, else `NAME.old` if that is; `None` if there
+/// is neither. Changes nothing on disk.
+///
+/// # Errors
+/// [`Error::Damaged`] if there is something but nothing whole.
+pub fn locate(parent: &Path, name: &str) -> Result<Option<PathBuf>> {
+    let [target, old, _] = names(parent, name);
+    let verdict = verify(&target);
+    if matches!(verdict, Ok(true)) {
+        return Ok(Some(target));
+    }
+    if matches!(verify(&old), Ok(true)) {
+        return Ok(Some(old));
+    }
+    verdict.map(|_| None)
+}
+
+/// Makes `NAME` the whole checkpoint, after a crash in the middle of [`write()`], and removes what the crash left.
+/// Returns whether there is a checkpoint.
+///
+/// # Errors
+/// As [`locate`], and [`Error::Io`].
+pub fn settle(parent: &Path, name: &str) -> Result<bool> {
+    let [target, old, temporary] = names(parent, name);
+    let found = locate(parent, name)?;
+    if found.as_ref() == Some(&old) {
+        remove(&target)?;
+        fs::rename(&old, &target).map_err(Error::io(&old))?;
+        sync_folder(parent);
+    }
+    remove(&old)?;
+    remove(&temporary)?;
+    Ok(found.is_some())
+}
+
+/// True if anything of checkpoint `name` is under `parent`, whole or not; an unfinished first one does not count.
+pub(crate) fn exists(parent: &Path, name: &str) -> bool {
+    let [target, old, _] = names(parent, name);
+    target.exists() || old.exists()
+}
+
+/// Removes checkpoint `name` and whatever a crash left of it.
+pub(crate) fn delete(parent: &Path, name: &str) -> Result<()> {
+    names(parent, name).iter().try_for_each(|path| remove(path))
+}
+
+/// Reads `state.json` of the checkpoint folder `dir`.
+///
+/// # Errors
+/// [`Error::NoCheckpoint`], [`Error::Damaged`], or [`Error::Unsuitable`] for another kind or format version.
+pub fn read_state<C: DeserializeOwned>(dir: &Path, kind: &str) -> Result<State<C>> {
+    let json = fs::read(dir.join(STATE)).map_err(|_| Error::NoCheckpoint(dir.to_path_buf()))?;
+    // The header alone is read first, because another version or kind need not have our fields.
+    let header: Header = serde_json::from_slice(&json).map_err(|e| damaged(dir, e))?;
+    let unsuitable = |reason| Error::Unsuitable { path: dir.to_path_buf(), reason };
+    if header.format_version != FORMAT_VERSION {
+        let version = header.format_version;
+        return Err(unsuitable(format!("it has format version {version}, this program reads version {FORMAT_VERSION}")));
+    }
+    if header.kind != kind {
+        return Err(unsuitable(format!("it is of a {}, expected one of a {kind}", header.kind)));
+    }
+    serde_json::from_slice(&json).map_err(|e| damaged(dir, e))
+}
+
+/// Reads one safetensors file (`stem` as in [`Snapshot::files`]) of the checkpoint folder `dir`.
+///
+/// # Errors
+/// [`Error::Damaged`] naming the file.
+pub fn read_tensors(dir: &Path, stem: &str, device: &Device) -> Result<BTreeMap<String, Tensor>> {
+    let file = format!("{stem}.safetensors");
+    let bytes = fs::read(dir.join(&file)).map_err(|e| damaged(dir, format!("{file}: {e}")))?;
+    let tensors = candle_core::safetensors::load_buffer(&bytes, device).map_err(|e| damaged(dir, format!("{file}: {e}")))?;
+    Ok(tensors.into_iter().collect())
+}
+
+/// Reads every tensor file that `state` lists.
+///
+/// # Errors
+/// As [`read_tensors`].
+pub fn read_snapshot<C>(dir: &Path, state: &State<C>, device: &Device) -> Result<Snapshot> {
+    let mut snapshot = Snapshot::default();
+    for file in state.files.keys() {
+        let stem = file.trim_end_matches(".safetensors");
+        snapshot.files.insert(stem.to_owned(), read_tensors(dir, stem, device)?);
+    }
+    Ok(snapshot)
+}
+
+/// The checkpoint folder meant by `path`: `path` itself if it holds a `state.json`, else the first whole one of
+/// `names` in it.
+///
+/// # Errors
+/// [`Error::NoCheckpoint`] or [`Error::Damaged`].
+pub(crate) fn find(path: &Path, names: &[&str]) -> Result<PathBuf> {
+    if path.join(STATE).is_file() {
+        verify(path)?;
+        return Ok(path.to_path_buf());
+    }
+    for name in names {
+        if let Some(found) = locate(path, name)? {
+            return Ok(found);
+        }
+    }
+    // A run that was killed between two renames, asked for by the checkpoint's own name.
+    if let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
+        && let Some(found) = locate(parent, name)?
+    {
+        return Ok(found);
+    }
+    Err(Error::NoCheckpoint(path.to_path_buf()))
+}
+
+#[derive(Deserialize)]
+struct Header {
+    format_version: u32,
+    kind: String,
+    #[serde(default)]
+    files: BTreeMap<String, String>,
+}
+
+/// `Ok(false)` if `dir` is not there, an error if it is there and not whole.
+fn verify(dir: &Path) -> Result<bool> {
+    if !dir.exists() {
+        return Ok(false);
+    }
+    let json = fs::read(dir.join(STATE)).map_err(|e| damaged(dir, format!("{STATE}: {e}")))?;
+    let header: Header = serde_json::from_slice(&json).map_err(|e| damaged(dir, format!("{STATE}: {e}")))?;
+    for (file, sum) in &header.files {
+        let bytes = fs::read(dir.join(file)).map_err(|e| damaged(dir, format!("{file}: {e}")))?;
+        if hex(&bytes) != *sum {
+            return Err(damaged(dir, format!("{file} is not the file that was written: its SHA-256 differs")));
+        }
+    }
+    Ok(true)
+}
+
+fn damaged(path: &Path, reason: impl ToString) -> Error {
+    Error::Damaged { path: path.to_path_buf(), reason: reason.to_string() }
+}
+
+fn names(parent: &Path, name: &str) -> [PathBuf; 3] {
+    [parent.join(name), parent.join(format!("{name}.old")), parent.join(format!("{name}.tmp"))]
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = File::create(path).map_err(Error::io(path))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io(path))
+}
+
+/// Makes renames in `dir` durable. Not every system can sync a folder; there the file's own sync must do.
+fn sync_folder(dir: &Path) {
+    if let Ok(folder) = File::open(dir) {
+        let _ = folder.sync_all();
+    }
+}
+
+/// Removes a file or a folder; it is no error if there is none.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(iteration: u64) -> State<u32> {
+        State {
+            format_version: FORMAT_VERSION,
+            kind: "gan".into(),
+            seed: 7,
+            position: Position { iteration, epoch: 1, epoch_sums: BTreeMap::from([("loss".into(), 0.1f64 + 0.2)]) },
+            best: None,
+            classes: vec!["Parasitized".into()],
+            data: "x".into(),
+            config: 3,
+            files: BTreeMap::new(),
+        }
+    }
+
+    fn snapshot(value: f32) -> Snapshot {
+        let tensors = BTreeMap::from([("a.weight".to_owned(), Tensor::full(value, (2, 2), &Device::Cpu).unwrap())]);
+        Snapshot { files: BTreeMap::from([("weights".to_owned(), tensors)]) }
+    }
+
+    fn iteration(parent: &Path) -> u64 {
+        let dir = locate(parent, "last").unwrap().unwrap();
+        read_state::<u32>(&dir, "gan").unwrap().position.iteration
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_exactly() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "last", &snapshot(0.5), &state(5)).unwrap();
+        let dir = find(folder.path(), &["best", "last"]).unwrap();
+        let read = read_state::<u32>(&dir, "gan").unwrap();
+        assert_eq!(read.position, state(5).position);
+        let tensors = read_snapshot(&dir, &read, &Device::Cpu).unwrap();
+        assert_eq!(tensors.files["weights"]["a.weight"].to_vec2::<f32>().unwrap(), vec![vec![0.5; 2]; 2]);
+        assert!(matches!(read_state::<u32>(&dir, "classifier"), Err(Error::Unsuitable { .. })));
+    }
+
+    #[test]
+    fn a_crash_between_the_renames_leaves_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let [target, old, temporary] = names(folder.path(), "last");
+        write(folder.path(), "last", &snapshot(0.5), &state(5)).unwrap();
+        fs::rename(&target, &old).unwrap();
+        fs::create_dir(&temporary).unwrap();
+        assert_eq!(iteration(folder.path()), 5);
+        assert!(settle(folder.path(), "last").unwrap());
+        assert!(target.exists() && !old.exists() && !temporary.exists());
+        write(folder.path(), "last", &snapshot(0.5), &state(6)).unwrap();
+        assert_eq!(iteration(folder.path()), 6);
+    }
+
+    #[test]
+    fn a_damaged_one_gives_way_to_the_old_one_or_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let [target, old, _] = names(folder.path(), "last");
+        write(folder.path(), "last", &snapshot(0.5), &state(5)).unwrap();
+        fs::rename(&target, &old).unwrap();
+        write(folder.path(), "other", &snapshot(0.5), &state(6)).unwrap();
+        fs::rename(folder.path().join("other"), &target).unwrap();
+        let weights = target.join("weights.safetensors");
+        fs::write(&weights, &fs::read(&weights).unwrap()[..20]).unwrap();
+        assert_eq!(iteration(folder.path()), 5);
+        fs::remove_dir_all(&old).unwrap();
+        let error = settle(folder.path(), "last").unwrap_err().to_string();
+        assert!(error.contains("weights.safetensors"), "{error}");
+    }
+
+    #[test]
+    fn an_unfinished_first_checkpoint_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("last.tmp")).unwrap();
+        assert!(!settle(folder.path(), "last").unwrap());
+        assert!(!folder.path().join("last.tmp").exists());
+        assert!(matches!(find(folder.path(), &["last"]), Err(Error::NoCheckpoint(_))));
+    }
+}

@@ -1,0 +1,94 @@
+use std::path::{Path, PathBuf};
+
+/// What this crate's functions return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a run could not start, go on or be read back.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    /// Cells could not be read or batched.
+    #[error(transparent)]
+    Data(#[from] cellforge_data::Error),
+    /// A PNG could not be encoded.
+    #[error("cannot encode {path} as PNG: {source}")]
+    Png {
+        /// The file or TensorBoard tag it was meant for.
+        path: PathBuf,
+        /// What the encoder said.
+        source: image::ImageError,
+    },
+    /// A setting is out of its range.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// The setting's name.
+        field: &'static str,
+        /// What is wrong with it and what is allowed.
+        reason: String,
+    },
+    /// A loss became NaN or infinite.
+    #[error(
+        "loss {name} became {value} at iteration {iteration}: training has diverged; the last good checkpoint is kept, \
+         try a lower learning rate"
+    )]
+    Diverged {
+        /// Which loss.
+        name: String,
+        /// Its value.
+        value: f32,
+        /// The iteration that produced it, counted from 1.
+        iteration: u64,
+    },
+    /// The output folder already holds a run.
+    #[error("{0} already holds a checkpoint: resume it, overwrite it, or choose another folder")]
+    Occupied(PathBuf),
+    /// A resumed run was given other settings than it was started with.
+    #[error("cannot resume: {field} is {given} but the checkpoint in {path} was made with {saved}")]
+    Mismatch {
+        /// The setting, as a dotted path.
+        field: String,
+        /// Its value in the checkpoint.
+        saved: String,
+        /// Its value now.
+        given: String,
+        /// The checkpoint's folder.
+        path: PathBuf,
+    },
+    /// No checkpoint where one was expected.
+    #[error("no checkpoint in {0}: expected a folder with state.json and weights.safetensors, or a run with last/ or best/")]
+    NoCheckpoint(PathBuf),
+    /// A checkpoint's files do not fit together.
+    #[error("checkpoint {path} is damaged: {reason}")]
+    Damaged {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// A checkpoint of another kind or format than the one asked for.
+    #[error("checkpoint {path} cannot be used here: {reason}")]
+    Unsuitable {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// What it is and what was expected.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// For `map_err`: names the file that a system error is about.
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
+        move |source| Error::Io { path: path.to_path_buf(), source }
+    }
+}

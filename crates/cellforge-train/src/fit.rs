@@ -1,0 +1,191 @@
+//! The one training loop. What is trained is a [`Step`]; everything else that happens is an [`Observer`].
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use candle_core::Tensor;
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// Named losses and other figures of one step, in the order in which they are shown.
+pub type Losses = Vec<(&'static str, f32)>;
+
+/// One kind of training: how a batch changes the weights.
+pub trait Step {
+    /// What one update consumes; made on a background thread.
+    type Batch: Send + 'static;
+
+    /// Applies update number `iteration` (counted from 1) and reports its losses. Whatever is random in it must be a
+    /// function of the seed and of `iteration`, so that a resumed run repeats it.
+    fn step(&mut self, batch: &Self::Batch, iteration: u64) -> Result<Losses>;
+
+    /// Everything a later [`Step::restore`] needs. The tensors may share memory with the live weights: write them out
+    /// before the next step.
+    fn snapshot(&self) -> Result<Snapshot>;
+
+    /// Puts weights and optimiser back to what [`Step::snapshot`] held.
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<()>;
+}
+
+/// Weights and optimiser state by file stem (`weights`, `optimiser`, ...), then by tensor name.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// One safetensors file for each entry.
+    pub files: BTreeMap<String, BTreeMap<String, Tensor>>,
+}
+
+impl Snapshot {
+    /// The tensors of one file.
+    ///
+    /// # Errors
+    /// If the snapshot has no such file.
+    pub fn file(&self, stem: &str) -> Result<&BTreeMap<String, Tensor>> {
+        let missing = || candle_core::Error::msg(format!("the checkpoint has no {stem}.safetensors")).into();
+        self.files.get(stem).ok_or_else(missing)
+    }
+}
+
+/// Where a run stands: what the loop itself must remember to go on as if it had never stopped.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// Updates done.
+    pub iteration: u64,
+    /// Whole epochs done; stays 0 where a run has no epochs.
+    pub epoch: u64,
+    /// Sums of the losses over the steps of the epoch under way.
+    pub epoch_sums: BTreeMap<String, f64>,
+}
+
+impl Position {
+    fn add(&mut self, losses: &Losses) {
+        for (name, value) in losses {
+            *self.epoch_sums.entry((*name).to_owned()).or_default() += f64::from(*value);
+        }
+    }
+
+    /// Ends the epoch and returns each loss's mean over its steps.
+    fn finish_epoch(&mut self, losses: &Losses, steps: u64) -> Losses {
+        self.epoch += 1;
+        let sums = std::mem::take(&mut self.epoch_sums);
+        losses.iter().map(|(name, _)| (*name, (sums[*name] / steps as f64) as f32)).collect()
+    }
+}
+
+/// How far to train and from where.
+#[derive(Debug, Clone)]
+pub struct FitPlan<'a> {
+    /// Where to start: `Position::default()` for a fresh run, the checkpoint's for a resumed one.
+    pub start: Position,
+    /// Updates in the whole run, those before `start` included.
+    pub total: u64,
+    /// Updates in an epoch; `None` where the run has no epochs.
+    pub epoch_len: Option<u64>,
+    /// Batches made ahead of the step that uses them.
+    pub prefetch: usize,
+    /// Once true, the step under way is finished and the loop stops.
+    pub stop: &'a AtomicBool,
+}
+
+/// What observers are told after a step or an epoch. Observers run in the order given, and a later one sees what an
+/// earlier one added: an evaluation's figures reach the log, a sample grid reaches TensorBoard.
+#[derive(Debug)]
+pub struct Event<'a> {
+    /// Where the run stands after this step or epoch.
+    pub position: &'a Position,
+    /// Updates in the whole run.
+    pub total: u64,
+    /// True in `on_step` when `on_epoch` follows at once.
+    pub ends_epoch: bool,
+    /// The step's losses, or in `on_epoch` their means over the epoch's steps; observers may append.
+    pub losses: Losses,
+    /// Images to show, by tag; observers may append.
+    pub images: Vec<(String, RgbImage)>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Where it stands.
+    pub position: Position,
+    /// True if the stop flag ended it before its last update.
+    pub interrupted: bool,
+}
+
+/// Something that watches a run: a log, a progress bar, a checkpoint writer.
+pub trait Observer<S: Step> {
+    /// Before the first step, with the position to start from and the number of updates in the whole run.
+    fn on_start(&mut self, _step: &mut S, _start: &Position, _total: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// After every step.
+    fn on_step(&mut self, _step: &mut S, _event: &mut Event<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// After the last step of every epoch, following its `on_step`.
+    fn on_epoch(&mut self, _step: &mut S, _event: &mut Event<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Once, when the run is complete or was asked to stop; not when it failed.
+    fn on_stop(&mut self, _step: &mut S, _outcome: &Outcome) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Trains `step` from `plan.start` to `plan.total`. `make(iteration)` makes the batch of update `iteration` (counted
+/// from 1) on a background thread, in order.
+///
+/// # Errors
+/// What a batch, a step or an observer fails with; [`Error::Diverged`] as soon as a loss is not finite, before any
+/// observer could save what produced it.
+pub fn fit<S, F>(step: &mut S, mut make: F, plan: FitPlan<'_>, observers: &mut [&mut dyn Observer<S>]) -> Result<Outcome>
+where
+    S: Step,
+    F: FnMut(u64) -> Result<S::Batch> + Send + 'static,
+{
+    let FitPlan { start: mut position, total, epoch_len, prefetch, stop } = plan;
+    for observer in observers.iter_mut() {
+        observer.on_start(step, &position, total)?;
+    }
+    let stopped = |position: &Position| position.iteration < total && stop.load(Ordering::Relaxed);
+    let first = position.iteration + 1;
+    if position.iteration < total && !stopped(&position) {
+        let batches = cellforge_data::prefetch(first..total + 1, prefetch, move |iteration| make(iteration));
+        for (iteration, batch) in (first..=total).zip(batches) {
+            let losses = step.step(&batch?, iteration)?;
+            if let Some((name, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
+                return Err(Error::Diverged { name: (*name).to_owned(), value: *value, iteration });
+            }
+            position.iteration = iteration;
+            if epoch_len.is_some() {
+                position.add(&losses);
+            }
+            let epoch_end = epoch_len.filter(|steps| iteration % steps == 0);
+            let mut event =
+                Event { position: &position, total, ends_epoch: epoch_end.is_some(), losses: losses.clone(), images: vec![] };
+            for observer in observers.iter_mut() {
+                observer.on_step(step, &mut event)?;
+            }
+            if let Some(steps) = epoch_end {
+                let means = position.finish_epoch(&losses, steps);
+                let mut event = Event { position: &position, total, ends_epoch: true, losses: means, images: vec![] };
+                for observer in observers.iter_mut() {
+                    observer.on_epoch(step, &mut event)?;
+                }
+            }
+            if stopped(&position) {
+                break;
+            }
+        }
+    }
+    let interrupted = position.iteration < total;
+    let outcome = Outcome { position, interrupted };
+    for observer in observers.iter_mut() {
+        observer.on_stop(step, &outcome)?;
+    }
+    Ok(outcome)
+}

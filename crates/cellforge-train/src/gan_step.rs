@@ -1,0 +1,129 @@
+//! One iteration of the study's GAN training.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Tensor};
+use cellforge_data::Batch;
+use cellforge_gan::{Discriminator, Generator, loss};
+use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore};
+
+use crate::gan::GanTrainConfig;
+use crate::{Losses, Result, Snapshot, Step};
+
+/// Generator, discriminator and their optimisers.
+pub struct GanStep {
+    generator: Generator,
+    discriminator: Discriminator,
+    generator_store: ParamStore,
+    discriminator_store: ParamStore,
+    generator_optimizer: Optimizer,
+    discriminator_optimizer: Optimizer,
+    latent: usize,
+    key: Key,
+    device: Device,
+}
+
+impl GanStep {
+    /// Fresh networks, initialised from the configuration's seed and class.
+    ///
+    /// # Errors
+    /// Those of the networks' construction.
+    pub fn new(config: &GanTrainConfig, device: &Device) -> Result<Self> {
+        let key = config.key();
+        let generator_store = ParamStore::new(key.with("generator"), device);
+        let generator = Generator::new(&config.model, generator_store.vb())?;
+        let discriminator_store = ParamStore::new(key.with("discriminator"), device);
+        let discriminator = Discriminator::new(&config.model, discriminator_store.vb())?;
+        let adam = |store: &ParamStore| -> Result<Optimizer> {
+            // Keras's epsilon, as in the study; PyTorch's default is 1e-8.
+            let settings = AdamConfig { lr: config.lr, beta1: config.beta1, beta2: config.beta2, eps: 1e-7 };
+            Ok(Optimizer::Adam(Adam::new(store.trainable(), settings)?))
+        };
+        Ok(Self {
+            generator_optimizer: adam(&generator_store)?,
+            discriminator_optimizer: adam(&discriminator_store)?,
+            generator,
+            discriminator,
+            generator_store,
+            discriminator_store,
+            latent: config.model.latent,
+            key,
+            device: device.clone(),
+        })
+    }
+
+    /// The generator as it stands.
+    pub fn generator(&self) -> &Generator {
+        &self.generator
+    }
+
+    /// Scores `images` with the discriminator in training mode; each phase of an iteration has dropout of its own.
+    fn score(&self, images: &Tensor, iteration: u64, phase: &str) -> Result<Tensor> {
+        let dropout = self.key.with("dropout").at(iteration).with(phase);
+        Ok(self.discriminator.forward_t(images, true, &dropout)?)
+    }
+}
+
+impl Step for GanStep {
+    /// Real images in [-1, 1].
+    type Batch = Batch;
+
+    fn step(&mut self, batch: &Batch, iteration: u64) -> Result<Losses> {
+        let reals = &batch.images; // (b, c, h, w)
+        let b = reals.dim(0)?;
+        let z = self.key.with("z").at(iteration).normal((b, self.latent), &self.device)?;
+        let fakes = self.generator.forward_t(&z, false)?.detach();
+
+        // Reals and fakes are separate updates, so that batch-norm never mixes their statistics.
+        let real_scores = self.score(reals, iteration, "real")?;
+        let d_real = loss::discriminator_real(&real_scores)?;
+        self.discriminator_optimizer.step(&d_real.backward()?)?;
+
+        let fake_scores = self.score(&fakes, iteration, "fake")?;
+        let d_fake = loss::discriminator_fake(&fake_scores)?;
+        self.discriminator_optimizer.step(&d_fake.backward()?)?;
+
+        // The gradient goes through the discriminator, but only the generator's parameters move.
+        let scores = self.score(&self.generator.forward_t(&z, true)?, iteration, "generator")?;
+        let g = loss::generator(&scores)?;
+        self.generator_optimizer.step(&g.backward()?)?;
+
+        let right = positives(&real_scores)? + b as f32 - positives(&fake_scores)?;
+        Ok(vec![
+            ("d_real", d_real.to_scalar()?),
+            ("d_fake", d_fake.to_scalar()?),
+            ("g", g.to_scalar()?),
+            ("d_accuracy", right / (2 * b) as f32),
+        ])
+    }
+
+    fn snapshot(&self) -> Result<Snapshot> {
+        let mut optimiser = BTreeMap::new();
+        for (prefix, optimizer) in [("g", &self.generator_optimizer), ("d", &self.discriminator_optimizer)] {
+            optimiser.extend(optimizer.state()?.into_iter().map(|(name, tensor)| (format!("{prefix}.{name}"), tensor)));
+        }
+        Ok(Snapshot {
+            files: BTreeMap::from([
+                ("weights".to_owned(), self.generator_store.tensors()),
+                ("discriminator".to_owned(), self.discriminator_store.tensors()),
+                ("optimiser".to_owned(), optimiser),
+            ]),
+        })
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        self.generator_store.set(snapshot.file("weights")?)?;
+        self.discriminator_store.set(snapshot.file("discriminator")?)?;
+        let optimiser = snapshot.file("optimiser")?;
+        for (prefix, optimizer) in [("g.", &mut self.generator_optimizer), ("d.", &mut self.discriminator_optimizer)] {
+            let own = optimiser.iter().filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_owned(), t.clone())));
+            optimizer.set_state(&own.collect())?;
+        }
+        Ok(())
+    }
+}
+
+/// How many logits are above 0, that is judged real.
+fn positives(logits: &Tensor) -> Result<f32> {
+    Ok(logits.gt(0f32)?.to_dtype(candle_core::DType::F32)?.sum_all()?.to_scalar()?)
+}

@@ -1,0 +1,123 @@
+//! Images from a trained generator.
+
+use candle_core::{Device, Tensor};
+use cellforge_gan::Generator;
+use cellforge_nn::Key;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::{Error, Result};
+
+/// Images made at once. The last batch is filled up with images that are thrown away, so that an image's bytes do not
+/// depend on how many are asked for.
+const BATCH: usize = 32;
+
+/// The lowest truncation allowed: below it, nearly every draw would have to be thrown away.
+const LOWEST_TRUNCATION: f64 = 0.01;
+
+/// 8-bit images of one size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Images {
+    /// Height and width in pixels.
+    pub side: usize,
+    /// 1 (grey) or 3 (RGB).
+    pub channels: usize,
+    /// All images one after the other, each row by row, the channels of a pixel together.
+    pub pixels: Vec<u8>,
+}
+
+impl Images {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.pixels.len() / self.image_len()
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.pixels.is_empty()
+    }
+
+    /// Bytes of image `index`: rows of pixels of interleaved channels.
+    pub fn image(&self, index: usize) -> &[u8] {
+        &self.pixels[index * self.image_len()..(index + 1) * self.image_len()]
+    }
+
+    fn image_len(&self) -> usize {
+        self.side * self.side * self.channels
+    }
+}
+
+/// What to generate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateOptions {
+    /// The seed of the noise.
+    pub seed: u64,
+    /// The class the generator was trained on; keys the noise together with the seed.
+    pub class: String,
+    /// How many images.
+    pub count: usize,
+    /// Draws each number of the noise again until it lies in [-T, T]; at least 0.01. Lower is more typical and less
+    /// varied.
+    pub truncation: Option<f64>,
+}
+
+/// Makes `options.count` images. Image `i` is a function of the generator, seed, class, truncation and `i` alone: the
+/// first images of a longer run are those of a shorter one.
+///
+/// The generator's [-1, 1] becomes bytes by `(x + 1) * 127.5`, rounded to the nearest.
+///
+/// # Errors
+/// [`Error::Invalid`] for a truncation below 0.01 or not finite.
+pub fn generate(generator: &Generator, options: &GenerateOptions, device: &Device) -> Result<Images> {
+    if let Some(limit) = options.truncation.filter(|limit| !(limit.is_finite() && *limit >= LOWEST_TRUNCATION)) {
+        let reason = format!("{limit} is out of range: at least {LOWEST_TRUNCATION}, or none");
+        return Err(Error::Invalid { field: "truncation", reason });
+    }
+    let latent = generator.config().latent;
+    let key = Key::new(options.seed).with("generate").with(&options.class);
+    let mut images = Images { side: generator.config().image_size, channels: generator.config().channels, pixels: vec![] };
+    for start in (0..options.count).step_by(BATCH) {
+        let noise: Vec<f32> =
+            (start..start + BATCH).flat_map(|index| noise(&key.at(index as u64), latent, options.truncation)).collect();
+        let noise = Tensor::from_vec(noise, (BATCH, latent), device)?;
+        images.pixels.extend(images_of(generator, &noise)?.pixels);
+    }
+    images.pixels.truncate(options.count * images.image_len());
+    Ok(images)
+}
+
+/// The images of `noise` (count, latent), with the generator in inference mode.
+pub(crate) fn images_of(generator: &Generator, noise: &Tensor) -> Result<Images> {
+    let xs = generator.forward_t(noise, false)?.detach(); // (b, c, h, w) in [-1, 1]
+    let (_, channels, side, _) = xs.dims4()?;
+    let values = xs.permute((0, 2, 3, 1))?.flatten_all()?.to_vec1::<f32>()?;
+    let pixels = values.iter().map(|x| ((x + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8).collect();
+    Ok(Images { side, channels, pixels })
+}
+
+fn noise(key: &Key, latent: usize, truncation: Option<f64>) -> Vec<f32> {
+    let mut rng = key.rng();
+    let limit = truncation.map_or(f32::INFINITY, |limit| limit as f32);
+    let mut draw = || {
+        loop {
+            let value: f32 = StandardNormal.sample(&mut rng);
+            if value.abs() <= limit {
+                return value;
+            }
+        }
+    };
+    (0..latent).map(|_| draw()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn truncated_noise_stays_inside_and_repeats() {
+        let key = Key::new(3).at(1);
+        let values = noise(&key, 1000, Some(0.5));
+        assert!(values.iter().all(|value| value.abs() <= 0.5));
+        assert_eq!(values, noise(&key, 1000, Some(0.5)));
+        assert!(noise(&key, 1000, None).iter().any(|value| value.abs() > 1.5));
+    }
+}

@@ -1,0 +1,1 @@
+//! One training loop, schedules, checkpoints and observers.

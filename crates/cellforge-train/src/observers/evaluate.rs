@@ -1,0 +1,33 @@
+use candle_core::Device;
+use cellforge_data::CellSet;
+
+use crate::classifier_step::ClassifierStep;
+use crate::predict::evaluate;
+use crate::{Event, Observer, Result};
+
+/// Judges the classifier on the validation cells after each epoch and adds `val_loss` and `val_accuracy` to the
+/// epoch's figures; with no validation cells it adds nothing.
+#[derive(Debug)]
+pub struct Evaluate {
+    set: CellSet,
+    indices: Vec<usize>,
+    device: Device,
+}
+
+impl Evaluate {
+    /// Judges on the cells `indices` of `set`.
+    pub fn new(set: CellSet, indices: Vec<usize>, device: Device) -> Self {
+        Self { set, indices, device }
+    }
+}
+
+impl Observer<ClassifierStep> for Evaluate {
+    fn on_epoch(&mut self, step: &mut ClassifierStep, event: &mut Event<'_>) -> Result<()> {
+        if !self.indices.is_empty() {
+            let score = evaluate(step.classifier(), &self.set, &self.indices, step.loss(), &self.device)?;
+            event.losses.push(("val_loss", score.loss));
+            event.losses.push(("val_accuracy", score.accuracy));
+        }
+        Ok(())
+    }
+}

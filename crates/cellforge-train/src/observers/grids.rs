@@ -1,0 +1,49 @@
+use std::fs;
+use std::path::PathBuf;
+
+use candle_core::Tensor;
+
+use crate::gan_step::GanStep;
+use crate::grid::sample_grid;
+use crate::{Error, Event, Observer, Position, Result, generate};
+
+/// Draws the generator's images of the same fixed noise at chosen iterations, as `grid-00005000.png` and, for a
+/// TensorBoard observer that comes later, as an image of the event.
+#[derive(Debug)]
+pub struct SampleGrids {
+    dir: PathBuf,
+    at: Vec<u64>,
+    noise: Tensor,
+    columns: usize,
+}
+
+impl SampleGrids {
+    /// Writes into `dir` after the iterations `at`; `noise` has shape (images, latent).
+    pub fn new(dir: impl Into<PathBuf>, at: Vec<u64>, noise: Tensor, columns: usize) -> Self {
+        Self { dir: dir.into(), at, noise, columns }
+    }
+}
+
+/// Name of the grid drawn after `iteration`.
+pub(crate) fn file_name(iteration: u64) -> String {
+    format!("grid-{iteration:08}.png")
+}
+
+impl Observer<GanStep> for SampleGrids {
+    fn on_start(&mut self, _step: &mut GanStep, _start: &Position, _total: u64) -> Result<()> {
+        fs::create_dir_all(&self.dir).map_err(Error::io(&self.dir))
+    }
+
+    fn on_step(&mut self, step: &mut GanStep, event: &mut Event<'_>) -> Result<()> {
+        let iteration = event.position.iteration;
+        if !self.at.contains(&iteration) {
+            return Ok(());
+        }
+        let images = generate::images_of(step.generator(), &self.noise)?;
+        let grid = sample_grid(&images, self.columns);
+        let path = self.dir.join(file_name(iteration));
+        grid.save(&path).map_err(|source| Error::Png { path, source })?;
+        event.images.push(("samples".to_owned(), grid));
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Event, Observer, Outcome, Position, Result, Step};
+
+/// One line of `log.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// `step` for one step's losses, `epoch` for an epoch's means and validation figures.
+    pub event: String,
+    /// Updates done.
+    pub iteration: u64,
+    /// Whole epochs done.
+    pub epoch: u64,
+    /// The figures by name.
+    #[serde(flatten)]
+    pub values: BTreeMap<String, f32>,
+}
+
+/// Reads a log; a last line that was cut short by a crash is left out.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub fn read_log(path: &Path) -> Result<Vec<LogLine>> {
+    let text = fs::read_to_string(path).map_err(Error::io(path))?;
+    Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// Appends a JSON line for every `every`th step, for the first and the last one, and for every epoch.
+///
+/// The file depends on the run alone: it holds no times, and a resumed run first cuts it back to the iteration it
+/// resumes from, so that it ends equal to the log of a run that never stopped.
+#[derive(Debug)]
+pub struct JsonlLog {
+    path: PathBuf,
+    every: u64,
+    file: Option<File>,
+}
+
+impl JsonlLog {
+    /// Logs to `path`.
+    pub fn new(path: impl Into<PathBuf>, every: u64) -> Self {
+        Self { path: path.into(), every: every.max(1), file: None }
+    }
+
+    fn append(&mut self, event: &Event<'_>, kind: &str) -> Result<()> {
+        let line = LogLine {
+            event: kind.to_owned(),
+            iteration: event.position.iteration,
+            epoch: event.position.epoch,
+            values: event.losses.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+        };
+        let text = serde_json::to_string(&line).map_err(std::io::Error::from).map_err(Error::io(&self.path))?;
+        let Some(file) = &mut self.file else { return Ok(()) };
+        // One write for the whole line: a killed process leaves lines that are whole but for the last at most.
+        file.write_all(format!("{text}\n").as_bytes()).map_err(Error::io(&self.path))
+    }
+}
+
+/// Length in bytes of the lines of `text` that belong to the first `iteration` updates.
+fn kept(text: &[u8], iteration: u64) -> u64 {
+    let mut length = 0;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        match serde_json::from_slice::<LogLine>(line) {
+            Ok(parsed) if parsed.iteration <= iteration && line.ends_with(b"\n") => length += line.len() as u64,
+            _ => break,
+        }
+    }
+    length
+}
+
+impl<S: Step> Observer<S> for JsonlLog {
+    fn on_start(&mut self, _step: &mut S, start: &Position, _total: u64) -> Result<()> {
+        let open = OpenOptions::new().create(true).append(true).open(&self.path);
+        let file = open.map_err(Error::io(&self.path))?;
+        let text = fs::read(&self.path).map_err(Error::io(&self.path))?;
+        let length = if start.iteration == 0 { 0 } else { kept(&text, start.iteration) };
+        file.set_len(length).map_err(Error::io(&self.path))?;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn on_step(&mut self, _step: &mut S, event: &mut Event<'_>) -> Result<()> {
+        let iteration = event.position.iteration;
+        if iteration == 1 || iteration % self.every == 0 || iteration == event.total {
+            self.append(event, "step")?;
+        }
+        Ok(())
+    }
+
+    fn on_epoch(&mut self, _step: &mut S, event: &mut Event<'_>) -> Result<()> {
+        self.append(event, "epoch")
+    }
+
+    fn on_stop(&mut self, _step: &mut S, _outcome: &Outcome) -> Result<()> {
+        match &self.file {
+            Some(file) => file.sync_all().map_err(Error::io(&self.path)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_and_broken_lines_are_cut() {
+        let one = "{\"event\":\"step\",\"iteration\":1,\"epoch\":0,\"loss\":0.5}\n";
+        let two = "{\"event\":\"step\",\"iteration\":2,\"epoch\":0,\"loss\":0.4}\n";
+        let text = format!("{one}{two}{{\"event\":\"st");
+        assert_eq!(kept(text.as_bytes(), 5), (one.len() + two.len()) as u64);
+        assert_eq!(kept(text.as_bytes(), 1), one.len() as u64);
+    }
+}

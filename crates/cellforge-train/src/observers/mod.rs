@@ -1,0 +1,16 @@
+//! What can watch a run. Give evaluations and sample grids before the logs that record them, and checkpoints last.
+
+mod checkpoints;
+mod evaluate;
+mod grids;
+mod jsonl;
+mod progress;
+mod tensorboard;
+mod tfrecord;
+
+pub use checkpoints::Checkpoints;
+pub use evaluate::Evaluate;
+pub use grids::SampleGrids;
+pub use jsonl::{JsonlLog, LogLine, read_log};
+pub use progress::Progress;
+pub use tensorboard::TensorBoard;

@@ -1,0 +1,76 @@
+//! What a trained classifier says of cells.
+
+use candle_core::Device;
+use cellforge_classify::Classifier;
+use cellforge_data::{Batch, CellSet, Scale};
+
+use crate::Result;
+use crate::classifier_step::{LossKind, count_right};
+
+/// Cells judged at once. Fixed, so that the same cells in the same order always give the same bytes.
+const BATCH: usize = 64;
+
+/// Class probabilities (softmax) of the cells `indices` of `set`, in that order.
+///
+/// # Errors
+/// If the cells' size or channels are not the classifier's.
+pub fn predict(classifier: &Classifier, set: &CellSet, indices: &[usize], device: &Device) -> Result<Vec<Vec<f32>>> {
+    let mut rows = Vec::with_capacity(indices.len());
+    for chunk in indices.chunks(BATCH) {
+        let batch = Batch::gather(set, chunk, Scale::Unit, None, device)?;
+        let logits = classifier.forward_t(&batch.images, false)?.detach(); // (b, classes)
+        rows.extend(logits.to_vec2::<f32>()?.iter().map(|row| softmax(row)));
+    }
+    Ok(rows)
+}
+
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exps: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+    let sum: f32 = exps.iter().sum();
+    exps.iter().map(|exp| exp / sum).collect()
+}
+
+/// Loss and accuracy over a set of cells.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score {
+    /// Mean loss over the cells.
+    pub loss: f32,
+    /// Share of cells whose most probable class is theirs.
+    pub accuracy: f32,
+}
+
+/// Judges `classifier` in inference mode on the cells `indices` of `set`.
+///
+/// # Errors
+/// As [`predict`]; with no cells the score is not a number.
+pub fn evaluate(
+    classifier: &Classifier,
+    set: &CellSet,
+    indices: &[usize],
+    loss: LossKind,
+    device: &Device,
+) -> Result<Score> {
+    let (mut total, mut right) = (0f64, 0f64);
+    for chunk in indices.chunks(BATCH) {
+        let batch = Batch::gather(set, chunk, Scale::Unit, None, device)?;
+        let logits = classifier.forward_t(&batch.images, false)?.detach();
+        let mean: f32 = loss.of(&logits, &batch.labels)?.to_scalar()?;
+        total += f64::from(mean) * chunk.len() as f64;
+        right += f64::from(count_right(&logits, &batch.labels)?);
+    }
+    let cells = indices.len() as f64;
+    Ok(Score { loss: (total / cells) as f32, accuracy: (right / cells) as f32 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn softmax_by_hand() {
+        // e^0 : e^ln3 = 1 : 3, however large the logits are.
+        let row = softmax(&[1000.0, 1000.0 + 3f32.ln()]);
+        assert!((row[0] - 0.25).abs() < 1e-4 && (row[1] - 0.75).abs() < 1e-4, "{row:?}");
+    }
+}

@@ -1,0 +1,2 @@
+//! The `cellforge` command.
+fn main() {}
