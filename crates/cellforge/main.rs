@@ -1,2 +1,89 @@
-//! The `cellforge` command.
-fn main() {}
+//! The `cellforge` command: one file per verb, each a thin layer over the library crates.
+
+mod classify;
+mod common;
+mod completions;
+mod data;
+mod generate;
+mod inspect;
+mod reproduce;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use common::Globals;
+
+/// Learn to make synthetic medical cell images, and prove what they are worth.
+#[derive(Parser)]
+#[command(name = "cellforge", version, arg_required_else_help = true, propagate_version = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  cellforge reproduce                                    the whole study on rendered cells, about 5 minutes
+  cellforge reproduce --data cell_images.zip             the same on real cells
+  cellforge generate --checkpoint study --count 100 --out cells.zip
+  cellforge classify --checkpoint study --data cells.zip
+
+Exit codes:
+  0    done
+  1    failed; the reason is on the error stream
+  2    wrong usage: an unknown flag or a value that is not allowed
+  130  stopped by Ctrl-C; the message says how to go on
+
+For research and teaching. Not a diagnostic device.";
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Print a network's layers, output shapes, parameters and multiply-adds
+    Inspect(inspect::Args),
+    /// Look at, render, download and split sets of cells
+    #[command(subcommand)]
+    Data(data::Command),
+    /// Train a GAN or a classifier
+    #[command(subcommand)]
+    Train(train::Command),
+    /// Make synthetic cells with a trained generator
+    Generate(generate::Args),
+    /// Judge a folder or zip of cells with a trained classifier
+    Classify(classify::Args),
+    /// Run the whole study: cells, classifiers, GANs, synthetic cells, report
+    Reproduce(reproduce::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+fn main() -> ExitCode {
+    let Cli { globals, verb } = Cli::parse();
+    common::start_log(&globals);
+    let done = match verb {
+        Verb::Inspect(args) => inspect::run(globals, &args),
+        Verb::Data(command) => data::run(globals, &command),
+        Verb::Train(command) => train::run(globals, &command),
+        Verb::Generate(args) => generate::run(globals, &args),
+        Verb::Classify(args) => classify::run(globals, &args),
+        Verb::Reproduce(args) => reproduce::run(globals, &args),
+        Verb::Completions(args) => completions::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => common::report(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

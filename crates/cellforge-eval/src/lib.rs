@@ -1,1 +1,46 @@
-//! Judging classifiers and synthetic images: figures with intervals, from arrays alone.
+//! Judging classifiers and synthetic images: pure functions from labels and scores to figures with intervals.
+//!
+//! Nothing here reads a file, trains a network or knows what an image is. Every figure comes with an interval, because a rate out of
+//! a thousand images, or out of twenty patients, is only as good as its spread.
+//!
+//! ```
+//! use cellforge_eval::{BootstrapOptions, classifier_report, recognition};
+//!
+//! // Five cells of three patients: their labels, and a network's probabilities for the two classes.
+//! let truth = [0, 0, 1, 1, 1];
+//! let probabilities = [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.1, 0.9], [0.3, 0.7]].map(Vec::from);
+//! let classes = ["Parasitized", "Uninfected"].map(String::from);
+//! let patients = ["C1", "C2", "C2", "C3", "C3"].map(String::from);
+//!
+//! let report = classifier_report(&truth, &probabilities, &classes, Some(&patients), &BootstrapOptions::default())?;
+//! assert_eq!((report.correct, report.total, report.accuracy), (4, 5, 0.8));
+//! assert_eq!(report.per_class[0].recall.rate, 0.5);
+//!
+//! // The study's test of synthetic cells: how many of those made for class 0 are taken for class 0?
+//! let found = recognition(0, &[0, 1, 1, 0])?;
+//! assert_eq!((found.successes, found.total), (2, 4));
+//! # Ok::<(), cellforge_eval::Error>(())
+//! ```
+//!
+//! # Which interval
+//!
+//! - Without groups, proportions (accuracy, precision, recall, recognition) have [Wilson's interval](wilson); F1, averages and areas
+//!   have percentile intervals of the bootstrap over images.
+//! - With groups (patients), every figure has the percentile interval of the bootstrap over whole groups, see [`Resampler`].
+//!
+//! Resamples run in parallel, each with random numbers keyed by the seed and its own number: results do not depend on the number of
+//! threads.
+
+mod auc;
+mod bootstrap;
+mod confusion;
+mod error;
+mod proportion;
+mod report;
+
+pub use auc::roc_auc;
+pub use bootstrap::{BootstrapOptions, Resampler};
+pub use confusion::{Confusion, confusion};
+pub use error::{Error, Result};
+pub use proportion::{Estimate, Interval, LEVEL, Proportion, recognition, wilson, wilson_at};
+pub use report::{Average, ClassReport, ClassifierReport, IntervalMethod, classifier_report, predictions};

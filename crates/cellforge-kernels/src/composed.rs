@@ -92,7 +92,7 @@ pub fn max_pool2d(xs: &Tensor, window: usize, stride: usize, padding: usize) -> 
     let (oh, ow) = ((h + 2 * padding - window) / stride + 1, (w + 2 * padding - window) / stride + 1);
     let mut xs = xs.clone();
     if padding > 0 {
-        let device = xs.device();
+        let device = &xs.device().clone();
         let rows = Tensor::full(f32::MIN, (b, c, padding, w), device)?;
         xs = Tensor::cat(&[&rows, &xs, &rows], 2)?;
         let cols = Tensor::full(f32::MIN, (b, c, h + 2 * padding, padding), device)?;

@@ -31,11 +31,13 @@ mod batch_norm;
 mod check;
 pub mod composed;
 mod conv;
+mod gemm;
 mod linear;
 mod loss;
 mod mask;
 mod optim;
 mod pool;
+mod sum;
 mod upsample;
 
 pub use activation::{leaky_relu, relu, tanh};

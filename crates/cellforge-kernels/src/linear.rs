@@ -1,8 +1,13 @@
 //! The fully connected layer.
 
-use crate::check::{f32_only, matrix, vector};
+use crate::check::{f32_only, matrix, slice, vector, with_slice};
 use crate::composed;
-use candle_core::{Result, Tensor, bail};
+use crate::gemm::{mat, mat_mut, multiply};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+/// Rows of the weight that one task takes.
+const TILE: usize = 64;
 
 /// `xs * weight^T + bias`: `xs` is `(b, in)`, `weight` `(out, in)`, `bias` `(out)`, and the result `(b, out)`.
 pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -17,5 +22,84 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
         f32_only(op, &[("bias", bias)])?;
         vector(op, "bias", bias, out)?;
     }
-    composed::linear(xs, weight, bias)
+    if !xs.device().is_cpu() {
+        return composed::linear(xs, weight, bias);
+    }
+    let ys = xs.contiguous()?.apply_op2(&weight.contiguous()?, Linear)?;
+    match bias {
+        // A row of the batch is small here, and Candle's broadcast addition has the right gradient.
+        Some(bias) => ys.broadcast_add(bias),
+        None => Ok(ys),
+    }
+}
+
+struct Linear;
+
+impl CustomOp2 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(&self, xs: &CpuStorage, xs_l: &Layout, w: &CpuStorage, w_l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (xs, weight) = (slice("linear", xs, xs_l)?, slice("linear", w, w_l)?);
+        let ((b, features), (out, _)) = (xs_l.shape().dims2()?, w_l.shape().dims2()?);
+        // Tasks own rows of the transposed result, (out, b), which is turned afterwards: it is small.
+        let mut turned = vec![0f32; out * b];
+        let tiles = weight.par_chunks(TILE * features);
+        turned.par_chunks_mut(TILE * b).zip(tiles).for_each(|(ys, weight)| {
+            let rows = ys.len() / b;
+            let xs = mat(xs, b, features, features).transpose();
+            multiply(mat_mut(ys, rows, b, b), mat(weight, rows, features, features), xs, false);
+        });
+        let mut ys = vec![0f32; b * out];
+        for (o, row) in turned.chunks(b).enumerate() {
+            for (i, &y) in row.iter().enumerate() {
+                ys[i * out + o] = y;
+            }
+        }
+        Ok((CpuStorage::F32(ys), (b, out).into()))
+    }
+
+    fn bwd(&self, xs: &Tensor, w: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let ((b, features), (out, _)) = (xs.dims2()?, w.dims2()?);
+        let device = grad.device();
+        with_slice("linear", grad, |grad| {
+            let grad_xs = if xs.track_op() {
+                let values = with_slice("linear", w, |w| Ok(input_gradient(grad, w, (b, features, out))))?;
+                Some(Tensor::from_vec(values, (b, features), device)?)
+            } else {
+                None
+            };
+            let grad_w = if w.track_op() {
+                let values = with_slice("linear", xs, |xs| Ok(weight_gradient(grad, xs, (b, features, out))))?;
+                Some(Tensor::from_vec(values, (out, features), device)?)
+            } else {
+                None
+            };
+            Ok((grad_xs, grad_w))
+        })
+    }
+}
+
+/// `grad * weight`, `(b, features)`, in tiles of rows.
+fn input_gradient(grad: &[f32], weight: &[f32], (b, features, out): (usize, usize, usize)) -> Vec<f32> {
+    const ROWS: usize = 8;
+    let mut grad_xs = vec![0f32; b * features];
+    grad_xs.par_chunks_mut(ROWS * features).zip(grad.par_chunks(ROWS * out)).for_each(|(grad_xs, grad)| {
+        let rows = grad.len() / out;
+        let (grad, weight) = (mat(grad, rows, out, out), mat(weight, out, features, features));
+        multiply(mat_mut(grad_xs, rows, features, features), grad, weight, false);
+    });
+    grad_xs
+}
+
+/// `grad^T * xs`, `(out, features)`, in tiles of rows.
+fn weight_gradient(grad: &[f32], xs: &[f32], (b, features, out): (usize, usize, usize)) -> Vec<f32> {
+    let mut grad_w = vec![0f32; out * features];
+    grad_w.par_chunks_mut(TILE * features).enumerate().for_each(|(tile, grad_w)| {
+        let rows = grad_w.len() / features;
+        let grad = mat(&grad[tile * TILE..], b, rows, out).transpose();
+        multiply(mat_mut(grad_w, rows, features, features), grad, mat(xs, b, features, features), false);
+    });
+    grad_w
 }

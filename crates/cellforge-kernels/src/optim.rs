@@ -1,6 +1,6 @@
 //! Optimiser updates in place. On the CPU they change the storage of the tensors they are given in one pass each.
 
-use candle_core::{CpuStorage, InplaceOpN, Layout, Result, Tensor, Var, bail};
+use candle_core::{CpuStorage, InplaceOp3, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 
 use crate::check::{f32_only, slice};
@@ -39,10 +39,10 @@ pub fn adam_update(param: &Var, grad: &Tensor, m: &Var, v: &Var, step: &AdamStep
     let grad = grad.contiguous()?;
     let (b1, b2) = (beta1 as f32, beta2 as f32);
     let (c1, c2) = ((1. - beta1) as f32, (1. - beta2) as f32);
-    m.inplace_op2(&grad, &Update(|m: f32, [g]: [f32; 1]| b1 * m + c1 * g))?;
-    v.inplace_op2(&grad, &Update(|v: f32, [g]: [f32; 1]| b2 * v + c2 * g * g))?;
+    m.inplace_op3(&grad, &grad, &Update(|m: f32, g: f32, _| b1 * m + c1 * g))?;
+    v.inplace_op3(&grad, &grad, &Update(|v: f32, g: f32, _| b2 * v + c2 * g * g))?;
     let (rate, root, eps) = (rate as f32, root as f32, eps as f32);
-    param.inplace_op3(m, v, &Update(|w: f32, [m, v]: [f32; 2]| w - rate * m / (v.sqrt() / root + eps)))
+    param.inplace_op3(m, v, &Update(|w: f32, m: f32, v: f32| w - rate * m / (v.sqrt() / root + eps)))
 }
 
 /// The numbers of one SGD update.
@@ -74,13 +74,13 @@ pub fn sgd_update(param: &Var, grad: &Tensor, velocity: &Var, step: &SgdStep) ->
         return param.set(&(weight + moved)?);
     }
     let (lr, momentum, decay) = (lr as f32, momentum as f32, (2. * l2) as f32);
-    velocity.inplace_op3(&grad, param, &Update(|u: f32, [g, w]: [f32; 2]| momentum * u - lr * (g + decay * w)))?;
+    velocity.inplace_op3(&grad, param, &Update(|u: f32, g: f32, w: f32| momentum * u - lr * (g + decay * w)))?;
     if nesterov {
         // The decayed gradient is formed again from the parameter, which has not changed yet.
-        let step = |w: f32, [u, g]: [f32; 2]| w + momentum * u - lr * (g + decay * w);
+        let step = |w: f32, u: f32, g: f32| w + momentum * u - lr * (g + decay * w);
         param.inplace_op3(velocity, &grad, &Update(step))
     } else {
-        param.inplace_op2(velocity, &Update(|w: f32, [u]: [f32; 1]| w + u))
+        param.inplace_op3(velocity, velocity, &Update(|w: f32, u: f32, _| w + u))
     }
 }
 
@@ -95,29 +95,34 @@ fn same_shape(op: &str, param: &Var, others: &[(&str, &Tensor)]) -> Result<()> {
     Ok(())
 }
 
-/// Replaces each element of the first tensor by a function of it and of the same element of `N` others.
+/// Replaces each element of the first tensor by a function of it and of the same elements of two others.
 struct Update<F>(F);
 
-impl<const N: usize, F: Fn(f32, [f32; N]) -> f32 + Sync> InplaceOpN<N> for Update<F> {
+impl<F: Fn(f32, f32, f32) -> f32 + Sync> InplaceOp3 for Update<F> {
     fn name(&self) -> &'static str {
         "optimiser update"
     }
 
-    fn cpu_fwd(&self, dst: &mut CpuStorage, dst_l: &Layout, srcs: [(&CpuStorage, &Layout); N]) -> Result<()> {
+    fn cpu_fwd(
+        &self,
+        dst: &mut CpuStorage,
+        dst_l: &Layout,
+        a: &CpuStorage,
+        a_l: &Layout,
+        b: &CpuStorage,
+        b_l: &Layout,
+    ) -> Result<()> {
         const CHUNK: usize = 1 << 14;
-        let op = "optimiser update";
+        let op = self.name();
+        let (a, b) = (slice(op, a, a_l)?, slice(op, b, b_l)?);
         let Some((start, end)) = dst_l.contiguous_offsets() else {
             bail!("{op}: a parameter of shape {:?} is not contiguous", dst_l.dims());
         };
-        let mut others: [&[f32]; N] = [&[]; N];
-        for (other, (storage, layout)) in others.iter_mut().zip(srcs) {
-            *other = slice(op, storage, layout)?;
-        }
         let CpuStorage::F32(dst) = dst else { bail!("{op}: the parameter is not F32") };
-        dst[start..end].par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, dst)| {
-            let others = others.map(|other| &other[chunk * CHUNK..chunk * CHUNK + dst.len()]);
-            for (i, x) in dst.iter_mut().enumerate() {
-                *x = (self.0)(*x, others.map(|other| other[i]));
+        let chunks = a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK));
+        dst[start..end].par_chunks_mut(CHUNK).zip(chunks).for_each(|(dst, (a, b))| {
+            for (x, (&a, &b)) in dst.iter_mut().zip(a.iter().zip(b)) {
+                *x = (self.0)(*x, a, b);
             }
         });
         Ok(())

@@ -14,6 +14,9 @@ pub enum Error {
         /// The study's folder.
         out: PathBuf,
     },
+    /// Another process is working in the same folder.
+    #[error("another run is using {0}; wait for it to end, or choose another folder with --out")]
+    Busy(PathBuf),
     /// A setting has a value that makes no sense.
     #[error("setting {setting}: {problem}")]
     Setting {

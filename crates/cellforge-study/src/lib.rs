@@ -1,1 +1,25 @@
-//! The malaria study end to end: stages, presets, results.json and the HTML report.
+#![doc = include_str!("../README.md")]
+
+pub mod config;
+mod error;
+mod files;
+mod judge;
+mod plots;
+pub mod presets;
+pub mod report;
+pub mod results;
+mod runner;
+mod samples;
+mod source;
+mod stages;
+mod stamp;
+
+pub use config::StudyConfig;
+pub use error::{Error, Result};
+pub use files::{derive_seed, folder_name};
+pub use presets::Preset;
+pub use results::Results;
+pub use runner::Control;
+pub use samples::{SampleWriter, read_samples, save_grid};
+pub use source::{SourceOptions, open_cells, resized};
+pub use stages::{classifier_config, run, split_cells};

@@ -141,7 +141,9 @@ pub fn read_state<C: DeserializeOwned>(dir: &Path, kind: &str) -> Result<State<C
     let unsuitable = |reason| Error::Unsuitable { path: dir.to_path_buf(), reason };
     if header.format_version != FORMAT_VERSION {
         let version = header.format_version;
-        return Err(unsuitable(format!("it has format version {version}, this program reads version {FORMAT_VERSION}")));
+        return Err(unsuitable(format!(
+            "it has format version {version}, this program reads version {FORMAT_VERSION}"
+        )));
     }
     if header.kind != kind {
         return Err(unsuitable(format!("it is of a {}, expected one of a {kind}", header.kind)));
@@ -156,7 +158,8 @@ pub fn read_state<C: DeserializeOwned>(dir: &Path, kind: &str) -> Result<State<C
 pub fn read_tensors(dir: &Path, stem: &str, device: &Device) -> Result<BTreeMap<String, Tensor>> {
     let file = format!("{stem}.safetensors");
     let bytes = fs::read(dir.join(&file)).map_err(|e| damaged(dir, format!("{file}: {e}")))?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, device).map_err(|e| damaged(dir, format!("{file}: {e}")))?;
+    let tensors =
+        candle_core::safetensors::load_buffer(&bytes, device).map_err(|e| damaged(dir, format!("{file}: {e}")))?;
     Ok(tensors.into_iter().collect())
 }
 

@@ -66,7 +66,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// No checkpoint where one was expected.
-    #[error("no checkpoint in {0}: expected a folder with state.json and weights.safetensors, or a run with last/ or best/")]
+    #[error(
+        "no checkpoint in {0}: expected a folder with state.json and weights.safetensors, or a run with last/ or best/"
+    )]
     NoCheckpoint(PathBuf),
     /// A checkpoint's files do not fit together.
     #[error("checkpoint {path} is damaged: {reason}")]

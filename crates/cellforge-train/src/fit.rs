@@ -142,7 +142,12 @@ pub trait Observer<S: Step> {
 /// # Errors
 /// What a batch, a step or an observer fails with; [`Error::Diverged`] as soon as a loss is not finite, before any
 /// observer could save what produced it.
-pub fn fit<S, F>(step: &mut S, mut make: F, plan: FitPlan<'_>, observers: &mut [&mut dyn Observer<S>]) -> Result<Outcome>
+pub fn fit<S, F>(
+    step: &mut S,
+    mut make: F,
+    plan: FitPlan<'_>,
+    observers: &mut [&mut dyn Observer<S>],
+) -> Result<Outcome>
 where
     S: Step,
     F: FnMut(u64) -> Result<S::Batch> + Send + 'static,
@@ -165,8 +170,13 @@ where
                 position.add(&losses);
             }
             let epoch_end = epoch_len.filter(|steps| iteration % steps == 0);
-            let mut event =
-                Event { position: &position, total, ends_epoch: epoch_end.is_some(), losses: losses.clone(), images: vec![] };
+            let mut event = Event {
+                position: &position,
+                total,
+                ends_epoch: epoch_end.is_some(),
+                losses: losses.clone(),
+                images: vec![],
+            };
             for observer in observers.iter_mut() {
                 observer.on_step(step, &mut event)?;
             }

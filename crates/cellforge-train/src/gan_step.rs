@@ -7,6 +7,7 @@ use cellforge_data::Batch;
 use cellforge_gan::{Discriminator, Generator, loss};
 use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore};
 
+use crate::frozen::frozen;
 use crate::gan::GanTrainConfig;
 use crate::{Losses, Result, Snapshot, Step};
 
@@ -14,6 +15,8 @@ use crate::{Losses, Result, Snapshot, Step};
 pub struct GanStep {
     generator: Generator,
     discriminator: Discriminator,
+    /// The same discriminator for the generator's update, which needs no gradient of its parameters.
+    frozen: Discriminator,
     generator_store: ParamStore,
     discriminator_store: ParamStore,
     generator_optimizer: Optimizer,
@@ -34,6 +37,7 @@ impl GanStep {
         let generator = Generator::new(&config.model, generator_store.vb())?;
         let discriminator_store = ParamStore::new(key.with("discriminator"), device);
         let discriminator = Discriminator::new(&config.model, discriminator_store.vb())?;
+        let frozen = Discriminator::new(&config.model, frozen(&discriminator_store, device))?;
         let adam = |store: &ParamStore| -> Result<Optimizer> {
             // Keras's epsilon, as in the study; PyTorch's default is 1e-8.
             let settings = AdamConfig { lr: config.lr, beta1: config.beta1, beta2: config.beta2, eps: 1e-7 };
@@ -44,6 +48,7 @@ impl GanStep {
             discriminator_optimizer: adam(&discriminator_store)?,
             generator,
             discriminator,
+            frozen,
             generator_store,
             discriminator_store,
             latent: config.model.latent,
@@ -57,10 +62,9 @@ impl GanStep {
         &self.generator
     }
 
-    /// Scores `images` with the discriminator in training mode; each phase of an iteration has dropout of its own.
-    fn score(&self, images: &Tensor, iteration: u64, phase: &str) -> Result<Tensor> {
-        let dropout = self.key.with("dropout").at(iteration).with(phase);
-        Ok(self.discriminator.forward_t(images, true, &dropout)?)
+    /// Each phase of an iteration has dropout of its own.
+    fn dropout(&self, iteration: u64, phase: &str) -> Key {
+        self.key.with("dropout").at(iteration).with(phase)
     }
 }
 
@@ -75,16 +79,17 @@ impl Step for GanStep {
         let fakes = self.generator.forward_t(&z, false)?.detach();
 
         // Reals and fakes are separate updates, so that batch-norm never mixes their statistics.
-        let real_scores = self.score(reals, iteration, "real")?;
+        let real_scores = self.discriminator.forward_t(reals, true, &self.dropout(iteration, "real"))?;
         let d_real = loss::discriminator_real(&real_scores)?;
         self.discriminator_optimizer.step(&d_real.backward()?)?;
 
-        let fake_scores = self.score(&fakes, iteration, "fake")?;
+        let fake_scores = self.discriminator.forward_t(&fakes, true, &self.dropout(iteration, "fake"))?;
         let d_fake = loss::discriminator_fake(&fake_scores)?;
         self.discriminator_optimizer.step(&d_fake.backward()?)?;
 
-        // The gradient goes through the discriminator, but only the generator's parameters move.
-        let scores = self.score(&self.generator.forward_t(&z, true)?, iteration, "generator")?;
+        // Through the discriminator in training mode, as in the study: its running statistics move, its parameters do not.
+        let images = self.generator.forward_t(&z, true)?;
+        let scores = self.frozen.forward_t(&images, true, &self.dropout(iteration, "generator"))?;
         let g = loss::generator(&scores)?;
         self.generator_optimizer.step(&g.backward()?)?;
 

@@ -53,6 +53,8 @@ pub struct GenerateOptions {
     pub seed: u64,
     /// The class the generator was trained on; keys the noise together with the seed.
     pub class: String,
+    /// Length of the generator's noise, `GanConfig::latent`.
+    pub latent: usize,
     /// How many images.
     pub count: usize,
     /// Draws each number of the noise again until it lies in [-T, T]; at least 0.01. Lower is more typical and less
@@ -72,14 +74,15 @@ pub fn generate(generator: &Generator, options: &GenerateOptions, device: &Devic
         let reason = format!("{limit} is out of range: at least {LOWEST_TRUNCATION}, or none");
         return Err(Error::Invalid { field: "truncation", reason });
     }
-    let latent = generator.config().latent;
     let key = Key::new(options.seed).with("generate").with(&options.class);
-    let mut images = Images { side: generator.config().image_size, channels: generator.config().channels, pixels: vec![] };
-    for start in (0..options.count).step_by(BATCH) {
-        let noise: Vec<f32> =
-            (start..start + BATCH).flat_map(|index| noise(&key.at(index as u64), latent, options.truncation)).collect();
-        let noise = Tensor::from_vec(noise, (BATCH, latent), device)?;
-        images.pixels.extend(images_of(generator, &noise)?.pixels);
+    let batch = |start: usize| -> Result<Images> {
+        let of = |index: usize| noise(&key.at(index as u64), options.latent, options.truncation);
+        let noise: Vec<f32> = (start..start + BATCH).flat_map(of).collect();
+        images_of(generator, &Tensor::from_vec(noise, (BATCH, options.latent), device)?)
+    };
+    let mut images = batch(0)?;
+    for start in (BATCH..options.count).step_by(BATCH) {
+        images.pixels.extend(batch(start)?.pixels);
     }
     images.pixels.truncate(options.count * images.image_len());
     Ok(images)

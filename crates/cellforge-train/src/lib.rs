@@ -1,1 +1,39 @@
-//! One training loop, schedules, checkpoints and observers.
+#![doc = include_str!("../README.md")]
+//!
+//! # How it is put together
+//!
+//! [`fit`] is the one training loop. It drives a [`Step`] ([`GanStep`], [`ClassifierStep`], or yours) and tells
+//! [`Observer`]s ([`observers`]) what happened; it knows neither networks nor files. [`train_gan`] and
+//! [`train_classifier`] put a step, its batches and the usual observers together.
+//!
+//! Whatever is random is a function of the seed and of the iteration, epoch or image it is for. Nothing depends on the
+//! number of threads, and a run that was stopped and resumed ends with the same bytes as one that never stopped.
+
+pub mod checkpoint;
+mod classifier;
+mod classifier_step;
+mod error;
+mod fit;
+mod frozen;
+mod gan;
+mod gan_step;
+mod generate;
+mod grid;
+pub mod observers;
+mod predict;
+pub mod presets;
+mod run;
+mod schedule;
+
+pub use classifier::{ClassifierOutcome, ClassifierState, ClassifierTrainConfig, load_classifier, train_classifier};
+pub use classifier_step::{ClassifierStep, LossKind, OptimizerConfig};
+pub use error::{Error, Result};
+pub use fit::{Event, FitPlan, Losses, Observer, Outcome, Position, Snapshot, Step, fit};
+pub use gan::{GanOutcome, GanState, GanTrainConfig, load_generator, train_gan};
+pub use gan_step::GanStep;
+pub use generate::{GenerateOptions, Images, generate};
+pub use grid::sample_grid;
+pub use observers::{LogLine, Progress, read_log};
+pub use predict::{Score, evaluate, predict};
+pub use run::Control;
+pub use schedule::Schedule;

@@ -1,5 +1,9 @@
 //! Two-dimensional convolution.
 
+mod op;
+mod patches;
+mod products;
+
 use crate::check::{f32_only, images, vector};
 use crate::composed;
 use candle_core::{Result, Tensor, bail};
@@ -77,5 +81,12 @@ pub fn conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: &Conv2dC
         f32_only(op, &[("bias", bias)])?;
         vector(op, "bias", bias, o)?;
     }
-    composed::conv2d(xs, weight, bias, cfg)
+    if !xs.device().is_cpu() {
+        return composed::conv2d(xs, weight, bias, cfg);
+    }
+    let (xs, weight) = (xs.contiguous()?, weight.contiguous()?);
+    match bias {
+        Some(bias) => xs.apply_op3(&weight, &bias.contiguous()?, op::Conv(*cfg)),
+        None => xs.apply_op2(&weight, op::Conv(*cfg)),
+    }
 }

@@ -1,0 +1,76 @@
+//! Steps of `cellforge-train` with the study's networks at full width.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use candle_core::{Device, Tensor};
+use cellforge::classify::ClassifierConfig;
+use cellforge::data::Batch;
+use cellforge::gan::{GanConfig, Generator};
+use cellforge::nn::{Key, ParamStore};
+use cellforge::train::{ClassifierStep, ClassifierTrainConfig, GanStep, GanTrainConfig, LossKind, Step};
+use criterion::Criterion;
+
+const BATCH: usize = 32;
+
+/// Random images in the range of the GAN's, with both labels in turn.
+fn random_batch() -> Batch {
+    let images = Key::new(0).normal((BATCH, 3, 64, 64), &Device::Cpu).expect("noise");
+    let labels = Tensor::from_iter((0..BATCH as u32).map(|i| i % 2), &Device::Cpu).expect("labels");
+    Batch { images, labels, indices: (0..BATCH).collect() }
+}
+
+fn bench_step<S: Step<Batch = Batch>>(c: &mut Criterion, name: &str, mut step: S) {
+    let batch = random_batch();
+    let mut iteration = 0;
+    let mut group = c.benchmark_group(name);
+    group.sample_size(10).warm_up_time(Duration::from_secs(2)).measurement_time(Duration::from_secs(15));
+    group.bench_function(BATCH.to_string(), |bencher| {
+        bencher.iter(|| {
+            iteration += 1;
+            black_box(step.step(&batch, iteration).expect("a step"))
+        });
+    });
+    group.finish();
+}
+
+/// The study's GAN schedule: generate, discriminator on reals, discriminator on fakes, generator.
+pub fn gan_step(c: &mut Criterion) {
+    let step = GanStep::new(&GanTrainConfig::default(), &Device::Cpu).expect("a GAN");
+    bench_step(c, "gan_step", step);
+}
+
+/// Forward, cross-entropy, backward, SGD with momentum.
+fn classifier_step(model: ClassifierConfig) -> ClassifierStep {
+    let config =
+        ClassifierTrainConfig { model, loss: LossKind::CrossEntropy, l2: false, ..ClassifierTrainConfig::default() };
+    ClassifierStep::new(&config, 100, &Device::Cpu).expect("a classifier")
+}
+
+/// One update of the ResNet.
+pub fn resnet_step(c: &mut Criterion) {
+    bench_step(c, "resnet_step", classifier_step(ClassifierConfig::study_resnet()));
+}
+
+/// One update of the small CNN.
+pub fn cnn_step(c: &mut Criterion) {
+    bench_step(c, "cnn_step", classifier_step(ClassifierConfig::study_cnn()));
+}
+
+/// 32 images from noise, noise included.
+pub fn generate(c: &mut Criterion) {
+    let store = ParamStore::new(Key::new(0), &Device::Cpu);
+    let config = GanConfig::default();
+    let generator = Generator::new(&config, store.vb()).expect("a generator");
+    let mut group = c.benchmark_group("generate");
+    group.sample_size(10);
+    let mut draw = 0;
+    group.bench_function(BATCH.to_string(), |bencher| {
+        bencher.iter(|| {
+            draw += 1;
+            let z = Key::new(draw).normal((BATCH, config.latent), &Device::Cpu).expect("noise");
+            black_box(generator.forward_t(&z, false).expect("images"))
+        });
+    });
+    group.finish();
+}

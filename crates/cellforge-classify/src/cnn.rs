@@ -1,0 +1,129 @@
+//! The study's small convolutional network.
+
+use crate::config::{check_common, check_counts, scaled};
+use crate::table::Table;
+use candle_core::{Result, Tensor, bail};
+use candle_nn::VarBuilder;
+use cellforge_nn::summary::ModelSummary;
+use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding};
+use cellforge_nn::{conv2d, linear, ops};
+use serde::{Deserialize, Serialize};
+
+/// Convolutions take only whole 3x3 windows, so each shortens the side by 2.
+const VALID: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::NONE };
+/// Layers of one block in the checkpoint's numbering: convolution, ReLU, max pooling.
+const BLOCK: usize = 3;
+
+/// Size of the small CNN. The default is the study's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CnnConfig {
+    /// Side of the square images in pixels: 32, 64 or 128.
+    pub image_size: usize,
+    /// Channels of an image: 3 (RGB) or 1 (grey).
+    pub channels: usize,
+    /// Number of classes, at least 2.
+    pub classes: usize,
+    /// Multiplies the filter counts and `dense`; neither goes below 8.
+    pub width: f64,
+    /// Filters of the convolutions at width 1; as many convolutions as counts.
+    pub filters: Vec<usize>,
+    /// Units of the hidden dense layer at width 1.
+    pub dense: usize,
+}
+
+impl Default for CnnConfig {
+    fn default() -> Self {
+        Self { image_size: 64, channels: 3, classes: 2, width: 1.0, filters: vec![32, 32, 64], dense: 64 }
+    }
+}
+
+impl CnnConfig {
+    /// Refuses values that no network can be built from; the message names the field and what it may be.
+    pub fn validate(&self) -> Result<()> {
+        check_common(self.image_size, self.channels, self.classes, self.width)?;
+        check_counts("filters", &self.filters)?;
+        check_counts("dense", &[self.dense])?;
+        if self.final_side() == 0 {
+            bail!(
+                "filters has {} counts: images of {} pixels are used up before the last of them",
+                self.filters.len(),
+                self.image_size
+            )
+        }
+        Ok(())
+    }
+
+    /// The layers of a valid configuration, as [`SmallCnn::new`] builds them. The hidden dense layer's ReLU is part of
+    /// its row, as in the study's table, and multiply-adds are those of convolutions and dense layers.
+    pub fn summary(&self) -> ModelSummary {
+        let mut table = Table::new("cnn", &[self.channels, self.image_size, self.image_size]);
+        for (i, filters) in self.scaled_filters().into_iter().enumerate() {
+            table.conv(&(BLOCK * i).to_string(), filters, 3, true, VALID);
+            table.keep(&(BLOCK * i + 1).to_string(), "Activation relu");
+            let (c, h, w) = table.image();
+            table.reshape(&(BLOCK * i + 2).to_string(), "MaxPooling2D 2x2", vec![c, h / 2, w / 2]);
+        }
+        let flatten = BLOCK * self.filters.len();
+        table.flatten(&flatten.to_string());
+        table.dense(&(flatten + 1).to_string(), self.hidden());
+        table.dense(&(flatten + 3).to_string(), self.classes);
+        table.finish()
+    }
+
+    fn scaled_filters(&self) -> Vec<usize> {
+        self.filters.iter().map(|&n| scaled(n, self.width, 1)).collect()
+    }
+
+    fn hidden(&self) -> usize {
+        scaled(self.dense, self.width, 1)
+    }
+
+    /// Side of what is flattened, 0 where the image is too small for so many layers.
+    fn final_side(&self) -> usize {
+        self.filters.iter().fold(self.image_size, |side, _| side.saturating_sub(2) / 2)
+    }
+}
+
+/// Valid 3x3 convolutions, each with ReLU and 2x2 max pooling, then two dense layers.
+///
+/// Checkpoint keys are the layers' numbers: convolution `i` is `{3i}`, and after `n` of them the dense layers are
+/// `{3n + 1}` and `{3n + 3}`.
+#[derive(Debug, Clone)]
+pub struct SmallCnn {
+    convs: Vec<Conv2d>,
+    hidden: Linear,
+    out: Linear,
+}
+
+impl SmallCnn {
+    /// Builds the network in `vb`; weights start Glorot uniform, biases at zero.
+    pub fn new(cfg: &CnnConfig, vb: VarBuilder) -> Result<Self> {
+        cfg.validate()?;
+        let mut c = cfg.channels;
+        let mut convs = Vec::new();
+        for (i, filters) in cfg.scaled_filters().into_iter().enumerate() {
+            convs.push(conv2d(c, filters, 3, true, VALID, vb.pp(BLOCK * i))?);
+            c = filters;
+        }
+        let (side, flatten) = (cfg.final_side(), BLOCK * convs.len());
+        let hidden = linear(c * side * side, cfg.hidden(), vb.pp(flatten + 1))?;
+        let out = linear(cfg.hidden(), cfg.classes, vb.pp(flatten + 3))?;
+        Ok(Self { convs, hidden, out })
+    }
+
+    /// Images `(b, channels, side, side)` to logits `(b, classes)`. No layer depends on the mode.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.out.forward(&self.features(xs)?)
+    }
+
+    /// Images `(b, channels, side, side)` to the hidden layer's output `(b, dense)`.
+    pub fn features(&self, xs: &Tensor) -> Result<Tensor> {
+        let mut xs = xs.clone();
+        for conv in &self.convs {
+            xs = ops::relu(&conv.forward(&xs)?)?; // (b, filters, h - 2, w - 2)
+            xs = ops::max_pool2d(&xs, 2, 2, 0)?; // half of that, rounded down
+        }
+        ops::relu(&self.hidden.forward(&xs.flatten_from(1)?)?) // (b, dense)
+    }
+}

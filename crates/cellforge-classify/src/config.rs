@@ -1,0 +1,120 @@
+//! Which classifier, and the checks that all configurations share.
+
+use crate::{CnnConfig, ResNetConfig};
+use candle_core::{Result, bail};
+use cellforge_nn::summary::ModelSummary;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// No layer is narrower than this, whatever the width multiplier.
+const MIN_FILTERS: usize = 8;
+
+/// Which classifier, and its size. In TOML or JSON the field `kind` is `cnn` or `resnet`, beside the fields of that
+/// network; those left out are the study's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum ClassifierConfig {
+    /// The small CNN.
+    Cnn(CnnConfig),
+    /// The pre-activation ResNet.
+    Resnet(ResNetConfig),
+}
+
+impl Default for ClassifierConfig {
+    /// The study's ResNet.
+    fn default() -> Self {
+        Self::study_resnet()
+    }
+}
+
+impl ClassifierConfig {
+    /// The study's small CNN: 176,290 parameters.
+    pub fn study_cnn() -> Self {
+        Self::Cnn(CnnConfig::default())
+    }
+
+    /// The study's ResNet: 2,164,174 parameters in Keras's count, 2,150,472 of them trainable.
+    pub fn study_resnet() -> Self {
+        Self::Resnet(ResNetConfig::default())
+    }
+
+    /// Side of the square images in pixels.
+    pub fn image_size(&self) -> usize {
+        match self {
+            Self::Cnn(cfg) => cfg.image_size,
+            Self::Resnet(cfg) => cfg.image_size,
+        }
+    }
+
+    /// Channels of an image.
+    pub fn channels(&self) -> usize {
+        match self {
+            Self::Cnn(cfg) => cfg.channels,
+            Self::Resnet(cfg) => cfg.channels,
+        }
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        match self {
+            Self::Cnn(cfg) => cfg.classes,
+            Self::Resnet(cfg) => cfg.classes,
+        }
+    }
+
+    /// Refuses values that no network can be built from; the message names the field and what it may be.
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            Self::Cnn(cfg) => cfg.validate(),
+            Self::Resnet(cfg) => cfg.validate(),
+        }
+    }
+
+    /// The layers of a valid configuration.
+    pub fn summary(&self) -> ModelSummary {
+        match self {
+            Self::Cnn(cfg) => cfg.summary(),
+            Self::Resnet(cfg) => cfg.summary(),
+        }
+    }
+
+    /// Keras's `l2(r)` by parameter name, for [`Sgd`](cellforge_nn::Sgd): empty for the CNN, which has none, and see
+    /// [`ResNetConfig::keras_l2`].
+    pub fn keras_l2(&self) -> BTreeMap<String, f64> {
+        match self {
+            Self::Cnn(_) => BTreeMap::new(),
+            Self::Resnet(cfg) => cfg.keras_l2(),
+        }
+    }
+}
+
+/// The checks of the fields that every classifier has.
+pub(crate) fn check_common(image_size: usize, channels: usize, classes: usize, width: f64) -> Result<()> {
+    if ![32, 64, 128].contains(&image_size) {
+        bail!("image_size is {image_size}: a classifier's images have a side of 32, 64 or 128 pixels")
+    }
+    if ![1, 3].contains(&channels) {
+        bail!("channels is {channels}: images have 1 (grey) or 3 (RGB)")
+    }
+    if classes < 2 {
+        bail!("classes is {classes}: a classifier needs at least 2 to tell apart")
+    }
+    if !(width > 0.0 && width <= 16.0) {
+        bail!("width is {width}: the filter multiplier must be above 0 and at most 16")
+    }
+    Ok(())
+}
+
+/// Refuses an empty list of counts and a count of 0.
+pub(crate) fn check_counts(field: &str, counts: &[usize]) -> Result<()> {
+    if counts.is_empty() || counts.contains(&0) {
+        bail!("{field} is {counts:?}: give at least one count, each above 0")
+    }
+    Ok(())
+}
+
+/// `count` times `width`, rounded to a multiple of `multiple`, at least 8.
+pub(crate) fn scaled(count: usize, width: f64, multiple: usize) -> usize {
+    let multiples = (count as f64 * width / multiple as f64).round() as usize;
+    (multiples * multiple).max(MIN_FILTERS)
+}

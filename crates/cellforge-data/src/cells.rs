@@ -1,0 +1,262 @@
+//! A set of decoded cells: `u8` pixels of one size with a label, a name and, where known, a patient each.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::index::{Index, IndexOptions, Skipped};
+use crate::{DecodeOptions, Error, Result};
+
+/// Decoded cells of one size. Cloning is cheap: the pixels are shared.
+#[derive(Clone, Debug)]
+pub struct CellSet {
+    /// Class names, sorted; a label is an index into them.
+    pub classes: Vec<String>,
+    /// Each cell's name: its path inside the folder or zip, with `/` between the parts.
+    pub names: Vec<String>,
+    /// Each cell's class.
+    pub labels: Vec<u32>,
+    /// Each cell's patient, where known.
+    pub groups: Vec<Option<String>>,
+    /// What was skipped on the way here, with the reason.
+    pub skipped: Vec<Skipped>,
+    /// Pixels a side.
+    pub side: usize,
+    /// 1 (grey) or 3 (RGB).
+    pub channels: usize,
+    pixels: Pixels,
+}
+
+/// Pixels in memory, or in the mapped cache file after its header.
+#[derive(Clone)]
+pub(crate) enum Pixels {
+    Memory(Arc<Vec<u8>>),
+    Mapped(Arc<memmap2::Mmap>, usize),
+}
+
+impl std::fmt::Debug for Pixels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pixels({} bytes)", self.bytes().len())
+    }
+}
+
+impl Pixels {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Memory(bytes) => bytes,
+            Self::Mapped(map, offset) => &map[*offset..],
+        }
+    }
+}
+
+impl CellSet {
+    /// Builds a set from its parts. `pixels` holds each cell in turn, `side * side * channels` bytes, row by row,
+    /// channels last; `channels` is 1 or 3.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if lengths differ, a label names no class, or `channels` is neither 1 nor 3.
+    pub fn from_parts(
+        classes: Vec<String>,
+        names: Vec<String>,
+        labels: Vec<u32>,
+        groups: Vec<Option<String>>,
+        side: usize,
+        channels: usize,
+        pixels: Vec<u8>,
+    ) -> Result<Self> {
+        Self::build(classes, names, labels, groups, side, channels, Pixels::Memory(Arc::new(pixels)))
+    }
+
+    pub(crate) fn build(
+        classes: Vec<String>,
+        names: Vec<String>,
+        labels: Vec<u32>,
+        groups: Vec<Option<String>>,
+        side: usize,
+        channels: usize,
+        pixels: Pixels,
+    ) -> Result<Self> {
+        let n = names.len();
+        if !matches!(channels, 1 | 3) {
+            return Err(Error::Invalid(format!("cells have 1 or 3 channels, not {channels}")));
+        }
+        if labels.len() != n || groups.len() != n {
+            return Err(Error::Invalid(format!(
+                "{n} names need as many labels and groups, not {} and {}",
+                labels.len(),
+                groups.len()
+            )));
+        }
+        let bytes = pixels.bytes().len();
+        if side == 0 || bytes != n * side * side * channels {
+            return Err(Error::Invalid(format!("{n} cells of {side}x{side}x{channels} do not make {bytes} bytes")));
+        }
+        if let Some(label) = labels.iter().find(|label| **label as usize >= classes.len()) {
+            return Err(Error::Invalid(format!("label {label} names none of the {} classes", classes.len())));
+        }
+        Ok(Self { classes, names, labels, groups, skipped: Vec::new(), side, channels, pixels })
+    }
+
+    /// Indexes and decodes a folder or zip in one go.
+    ///
+    /// # Errors
+    /// As [`Index::open`] and [`CellSet::load`].
+    pub fn open(path: &Path, index: &IndexOptions, decode: &DecodeOptions) -> Result<Self> {
+        Self::load(&Index::open(path, index)?, decode)
+    }
+
+    /// Number of cells.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Pixels a side.
+    #[must_use]
+    pub fn side(&self) -> usize {
+        self.side
+    }
+
+    /// 1 (grey) or 3 (RGB).
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Cell `i`: `side * side * channels` bytes, row by row, channels last.
+    ///
+    /// # Panics
+    /// If there is no such cell.
+    #[must_use]
+    pub fn image(&self, i: usize) -> &[u8] {
+        let size = self.side * self.side * self.channels;
+        &self.pixels.bytes()[i * size..(i + 1) * size]
+    }
+
+    /// The cells of one class, in order.
+    #[must_use]
+    pub fn class_indices(&self, class: u32) -> Vec<usize> {
+        (0..self.len()).filter(|i| self.labels[*i] == class).collect()
+    }
+
+    /// Cells per class, in the classes' order.
+    #[must_use]
+    pub fn class_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes.len()];
+        for label in &self.labels {
+            counts[*label as usize] += 1;
+        }
+        counts
+    }
+
+    /// The different groups, sorted; empty where none is known.
+    #[must_use]
+    pub fn group_names(&self) -> Vec<&str> {
+        let names: std::collections::BTreeSet<&str> = self.groups.iter().flatten().map(String::as_str).collect();
+        names.into_iter().collect()
+    }
+
+    /// Whether every cell's group is known and there are at least two.
+    #[must_use]
+    pub fn has_groups(&self) -> bool {
+        self.groups.iter().all(Option::is_some) && self.group_names().len() > 1
+    }
+
+    /// Some of the cells as a set of their own, in the order given.
+    ///
+    /// # Panics
+    /// If an index names no cell.
+    #[must_use]
+    pub fn subset(&self, indices: &[usize]) -> Self {
+        let pixels = indices.iter().flat_map(|i| self.image(*i)).copied().collect();
+        Self {
+            classes: self.classes.clone(),
+            names: indices.iter().map(|i| self.names[*i].clone()).collect(),
+            labels: indices.iter().map(|i| self.labels[*i]).collect(),
+            groups: indices.iter().map(|i| self.groups[*i].clone()).collect(),
+            skipped: Vec::new(),
+            side: self.side,
+            channels: self.channels,
+            pixels: Pixels::Memory(Arc::new(pixels)),
+        }
+    }
+
+    /// SHA-256 (hex) of everything in the set: classes, names, labels, groups, size and pixels. Takes about a second
+    /// for a gigabyte.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        let mut text = |s: &str| {
+            hash.update((s.len() as u64).to_le_bytes());
+            hash.update(s.as_bytes());
+        };
+        for class in &self.classes {
+            text(class);
+        }
+        for (name, group) in self.names.iter().zip(&self.groups) {
+            text(name);
+            text(group.as_deref().unwrap_or("\0"));
+        }
+        for label in &self.labels {
+            hash.update(label.to_le_bytes());
+        }
+        hash.update([self.channels as u8]);
+        hash.update((self.side as u64).to_le_bytes());
+        hash.update(self.pixels.bytes());
+        hex(&hash.finalize())
+    }
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two() -> CellSet {
+        CellSet::from_parts(
+            vec!["a".into(), "b".into()],
+            vec!["a/1".into(), "b/2".into()],
+            vec![0, 1],
+            vec![Some("P1".into()), Some("P2".into())],
+            2,
+            1,
+            (0..8).collect(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn parts_that_do_not_fit_are_refused() {
+        let make = |labels: Vec<u32>, channels, bytes| {
+            let names = vec!["x".to_owned()];
+            CellSet::from_parts(vec!["a".into()], names, labels, vec![None], 2, channels, vec![0; bytes])
+        };
+        assert!(make(vec![0], 1, 4).is_ok());
+        assert!(make(vec![1], 1, 4).unwrap_err().to_string().contains("label 1"));
+        assert!(make(vec![0], 2, 8).is_err());
+        assert!(make(vec![0], 1, 5).is_err());
+        assert!(make(vec![], 1, 4).is_err());
+    }
+
+    #[test]
+    fn subset_and_fingerprint_follow_the_content() {
+        let set = two();
+        assert_eq!(set.subset(&[1]).image(0), &[4, 5, 6, 7]);
+        assert_eq!(set.class_counts(), [1, 1]);
+        assert_eq!(set.fingerprint(), set.subset(&[0, 1]).fingerprint());
+        let mut other = two();
+        other.groups[0] = Some("P3".into());
+        assert_ne!(set.fingerprint(), other.fingerprint());
+    }
+}

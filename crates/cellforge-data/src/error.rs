@@ -1,0 +1,105 @@
+//! What can go wrong with cells: every message names the file or value at fault and what to do about it.
+
+use std::path::{Path, PathBuf};
+
+/// The error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be read or written.
+    #[error("cannot read or write {path}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The path given does not exist.
+    #[error("{0} does not exist: give a folder or a .zip with one folder of images per class")]
+    NotFound(PathBuf),
+    /// A file that is neither a folder nor a readable zip.
+    #[error("{path} is not a whole zip file ({reason}): it may be cut short or not a zip at all; fetch it again")]
+    Zip {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A zip that tries to write or read outside itself, or to unpack into far more than it holds.
+    #[error("{path} is refused: its entry {entry:?} {reason}")]
+    HostileZip {
+        /// The zip.
+        path: PathBuf,
+        /// The entry at fault.
+        entry: String,
+        /// What it tries.
+        reason: String,
+    },
+    /// No folder of images was found.
+    #[error("no class folders under {0}: expected one folder of images per class, e.g. Parasitized/ and Uninfected/")]
+    NoClasses(PathBuf),
+    /// A class folder without a single image.
+    #[error("class {class:?} under {path} has no image (PNG, JPEG, BMP or TIFF): remove the folder or fill it")]
+    EmptyClass {
+        /// The folder or zip.
+        path: PathBuf,
+        /// The class.
+        class: String,
+    },
+    /// Only one class where two are needed.
+    #[error("only one class, {class:?}, under {path}: a classifier needs two or more folders of images")]
+    OneClass {
+        /// The folder or zip.
+        path: PathBuf,
+        /// The class.
+        class: String,
+    },
+    /// An image that cannot be used.
+    #[error("cannot use image {name} in {path}: {reason}; mend or remove it, or skip bad images (--skip-bad)")]
+    BadImage {
+        /// The folder or zip.
+        path: PathBuf,
+        /// The image's path inside it.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A CSV file (groups or split manifest) that does not fit.
+    #[error("{path}, line {line}: {reason}")]
+    Csv {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1; 0 for the file as a whole.
+        line: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A setting out of its range.
+    #[error("{0}")]
+    Invalid(String),
+    /// A download that failed.
+    #[error("cannot download {url}: {reason}")]
+    Fetch {
+        /// The address.
+        url: String,
+        /// What happened and what to do.
+        reason: String,
+    },
+    /// A background worker ended without a result.
+    #[error("a background worker stopped unexpectedly: {0}")]
+    Worker(String),
+    /// Candle could not make a tensor.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// Wraps an I/O error with the path it concerns.
+    pub(crate) fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Io { path, source }
+    }
+}
+
+/// The result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

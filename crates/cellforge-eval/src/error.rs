@@ -1,0 +1,76 @@
+//! What can be wrong with the arrays handed in.
+
+/// Why a figure could not be computed; each message says which value is at fault.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is nothing to judge.
+    #[error("{what} is empty: there is nothing to judge")]
+    Empty {
+        /// Name of the empty array.
+        what: &'static str,
+    },
+    /// Two arrays that belong together differ in length.
+    #[error("{what} has {found} entries where there are {expected} labels; give one per image")]
+    Length {
+        /// Name of the array.
+        what: &'static str,
+        /// Its length.
+        found: usize,
+        /// The length it should have.
+        expected: usize,
+    },
+    /// A label names no class.
+    #[error("label {label} of image {index} is not below the number of classes, {classes}")]
+    Label {
+        /// Position of the label.
+        index: usize,
+        /// The label.
+        label: u32,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// A row of probabilities does not have one entry per class.
+    #[error("image {index} has {found} probabilities, and there are {classes} classes; give one per class")]
+    Columns {
+        /// Position of the row.
+        index: usize,
+        /// Its length.
+        found: usize,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// A probability or score is NaN or infinite.
+    #[error("the score of image {index} is {value}; scores must be finite (has the network diverged?)")]
+    NotFinite {
+        /// Position of the image.
+        index: usize,
+        /// The score.
+        value: f64,
+    },
+    /// The area under the ROC curve needs images of the class and others.
+    #[error("the area under the ROC curve is not defined: {positives} of {total} images are of the class; it needs some of both kinds")]
+    OneClass {
+        /// Images of the class.
+        positives: usize,
+        /// Images in all.
+        total: usize,
+    },
+    /// More successes than trials.
+    #[error("{successes} successes in {total} trials: the total must be above 0 and not below the successes")]
+    Counts {
+        /// Successes.
+        successes: u64,
+        /// Trials.
+        total: u64,
+    },
+    /// A coverage outside (0, 1).
+    #[error("the interval level {0} must lie between 0 and 1, for example 0.95")]
+    Level(f64),
+    /// Too few bootstrap resamples for an interval.
+    #[error("{0} bootstrap resamples are too few for an interval; use at least 20, better 1000")]
+    Resamples(usize),
+}
+
+/// The result of computing a figure.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,266 @@
+//! All figures of a classifier on labelled images, with intervals.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BootstrapOptions, Confusion, Error, Estimate, Interval, Proportion, Resampler, Result,
+    auc::Ranking,
+    bootstrap::percentiles,
+    confusion::check_labels,
+    proportion::{wilson_at, wilson_interval},
+};
+
+/// How the intervals of a [`ClassifierReport`] were computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IntervalMethod {
+    /// No groups: Wilson's interval for accuracy, precision and recall, the bootstrap over single images for the rest.
+    WilsonAndCells,
+    /// The bootstrap over whole groups (patients) for every figure. Where all groups agree on 0% or 100%, Wilson's interval with the
+    /// number of groups as its total, since the bootstrap would claim certainty.
+    Groups,
+    /// As `WilsonAndCells`, because all images are of one group: the variation between groups cannot be known and the intervals are
+    /// too narrow.
+    CellsOfOneGroup,
+}
+
+/// The figures of one class against the rest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassReport {
+    /// Name of the class.
+    pub class: String,
+    /// Share of the images taken for this class that are of it. 0 where none was taken for it.
+    pub precision: Proportion,
+    /// Share of the images of this class that were taken for it. 0 where there are none.
+    pub recall: Proportion,
+    /// Harmonic mean of precision and recall. 0 where the class is neither present nor predicted.
+    pub f1: Estimate,
+    /// Images of this class.
+    pub support: u64,
+    /// Area under the ROC curve of this class against the rest; none where one side is missing.
+    pub roc_auc: Option<Estimate>,
+    /// Whether precision, recall or F1 divided by 0 and was set to 0 (scikit-learn's `zero_division=0`).
+    pub zero_division: bool,
+}
+
+/// An average over the classes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Average {
+    /// Average precision.
+    pub precision: Estimate,
+    /// Average recall.
+    pub recall: Estimate,
+    /// Average F1.
+    pub f1: Estimate,
+}
+
+/// All figures of a classifier on labelled images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassifierReport {
+    /// Share of the images classified rightly.
+    pub accuracy: f64,
+    /// Interval of the accuracy.
+    pub accuracy_interval: Interval,
+    /// Images classified rightly.
+    pub correct: u64,
+    /// Images judged.
+    pub total: u64,
+    /// Images by true and predicted class.
+    pub confusion: Confusion,
+    /// The figures of each class, in the order of the labels.
+    pub per_class: Vec<ClassReport>,
+    /// The plain mean over the classes.
+    pub macro_average: Average,
+    /// The mean over the classes, weighted by their support.
+    pub weighted_average: Average,
+    /// Area under the ROC curve: of class 1 where there are two classes, the mean of each class against the rest where there are
+    /// more. None where a class has no images.
+    pub roc_auc: Option<Estimate>,
+    /// How the intervals were computed.
+    pub interval_method: IntervalMethod,
+    /// Groups (patients) among the images, if groups were given.
+    pub groups: Option<usize>,
+    /// Number of resamples, seed and coverage.
+    pub bootstrap: BootstrapOptions,
+}
+
+/// Judges a classifier: `truth[i]` is the label of image `i` (below `classes.len()`), `probabilities[i]` its score for each class,
+/// `groups[i]` the patient it comes from. The predicted class is the one with the highest score, the first of them on ties.
+///
+/// Precision, recall, F1 and the averages are those of scikit-learn's `classification_report` with `zero_division=0`.
+///
+/// # Errors
+/// [`Error`] if the arrays are empty, differ in length, hold a label that names no class or a score that is not finite, or if
+/// `options` make no sense.
+pub fn classifier_report(
+    truth: &[u32],
+    probabilities: &[Vec<f32>],
+    classes: &[String],
+    groups: Option<&[String]>,
+    options: &BootstrapOptions,
+) -> Result<ClassifierReport> {
+    let k = classes.len();
+    check_labels(truth, k)?;
+    options.check()?;
+    let length = |what, found| {
+        if found == truth.len() { Ok(()) } else { Err(Error::Length { what, found, expected: truth.len() }) }
+    };
+    length("the array of probabilities", probabilities.len())?;
+    length("the array of groups", groups.map_or(truth.len(), <[String]>::len))?;
+    let predicted = predictions(probabilities, k)?;
+
+    let rankings: Vec<Ranking> = (0..k)
+        .map(|class| {
+            let scores: Vec<f64> = probabilities.iter().map(|row| f64::from(row[class])).collect();
+            Ranking::new(&scores, truth.iter().map(|&label| label as usize == class).collect())
+        })
+        .collect();
+    let figures = |weights: Option<&[u32]>| {
+        let confusion = Confusion::weighted(truth, &predicted, weights, k);
+        let aucs = rankings.iter().map(|ranking| ranking.auc(weights)).collect();
+        Figures::new(&confusion, aucs)
+    };
+
+    let by_group = groups.map(Resampler::groups).transpose()?;
+    let units = by_group.as_ref().map(Resampler::units);
+    let (resampler, interval_method) = match by_group {
+        Some(resampler) if resampler.units() > 1 => (resampler, IntervalMethod::Groups),
+        Some(_) => (Resampler::cells(truth.len())?, IntervalMethod::CellsOfOneGroup),
+        None => (Resampler::cells(truth.len())?, IntervalMethod::WilsonAndCells),
+    };
+    let resamples = resampler.map(options, |weights| figures(Some(weights)))?;
+    let confusion = Confusion::weighted(truth, &predicted, None, k);
+    let found = figures(None);
+    let intervals = Intervals { resamples: &resamples, by_group: interval_method == IntervalMethod::Groups, options };
+    let groups_with = |keep: &dyn Fn(usize) -> bool| -> usize {
+        let all = groups.into_iter().flatten().enumerate();
+        all.filter(|(i, _)| keep(*i)).map(|(_, group)| group).collect::<std::collections::BTreeSet<_>>().len()
+    };
+
+    let mut per_class = Vec::with_capacity(k);
+    for (c, class) in classes.iter().enumerate() {
+        let (hits, support, taken) = (confusion.counts[c][c], confusion.support(c), confusion.predicted(c));
+        let predicted_groups = groups_with(&|i| predicted[i] as usize == c);
+        let support_groups = groups_with(&|i| truth[i] as usize == c);
+        per_class.push(ClassReport {
+            class: class.clone(),
+            precision: intervals.proportion(hits, taken, predicted_groups, |f| f.classes[c][0])?,
+            recall: intervals.proportion(hits, support, support_groups, |f| f.classes[c][1])?,
+            f1: intervals.estimate(found.classes[c][2].unwrap_or(0.0), |f| f.classes[c][2]),
+            support,
+            roc_auc: found.aucs[c].map(|value| intervals.estimate(value, |f| f.aucs[c])),
+            zero_division: found.classes[c].iter().any(Option::is_none),
+        });
+    }
+    let average = |of: fn(&Figures) -> &[f64; 3]| {
+        let one = |i: usize| intervals.estimate(of(&found)[i], |f| Some(of(f)[i]));
+        Average { precision: one(0), recall: one(1), f1: one(2) }
+    };
+    let accuracy = intervals.proportion(confusion.correct(), confusion.total(), units.unwrap_or(0), |f| Some(f.accuracy))?;
+    Ok(ClassifierReport {
+        accuracy: accuracy.rate,
+        accuracy_interval: Interval { low: accuracy.low, high: accuracy.high },
+        correct: accuracy.successes,
+        total: accuracy.total,
+        per_class,
+        macro_average: average(|f| &f.macro_average),
+        weighted_average: average(|f| &f.weighted_average),
+        roc_auc: found.auc.map(|value| intervals.estimate(value, |f| f.auc)),
+        confusion,
+        interval_method,
+        groups: units,
+        bootstrap: *options,
+    })
+}
+
+/// The class with the highest score of each row, the first of them on ties.
+///
+/// # Errors
+/// [`Error::Columns`] for a row without one score per class, [`Error::NotFinite`] for a score that is NaN or infinite.
+pub fn predictions(probabilities: &[Vec<f32>], classes: usize) -> Result<Vec<u32>> {
+    let one = |(index, row): (usize, &Vec<f32>)| {
+        if row.len() != classes || classes == 0 {
+            return Err(Error::Columns { index, found: row.len(), classes });
+        }
+        if let Some(&value) = row.iter().find(|value| !value.is_finite()) {
+            return Err(Error::NotFinite { index, value: f64::from(value) });
+        }
+        let best = (1..classes).fold(0, |best, class| if row[class] > row[best] { class } else { best });
+        Ok(best as u32)
+    };
+    probabilities.iter().enumerate().map(one).collect()
+}
+
+/// The figures of one resample, or of the images themselves. `None` where a figure is not defined.
+struct Figures {
+    accuracy: f64,
+    /// Precision, recall and F1 of each class.
+    classes: Vec<[Option<f64>; 3]>,
+    macro_average: [f64; 3],
+    weighted_average: [f64; 3],
+    aucs: Vec<Option<f64>>,
+    auc: Option<f64>,
+}
+
+impl Figures {
+    fn new(confusion: &Confusion, aucs: Vec<Option<f64>>) -> Self {
+        let (k, total) = (confusion.classes(), confusion.total() as f64);
+        let classes: Vec<_> = (0..k).map(|class| confusion.scores(class)).collect();
+        let average = |weight: &dyn Fn(usize) -> f64| {
+            [0, 1, 2].map(|i| (0..k).map(|class| weight(class) * classes[class][i].unwrap_or(0.0)).sum())
+        };
+        let auc = match aucs[..] {
+            [_, second] => second,
+            _ => aucs.iter().copied().sum::<Option<f64>>().map(|sum| sum / k as f64),
+        };
+        Self {
+            accuracy: confusion.correct() as f64 / total,
+            macro_average: average(&|_| 1.0 / k as f64),
+            weighted_average: average(&|class| confusion.support(class) as f64 / total),
+            classes,
+            aucs,
+            auc,
+        }
+    }
+}
+
+/// Turns resamples into intervals.
+struct Intervals<'a> {
+    resamples: &'a [Figures],
+    by_group: bool,
+    options: &'a BootstrapOptions,
+}
+
+impl Intervals<'_> {
+    fn percentiles(&self, of: impl Fn(&Figures) -> Option<f64>) -> Option<Interval> {
+        percentiles(self.resamples.iter().filter_map(of).collect(), self.options.level)
+    }
+
+    fn estimate(&self, value: f64, of: impl Fn(&Figures) -> Option<f64>) -> Estimate {
+        let Interval { low, high } = self.percentiles(of).unwrap_or(Interval { low: 0.0, high: 1.0 });
+        Estimate { value, low, high }
+    }
+
+    /// `groups` is the number of groups among the `total` images.
+    fn proportion(
+        &self,
+        successes: u64,
+        total: u64,
+        groups: usize,
+        of: impl Fn(&Figures) -> Option<f64>,
+    ) -> Result<Proportion> {
+        if total == 0 {
+            return Ok(Proportion { successes, total, rate: 0.0, low: 0.0, high: 1.0 });
+        }
+        let rate = successes as f64 / total as f64;
+        if !self.by_group {
+            return wilson_at(successes, total, self.options.level);
+        }
+        let Interval { low, high } = if successes == 0 || successes == total {
+            wilson_interval(rate, groups.max(1) as f64, self.options.level)?
+        } else {
+            self.percentiles(of).unwrap_or(Interval { low: 0.0, high: 1.0 })
+        };
+        Ok(Proportion { successes, total, rate, low, high })
+    }
+}

@@ -1,0 +1,138 @@
+//! The discriminator: from images to one logit each.
+
+use crate::GanConfig;
+use crate::config::STRIDED;
+use crate::table::Table;
+use candle_core::{Result, Tensor, bail};
+use candle_nn::VarBuilder;
+use cellforge_nn::summary::ModelSummary;
+use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Dropout, Key, Linear, Padding};
+use cellforge_nn::{batch_norm2d, conv2d, linear, ops};
+
+/// 3x3 convolutions with leaky ReLU and dropout, then one dense layer on everything that is left.
+///
+/// The first three halve the side with Keras's 'same' padding, all but the first have batch norm, and a row and a
+/// column of zeros are added at the bottom and the right of the second's output. Checkpoint keys are
+/// `body.{index}.conv` for convolutions and `body.{index}` for batch norm and the dense layer, where the index counts
+/// every layer: convolution, zero padding (after the second), batch norm (after all but the first), leaky ReLU,
+/// dropout; and flatten before the dense layer.
+#[derive(Debug, Clone)]
+pub struct Discriminator {
+    blocks: Vec<DownBlock>,
+    fc: Linear,
+    dropout: Dropout,
+    leak: f32,
+    input: [usize; 3],
+}
+
+/// Convolution, zero padding where the study has it, batch norm where the study has it.
+#[derive(Debug, Clone)]
+struct DownBlock {
+    conv: Conv2d,
+    extend: bool,
+    bn: Option<BatchNorm2d>,
+}
+
+/// What one block is made of, and the numbers of its layers in the checkpoint.
+struct BlockPlan {
+    filters: usize,
+    conv: usize,
+    cfg: Conv2dConfig,
+    extend: Option<usize>,
+    bn: Option<usize>,
+    act: usize,
+    dropout: usize,
+}
+
+/// The blocks, the number of the flatten layer after them, and the side of what it flattens.
+fn plan(cfg: &GanConfig) -> (Vec<BlockPlan>, usize, usize) {
+    let (mut next, mut side) = (0, cfg.image_size);
+    let mut number = || {
+        next += 1;
+        next - 1
+    };
+    let mut blocks = Vec::new();
+    for (i, filters) in cfg.down_filters().into_iter().enumerate() {
+        let stride = if i < STRIDED { 2 } else { 1 };
+        let block = BlockPlan {
+            filters,
+            conv: number(),
+            cfg: Conv2dConfig { stride, padding: Padding::same(side, side, 3, stride) },
+            extend: (i == 1).then(&mut number),
+            bn: (i > 0).then(&mut number),
+            act: number(),
+            dropout: number(),
+        };
+        side = side.div_ceil(stride) + usize::from(block.extend.is_some());
+        blocks.push(block);
+    }
+    (blocks, number(), side)
+}
+
+impl Discriminator {
+    /// Builds the network in `vb`; weights start Glorot uniform, biases at zero.
+    pub fn new(cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
+        cfg.validate()?;
+        let bn_cfg = BatchNormConfig { eps: cfg.bn_eps, momentum: cfg.bn_momentum };
+        let body = vb.pp("body");
+        let (plans, flatten, side) = plan(cfg);
+        let mut c = cfg.channels;
+        let mut blocks = Vec::new();
+        for plan in plans {
+            let conv = conv2d(c, plan.filters, 3, true, plan.cfg, body.pp(plan.conv).pp("conv"))?;
+            let bn = plan.bn.map(|number| batch_norm2d(plan.filters, bn_cfg, body.pp(number))).transpose()?;
+            blocks.push(DownBlock { conv, extend: plan.extend.is_some(), bn });
+            c = plan.filters;
+        }
+        let fc = linear(c * side * side, 1, body.pp(flatten + 1))?;
+        let input = [cfg.channels, cfg.image_size, cfg.image_size];
+        Ok(Self { blocks, fc, dropout: Dropout::new(cfg.dropout), leak: cfg.leak as f32, input })
+    }
+
+    /// Images `(b, channels, side, side)` in `[-1, 1]` to logits `(b, 1)`: above zero means judged real. With `train`,
+    /// batch norm uses and records the statistics of this batch, and dropout draws its masks from `key` (a key per
+    /// step); without it the key is not used.
+    pub fn forward_t(&self, xs: &Tensor, train: bool, key: &Key) -> Result<Tensor> {
+        if xs.rank() != 4 || xs.dims()[1..] != self.input {
+            let [c, h, w] = self.input;
+            bail!("the discriminator takes images of shape (batch, {c}, {h}, {w}), not {:?}", xs.dims())
+        }
+        let mut xs = xs.clone();
+        for (i, block) in self.blocks.iter().enumerate() {
+            xs = block.conv.forward(&xs)?; // (b, filters, ceil(h / stride), ceil(w / stride))
+            if block.extend {
+                xs = xs.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?; // (b, filters, h + 1, w + 1)
+            }
+            if let Some(bn) = &block.bn {
+                xs = bn.forward_t(&xs, train)?;
+            }
+            xs = ops::leaky_relu(&xs, self.leak)?;
+            xs = self.dropout.forward_t(&xs, train, &key.at(i as u64))?;
+        }
+        self.fc.forward(&xs.flatten_from(1)?) // (b, 1)
+    }
+}
+
+impl GanConfig {
+    /// The layers of a valid configuration's discriminator, as [`Discriminator::new`] builds them. Multiply-adds are those of convolutions and
+    /// the dense layer. The study's last layer ends in a sigmoid; here it is part of the loss.
+    pub fn discriminator_summary(&self) -> ModelSummary {
+        let mut table = Table::new("discriminator", &[self.channels, self.image_size, self.image_size]);
+        let (blocks, flatten, _) = plan(self);
+        for block in blocks {
+            table.conv(&format!("body.{}", block.conv), block.filters, 3, true, block.cfg);
+            if let Some(number) = block.extend {
+                let (c, h, w) = table.image();
+                table.reshape(&format!("body.{number}"), "ZeroPadding2D", vec![c, h + 1, w + 1]);
+            }
+            if let Some(number) = block.bn {
+                table.batch_norm(&format!("body.{number}"));
+            }
+            table.keep(&format!("body.{}", block.act), "LeakyReLU");
+            table.keep(&format!("body.{}", block.dropout), "Dropout");
+        }
+        table.flatten(&format!("body.{flatten}"));
+        table.dense(&format!("body.{}", flatten + 1), 1);
+        table.finish()
+    }
+}

@@ -1,0 +1,101 @@
+//! The generator: from noise to images.
+
+use crate::GanConfig;
+use crate::config::SEED_SIDE;
+use crate::table::Table;
+use candle_core::{Result, Tensor, bail};
+use candle_nn::VarBuilder;
+use cellforge_nn::summary::ModelSummary;
+use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, Padding};
+use cellforge_nn::{batch_norm2d, conv2d, linear, ops};
+
+/// Every convolution of the generator is 3x3 and keeps the side of its input.
+const SAME: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+/// Layers of one upsampling block in the checkpoint's numbering: upsample, convolution, batch norm, ReLU.
+const BLOCK: usize = 4;
+
+/// A dense layer reshaped to 4x4, then blocks that double the side until it is the image's.
+///
+/// Checkpoint keys: `fc`, then for block `i` `body.{4i + 1}` (convolution) and `body.{4i + 2}` (batch norm), and
+/// `body.{4n}` for the convolution to the image after `n` blocks.
+#[derive(Debug, Clone)]
+pub struct Generator {
+    fc: Linear,
+    blocks: Vec<UpBlock>,
+    to_image: Conv2d,
+    latent: usize,
+    seed_filters: usize,
+}
+
+/// Nearest 2x upsampling, convolution, batch norm, ReLU.
+#[derive(Debug, Clone)]
+struct UpBlock {
+    conv: Conv2d,
+    bn: BatchNorm2d,
+}
+
+impl UpBlock {
+    fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
+        let ys = self.conv.forward_upsampled2x(xs)?; // (b, c', 2h, 2w)
+        ops::relu(&self.bn.forward_t(&ys, train)?)
+    }
+}
+
+impl Generator {
+    /// Builds the network in `vb`; weights start Glorot uniform, biases at zero.
+    pub fn new(cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
+        cfg.validate()?;
+        let bn_cfg = BatchNormConfig { eps: cfg.bn_eps, momentum: cfg.bn_momentum };
+        let body = vb.pp("body");
+        let seed_filters = cfg.seed_filters();
+        let mut c = seed_filters;
+        let mut blocks = Vec::new();
+        for (i, filters) in cfg.up_filters().into_iter().enumerate() {
+            let conv = conv2d(c, filters, 3, true, SAME, body.pp(BLOCK * i + 1))?;
+            blocks.push(UpBlock { conv, bn: batch_norm2d(filters, bn_cfg, body.pp(BLOCK * i + 2))? });
+            c = filters;
+        }
+        let to_image = conv2d(c, cfg.channels, 3, true, SAME, body.pp(BLOCK * blocks.len()))?;
+        let fc = linear(cfg.latent, seed_filters * SEED_SIDE * SEED_SIDE, vb.pp("fc"))?;
+        Ok(Self { fc, blocks, to_image, latent: cfg.latent, seed_filters })
+    }
+
+    /// Noise `(b, latent)`, standard normal, to images `(b, channels, side, side)` in `[-1, 1]`. With `train`, batch
+    /// norm uses the statistics of this batch and moves its running ones towards them.
+    pub fn forward_t(&self, zs: &Tensor, train: bool) -> Result<Tensor> {
+        let b = match zs.dims() {
+            &[b, latent] if latent == self.latent => b,
+            dims => bail!("the generator takes noise of shape (batch, {}), not {dims:?}", self.latent),
+        };
+        let xs = ops::relu(&self.fc.forward(zs)?)?; // (b, c * 4 * 4)
+        let mut xs = xs.reshape((b, self.seed_filters, SEED_SIDE, SEED_SIDE))?; // (b, c, 4, 4)
+        for block in &self.blocks {
+            xs = block.forward_t(&xs, train)?;
+        }
+        ops::tanh(&self.to_image.forward(&xs)?) // (b, channels, side, side)
+    }
+}
+
+impl GanConfig {
+    /// The layers of a valid configuration's generator, as [`Generator::new`] builds them. Activations that Keras counts as part of a dense
+    /// layer have no row of their own, and multiply-adds are those of convolutions and dense layers.
+    pub fn generator_summary(&self) -> ModelSummary {
+        let mut table = Table::new("generator", &[self.latent]);
+        let mut side = SEED_SIDE;
+        table.dense("fc", self.seed_filters() * side * side);
+        table.reshape("reshape", "Reshape", vec![self.seed_filters(), side, side]);
+        let filters = self.up_filters();
+        for (i, &n) in filters.iter().enumerate() {
+            let (c, ..) = table.image();
+            side *= 2;
+            table.reshape(&format!("body.{}", BLOCK * i), "UpSampling2D 2x2", vec![c, side, side]);
+            table.conv(&format!("body.{}", BLOCK * i + 1), n, 3, true, SAME);
+            table.batch_norm(&format!("body.{}", BLOCK * i + 2));
+            table.keep(&format!("body.{}", BLOCK * i + 3), "Activation relu");
+        }
+        let last = BLOCK * filters.len();
+        table.conv(&format!("body.{last}"), self.channels, 3, true, SAME);
+        table.keep(&format!("body.{}", last + 1), "Activation tanh");
+        table.finish()
+    }
+}

@@ -1,0 +1,57 @@
+use crate::common::{values, variable};
+use candle_core::{DType, Device, Result, Var};
+use cellforge_kernels::{AdamStep, SgdStep, adam_update, sgd_update};
+
+/// Several steps of Adam against the formula in `f64`, over more elements than one task takes.
+#[test]
+fn adam() -> Result<()> {
+    let (n, lr, beta1, beta2, eps) = (40_000, 0.1, 0.5, 0.9, 1e-3);
+    let param = variable(1, &[n]);
+    let (m, v) = (Var::zeros(n, DType::F32, &Device::Cpu)?, Var::zeros(n, DType::F32, &Device::Cpu)?);
+    let mut want: Vec<[f64; 3]> = values(&param).into_iter().map(|w| [f64::from(w), 0., 0.]).collect();
+    for step in 1..=3u64 {
+        let grad = variable(10 + step, &[n]).as_detached_tensor();
+        adam_update(&param, &grad, &m, &v, &AdamStep { lr, beta1, beta2, eps, step })?;
+        for ([w, m, v], g) in want.iter_mut().zip(values(&grad)) {
+            let (g, t) = (f64::from(g), step as i32);
+            *m = beta1 * *m + (1. - beta1) * g;
+            *v = beta2 * *v + (1. - beta2) * g * g;
+            let (m_hat, v_hat) = (*m / (1. - beta1.powi(t)), *v / (1. - beta2.powi(t)));
+            *w -= lr * m_hat / (v_hat.sqrt() + eps);
+        }
+    }
+    for (got, want) in values(&param).into_iter().zip(&want) {
+        assert!((f64::from(got) - want[0]).abs() < 2e-6, "{got} {want:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn sgd() -> Result<()> {
+    for (momentum, nesterov, l2) in [(0., false, 0.), (0.9, false, 0.01), (0.9, true, 0.01)] {
+        let (param, velocity) = (variable(1, &[50]), Var::zeros(50, DType::F32, &Device::Cpu)?);
+        let mut want: Vec<[f64; 2]> = values(&param).into_iter().map(|w| [f64::from(w), 0.]).collect();
+        for step in 0..3 {
+            let grad = variable(20 + step, &[50]).as_detached_tensor();
+            sgd_update(&param, &grad, &velocity, &SgdStep { lr: 0.1, momentum, nesterov, l2 })?;
+            for ([w, u], g) in want.iter_mut().zip(values(&grad)) {
+                let g = f64::from(g) + 2. * l2 * *w;
+                *u = momentum * *u - 0.1 * g;
+                *w += if nesterov { momentum * *u - 0.1 * g } else { *u };
+            }
+        }
+        for (got, want) in values(&param).into_iter().zip(&want) {
+            assert!((f64::from(got) - want[0]).abs() < 1e-6, "{got} {want:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn another_shape_is_an_error() -> Result<()> {
+    let (param, other) = (variable(1, &[3]), variable(2, &[4]));
+    let step = SgdStep { lr: 0.1, momentum: 0., nesterov: false, l2: 0. };
+    let error = sgd_update(&param, &other, &param.clone(), &step).expect_err("3 is not 4").to_string();
+    assert!(error.contains("sgd_update: grad has shape [4], the parameter [3]"), "{error}");
+    Ok(())
+}

@@ -1,0 +1,75 @@
+use crate::common::{check, values, variable};
+use candle_core::{Device, Result, Var};
+use cellforge_kernels::{avg_pool2d_global, composed, max_pool2d};
+use proptest::prelude::*;
+
+fn reference(xs: &[f64], [h, w]: [usize; 2], [k, s, p]: [usize; 3]) -> Vec<f64> {
+    let (oh, ow) = ((h + 2 * p - k) / s + 1, (w + 2 * p - k) / s + 1);
+    let mut ys = Vec::new();
+    for plane in xs.chunks(h * w) {
+        for y in 0..oh {
+            for x in 0..ow {
+                let mut best = f64::NEG_INFINITY;
+                for row in (y * s..y * s + k).map(|r| r.wrapping_sub(p)).filter(|&r| r < h) {
+                    for col in (x * s..x * s + k).map(|c| c.wrapping_sub(p)).filter(|&c| c < w) {
+                        best = best.max(plane[row * w + col]);
+                    }
+                }
+                ys.push(best);
+            }
+        }
+    }
+    ys
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_shape(b in 1usize..3, c in 1usize..3, h in 4usize..9, w in 4usize..9, k in 1usize..5, s in 1usize..4, p in 0usize..3) {
+        let p = p.min(k / 2);
+        let vars = [variable(1, &[b, c, h, w])];
+        check(&vars, |t| max_pool2d(&t[0], k, s, p), |x| reference(&x[0], [h, w], [k, s, p]));
+        check(&vars, |t| composed::max_pool2d(&t[0], k, s, p), |x| reference(&x[0], [h, w], [k, s, p]));
+    }
+}
+
+/// Candle's own pooling would give 1/4 here; and of equal cells the first takes everything.
+#[test]
+fn the_first_maximum_takes_the_whole_gradient() -> Result<()> {
+    for pool in [max_pool2d, composed::max_pool2d] {
+        let xs = Var::from_vec(vec![1f32, 5., 5., 2., 0., 0., 0., 0.], (1, 1, 2, 4), &Device::Cpu)?;
+        let grads = pool(&xs, 2, 2, 0)?.sum_all()?.backward()?;
+        assert_eq!(values(grads.get(&xs).expect("a variable")), [0., 1., 1., 0., 0., 0., 0., 0.]);
+        let flat = Var::from_vec(vec![0f32; 9], (1, 1, 3, 3), &Device::Cpu)?;
+        let grads = pool(&flat, 3, 2, 1)?.sum_all()?.backward()?;
+        // Windows of rows and columns (0..2, 0..2), (0..2, 1..3), (1..3, 0..2), (1..3, 1..3).
+        assert_eq!(values(grads.get(&flat).expect("a variable")), [1., 1., 0., 1., 1., 0., 0., 0., 0.]);
+    }
+    Ok(())
+}
+
+#[test]
+fn padding_never_wins() -> Result<()> {
+    let xs = Var::from_vec(vec![-3f32, -2., -5., -4.], (1, 1, 2, 2), &Device::Cpu)?;
+    assert_eq!(values(&max_pool2d(&xs, 3, 2, 1)?), [-2.]);
+    assert_eq!(values(&composed::max_pool2d(&xs, 3, 2, 1)?), [-2.]);
+    Ok(())
+}
+
+#[test]
+fn global_average() {
+    let vars = [variable(1, &[2, 3, 5, 4])];
+    let plain = |p: &[Vec<f64>]| -> Vec<f64> { p[0].chunks(20).map(|plane| plane.iter().sum::<f64>() / 20.).collect() };
+    check(&vars, |t| avg_pool2d_global(&t[0]), plain);
+    check(&vars, |t| composed::avg_pool2d_global(&t[0]), plain);
+}
+
+#[test]
+fn impossible_windows_are_errors() {
+    let xs = variable(1, &[1, 1, 3, 3]);
+    for (window, stride, padding) in [(4, 1, 0), (0, 1, 0), (2, 0, 0), (2, 1, 2)] {
+        let error = max_pool2d(&xs, window, stride, padding).expect_err("this must fail").to_string();
+        assert!(error.starts_with("max_pool2d: "), "{error}");
+    }
+}

@@ -1,0 +1,68 @@
+//! The batch normalisation layer.
+
+use crate::ops;
+use candle_core::{Result, Tensor, Var};
+use candle_nn::{Init, VarBuilder};
+
+/// How a [`BatchNorm2d`] works.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNormConfig {
+    /// Added to the variance before the root is taken.
+    pub eps: f64,
+    /// The weight of the newest batch in the running statistics. This is PyTorch's meaning; a Keras momentum of `m`
+    /// is `1 - m` here.
+    pub momentum: f64,
+}
+
+impl Default for BatchNormConfig {
+    /// PyTorch's defaults.
+    fn default() -> Self {
+        Self { eps: 1e-5, momentum: 0.1 }
+    }
+}
+
+/// Batch normalisation of images, channel by channel (Ioffe and Szegedy 2015).
+#[derive(Clone, Debug)]
+pub struct BatchNorm2d {
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Var,
+    running_var: Var,
+    cfg: BatchNormConfig,
+}
+
+/// Batch normalisation of `c` channels: parameters `weight` (starts at 1) and `bias` (0), and running statistics
+/// `running_mean` (0) and `running_var` (1), each `(c)`.
+pub fn batch_norm2d(c: usize, cfg: BatchNormConfig, vb: VarBuilder<'_>) -> Result<BatchNorm2d> {
+    Ok(BatchNorm2d {
+        weight: vb.get_with_hints(c, "weight", Init::Const(1.))?,
+        bias: vb.get_with_hints(c, "bias", Init::Const(0.))?,
+        // A `ParamStore` hands out the tensors of its variables, and `from_tensor` of such a tensor is the same
+        // variable: an update here is seen by the store.
+        running_mean: Var::from_tensor(&vb.get_with_hints(c, "running_mean", Init::Const(0.))?)?,
+        running_var: Var::from_tensor(&vb.get_with_hints(c, "running_var", Init::Const(1.))?)?,
+        cfg,
+    })
+}
+
+impl BatchNorm2d {
+    /// `(b, c, h, w)` to the same shape. With `train` the batch's own statistics are used, and the running ones move
+    /// towards them by `momentum` (the variance with Bessel's correction, as in PyTorch); otherwise the running
+    /// statistics are used and stay as they are.
+    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
+        let eps = self.cfg.eps;
+        if !train {
+            let (mean, var) = (self.running_mean.as_tensor(), self.running_var.as_tensor());
+            return ops::batch_norm_eval(xs, &self.weight, &self.bias, mean, var, eps);
+        }
+        let (ys, stats) = ops::batch_norm_train(xs, &self.weight, &self.bias, eps)?;
+        self.update(&self.running_mean, &stats.mean)?;
+        self.update(&self.running_var, &stats.var_unbiased)?;
+        Ok(ys)
+    }
+
+    fn update(&self, running: &Var, batch: &Tensor) -> Result<()> {
+        let kept = (running.as_detached_tensor() * (1. - self.cfg.momentum))?;
+        running.set(&(kept + (batch * self.cfg.momentum)?)?)
+    }
+}

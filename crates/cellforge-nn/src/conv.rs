@@ -1,0 +1,56 @@
+//! The convolution layer.
+
+use crate::{Conv2dConfig, glorot_uniform, ops};
+use candle_core::{Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+
+/// A two-dimensional convolution with square kernels.
+#[derive(Clone, Debug)]
+pub struct Conv2d {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    cfg: Conv2dConfig,
+}
+
+/// A convolution of `k` by `k` kernels from `c_in` to `c_out` channels: parameters `weight` `(c_out, c_in, k, k)`,
+/// which starts as Glorot uniform, and `bias` `(c_out)`, which starts at zero.
+pub fn conv2d(
+    c_in: usize,
+    c_out: usize,
+    k: usize,
+    bias: bool,
+    cfg: Conv2dConfig,
+    vb: VarBuilder<'_>,
+) -> Result<Conv2d> {
+    let init = glorot_uniform(c_in * k * k, c_out * k * k);
+    let weight = vb.get_with_hints((c_out, c_in, k, k), "weight", init)?;
+    let bias = if bias { Some(vb.get_with_hints(c_out, "bias", Init::Const(0.))?) } else { None };
+    Ok(Conv2d { weight, bias, cfg })
+}
+
+impl Conv2d {
+    /// `(b, c_in, h, w)` to `(b, c_out, oh, ow)`.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        ops::conv2d(xs, &self.weight, self.bias.as_ref(), &self.cfg)
+    }
+
+    /// Nearest 2x upsampling and then this layer, which must be 3x3 with stride 1 and padding 1:
+    /// `(b, c_in, h, w)` to `(b, c_out, 2h, 2w)`. The upsampled images need not be made for it.
+    pub fn forward_upsampled2x(&self, xs: &Tensor) -> Result<Tensor> {
+        let expected = Conv2dConfig { stride: 1, padding: ops::Padding::uniform(1) };
+        if self.cfg != expected {
+            candle_core::bail!("forward_upsampled2x: the convolution has {:?}, expected {expected:?}", self.cfg);
+        }
+        ops::upsample2x_conv2d(xs, &self.weight, self.bias.as_ref())
+    }
+
+    /// The kernels, `(c_out, c_in, k, k)`.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// The bias, `(c_out)`.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+}

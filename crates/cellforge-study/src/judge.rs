@@ -1,0 +1,179 @@
+//! What the trained networks are worth: on real test cells, and on synthetic ones.
+
+use std::{collections::BTreeMap, path::Path};
+
+use cellforge_data::CellSet;
+use cellforge_eval::{BootstrapOptions, ClassifierReport, classifier_report, recognition};
+use cellforge_train::{ClassifierTrainConfig, OptimizerConfig, Schedule, load_classifier, predict, read_log};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Control, Error, Result, StudyConfig, derive_seed, read_samples,
+    results::{CnnResult, CnnResults, EpochPoint, Recognition, ResnetResult},
+    stages::{Cells, Trained},
+};
+
+/// The figures of the judge stage.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Judgement {
+    pub(crate) cnn: CnnResults,
+    pub(crate) resnet: ResnetResult,
+    pub(crate) recognition: BTreeMap<String, Recognition>,
+    pub(crate) recognition_real: BTreeMap<String, Recognition>,
+}
+
+/// Judges every classifier on the test cells, and the synthetic cells with the residual network. Weights are those after the last
+/// epoch, as in the study; the best small network is the one with the highest validation accuracy.
+pub(crate) fn judge(config: &StudyConfig, cells: &Cells, cnn: &[Trained], resnet: &Trained, control: &Control) -> Result<Judgement> {
+    let mut models = BTreeMap::new();
+    let mut best: Option<(f64, &str)> = None;
+    for run in cnn {
+        if control.stopped() {
+            return Err(control.interrupted("judge"));
+        }
+        let judged = Judged::new(config, cells, run, control)?;
+        let val_accuracy = judged.val_accuracy;
+        if best.is_none_or(|(value, _)| val_accuracy > value) {
+            best = Some((val_accuracy, &run.name));
+        }
+        let result = CnnResult {
+            title: run.title.clone(),
+            epochs: run.config.epochs as usize,
+            optimizer: describe(&run.config),
+            params: run.config.model.summary().params(),
+            val_accuracy,
+            test: judged.test,
+            history: judged.history,
+        };
+        models.insert(run.name.clone(), result);
+    }
+    let best = best.map(|(_, name)| name.to_owned()).unwrap_or_default();
+
+    let judged = Judged::new(config, cells, resnet, control)?;
+    let (mut recognition_real, mut recognition_synthetic) = (BTreeMap::new(), BTreeMap::new());
+    for (index, class) in cells.set.classes.iter().enumerate() {
+        let of_class = cells.split.test.iter().zip(&judged.predicted);
+        let real: Vec<u32> =
+            of_class.filter(|(i, _)| cells.set.labels[**i] as usize == index).map(|(_, predicted)| *predicted).collect();
+        recognition_real.insert(class.clone(), recognition(index as u32, &real)?.into());
+
+        let folder = control.out.join("synthetic").join(&cells.folders[index]);
+        let synthetic = judge_synthetic(&folder, class, cells, resnet, control)?;
+        recognition_synthetic.insert(class.clone(), recognition(index as u32, &synthetic)?.into());
+    }
+    let resnet = ResnetResult {
+        params: resnet.config.model.summary().params(),
+        epochs: resnet.config.epochs as usize,
+        optimizer: describe(&resnet.config),
+        val_accuracy: judged.val_accuracy,
+        test: judged.test,
+        history: judged.history,
+    };
+    Ok(Judgement { cnn: CnnResults { best, models }, resnet, recognition: recognition_synthetic, recognition_real })
+}
+
+/// One classifier on the test cells.
+struct Judged {
+    val_accuracy: f64,
+    /// The most probable class of each test cell.
+    predicted: Vec<u32>,
+    test: ClassifierReport,
+    history: Vec<EpochPoint>,
+}
+
+impl Judged {
+    fn new(config: &StudyConfig, cells: &Cells, run: &Trained, control: &Control) -> Result<Self> {
+        let (classifier, _) = load_classifier(&run.folder.join("last"), &control.device)?;
+        let probabilities = predict(&classifier, &cells.set, &cells.split.test, &control.device)?;
+        let truth: Vec<u32> = cells.split.test.iter().map(|&i| cells.set.labels[i]).collect();
+        let groups: Option<Vec<String>> = cells.split.test.iter().map(|&i| cells.set.groups[i].clone()).collect();
+        let seed = derive_seed(config.seed, &format!("bootstrap/{}", run.name));
+        let options = BootstrapOptions { resamples: config.judge.resamples, seed, level: config.judge.level };
+        let test = classifier_report(&truth, &probabilities, &cells.set.classes, groups.as_deref(), &options)?;
+        let history = history(&run.folder.join("log.jsonl"))?;
+        let val_accuracy = history.last().and_then(|point| point.val_accuracy).unwrap_or(f64::NAN);
+        Ok(Self { val_accuracy, predicted: probabilities.iter().map(|row| most_probable(row)).collect(), test, history })
+    }
+}
+
+fn judge_synthetic(folder: &Path, class: &str, cells: &Cells, resnet: &Trained, control: &Control) -> Result<Vec<u32>> {
+    let images = read_samples(folder, cells.set.side(), cells.set.channels())?;
+    if images.is_empty() {
+        return Err(Error::EmptyPart { part: "synthetic", class: class.to_owned() });
+    }
+    let (classifier, _) = load_classifier(&resnet.folder.join("last"), &control.device)?;
+    let n = images.len();
+    let names = (1..=n).map(|i| format!("{class}/{i}")).collect();
+    let set = CellSet::from_parts(
+        vec![class.to_owned()],
+        names,
+        vec![0; n],
+        vec![None; n],
+        images.side,
+        images.channels,
+        images.pixels,
+    )?;
+    let all: Vec<usize> = (0..n).collect();
+    Ok(predict(&classifier, &set, &all, &control.device)?.iter().map(|row| most_probable(row)).collect())
+}
+
+/// The class of the largest probability; the first of equals, as `argmax` has it.
+pub(crate) fn most_probable(row: &[f32]) -> u32 {
+    let mut best = 0;
+    for (i, p) in row.iter().enumerate() {
+        if *p > row[best] {
+            best = i;
+        }
+    }
+    best as u32
+}
+
+fn history(log: &Path) -> Result<Vec<EpochPoint>> {
+    let value = |line: &cellforge_train::LogLine, name: &str| line.values.get(name).map(|x| f64::from(*x));
+    let lines = read_log(log)?;
+    let epochs = lines.iter().filter(|line| line.event == "epoch");
+    Ok(epochs
+        .map(|line| EpochPoint {
+            epoch: line.epoch as usize,
+            loss: value(line, "loss"),
+            train_accuracy: value(line, "accuracy"),
+            val_accuracy: value(line, "val_accuracy"),
+        })
+        .collect())
+}
+
+/// Optimiser and schedule in words.
+fn describe(config: &ClassifierTrainConfig) -> String {
+    let mut words = match config.optimizer {
+        OptimizerConfig::Sgd { lr, momentum, nesterov } => {
+            format!("SGD {lr:?}, momentum {momentum}{}", if nesterov { ", Nesterov" } else { "" })
+        }
+        OptimizerConfig::Adam { lr } => format!("Adam {lr:?}"),
+    };
+    match config.schedule {
+        Schedule::Constant => {}
+        Schedule::Linear => words.push_str(", linear decay to 0"),
+        Schedule::KerasDecay { decay } => words.push_str(&format!(", decay {decay:?}")),
+    }
+    if config.augment.is_some() {
+        words.push_str(", augmentation");
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equal_probabilities_wins() {
+        assert_eq!(most_probable(&[0.5, 0.5]), 0);
+        assert_eq!(most_probable(&[0.1, 0.7, 0.2]), 1);
+    }
+
+    #[test]
+    fn optimisers_in_words() {
+        let paper = cellforge_train::presets::cnn_paper(1);
+        assert_eq!(describe(&paper), "SGD 1e-6, momentum 0.9, Nesterov, decay 1e-6");
+    }
+}

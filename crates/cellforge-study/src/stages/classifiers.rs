@@ -1,0 +1,122 @@
+//! The classifier stages: the small networks and the residual one.
+
+use std::path::PathBuf;
+
+use cellforge_classify::ClassifierConfig;
+use cellforge_train::{ClassifierTrainConfig, OptimizerConfig, presets, train_classifier};
+
+use super::data::Cells;
+use crate::{
+    Result, StudyConfig,
+    config::{CnnRun, Recipe},
+    derive_seed,
+    runner::Runner,
+    stamp::Stamp,
+};
+
+/// A trained classifier of the study.
+pub(crate) struct Trained {
+    pub(crate) name: String,
+    pub(crate) title: String,
+    pub(crate) config: ClassifierTrainConfig,
+    /// The folder of its run.
+    pub(crate) folder: PathBuf,
+}
+
+/// The network of `config` with another image side, number of channels, number of classes or width.
+#[must_use]
+pub fn classifier_config(
+    mut config: ClassifierConfig,
+    side: Option<usize>,
+    channels: Option<usize>,
+    classes: Option<usize>,
+    width: Option<f64>,
+) -> ClassifierConfig {
+    macro_rules! set {
+        ($c:expr) => {{
+            $c.image_size = side.unwrap_or($c.image_size);
+            $c.channels = channels.unwrap_or($c.channels);
+            $c.classes = classes.unwrap_or($c.classes);
+            $c.width = width.unwrap_or($c.width);
+        }};
+    }
+    match &mut config {
+        ClassifierConfig::Cnn(c) => set!(c),
+        ClassifierConfig::Resnet(c) => set!(c),
+    }
+    config
+}
+
+pub(crate) fn run_cnn(
+    config: &StudyConfig,
+    cells: &Cells,
+    data: &Stamp,
+    runner: &mut Runner<'_>,
+) -> Result<(Vec<Trained>, Stamp)> {
+    let runs: Vec<Trained> = config.cnn.runs.iter().map(|run| cnn(config, cells, run, runner)).collect();
+    let inputs: Vec<_> = runs.iter().map(|run| (&run.name, &run.config)).collect();
+    let control = runner.control;
+    let stamp = runner.stage("cnn", &inputs, &[data], Some("cnn"), |resume| {
+        let mut files = Vec::new();
+        for run in &runs {
+            files.extend(train(run, cells, control, resume, "cnn")?);
+        }
+        Ok(files)
+    })?;
+    Ok((runs, stamp))
+}
+
+pub(crate) fn run_resnet(
+    config: &StudyConfig,
+    cells: &Cells,
+    data: &Stamp,
+    runner: &mut Runner<'_>,
+) -> Result<(Trained, Stamp)> {
+    let mut train_config = presets::resnet_study();
+    train_config.model = fitted(train_config.model, config.resnet.width, cells);
+    train_config.epochs = config.resnet.epochs as u64;
+    train_config.batch = config.resnet.batch;
+    train_config.seed = derive_seed(config.seed, "resnet");
+    if let OptimizerConfig::Sgd { lr, .. } = &mut train_config.optimizer {
+        *lr = config.resnet.lr;
+    }
+    let run = Trained {
+        name: "resnet".to_owned(),
+        title: "ResNet Model".to_owned(),
+        config: train_config,
+        folder: runner.path("resnet"),
+    };
+    let control = runner.control;
+    let stamp = runner
+        .stage("resnet", &run.config, &[data], Some("resnet"), |resume| train(&run, cells, control, resume, "resnet"))?;
+    Ok((run, stamp))
+}
+
+fn cnn(config: &StudyConfig, cells: &Cells, run: &CnnRun, runner: &Runner<'_>) -> Trained {
+    let (mut train_config, how) = match run.recipe {
+        Recipe::Paper => (presets::cnn_paper(run.model), "as published"),
+        Recipe::Tuned => (presets::cnn_tuned(run.model), "sane learning rate"),
+    };
+    let name = run.name();
+    train_config.model = fitted(train_config.model, config.cnn.width, cells);
+    train_config.epochs = run.epochs as u64;
+    train_config.seed = derive_seed(config.seed, &format!("cnn/{name}"));
+    let title = format!("CNN Model {}, {how}", run.model);
+    Trained { folder: runner.path("cnn").join(&name), name, title, config: train_config }
+}
+
+fn fitted(model: ClassifierConfig, width: f64, cells: &Cells) -> ClassifierConfig {
+    let set = &cells.set;
+    classifier_config(model, Some(set.side()), Some(set.channels()), Some(set.classes.len()), Some(width))
+}
+
+/// Trains one network and returns the files that matter to later stages.
+fn train(run: &Trained, cells: &Cells, control: &crate::Control, resume: bool, stage: &str) -> Result<Vec<PathBuf>> {
+    tracing::debug!("training {} in {}", run.name, run.folder.display());
+    let outcome = train_classifier(&run.config, &cells.set, &cells.split, &run.folder, &control.training(resume))?;
+    if outcome.interrupted {
+        return Err(control.interrupted(stage));
+    }
+    let last = run.folder.join("last");
+    Ok(vec![last.join("weights.safetensors"), last.join("state.json"), outcome.log])
+}

@@ -1,0 +1,178 @@
+//! The data stage: the cells, their split, and a look at them.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+
+use cellforge_data::{CellSet, Split, SplitBy, SplitOptions, phantom};
+use cellforge_train::Images;
+
+use crate::{
+    Error, Result, SourceOptions, StudyConfig,
+    config::{DataConfig, SplitRule},
+    derive_seed,
+    files::{folder_names, hash_texts},
+    open_cells,
+    runner::Runner,
+    save_grid,
+    stamp::Stamp,
+};
+
+/// The cells of a study, ready for use.
+pub(crate) struct Cells {
+    pub(crate) set: CellSet,
+    /// The split as used, after any limits.
+    pub(crate) split: Split,
+    pub(crate) split_by: SplitBy,
+    /// Folder name of each class.
+    pub(crate) folders: Vec<String>,
+}
+
+impl Cells {
+    /// Those of `indices` that are of one class.
+    pub(crate) fn of_class(&self, indices: &[usize], class: usize) -> Vec<usize> {
+        indices.iter().copied().filter(|&i| self.set.labels[i] as usize == class).collect()
+    }
+}
+
+pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cells, Stamp)> {
+    let rendered = runner.path("data/phantom.zip");
+    let options = source_options(&config.data, runner.path("cache"), runner.control.progress);
+    // Where the cells are is no input of the study, only what they are.
+    let settings = DataConfig { path: None, ..config.data.clone() };
+    let mut loaded = None;
+    let stamp = match &config.data.path {
+        Some(path) => {
+            let clock = Instant::now();
+            let cells = prepare(open_cells(path, &options)?, config)?;
+            runner.carry = clock.elapsed().as_secs_f64();
+            let inputs = (settings, config.seed, cells.set.fingerprint());
+            let files = Files::new(runner, &cells.folders);
+            let stamp = runner.stage("data", &inputs, &[], Some("data"), |_| files.write(&cells))?;
+            loaded = Some(cells);
+            stamp
+        }
+        None => {
+            tracing::info!("no --data was given: using the phantom, cells that a program renders and that come from no patient");
+            let phantom = phantom::PhantomConfig {
+                side: 64,
+                cells_per_class: config.data.phantom.cells_per_class,
+                patients: config.data.phantom.patients,
+                seed: derive_seed(config.seed, "phantom"),
+                ..Default::default()
+            };
+            let inputs = (settings, config.seed, "phantom");
+            let data = runner.path("data");
+            runner.stage("data", &inputs, &[], Some("data"), |_| {
+                phantom::write_zip(&phantom, &rendered)?;
+                let cells = prepare(open_cells(&rendered.to_string_lossy(), &options)?, config)?;
+                let mut files = Files { folder: data, folders: cells.folders.clone() }.write(&cells)?;
+                files.push(rendered.clone());
+                loaded = Some(cells);
+                Ok(files)
+            })?
+        }
+    };
+    let cells = match loaded {
+        Some(cells) => cells,
+        None => prepare(open_cells(&rendered.to_string_lossy(), &options)?, config)?,
+    };
+    Ok((cells, stamp))
+}
+
+/// What the stage writes.
+struct Files {
+    folder: PathBuf,
+    folders: Vec<String>,
+}
+
+impl Files {
+    fn new(runner: &Runner<'_>, folders: &[String]) -> Self {
+        Self { folder: runner.path("data"), folders: folders.to_vec() }
+    }
+
+    fn write(&self, cells: &Cells) -> Result<Vec<PathBuf>> {
+        let manifest = self.folder.join("split.csv");
+        cellforge_data::write_manifest(&manifest, &cells.set, &cells.split)?;
+        let mut files = vec![manifest];
+        for (class, folder) in self.folders.iter().enumerate() {
+            let shown: Vec<usize> = cells.of_class(&cells.split.train, class).into_iter().take(16).collect();
+            let path = self.folder.join(format!("real-{folder}.png"));
+            save_grid(&path, &images(&cells.set, &shown), 4)?;
+            files.push(path);
+        }
+        Ok(files)
+    }
+}
+
+/// Some cells of a set as images.
+pub(crate) fn images(set: &CellSet, indices: &[usize]) -> Images {
+    let pixels = indices.iter().flat_map(|&i| set.image(i).iter().copied()).collect();
+    Images { side: set.side(), channels: set.channels(), pixels }
+}
+
+fn source_options(data: &DataConfig, cache_dir: PathBuf, progress: bool) -> SourceOptions {
+    SourceOptions {
+        side: data.side,
+        channels: data.channels,
+        groups: data.groups,
+        group_csv: data.group_csv.clone(),
+        skip_bad: data.skip_bad,
+        cache_dir: Some(cache_dir),
+        progress,
+        ..SourceOptions::default()
+    }
+}
+
+fn prepare(set: CellSet, config: &StudyConfig) -> Result<Cells> {
+    let folders = folder_names(&set.classes)?;
+    let data = &config.data;
+    let (split, split_by) = split_cells(&set, data.split_by, data.val, data.test, derive_seed(config.seed, "split"))?;
+    let limited = |indices: &[usize], limit| limit_per_class(&set, indices, limit, config.seed);
+    let split = Split {
+        train: limited(&split.train, data.train_limit),
+        val: limited(&split.val, data.test_limit),
+        test: limited(&split.test, data.test_limit),
+    };
+    let cells = Cells { set, split, split_by, folders };
+    for (part, indices) in [("training", &cells.split.train), ("validation", &cells.split.val), ("test", &cells.split.test)] {
+        if let Some(class) = (0..cells.set.classes.len()).find(|&class| cells.of_class(indices, class).is_empty()) {
+            return Err(Error::EmptyPart { part, class: cells.set.classes[class].clone() });
+        }
+    }
+    Ok(cells)
+}
+
+/// Splits a set by the rule; `auto` keeps groups whole where every cell has one.
+///
+/// # Errors
+/// Those of the split, for example when there are too few groups.
+pub fn split_cells(set: &CellSet, rule: SplitRule, val: f64, test: f64, seed: u64) -> Result<(Split, SplitBy)> {
+    let by = match rule {
+        SplitRule::Cell => SplitBy::Cell,
+        SplitRule::Group => SplitBy::Group,
+        SplitRule::Auto if set.groups.iter().all(Option::is_some) => SplitBy::Group,
+        SplitRule::Auto => SplitBy::Cell,
+    };
+    let split = cellforge_data::split(set, &SplitOptions { by, val, test, seed })?;
+    Ok((split, by))
+}
+
+/// At most `limit` cells of each class, chosen by a hash of seed and name, in their old order. 0 keeps all.
+fn limit_per_class(set: &CellSet, indices: &[usize], limit: usize, seed: u64) -> Vec<usize> {
+    if limit == 0 {
+        return indices.to_vec();
+    }
+    let mut by_class: BTreeMap<u32, Vec<(String, usize)>> = BTreeMap::new();
+    for &i in indices {
+        let rank = hash_texts([seed.to_string().as_str(), set.names[i].as_str()]);
+        by_class.entry(set.labels[i]).or_default().push((rank, i));
+    }
+    let mut kept: Vec<usize> = by_class
+        .into_values()
+        .flat_map(|mut ranked| {
+            ranked.sort();
+            ranked.into_iter().take(limit).map(|(_, i)| i)
+        })
+        .collect();
+    kept.sort_unstable();
+    kept
+}

@@ -1,0 +1,52 @@
+//! The study: which stages there are, and what each needs of the others.
+
+mod classifiers;
+mod data;
+mod gan;
+mod outcome;
+
+use crate::{Control, Result, Results, StudyConfig, files::write_atomic, judge, report, runner::Runner, stamp::Stamp};
+
+pub(crate) use classifiers::Trained;
+pub use classifiers::classifier_config;
+pub(crate) use data::Cells;
+pub use data::split_cells;
+
+/// Runs the study into `control.out`: data, the small networks, the residual network, one GAN per class, synthetic cells, their
+/// judgement, and the report.
+///
+/// A stage whose outputs are whole and whose inputs have not changed is skipped; one that was cut short goes on from its last
+/// checkpoint. The folder then holds `results.json`, `report.html`, `config.toml`, and one folder per stage.
+///
+/// # Errors
+/// [`Error::Interrupted`](crate::Error::Interrupted) when `control.stop` was raised, [`Error::Busy`](crate::Error::Busy) when another
+/// process works in the folder, and everything that reading cells, training and writing can fail with.
+pub fn run(config: &StudyConfig, control: &Control) -> Result<Results> {
+    config.validate()?;
+    let mut runner = Runner::new(control)?;
+    write_atomic(&runner.path("config.toml"), config.to_toml()?.as_bytes())?;
+
+    let (cells, data) = data::run(config, &mut runner)?;
+    let (cnn_runs, cnn) = classifiers::run_cnn(config, &cells, &data, &mut runner)?;
+    let (resnet_run, resnet) = classifiers::run_resnet(config, &cells, &data, &mut runner)?;
+    let (gan_runs, gans) = gan::train(config, &cells, &data, &mut runner)?;
+    let synthetic = gan::generate(config, &cells, &gans, &mut runner)?;
+
+    let upstream: Vec<&Stamp> = [&data, &cnn, &resnet, &synthetic].into();
+    let path = runner.path("judge/judgement.json");
+    runner.stage("judge", &(&config.judge, config.seed), &upstream, Some("judge"), |_| {
+        let judgement = judge::judge(config, &cells, &cnn_runs, &resnet_run, control)?;
+        crate::files::write_json(&path, &judgement)?;
+        Ok(vec![path.clone()])
+    })?;
+    let judgement = crate::files::read_json(&path)?;
+
+    let results = outcome::collect(config, &cells, judgement, &gan_runs, &runner)?;
+    let (json, html) = (runner.path("results.json"), runner.path("report.html"));
+    runner.stage("report", &results, &[], None, |_| {
+        crate::files::write_json(&json, &results)?;
+        write_atomic(&html, report::render(&results, &control.out)?.as_bytes())?;
+        Ok(vec![json.clone(), html.clone()])
+    })?;
+    Ok(results)
+}

@@ -1,0 +1,206 @@
+//! Gathers what the stages left into the results.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cellforge_data::SplitBy;
+use cellforge_train::read_log;
+use serde_json::Value;
+
+use super::{data::Cells, gan::TrainedGan};
+use crate::{
+    Error, Preset, Result, StudyConfig,
+    judge::Judgement,
+    presets,
+    results::{
+        self, DataSummary, GanResult, GridImage, PartSummary, Published, Results, SCHEMA_VERSION, Settings, SingleClassGroups,
+        SkippedImage, Versions,
+    },
+    runner::Runner,
+};
+
+/// The version of Candle that the workspace pins.
+const CANDLE: &str = "0.11.1";
+
+pub(crate) fn collect(
+    config: &StudyConfig,
+    cells: &Cells,
+    judgement: Judgement,
+    gans: &[TrainedGan],
+    runner: &Runner<'_>,
+) -> Result<Results> {
+    let mut gan = BTreeMap::new();
+    for run in gans {
+        gan.insert(run.class.clone(), gan_result(run, runner)?);
+    }
+    Ok(Results {
+        schema_version: SCHEMA_VERSION,
+        settings: settings(config)?,
+        versions: Versions {
+            cellforge: env!("CARGO_PKG_VERSION").to_owned(),
+            candle: CANDLE.to_owned(),
+            os: std::env::consts::OS.to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
+            device: device_name(&runner.control.device),
+        },
+        data: summary(config, cells),
+        cnn: judgement.cnn,
+        resnet: judgement.resnet,
+        gan,
+        recognition: judgement.recognition,
+        recognition_real: judgement.recognition_real,
+        published: Published::study(),
+        durations: runner.durations.iter().cloned().collect(),
+    })
+}
+
+fn device_name(device: &candle_core::Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => "cpu".to_owned(),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Metal { .. } => "metal".to_owned(),
+    }
+}
+
+fn settings(config: &StudyConfig) -> Result<Settings> {
+    let json = |config: &StudyConfig| -> Result<Value> {
+        serde_json::to_value(config).map_err(Error::json(std::path::Path::new("the settings")))
+    };
+    // Where the cells lie and the seed are choices of the run, not departures from the study.
+    let mut paper = StudyConfig::preset(Preset::Paper);
+    paper.preset = config.preset;
+    paper.seed = config.seed;
+    paper.data.path.clone_from(&config.data.path);
+    paper.data.group_csv.clone_from(&config.data.group_csv);
+    let shortened = config.preset != Preset::Paper;
+    let why = |name: &str| {
+        let line = presets::TABLE.iter().find(|line| line.key == name)?;
+        shortened.then(|| line.why.to_owned())
+    };
+    Ok(Settings {
+        preset: config.preset.name().to_owned(),
+        seed: config.seed,
+        command: command(config),
+        config: json(config)?,
+        narrowed: results::differences(&json(config)?, &json(&paper)?, why),
+    })
+}
+
+/// The command that repeats the study: flags where they say it all, the saved settings otherwise.
+fn command(config: &StudyConfig) -> String {
+    let mut plain = StudyConfig::preset(config.preset);
+    plain.seed = config.seed;
+    plain.data.path.clone_from(&config.data.path);
+    plain.data.skip_bad = config.data.skip_bad;
+    if plain != *config {
+        return "cellforge reproduce --config config.toml --out AGAIN".to_owned();
+    }
+    let mut words = format!("cellforge reproduce --preset {} --seed {}", config.preset, config.seed);
+    if let Some(path) = &config.data.path {
+        words.push_str(&format!(" --data '{path}'"));
+    }
+    if config.data.skip_bad {
+        words.push_str(" --skip-bad");
+    }
+    words
+}
+
+fn summary(config: &StudyConfig, cells: &Cells) -> DataSummary {
+    let set = &cells.set;
+    let n = set.len();
+    // A phantom that was written to disk and given as data is still a phantom.
+    let is_phantom = config.data.path.is_none() || (n > 0 && set.names.iter().all(|name| name.contains("_phantom_")));
+    let nih_name = |name: &String| name.rsplit('/').next().is_some_and(|file| file.starts_with('C') && file.contains("_cell_"));
+    let is_nih = !is_phantom && set.classes == ["Parasitized", "Uninfected"] && set.names.iter().all(nih_name);
+    let source = match &config.data.path {
+        None => "the phantom: cells rendered by this program, from no patient".to_owned(),
+        Some(path) if is_phantom => format!("{path} (the phantom: rendered cells, from no patient)"),
+        Some(path) => path.clone(),
+    };
+    let all: Vec<usize> = (0..n).collect();
+    let part = |name: &str, indices: &[usize]| PartSummary {
+        name: name.to_owned(),
+        cells_per_class: per_class(cells, indices),
+        groups: group_count(cells, indices),
+    };
+    let parts = vec![part("train", &cells.split.train), part("val", &cells.split.val), part("test", &cells.split.test)];
+    DataSummary {
+        source,
+        is_phantom,
+        is_nih,
+        side: set.side(),
+        channels: set.channels(),
+        classes: set.classes.clone(),
+        cells_per_class: per_class(cells, &all),
+        groups: group_count(cells, &all),
+        single_class_groups: single_class_groups(cells),
+        split_by: match cells.split_by {
+            SplitBy::Cell => "cell".to_owned(),
+            SplitBy::Group => "group".to_owned(),
+        },
+        parts,
+        skipped: set.skipped.iter().map(|s| SkippedImage { name: s.name.clone(), reason: s.reason.clone() }).collect(),
+        fingerprint: set.fingerprint(),
+    }
+}
+
+fn per_class(cells: &Cells, indices: &[usize]) -> BTreeMap<String, usize> {
+    let count = |(class, name): (usize, &String)| (name.clone(), cells.of_class(indices, class).len());
+    cells.set.classes.iter().enumerate().map(count).collect()
+}
+
+fn group_count(cells: &Cells, indices: &[usize]) -> Option<usize> {
+    let groups: BTreeSet<&str> = indices.iter().filter_map(|&i| cells.set.groups[i].as_deref()).collect();
+    (!groups.is_empty()).then_some(groups.len())
+}
+
+fn single_class_groups(cells: &Cells) -> BTreeMap<String, SingleClassGroups> {
+    let mut by_group: BTreeMap<&str, (BTreeSet<u32>, usize)> = BTreeMap::new();
+    for (group, label) in cells.set.groups.iter().zip(&cells.set.labels) {
+        if let Some(group) = group {
+            let entry = by_group.entry(group).or_default();
+            entry.0.insert(*label);
+            entry.1 += 1;
+        }
+    }
+    let mut found: BTreeMap<String, SingleClassGroups> = BTreeMap::new();
+    if by_group.is_empty() {
+        return found;
+    }
+    for class in &cells.set.classes {
+        found.insert(class.clone(), SingleClassGroups { groups: 0, cells: 0 });
+    }
+    for (labels, count) in by_group.into_values() {
+        if let (1, Some(&label)) = (labels.len(), labels.first())
+            && let Some(entry) = found.get_mut(&cells.set.classes[label as usize])
+        {
+            entry.groups += 1;
+            entry.cells += count;
+        }
+    }
+    found
+}
+
+fn gan_result(run: &TrainedGan, runner: &Runner<'_>) -> Result<GanResult> {
+    let mut curves: BTreeMap<String, Vec<(u64, f64)>> = BTreeMap::new();
+    for line in read_log(&runner.path(&run.folder).join("log.jsonl"))? {
+        if line.event == "step" {
+            for (name, value) in line.values {
+                curves.entry(name).or_default().push((line.iteration, f64::from(value)));
+            }
+        }
+    }
+    let mut grids = Vec::new();
+    for &iteration in &run.config.grid_at {
+        let path = format!("{}/grids/grid-{iteration:08}.png", run.folder);
+        if runner.path(&path).is_file() {
+            grids.push(GridImage { iteration, path });
+        }
+    }
+    Ok(GanResult {
+        iterations: run.config.iterations,
+        params_g: run.config.model.generator_summary().params(),
+        params_d: run.config.model.discriminator_summary().params(),
+        losses: curves.into_iter().map(|(name, curve)| (name, results::thin(curve))).collect(),
+        grids,
+    })
+}

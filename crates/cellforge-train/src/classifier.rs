@@ -1,0 +1,206 @@
+//! Training a classifier.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use cellforge_classify::{Classifier, ClassifierConfig};
+use cellforge_data::{Augment, Batch, CellSet, Scale, Split, epoch_order};
+use cellforge_nn::{Key, ParamStore};
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::{self, Best, FORMAT_VERSION, State};
+use crate::classifier_step::{ClassifierStep, LossKind, OptimizerConfig};
+use crate::observers::{Checkpoints, Evaluate, JsonlLog, Progress, TensorBoard};
+use crate::run::{self, Control};
+use crate::{Error, FitPlan, Observer, Position, Result, Schedule, fit, presets};
+
+/// A classifier's `state.json`.
+pub type ClassifierState = State<ClassifierTrainConfig>;
+
+/// Everything that decides what a classifier becomes. The default is the study's ResNet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClassifierTrainConfig {
+    /// The network.
+    pub model: ClassifierConfig,
+    /// Passes over the training cells.
+    pub epochs: u64,
+    /// Cells in an update; the last batch of an epoch may be smaller.
+    pub batch: usize,
+    /// The optimiser and its base learning rate.
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate changes.
+    pub schedule: Schedule,
+    /// What is minimised.
+    pub loss: LossKind,
+    /// Whether to apply the network's own L2 penalties, as Keras does. Only SGD has them.
+    pub l2: bool,
+    /// Random changes to each training image; none if absent.
+    pub augment: Option<Augment>,
+    /// Everything random is drawn from this.
+    pub seed: u64,
+    /// Updates between checkpoints inside an epoch; 0 for none but those at its end.
+    pub checkpoint_every: u64,
+    /// Updates between lines of the log.
+    pub log_every: u64,
+}
+
+impl Default for ClassifierTrainConfig {
+    fn default() -> Self {
+        presets::resnet_study()
+    }
+}
+
+impl ClassifierTrainConfig {
+    /// Checks the ranges of all settings.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the setting, or the model's own error.
+    pub fn validate(&self) -> Result<()> {
+        self.model.validate()?;
+        run::check_counts(&[("epochs", self.epochs), ("batch", self.batch as u64), ("log_every", self.log_every)])?;
+        run::check_rate("optimizer.lr", self.optimizer.lr())?;
+        if let OptimizerConfig::Sgd { momentum, .. } = self.optimizer
+            && !(0.0..1.0).contains(&momentum)
+        {
+            let reason = format!("{momentum} is out of range: from 0 to below 1");
+            return Err(Error::Invalid { field: "optimizer.momentum", reason });
+        }
+        if self.l2 && matches!(self.optimizer, OptimizerConfig::Adam { .. }) {
+            let reason = "Adam has no L2 penalty here: set it to false or use SGD".to_owned();
+            return Err(Error::Invalid { field: "l2", reason });
+        }
+        if let Schedule::KerasDecay { decay } = self.schedule
+            && !(decay.is_finite() && decay >= 0.0)
+        {
+            let reason = format!("{decay} is out of range: at least 0");
+            return Err(Error::Invalid { field: "schedule.decay", reason });
+        }
+        Ok(())
+    }
+}
+
+/// What [`train_classifier`] leaves behind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassifierOutcome {
+    /// Updates done in all, those before a resume included.
+    pub iterations: u64,
+    /// Whole epochs done.
+    pub epochs: u64,
+    /// True if the stop flag ended the run early; resume to go on.
+    pub interrupted: bool,
+    /// Best validation accuracy and its epoch, if there were validation cells.
+    pub best: Option<Best>,
+    /// The checkpoint folder to use: that of the best epoch, or the last where there were no validation cells.
+    pub checkpoint: PathBuf,
+    /// The log; read it with [`crate::read_log`].
+    pub log: PathBuf,
+}
+
+/// Trains a classifier on `split.train`, choosing the best epoch by accuracy on `split.val`, into the folder `out`:
+/// `last/` and `best/` (checkpoints), `log.jsonl` and `tensorboard/`. `split.test` is not looked at.
+///
+/// # Errors
+/// As [`crate::train_gan`].
+pub fn train_classifier(
+    config: &ClassifierTrainConfig,
+    set: &CellSet,
+    split: &Split,
+    out: &Path,
+    control: &Control,
+) -> Result<ClassifierOutcome> {
+    config.validate()?;
+    let (side, channels) = (config.model.image_size(), config.model.channels());
+    run::check_cells(set, &split.train, side, channels)?;
+    if set.classes.len() != config.model.classes() {
+        let reason = format!("has {} classes, the cells have {}", config.model.classes(), set.classes.len());
+        return Err(Error::Invalid { field: "model", reason });
+    }
+    let epoch_len = split.train.len().div_ceil(config.batch) as u64;
+    let mut step = ClassifierStep::new(config, epoch_len, &control.device)?;
+    let fresh = State {
+        format_version: FORMAT_VERSION,
+        kind: "classifier".to_owned(),
+        seed: config.seed,
+        position: Position::default(),
+        best: None,
+        classes: set.classes.clone(),
+        data: run::data_fingerprint(set, &[&split.train, &split.val]),
+        config: config.clone(),
+        files: BTreeMap::new(),
+    };
+    let state = run::open(out, control, &mut step, fresh)?;
+
+    let log = out.join("log.jsonl");
+    let plan = FitPlan {
+        start: state.position.clone(),
+        total: config.epochs * epoch_len,
+        epoch_len: Some(epoch_len),
+        prefetch: run::PREFETCH,
+        stop: &control.stop,
+    };
+    let mut evaluate = Evaluate::new(set.clone(), split.val.clone(), control.device.clone());
+    let mut jsonl = JsonlLog::new(&log, config.log_every);
+    let mut board = TensorBoard::new(out.join("tensorboard"), config.log_every);
+    let mut checkpoints = Checkpoints::new(out, config.checkpoint_every, Some("val_accuracy"), state);
+    let mut progress = Progress::new(match config.model {
+        ClassifierConfig::Cnn(_) => "cnn",
+        ClassifierConfig::Resnet(_) => "resnet",
+    });
+    let mut observers: Vec<&mut dyn Observer<ClassifierStep>> =
+        vec![&mut evaluate, &mut jsonl, &mut board, &mut checkpoints];
+    if control.progress {
+        observers.push(&mut progress);
+    }
+    let outcome = fit(&mut step, batches(config, set, &split.train, epoch_len, &control.device), plan, &mut observers)?;
+
+    let best = checkpoints.state().best;
+    Ok(ClassifierOutcome {
+        iterations: outcome.position.iteration,
+        epochs: outcome.position.epoch,
+        interrupted: outcome.interrupted,
+        best,
+        checkpoint: out.join(if best.is_some() { "best" } else { "last" }),
+        log,
+    })
+}
+
+/// The batch of each iteration: its slice of the epoch's order, scaled to [0, 1], augmented if that is asked for.
+fn batches(
+    config: &ClassifierTrainConfig,
+    set: &CellSet,
+    train: &[usize],
+    epoch_len: u64,
+    device: &Device,
+) -> impl FnMut(u64) -> Result<Batch> + Send + use<> {
+    let (set, train, device) = (set.clone(), train.to_vec(), device.clone());
+    let (seed, b, augment) = (config.seed, config.batch, config.augment.clone());
+    let mut shuffled: Option<(u64, Vec<usize>)> = None;
+    move |iteration| {
+        let epoch = (iteration - 1) / epoch_len;
+        let order = match shuffled.take() {
+            Some((at, order)) if at == epoch => order,
+            _ => epoch_order(&train, seed, epoch),
+        };
+        let start = ((iteration - 1) % epoch_len) as usize * b;
+        let chosen = &order[start..(start + b).min(order.len())];
+        let augment = augment.as_ref().map(|augment| (augment, seed, epoch));
+        let batch = Batch::gather(&set, chosen, Scale::Unit, augment, &device)?;
+        shuffled = Some((epoch, order));
+        Ok(batch)
+    }
+}
+
+/// Loads a classifier from a checkpoint folder, or from a run's folder: its best checkpoint, else its last.
+///
+/// # Errors
+/// [`Error::NoCheckpoint`], [`Error::Damaged`] or [`Error::Unsuitable`].
+pub fn load_classifier(dir: &Path, device: &Device) -> Result<(Classifier, ClassifierState)> {
+    let dir = checkpoint::find(dir, &["best", "last"])?;
+    let state: ClassifierState = checkpoint::read_state(&dir, "classifier")?;
+    let store = ParamStore::new(Key::new(state.seed), device);
+    let classifier = Classifier::new(&state.config.model, store.vb())?;
+    store.set(&checkpoint::read_tensors(&dir, "weights", device)?)?;
+    Ok((classifier, state))
+}

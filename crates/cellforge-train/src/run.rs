@@ -1,0 +1,163 @@
+//! What every kind of run does around `fit`: claim or resume an output folder, and check the settings.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use candle_core::Device;
+use cellforge_data::CellSet;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::checkpoint::{self, State};
+use crate::{Error, Result, Step};
+
+/// Batches made ahead of the step that uses them.
+pub(crate) const PREFETCH: usize = 4;
+
+/// How a run is driven, as against what it computes: none of this changes a byte of the weights on one device.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// Go on from the checkpoint in the output folder; with none there, start.
+    pub resume: bool,
+    /// Start afresh even if the output folder holds a run, which is then removed. `resume` goes before it where there
+    /// is a checkpoint.
+    pub overwrite: bool,
+    /// Once true, the step under way is finished, a checkpoint written and the run returns.
+    pub stop: Arc<AtomicBool>,
+    /// Show progress (see [`crate::Progress`]).
+    pub progress: bool,
+    /// Where to compute.
+    pub device: Device,
+}
+
+impl Default for Control {
+    /// A fresh run on the CPU without progress.
+    fn default() -> Self {
+        Self { resume: false, overwrite: false, stop: Arc::default(), progress: false, device: Device::Cpu }
+    }
+}
+
+/// Makes `out` ready and, to resume, puts `step` back to its last checkpoint. Returns the state to start from: the
+/// checkpoint's, or `fresh`.
+pub(crate) fn open<S: Step, C>(out: &Path, control: &Control, step: &mut S, fresh: State<C>) -> Result<State<C>>
+where
+    C: Serialize + DeserializeOwned,
+{
+    fs::create_dir_all(out).map_err(Error::io(out))?;
+    let occupied = ["last", "best"].iter().any(|name| checkpoint::exists(out, name));
+    if control.resume && checkpoint::settle(out, "last")? {
+        checkpoint::settle(out, "best")?;
+        let dir = out.join("last");
+        let saved = checkpoint::read_state::<C>(&dir, &fresh.kind)?;
+        check_same(&dir, &saved, &fresh)?;
+        step.restore(&checkpoint::read_snapshot(&dir, &saved, &control.device)?)?;
+        tracing::info!("resuming {} after iteration {}", out.display(), saved.position.iteration);
+        return Ok(saved);
+    }
+    if occupied {
+        // A run can die after its first `best` and before its first `last`: resuming it starts it again.
+        if !control.overwrite && !control.resume {
+            return Err(Error::Occupied(out.to_path_buf()));
+        }
+        for leftover in ["log.jsonl", "tensorboard", "grids"] {
+            checkpoint::remove(&out.join(leftover))?;
+        }
+    }
+    for name in ["last", "best"] {
+        checkpoint::delete(out, name)?;
+    }
+    Ok(fresh)
+}
+
+/// Compares what would make a resumed run differ from the one that was started.
+fn check_same<C: Serialize>(dir: &Path, saved: &State<C>, given: &State<C>) -> Result<()> {
+    let view = |state: &State<C>| -> Result<Value> {
+        let reason = |e: serde_json::Error| Error::Damaged { path: dir.to_path_buf(), reason: e.to_string() };
+        // Through text, so that both sides hold numbers as they are after reading them back.
+        let config = serde_json::to_string(&state.config).map_err(reason)?;
+        let config: Value = serde_json::from_str(&config).map_err(reason)?;
+        Ok(serde_json::json!({ "config": config, "classes": state.classes, "data": state.data }))
+    };
+    match difference(&view(saved)?, &view(given)?, "") {
+        None => Ok(()),
+        Some((field, saved, given)) => {
+            let field = field.trim_start_matches("config.").to_owned();
+            let field = if field == "data" { "the choice of training cells (data)".to_owned() } else { field };
+            Err(Error::Mismatch { field, saved, given, path: dir.to_path_buf() })
+        }
+    }
+}
+
+/// The first place where two values differ: its dotted path and both values.
+fn difference(saved: &Value, given: &Value, path: &str) -> Option<(String, String, String)> {
+    if let (Value::Object(a), Value::Object(b)) = (saved, given) {
+        let names: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
+        return names.into_iter().find_map(|name| {
+            let inner = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            difference(a.get(name).unwrap_or(&Value::Null), b.get(name).unwrap_or(&Value::Null), &inner)
+        });
+    }
+    (saved != given).then(|| (path.to_owned(), saved.to_string(), given.to_string()))
+}
+
+/// Identifies the cells a run trains on and in what order they are listed.
+pub(crate) fn data_fingerprint(set: &CellSet, choices: &[&[usize]]) -> String {
+    let mut text = set.fingerprint().into_bytes();
+    for indices in choices {
+        text.push(b'|');
+        text.extend(indices.iter().flat_map(|index| (*index as u64).to_le_bytes()));
+    }
+    checkpoint::hex(&text)
+}
+
+/// Checks that cells and model agree on size and channels, and that there is something to train on.
+pub(crate) fn check_cells(set: &CellSet, indices: &[usize], side: usize, channels: usize) -> Result<()> {
+    let invalid = |field, reason| Err(Error::Invalid { field, reason });
+    if (set.side, set.channels) != (side, channels) {
+        let reason = format!(
+            "the model takes {side}x{side} pixels and {channels} channels, the cells have {0}x{0} and {1}: load them at the model's size",
+            set.side, set.channels
+        );
+        return invalid("model", reason);
+    }
+    if indices.is_empty() {
+        return invalid("cells", "none to train on".to_owned());
+    }
+    match indices.iter().find(|index| **index >= set.len()) {
+        Some(index) => invalid("cells", format!("index {index} is past the end of the {} cells", set.len())),
+        None => Ok(()),
+    }
+}
+
+/// Checks that each count is at least 1.
+pub(crate) fn check_counts(counts: &[(&'static str, u64)]) -> Result<()> {
+    match counts.iter().find(|(_, count)| *count == 0) {
+        Some((field, _)) => Err(Error::Invalid { field, reason: "is 0: at least 1 is needed".to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// Checks that a learning rate is a positive number.
+pub(crate) fn check_rate(field: &'static str, rate: f64) -> Result<()> {
+    if rate.is_finite() && rate > 0.0 {
+        return Ok(());
+    }
+    Err(Error::Invalid { field, reason: format!("{rate} is out of range: above 0") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_difference_is_named() {
+        let saved = serde_json::json!({"lr": 0.1, "model": {"width": 1.0, "side": 64}});
+        assert_eq!(difference(&saved, &saved, ""), None);
+        let given = serde_json::json!({"lr": 0.1, "model": {"width": 0.5, "side": 64}});
+        let expected = ("model.width".to_owned(), "1.0".to_owned(), "0.5".to_owned());
+        assert_eq!(difference(&saved, &given, ""), Some(expected));
+    }
+}

@@ -1,0 +1,74 @@
+//! Small cells and settings that train in a second.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use cellforge_classify::ClassifierConfig;
+use cellforge_data::phantom::{self, PhantomConfig};
+use cellforge_data::{CellSet, Split};
+use cellforge_train::{ClassifierTrainConfig, GanTrainConfig, OptimizerConfig, Schedule, presets};
+
+pub fn cells() -> CellSet {
+    phantom::render(&PhantomConfig { side: 32, cells_per_class: 12, ..PhantomConfig::default() }).unwrap()
+}
+
+pub fn split() -> Split {
+    // The phantom lists its classes one after the other: 12 cells each.
+    let pick = |from: usize, to: usize| (from..to).chain(12 + from..12 + to).collect();
+    Split { train: pick(0, 7), val: pick(7, 10), test: pick(10, 12) }
+}
+
+pub fn gan(iterations: u64) -> GanTrainConfig {
+    let mut config = GanTrainConfig {
+        iterations,
+        batch: 4,
+        class: "Parasitized".into(),
+        seed: 5,
+        grid_at: vec![1, 3],
+        grid_images: 4,
+        checkpoint_every: 2,
+        log_every: 1,
+        ..GanTrainConfig::default()
+    };
+    (config.model.image_size, config.model.width, config.model.latent) = (32, 0.03, 8);
+    config
+}
+
+pub fn cnn(epochs: u64) -> ClassifierTrainConfig {
+    let mut config = ClassifierTrainConfig {
+        epochs,
+        batch: 4,
+        optimizer: OptimizerConfig::Sgd { lr: 0.02, momentum: 0.9, nesterov: true },
+        schedule: Schedule::Linear,
+        augment: Some(Default::default()),
+        log_every: 1,
+        checkpoint_every: 3,
+        ..presets::cnn_tuned(1)
+    };
+    if let ClassifierConfig::Cnn(model) = &mut config.model {
+        (model.image_size, model.width) = (32, 0.25);
+    }
+    config
+}
+
+/// Every file under `dir` that must be the same in equal runs, by path: all but TensorBoard's, which hold times.
+pub fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for folder in ["", "last", "best", "grids"] {
+        let Ok(entries) = std::fs::read_dir(dir.join(folder)) else { continue };
+        for path in entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+            let name = path.strip_prefix(dir).unwrap().display().to_string();
+            found.insert(name, std::fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+pub fn assert_same(a: &Path, b: &Path) {
+    let (a, b) = (files(a), files(b));
+    assert!(a.contains_key("last/weights.safetensors") && a.contains_key("log.jsonl"));
+    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
+    for (name, bytes) in &a {
+        assert!(b[name] == *bytes, "{name} differs");
+    }
+}

@@ -1,0 +1,69 @@
+//! What trained networks give: images, probabilities, and the study's losses.
+
+mod common;
+
+use candle_core::{Device, Tensor};
+use cellforge_train::{
+    Control, Error, GenerateOptions, LossKind, evaluate, generate, load_classifier, load_generator, predict,
+    train_classifier, train_gan,
+};
+use common::{cells, cnn, gan, split};
+
+#[test]
+fn generated_images_do_not_depend_on_the_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let cells = cells();
+    let outcome = train_gan(&gan(2), &cells, &cells.class_indices(0), folder.path(), &Control::default()).unwrap();
+    let device = Device::Cpu;
+    let (generator, state) = load_generator(folder.path(), &device).unwrap();
+    assert_eq!(state.classes, ["Parasitized"]);
+    let options =
+        |count, truncation| GenerateOptions { seed: 9, class: "Parasitized".into(), latent: 8, count, truncation };
+    let many = generate(&generator, &options(40, None), &device).unwrap();
+    let few = generate(&generator, &options(3, None), &device).unwrap();
+    assert_eq!((many.len(), few.len(), few.side, few.channels), (40, 3, 32, 3));
+    assert_eq!(few.pixels, many.pixels[..few.pixels.len()]);
+    assert_ne!(few.image(0), few.image(1));
+    let other = GenerateOptions { class: "Uninfected".into(), ..options(3, None) };
+    assert_ne!(generate(&generator, &other, &device).unwrap(), few);
+    assert_ne!(generate(&generator, &options(3, Some(0.5)), &device).unwrap(), few);
+    assert!(matches!(generate(&generator, &options(3, Some(0.0)), &device), Err(Error::Invalid { .. })));
+    assert!(matches!(load_classifier(&outcome.checkpoint, &device), Err(Error::Unsuitable { .. })));
+
+    // The checkpoint's weights are PyTorch's names.
+    let weights = candle_core::safetensors::load(outcome.checkpoint.join("weights.safetensors"), &device).unwrap();
+    assert!(weights.contains_key("fc.weight"));
+}
+
+#[test]
+fn the_best_epoch_is_the_one_that_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cells, split) = (cells(), split());
+    let outcome = train_classifier(&cnn(6), &cells, &split, folder.path(), &Control::default()).unwrap();
+    let best = outcome.best.unwrap();
+    let log = cellforge_train::read_log(&outcome.log).unwrap();
+    let epochs: Vec<_> = log.iter().filter(|line| line.event == "epoch").collect();
+    assert_eq!(epochs.len(), 6);
+    let highest = epochs.iter().map(|line| line.values["val_accuracy"]).fold(0.0, f32::max);
+    assert_eq!(best.value, highest);
+
+    let device = Device::Cpu;
+    let (classifier, state) = load_classifier(folder.path(), &device).unwrap();
+    assert_eq!(state.position.epoch, best.epoch);
+    let score = evaluate(&classifier, &cells, &split.val, LossKind::CrossEntropy, &device).unwrap();
+    assert_eq!(score.accuracy, best.value);
+    let rows = predict(&classifier, &cells, &split.test, &device).unwrap();
+    assert_eq!(rows.len(), split.test.len());
+    assert!(rows.iter().all(|row| row.len() == 2 && (row.iter().sum::<f32>() - 1.0).abs() < 1e-5));
+}
+
+#[test]
+fn losses_by_hand() {
+    // Equal logits: both softmax outputs are 1/2, so either loss is ln 2.
+    let logits = Tensor::zeros((3, 2), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let targets = Tensor::new(&[0u32, 1, 1], &Device::Cpu).unwrap();
+    for kind in [LossKind::CrossEntropy, LossKind::SoftmaxBce] {
+        let loss: f32 = kind.of(&logits, &targets).unwrap().to_scalar().unwrap();
+        assert!((loss - 2f32.ln()).abs() < 1e-6, "{loss}");
+    }
+}

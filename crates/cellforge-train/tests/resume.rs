@@ -1,0 +1,209 @@
+//! A run that was stopped, or killed, and resumed ends with the bytes of one that never stopped.
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use candle_core::Device;
+use cellforge_train::checkpoint::read_state;
+use cellforge_train::{
+    Control, Error, Event, FitPlan, GanState, GanStep, GanTrainConfig, Losses, Observer, Position, Result, Snapshot,
+    Step, fit, read_log, train_classifier, train_gan,
+};
+use common::{assert_same, cells, cnn, gan, split};
+
+/// Counts down the batches and then raises the flag, as a Ctrl-C in the middle of a run would.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn resume() -> Control {
+    Control { resume: true, ..Control::default() }
+}
+
+fn run_gan(config: &GanTrainConfig, out: &Path, control: &Control) -> Result<cellforge_train::GanOutcome> {
+    let cells = cells();
+    train_gan(config, &cells, &cells.class_indices(0), out, control)
+}
+
+#[test]
+fn gan_killed_and_resumed_equals_never_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
+    let outcome = run_gan(&gan(4), &whole, &Control::default()).unwrap();
+    assert_eq!((outcome.iterations, outcome.interrupted, outcome.grids.len()), (4, false, 2));
+
+    // A run killed after iteration 3 has the checkpoint of iteration 2, later lines in its log, and leftovers. The
+    // checkpoint of 2 comes from a run of 2, whose configuration is put right.
+    run_gan(&gan(2), &broken, &Control::default()).unwrap();
+    let state = broken.join("last/state.json");
+    let text = std::fs::read_to_string(&state).unwrap();
+    std::fs::write(&state, text.replace("\"iterations\": 2", "\"iterations\": 4")).unwrap();
+    std::fs::copy(whole.join("log.jsonl"), broken.join("log.jsonl")).unwrap();
+    std::fs::create_dir(broken.join("last.tmp")).unwrap();
+    run_gan(&gan(4), &broken, &resume()).unwrap();
+    assert!(!broken.join("last.tmp").exists() && !broken.join("last.old").exists());
+    assert_same(&whole, &broken);
+
+    // Resuming what is complete changes nothing.
+    run_gan(&gan(4), &broken, &resume()).unwrap();
+    assert_same(&whole, &broken);
+}
+
+#[test]
+fn classifier_stopped_inside_an_epoch_equals_never_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
+    let (cells, split, config) = (cells(), split(), cnn(3));
+    train_classifier(&config, &cells, &split, &whole, &Control::default()).unwrap();
+
+    // 14 cells in batches of 4: epochs of 4 updates. The stop flag is up before each start, so that nothing but the
+    // first checkpoint is written; then a thread raises it at some moment of the run.
+    let stop = Arc::new(AtomicBool::new(true));
+    let control = Control { stop: stop.clone(), ..resume() };
+    let outcome = train_classifier(&config, &cells, &split, &broken, &control).unwrap();
+    assert_eq!((outcome.iterations, outcome.interrupted), (0, true));
+    let mut stops = 0;
+    loop {
+        stop.store(false, Ordering::Relaxed);
+        let log = broken.join("log.jsonl");
+        let seen = read_log(&log).unwrap().len();
+        let outcome = std::thread::scope(|scope| {
+            let run = scope.spawn(|| train_classifier(&config, &cells, &split, &broken, &control).unwrap());
+            while read_log(&log).unwrap().len() <= seen && !run.is_finished() {
+                std::thread::yield_now();
+            }
+            stop.store(true, Ordering::Relaxed);
+            run.join().unwrap()
+        });
+        if !outcome.interrupted {
+            assert_eq!(outcome.epochs, 3);
+            break;
+        }
+        stops += 1;
+    }
+    assert!(stops >= 1, "the run was never stopped");
+    assert_same(&whole, &broken);
+}
+
+#[test]
+fn threads_do_not_change_a_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |threads: usize| {
+        let out = folder.path().join(threads.to_string());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            run_gan(&gan(3), &out.join("gan"), &Control::default()).unwrap();
+            train_classifier(&cnn(1), &cells(), &split(), &out.join("cnn"), &Control::default()).unwrap();
+        });
+        out
+    };
+    let (one, three) = (run(1), run(3));
+    assert_same(&one.join("gan"), &three.join("gan"));
+    assert_same(&one.join("cnn"), &three.join("cnn"));
+}
+
+#[test]
+fn a_folder_in_use_and_other_settings_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    run_gan(&gan(1), &out, &Control::default()).unwrap();
+    assert!(matches!(run_gan(&gan(1), &out, &Control::default()), Err(Error::Occupied(_))));
+
+    let mut other = gan(1);
+    other.model.dropout = 0.5;
+    let error = run_gan(&other, &out, &resume()).unwrap_err().to_string();
+    assert!(error.contains("model.dropout is 0.5") && error.contains("0.25"), "{error}");
+    let cells = cells();
+    let error = train_gan(&gan(1), &cells, &[0, 1], &out, &resume()).unwrap_err().to_string();
+    assert!(error.contains("cells"), "{error}");
+
+    let second = folder.path().join("second");
+    copy(&out, &second);
+    run_gan(&gan(1), &second, &Control { overwrite: true, ..Control::default() }).unwrap();
+    assert_same(&out, &second);
+    let state: GanState = read_state(&out.join("last"), "gan").unwrap();
+    assert_eq!((state.position.iteration, state.config), (1, gan(1)));
+}
+
+/// A step whose loss is what the batch says.
+struct Echo;
+
+impl Step for Echo {
+    type Batch = f32;
+    fn step(&mut self, batch: &f32, _iteration: u64) -> Result<Losses> {
+        Ok(vec![("loss", *batch)])
+    }
+    fn snapshot(&self) -> Result<Snapshot> {
+        Ok(Snapshot::default())
+    }
+    fn restore(&mut self, _snapshot: &Snapshot) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Record {
+    steps: Vec<(u64, f32)>,
+    epochs: Vec<(u64, f32)>,
+}
+
+impl Observer<Echo> for Record {
+    fn on_step(&mut self, _step: &mut Echo, event: &mut Event<'_>) -> Result<()> {
+        self.steps.push((event.position.iteration, event.losses[0].1));
+        Ok(())
+    }
+    fn on_epoch(&mut self, _step: &mut Echo, event: &mut Event<'_>) -> Result<()> {
+        self.epochs.push((event.position.epoch, event.losses[0].1));
+        Ok(())
+    }
+}
+
+#[test]
+fn the_loop_counts_from_one_and_averages_epochs() {
+    let stop = AtomicBool::new(false);
+    let plan = FitPlan { start: Position::default(), total: 4, epoch_len: Some(2), prefetch: 2, stop: &stop };
+    let mut record = Record::default();
+    let outcome = fit(&mut Echo, |iteration| Ok(iteration as f32), plan, &mut [&mut record]).unwrap();
+    assert_eq!(record.steps, [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]);
+    assert_eq!(record.epochs, [(1, 1.5), (2, 3.5)]);
+    assert_eq!((outcome.position.iteration, outcome.position.epoch, outcome.interrupted), (4, 2, false));
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_before_it_is_observed() {
+    let stop = AtomicBool::new(false);
+    let plan = FitPlan { start: Position::default(), total: 4, epoch_len: None, prefetch: 2, stop: &stop };
+    let mut record = Record::default();
+    let make = |iteration| Ok(if iteration == 3 { f32::NAN } else { 1.0 });
+    let error = fit(&mut Echo, make, plan, &mut [&mut record]).unwrap_err();
+    assert!(matches!(error, Error::Diverged { iteration: 3, .. }), "{error}");
+    assert_eq!(record.steps.len(), 2);
+}
+
+#[test]
+fn a_snapshot_brings_a_gan_back() {
+    let device = Device::Cpu;
+    let config = gan(1);
+    let cells = cells();
+    let batch =
+        cellforge_data::Batch::gather(&cells, &[0, 1, 2, 3], cellforge_data::Scale::SignedUnit, None, &device).unwrap();
+    let mut step = GanStep::new(&config, &device).unwrap();
+    step.step(&batch, 1).unwrap();
+    let snapshot = step.snapshot().unwrap();
+    let first = step.step(&batch, 2).unwrap();
+    let later = step.step(&batch, 3).unwrap();
+    assert_ne!(first, later);
+    step.restore(&snapshot).unwrap();
+    assert_eq!(step.step(&batch, 2).unwrap(), first);
+}

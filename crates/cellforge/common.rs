@@ -1,0 +1,290 @@
+//! What every verb shares: global flags, settings files, the device, Ctrl-C, and how errors are shown.
+
+use std::{
+    fmt,
+    io::Write,
+    path::Path,
+    path::PathBuf,
+    process::ExitCode,
+    str::FromStr,
+    sync::Arc,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::{Context, Result, bail};
+use cellforge::study;
+use candle_core::Device;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Flags that every verb takes.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Globals {
+    /// Seed of everything random; the same seed gives the same files [default: 1]
+    #[arg(long, global = true, value_name = "N", help_heading = "Global options")]
+    pub seed: Option<u64>,
+    /// Where to compute: cpu, cuda, cuda:N, metal or auto [default: auto]
+    #[arg(long, global = true, value_name = "DEVICE", help_heading = "Global options")]
+    pub device: Option<DeviceChoice>,
+    /// Threads to use; results do not depend on it [default: one per core]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Global options")]
+    pub threads: Option<u16>,
+    /// A TOML file with any of this verb's flags as `name = value` lines; flags on the command line win
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub config: Option<PathBuf>,
+    /// Say nothing but errors and results
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
+    pub quiet: bool,
+    /// Say more; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    pub verbose: u8,
+}
+
+/// The value of `--device`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    Auto,
+    Cpu,
+    Cuda(usize),
+    Metal,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            "metal" => Ok(Self::Metal),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|n| n.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| "expected cpu, cuda, cuda:N, metal or auto".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(n) => write!(f, "cuda:{n}"),
+            Self::Metal => f.write_str("metal"),
+        }
+    }
+}
+
+impl DeviceChoice {
+    fn open(self, asked: bool) -> Result<Device> {
+        let (cuda, metal) = (cfg!(feature = "cuda"), cfg!(feature = "metal"));
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(_) if !cuda => {
+                bail!("this cellforge was built without CUDA; build one that has it with: cargo build --release --features cuda")
+            }
+            Self::Metal if !metal => {
+                bail!("this cellforge was built without Metal; build one that has it with: cargo build --release --features metal")
+            }
+            Self::Cuda(n) => Device::new_cuda(n).with_context(|| format!("cannot open CUDA device {n}")),
+            Self::Metal => Device::new_metal(0).context("cannot open the Metal device"),
+            Self::Auto => {
+                let opened = if cuda {
+                    Device::new_cuda(0)
+                } else if metal {
+                    Device::new_metal(0)
+                } else {
+                    if asked {
+                        tracing::info!("device: the CPU, for this build has no accelerator support");
+                    }
+                    return Ok(Device::Cpu);
+                };
+                Ok(opened.unwrap_or_else(|error| {
+                    let reason = error.to_string();
+                    tracing::info!("device: the CPU, for no accelerator can be opened ({})", reason.lines().next().unwrap_or(""));
+                    Device::Cpu
+                }))
+            }
+        }
+    }
+}
+
+/// What a verb computes with, once flags and files are merged.
+pub struct Session {
+    pub seed: u64,
+    pub device: Device,
+    pub stop: Arc<AtomicBool>,
+    pub progress: bool,
+}
+
+impl Globals {
+    /// Sets up threads, the device and Ctrl-C.
+    pub fn open(&self) -> Result<Session> {
+        if let Some(threads) = self.threads {
+            // It fails only if the pool is already running, and nothing has used it before this point.
+            rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().context("cannot start the threads")?;
+        }
+        let device = self.device.unwrap_or(DeviceChoice::Auto).open(self.device.is_some())?;
+        Ok(Session { seed: self.seed.unwrap_or(1), device, stop: stop_on_ctrl_c()?, progress: !self.quiet })
+    }
+}
+
+/// The first Ctrl-C asks the work to stop at the next safe point; the second ends the program at once.
+fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        let _ = writeln!(std::io::stderr(), "\nstopping after this step; press Ctrl-C again to stop at once");
+    })
+    .context("cannot watch for Ctrl-C")?;
+    Ok(stop)
+}
+
+/// Work that was stopped on request; the message says how to go on.
+#[derive(Debug)]
+pub struct Interrupted(pub String);
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Prints an error with its causes and gives the exit code.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    let mut stderr = std::io::stderr().lock();
+    let stopped = error.chain().any(|cause| {
+        cause.is::<Interrupted>() || matches!(cause.downcast_ref(), Some(study::Error::Interrupted { .. }))
+    });
+    if stopped {
+        let _ = writeln!(stderr, "{error}");
+        return ExitCode::from(130);
+    }
+    let mut shown = error.to_string();
+    let _ = writeln!(stderr, "error: {shown}");
+    for cause in error.chain().skip(1) {
+        // Many messages already quote their cause; saying it twice helps nobody.
+        let text = cause.to_string();
+        let text = text.lines().filter(|line| !is_backtrace(line)).collect::<Vec<_>>().join("\n").trim_end().to_owned();
+        if !text.is_empty() && !shown.contains(&text) {
+            let _ = writeln!(stderr, "  because: {text}");
+            shown = text;
+        }
+    }
+    ExitCode::from(1)
+}
+
+/// Candle appends a backtrace to its messages when one is enabled.
+fn is_backtrace(line: &str) -> bool {
+    let line = line.trim_start();
+    line.starts_with("at ") || line.split_once(": ").is_some_and(|(n, _)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Starts the log on the error stream: progress at the normal level, warnings only with `--quiet`.
+pub fn start_log(globals: &Globals) {
+    use tracing_subscriber::{EnvFilter, fmt};
+    let level = match (globals.quiet, globals.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn,cellforge=info,cellforge_data=info,cellforge_train=info,cellforge_study=info",
+        (false, 1) => "info,cellforge=debug,cellforge_data=debug,cellforge_train=debug,cellforge_study=debug",
+        (false, _) => "trace",
+    };
+    let filter = EnvFilter::new(level);
+    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_ansi(false);
+    let started = if globals.verbose == 0 {
+        lines.with_level(false).with_target(false).try_init()
+    } else {
+        lines.try_init()
+    };
+    drop(started);
+}
+
+/// Writes a line to the output stream; a reader that went away (`| head`) ends the program quietly.
+pub fn say(text: impl fmt::Display) {
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Lays the flags over the file of `--config`. In the file a setting has its flag's name, with `-` or `_`;
+/// `seed`, `device` and `threads` may stand there too.
+pub fn layered<T>(globals: &mut Globals, flags: &T) -> Result<T>
+where
+    T: clap::Args + Serialize + DeserializeOwned,
+{
+    let above = toml::Table::try_from(flags).context("cannot represent the flags as TOML")?;
+    let Some(path) = globals.config.clone() else {
+        return above.try_into().context("cannot read the flags back");
+    };
+    let (mut below, from_file) = (toml::Table::new(), read_table(&path)?);
+    let command = T::augment_args(clap::Command::new("settings"));
+    let known: Vec<&str> = command.get_arguments().map(|arg| arg.get_id().as_str()).collect();
+    for (key, value) in from_file {
+        let key = key.replace('-', "_");
+        if take_global(globals, &key, &value, &path)? {
+            continue;
+        }
+        if !known.contains(&key.as_str()) {
+            bail!("{}: there is no setting {key:?} here; there are {}", path.display(), known.join(", "));
+        }
+        below.insert(key, value);
+    }
+    below.extend(above);
+    below.try_into().with_context(|| format!("{}: a setting has a value of the wrong type", path.display()))
+}
+
+/// Reads a TOML file.
+pub fn read_table(path: &Path) -> Result<toml::Table> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the settings file {}", path.display()))?;
+    text.parse().with_context(|| format!("{} is not valid TOML", path.display()))
+}
+
+/// Takes `seed`, `device` or `threads` from a settings file where no flag has set it; says whether the key was one of them.
+pub fn take_global(globals: &mut Globals, key: &str, value: &toml::Value, path: &Path) -> Result<bool> {
+    let wrong = || format!("{}: {key} has a value that is not allowed", path.display());
+    match key {
+        "seed" => {
+            let seed = value.as_integer().and_then(|n| u64::try_from(n).ok()).with_context(wrong)?;
+            globals.seed.get_or_insert(seed);
+        }
+        "device" => {
+            let device = value.as_str().and_then(|text| text.parse().ok()).with_context(wrong)?;
+            globals.device.get_or_insert(device);
+        }
+        "threads" => {
+            let threads = value.as_integer().and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0).with_context(wrong)?;
+            globals.threads.get_or_insert(threads);
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// The effective settings of a verb as TOML, ready to be passed to `--config`. The output path is left out: it is no setting of
+/// the result.
+pub fn effective<T: Serialize>(verb: &str, seed: u64, settings: &T) -> Result<String> {
+    let mut table = toml::Table::try_from(settings).context("cannot represent the settings as TOML")?;
+    table.remove("out");
+    table.remove("resume");
+    table.insert("seed".into(), toml::Value::try_from(seed).context("the seed is too large for a settings file")?);
+    Ok(format!("# cellforge {verb} --config THIS_FILE\n{table}"))
+}
+
+/// Saves the effective settings in the folder of a run.
+pub fn save_effective<T: Serialize>(folder: &Path, verb: &str, seed: u64, settings: &T) -> Result<()> {
+    let path = folder.join("config.toml");
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    std::fs::write(&path, effective(verb, seed, settings)?).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// `bool::not` by reference, for `skip_serializing_if`: a flag that was not given must not hide the file's.
+pub fn is_false(flag: &bool) -> bool {
+    !*flag
+}

@@ -1,0 +1,142 @@
+//! `cellforge generate`: synthetic cells from a trained generator.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
+
+use anyhow::{Context, Result, bail};
+use cellforge::{study, train};
+use serde::{Deserialize, Serialize};
+
+use crate::common::{Globals, Interrupted, effective, layered, save_effective};
+
+/// Arguments of `generate`.
+#[derive(clap::Args, Serialize, Deserialize)]
+#[command(after_help = "\
+Examples:
+  cellforge generate --checkpoint study --count 1000 --out synthetic
+  cellforge generate --checkpoint study --class Parasitized --count 64 --out cells.zip --grid cells.png
+  cellforge generate --checkpoint study/gan/Uninfected --count 10 --out few --truncation 1.5
+
+The images are PNG files in one folder per class. The same checkpoint, seed and truncation give the same files,
+and a smaller count gives the first of them.")]
+pub struct Args {
+    /// A GAN's folder, or a folder of several: a study's, or what `train gan` made of all classes
+    #[arg(long, value_name = "DIR")]
+    checkpoint: Option<PathBuf>,
+    /// Only this class [default: every class that has a generator]
+    #[arg(long, value_name = "NAME")]
+    class: Option<String>,
+    /// Images per class [default: 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    count: Option<u64>,
+    /// A folder, or a file that ends in .zip
+    #[arg(long, value_name = "DIR|FILE.zip")]
+    out: Option<PathBuf>,
+    /// Redraw noise beyond so many standard deviations: lower is more typical and less varied [default: none]
+    #[arg(long, value_name = "T")]
+    truncation: Option<f64>,
+    /// Also draw the first images of each class as one picture
+    #[arg(long, value_name = "FILE.png")]
+    grid: Option<PathBuf>,
+}
+
+/// Images of one class in the picture of `--grid`, and how many of them in a row.
+const GRID: (usize, usize) = (32, 8);
+
+pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
+    let mut args = layered(&mut globals, args)?;
+    let session = globals.open()?;
+    let checkpoint = args.checkpoint.clone().context("--checkpoint is missing: name a trained GAN's folder")?;
+    let out = args.out.clone().context("--out is missing: name a folder, or a file that ends in .zip")?;
+    let count = *args.count.get_or_insert(100) as usize;
+    if is_zip(&out) && out.is_dir() {
+        bail!("{} is a folder; a zip needs another name", out.display());
+    }
+
+    let mut generators = Vec::new();
+    for dir in generator_folders(&checkpoint)? {
+        let (generator, state) = train::load_generator(&dir, &session.device)?;
+        let class = state.classes.first().cloned().unwrap_or_default();
+        generators.push((class, generator));
+    }
+    let classes: Vec<String> = generators.iter().map(|(class, _)| class.clone()).collect();
+    if let Some(wanted) = &args.class {
+        generators.retain(|(class, _)| class == wanted);
+        if generators.is_empty() {
+            bail!("{} has no generator of class {wanted:?}; it has {}", checkpoint.display(), classes.join(", "));
+        }
+    }
+
+    let mut writer = study::SampleWriter::create(&out)?;
+    let mut shown: Option<train::Images> = None;
+    for (class, generator) in &generators {
+        if session.stop.load(Ordering::SeqCst) {
+            return Err(Interrupted("stopped; run the same command again to make all images".into()).into());
+        }
+        let options = train::GenerateOptions {
+            seed: session.seed,
+            class: class.clone(),
+            count: count.max(if args.grid.is_some() { GRID.0 } else { 0 }),
+            truncation: args.truncation,
+        };
+        let mut images = train::generate(generator, &options, &session.device)?;
+        let size = images.side * images.side * images.channels;
+        if args.grid.is_some() {
+            let first = &images.pixels[..GRID.0 * size];
+            match &mut shown {
+                Some(all) if (all.side, all.channels) == (images.side, images.channels) => all.pixels.extend(first),
+                Some(_) => bail!("--grid needs generators of one image size"),
+                None => shown = Some(train::Images { pixels: first.to_vec(), ..images.clone() }),
+            }
+        }
+        images.pixels.truncate(count * size);
+        writer.write(class, &images)?;
+        tracing::info!("{count} synthetic images of {class} in {}", out.display());
+    }
+    writer.finish()?;
+    if let (Some(path), Some(images)) = (&args.grid, &shown) {
+        study::save_grid(path, images, GRID.1)?;
+        tracing::info!("a picture of them in {}", path.display());
+    }
+    save_settings(&out, session.seed, &args)
+}
+
+fn is_zip(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("zip"))
+}
+
+/// Beside a zip the settings get its name, so that the archive holds images alone.
+fn save_settings(out: &Path, seed: u64, args: &Args) -> Result<()> {
+    if !is_zip(out) {
+        return save_effective(out, "generate", seed, args);
+    }
+    let path = out.with_extension("toml");
+    std::fs::write(&path, effective("generate", seed, args)?).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The folders of generators under `dir`: itself, or those in its `gan` folder, or those directly in it.
+fn generator_folders(dir: &Path) -> Result<Vec<PathBuf>> {
+    if !dir.is_dir() {
+        bail!("{} is not a folder; --checkpoint takes the folder of a trained GAN or of a study", dir.display());
+    }
+    let is_one = |path: &Path| path.join("state.json").is_file() || path.join("last").is_dir() || path.join("last.old").is_dir();
+    if is_one(dir) {
+        return Ok(vec![dir.to_path_buf()]);
+    }
+    let parent = if dir.join("gan").is_dir() { dir.join("gan") } else { dir.to_path_buf() };
+    let entries = std::fs::read_dir(&parent).with_context(|| format!("cannot read the folder {}", parent.display()))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(|| format!("cannot read the folder {}", parent.display()))?.path();
+        if is_one(&path) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    if found.is_empty() {
+        bail!("no trained GAN under {}; make one with `cellforge train gan` or `cellforge reproduce`", dir.display());
+    }
+    Ok(found)
+}

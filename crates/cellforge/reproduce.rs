@@ -1,0 +1,147 @@
+//! `cellforge reproduce`: the whole study.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use cellforge::study::{self, Preset, Results, StudyConfig, config::SplitRule};
+
+use crate::common::{Globals, Interrupted, read_table, say, take_global};
+
+/// Arguments of `reproduce`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cellforge reproduce
+  cellforge reproduce --data cell_images.zip --out study-nih
+  cellforge reproduce --preset smoke --out smoke
+  cellforge reproduce --config study-nih/config.toml --out again
+  cellforge reproduce --data cifar10:DIR --preset quick
+
+Run again with the same --out, it skips what is done and goes on with what was begun.
+The --config file holds the study's own settings; OUT/config.toml of any run is one.
+Without --data it uses the phantom: cells that a program renders, which say nothing about malaria.")]
+pub struct Args {
+    /// Folder or zip with one folder of images per class; or cifar10:DIR, or mnist:DIR [default: the phantom]
+    #[arg(long, value_name = "PATH")]
+    data: Option<String>,
+    /// smoke (under a minute), quick (about 5 minutes) or paper (the study's own settings) [default: quick]
+    #[arg(long, value_name = "NAME")]
+    preset: Option<Preset>,
+    /// Folder for everything the study makes
+    #[arg(long, value_name = "DIR", default_value = "study")]
+    out: PathBuf,
+    /// What the split keeps whole: auto (patients where known), cell or group [default: auto]
+    #[arg(long, value_name = "RULE", value_parser = ["auto", "cell", "group"])]
+    split_by: Option<String>,
+    /// Leave out images that cannot be read, and list them in the report
+    #[arg(long)]
+    skip_bad: bool,
+}
+
+pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
+    let config = settings(&mut globals, args)?;
+    let session = globals.open()?;
+    let control = study::Control {
+        out: args.out.clone(),
+        device: session.device.clone(),
+        stop: session.stop.clone(),
+        progress: session.progress,
+    };
+    if config.data.path.is_none() && !session.progress {
+        // Even a quiet run says that its cells are not real.
+        tracing::error!("note: no --data was given, so the cells are the phantom's, rendered by a program");
+    }
+    let results = study::run(&config, &control).map_err(|error| match error {
+        study::Error::Interrupted { stage, .. } => Interrupted(format!("stopped in stage {stage}; go on with: {}", again(args, &globals))).into(),
+        error => anyhow::Error::from(error),
+    })?;
+    say(summary(&results, &args.out));
+    Ok(())
+}
+
+fn settings(globals: &mut Globals, args: &Args) -> Result<StudyConfig> {
+    let mut table = toml::Table::new();
+    if let Some(path) = globals.config.clone() {
+        for (key, value) in read_table(&path)? {
+            // The seed is one of the study's own settings.
+            if key == "seed" || !take_global(globals, &key, &value, &path)? {
+                table.insert(key, value);
+            }
+        }
+    }
+    let name = globals.config.as_deref().unwrap_or(Path::new("the settings")).display().to_string();
+    let mut config = StudyConfig::from_table(&table, args.preset).with_context(|| format!("cannot use {name}"))?;
+    if let Some(seed) = globals.seed {
+        config.seed = seed;
+    }
+    if let Some(data) = &args.data {
+        config.data.path = Some(data.clone());
+    }
+    config.data.skip_bad |= args.skip_bad;
+    config.data.split_by = match args.split_by.as_deref() {
+        None => config.data.split_by,
+        Some("cell") => SplitRule::Cell,
+        Some("group") => SplitRule::Group,
+        Some(_) => SplitRule::Auto,
+    };
+    if i64::try_from(config.seed).is_err() {
+        bail!("--seed {} is too large: at most {}", config.seed, i64::MAX);
+    }
+    config.validate()?;
+    Ok(config)
+}
+
+/// The command that continues this run.
+fn again(args: &Args, globals: &Globals) -> String {
+    let mut words = vec!["cellforge reproduce".to_owned()];
+    let mut flag = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            words.push(format!("--{name} {}", if value.contains(' ') { format!("'{value}'") } else { value }));
+        }
+    };
+    flag("data", args.data.clone());
+    flag("preset", args.preset.map(|p| p.to_string()));
+    flag("split-by", args.split_by.clone());
+    flag("seed", globals.seed.map(|n| n.to_string()));
+    flag("device", globals.device.map(|d| d.to_string()));
+    flag("threads", globals.threads.map(|n| n.to_string()));
+    flag("config", globals.config.as_ref().map(|p| p.display().to_string()));
+    flag("out", Some(args.out.display().to_string()));
+    if args.skip_bad {
+        words.push("--skip-bad".to_owned());
+    }
+    words.join(" ")
+}
+
+fn summary(results: &Results, out: &Path) -> String {
+    let percent = |x: f64| format!("{:.1}%", 100.0 * x);
+    let mut lines = vec![format!("cells: {}", results.data.source)];
+    let accuracy = |report: &cellforge::eval::ClassifierReport| {
+        let a = &report.accuracy;
+        format!("{} ({} to {})", percent(a.value), percent(a.low), percent(a.high))
+    };
+    if let Some(best) = results.cnn.models.get(&results.cnn.best) {
+        lines.push(format!("best small network ({}): test accuracy {}", results.cnn.best, accuracy(&best.test)));
+    }
+    lines.push(format!("residual network: test accuracy {}", accuracy(&results.resnet.test)));
+    for (class, r) in &results.recognition {
+        let mut line = format!(
+            "synthetic {class}: {} of {} recognised, {} ({} to {})",
+            r.recognised,
+            r.total,
+            percent(r.rate),
+            percent(r.low),
+            percent(r.high)
+        );
+        if let Some(real) = results.recognition_real.get(class) {
+            line.push_str(&format!("; real test cells {}", percent(real.rate)));
+        }
+        if let Some(published) = results.published.recognition.get(class) {
+            line.push_str(&format!("; the study {}", percent(published.rate)));
+        }
+        lines.push(line);
+    }
+    lines.push(format!("report: {}", out.join("report.html").display()));
+    lines.push(format!("figures: {}", out.join("results.json").display()));
+    lines.join("\n")
+}
