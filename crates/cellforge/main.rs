@@ -1,5 +1,6 @@
 //! The `cellforge` command: one file per verb, each a thin layer over the library crates.
 
+mod cells;
 mod classify;
 mod common;
 mod completions;

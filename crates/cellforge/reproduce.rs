@@ -117,8 +117,8 @@ fn summary(results: &Results, out: &Path) -> String {
     let percent = |x: f64| format!("{:.1}%", 100.0 * x);
     let mut lines = vec![format!("cells: {}", results.data.source)];
     let accuracy = |report: &cellforge::eval::ClassifierReport| {
-        let a = &report.accuracy;
-        format!("{} ({} to {})", percent(a.value), percent(a.low), percent(a.high))
+        let interval = &report.accuracy_interval;
+        format!("{} ({} to {})", percent(report.accuracy), percent(interval.low), percent(interval.high))
     };
     if let Some(best) = results.cnn.models.get(&results.cnn.best) {
         lines.push(format!("best small network ({}): test accuracy {}", results.cnn.best, accuracy(&best.test)));

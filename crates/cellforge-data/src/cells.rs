@@ -28,11 +28,11 @@ pub struct CellSet {
     pixels: Pixels,
 }
 
-/// Pixels in memory, or in the mapped cache file after its header.
+/// Pixels in memory, or a part of the mapped cache file.
 #[derive(Clone)]
 pub(crate) enum Pixels {
     Memory(Arc<Vec<u8>>),
-    Mapped(Arc<memmap2::Mmap>, usize),
+    Mapped(Arc<memmap2::Mmap>, std::ops::Range<usize>),
 }
 
 impl std::fmt::Debug for Pixels {
@@ -42,10 +42,10 @@ impl std::fmt::Debug for Pixels {
 }
 
 impl Pixels {
-    fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Memory(bytes) => bytes,
-            Self::Mapped(map, offset) => &map[*offset..],
+            Self::Mapped(map, range) => &map[range.clone()],
         }
     }
 }

@@ -1,14 +1,300 @@
-//! stub
+//! From image files to `u8` pixels of one size, in parallel.
+
+use std::io::{Cursor, IsTerminal};
 use std::path::PathBuf;
-use crate::{CellSet, Index, Result};
-/// stub
-#[derive(Clone, Debug)]
-pub struct DecodeOptions { /// s
-    pub side: usize, /// c
-    pub channels: usize, /// d
-    pub cache_dir: Option<PathBuf>, /// b
-    pub skip_bad: bool, /// p
-    pub progress: bool }
-impl Default for DecodeOptions { fn default() -> Self { Self { side: 64, channels: 3, cache_dir: None, skip_bad: false, progress: false } } }
-impl CellSet { /// stub
-    pub fn load(_index: &Index, _options: &DecodeOptions) -> Result<Self> { unimplemented!() } }
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::{DynamicImage, ImageFormat, ImageReader, Limits};
+use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
+
+use crate::cache::{self, Kept};
+use crate::cells::Pixels;
+use crate::index::{Index, Skipped};
+use crate::source::Source;
+use crate::{CellSet, Error, Result};
+
+/// The largest side an image file may have, in pixels.
+pub const MAX_IMAGE_SIDE: u32 = 8192;
+/// The most memory that decoding one image may take: 256 MiB.
+pub const MAX_IMAGE_BYTES: u64 = 256 << 20;
+/// The smallest side an image file may have: below this there is no cell to see.
+pub const MIN_IMAGE_SIDE: u32 = 4;
+/// The sides a cell can be resized to.
+pub const SIDES: std::ops::RangeInclusive<usize> = 4..=1024;
+
+/// Images decoded between two writes; the order of cells, and which bad one is reported, do not depend on it.
+const CHUNK: usize = 512;
+
+/// How to decode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeOptions {
+    /// Pixels a side, within [`SIDES`]. Images are stretched to a square, as Pillow's `resize` does.
+    pub side: usize,
+    /// 3 for RGB, 1 for grey (ITU-R 601 luma, as Pillow's `L`).
+    pub channels: usize,
+    /// Folder for a memory-mapped cache, made if absent. It is keyed by content and settings, so it never goes stale; delete it
+    /// at will. Without one, pixels stay in memory.
+    pub cache_dir: Option<PathBuf>,
+    /// Leave out images that cannot be decoded and list them in [`CellSet::skipped`], rather than fail at the first in order of
+    /// name.
+    pub skip_bad: bool,
+    /// Show a progress bar, where standard error is a terminal.
+    pub progress: bool,
+}
+
+impl Default for DecodeOptions {
+    /// The study's 64 x 64 RGB, in memory.
+    fn default() -> Self {
+        Self { side: 64, channels: 3, cache_dir: None, skip_bad: false, progress: false }
+    }
+}
+
+impl CellSet {
+    /// Decodes the cells of an index, or maps the cache that an earlier call left.
+    ///
+    /// Alpha is laid over black, 16-bit values are scaled to 8, grey becomes RGB or the other way round, and images of another
+    /// size are resized with a Lanczos filter of 3 lobes, within 2/255 of Pillow.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for options out of range; [`Error::BadImage`] for the first image (in order of name) that cannot be
+    /// used, unless `skip_bad`; [`Error::EmptyClass`] where no image of a class can; [`Error::HostileZip`] always;
+    /// [`Error::Io`].
+    pub fn load(index: &Index, options: &DecodeOptions) -> Result<Self> {
+        if !SIDES.contains(&options.side) {
+            let (low, high) = SIDES.into_inner();
+            return Err(Error::Invalid(format!("cells of side {} cannot be made: give {low} to {high}", options.side)));
+        }
+        if !matches!(options.channels, 1 | 3) {
+            return Err(Error::Invalid(format!("cells have 1 or 3 channels, not {}", options.channels)));
+        }
+        let source = Source::open(&index.root)?;
+        let (kept, pixels) = match &options.cache_dir {
+            Some(dir) => {
+                let key = cache::key(&source, index, options)?;
+                cache::open_or_build(dir, &key, options, |sink| decode_all(&source, index, options, sink))?
+            }
+            None => {
+                let mut bytes = Vec::new();
+                bytes.reserve_exact(index.entries.len() * cell_bytes(options));
+                let kept = decode_all(&source, index, options, &mut |cell| {
+                    bytes.extend_from_slice(cell);
+                    Ok(())
+                })?;
+                (kept, Pixels::Memory(std::sync::Arc::new(bytes)))
+            }
+        };
+        let entries = || kept.places.iter().map(|place| &index.entries[*place]);
+        let mut set = Self::build(
+            index.classes.clone(),
+            entries().map(|entry| entry.name.clone()).collect(),
+            entries().map(|entry| entry.class as u32).collect(),
+            entries().map(|entry| entry.group.clone()).collect(),
+            options.side,
+            options.channels,
+            pixels,
+        )?;
+        if let Some(class) = set.class_counts().iter().position(|count| *count == 0) {
+            return Err(Error::EmptyClass { path: index.root.clone(), class: index.classes[class].clone() });
+        }
+        set.skipped = index.skipped.iter().chain(&kept.skipped).cloned().collect();
+        Ok(set)
+    }
+}
+
+/// Bytes of one decoded cell.
+pub(crate) fn cell_bytes(options: &DecodeOptions) -> usize {
+    options.side * options.side * options.channels
+}
+
+/// Decodes every entry in order into `sink`, a cell at a time.
+fn decode_all(
+    source: &Source,
+    index: &Index,
+    options: &DecodeOptions,
+    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<Kept> {
+    let bar = progress_bar(index.entries.len(), options.progress);
+    let mut kept = Kept::default();
+    for (chunk, entries) in index.entries.chunks(CHUNK).enumerate() {
+        let decoded: Vec<Result<Vec<u8>>> = entries
+            .par_iter()
+            .map_init(
+                || source.reader(),
+                |reader, entry| {
+                    let bytes = reader.read(&entry.name)?;
+                    let cell = decode(&bytes, options.side, options.channels);
+                    bar.inc(1);
+                    cell.map_err(|reason| Error::BadImage {
+                        path: index.root.clone(),
+                        name: entry.name.clone(),
+                        reason,
+                    })
+                },
+            )
+            .collect();
+        for (place, cell) in decoded.into_iter().enumerate() {
+            match cell {
+                Ok(cell) => {
+                    sink(&cell)?;
+                    kept.places.push(chunk * CHUNK + place);
+                }
+                Err(Error::BadImage { name, reason, .. }) if options.skip_bad => {
+                    kept.skipped.push(Skipped { name, reason });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    bar.finish_and_clear();
+    Ok(kept)
+}
+
+fn progress_bar(length: usize, wanted: bool) -> ProgressBar {
+    if !wanted || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("decoding {wide_bar} {pos}/{len} cells, {eta} left");
+    let bar = ProgressBar::new(length as u64);
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// One image file as a cell: `side * side * channels` bytes, row by row, channels last. The error is the reason in words.
+fn decode(bytes: &[u8], side: usize, channels: usize) -> std::result::Result<Vec<u8>, String> {
+    if bytes.is_empty() {
+        return Err("the file is empty (0 bytes)".to_owned());
+    }
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
+    let format = reader.format();
+    if !matches!(format, Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff)) {
+        return Err("its content is not PNG, JPEG, BMP or TIFF, whatever its name says".to_owned());
+    }
+    if format == Some(ImageFormat::Jpeg) && !jpeg_ends(bytes) {
+        return Err("the JPEG is cut short".to_owned());
+    }
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_IMAGE_SIDE);
+    limits.max_image_height = Some(MAX_IMAGE_SIDE);
+    limits.max_alloc = Some(MAX_IMAGE_BYTES);
+    reader.limits(limits);
+    let image = reader.decode().map_err(|error| format!("it cannot be decoded ({error})"))?;
+    let (width, height) = (image.width(), image.height());
+    if width.min(height) < MIN_IMAGE_SIDE {
+        return Err(format!("it is too small ({width}x{height}, at least {MIN_IMAGE_SIDE}x{MIN_IMAGE_SIDE})"));
+    }
+    let rgb = rgb8(image);
+    let pixels = if channels == 1 { luma(&rgb) } else { rgb };
+    resize(pixels, width as usize, height as usize, channels, side)
+}
+
+/// Whether a JPEG has its end marker after its last scan: the decoder fills a missing part with grey and says nothing.
+fn jpeg_ends(bytes: &[u8]) -> bool {
+    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xFF, marker]);
+    const END: u8 = 0xD9;
+    const SCAN: u8 = 0xDA;
+    last(END) > last(SCAN)
+}
+
+/// RGB, 8 bits, with alpha laid over black.
+fn rgb8(image: DynamicImage) -> Vec<u8> {
+    if !image.color().has_alpha() {
+        return image.into_rgb8().into_raw();
+    }
+    let over_black = |value: u8, alpha: u8| ((u16::from(value) * u16::from(alpha) + 127) / 255) as u8;
+    let rgba = image.into_rgba8();
+    rgba.pixels().flat_map(|p| [over_black(p[0], p[3]), over_black(p[1], p[3]), over_black(p[2], p[3])]).collect()
+}
+
+/// ITU-R 601 luma in 16-bit fixed point; grey stays as it is.
+fn luma(rgb: &[u8]) -> Vec<u8> {
+    let weigh = |p: &[u8]| 19595 * u32::from(p[0]) + 38470 * u32::from(p[1]) + 7471 * u32::from(p[2]) + 0x8000;
+    rgb.chunks_exact(3).map(|p| (weigh(p) >> 16) as u8).collect()
+}
+
+/// Lanczos with 3 lobes to `side` x `side`, columns first as Pillow does it.
+fn resize(
+    pixels: Vec<u8>,
+    width: usize,
+    height: usize,
+    channels: usize,
+    side: usize,
+) -> std::result::Result<Vec<u8>, String> {
+    if (width, height) == (side, side) {
+        return Ok(pixels);
+    }
+    let kind = if channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
+    let from = ImageRef::new(width as u32, height as u32, &pixels, kind).map_err(|error| error.to_string())?;
+    let mut to = Image::new(side as u32, side as u32, kind);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
+    Resizer::new().resize(&from, &mut to, &options).map_err(|error| error.to_string())?;
+    Ok(to.into_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{ImageBuffer, Luma, LumaA, Rgb, Rgba};
+
+    fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image.into().write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn every_kind_of_pixel_becomes_rgb() {
+        let png = |image: DynamicImage| decode(&encode(image, ImageFormat::Png), 4, 3).unwrap()[..3].to_vec();
+        assert_eq!(png(ImageBuffer::from_pixel(4, 4, Rgb([9u8, 8, 7])).into()), [9, 8, 7]);
+        assert_eq!(png(ImageBuffer::from_pixel(4, 4, Luma([5u8])).into()), [5, 5, 5]);
+        // 100 * 128 / 255 = 50.2; full transparency leaves black.
+        assert_eq!(png(ImageBuffer::from_pixel(4, 4, Rgba([100u8, 0, 255, 128])).into()), [50, 0, 128]);
+        assert_eq!(png(ImageBuffer::from_pixel(4, 4, LumaA([200u8, 0])).into()), [0, 0, 0]);
+        // 16 bits: 257 * 77 is 77 of 255.
+        assert_eq!(png(ImageBuffer::from_pixel(4, 4, Rgb([257u16 * 77, 0, 65535])).into()), [77, 0, 255]);
+        assert_eq!(png(ImageBuffer::from_pixel(4, 4, Luma([257u16 * 3])).into()), [3, 3, 3]);
+    }
+
+    #[test]
+    fn one_channel_is_luma_and_leaves_grey_alone() {
+        // Pillow: Image.new("RGB", (4, 4), (10, 200, 60)).convert("L") is 127.
+        let image: DynamicImage = ImageBuffer::from_pixel(4, 4, Rgb([10u8, 200, 60])).into();
+        assert_eq!(decode(&encode(image, ImageFormat::Png), 4, 1).unwrap()[0], 127);
+        assert!((0..=255).all(|v| luma(&[v, v, v]) == [v]));
+    }
+
+    #[test]
+    fn every_format_decodes_and_resizes() {
+        let image: DynamicImage = ImageBuffer::from_pixel(30, 20, Rgb([200u8, 100, 50])).into();
+        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Bmp, ImageFormat::Tiff] {
+            let bytes = encode(image.clone(), format);
+            let cell = decode(&bytes, 8, 3).unwrap();
+            assert_eq!(cell.len(), 8 * 8 * 3, "{format:?}");
+            assert!(cell[0].abs_diff(200) <= 2 && cell[1].abs_diff(100) <= 2, "{format:?}: {:?}", &cell[..3]);
+            for kept in [bytes.len() / 2, bytes.len() - 40] {
+                assert!(decode(&bytes[..kept], 8, 3).is_err(), "{format:?} cut to {kept} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn reasons_are_in_words() {
+        let reason = |bytes: &[u8]| decode(bytes, 8, 3).unwrap_err();
+        assert!(reason(b"").contains("empty"));
+        assert!(reason(b"just some text").contains("not PNG"));
+        let one = encode(ImageBuffer::from_pixel(1, 1, Rgb([1u8, 2, 3])), ImageFormat::Png);
+        assert!(reason(&one).contains("1x1"));
+    }
+
+    #[test]
+    fn huge_dimensions_are_refused_before_they_are_allocated() {
+        // A BMP header that claims 100,000 x 100,000 pixels.
+        let mut bytes = encode(ImageBuffer::from_pixel(8, 8, Rgb([1u8, 2, 3])), ImageFormat::Bmp);
+        bytes[18..22].copy_from_slice(&100_000u32.to_le_bytes());
+        bytes[22..26].copy_from_slice(&100_000u32.to_le_bytes());
+        assert!(decode(&bytes, 8, 3).unwrap_err().contains("cannot be decoded"));
+    }
+}

@@ -38,6 +38,18 @@ pub enum Error {
     /// No folder of images was found.
     #[error("no class folders under {0}: expected one folder of images per class, e.g. Parasitized/ and Uninfected/")]
     NoClasses(PathBuf),
+    /// Images that do not lie in class folders side by side.
+    #[error(
+        "images lie at different depths in {path} ({first:?} and {second:?}): keep one folder of images per class, all side by side; move or remove the others, or skip them (--skip-bad)"
+    )]
+    Layout {
+        /// The folder or zip.
+        path: PathBuf,
+        /// An image where most of them are.
+        first: String,
+        /// One that is elsewhere.
+        second: String,
+    },
     /// A class folder without a single image.
     #[error("class {class:?} under {path} has no image (PNG, JPEG, BMP or TIFF): remove the folder or fill it")]
     EmptyClass {

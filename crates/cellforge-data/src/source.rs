@@ -1,4 +1,337 @@
-//! stub
-/// stub
+//! Where cells come from: a folder or a zip, listed and read without unpacking.
+//!
+//! A zip is not trusted. Names that point outside it, entries that overlap, repeat or unpack into far more than they hold are
+//! refused as a whole ([`Error::HostileZip`]) before a byte is unpacked, and reading never goes past the size an entry declares.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use walkdir::WalkDir;
+use zip::ZipArchive;
+
+use crate::index::Skipped;
+use crate::{Error, Result};
+
+/// The most bytes one image file may have, as a file or unpacked from a zip: 64 MiB.
+pub const MAX_FILE_BYTES: u64 = 64 << 20;
+/// The most times larger than its packed size an entry of a zip may be, where it is larger than [`RATIO_FREE_BYTES`].
+pub const MAX_RATIO: u64 = 200;
+/// Entries up to this size (1 MiB) may have any ratio: a small black image packs very well.
+pub const RATIO_FREE_BYTES: u64 = 1 << 20;
+/// The most entries a zip may have.
+pub const MAX_ENTRIES: usize = 2_000_000;
+/// How deep folders may nest.
+pub const MAX_DEPTH: usize = 32;
+
+/// An opened folder or zip.
 #[derive(Debug)]
-pub struct Source;
+pub struct Source {
+    path: PathBuf,
+    zip: Option<Zip>,
+}
+
+#[derive(Debug)]
+struct Zip {
+    archive: ZipArchive<SharedFile>,
+    /// From a cleaned name to the entry's place in the archive.
+    places: HashMap<String, usize>,
+}
+
+/// What a source holds, in order of name. Hidden files and folders (`.x`, `__MACOSX`) are only counted.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Paths inside the source, `/` between the parts.
+    pub files: Vec<String>,
+    /// Every folder, those that hold nothing included.
+    pub folders: BTreeSet<String>,
+    /// Number of hidden files.
+    pub hidden: usize,
+    /// What could not be listed, such as a dangling link.
+    pub problems: Vec<Skipped>,
+}
+
+impl Source {
+    /// Opens a folder, or a zip whose directory is checked against the limits of this module.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Io`], [`Error::Zip`] where the file is no whole zip, [`Error::HostileZip`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let metadata = match std::fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NotFound(path.to_path_buf())),
+            other => other.map_err(Error::io(path))?,
+        };
+        let zip = if metadata.is_dir() { None } else { Some(open_zip(path)?) };
+        Ok(Self { path: path.to_path_buf(), zip })
+    }
+
+    /// The folder or zip.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lists files and folders. Links are followed; one that leads in a circle is a problem of the listing.
+    #[must_use]
+    pub fn list(&self) -> Listing {
+        let mut listing = match &self.zip {
+            Some(zip) => list_zip(zip),
+            None => list_folder(&self.path),
+        };
+        listing.files.sort_unstable();
+        for file in &listing.files {
+            listing.folders.extend(parents(file).map(str::to_owned));
+        }
+        listing
+    }
+
+    /// A reader of this source; each thread takes its own.
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader { source: self, archive: self.zip.as_ref().map(|zip| zip.archive.clone()) }
+    }
+
+    fn bad(&self, name: &str, reason: impl Into<String>) -> Error {
+        Error::BadImage { path: self.path.clone(), name: name.to_owned(), reason: reason.into() }
+    }
+}
+
+/// Reads files of a [`Source`].
+pub(crate) struct Reader<'a> {
+    source: &'a Source,
+    archive: Option<ZipArchive<SharedFile>>,
+}
+
+impl Reader<'_> {
+    /// The bytes of one file: [`Error::BadImage`] where they cannot be had, [`Error::HostileZip`] where an entry unpacks into
+    /// more than it declares.
+    pub(crate) fn read(&mut self, name: &str) -> Result<Vec<u8>> {
+        let source = self.source;
+        let bad = |error: &dyn std::fmt::Display| source.bad(name, format!("it cannot be read: {error}"));
+        let (Some(archive), Some(zip)) = (&mut self.archive, &source.zip) else {
+            let mut bytes = Vec::new();
+            let file = File::open(source.path.join(name)).map_err(|error| bad(&error))?;
+            file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| bad(&error))?;
+            if bytes.len() as u64 > MAX_FILE_BYTES {
+                return Err(source.bad(name, format!("it is larger than {} MiB", MAX_FILE_BYTES >> 20)));
+            }
+            return Ok(bytes);
+        };
+        let place = *zip.places.get(name).ok_or_else(|| source.bad(name, "it is no longer in the zip"))?;
+        let entry = archive.by_index(place).map_err(|error| bad(&error))?;
+        let declared = entry.size().min(MAX_FILE_BYTES);
+        let mut bytes = Vec::with_capacity(declared as usize);
+        // One byte more than declared shows an entry that lies, and lets the reader reach the end, where it checks the CRC.
+        let read = entry.take(declared + 1).read_to_end(&mut bytes);
+        if bytes.len() as u64 > declared {
+            let reason = format!("unpacks into more than the {declared} bytes it declares");
+            return Err(Error::HostileZip { path: source.path.clone(), entry: name.to_owned(), reason });
+        }
+        read.map_err(|error| bad(&error))?;
+        Ok(bytes)
+    }
+
+    /// What identifies a file's content: size and CRC-32 from a zip's directory, SHA-256 of a file in a folder.
+    pub(crate) fn content_id(&mut self, name: &str) -> Result<Vec<u8>> {
+        if let (Some(archive), Some(zip)) = (&self.archive, &self.source.zip)
+            && let Some(place) = zip.places.get(name)
+            && let Ok(entry) = archive.by_index_data(*place)
+        {
+            return Ok([entry.size().to_le_bytes().as_slice(), &entry.crc32().to_le_bytes()].concat());
+        }
+        Ok(Sha256::digest(self.read(name)?).to_vec())
+    }
+}
+
+/// The folders above a file, nearest first.
+fn parents(file: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(file.rsplit_once('/').map(|(above, _)| above), |path| {
+        path.rsplit_once('/').map(|(above, _)| above)
+    })
+}
+
+fn is_hidden(part: &str) -> bool {
+    part.starts_with('.') || part == "__MACOSX"
+}
+
+fn list_folder(root: &Path) -> Listing {
+    let mut listing = Listing::default();
+    let mut walk = WalkDir::new(root).follow_links(true).max_depth(MAX_DEPTH).sort_by_file_name().into_iter();
+    while let Some(item) = walk.next() {
+        let item = match item {
+            Ok(item) => item,
+            Err(error) => {
+                let name = error.path().map_or_else(String::new, |path| inner_name(root, path));
+                if !name.split('/').any(is_hidden) {
+                    listing.problems.push(Skipped { name, reason: error.to_string() });
+                }
+                continue;
+            }
+        };
+        if item.depth() == 0 {
+            continue;
+        }
+        let name = inner_name(root, item.path());
+        let is_folder = item.file_type().is_dir();
+        if is_hidden(&item.file_name().to_string_lossy()) {
+            if is_folder {
+                walk.skip_current_dir();
+            } else {
+                listing.hidden += 1;
+            }
+        } else if item.path().to_str().is_none() {
+            listing.problems.push(Skipped { name, reason: "its name is not valid UTF-8: rename it".to_owned() });
+            if is_folder {
+                walk.skip_current_dir();
+            }
+        } else if is_folder {
+            listing.folders.insert(name);
+        } else {
+            listing.files.push(name);
+        }
+    }
+    listing
+}
+
+/// The path below `root` with `/` between the parts, whatever the operating system writes.
+fn inner_name(root: &Path, path: &Path) -> String {
+    let inner = path.strip_prefix(root).unwrap_or(path);
+    inner.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
+}
+
+fn list_zip(zip: &Zip) -> Listing {
+    let mut listing = Listing::default();
+    for name in zip.places.keys() {
+        let folder = name.strip_suffix('/');
+        match folder {
+            _ if name.split('/').any(is_hidden) => listing.hidden += usize::from(folder.is_none()),
+            Some(folder) => {
+                listing.folders.insert(folder.to_owned());
+                listing.folders.extend(parents(folder).map(str::to_owned));
+            }
+            None => listing.files.push(name.clone()),
+        }
+    }
+    listing
+}
+
+fn open_zip(path: &Path) -> Result<Zip> {
+    let not_whole = |error: zip::result::ZipError| Error::Zip { path: path.to_path_buf(), reason: error.to_string() };
+    let file = File::open(path).map_err(Error::io(path))?;
+    let length = file.metadata().map_err(Error::io(path))?.len();
+    let mut archive =
+        ZipArchive::new(SharedFile { file: Arc::new(file), position: 0, length }).map_err(not_whole)?;
+    let hostile = |entry: &str, reason: String| Error::HostileZip {
+        path: path.to_path_buf(),
+        entry: entry.to_owned(),
+        reason,
+    };
+    let mut places = HashMap::with_capacity(archive.len().min(MAX_ENTRIES));
+    for place in 0..archive.len() {
+        let entry = archive.by_index_data(place).map_err(not_whole)?;
+        // Several tools write UTF-8 without setting the flag that says so.
+        let name = match std::str::from_utf8(entry.name_raw()) {
+            Ok(name) => name.to_owned(),
+            Err(_) => entry.name().map_err(not_whole)?.into_owned(),
+        };
+        if place == MAX_ENTRIES {
+            return Err(hostile(&name, format!("is one of {}: at most {MAX_ENTRIES} are read", archive.len())));
+        }
+        let clean = clean_name(&name).map_err(|reason| hostile(&name, reason.to_owned()))?;
+        let (size, packed) = (entry.size(), entry.compressed_size());
+        if size > RATIO_FREE_BYTES && size / MAX_RATIO > packed {
+            return Err(hostile(&name, format!("unpacks from {packed} bytes into {size}, like a decompression bomb")));
+        }
+        if size > MAX_FILE_BYTES && crate::index::is_image(&name) {
+            return Err(hostile(&name, format!("unpacks into {size} bytes: at most {MAX_FILE_BYTES} are read")));
+        }
+        if !clean.is_empty() && places.insert(clean, place).is_some() {
+            return Err(hostile(&name, "is there twice".to_owned()));
+        }
+    }
+    if archive.has_duplicate_names() {
+        return Err(hostile("(several)", "share one name".to_owned()));
+    }
+    if archive.has_overlapping_files().map_err(not_whole)? {
+        return Err(hostile("(several)", "share the same bytes, like a decompression bomb".to_owned()));
+    }
+    Ok(Zip { archive, places })
+}
+
+/// Drops `.` and empty parts of an entry's name, keeping the `/` that ends a folder's; refuses what leads out of the zip.
+fn clean_name(name: &str) -> std::result::Result<String, &'static str> {
+    let bytes = name.as_bytes();
+    if name.contains('\0') {
+        return Err("has a NUL character in its name");
+    }
+    if name.contains('\\') {
+        return Err("has a backslash in its name");
+    }
+    if name.starts_with('/') || (bytes.len() > 1 && bytes[1] == b':' && bytes[0].is_ascii_alphabetic()) {
+        return Err("has an absolute path for a name");
+    }
+    let parts: Vec<&str> = name.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    if parts.contains(&"..") {
+        return Err("has .. in its name, leading out of the zip");
+    }
+    let mut clean = parts.join("/");
+    if name.ends_with('/') && !clean.is_empty() {
+        clean.push('/');
+    }
+    Ok(clean)
+}
+
+/// A file that many threads read at once, each from its own position.
+#[derive(Clone, Debug)]
+struct SharedFile {
+    file: Arc<File>,
+    position: u64,
+    length: u64,
+}
+
+impl Read for SharedFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        #[cfg(unix)]
+        let read = std::os::unix::fs::FileExt::read_at(&*self.file, buffer, self.position)?;
+        #[cfg(windows)]
+        let read = std::os::windows::fs::FileExt::seek_read(&*self.file, buffer, self.position)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for SharedFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::End(offset) => self.length.checked_add_signed(offset),
+            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
+        };
+        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cleaned_or_refused() {
+        assert_eq!(clean_name("./a//b.png").unwrap(), "a/b.png");
+        assert_eq!(clean_name("a/./b/").unwrap(), "a/b/");
+        assert_eq!(clean_name("./").unwrap(), "");
+        assert_eq!(clean_name("a..b/..c.png").unwrap(), "a..b/..c.png");
+        for hostile in ["../a", "a/../../b", "/etc/x.png", "C:/x.png", "a\\b.png", "..\\x", "a\0.png"] {
+            assert!(clean_name(hostile).is_err(), "{hostile:?}");
+        }
+    }
+
+    #[test]
+    fn parents_climb_to_the_top() {
+        assert_eq!(parents("a/b/c.png").collect::<Vec<_>>(), ["a/b", "a"]);
+        assert_eq!(parents("c.png").count(), 0);
+    }
+}

@@ -49,7 +49,9 @@ pub enum Error {
         value: f64,
     },
     /// The area under the ROC curve needs images of the class and others.
-    #[error("the area under the ROC curve is not defined: {positives} of {total} images are of the class; it needs some of both kinds")]
+    #[error(
+        "the area under the ROC curve is not defined: {positives} of {total} images are of the class; it needs some of both kinds"
+    )]
     OneClass {
         /// Images of the class.
         positives: usize,

@@ -156,7 +156,8 @@ pub fn classifier_report(
         let one = |i: usize| intervals.estimate(of(&found)[i], |f| Some(of(f)[i]));
         Average { precision: one(0), recall: one(1), f1: one(2) }
     };
-    let accuracy = intervals.proportion(confusion.correct(), confusion.total(), units.unwrap_or(0), |f| Some(f.accuracy))?;
+    let accuracy =
+        intervals.proportion(confusion.correct(), confusion.total(), units.unwrap_or(0), |f| Some(f.accuracy))?;
     Ok(ClassifierReport {
         accuracy: accuracy.rate,
         accuracy_interval: Interval { low: accuracy.low, high: accuracy.high },

@@ -34,6 +34,13 @@ impl ParamStore {
         VarBuilder::from_backend(Box::new(self.clone()), DType::F32, self.0.device.clone())
     }
 
+    /// As [`ParamStore::vb`], but the parameters take no gradient: they share their values with this store's variables
+    /// and follow every update, and a backward pass through them does not compute what nobody asks for. A GAN trains
+    /// its generator through a discriminator that is built this way. Running statistics are the store's own.
+    pub fn frozen_vb(&self) -> VarBuilder<'static> {
+        VarBuilder::from_backend(Box::new(Frozen(self.clone())), DType::F32, self.0.device.clone())
+    }
+
     /// The variables that an optimiser changes, sorted by path: all but the running statistics.
     pub fn trainable(&self) -> Vec<(String, Var)> {
         self.all().into_iter().filter(|(name, _)| !is_buffer(name)).collect()
@@ -154,5 +161,28 @@ impl SimpleBackend for ParamStore {
 
     fn contains_tensor(&self, name: &str) -> bool {
         self.vars().contains_key(name)
+    }
+}
+
+/// A store whose parameters are handed out without their gradient.
+struct Frozen(ParamStore);
+
+impl Frozen {
+    fn detach(name: &str, tensor: Tensor) -> Tensor {
+        if is_buffer(name) { tensor } else { tensor.detach() }
+    }
+}
+
+impl SimpleBackend for Frozen {
+    fn get(&self, shape: Shape, name: &str, init: Init, dtype: DType, device: &Device) -> Result<Tensor> {
+        Ok(Self::detach(name, self.0.get(shape, name, init, dtype, device)?))
+    }
+
+    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
+        Ok(Self::detach(name, self.0.get_unchecked(name, dtype, device)?))
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.0.contains_tensor(name)
     }
 }

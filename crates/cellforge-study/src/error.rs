@@ -17,6 +17,9 @@ pub enum Error {
     /// Another process is working in the same folder.
     #[error("another run is using {0}; wait for it to end, or choose another folder with --out")]
     Busy(PathBuf),
+    /// A set of `candle-datasets` was asked for in a build without it.
+    #[error("this build cannot read {0}: sets; build one that can with --features candle-datasets")]
+    NoVision(String),
     /// A setting has a value that makes no sense.
     #[error("setting {setting}: {problem}")]
     Setting {

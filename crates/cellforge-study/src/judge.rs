@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use cellforge_data::CellSet;
-use cellforge_eval::{BootstrapOptions, ClassifierReport, classifier_report, recognition};
+use cellforge_eval::{BootstrapOptions, ClassifierReport, classifier_report, predictions, recognition};
 use cellforge_train::{ClassifierTrainConfig, OptimizerConfig, Schedule, load_classifier, predict, read_log};
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +92,7 @@ impl Judged {
         let test = classifier_report(&truth, &probabilities, &cells.set.classes, groups.as_deref(), &options)?;
         let history = history(&run.folder.join("log.jsonl"))?;
         let val_accuracy = history.last().and_then(|point| point.val_accuracy).unwrap_or(f64::NAN);
-        Ok(Self { val_accuracy, predicted: probabilities.iter().map(|row| most_probable(row)).collect(), test, history })
+        Ok(Self { val_accuracy, predicted: predictions(&probabilities, cells.set.classes.len())?, test, history })
     }
 }
 
@@ -114,18 +114,8 @@ fn judge_synthetic(folder: &Path, class: &str, cells: &Cells, resnet: &Trained, 
         images.pixels,
     )?;
     let all: Vec<usize> = (0..n).collect();
-    Ok(predict(&classifier, &set, &all, &control.device)?.iter().map(|row| most_probable(row)).collect())
-}
-
-/// The class of the largest probability; the first of equals, as `argmax` has it.
-pub(crate) fn most_probable(row: &[f32]) -> u32 {
-    let mut best = 0;
-    for (i, p) in row.iter().enumerate() {
-        if *p > row[best] {
-            best = i;
-        }
-    }
-    best as u32
+    let probabilities = predict(&classifier, &set, &all, &control.device)?;
+    Ok(predictions(&probabilities, cells.set.classes.len())?)
 }
 
 fn history(log: &Path) -> Result<Vec<EpochPoint>> {
@@ -164,12 +154,6 @@ fn describe(config: &ClassifierTrainConfig) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_of_equal_probabilities_wins() {
-        assert_eq!(most_probable(&[0.5, 0.5]), 0);
-        assert_eq!(most_probable(&[0.1, 0.7, 0.2]), 1);
-    }
 
     #[test]
     fn optimisers_in_words() {

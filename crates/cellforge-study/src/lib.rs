@@ -21,5 +21,5 @@ pub use presets::Preset;
 pub use results::Results;
 pub use runner::Control;
 pub use samples::{SampleWriter, read_samples, save_grid};
-pub use source::{SourceOptions, open_cells, resized};
-pub use stages::{classifier_config, run, split_cells};
+pub use source::{SourceOptions, open_cells, open_unlabelled, resized};
+pub use stages::{classifier_config, run, split_by, split_cells};

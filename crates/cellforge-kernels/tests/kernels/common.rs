@@ -30,8 +30,18 @@ pub fn assert_close(what: &str, got: &[f32], want: &[f64], tolerance: f64) {
 }
 
 /// Compares the values of `op` with those of `reference`, and the gradient of a random weighting of its outputs
-/// with the central differences of the reference, by every variable (at up to 40 elements of each).
+/// with the central differences of the reference, by every variable (at about 40 elements of each).
 pub fn check(vars: &[Var], op: impl Fn(&[Tensor]) -> Result<Tensor>, reference: impl Fn(&[Vec<f64>]) -> Vec<f64>) {
+    check_at(40, vars, op, reference);
+}
+
+/// As [`check`], at about this many elements of each variable.
+pub fn check_at(
+    samples: usize,
+    vars: &[Var],
+    op: impl Fn(&[Tensor]) -> Result<Tensor>,
+    reference: impl Fn(&[Vec<f64>]) -> Vec<f64>,
+) {
     let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
     let mut points: Vec<Vec<f64>> = tensors.iter().map(|t| values(t).into_iter().map(f64::from).collect()).collect();
     let ys = op(&tensors).expect("the operation takes these shapes");
@@ -46,7 +56,7 @@ pub fn check(vars: &[Var], op: impl Fn(&[Tensor]) -> Result<Tensor>, reference: 
     };
     for (v, tensor) in tensors.iter().enumerate() {
         let grad = values(grads.get(tensor).expect("every variable has a gradient"));
-        let step = (grad.len() / 40).max(1);
+        let step = (grad.len() / samples).max(1);
         let (mut got, mut want) = (Vec::new(), Vec::new());
         for i in (0..grad.len()).step_by(step) {
             const H: f64 = 1e-5;

@@ -146,14 +146,20 @@ fn prepare(set: CellSet, config: &StudyConfig) -> Result<Cells> {
 /// # Errors
 /// Those of the split, for example when there are too few groups.
 pub fn split_cells(set: &CellSet, rule: SplitRule, val: f64, test: f64, seed: u64) -> Result<(Split, SplitBy)> {
-    let by = match rule {
-        SplitRule::Cell => SplitBy::Cell,
-        SplitRule::Group => SplitBy::Group,
-        SplitRule::Auto if set.groups.iter().all(Option::is_some) => SplitBy::Group,
-        SplitRule::Auto => SplitBy::Cell,
-    };
+    let by = split_by(set, rule);
     let split = cellforge_data::split(set, &SplitOptions { by, val, test, seed })?;
     Ok((split, by))
+}
+
+/// What a rule means for a set.
+#[must_use]
+pub fn split_by(set: &CellSet, rule: SplitRule) -> SplitBy {
+    match rule {
+        SplitRule::Cell => SplitBy::Cell,
+        SplitRule::Group => SplitBy::Group,
+        SplitRule::Auto if set.has_groups() => SplitBy::Group,
+        SplitRule::Auto => SplitBy::Cell,
+    }
 }
 
 /// At most `limit` cells of each class, chosen by a hash of seed and name, in their old order. 0 keeps all.

@@ -10,7 +10,7 @@ use crate::{Control, Result, Results, StudyConfig, files::write_atomic, judge, r
 pub(crate) use classifiers::Trained;
 pub use classifiers::classifier_config;
 pub(crate) use data::Cells;
-pub use data::split_cells;
+pub use data::{split_by, split_cells};
 
 /// Runs the study into `control.out`: data, the small networks, the residual network, one GAN per class, synthetic cells, their
 /// judgement, and the report.

@@ -1,0 +1,157 @@
+//! Downloads from a server on this machine that misbehaves in every way that matters.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cellforge_data::fetch::{FetchOptions, fetch};
+use sha2::{Digest, Sha256};
+
+fn content() -> Vec<u8> {
+    (0..300_000u32).map(|i| (i * 7 % 253) as u8).collect()
+}
+
+fn sha() -> String {
+    Sha256::digest(content()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Serves each connection with `answer(number of the request, its Range header if any, stream)`. Returns the address
+/// and the Range headers seen.
+fn serve(
+    answer: impl Fn(usize, Option<usize>, &mut TcpStream) + Send + 'static,
+) -> (String, Arc<Mutex<Vec<Option<usize>>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/cells.zip", listener.local_addr().unwrap());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = seen.clone();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let mut range = None;
+            for line in BufReader::new(stream.try_clone().unwrap()).lines() {
+                let line = line.unwrap().to_ascii_lowercase();
+                if line.is_empty() {
+                    break;
+                }
+                if let Some(from) = line.strip_prefix("range: bytes=") {
+                    range = Some(from.trim_end_matches('-').parse().unwrap());
+                }
+            }
+            log.lock().unwrap().push(range);
+            answer(number, range, &mut stream);
+        }
+    });
+    (url, seen)
+}
+
+fn head(stream: &mut TcpStream, status: &str, length: usize, more: &str) {
+    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nETag: \"v1\"\r\nConnection: close\r\n{more}\r\n").unwrap();
+}
+
+fn options(url: &str, folder: &Path) -> FetchOptions {
+    FetchOptions {
+        url: url.to_owned(),
+        timeout: Duration::from_secs(5),
+        pause: Duration::from_millis(1),
+        attempts: 2,
+        progress: false,
+        ..FetchOptions::nlm(folder.join("cells.zip"))
+    }
+}
+
+#[test]
+fn a_dropped_connection_is_resumed_where_it_broke_off() {
+    let (url, seen) = serve(|number, range, stream| {
+        let all = content();
+        if number == 0 {
+            // Half of the file, then the line goes dead.
+            head(stream, "200 OK", all.len(), "");
+            stream.write_all(&all[..all.len() / 2]).unwrap();
+        } else {
+            let from = range.expect("a range request");
+            let range = format!("Content-Range: bytes {from}-{}/{}\r\n", all.len() - 1, all.len());
+            head(stream, "206 Partial Content", all.len() - from, &range);
+            stream.write_all(&all[from..]).unwrap();
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let options = FetchOptions { sha256: Some(sha()), length: Some(300_000), ..options(&url, folder.path()) };
+    let path = fetch(&options).unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), content());
+    assert_eq!(*seen.lock().unwrap(), [None, Some(150_000)]);
+    // Nothing is left beside it, and a second fetch asks nobody.
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    fetch(&options).unwrap();
+    assert_eq!(seen.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn a_server_without_ranges_sends_the_whole_again() {
+    let (url, _) = serve(|number, _, stream| {
+        let all = content();
+        head(stream, "200 OK", all.len(), "");
+        let upto = if number == 0 { 1000 } else { all.len() };
+        stream.write_all(&all[..upto]).unwrap();
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = fetch(&options(&url, folder.path())).unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), content());
+}
+
+#[test]
+fn a_complete_part_file_is_accepted_with_416() {
+    let (url, _) = serve(|_, range, stream| {
+        assert_eq!(range, Some(300_000));
+        head(stream, "416 Range Not Satisfiable", 0, "Content-Range: bytes */300000\r\n");
+    });
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("cells.zip.part"), content()).unwrap();
+    std::fs::write(folder.path().join("cells.zip.part.etag"), "\"v1\"").unwrap();
+    let path = fetch(&FetchOptions { sha256: Some(sha()), ..options(&url, folder.path()) }).unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), content());
+}
+
+#[test]
+fn wrong_content_is_refused_and_removed() {
+    let (url, _) = serve(|_, _, stream| {
+        head(stream, "200 OK", 5, "");
+        stream.write_all(b"wrong").unwrap();
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let with_sha = FetchOptions { sha256: Some(sha()), ..options(&url, folder.path()) };
+    let error = fetch(&with_sha).unwrap_err().to_string();
+    assert!(error.contains("SHA-256") && error.contains(&sha()), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let with_length = FetchOptions { length: Some(6), ..options(&url, folder.path()) };
+    assert!(fetch(&with_length).unwrap_err().to_string().contains("length 5, not 6"));
+}
+
+#[test]
+fn a_missing_file_is_reported_at_once() {
+    let (url, seen) = serve(|_, _, stream| head(stream, "404 Not Found", 0, ""));
+    let folder = tempfile::tempdir().unwrap();
+    let error = fetch(&options(&url, folder.path())).unwrap_err().to_string();
+    assert!(error.contains("404") && error.contains(&url), "{error}");
+    assert_eq!(seen.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn offline_says_what_to_do_and_keeps_what_there_is() {
+    // A port that nobody listens on: bound for a moment to learn its number.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let folder = tempfile::tempdir().unwrap();
+    let part = folder.path().join("cells.zip.part");
+    std::fs::write(&part, b"half").unwrap();
+    let error = fetch(&options(&format!("http://127.0.0.1:{port}/x"), folder.path())).unwrap_err().to_string();
+    assert!(error.contains("online") && error.contains("--data"), "{error}");
+    assert_eq!(std::fs::read(part).unwrap(), b"half");
+}
+
+#[test]
+fn an_address_that_is_none_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = fetch(&options("not an address", folder.path())).unwrap_err().to_string();
+    assert!(error.contains("not an address"), "{error}");
+}

@@ -1,0 +1,236 @@
+//! Layer tables, shapes, configuration, and one training step of the GAN.
+
+use candle_core::{Device, Result, Tensor, Var};
+use cellforge_gan::{Discriminator, GanConfig, Generator, loss};
+use cellforge_nn::summary::ModelSummary;
+use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore};
+
+/// Kind, output (height, width, channels, as Keras writes it, or features) and parameters of each layer.
+type Row = (&'static str, &'static [usize], usize);
+
+/// The study's table of 2,043,011 parameters, which its text prints under "Discriminator".
+const GENERATOR: [Row; 20] = [
+    ("Dense", &[4096], 413_696),
+    ("Reshape", &[4, 4, 256], 0),
+    ("UpSampling2D", &[8, 8, 256], 0),
+    ("Conv2D", &[8, 8, 256], 590_080),
+    ("BatchNormalization", &[8, 8, 256], 1024),
+    ("Activation", &[8, 8, 256], 0),
+    ("UpSampling2D", &[16, 16, 256], 0),
+    ("Conv2D", &[16, 16, 256], 590_080),
+    ("BatchNormalization", &[16, 16, 256], 1024),
+    ("Activation", &[16, 16, 256], 0),
+    ("UpSampling2D", &[32, 32, 256], 0),
+    ("Conv2D", &[32, 32, 128], 295_040),
+    ("BatchNormalization", &[32, 32, 128], 512),
+    ("Activation", &[32, 32, 128], 0),
+    ("UpSampling2D", &[64, 64, 128], 0),
+    ("Conv2D", &[64, 64, 128], 147_584),
+    ("BatchNormalization", &[64, 64, 128], 512),
+    ("Activation", &[64, 64, 128], 0),
+    ("Conv2D", &[64, 64, 3], 3459),
+    ("Activation", &[64, 64, 3], 0),
+];
+
+/// The study's table of 1,613,889 parameters, which its text prints under "Generator".
+const DISCRIMINATOR: [Row; 22] = [
+    ("Conv2D", &[32, 32, 32], 896),
+    ("LeakyReLU", &[32, 32, 32], 0),
+    ("Dropout", &[32, 32, 32], 0),
+    ("Conv2D", &[16, 16, 64], 18_496),
+    ("ZeroPadding2D", &[17, 17, 64], 0),
+    ("BatchNormalization", &[17, 17, 64], 256),
+    ("LeakyReLU", &[17, 17, 64], 0),
+    ("Dropout", &[17, 17, 64], 0),
+    ("Conv2D", &[9, 9, 128], 73_856),
+    ("BatchNormalization", &[9, 9, 128], 512),
+    ("LeakyReLU", &[9, 9, 128], 0),
+    ("Dropout", &[9, 9, 128], 0),
+    ("Conv2D", &[9, 9, 256], 295_168),
+    ("BatchNormalization", &[9, 9, 256], 1024),
+    ("LeakyReLU", &[9, 9, 256], 0),
+    ("Dropout", &[9, 9, 256], 0),
+    ("Conv2D", &[9, 9, 512], 1_180_160),
+    ("BatchNormalization", &[9, 9, 512], 2048),
+    ("LeakyReLU", &[9, 9, 512], 0),
+    ("Dropout", &[9, 9, 512], 0),
+    ("Flatten", &[41_472], 0),
+    ("Dense", &[1], 41_473),
+];
+
+fn assert_table(summary: &ModelSummary, expected: &[Row]) {
+    assert_eq!(summary.layers.len(), expected.len());
+    for (layer, &(kind, output, params)) in summary.layers.iter().zip(expected) {
+        assert_eq!(layer.kind.split(' ').next(), Some(kind), "{}", layer.name);
+        let output = match *output {
+            [h, w, c] => vec![c, h, w],
+            _ => output.to_vec(),
+        };
+        assert_eq!((&layer.output, layer.params), (&output, params), "{}", layer.name);
+    }
+}
+
+struct Gan {
+    generator: Generator,
+    discriminator: Discriminator,
+    g_store: ParamStore,
+    d_store: ParamStore,
+}
+
+fn build(cfg: &GanConfig) -> Result<Gan> {
+    let g_store = ParamStore::new(Key::new(1).with("generator"), &Device::Cpu);
+    let d_store = ParamStore::new(Key::new(1).with("discriminator"), &Device::Cpu);
+    let (generator, discriminator) = (Generator::new(cfg, g_store.vb())?, Discriminator::new(cfg, d_store.vb())?);
+    Ok(Gan { generator, discriminator, g_store, d_store })
+}
+
+fn elements(vars: &[(String, Var)]) -> usize {
+    vars.iter().map(|(_, var)| var.elem_count()).sum()
+}
+
+/// What the table counts is what the store holds.
+fn assert_counts(summary: &ModelSummary, store: &ParamStore) {
+    assert_eq!(summary.params(), store.num_elements());
+    assert_eq!(summary.trainable(), elements(&store.trainable()));
+}
+
+#[test]
+fn the_default_is_the_study() -> Result<()> {
+    let cfg = GanConfig::default();
+    let (g, d) = (cfg.generator_summary(), cfg.discriminator_summary());
+    assert_table(&g, &GENERATOR);
+    assert_table(&d, &DISCRIMINATOR);
+    assert_eq!((g.params(), g.trainable()), (2_043_011, 2_041_475));
+    assert_eq!((d.params(), d.trainable()), (1_613_889, 1_611_969));
+    let gan = build(&cfg)?;
+    assert_counts(&g, &gan.g_store);
+    assert_counts(&d, &gan.d_store);
+    // Multiply-adds by hand: outputs of a layer times the inputs that each of them sees.
+    let up = 256 * 256 * 9 * 8 * 8 + 256 * 256 * 9 * 16 * 16 + 256 * 128 * 9 * 32 * 32 + 128 * 128 * 9 * 64 * 64;
+    assert_eq!(g.macs(), 100 * 4096 + up + 128 * 3 * 9 * 64 * 64);
+    let strided = 3 * 32 * 9 * 32 * 32 + 32 * 64 * 9 * 16 * 16 + 64 * 128 * 9 * 81;
+    assert_eq!(d.macs(), strided + (128 * 256 + 256 * 512) * 9 * 81 + 41_472);
+    Ok(())
+}
+
+#[test]
+fn shapes_and_counts_at_every_side_and_channel_count() -> Result<()> {
+    let key = Key::new(2);
+    for image_size in [32, 64, 128] {
+        for channels in [1, 3] {
+            let cfg = GanConfig { image_size, channels, latent: 10, width: 1.0 / 16.0, ..Default::default() };
+            let gan = build(&cfg)?;
+            let images = gan.generator.forward_t(&key.normal((2, 10), &Device::Cpu)?, false)?;
+            assert_eq!(images.dims(), [2, channels, image_size, image_size]);
+            let extreme = images.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+            assert!(extreme <= 1.0, "{extreme} is outside of [-1, 1]");
+            assert_eq!(gan.discriminator.forward_t(&images, false, &key)?.dims(), [2, 1]);
+            assert_counts(&cfg.generator_summary(), &gan.g_store);
+            assert_counts(&cfg.discriminator_summary(), &gan.d_store);
+            assert_eq!(cfg.generator_summary().layers.last().unwrap().output, [channels, image_size, image_size]);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn dropout_acts_in_training_alone() -> Result<()> {
+    // Batch norm is the other thing that tells the modes apart, so both outputs compared are of the same mode.
+    let cfg = GanConfig { image_size: 32, width: 0.125, ..Default::default() };
+    let gan = build(&cfg)?;
+    let images = Key::new(3).uniform(-1.0, 1.0, (4, 3, 32, 32), &Device::Cpu)?;
+    let logits = |train, key: u64| -> Result<Vec<f32>> {
+        gan.discriminator.forward_t(&images, train, &Key::new(key))?.flatten_all()?.to_vec1()
+    };
+    assert_eq!(logits(false, 0)?, logits(false, 1)?);
+    assert_ne!(logits(true, 0)?, logits(true, 1)?);
+    assert_eq!(logits(true, 0)?, logits(true, 0)?);
+    Ok(())
+}
+
+#[test]
+fn a_step_of_each_network_lowers_its_loss() -> Result<()> {
+    let cfg = GanConfig { image_size: 32, width: 0.125, latent: 16, dropout: 0.0, ..Default::default() };
+    let gan = build(&cfg)?;
+    let key = Key::new(4);
+    let reals = key.with("reals").uniform(-1.0, 1.0, (8, 3, 32, 32), &Device::Cpu)?;
+    let noise = key.with("noise").normal((8, 16), &Device::Cpu)?;
+    let fakes = gan.generator.forward_t(&noise, false)?.detach();
+    let adam = AdamConfig { lr: 1e-3, beta1: 0.5, ..Default::default() };
+    let mut d_opt = Optimizer::Adam(Adam::new(gan.d_store.trainable(), adam.clone())?);
+    let mut g_opt = Optimizer::Adam(Adam::new(gan.g_store.trainable(), adam)?);
+
+    let d_loss = || -> Result<Tensor> {
+        let judge = |images: &Tensor| gan.discriminator.forward_t(images, true, &key);
+        loss::discriminator_real(&judge(&reals)?)? + loss::discriminator_fake(&judge(&fakes)?)?
+    };
+    let before = d_loss()?;
+    d_opt.step(&before.backward()?)?;
+    assert!(d_loss()?.to_scalar::<f32>()? < before.to_scalar::<f32>()?);
+
+    let judged = gan.d_store.tensors();
+    let g_loss = || loss::generator(&gan.discriminator.forward_t(&gan.generator.forward_t(&noise, true)?, true, &key)?);
+    let (before, weights) = (g_loss()?, gan.g_store.tensors());
+    g_opt.step(&before.backward()?)?;
+    assert!(g_loss()?.to_scalar::<f32>()? < before.to_scalar::<f32>()?);
+    let change = |store: &ParamStore, old: &std::collections::BTreeMap<String, Tensor>, name: &str| -> Result<f32> {
+        (&store.tensors()[name] - &old[name])?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()
+    };
+    for (name, _) in gan.g_store.trainable().iter().filter(|(name, _)| name.ends_with("weight")) {
+        assert!(change(&gan.g_store, &weights, name)? > 0.0, "{name} did not move");
+    }
+    for (name, _) in gan.d_store.trainable() {
+        assert_eq!(change(&gan.d_store, &judged, &name)?, 0.0, "{name} moved in the generator's step");
+    }
+    Ok(())
+}
+
+#[test]
+fn losses_by_hand() -> Result<()> {
+    // Logits 0 and 2: -log sigmoid is ln 2 = 0.693147 and ln(1 + e^-2) = 0.126928, their mean 0.410038;
+    // -log (1 - sigmoid) adds the logit to each, so its mean is 1 more.
+    let logits = Tensor::new(&[[0f32], [2.0]], &Device::Cpu)?;
+    let near = |loss: Tensor, expected: f32| -> Result<bool> { Ok((loss.to_scalar::<f32>()? - expected).abs() < 1e-6) };
+    assert!(near(loss::discriminator_real(&logits)?, 0.410_038)?);
+    assert!(near(loss::generator(&logits)?, 0.410_038)?);
+    assert!(near(loss::discriminator_fake(&logits)?, 1.410_038)?);
+    Ok(())
+}
+
+#[test]
+fn configurations_read_with_defaults_and_refuse_what_they_do_not_know() {
+    let cfg: GanConfig = toml::from_str("image_size = 32\nwidth = 0.5").unwrap();
+    assert_eq!(cfg, GanConfig { image_size: 32, width: 0.5, ..Default::default() });
+    let written = toml::to_string(&GanConfig::default()).unwrap();
+    assert_eq!(toml::from_str::<GanConfig>(&written).unwrap(), GanConfig::default());
+    let unknown = toml::from_str::<GanConfig>("image_side = 32").unwrap_err();
+    assert!(unknown.to_string().contains("image_side"), "{unknown}");
+}
+
+#[test]
+fn bad_configurations_and_inputs_name_the_field_or_the_shape() -> Result<()> {
+    let study = GanConfig::default;
+    for (cfg, field) in [
+        (GanConfig { image_size: 48, ..study() }, "image_size is 48"),
+        (GanConfig { channels: 4, ..study() }, "channels is 4"),
+        (GanConfig { latent: 0, ..study() }, "latent is 0"),
+        (GanConfig { width: f64::NAN, ..study() }, "width is NaN"),
+        (GanConfig { generator_filters: Some(vec![64, 64]), ..study() }, "generator_filters is [64, 64]"),
+        (GanConfig { discriminator_filters: vec![32], ..study() }, "discriminator_filters is [32]"),
+        (GanConfig { dropout: 1.0, ..study() }, "dropout is 1"),
+        (GanConfig { leak: -0.1, ..study() }, "leak is -0.1"),
+        (GanConfig { bn_momentum: 0.0, ..study() }, "bn_momentum is 0"),
+        (GanConfig { bn_eps: 0.0, ..study() }, "bn_eps is 0"),
+    ] {
+        let error = cfg.validate().unwrap_err().to_string();
+        assert!(error.contains(field), "{error}");
+        assert!(build(&cfg).is_err());
+    }
+    let gan = build(&GanConfig { image_size: 32, width: 0.125, ..study() })?;
+    let zeros = Tensor::zeros((2, 3, 64, 64), candle_core::DType::F32, &Device::Cpu)?;
+    let error = gan.discriminator.forward_t(&zeros, false, &Key::new(0)).unwrap_err().to_string();
+    assert!(error.contains("(batch, 3, 32, 32)"), "{error}");
+    let error = gan.generator.forward_t(&zeros, false).unwrap_err().to_string();
+    assert!(error.contains("(batch, 100)"), "{error}");
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! The generative networks: their grids and their losses.
+
+use std::{
+    io::{Error as IoError, ErrorKind},
+    path::{Component, Path},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use maud::{Markup, html};
+
+use super::format::{count, plot};
+use crate::{
+    Error, Result,
+    plots::{Axes, Series},
+    results::{GanResult, GridImage, Results},
+};
+
+/// The grids of every class, embedded.
+pub(super) fn grids(results: &Results, base_dir: &Path) -> Result<Markup> {
+    let mut classes = Vec::new();
+    for (class, gan) in &results.gan {
+        let images: Vec<_> = gan.grids.iter().map(|grid| Ok((grid, embed(grid, base_dir)?))).collect::<Result<_>>()?;
+        classes.push((class, gan, images));
+    }
+    let reads = if results.data.is_phantom { "phantom " } else { "" };
+    Ok(html! {
+        p { "Each place in a grid shows the same noise vector throughout, so that the pictures of a class can be compared place by place." }
+        @for (class, gan, images) in &classes {
+            h3 { (class) }
+            p.note { "Generator of " (count(gan.params_g as u64)) " parameters, discriminator of " (count(gan.params_d as u64)) ", "
+                (count(gan.iterations)) " iterations (the study calls them epochs)." }
+            div.grids {
+                @for (grid, image) in images {
+                    figure {
+                        img src={ "data:image/png;base64," (image.base64) } width=(image.width) height=(image.height)
+                            alt={ "Grid of synthetic " (reads) (class) " cells after " (count(grid.iteration)) " iterations" };
+                        figcaption { "Iteration " (count(grid.iteration)) }
+                    }
+                }
+            }
+        }
+    })
+}
+
+struct Embedded {
+    base64: String,
+    width: u32,
+    height: u32,
+}
+
+/// Reads a PNG file and the size in its header, so that the page does not jump while it is drawn.
+fn embed(grid: &GridImage, base_dir: &Path) -> Result<Embedded> {
+    let inside = Path::new(&grid.path);
+    let path = base_dir.join(inside);
+    let refuse = |why| Error::io("read", &path)(IoError::new(ErrorKind::InvalidData, why));
+    // A results file from elsewhere must not make the report swallow files that are not the study's.
+    if !inside.components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err(refuse("a grid must lie inside the folder of the study"));
+    }
+    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+    let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    match (number(16), number(20)) {
+        (Some(width), Some(height)) if bytes.starts_with(b"\x89PNG\r\n\x1a\n") => {
+            Ok(Embedded { base64: STANDARD.encode(&bytes), width, height })
+        }
+        _ => Err(refuse("this is not a PNG file")),
+    }
+}
+
+/// Loss curves of every class.
+pub(super) fn losses(results: &Results) -> Markup {
+    html! {
+        h3 { "GANs" }
+        p { "Losses of single batches. The discriminator's two losses and the generator's pull against each other; none of them says how
+            good the pictures are. About 0.69 is a discriminator that cannot tell." }
+        div.plots { @for (class, gan) in &results.gan { (loss_plot(class, gan)) } }
+    }
+}
+
+fn loss_plot(class: &str, gan: &GanResult) -> Markup {
+    // Logs may hold other series beside losses; an accuracy does not belong on the same axis.
+    let series: Vec<Series> = gan
+        .losses
+        .iter()
+        .filter(|(name, _)| !name.contains("accuracy"))
+        .map(|(name, points)| Series {
+            name: title(name).to_owned(),
+            points: points.iter().map(|p| (p.iteration as f64, p.value)).collect(),
+        })
+        .collect();
+    let axes = Axes { x: "iteration", y: "loss", dots: false, share: false };
+    plot(&format!("{class}: GAN losses"), &series, &axes)
+}
+
+fn title(name: &str) -> &str {
+    match name {
+        "d_real" => "discriminator on real images",
+        "d_fake" => "discriminator on synthetic images",
+        "g" => "generator",
+        other => other,
+    }
+}

@@ -1,0 +1,154 @@
+//! What was found, in a paragraph, and what must be known before believing it.
+
+use maud::{Markup, html};
+
+use super::format::{count, percent, percent_range, recognition as rate, table};
+use crate::results::{Recognition, Results};
+
+/// Warnings that come before any figure.
+pub(super) fn banners(results: &Results) -> Markup {
+    let settings = &results.settings;
+    let named = |name: &str| settings.narrowed.iter().find(|change| change.setting == name);
+    // The settings that change most what the figures mean, in words; the rest is in its own section.
+    let words = [
+        ("data.side", "image side"),
+        ("gan.width", "GAN width"),
+        ("gan.iterations", "GAN iterations"),
+        ("resnet.width", "ResNet width"),
+        ("resnet.epochs", "ResNet epochs"),
+        ("cnn.width", "CNN width"),
+        ("data.train_limit", "training cells per class"),
+        ("generate.per_class", "synthetic cells per class"),
+    ];
+    // A limit of 0 means none.
+    let show = |name: &str, value: &serde_json::Value| match value.as_f64() {
+        Some(0.0) if name.ends_with("_limit") => "all".to_owned(),
+        _ => super::data::setting_value(value),
+    };
+    html! {
+        @if results.data.is_phantom {
+            aside.banner.phantom {
+                strong { "Phantom data, not patients." }
+                " The cells of this run were drawn by a program as a stand-in. No figure or picture here says anything about real blood
+                cells, about malaria, or about the published study's findings; this run shows only that the pipeline works."
+            }
+        }
+        @if !settings.narrowed.is_empty() {
+            aside.banner.narrowed {
+                strong { "Not the study's settings." }
+                " This run used the " (settings.preset) " preset, and " (settings.narrowed.len())
+                @if settings.narrowed.len() == 1 { " setting differs" } @else { " settings differ" } " from the study's"
+                @let changed: Vec<_> = words.iter().filter_map(|(name, words)| Some((*name, *words, named(name)?))).collect();
+                @if !changed.is_empty() {
+                    ": "
+                    @for (i, (name, words, change)) in changed.iter().enumerate() {
+                        @if i > 0 { ", " }
+                        (words) " " b { (show(name, &change.here)) } " instead of " (show(name, &change.paper))
+                    }
+                }
+                ". " a href="#differences" { "All differences" } "."
+            }
+        }
+    }
+}
+
+/// The outcome in plain words, then as large figures.
+pub(super) fn summary(results: &Results) -> Markup {
+    let kind = if results.data.is_phantom { "held-out phantom cells" } else { "real held-out cells" };
+    let test = &results.resnet.test;
+    let interval = test.accuracy_interval;
+    html! {
+        p.lead {
+            "One GAN per class learned to draw " @if results.data.is_phantom { "phantom " } "blood cells. A ResNet that was trained on "
+            @if results.data.is_phantom { "phantom" } @else { "real" } " cells then judged what they drew. "
+            @for (class, r) in &results.recognition {
+                "Of " (count(r.total)) " synthetic " b { (class) } " cells it recognised "
+                b { (count(r.recognised)) " (" (percent(r.rate)) ", 95% interval " (percent_range(r.low, r.high)) ")" }
+                @if let Some(study) = results.published.recognition.get(class) {
+                    "; in the study " (count(study.recognised)) " of " (count(study.total)) " (" (percent(study.rate)) ", "
+                    (percent_range(study.low, study.high)) ")"
+                }
+                ". "
+            }
+            "On " (kind) " the ResNet is right " (percent(test.accuracy)) " of the time (" (percent_range(interval.low, interval.high)) ")"
+            @if let Some(study) = results.published.classifiers.iter().find(|line| line.ours == "resnet") {
+                ", against " (percent(study.accuracy)) " in the study"
+            }
+            "."
+        }
+        div.cards {
+            @for (class, r) in &results.recognition {
+                div.card {
+                    p.card-title { "Synthetic " (class) " recognised" }
+                    p.big { (percent(r.rate)) }
+                    p.note { (percent_range(r.low, r.high)) @if let Some(s) = results.published.recognition.get(class) { " · study " (percent(s.rate)) } }
+                }
+            }
+            div.card {
+                p.card-title { "ResNet accuracy on " (kind) }
+                p.big { (percent(test.accuracy)) }
+                p.note {
+                    (percent_range(interval.low, interval.high))
+                    @if let Some(s) = results.published.classifiers.iter().find(|line| line.ours == "resnet") { " · study " (percent(s.accuracy)) }
+                }
+            }
+        }
+    }
+}
+
+/// The study's table of 1,000 synthetic images per class, beside ours and beside real cells.
+pub(super) fn recognition(results: &Results) -> Markup {
+    let held_out = if results.data.is_phantom { "Phantom cells held out" } else { "Real cells held out" };
+    let of = |r: &Recognition| html! { (count(r.recognised)) " of " (count(r.total)) };
+    let cell = |r: Option<&Recognition>| match r {
+        Some(r) => html! { td { (of(r)) br; (rate(r)) } },
+        None => html! { td.muted { "not in the study" } },
+    };
+    let body = html! {
+        thead { tr {
+            th scope="col" { "Class" }
+            th scope="col" { "Synthetic, this run" }
+            th scope="col" { "Synthetic, the study" }
+            th scope="col" { (held_out) ", this run" }
+        } }
+        tbody {
+            @for (class, r) in &results.recognition {
+                tr {
+                    th scope="row" { (class) }
+                    (cell(Some(r)))
+                    (cell(results.published.recognition.get(class)))
+                    (cell(results.recognition_real.get(class)))
+                }
+            }
+        }
+    };
+    html! {
+        p { "An image counts as recognised when the ResNet gives its highest probability to the class the image was made for. Intervals are
+            Wilson's, 95%; those of the study are computed from its counts." }
+        (table("Images taken for their own class by the ResNet", body))
+        @for (class, r) in &results.recognition {
+            div.dots {
+                h3 { (class) }
+                (dot_row("Synthetic, this run", r, "ours"))
+                @if let Some(study) = results.published.recognition.get(class) { (dot_row("Synthetic, the study", study, "study")) }
+                @if let Some(real) = results.recognition_real.get(class) { (dot_row(&format!("{held_out}, this run"), real, "real")) }
+                div.dot-row aria-hidden="true" { span {} div.scale { span { "0%" } span { "50%" } span { "100%" } } span {} }
+            }
+        }
+    }
+}
+
+/// A rate as a dot on a line from 0 to 100%, its interval as a bar.
+fn dot_row(label: &str, r: &Recognition, style: &str) -> Markup {
+    let at = |share: f64| format!("{:.2}%", 100.0 * share.clamp(0.0, 1.0));
+    html! {
+        div class={ "dot-row " (style) } {
+            span.dot-label { (label) }
+            div.track role="img" aria-label={ (label) ": " (percent(r.rate)) ", interval " (percent_range(r.low, r.high)) } {
+                span.bar style={ "left:" (at(r.low)) ";width:" (at(r.high - r.low)) } {}
+                span.dot style={ "left:" (at(r.rate)) } {}
+            }
+            span.dot-value { (percent(r.rate)) }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Where cells come from: folders, zips, and the sets of `candle-datasets`.
+
+use std::path::{Path, PathBuf};
+
+use cellforge_data::{CellSet, DecodeOptions, Entry, Groups, Index, IndexOptions};
+use image::{DynamicImage, GrayImage, RgbImage, imageops::FilterType};
+use rayon::prelude::*;
+
+use crate::{Error, Result, config::GroupSource};
+
+/// How cells are read.
+#[derive(Clone, Debug)]
+pub struct SourceOptions {
+    /// Side of the decoded images, in pixels.
+    pub side: usize,
+    /// 3 for colour, 1 for grey.
+    pub channels: usize,
+    /// Where the group (patient) of a cell comes from.
+    pub groups: GroupSource,
+    /// Files of `group,file` lines; they win over `groups`.
+    pub group_csv: Vec<PathBuf>,
+    /// Leave out images that cannot be read, and list them, instead of failing.
+    pub skip_bad: bool,
+    /// Whether a single class will do.
+    pub allow_one_class: bool,
+    /// Folder for the decoded images; none keeps them in memory.
+    pub cache_dir: Option<PathBuf>,
+    /// Whether to draw a progress bar.
+    pub progress: bool,
+}
+
+impl Default for SourceOptions {
+    fn default() -> Self {
+        Self {
+            side: 64,
+            channels: 3,
+            groups: GroupSource::Auto,
+            group_csv: Vec::new(),
+            skip_bad: false,
+            allow_one_class: false,
+            cache_dir: None,
+            progress: false,
+        }
+    }
+}
+
+impl SourceOptions {
+    fn index(&self) -> IndexOptions {
+        let groups = match (self.group_csv.is_empty(), self.groups) {
+            (false, _) => Groups::Csv(self.group_csv.clone()),
+            (true, GroupSource::Auto) => Groups::Auto,
+            (true, GroupSource::Nih) => Groups::NihName,
+            (true, GroupSource::None) => Groups::None,
+        };
+        IndexOptions { groups, allow_one_class: self.allow_one_class, skip_bad: self.skip_bad }
+    }
+
+    fn decode(&self) -> DecodeOptions {
+        DecodeOptions {
+            side: self.side,
+            channels: self.channels,
+            cache_dir: self.cache_dir.clone(),
+            skip_bad: self.skip_bad,
+            progress: self.progress,
+        }
+    }
+}
+
+/// Opens a folder or zip with one folder of images per class, or `cifar10:DIR`, or `mnist:DIR` (the folders that `candle-datasets`
+/// reads).
+///
+/// # Errors
+/// Those of reading and decoding, naming the file at fault.
+pub fn open_cells(source: &str, options: &SourceOptions) -> Result<CellSet> {
+    if let Some((kind @ ("cifar10" | "mnist"), dir)) = source.split_once(':') {
+        return resized(&vision(kind, Path::new(dir))?, options.side, options.channels);
+    }
+    Ok(CellSet::open(Path::new(source), &options.index(), &options.decode())?)
+}
+
+/// As [`open_cells`], for images that need not be sorted into classes: a folder or zip of loose images becomes one class without a
+/// name.
+///
+/// # Errors
+/// As [`open_cells`].
+pub fn open_unlabelled(source: &str, options: &SourceOptions) -> Result<CellSet> {
+    let options = SourceOptions { allow_one_class: true, ..options.clone() };
+    match open_cells(source, &options) {
+        Err(Error::Data(cellforge_data::Error::NoClasses(root))) => {
+            let names = loose_images(&root)?;
+            if names.is_empty() {
+                return Err(cellforge_data::Error::NoClasses(root).into());
+            }
+            let entries = names.into_iter().map(|name| Entry { name, class: 0, group: None }).collect();
+            let index = Index { root, classes: vec![String::new()], entries, ignored: 0, skipped: Vec::new() };
+            Ok(CellSet::load(&index, &options.decode())?)
+        }
+        other => other,
+    }
+}
+
+/// Names of the images directly in a folder or zip, sorted.
+fn loose_images(root: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    if root.is_dir() {
+        for entry in std::fs::read_dir(root).map_err(Error::io("read the folder", root))? {
+            let entry = entry.map_err(Error::io("read the folder", root))?;
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    } else {
+        let file = std::fs::File::open(root).map_err(Error::io("read", root))?;
+        let zip = zip::ZipArchive::new(file).map_err(|e| Error::io("read", root)(e.into()))?;
+        names.extend(zip.file_names().filter(|name| !name.contains('/')).map(str::to_owned));
+    }
+    names.retain(|name| {
+        let extension = name.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase());
+        let known = ["png", "jpg", "jpeg", "bmp", "tif", "tiff"];
+        !name.starts_with('.') && extension.is_some_and(|e| known.contains(&e.as_str()))
+    });
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(feature = "candle-datasets")]
+fn vision(kind: &str, dir: &Path) -> Result<CellSet> {
+    Ok(match kind {
+        "mnist" => cellforge_data::vision::mnist(dir)?,
+        _ => cellforge_data::vision::cifar10(dir)?,
+    })
+}
+
+#[cfg(not(feature = "candle-datasets"))]
+fn vision(kind: &str, _dir: &Path) -> Result<CellSet> {
+    Err(Error::NoVision(kind.to_owned()))
+}
+
+/// The set with another image side and number of channels (Lanczos3; grey by luma).
+///
+/// # Errors
+/// Does not fail for a set that is whole.
+pub fn resized(set: &CellSet, side: usize, channels: usize) -> Result<CellSet> {
+    let (from, depth) = (set.side() as u32, set.channels());
+    if (set.side(), depth) == (side, channels) {
+        return Ok(set.clone());
+    }
+    let one = |i: usize| {
+        let bytes = set.image(i).to_vec();
+        let image = if depth == 1 {
+            DynamicImage::from(GrayImage::from_raw(from, from, bytes).expect("a set's images have its size"))
+        } else {
+            DynamicImage::from(RgbImage::from_raw(from, from, bytes).expect("a set's images have its size"))
+        };
+        let image = image.resize_exact(side as u32, side as u32, FilterType::Lanczos3);
+        if channels == 1 { image.into_luma8().into_raw() } else { image.into_rgb8().into_raw() }
+    };
+    let pixels: Vec<Vec<u8>> = (0..set.len()).into_par_iter().map(one).collect();
+    let (classes, names, labels) = (set.classes.clone(), set.names.clone(), set.labels.clone());
+    Ok(CellSet::from_parts(classes, names, labels, set.groups.clone(), side, channels, pixels.concat())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resizing_keeps_a_flat_colour_and_the_labels() {
+        let pixels = [10, 200, 30].repeat(16).into_iter().chain([77, 77, 77].repeat(16)).collect();
+        let set = CellSet::from_parts(
+            vec!["a".into(), "b".into()],
+            vec!["a/1".into(), "b/1".into()],
+            vec![0, 1],
+            vec![None, None],
+            4,
+            3,
+            pixels,
+        )
+        .unwrap();
+        let larger = resized(&set, 8, 3).unwrap();
+        assert_eq!(larger.image(0), [10, 200, 30].repeat(64));
+        assert_eq!(larger.labels, [0, 1]);
+        let grey = resized(&set, 8, 1).unwrap();
+        assert_eq!(grey.image(1), [77; 64]);
+    }
+
+    #[test]
+    fn loose_images_are_found_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b.PNG", "a.jpg", "notes.txt", ".hidden.png"] {
+            std::fs::write(dir.path().join(name), "x").unwrap();
+        }
+        assert_eq!(loose_images(dir.path()).unwrap(), ["a.jpg", "b.PNG"]);
+    }
+}

@@ -1,0 +1,290 @@
+//! `cellforge data`: look at, render, download and split sets of cells.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use anyhow::{Context, Result, bail};
+use cellforge::{
+    data::{self, CellSet, Split, fetch, phantom},
+    study,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cells::CellArgs,
+    common::{Globals, effective, is_false, layered, say},
+    train::split_rule,
+};
+
+/// What to do with cells.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Read every cell and say what there is: classes, patients, unreadable files
+    Info(InfoArgs),
+    /// Render the phantom: stand-ins for cells that come from no patient
+    Phantom(PhantomArgs),
+    /// Download the NIH/NLM malaria cells (337 MB)
+    Fetch(FetchArgs),
+    /// Split a set into training, validation and test parts, saved as CSV
+    Split(SplitArgs),
+}
+
+/// Arguments of `data info`.
+#[derive(clap::Args, Serialize, Deserialize)]
+#[command(after_help = "\
+Examples:
+  cellforge data info cell_images.zip
+  cellforge data info cells --group-csv patientid_cellmapping_parasitized.csv --group-csv patientid_cellmapping_uninfected.csv
+  cellforge data info cells --skip-bad --json")]
+pub struct InfoArgs {
+    /// Folder or zip with one folder of images per class
+    #[arg(value_name = "PATH")]
+    path: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    cells: CellArgs,
+    /// Print JSON
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "is_false")]
+    json: bool,
+}
+
+/// Arguments of `data phantom`.
+#[derive(clap::Args, Serialize, Deserialize)]
+#[command(after_help = "\
+Examples:
+  cellforge data phantom --out phantom.zip
+  cellforge data phantom --out phantom --cells-per-class 100 --patients 8 --seed 7")]
+pub struct PhantomArgs {
+    /// A folder, or a file that ends in .zip
+    #[arg(long, value_name = "DIR|FILE.zip")]
+    out: Option<PathBuf>,
+    /// Cells in each of the two classes [default: 500]
+    #[arg(long, value_name = "N")]
+    cells_per_class: Option<usize>,
+    /// Patients the cells come from [default: 40]
+    #[arg(long, value_name = "N")]
+    patients: Option<usize>,
+    /// Side of the images, in pixels [default: 64]
+    #[arg(long, value_name = "PIXELS")]
+    side: Option<usize>,
+    /// Also write each parasite's mask (for a folder)
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "is_false")]
+    masks: bool,
+}
+
+/// Arguments of `data fetch`.
+#[derive(clap::Args, Serialize, Deserialize)]
+#[command(after_help = "\
+Examples:
+  cellforge data fetch
+  cellforge data fetch --out downloads/cell_images.zip
+  cellforge data fetch --url https://example.org/mirror/cell_images.zip --sha256 HEX
+
+A download that was cut short goes on where it stopped. The images are courtesy of the U.S. National Library of Medicine;
+cite Rajaraman et al. 2018, PeerJ 6:e4568.")]
+pub struct FetchArgs {
+    /// Where to download from [default: the National Library of Medicine]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// The file to write [default: cell_images.zip]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Refuse a file with another SHA-256
+    #[arg(long, value_name = "HEX")]
+    sha256: Option<String>,
+    /// Refuse a file with another length in bytes
+    #[arg(long, value_name = "BYTES")]
+    length: Option<u64>,
+}
+
+/// Arguments of `data split`.
+#[derive(clap::Args, Serialize, Deserialize)]
+#[command(after_help = "\
+Examples:
+  cellforge data split cell_images.zip --out split.csv
+  cellforge data split cell_images.zip --by cell --val 0.1 --test 0.2 --out split.csv
+  cellforge data split cell_images.zip --folds 5 --out fold.csv        (fold-1.csv to fold-5.csv)")]
+pub struct SplitArgs {
+    /// Folder or zip with one folder of images per class
+    #[arg(value_name = "PATH")]
+    path: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    cells: CellArgs,
+    /// The CSV file to write
+    #[arg(long, value_name = "FILE.csv")]
+    out: Option<PathBuf>,
+    /// What is kept whole: auto (patients where known), cell or group [default: auto]
+    #[arg(long, value_name = "RULE", value_parser = ["auto", "cell", "group"])]
+    by: Option<String>,
+    /// Share of the cells for validation [default: 0.1]
+    #[arg(long, value_name = "X")]
+    val: Option<f64>,
+    /// Share of the cells for the test [default: 0.2]
+    #[arg(long, value_name = "X")]
+    test: Option<f64>,
+    /// Make so many folds instead: each cell is in the test part of one of them
+    #[arg(long, value_name = "K", conflicts_with_all = ["val", "test"])]
+    folds: Option<usize>,
+}
+
+pub fn run(globals: Globals, command: &Command) -> Result<()> {
+    match command {
+        Command::Info(args) => info(globals, args),
+        Command::Phantom(args) => render(globals, args),
+        Command::Fetch(args) => download(globals, args),
+        Command::Split(args) => split(globals, args),
+    }
+}
+
+/// The set that a verb's PATH (or `--data`) names.
+fn open(path: Option<&String>, cells: &mut CellArgs, seed: u64, progress: bool) -> Result<CellSet> {
+    if let Some(path) = path {
+        cells.data = Some(path.clone());
+    }
+    if cells.data.is_none() {
+        bail!("name a folder or zip of cells");
+    }
+    let mut options = cells.options(None, progress);
+    options.allow_one_class = true;
+    cells.open(&options, seed)
+}
+
+/// What `data info --json` prints.
+#[derive(Serialize)]
+struct Info<'a> {
+    path: &'a str,
+    cells: usize,
+    classes: BTreeMap<&'a str, usize>,
+    groups: Option<usize>,
+    single_class_groups: BTreeMap<&'a str, usize>,
+    skipped: Vec<BTreeMap<&'static str, &'a str>>,
+    fingerprint: String,
+}
+
+fn info(mut globals: Globals, args: &InfoArgs) -> Result<()> {
+    let mut args = layered(&mut globals, args)?;
+    let session = globals.open()?;
+    let set = open(args.path.as_ref(), &mut args.cells, session.seed, session.progress)?;
+    let counts = set.class_counts();
+    let groups = set.group_names().len();
+    let info = Info {
+        path: args.cells.data.as_deref().unwrap_or_default(),
+        cells: set.len(),
+        classes: set.classes.iter().map(String::as_str).zip(counts).collect(),
+        groups: (groups > 0).then_some(groups),
+        single_class_groups: single_class_groups(&set),
+        skipped: set
+            .skipped
+            .iter()
+            .map(|s| BTreeMap::from([("name", s.name.as_str()), ("reason", s.reason.as_str())]))
+            .collect(),
+        fingerprint: set.fingerprint(),
+    };
+    if args.json {
+        say(serde_json::to_string_pretty(&info)?);
+        return Ok(());
+    }
+    say(format!("{}: {} cells in {} classes", info.path, info.cells, info.classes.len()));
+    for (class, count) in &info.classes {
+        say(format!("  {class}: {count}"));
+    }
+    match info.groups {
+        None => say("groups (patients): not known"),
+        Some(n) => {
+            say(format!("groups (patients): {n}"));
+            for (class, n) in info.single_class_groups.iter().filter(|(_, n)| **n > 0) {
+                say(format!("  with {class} cells only: {n}"));
+            }
+        }
+    }
+    if !info.skipped.is_empty() {
+        say(format!("skipped: {}", info.skipped.len()));
+    }
+    say(format!("fingerprint at {0}x{0} pixels: {1}", set.side(), info.fingerprint));
+    Ok(())
+}
+
+fn single_class_groups(set: &CellSet) -> BTreeMap<&str, usize> {
+    let mut labels: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
+    for (group, label) in set.groups.iter().zip(&set.labels) {
+        if let Some(group) = group {
+            labels.entry(group).or_default().insert(*label);
+        }
+    }
+    let only = |class: usize| labels.values().filter(|l| l.len() == 1 && l.contains(&(class as u32))).count();
+    set.classes.iter().enumerate().map(|(i, class)| (class.as_str(), only(i))).collect()
+}
+
+fn render(mut globals: Globals, args: &PhantomArgs) -> Result<()> {
+    let mut args = layered(&mut globals, args)?;
+    let session = globals.open()?;
+    let out = args.out.clone().context("--out is missing: name a folder, or a file that ends in .zip")?;
+    let defaults = phantom::PhantomConfig::default();
+    let config = phantom::PhantomConfig {
+        side: *args.side.get_or_insert(defaults.side),
+        cells_per_class: *args.cells_per_class.get_or_insert(defaults.cells_per_class),
+        patients: *args.patients.get_or_insert(defaults.patients),
+        seed: session.seed,
+    };
+    if out.extension().is_some_and(|e| e.eq_ignore_ascii_case("zip")) {
+        phantom::write_zip(&config, &out)?;
+    } else {
+        phantom::write_folder(&config, &out, args.masks)?;
+    }
+    let settings = out.with_extension("toml");
+    std::fs::write(&settings, effective("data phantom", session.seed, &args)?)
+        .with_context(|| format!("cannot write {}", settings.display()))?;
+    say(format!(
+        "{} rendered cells of each class in {}; they are a phantom and come from no patient",
+        config.cells_per_class,
+        out.display()
+    ));
+    Ok(())
+}
+
+fn download(mut globals: Globals, args: &FetchArgs) -> Result<()> {
+    let args = layered(&mut globals, args)?;
+    let session = globals.open()?;
+    let mut options = fetch::FetchOptions::default();
+    if let Some(url) = &args.url {
+        options.url.clone_from(url);
+    }
+    options.dest = args.out.clone().unwrap_or_else(|| PathBuf::from("cell_images.zip"));
+    options.sha256.clone_from(&args.sha256);
+    options.length = args.length;
+    options.progress = session.progress;
+    let path = fetch::fetch(&options)?;
+    say(format!("{} is whole; look at it with: cellforge data info {0}", path.display()));
+    Ok(())
+}
+
+fn split(mut globals: Globals, args: &SplitArgs) -> Result<()> {
+    let mut args = layered(&mut globals, args)?;
+    let session = globals.open()?;
+    let out = args.out.clone().context("--out is missing: name a CSV file")?;
+    let set = open(args.path.as_ref(), &mut args.cells, session.seed, session.progress)?;
+    let rule = split_rule(args.by.get_or_insert_with(|| "auto".to_owned()));
+    let (val, test) = (*args.val.get_or_insert(0.1), *args.test.get_or_insert(0.2));
+    let Some(k) = args.folds else {
+        let (split, _) = study::split_cells(&set, rule, val, test, session.seed)?;
+        return write_split(&out, &set, &split);
+    };
+    let by = study::split_by(&set, rule);
+    for (i, fold) in data::k_fold(&set, k, by, session.seed)?.iter().enumerate() {
+        let stem = out.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        write_split(&out.with_file_name(format!("{stem}-{}.csv", i + 1)), &set, fold)?;
+    }
+    Ok(())
+}
+
+fn write_split(path: &std::path::Path, set: &CellSet, split: &Split) -> Result<()> {
+    data::write_manifest(path, set, split)?;
+    let (train, val, test) = (split.train.len(), split.val.len(), split.test.len());
+    say(format!("{}: {train} cells for training, {val} for validation, {test} for the test", path.display()));
+    Ok(())
+}

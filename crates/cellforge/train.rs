@@ -1,0 +1,367 @@
+//! `cellforge train`: a GAN per class, or a classifier.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use cellforge::{
+    data::{self, CellSet, Split},
+    eval, study,
+    study::config::SplitRule,
+    train::{self, ClassifierTrainConfig, GanTrainConfig, LossKind, OptimizerConfig, Schedule, presets},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cells::{CellArgs, bootstrap, table},
+    common::{Globals, Interrupted, Session, is_false, layered, save_effective, say},
+};
+
+/// What to train.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Train a GAN on the cells of one class, or one on each class
+    Gan(Box<GanArgs>),
+    /// Train a small CNN or the ResNet, and judge it on the test cells
+    Classifier(Box<ClassifierArgs>),
+}
+
+/// Arguments of `train gan`. Defaults are the study's.
+#[derive(clap::Args, Serialize, Deserialize)]
+#[command(after_help = "\
+Examples:
+  cellforge train gan --data cell_images.zip --class Parasitized --out gan
+  cellforge train gan --data cell_images.zip --split split.csv --side 32 --width 0.5 --iterations 2000 --out gans
+  cellforge train gan --resume --out gan
+
+Ctrl-C finishes the step, writes a checkpoint and says how to go on; a resumed run ends with the same bytes.")]
+pub struct GanArgs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    cells: CellArgs,
+    /// Only this class [default: one GAN per class, each in a folder of its own under OUT]
+    #[arg(long, value_name = "NAME")]
+    class: Option<String>,
+    /// Train on the training part of this split only (a CSV file from `data split`)
+    #[arg(long, value_name = "FILE")]
+    split: Option<PathBuf>,
+    /// Folder for checkpoints, sample grids and logs
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Iterations (the study calls them epochs) [default: 15000]
+    #[arg(long, value_name = "N")]
+    iterations: Option<u64>,
+    /// Images per step [default: 32]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Adam's learning rate [default: 1.5e-4]
+    #[arg(long, value_name = "X")]
+    lr: Option<f64>,
+    /// Adam's first moment decay [default: 0.5]
+    #[arg(long, value_name = "X")]
+    beta1: Option<f64>,
+    /// Multiplies every filter count [default: 1]
+    #[arg(long, value_name = "X")]
+    width: Option<f64>,
+    /// Length of the noise vector [default: 100]
+    #[arg(long, value_name = "N")]
+    latent: Option<usize>,
+    /// Dropout of the discriminator [default: 0.25]
+    #[arg(long, value_name = "X")]
+    dropout: Option<f64>,
+    /// Iterations at which to draw a grid of samples [default: 1,5000,10000,15000]
+    #[arg(long, value_name = "N,N,..", value_delimiter = ',')]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    grid_at: Vec<u64>,
+    /// Iterations between checkpoints [default: 500]
+    #[arg(long, value_name = "N")]
+    checkpoint_every: Option<u64>,
+    /// Iterations between lines of the log [default: 10]
+    #[arg(long, value_name = "N")]
+    log_every: Option<u64>,
+    /// Go on with the run in OUT; flags not given are those it was started with
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "is_false")]
+    resume: bool,
+    /// Throw away the run in OUT and start anew
+    #[arg(long, conflicts_with = "resume")]
+    #[serde(default, skip)]
+    overwrite: bool,
+}
+
+/// Arguments of `train classifier`.
+#[derive(clap::Args, Serialize, Deserialize)]
+#[command(after_help = "\
+Examples:
+  cellforge train classifier --data cell_images.zip --out resnet
+  cellforge train classifier --data cell_images.zip --model cnn --recipe paper --variant 1 --out cnn
+  cellforge train classifier --data cell_images.zip --split-by cell --side 32 --width 0.5 --out narrow
+  cellforge train classifier --resume --out resnet
+
+The defaults are the study's ResNet. The split is saved as OUT/split.csv, the figures on the test cells as OUT/test.json.")]
+pub struct ClassifierArgs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    cells: CellArgs,
+    /// resnet or cnn [default: resnet]
+    #[arg(long, value_name = "NAME", value_parser = ["resnet", "cnn"])]
+    model: Option<String>,
+    /// For a cnn: the published settings (paper), or a learning rate that works (tuned) [default: tuned]
+    #[arg(long, value_name = "NAME", value_parser = ["paper", "tuned"])]
+    recipe: Option<String>,
+    /// For a cnn: which of the study's models, 1, 2 or 3 [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=3))]
+    variant: Option<u8>,
+    /// Folder for checkpoints, logs and figures
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Use this split (a CSV file from `data split`)
+    #[arg(long, value_name = "FILE")]
+    split: Option<PathBuf>,
+    /// What the split keeps whole: auto (patients where known), cell or group [default: auto]
+    #[arg(long, value_name = "RULE", value_parser = ["auto", "cell", "group"])]
+    split_by: Option<String>,
+    /// Share of the cells for validation [default: 0.1]
+    #[arg(long, value_name = "X")]
+    val: Option<f64>,
+    /// Share of the cells for the test [default: 0.2]
+    #[arg(long, value_name = "X")]
+    test: Option<f64>,
+    /// Passes over the training cells [default: the recipe's; 4 for the resnet]
+    #[arg(long, value_name = "N")]
+    epochs: Option<u64>,
+    /// Images per step [default: 32]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// sgd or adam [default: the recipe's]
+    #[arg(long, value_name = "NAME", value_parser = ["sgd", "adam"])]
+    optimizer: Option<String>,
+    /// Learning rate [default: the recipe's; 0.1 for the resnet]
+    #[arg(long, value_name = "X")]
+    lr: Option<f64>,
+    /// constant or linear (falling to 0) [default: the recipe's]
+    #[arg(long, value_name = "NAME", value_parser = ["constant", "linear"])]
+    schedule: Option<String>,
+    /// cross_entropy, or softmax_bce as in the study's ResNet [default: the recipe's]
+    #[arg(long, value_name = "NAME", value_parser = ["cross_entropy", "softmax_bce"])]
+    loss: Option<String>,
+    /// Whether to augment the training images [default: the recipe's]
+    #[arg(long, value_name = "true|false")]
+    augment: Option<bool>,
+    /// Multiplies every filter count [default: 1]
+    #[arg(long, value_name = "X")]
+    width: Option<f64>,
+    /// Steps between checkpoints inside an epoch, 0 for none [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    checkpoint_every: Option<u64>,
+    /// Steps between lines of the log [default: 10]
+    #[arg(long, value_name = "N")]
+    log_every: Option<u64>,
+    /// Go on with the run in OUT; flags not given are those it was started with
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "is_false")]
+    resume: bool,
+    /// Throw away the run in OUT and start anew
+    #[arg(long, conflicts_with = "resume")]
+    #[serde(default, skip)]
+    overwrite: bool,
+}
+
+pub fn run(globals: Globals, command: &Command) -> Result<()> {
+    match command {
+        Command::Gan(args) => gan(globals, args),
+        Command::Classifier(args) => classifier(globals, args),
+    }
+}
+
+/// With `--resume`, the settings the run was started with stand in for flags that are not given.
+fn remember(globals: &mut Globals, resume: bool, out: Option<&PathBuf>) {
+    if let (true, None, Some(out)) = (resume, &globals.config, out) {
+        let saved = out.join("config.toml");
+        globals.config = saved.is_file().then_some(saved);
+    }
+}
+
+fn control(session: &Session, resume: bool, overwrite: bool) -> train::Control {
+    train::Control {
+        resume,
+        overwrite,
+        stop: session.stop.clone(),
+        progress: session.progress,
+        device: session.device.clone(),
+    }
+}
+
+fn gan(mut globals: Globals, flags: &GanArgs) -> Result<()> {
+    remember(&mut globals, flags.resume, flags.out.as_ref());
+    let mut args = layered(&mut globals, flags)?;
+    args.overwrite = flags.overwrite;
+    let session = globals.open()?;
+    let out = args.out.clone().context("--out is missing: name a folder for the run")?;
+    args.cells.settle();
+    let base = gan_config(&mut args, session.seed);
+
+    let mut options = args.cells.options(Some(out.join("cache")), session.progress);
+    options.allow_one_class = true;
+    let set = args.cells.open(&options, session.seed)?;
+    let usable: Vec<usize> = match &args.split {
+        Some(file) => data::read_manifest(file, &set)?.train,
+        None => (0..set.len()).collect(),
+    };
+    let chosen: Vec<usize> = match &args.class {
+        None => (0..set.classes.len()).collect(),
+        Some(name) => match set.classes.iter().position(|class| class == name) {
+            Some(class) => vec![class],
+            None => bail!("no class {name:?} in the data; it has {}", set.classes.join(", ")),
+        },
+    };
+    save_effective(&out, "train gan", session.seed, &args)?;
+    let control = control(&session, args.resume, args.overwrite);
+    for &class in &chosen {
+        let name = &set.classes[class];
+        let folder = if chosen.len() == 1 { out.clone() } else { out.join(study::folder_name(name)) };
+        let cells: Vec<usize> = usable.iter().copied().filter(|&i| set.labels[i] as usize == class).collect();
+        let config = GanTrainConfig { class: name.clone(), ..base.clone() };
+        tracing::info!("training a GAN on {} cells of {name} in {}", cells.len(), folder.display());
+        let outcome = train::train_gan(&config, &set, &cells, &folder, &control)?;
+        if outcome.interrupted {
+            return Err(stopped("gan", outcome.iterations, &out));
+        }
+        say(format!("{name}: {} iterations; checkpoint in {}", outcome.iterations, outcome.checkpoint.display()));
+    }
+    Ok(())
+}
+
+/// The training settings, every default named in `args`.
+fn gan_config(args: &mut GanArgs, seed: u64) -> GanTrainConfig {
+    let mut config = GanTrainConfig { seed, ..GanTrainConfig::default() };
+    let model = &mut config.model;
+    model.image_size = args.cells.side.unwrap_or(model.image_size);
+    model.channels = args.cells.channels.unwrap_or(model.channels);
+    model.width = *args.width.get_or_insert(model.width);
+    model.latent = *args.latent.get_or_insert(model.latent);
+    model.dropout = *args.dropout.get_or_insert(model.dropout);
+    config.iterations = *args.iterations.get_or_insert(config.iterations);
+    config.batch = *args.batch.get_or_insert(config.batch);
+    config.lr = *args.lr.get_or_insert(config.lr);
+    config.beta1 = *args.beta1.get_or_insert(config.beta1);
+    config.checkpoint_every = *args.checkpoint_every.get_or_insert(config.checkpoint_every);
+    config.log_every = *args.log_every.get_or_insert(config.log_every);
+    if args.grid_at.is_empty() {
+        // The study's grids: at the start, and after each third of the training.
+        let n = config.iterations;
+        args.grid_at = vec![1, n / 3, n * 2 / 3, n];
+        args.grid_at.retain(|&at| at > 0);
+        args.grid_at.dedup();
+    }
+    config.grid_at.clone_from(&args.grid_at);
+    config
+}
+
+fn classifier(mut globals: Globals, flags: &ClassifierArgs) -> Result<()> {
+    remember(&mut globals, flags.resume, flags.out.as_ref());
+    let mut args = layered(&mut globals, flags)?;
+    args.overwrite = flags.overwrite;
+    let session = globals.open()?;
+    let out = args.out.clone().context("--out is missing: name a folder for the run")?;
+    args.cells.settle();
+    let set = args.cells.open(&args.cells.options(Some(out.join("cache")), session.progress), session.seed)?;
+    let config = classifier_config(&mut args, &set, session.seed);
+    config.validate()?;
+    let split = split(&mut args, &set, session.seed)?;
+    if split.test.is_empty() {
+        bail!("the split has no test cells; give a larger --test");
+    }
+
+    save_effective(&out, "train classifier", session.seed, &args)?;
+    tracing::info!("training on {} cells, validation {}, test {}", split.train.len(), split.val.len(), split.test.len());
+    let outcome = train::train_classifier(&config, &set, &split, &out, &control(&session, args.resume, args.overwrite))?;
+    data::write_manifest(&out.join("split.csv"), &set, &split)?;
+    if outcome.interrupted {
+        return Err(stopped("classifier", outcome.iterations, &out));
+    }
+    let (network, _) = train::load_classifier(&outcome.checkpoint, &session.device)?;
+    let probabilities = train::predict(&network, &set, &split.test, &session.device)?;
+    let truth: Vec<u32> = split.test.iter().map(|&i| set.labels[i]).collect();
+    let groups: Option<Vec<String>> = split.test.iter().map(|&i| set.groups[i].clone()).collect();
+    let report =
+        eval::classifier_report(&truth, &probabilities, &set.classes, groups.as_deref(), &bootstrap(session.seed))?;
+    let path = out.join("test.json");
+    std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    say(format!("on the test cells:\n{}\n\ncheckpoint in {}", table(&report), outcome.checkpoint.display()));
+    Ok(())
+}
+
+fn stopped(what: &str, iterations: u64, out: &Path) -> anyhow::Error {
+    Interrupted(format!(
+        "stopped after iteration {iterations}; go on with: cellforge train {what} --resume --out {}",
+        out.display()
+    ))
+    .into()
+}
+
+fn split(args: &mut ClassifierArgs, set: &CellSet, seed: u64) -> Result<Split> {
+    if let Some(file) = &args.split {
+        return Ok(data::read_manifest(file, set)?);
+    }
+    let rule = split_rule(args.split_by.get_or_insert_with(|| "auto".to_owned()));
+    let (val, test) = (*args.val.get_or_insert(0.1), *args.test.get_or_insert(0.2));
+    Ok(study::split_cells(set, rule, val, test, seed)?.0)
+}
+
+/// The rule of `--split-by`.
+pub fn split_rule(name: &str) -> SplitRule {
+    match name {
+        "cell" => SplitRule::Cell,
+        "group" => SplitRule::Group,
+        _ => SplitRule::Auto,
+    }
+}
+
+/// The training settings, every default named in `args`.
+fn classifier_config(args: &mut ClassifierArgs, set: &CellSet, seed: u64) -> ClassifierTrainConfig {
+    let cnn = args.model.get_or_insert_with(|| "resnet".to_owned()) == "cnn";
+    let mut config = if cnn {
+        let variant = usize::from(*args.variant.get_or_insert(1));
+        match args.recipe.get_or_insert_with(|| "tuned".to_owned()).as_str() {
+            "paper" => presets::cnn_paper(variant),
+            _ => presets::cnn_tuned(variant),
+        }
+    } else {
+        presets::resnet_study()
+    };
+    let width = *args.width.get_or_insert(1.0);
+    config.model =
+        study::classifier_config(config.model, Some(set.side()), Some(set.channels()), Some(set.classes.len()), Some(width));
+    config.seed = seed;
+    config.epochs = *args.epochs.get_or_insert(config.epochs);
+    config.batch = *args.batch.get_or_insert(config.batch);
+    config.checkpoint_every = *args.checkpoint_every.get_or_insert(config.checkpoint_every);
+    config.log_every = *args.log_every.get_or_insert(config.log_every);
+    let lr = *args.lr.get_or_insert(config.optimizer.lr());
+    config.optimizer = match (args.optimizer.as_deref(), config.optimizer) {
+        (Some("adam"), _) | (None, OptimizerConfig::Adam { .. }) => OptimizerConfig::Adam { lr },
+        (_, OptimizerConfig::Sgd { momentum, nesterov, .. }) => OptimizerConfig::Sgd { lr, momentum, nesterov },
+        (_, OptimizerConfig::Adam { .. }) => OptimizerConfig::Sgd { lr, momentum: 0.9, nesterov: false },
+    };
+    if matches!(config.optimizer, OptimizerConfig::Adam { .. }) {
+        // Keras's L2 penalties are a matter of SGD here.
+        config.l2 = false;
+    }
+    match args.schedule.as_deref() {
+        Some("constant") => config.schedule = Schedule::Constant,
+        Some("linear") => config.schedule = Schedule::Linear,
+        _ => {}
+    }
+    match args.loss.as_deref() {
+        Some("cross_entropy") => config.loss = LossKind::CrossEntropy,
+        Some("softmax_bce") => config.loss = LossKind::SoftmaxBce,
+        _ => {}
+    }
+    match args.augment {
+        Some(true) => config.augment = Some(data::Augment::default()),
+        Some(false) => config.augment = None,
+        None => args.augment = Some(config.augment.is_some()),
+    }
+    config
+}
