@@ -250,11 +250,10 @@ fn render(mut globals: Globals, args: &PhantomArgs) -> Result<()> {
 fn download(mut globals: Globals, args: &FetchArgs) -> Result<()> {
     let args = layered(&mut globals, args)?;
     let session = globals.open()?;
-    let mut options = fetch::FetchOptions::default();
+    let mut options = fetch::FetchOptions::nlm(args.out.clone().unwrap_or_else(|| PathBuf::from("cell_images.zip")));
     if let Some(url) = &args.url {
         options.url.clone_from(url);
     }
-    options.dest = args.out.clone().unwrap_or_else(|| PathBuf::from("cell_images.zip"));
     options.sha256.clone_from(&args.sha256);
     options.length = args.length;
     options.progress = session.progress;

@@ -59,11 +59,11 @@ pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
     for dir in generator_folders(&checkpoint)? {
         let (generator, state) = train::load_generator(&dir, &session.device)?;
         let class = state.classes.first().cloned().unwrap_or_default();
-        generators.push((class, generator));
+        generators.push((class, generator, state.config.model.latent));
     }
-    let classes: Vec<String> = generators.iter().map(|(class, _)| class.clone()).collect();
+    let classes: Vec<String> = generators.iter().map(|(class, ..)| class.clone()).collect();
     if let Some(wanted) = &args.class {
-        generators.retain(|(class, _)| class == wanted);
+        generators.retain(|(class, ..)| class == wanted);
         if generators.is_empty() {
             bail!("{} has no generator of class {wanted:?}; it has {}", checkpoint.display(), classes.join(", "));
         }
@@ -71,13 +71,14 @@ pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
 
     let mut writer = study::SampleWriter::create(&out)?;
     let mut shown: Option<train::Images> = None;
-    for (class, generator) in &generators {
+    for (class, generator, latent) in &generators {
         if session.stop.load(Ordering::SeqCst) {
             return Err(Interrupted("stopped; run the same command again to make all images".into()).into());
         }
         let options = train::GenerateOptions {
             seed: session.seed,
             class: class.clone(),
+            latent: *latent,
             count: count.max(if args.grid.is_some() { GRID.0 } else { 0 }),
             truncation: args.truncation,
         };

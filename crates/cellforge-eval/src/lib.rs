@@ -44,3 +44,8 @@ pub use confusion::{Confusion, confusion};
 pub use error::{Error, Result};
 pub use proportion::{Estimate, Interval, LEVEL, Proportion, recognition, wilson, wilson_at};
 pub use report::{Average, ClassReport, ClassifierReport, IntervalMethod, classifier_report, predictions};
+
+/// The example of the README compiles and runs too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -62,9 +62,7 @@ pub fn batch_norm_train(xs: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64) ->
     let centred = xs.broadcast_sub(&mean)?;
     let var = centred.sqr()?.mean_keepdim((0, 2, 3))?;
     let normed = centred.broadcast_div(&(&var + eps)?.sqrt()?)?;
-    let ys = normed
-        .broadcast_mul(&gamma.reshape((1, c, 1, 1))?)?
-        .broadcast_add(&beta.reshape((1, c, 1, 1))?)?;
+    let ys = normed.broadcast_mul(&gamma.reshape((1, c, 1, 1))?)?.broadcast_add(&beta.reshape((1, c, 1, 1))?)?;
     let var_unbiased = (var.flatten_all()?.detach() * (n / (n - 1.).max(1.)))?;
     Ok((ys, BatchStats { mean: mean.flatten_all()?.detach(), var_unbiased }))
 }

@@ -49,3 +49,8 @@ pub use mask::mask_scale;
 pub use optim::{AdamStep, SgdStep, adam_update, sgd_update};
 pub use pool::{avg_pool2d_global, max_pool2d};
 pub use upsample::{upsample_nearest2x, upsample2x_conv2d};
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

@@ -26,7 +26,8 @@ struct MaskScale {
 
 impl MaskScale {
     fn apply(&self, xs: &[f32]) -> Vec<f32> {
-        zip_map(&self.keep, xs, |keep, x| if keep != 0 { x * self.scale } else { 0. })
+        let scale = self.scale;
+        zip_map(&self.keep, xs, move |keep, x| if keep != 0 { x * scale } else { 0. })
     }
 }
 

@@ -52,3 +52,8 @@ fn glorot_uniform(fan_in: usize, fan_out: usize) -> Init {
     let limit = (6. / (fan_in + fan_out) as f64).sqrt();
     Init::Uniform { lo: -limit, up: limit }
 }
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

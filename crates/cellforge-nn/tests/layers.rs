@@ -47,7 +47,11 @@ fn the_start_does_not_depend_on_the_order_of_creation() -> Result<()> {
         let store = ParamStore::new(Key::new(seed), &Device::Cpu);
         let conv = || conv2d(3, 4, 3, true, Conv2dConfig::default(), store.vb().pp("conv")).map(drop);
         let fc = || linear(7, 5, store.vb().pp("fc")).map(drop);
-        if reverse { fc().and_then(|()| conv())? } else { conv().and_then(|()| fc())? }
+        if reverse {
+            fc().and_then(|()| conv())?
+        } else {
+            conv().and_then(|()| fc())?
+        }
         Ok(store)
     };
     let store = build(false, 1)?;

@@ -83,7 +83,7 @@ fn draw(
     axes: &Axes,
     (left, right): (f64, f64),
     (bottom, top): (f64, f64),
-) -> Result<(), DrawingAreaErrorKind<std::fmt::Error>> {
+) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
     // Small in pixels with large letters, so that the letters can still be read when a phone shrinks the plot.
     let root = SVGBackend::with_string(svg, (560, 300)).into_drawing_area();
     let ink = RGBColor(70, 70, 80);
@@ -104,7 +104,7 @@ fn draw(
         .x_labels(if whole { 6 } else { 3 })
         .y_labels(6)
         .x_label_formatter(&|x| if x.fract() == 0.0 { format!("{x:.0}") } else { String::new() })
-        .y_label_formatter(&|y| if axes.share { format!("{:.0}%", 100.0 * y) } else { format!("{y:.3}").trim_end_matches('0').trim_end_matches('.').to_owned() })
+        .y_label_formatter(&|y| if axes.share { format!("{:.0}%", 100.0 * y) } else { short(*y) })
         .x_desc(axes.x)
         .y_desc(axes.y)
         .label_style(label.clone())
@@ -125,6 +125,11 @@ fn draw(
     root.present()
 }
 
+/// Up to three decimals, without zeros at the end.
+fn short(value: f64) -> String {
+    format!("{value:.3}").trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,7 +142,10 @@ mod tests {
 
     #[test]
     fn gaps_split_a_curve() {
-        let plot = lines(&series(&[(1.0, Some(1.0)), (2.0, Some(2.0)), (3.0, None), (4.0, Some(1.0)), (5.0, Some(1.0))]), &AXES);
+        let plot = lines(
+            &series(&[(1.0, Some(1.0)), (2.0, Some(2.0)), (3.0, None), (4.0, Some(1.0)), (5.0, Some(1.0))]),
+            &AXES,
+        );
         assert_eq!(plot.unwrap().svg.matches("stroke-width=\"2\"").count(), 2);
     }
 

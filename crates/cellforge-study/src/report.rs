@@ -41,7 +41,8 @@ fn page(results: &Results, grids: &Markup) -> Markup {
     ];
     // A phantom has cells of no one: the words change with it.
     let sections = sections.into_iter().filter(|(_, _, body)| !body.0.is_empty()).map(|(heading, id, body)| {
-        let heading = if results.data.is_phantom { heading.replace("real test cells", "test cells") } else { heading.to_owned() };
+        let heading =
+            if results.data.is_phantom { heading.replace("real test cells", "test cells") } else { heading.to_owned() };
         (heading, id, body)
     });
     let sections: Vec<_> = sections.collect();

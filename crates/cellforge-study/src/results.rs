@@ -95,10 +95,7 @@ pub fn differences(here: &Value, paper: &Value, why: impl Fn(&str) -> Option<Str
     }
     let mut found = Vec::new();
     walk("", here, paper, &mut found);
-    found
-        .into_iter()
-        .map(|(setting, here, paper)| SettingChange { why: why(&setting), setting, here, paper })
-        .collect()
+    found.into_iter().map(|(setting, here, paper)| SettingChange { why: why(&setting), setting, here, paper }).collect()
 }
 
 /// What the study was computed with.

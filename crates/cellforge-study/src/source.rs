@@ -110,7 +110,12 @@ fn loose_images(root: &Path) -> Result<Vec<String>> {
     } else {
         let file = std::fs::File::open(root).map_err(Error::io("read", root))?;
         let zip = zip::ZipArchive::new(file).map_err(|e| Error::io("read", root)(e.into()))?;
-        names.extend(zip.file_names().filter(|name| !name.contains('/')).map(str::to_owned));
+        for name in zip.file_names() {
+            let name = name.map_err(|e| Error::io("read", root)(e.into()))?;
+            if !name.contains('/') {
+                names.push(name.into_owned());
+            }
+        }
     }
     names.retain(|name| {
         let extension = name.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase());

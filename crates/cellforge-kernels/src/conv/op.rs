@@ -13,17 +13,20 @@ const NAME: &str = "conv2d";
 /// a binary op.
 pub(super) struct Conv(pub Conv2dConfig);
 
-/// Which of two equal computations is run.
+/// The two readings of a convolution, from which each pass takes the one that is cheaper.
 ///
 /// A convolution gathers patches of its input, `y = W patches(x)`. One of stride 1 can also be read the other way
-/// round, as scattering patches of its output, `y = unpatches(W' x)`, where `W'` is the flipped kernel with its
-/// channels exchanged. The patch matrix has as many rows for each tap as the patched side has channels, so the side
-/// with fewer channels is patched: the last layer of a generator makes 3 channels of 128.
+/// round, as scattering patches of its output, `y = unpatches(W' x)`, where `W'` is the kernel turned by 180 degrees
+/// with its channels exchanged; its input gradient then gathers patches of the output's gradient. Gathering is the
+/// faster form, but a patch matrix has a row for each tap of each channel of the patched side, so a side with far
+/// fewer channels is the better one to patch: the last layer of a generator makes 3 channels of 128.
 struct Plan {
-    geometry: Geometry,
-    /// Channels of the side that is not patched.
-    channels: usize,
-    scattered: bool,
+    /// Patches of the input.
+    direct: Geometry,
+    /// Patches of the output, where the convolution can be read so.
+    turned: Option<Geometry>,
+    c: usize,
+    o: usize,
 }
 
 impl Plan {
@@ -34,67 +37,53 @@ impl Plan {
         let Some((oh, ow)) = cfg.out_size((h, w), (kh, kw)) else {
             bail!("{NAME}: a kernel of {weight:?} with {cfg:?} does not fit images of shape {xs:?}");
         };
-        let p = cfg.padding;
-        let flips = cfg.stride == 1 && (kh, kw) != (1, 1) && p.top < kh && p.left < kw;
-        if flips && 2 * o <= c {
+        let (p, kernel) = (cfg.padding, (kh, kw));
+        let pad = (p.top, p.left);
+        let direct = Geometry { image: (c, h, w), kernel, stride: cfg.stride, pad, grid: (oh, ow) };
+        let turns = cfg.stride == 1 && !direct.is_pointwise() && p.top < kh && p.left < kw;
+        let turned = turns.then(|| {
             let pad = (kh - 1 - p.top, kw - 1 - p.left);
-            let geometry = Geometry { image: (o, oh, ow), kernel: (kh, kw), stride: 1, pad, grid: (h, w) };
-            return Ok(Self { geometry, channels: c, scattered: true });
-        }
-        let geometry = Geometry {
-            image: (c, h, w),
-            kernel: (kh, kw),
-            stride: cfg.stride,
-            pad: (p.top, p.left),
-            grid: (oh, ow),
-        };
-        Ok(Self { geometry, channels: o, scattered: false })
+            Geometry { image: (o, oh, ow), kernel, stride: 1, pad, grid: (h, w) }
+        });
+        Ok(Self { direct, turned, c, o })
     }
 
     fn out_shape(&self, batch: usize) -> Shape {
-        let g = &self.geometry;
-        if self.scattered { (batch, g.image.0, g.image.1, g.image.2) } else { (batch, self.channels, g.grid.0, g.grid.1) }
-            .into()
+        (batch, self.o, self.direct.grid.0, self.direct.grid.1).into()
     }
 
     fn forward(&self, xs: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-        let g = &self.geometry;
-        if self.scattered {
-            scatter(g, &flip(weight, g.image.0, self.channels, g.kernel), self.channels, bias, xs)
-        } else {
-            gather(g, weight, self.channels, bias, xs)
+        match &self.turned {
+            Some(g) if 4 * self.o <= self.c => scatter(g, &turn(weight, self.o, self.c, g.kernel), self.c, bias, xs),
+            _ => gather(&self.direct, weight, self.o, bias, xs),
         }
     }
 
     fn input_gradient(&self, weight: &[f32], grad: &[f32]) -> Vec<f32> {
-        let g = &self.geometry;
-        if self.scattered {
-            gather(g, &flip(weight, g.image.0, self.channels, g.kernel), self.channels, None, grad)
-        } else {
-            scatter(g, weight, self.channels, None, grad)
+        match &self.turned {
+            Some(g) if self.o <= 2 * self.c => gather(g, &turn(weight, self.o, self.c, g.kernel), self.c, None, grad),
+            _ => scatter(&self.direct, weight, self.o, None, grad),
         }
     }
 
     fn weight_gradient(&self, xs: &[f32], grad: &[f32]) -> Vec<f32> {
-        let g = &self.geometry;
-        if self.scattered {
-            flip(&outer(g, self.channels, xs, grad), self.channels, g.image.0, g.kernel)
-        } else {
-            outer(g, self.channels, grad, xs)
+        match &self.turned {
+            Some(g) if self.o < self.c => turn(&outer(g, self.c, xs, grad), self.c, self.o, g.kernel),
+            _ => outer(&self.direct, self.o, grad, xs),
         }
     }
 }
 
 /// `(a, b, kh, kw)` to `(b, a, kh, kw)` with every kernel turned by 180 degrees.
-fn flip(weight: &[f32], a: usize, b: usize, (kh, kw): (usize, usize)) -> Vec<f32> {
+fn turn(weight: &[f32], a: usize, b: usize, (kh, kw): (usize, usize)) -> Vec<f32> {
     let taps = kh * kw;
-    let mut flipped = vec![0f32; weight.len()];
-    for (to, kernel) in flipped.chunks_mut(taps).enumerate() {
+    let mut turned = vec![0f32; weight.len()];
+    for (to, kernel) in turned.chunks_mut(taps).enumerate() {
         let from = (to % a * b + to / a) * taps;
         kernel.copy_from_slice(&weight[from..from + taps]);
         kernel.reverse();
     }
-    flipped
+    turned
 }
 
 impl Conv {

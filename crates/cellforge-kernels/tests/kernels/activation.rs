@@ -6,7 +6,9 @@ use cellforge_kernels::{composed, leaky_relu, mask_scale, relu, tanh};
 fn values_and_gradients() {
     // More elements than one task takes.
     let vars = [variable(1, &[3, 7001])];
-    let leaky = |slope: f64| move |p: &[Vec<f64>]| -> Vec<f64> { p[0].iter().map(|&x| x.max(0.) + slope * x.min(0.)).collect() };
+    let leaky = |slope: f64| {
+        move |p: &[Vec<f64>]| -> Vec<f64> { p[0].iter().map(|&x| x.max(0.) + slope * x.min(0.)).collect() }
+    };
     check(&vars, |t| relu(&t[0]), leaky(0.));
     check(&vars, |t| leaky_relu(&t[0], 0.2), leaky(f64::from(0.2f32)));
     check(&vars, |t| composed::leaky_relu(&t[0], 0.2), leaky(f64::from(0.2f32)));
@@ -21,7 +23,9 @@ fn gradient_at_zero() -> Result<()> {
     let xs = Var::from_vec(vec![0f32, -0., 1., -1.], 4, &Device::Cpu)?;
     let grad = |slope| -> Result<[Vec<f32>; 2]> {
         let fast = if slope == 0. { relu(&xs)? } else { leaky_relu(&xs, slope)? };
-        let get = |ys: candle_core::Tensor| -> Result<Vec<f32>> { Ok(values(ys.sum_all()?.backward()?.get(&xs).expect("a variable"))) };
+        let get = |ys: candle_core::Tensor| -> Result<Vec<f32>> {
+            Ok(values(ys.sum_all()?.backward()?.get(&xs).expect("a variable")))
+        };
         Ok([get(fast)?, get(composed::leaky_relu(&xs, slope)?)?])
     };
     assert_eq!(grad(0.)?, [[0., 0., 1., 0.], [0., 0., 1., 0.]]);

@@ -51,9 +51,8 @@ pub fn check_at(
     let weighting = Tensor::from_vec(weights.clone(), ys.shape(), &Device::Cpu).expect("same shape");
     let loss = ys.mul(&weighting).and_then(|t| t.sum_all()).expect("same shape");
     let grads = loss.backward().expect("the operation has a gradient");
-    let weighted = |points: &[Vec<f64>]| -> f64 {
-        reference(points).iter().zip(&weights).map(|(y, &w)| y * f64::from(w)).sum()
-    };
+    let weighted =
+        |points: &[Vec<f64>]| -> f64 { reference(points).iter().zip(&weights).map(|(y, &w)| y * f64::from(w)).sum() };
     for (v, tensor) in tensors.iter().enumerate() {
         let grad = values(grads.get(tensor).expect("every variable has a gradient"));
         let step = (grad.len() / samples).max(1);

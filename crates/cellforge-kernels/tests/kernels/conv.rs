@@ -55,8 +55,12 @@ fn check_conv(dims: [usize; 4], kernel: [usize; 3], bias: bool, cfg: Conv2dConfi
 }
 
 fn padding() -> impl Strategy<Value = Padding> {
-    (0usize..3, 0usize..3, 0usize..3, 0usize..3)
-        .prop_map(|(top, bottom, left, right)| Padding { top, bottom, left, right })
+    (0usize..3, 0usize..3, 0usize..3, 0usize..3).prop_map(|(top, bottom, left, right)| Padding {
+        top,
+        bottom,
+        left,
+        right,
+    })
 }
 
 proptest! {

@@ -168,13 +168,11 @@ pub(super) fn curves(results: &Results) -> Markup {
     let cnns: Vec<Series> =
         results.cnn.models.values().map(|model| series(&model.title, &model.history, |p| p.val_accuracy)).collect();
     let history = &results.resnet.history;
-    let resnet: Vec<Series> = [
-        series("validation", history, |p| p.val_accuracy),
-        series("training", history, |p| p.train_accuracy),
-    ]
-    .into_iter()
-    .filter(|s| s.points.iter().any(|(_, y)| y.is_some()))
-    .collect();
+    let resnet: Vec<Series> =
+        [series("validation", history, |p| p.val_accuracy), series("training", history, |p| p.train_accuracy)]
+            .into_iter()
+            .filter(|s| s.points.iter().any(|(_, y)| y.is_some()))
+            .collect();
     html! {
         h3 { "Classifiers" }
         div.plots {

@@ -16,7 +16,9 @@ pub(super) fn used(results: &Results) -> Markup {
         "test" => "Test".to_owned(),
         other => other.to_owned(),
     };
-    let of = |cells: &std::collections::BTreeMap<String, usize>, class: &String| count(cells.get(class).copied().unwrap_or(0) as u64);
+    let of = |cells: &std::collections::BTreeMap<String, usize>, class: &String| {
+        count(cells.get(class).copied().unwrap_or(0) as u64)
+    };
     let body = html! {
         thead { tr { th scope="col" { "Part" } @for class in &data.classes { th scope="col" { (class) } } @if grouped { th scope="col" { "Patients" } } } }
         tbody {
@@ -124,7 +126,8 @@ pub(super) fn setting_value(value: &Value) -> String {
 pub(super) fn repeat(results: &Results) -> Markup {
     let (settings, versions) = (&results.settings, &results.versions);
     let order = ["data", "cnn", "resnet", "gan", "generate", "judge", "report"];
-    let place = |stage: &str| order.iter().position(|known| stage.split('/').next() == Some(known)).unwrap_or(order.len());
+    let place =
+        |stage: &str| order.iter().position(|known| stage.split('/').next() == Some(known)).unwrap_or(order.len());
     let mut stages: Vec<(&String, f64)> = results.durations.iter().map(|(stage, seconds)| (stage, *seconds)).collect();
     stages.sort_by_key(|(stage, _)| (place(stage), *stage));
     let total: f64 = results.durations.values().sum();

@@ -78,10 +78,11 @@ pub(crate) fn generate(config: &StudyConfig, cells: &Cells, gans: &[Stamp], runn
             if control.stopped() {
                 return Err(control.interrupted("generate"));
             }
-            let (generator, _) = load_generator(source, &control.device)?;
+            let (generator, state) = load_generator(source, &control.device)?;
             let options = GenerateOptions {
                 seed: derive_seed(config.seed, "generate"),
                 class: class.clone(),
+                latent: state.config.model.latent,
                 count: config.generate.per_class,
                 truncation: config.generate.truncation,
             };
