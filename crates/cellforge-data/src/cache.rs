@@ -39,11 +39,8 @@ pub(crate) struct Kept {
 
 /// The key: SHA-256 of every entry's name and content and of the settings.
 pub(crate) fn key(source: &Source, index: &Index, options: &DecodeOptions) -> Result<Key> {
-    let ids: Vec<Result<Vec<u8>>> = index
-        .entries
-        .par_iter()
-        .map_init(|| source.reader(), |reader, entry| reader.content_id(&entry.name))
-        .collect();
+    let ids: Vec<Result<Vec<u8>>> =
+        index.entries.par_iter().map_init(|| source.reader(), |reader, entry| reader.content_id(&entry.name)).collect();
     let mut hash = Sha256::new();
     hash.update(format!("{VERSION} {} {} {}\n", options.side, options.channels, options.skip_bad));
     for (entry, id) in index.entries.iter().zip(ids) {
@@ -75,7 +72,8 @@ pub(crate) fn open_or_build(
     }
     fs::create_dir_all(dir).map_err(Error::io(dir))?;
     let lock_path = dir.join(format!("{stem}.lock"));
-    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(Error::io(&lock_path))?;
+    let lock =
+        File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(Error::io(&lock_path))?;
     // Some network file systems have no locks. Two processes may then build the same bytes, each renaming a whole file.
     if let Err(error) = lock.lock() {
         tracing::debug!("no lock on {}: {error}", lock_path.display());
@@ -84,7 +82,10 @@ pub(crate) fn open_or_build(
     }
     write(dir, &path, key, options, build)?;
     open(&path, key, options)?.ok_or_else(|| {
-        Error::Invalid(format!("the cache {} changed as soon as it was written: check the disk, or cache elsewhere", path.display()))
+        Error::Invalid(format!(
+            "the cache {} changed as soon as it was written: check the disk, or cache elsewhere",
+            path.display()
+        ))
     })
 }
 
@@ -249,18 +250,23 @@ mod tests {
             Err(Error::Invalid("stop".into()))
         });
         assert!(failed.is_err());
-        assert!(!fs::read_dir(dir.path()).unwrap().any(|item| item.unwrap().path().extension().is_some_and(|e| e == "cells")));
+        assert!(
+            !fs::read_dir(dir.path()).unwrap().any(|item| item
+                .unwrap()
+                .path()
+                .extension()
+                .is_some_and(|e| e == "cells"))
+        );
         assert!(load(dir.path(), 1).1);
     }
 
     #[test]
     fn many_at_once_build_once() {
         let dir = tempfile::tempdir().unwrap();
-        let results: Vec<(Vec<u8>, bool)> =
-            std::thread::scope(|scope| {
-                let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| load(dir.path(), 3))).collect();
-                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-            });
+        let results: Vec<(Vec<u8>, bool)> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| load(dir.path(), 3))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
         assert_eq!(results.iter().filter(|(_, built)| *built).count(), 1);
         assert!(results.iter().all(|(bytes, _)| *bytes == results[0].0));
     }

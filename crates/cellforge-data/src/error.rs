@@ -97,6 +97,18 @@ pub enum Error {
         /// What happened and what to do.
         reason: String,
     },
+    /// A well-known data set that could not be read from its folder.
+    #[error("cannot read {kind} from {path}: {reason}; expected {expected}")]
+    Dataset {
+        /// Which data set: `CIFAR-10` or `MNIST`.
+        kind: &'static str,
+        /// The folder.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+        /// The files that should be there.
+        expected: &'static str,
+    },
     /// A background worker ended without a result.
     #[error("a background worker stopped unexpectedly: {0}")]
     Worker(String),

@@ -52,6 +52,13 @@ impl FetchOptions {
     }
 }
 
+impl Default for FetchOptions {
+    /// NLM's zip into `cell_images.zip` in the current folder.
+    fn default() -> Self {
+        Self::nlm(PathBuf::from("cell_images.zip"))
+    }
+}
+
 /// Downloads `options.url` to `options.dest` and returns that path. A file that is already there is kept if it agrees
 /// with the length and checksum given (or none is given).
 ///
@@ -76,6 +83,8 @@ pub fn fetch(options: &FetchOptions) -> Result<PathBuf> {
         .timeout_recv_response(Some(options.timeout))
         .timeout_per_read(Some(options.timeout))
         .http_status_as_error(false)
+        // Ranges and lengths count bytes of the file itself, never of a compressed form of it.
+        .accept_encoding("identity")
         .build()
         .new_agent();
     let bar = bar(options);
@@ -144,18 +153,19 @@ fn transfer(
         _ => have = 0,
     }
     let mut response = request.call().map_err(|e| match e {
-        ureq::Error::BadUri(_) | ureq::Error::RequireHttpsOnly(_) | ureq::Error::Http(_) => Failure::Final(Error::Fetch {
-            url: options.url.clone(),
-            reason: format!("{e}: give an address such as {NLM_URL}"),
-        }),
+        ureq::Error::BadUri(_) | ureq::Error::RequireHttpsOnly(_) | ureq::Error::Http(_) => {
+            Failure::Final(Error::Fetch {
+                url: options.url.clone(),
+                reason: format!("{e}: give an address such as {NLM_URL}"),
+            })
+        }
         e => Failure::Passing(e.to_string()),
     })?;
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     match response.status().as_u16() {
         206 => {
-            let from = header("content-range").and_then(|range| {
-                range.strip_prefix("bytes ")?.split('-').next()?.parse::<u64>().ok()
-            });
+            let from = header("content-range")
+                .and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse::<u64>().ok());
             if from != Some(have) {
                 remove(part)?;
                 return Err(Failure::Passing("the server resumed at another place than asked".to_owned()));
@@ -213,7 +223,9 @@ fn transfer(
     file.sync_all().map_err(Error::io(part))?;
     outcome?;
     match total {
-        Some(total) if have < total => Err(Failure::Passing(format!("the connection closed at {have} of {total} bytes"))),
+        Some(total) if have < total => {
+            Err(Failure::Passing(format!("the connection closed at {have} of {total} bytes")))
+        }
         _ => Ok(()),
     }
 }

@@ -79,7 +79,9 @@ pub(crate) fn assign(names: &[&str], groups: &Groups) -> Result<Assigned> {
                 .iter()
                 .map(|name| {
                     let group = table.get(*name).or_else(|| table.get(&file_name(name)));
-                    group.map(|group| Some(group.clone())).ok_or_else(|| "the CSV of groups has no line for it".to_owned())
+                    group
+                        .map(|group| Some(group.clone()))
+                        .ok_or_else(|| "the CSV of groups has no line for it".to_owned())
                 })
                 .collect())
         }
@@ -102,8 +104,9 @@ fn read_csv(path: &Path, table: &mut BTreeMap<String, String>) -> Result<()> {
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
             let (prefix, list) = split_nlm(line)
                 .ok_or_else(|| csv_error(number, "expected PREFIX,['a.png', 'b.png'] as in NLM's files".to_owned()))?;
-            let files = parse_list(list)
-                .ok_or_else(|| csv_error(number, "the list of files after the first comma does not end as it should".into()))?;
+            let files = parse_list(list).ok_or_else(|| {
+                csv_error(number, "the list of files after the first comma does not end as it should".into())
+            })?;
             let group = nih_patient(prefix).unwrap_or_else(|| prefix.to_owned());
             for file in files {
                 insert(number, file, &group)?;
@@ -111,11 +114,11 @@ fn read_csv(path: &Path, table: &mut BTreeMap<String, String>) -> Result<()> {
         }
         return Ok(());
     }
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
     for (place, record) in reader.records().enumerate() {
-        let record = record.map_err(|error| {
-            csv_error(error.position().map_or(0, csv::Position::line), error.to_string())
-        })?;
+        let record =
+            record.map_err(|error| csv_error(error.position().map_or(0, csv::Position::line), error.to_string()))?;
         let line = record.position().map_or(0, csv::Position::line);
         let (Some(file), Some(group), 2) = (record.get(0), record.get(1), record.len()) else {
             return Err(csv_error(line, format!("expected two columns, file and group, but found {}", record.len())));
@@ -132,7 +135,10 @@ fn read_csv(path: &Path, table: &mut BTreeMap<String, String>) -> Result<()> {
 }
 
 fn is_header(first_field: &str) -> bool {
-    matches!(first_field.to_lowercase().as_str(), "file" | "filename" | "file_name" | "name" | "image" | "path" | "cell")
+    matches!(
+        first_field.to_lowercase().as_str(),
+        "file" | "filename" | "file_name" | "name" | "image" | "path" | "cell"
+    )
 }
 
 /// Splits one of NLM's lines once, at its first comma.
@@ -200,7 +206,9 @@ mod tests {
 
     #[test]
     fn nlm_lines_with_trailing_commas_and_crlf() {
-        let table = csv("C47P8thinA,['C47P8thinA_1.png', 'C47P8thinA_2.png'],,,\r\nC9P1x,[\"C9P1x_1.png\"]\r\nslide,['z.png']\r\n\r\n");
+        let table = csv(
+            "C47P8thinA,['C47P8thinA_1.png', 'C47P8thinA_2.png'],,,\r\nC9P1x,[\"C9P1x_1.png\"]\r\nslide,['z.png']\r\n\r\n",
+        );
         let table = table.unwrap();
         assert_eq!(table["C47P8thinA_2.png"], "P8");
         assert_eq!(table["C9P1x_1.png"], "P1");

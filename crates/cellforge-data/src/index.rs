@@ -82,9 +82,8 @@ impl Index {
         let siblings = listing.folders.iter().map(String::as_str).filter(|folder| split_last(folder).0 == prefix);
         for folder in siblings.filter(|folder| !filled.contains(folder)) {
             let class = split_last(folder).1.to_owned();
-            skip.or_fail(folder.to_owned(), "a class folder without an image".to_owned(), |path, _| Error::EmptyClass {
-                path,
-                class,
+            skip.or_fail(folder.to_owned(), "a class folder without an image".to_owned(), |path, _| {
+                Error::EmptyClass { path, class }
             })?;
         }
         let classes: Vec<String> = filled.iter().map(|folder| split_last(folder).1.to_owned()).collect();

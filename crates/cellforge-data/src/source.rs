@@ -221,13 +221,9 @@ fn open_zip(path: &Path) -> Result<Zip> {
     let not_whole = |error: zip::result::ZipError| Error::Zip { path: path.to_path_buf(), reason: error.to_string() };
     let file = File::open(path).map_err(Error::io(path))?;
     let length = file.metadata().map_err(Error::io(path))?.len();
-    let mut archive =
-        ZipArchive::new(SharedFile { file: Arc::new(file), position: 0, length }).map_err(not_whole)?;
-    let hostile = |entry: &str, reason: String| Error::HostileZip {
-        path: path.to_path_buf(),
-        entry: entry.to_owned(),
-        reason,
-    };
+    let mut archive = ZipArchive::new(SharedFile { file: Arc::new(file), position: 0, length }).map_err(not_whole)?;
+    let hostile =
+        |entry: &str, reason: String| Error::HostileZip { path: path.to_path_buf(), entry: entry.to_owned(), reason };
     let mut places = HashMap::with_capacity(archive.len().min(MAX_ENTRIES));
     for place in 0..archive.len() {
         let entry = archive.by_index_data(place).map_err(not_whole)?;

@@ -93,8 +93,13 @@ pub fn k_fold(set: &CellSet, k: usize, by: SplitBy, seed: u64) -> Result<Vec<Spl
     let folds = sides(set, by, &vec![1.0 / k as f64; k], seed)?;
     Ok((0..k)
         .map(|test| {
-            let mut train: Vec<usize> =
-                folds.iter().enumerate().filter(|(fold, _)| *fold != test).flat_map(|(_, cells)| cells).copied().collect();
+            let mut train: Vec<usize> = folds
+                .iter()
+                .enumerate()
+                .filter(|(fold, _)| *fold != test)
+                .flat_map(|(_, cells)| cells)
+                .copied()
+                .collect();
             train.sort_unstable();
             Split { train, val: Vec::new(), test: folds[test].clone() }
         })
@@ -269,7 +274,8 @@ impl Balance {
             let costs: Vec<(f64, usize)> = movable
                 .map(|group| {
                     let from = self.side_of[group];
-                    let left: f64 = self.parts[group].iter().zip(&self.missing[from]).map(|(p, m)| p * (p + 2.0 * m)).sum();
+                    let left: f64 =
+                        self.parts[group].iter().zip(&self.missing[from]).map(|(p, m)| p * (p + 2.0 * m)).sum();
                     (left + self.added(group, empty), group)
                 })
                 .collect();

@@ -47,7 +47,8 @@ fn serve(
 }
 
 fn head(stream: &mut TcpStream, status: &str, length: usize, more: &str) {
-    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nETag: \"v1\"\r\nConnection: close\r\n{more}\r\n").unwrap();
+    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nETag: \"v1\"\r\nConnection: close\r\n{more}\r\n")
+        .unwrap();
 }
 
 fn options(url: &str, folder: &Path) -> FetchOptions {

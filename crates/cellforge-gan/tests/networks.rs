@@ -169,7 +169,8 @@ fn a_step_of_each_network_lowers_its_loss() -> Result<()> {
     assert!(d_loss()?.to_scalar::<f32>()? < before.to_scalar::<f32>()?);
 
     let judged = gan.d_store.tensors();
-    let g_loss = || loss::generator(&gan.discriminator.forward_t(&gan.generator.forward_t(&noise, true)?, true, &key)?);
+    let g_loss =
+        || loss::generator(&gan.discriminator.forward_t(&gan.generator.forward_t(&noise, true)?, true, &key)?);
     let (before, weights) = (g_loss()?, gan.g_store.tensors());
     g_opt.step(&before.backward()?)?;
     assert!(g_loss()?.to_scalar::<f32>()? < before.to_scalar::<f32>()?);

@@ -54,23 +54,31 @@ impl MaxPool {
     /// Calls `f(output position, index of the maximum)` for each window of one channel of one image.
     fn maxima(&self, plane: &[f32], (h, w): (usize, usize), mut f: impl FnMut(usize, usize)) {
         let (oh, ow) = (self.out_size(h), self.out_size(w));
+        // The maximum of each column over the rows of the windows, and its row. Columns are independent, so that
+        // this part, most of the comparisons, runs in vectors.
+        let (mut values, mut from) = (vec![0f32; w], vec![0u32; w]);
         for i in 0..oh {
             let rows = self.span(i, h);
+            values.copy_from_slice(&plane[rows.start * w..][..w]);
+            from.fill(rows.start as u32);
+            for row in rows.start + 1..rows.end {
+                for ((value, from), &x) in values.iter_mut().zip(&mut from).zip(&plane[row * w..][..w]) {
+                    let wins = (x > *value) | x.is_nan();
+                    *value = if wins { x } else { *value };
+                    *from = if wins { row as u32 } else { *from };
+                }
+            }
             for j in 0..ow {
                 let cols = self.span(j, w);
-                let mut best = rows.start * w + cols.start;
-                let mut value = plane[best];
-                for row in rows.clone() {
-                    let start = row * w + cols.start;
-                    for (at, &x) in (start..).zip(&plane[start..row * w + cols.end]) {
-                        // NaN wins, so that a broken network shows. Two selections take the place of a branch that
-                        // would be mispredicted often.
-                        let wins = (x > value) | x.is_nan();
-                        value = if wins { x } else { value };
-                        best = if wins { at } else { best };
+                let mut best = cols.start;
+                for col in cols.start + 1..cols.end {
+                    let (x, value) = (values[col], values[best]);
+                    // NaN wins, so that a broken network shows; of equal cells the first in reading order.
+                    if x > value || x.is_nan() || (x == value && from[col] < from[best]) {
+                        best = col;
                     }
                 }
-                f(i * ow + j, best);
+                f(i * ow + j, from[best] as usize * w + best);
             }
         }
     }

@@ -90,19 +90,19 @@ fn draw(
     let mut chart = ChartBuilder::on(&root)
         .margin(6)
         .margin_right(18)
-        .x_label_area_size(44)
-        .y_label_area_size(58)
+        .x_label_area_size(52)
+        .y_label_area_size(68)
         .build_cartesian_2d(left..right, bottom..top)?;
-    let label = ("sans-serif", 15).into_font().color(&ink);
-    let whole = right - left >= 4.0;
+    let label = ("sans-serif", 19).into_font().color(&ink);
     chart
         .configure_mesh()
         .disable_x_mesh()
         .light_line_style(TRANSPARENT)
         .bold_line_style(RGBColor(225, 225, 230))
         .axis_style(RGBColor(150, 150, 160))
-        .x_labels(if whole { 6 } else { 3 })
+        .x_labels(6)
         .y_labels(6)
+        // Steps are whole numbers: a short axis has ticks between them, which get no label.
         .x_label_formatter(&|x| if x.fract() == 0.0 { format!("{x:.0}") } else { String::new() })
         .y_label_formatter(&|y| if axes.share { format!("{:.0}%", 100.0 * y) } else { short(*y) })
         .x_desc(axes.x)

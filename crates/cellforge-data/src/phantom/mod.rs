@@ -28,7 +28,8 @@ pub const CLASSES: [&str; 2] = ["Parasitized", "Uninfected"];
 /// Number of the phantom's first patient: far from the numbers of the NIH set.
 const FIRST_PATIENT: usize = 1001;
 
-/// What to draw. The drawings are a phantom: they come from no patient.
+/// What to draw. The drawings are a phantom: they come from no patient, and figures measured on them are no evidence
+/// about real cells.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PhantomConfig {
@@ -80,7 +81,8 @@ impl PhantomConfig {
             .map(|(class, index)| {
                 let patient = self.patient(class, index);
                 let number = FIRST_PATIENT + patient;
-                let name = format!("{}/C{number}P{number}ThinF_phantom_cell_{}.png", CLASSES[class as usize], index + 1);
+                let name =
+                    format!("{}/C{number}P{number}ThinF_phantom_cell_{}.png", CLASSES[class as usize], index + 1);
                 (name, class, patient, index)
             })
             .collect();
@@ -90,13 +92,24 @@ impl PhantomConfig {
 }
 
 /// Draws one cell of a phantom: a function of the seed, the class (0 parasitized, 1 uninfected), the patient and the
-/// index alone.
+/// index alone. It shows no real cell and is no patient's data.
+///
+/// The same cell drawn with another `side` has the same outline, colours and parasites; only its grain differs.
 #[must_use]
 pub fn render_cell(config: &PhantomConfig, class: u32, patient: usize, index: usize) -> Cell {
     cell::draw(config.side, config.seed, class, patient as u64, index as u64)
 }
 
-/// Draws a whole phantom, in parallel. The same settings give the same bytes.
+/// Draws a whole phantom, in parallel: no patient's data, no evidence about real cells. The same settings give the same
+/// bytes at any thread count.
+///
+/// ```
+/// use cellforge_data::phantom::{self, PhantomConfig};
+///
+/// let set = phantom::render(&PhantomConfig { side: 32, cells_per_class: 4, ..Default::default() })?;
+/// assert_eq!((set.len(), set.image(0).len()), (8, 32 * 32 * 3));
+/// # Ok::<(), cellforge_data::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Invalid`] if a setting is out of range.
@@ -116,7 +129,7 @@ pub fn render(config: &PhantomConfig) -> Result<CellSet> {
     )
 }
 
-/// Writes a phantom as PNG files, one folder per class, into `dir`; with `masks`, also the parasites' masks (white on
+/// Writes a phantom (drawings, no patient's data) as PNG files, one folder per class, into `dir`; with `masks`, also the parasites' masks (white on
 /// black, one per cell) into `dir`'s sibling folder `NAME-masks`.
 ///
 /// # Errors
@@ -144,7 +157,8 @@ pub fn write_folder(config: &PhantomConfig, dir: &Path, masks: bool) -> Result<(
     })
 }
 
-/// Writes a phantom as a zip in the layout of NLM's `cell_images.zip`. The same settings give the same bytes.
+/// Writes a phantom (drawings, no patient's data) as a zip in the layout of NLM's `cell_images.zip`. The same settings
+/// give the same bytes.
 ///
 /// # Errors
 /// As [`write_folder`].

@@ -5,7 +5,7 @@ use std::f32::consts::TAU;
 use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
 
-use super::cell::Rgb;
+use super::cell::{Outline, Rgb, smooth};
 
 /// A soft-edged spot of stain: part of a parasite, or an artefact. Coordinates are those of the crop, [-1, 1].
 pub(super) struct Blob {
@@ -14,7 +14,7 @@ pub(super) struct Blob {
     soft: f32,
     pub colour: Rgb,
     /// How much of the cell's colour it hides at most.
-    strength: f32,
+    pub strength: f32,
     /// Whether it belongs to a parasite, and so to the mask.
     pub parasite: bool,
 }
@@ -32,7 +32,7 @@ impl Blob {
         Self { shape, soft, colour, strength, parasite }
     }
 
-    /// How much of the colour at (x, y) this hides, 0 to 1.
+    /// How far inside of the shape (x, y) is, 0 to 1: one half on its rim.
     pub(super) fn cover(&self, x: f32, y: f32) -> f32 {
         // Signed distance to the rim, positive inside.
         let inside = match self.shape {
@@ -62,56 +62,81 @@ impl Blob {
                 pen - to_arc
             }
         };
-        let t = (inside / self.soft + 0.5).clamp(0.0, 1.0);
-        t * t * (3.0 - 2.0 * t) * self.strength
+        smooth(inside / self.soft + 0.5)
     }
 }
 
-/// A random place at most `reach` from the middle of the cell, uniform over the area.
+/// A random place at most `reach` from (0, 0), uniform over the area.
 pub(super) fn place(reach: f32, rng: &mut ChaCha12Rng) -> (f32, f32) {
     let (radius, angle) = (reach * rng.random_range(0.0f32..1.0).sqrt(), rng.random_range(0.0..TAU));
     (radius * angle.cos(), radius * angle.sin())
 }
 
-/// One or more parasites of a random stage, in the smear's colour of chromatin.
-pub(super) fn infect(chromatin: Rgb, rng: &mut ChaCha12Rng) -> Vec<Blob> {
-    let cytoplasm = [chromatin[0] * 0.75 + 0.22, chromatin[1] * 0.6 + 0.30, chromatin[2] * 0.7 + 0.30];
+/// The colours of a parasite.
+struct Paint {
+    chromatin: Rgb,
+    cytoplasm: Rgb,
+    /// The cell's own colour where a vacuole thins it.
+    pale: Rgb,
+}
+
+/// One or more parasites of a random stage inside `outline`, in a cell coloured `stain` with the smear's `chromatin`.
+pub(super) fn infect(outline: &Outline, stain: Rgb, chromatin: Rgb, rng: &mut ChaCha12Rng) -> Vec<Blob> {
+    let mix = |part: f32| -> Rgb { std::array::from_fn(|i| chromatin[i] * (1.0 - part) + stain[i] * part) };
+    let bluish = mix(0.45);
+    // Some parasites take the stain poorly.
+    let faint = rng.random_range(0.0f32..1.0).powi(3) * 0.5;
+    let paint = Paint {
+        chromatin: mix(faint),
+        cytoplasm: [bluish[0] - 0.03, bluish[1] + 0.02, bluish[2] + 0.10],
+        pale: stain.map(|c| (c + 0.11).min(0.97)),
+    };
     let mut blobs = Vec::new();
     match rng.random_range(0..100) {
-        0..50 => {
-            let rings = if rng.random_bool(0.2) { 2 } else { 1 };
+        0..52 => {
+            let rings = [1, 1, 1, 1, 2, 2, 3][rng.random_range(0..7)];
             for _ in 0..rings {
-                ring(chromatin, cytoplasm, rng, &mut blobs);
+                ring(&paint, outline, rng, &mut blobs);
             }
         }
-        50..82 => trophozoite(chromatin, cytoplasm, rng, &mut blobs),
-        82..92 => schizont(chromatin, cytoplasm, rng, &mut blobs),
-        _ => gametocyte(chromatin, cytoplasm, rng, &mut blobs),
+        52..82 => trophozoite(&paint, outline, rng, &mut blobs),
+        82..92 => schizont(&paint, outline, rng, &mut blobs),
+        _ => gametocyte(&paint, outline, rng, &mut blobs),
     }
     blobs
 }
 
-/// A thin ring of cytoplasm with one or two dots of chromatin on it.
-fn ring(chromatin: Rgb, cytoplasm: Rgb, rng: &mut ChaCha12Rng, blobs: &mut Vec<Blob>) {
-    let (x, y) = place(0.72, rng);
-    let radius = rng.random_range(0.10f32..0.19);
+/// A thin ring of cytoplasm around a pale vacuole, with one or two dots of chromatin on it.
+fn ring(paint: &Paint, outline: &Outline, rng: &mut ChaCha12Rng, blobs: &mut Vec<Blob>) {
+    let radius = rng.random_range(0.11f32..0.22);
+    let (x, y) = outline.place(0.85, radius * 0.7, rng);
     let start = rng.random_range(0.0..TAU);
-    let sweep = rng.random_range(0.7f32..1.0) * TAU;
-    let pen = rng.random_range(0.025f32..0.045);
+    let sweep = rng.random_range(0.65f32..1.0) * TAU;
+    let pen = rng.random_range(0.018f32..0.038);
+    blobs.push(Blob::disc(x, y, radius, 0.06, paint.pale, rng.random_range(0.2f32..0.8), true));
     let shape = Shape::Arc { at: [x, y], radius, pen, start, sweep };
-    blobs.push(Blob { shape, soft: 0.05, colour: cytoplasm, strength: rng.random_range(0.55f32..0.85), parasite: true });
+    let strength = rng.random_range(0.45f32..0.85);
+    blobs.push(Blob { shape, soft: 0.05, colour: paint.cytoplasm, strength, parasite: true });
     for _ in 0..rng.random_range(1..3) {
         let angle = start + rng.random_range(0.0f32..1.0) * sweep;
-        let size = rng.random_range(0.06f32..0.10);
-        let (cx, cy) = (x + radius * angle.cos(), y + radius * angle.sin());
-        blobs.push(Blob::disc(cx, cy, size, 0.05, chromatin, rng.random_range(0.85f32..1.0), true));
+        let size = rng.random_range(0.05f32..0.085);
+        let shape = Shape::Ellipse {
+            at: [x + radius * angle.cos(), y + radius * angle.sin()],
+            radii: [size * rng.random_range(1.0f32..1.6), size],
+            turn: angle + TAU / 4.0,
+            wave: 0.08,
+            phase: start,
+        };
+        let strength = rng.random_range(0.8f32..1.0);
+        blobs.push(Blob { shape, soft: 0.05, colour: paint.chromatin, strength, parasite: true });
     }
 }
 
-/// A larger irregular body of cytoplasm with dense chromatin and specks of brown pigment.
-fn trophozoite(chromatin: Rgb, cytoplasm: Rgb, rng: &mut ChaCha12Rng, blobs: &mut Vec<Blob>) {
-    let (x, y) = place(0.55, rng);
-    let size = rng.random_range(0.16f32..0.30);
+/// A larger irregular body of cytoplasm with dense chromatin, often a vacuole, and specks of brown pigment (hemozoin).
+fn trophozoite(paint: &Paint, outline: &Outline, rng: &mut ChaCha12Rng, blobs: &mut Vec<Blob>) {
+    let size = rng.random_range(0.15f32..0.30);
+    let (x, y) = outline.place(0.75, size * 0.7, rng);
+    let strength = rng.random_range(0.5f32..0.85);
     let body = |at: [f32; 2], size: f32, rng: &mut ChaCha12Rng| Blob {
         shape: Shape::Ellipse {
             at,
@@ -120,9 +145,9 @@ fn trophozoite(chromatin: Rgb, cytoplasm: Rgb, rng: &mut ChaCha12Rng, blobs: &mu
             wave: rng.random_range(0.08f32..0.25),
             phase: rng.random_range(0.0..TAU),
         },
-        soft: 0.08,
-        colour: cytoplasm,
-        strength: rng.random_range(0.55f32..0.8),
+        soft: 0.09,
+        colour: paint.cytoplasm,
+        strength,
         parasite: true,
     };
     blobs.push(body([x, y], size, rng));
@@ -130,46 +155,63 @@ fn trophozoite(chromatin: Rgb, cytoplasm: Rgb, rng: &mut ChaCha12Rng, blobs: &mu
         let (dx, dy) = place(size * 0.8, rng);
         blobs.push(body([x + dx, y + dy], size * rng.random_range(0.35f32..0.6), rng));
     }
+    if rng.random_bool(0.4) {
+        let (dx, dy) = place(size * 0.4, rng);
+        blobs.push(Blob::disc(x + dx, y + dy, size * 0.3, 0.06, paint.pale, 0.7, true));
+    }
     for _ in 0..rng.random_range(1..3) {
         let (dx, dy) = place(size * 0.6, rng);
-        let dot = rng.random_range(0.07f32..0.12);
-        blobs.push(Blob::disc(x + dx, y + dy, dot, 0.06, chromatin, 0.95, true));
+        let shape = Shape::Ellipse {
+            at: [x + dx, y + dy],
+            radii: [rng.random_range(0.08f32..0.13), rng.random_range(0.05f32..0.09)],
+            turn: rng.random_range(0.0..TAU),
+            wave: 0.12,
+            phase: rng.random_range(0.0..TAU),
+        };
+        blobs.push(Blob { shape, soft: 0.06, colour: paint.chromatin, strength: 0.92, parasite: true });
     }
     for _ in 0..rng.random_range(0..4) {
         let (dx, dy) = place(size * 0.7, rng);
-        blobs.push(Blob::disc(x + dx, y + dy, 0.03, 0.04, [0.30, 0.20, 0.16], 0.7, true));
+        blobs.push(Blob::disc(x + dx, y + dy, 0.025, 0.04, [0.36, 0.24, 0.16], 0.7, true));
     }
 }
 
 /// A cluster of dots of chromatin (merozoites) around a clump of pigment.
-fn schizont(chromatin: Rgb, cytoplasm: Rgb, rng: &mut ChaCha12Rng, blobs: &mut Vec<Blob>) {
-    let (x, y) = place(0.35, rng);
-    let size = rng.random_range(0.28f32..0.45);
-    blobs.push(Blob::disc(x, y, size, 0.14, cytoplasm, 0.55, true));
+fn schizont(paint: &Paint, outline: &Outline, rng: &mut ChaCha12Rng, blobs: &mut Vec<Blob>) {
+    let size = rng.random_range(0.26f32..0.45);
+    let (x, y) = outline.place(0.5, size * 0.7, rng);
+    blobs.push(Blob::disc(x, y, size, 0.16, paint.cytoplasm, 0.6, true));
     let dots = rng.random_range(7..15);
     for i in 0..dots {
-        let angle = i as f32 / dots as f32 * TAU + rng.random_range(-0.2f32..0.2);
-        let out = size * rng.random_range(0.45f32..0.9);
-        let dot = rng.random_range(0.045f32..0.075);
-        blobs.push(Blob::disc(x + out * angle.cos(), y + out * angle.sin(), dot, 0.05, chromatin, 0.95, true));
+        let angle = i as f32 / dots as f32 * TAU + rng.random_range(-0.3f32..0.3);
+        let out = size * rng.random_range(0.35f32..0.95);
+        let at = (x + out * angle.cos(), y + out * angle.sin());
+        let strength = rng.random_range(0.75f32..0.95);
+        blobs.push(Blob::disc(at.0, at.1, rng.random_range(0.04f32..0.07), 0.06, paint.chromatin, strength, true));
     }
-    blobs.push(Blob::disc(x, y, 0.07, 0.06, [0.32, 0.22, 0.18], 0.75, true));
+    blobs.push(Blob::disc(x, y, 0.07, 0.07, [0.36, 0.24, 0.18], 0.75, true));
 }
 
-/// A banana-shaped body with chromatin in its middle.
-fn gametocyte(chromatin: Rgb, cytoplasm: Rgb, rng: &mut ChaCha12Rng, blobs: &mut Vec<Blob>) {
-    let (x, y) = place(0.15, rng);
+/// A banana-shaped body with chromatin and pigment in its middle.
+fn gametocyte(paint: &Paint, outline: &Outline, rng: &mut ChaCha12Rng, blobs: &mut Vec<Blob>) {
+    let (x, y) = outline.place(0.2, 0.3, rng);
     let radius = rng.random_range(0.45f32..0.6);
     let start = rng.random_range(0.0..TAU);
-    let sweep = rng.random_range(1.4f32..2.2);
+    let sweep = rng.random_range(1.3f32..2.0);
     let middle = start + sweep / 2.0;
-    let at = [x - radius * 0.7 * middle.cos(), y - radius * 0.7 * middle.sin()];
+    let at = [x - radius * middle.cos(), y - radius * middle.sin()];
     let shape = Shape::Arc { at, radius, pen: rng.random_range(0.09f32..0.14), start, sweep };
-    let colour = [cytoplasm[0] * 0.85, cytoplasm[1] * 0.85, cytoplasm[2] * 0.9];
-    blobs.push(Blob { shape, soft: 0.07, colour, strength: 0.85, parasite: true });
-    for offset in [-0.12f32, 0.05, 0.18] {
-        let angle = middle + offset;
+    let colour = paint.cytoplasm.map(|c| c * 0.92);
+    let strength = rng.random_range(0.7f32..0.9);
+    blobs.push(Blob { shape, soft: 0.09, colour, strength, parasite: true });
+    for offset in [-0.15f32, 0.05, 0.2] {
+        let angle = middle + offset * rng.random_range(0.6f32..1.2);
         let (cx, cy) = (at[0] + radius * angle.cos(), at[1] + radius * angle.sin());
-        blobs.push(Blob::disc(cx, cy, rng.random_range(0.05f32..0.09), 0.06, chromatin, 0.9, true));
+        blobs.push(Blob::disc(cx, cy, rng.random_range(0.05f32..0.08), 0.08, paint.chromatin, 0.75, true));
+    }
+    for _ in 0..rng.random_range(1..4) {
+        let angle = middle + rng.random_range(-0.3f32..0.3);
+        let (cx, cy) = (at[0] + radius * angle.cos(), at[1] + radius * angle.sin());
+        blobs.push(Blob::disc(cx, cy, 0.025, 0.04, [0.36, 0.24, 0.16], 0.6, true));
     }
 }

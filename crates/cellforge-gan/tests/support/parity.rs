@@ -12,27 +12,38 @@ use std::path::{Path, PathBuf};
 /// Largest difference that passes, relative to the reference.
 const TOLERANCE: f64 = 1e-4;
 
+/// A parameter, an index in it, and what is added there before gradients are compared.
+///
+/// A ReLU whose input is within rounding of zero has two gradients, and which of them a program takes is chance. The
+/// committed fixtures are drawn so that no input is that near. The full-width ones were not, and hold a few: there
+/// PyTorch's single precision gradients are up to 11% from its own in double precision. A millionth added to the
+/// bias in front of such a ReLU settles its side to the one PyTorch took, and changes everything else by about as much.
+pub type Nudge = (&'static str, usize, f32);
+
 pub struct Fixture {
     pub config: serde_json::Value,
     tensors: BTreeMap<String, Tensor>,
+    nudges: &'static [Nudge],
 }
 
-/// The committed fixture of this network, and the one in the directory that `CELLFORGE_PARITY_DIR` names, if it is set.
-pub fn fixtures(committed: &Path, network: &str) -> Vec<Fixture> {
+/// The committed fixture of this network, and the full-width one in the directory that `CELLFORGE_PARITY_DIR` names, if
+/// it is set. `nudges` are the latter's.
+pub fn fixtures(committed: &Path, network: &str, nudges: &'static [Nudge]) -> Vec<Fixture> {
     let file = format!("{network}.safetensors");
     let full_width = std::env::var_os("CELLFORGE_PARITY_DIR").map(|dir| PathBuf::from(dir).join(&file));
-    [committed.join(&file)].into_iter().chain(full_width).map(|path| Fixture::read(&path)).collect()
+    let full_width = full_width.map(|path| Fixture::read(&path, nudges));
+    [Fixture::read(&committed.join(&file), &[])].into_iter().chain(full_width).collect()
 }
 
 impl Fixture {
-    fn read(path: &Path) -> Self {
+    fn read(path: &Path, nudges: &'static [Nudge]) -> Self {
         let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display()));
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a safetensors header");
         let config = header.metadata().as_ref().and_then(|metadata| metadata.get("config"));
         let config = config.map_or("{}", String::as_str);
         let views = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors data");
         let tensors = views.iter().map(|(name, view)| (name.to_string(), view.load(&Device::Cpu).expect(name)));
-        Self { config: serde_json::from_str(config).expect("JSON in `config`"), tensors: tensors.collect() }
+        Self { config: serde_json::from_str(config).expect("JSON in `config`"), tensors: tensors.collect(), nudges }
     }
 
     /// Sets the weights and checks outputs, gradients and running statistics. `forward` runs the network of `store` on
@@ -41,10 +52,15 @@ impl Fixture {
         store.set(&self.under("param/"))?;
         let input = Var::from_tensor(&self.tensors["input"])?;
         close("eval_output", &forward(&input, false)?, &self.tensors["eval_output"])?;
-        let output = forward(&input, true)?;
-        close("train_output", &output, &self.tensors["train_output"])?;
+        close("train_output", &forward(&input, true)?, &self.tensors["train_output"])?;
+        let after = self.under("stat_after/");
+        let stats = store.all().into_iter().filter(|(name, _)| name.contains(".running_"));
+        let stats: BTreeMap<String, Var> = stats.collect();
+        assert_eq!(stats.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "running statistics");
+        stats.iter().try_for_each(|(name, var)| close(name, var, &after[name]))?;
 
-        let grads = (&output * &self.tensors["upstream"])?.sum_all()?.backward()?;
+        self.nudge(store)?;
+        let grads = (forward(&input, true)? * &self.tensors["upstream"])?.sum_all()?.backward()?;
         close("input_grad", grads.get(&input).expect("a gradient of the input"), &self.tensors["input_grad"])?;
         let (norms, heads) = (self.under("grad_norm/"), self.under("grad_head/"));
         let trainable = store.trainable();
@@ -59,12 +75,17 @@ impl Fixture {
             let scale = max_abs(&heads[name])?.max(floor);
             assert_close(&format!("gradient of {name}"), max_abs(&(head - &heads[name])?)?, scale);
         }
+        Ok(())
+    }
 
-        let after = self.under("stat_after/");
-        let stats: BTreeMap<String, Var> = store.all().into_iter().filter(|(name, _)| after.contains_key(name)).collect();
-        assert_eq!(stats.len(), after.len(), "running statistics");
-        assert_eq!(stats.len() + trainable.len(), store.all().len(), "every tensor is compared");
-        stats.iter().try_for_each(|(name, var)| close(name, var, &after[name]))
+    fn nudge(&self, store: &ParamStore) -> Result<()> {
+        let vars: BTreeMap<String, Var> = store.trainable().into_iter().collect();
+        for &(name, index, by) in self.nudges {
+            let mut values = vars[name].to_vec1::<f32>()?;
+            values[index] += by;
+            vars[name].set(&Tensor::new(values, &Device::Cpu)?)?;
+        }
+        Ok(())
     }
 
     /// The tensors whose names start with `prefix`, without it.
@@ -94,7 +115,7 @@ fn close(what: &str, ours: &Tensor, reference: &Tensor) -> Result<()> {
 
 fn assert_close(what: &str, difference: f64, scale: f64) {
     let relative = difference / scale.max(f64::MIN_POSITIVE);
-    if relative > TOLERANCE / 10. { eprintln!("{what} {relative:.2e} {scale:.2e}"); } assert!(relative <= 1e9 * TOLERANCE, "{what} differs from PyTorch's by {relative:.2e} of its size {scale:.3e}");
+    assert!(relative <= TOLERANCE, "{what} differs from PyTorch's by {relative:.2e} of its size {scale:.3e}");
 }
 
 fn max_abs(xs: &Tensor) -> Result<f64> {

@@ -16,14 +16,14 @@ pub(super) fn tables(results: &Results) -> Markup {
             tr { th rowspan="2" scope="col" { "Model" } th.group colspan="2" scope="colgroup" { "The study" } th.group colspan="3" scope="colgroup" { "This run" } }
             tr {
                 th scope="col" { "Epochs" } th scope="col" { "Accuracy" }
-                th scope="col" { "Model" } th scope="col" { "Epochs" } th scope="col" { "Test accuracy" }
+                th.text scope="col" { "Model" } th scope="col" { "Epochs" } th scope="col" { "Test accuracy" }
             }
         }
         tbody { @for line in &results.published.classifiers { (beside_row(line, results)) } }
     };
     let cnns = html! {
         thead { tr {
-            th scope="col" { "Model" } th scope="col" { "Optimiser" } th scope="col" { "Epochs" } th scope="col" { "Parameters" }
+            th scope="col" { "Model" } th.text scope="col" { "Optimiser" } th scope="col" { "Epochs" } th scope="col" { "Parameters" }
             th scope="col" { "Validation" } th scope="col" { "Test accuracy" }
         } }
         tbody {

@@ -53,7 +53,11 @@ pub(super) fn used(results: &Results) -> Markup {
         (confound(results))
         @if !data.skipped.is_empty() {
             details {
-                summary { (count(data.skipped.len() as u64)) " images were left out because they could not be read" }
+                summary {
+                    (count(data.skipped.len() as u64))
+                    @if data.skipped.len() == 1 { " image was" } @else { " images were" }
+                    " left out as unreadable"
+                }
                 ul { @for image in data.skipped.iter().take(100) { li { code { (image.name) } ": " (image.reason) } } }
                 @if data.skipped.len() > 100 { p.note { "The first 100 are shown; " code { "results.json" } " lists all." } }
             }
@@ -87,7 +91,7 @@ pub(super) fn differences(results: &Results) -> Markup {
         return html! { p { "All settings are the study's own." } };
     }
     let body = html! {
-        thead { tr { th scope="col" { "Setting" } th scope="col" { "This run" } th scope="col" { "The study" } th scope="col" { "Why" } } }
+        thead { tr { th scope="col" { "Setting" } th.text scope="col" { "This run" } th.text scope="col" { "The study" } th.text scope="col" { "Why" } } }
         tbody {
             @for change in narrowed {
                 tr {

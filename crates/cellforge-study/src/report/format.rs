@@ -57,8 +57,10 @@ pub(super) fn estimate(e: &Estimate) -> Markup {
 /// A table that scrolls by itself where the page is narrower than it.
 pub(super) fn table(caption: &str, body: Markup) -> Markup {
     html! {
-        div.scroll role="region" tabindex="0" aria-label=(caption) {
-            table { caption { (caption) } (body) }
+        figure.table {
+            // Outside the scrolled part, so that a narrow screen does not cut it.
+            figcaption { (caption) }
+            div.scroll role="region" tabindex="0" aria-label=(caption) { table aria-label=(caption) { (body) } }
         }
     }
 }

@@ -65,14 +65,14 @@ pub(super) fn summary(results: &Results) -> Markup {
                 "Of " (count(r.total)) " synthetic " b { (class) } " cells it recognised "
                 b { (count(r.recognised)) " (" (percent(r.rate)) ", 95% interval " (percent_range(r.low, r.high)) ")" }
                 @if let Some(study) = results.published.recognition.get(class) {
-                    "; in the study " (count(study.recognised)) " of " (count(study.total)) " (" (percent(study.rate)) ", "
+                    "; in the study" @if results.data.is_phantom { ", with real cells, " } @else { " " } (count(study.recognised)) " of " (count(study.total)) " (" (percent(study.rate)) ", "
                     (percent_range(study.low, study.high)) ")"
                 }
                 ". "
             }
             "On " (kind) " the ResNet is right " (percent(test.accuracy)) " of the time (" (percent_range(interval.low, interval.high)) ")"
             @if let Some(study) = results.published.classifiers.iter().find(|line| line.ours == "resnet") {
-                ", against " (percent(study.accuracy)) " in the study"
+                ", against " (percent(study.accuracy)) " in the study" @if results.data.is_phantom { ", on real cells" }
             }
             "."
         }

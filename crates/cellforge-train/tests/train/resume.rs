@@ -1,20 +1,18 @@
 //! A run that was stopped, or killed, and resumed ends with the bytes of one that never stopped.
 
-mod common;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::common::{assert_same, cells, cnn, gan, split};
 use candle_core::Device;
 use cellforge_train::checkpoint::read_state;
 use cellforge_train::{
     Control, Error, Event, FitPlan, GanState, GanStep, GanTrainConfig, Losses, Observer, Position, Result, Snapshot,
     Step, fit, read_log, train_classifier, train_gan,
 };
-use common::{assert_same, cells, cnn, gan, split};
 
-/// Counts down the batches and then raises the flag, as a Ctrl-C in the middle of a run would.
+/// Copies a folder and all in it.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {

@@ -1,13 +1,11 @@
 //! What trained networks give: images, probabilities, and the study's losses.
 
-mod common;
-
+use crate::common::{cells, cnn, gan, split};
 use candle_core::{Device, Tensor};
 use cellforge_train::{
     Control, Error, GenerateOptions, LossKind, evaluate, generate, load_classifier, load_generator, predict,
     train_classifier, train_gan,
 };
-use common::{cells, cnn, gan, split};
 
 #[test]
 fn generated_images_do_not_depend_on_the_count() {

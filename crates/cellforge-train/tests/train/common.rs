@@ -9,7 +9,7 @@ use cellforge_data::{CellSet, Split};
 use cellforge_train::{ClassifierTrainConfig, GanTrainConfig, OptimizerConfig, Schedule, presets};
 
 pub fn cells() -> CellSet {
-    phantom::render(&PhantomConfig { side: 32, cells_per_class: 12, ..PhantomConfig::default() }).unwrap()
+    phantom::render(&PhantomConfig { side: 32, cells_per_class: 12, patients: 4, ..PhantomConfig::default() }).unwrap()
 }
 
 pub fn split() -> Split {

@@ -1,0 +1,60 @@
+//! Resized cells agree with Pillow's Lanczos within 2/255, on synthetic images kept here and, where two environment variables
+//! name them, on NLM's originals (`fixtures/make_resize.py` makes the second zip from the first):
+//! `CELLFORGE_NIH_ORIGINALS=originals.zip CELLFORGE_NIH_PILLOW=reference.zip cargo test --test pillow -- --nocapture`
+
+use std::path::{Path, PathBuf};
+
+use cellforge_data::{CellSet, DecodeOptions, IndexOptions};
+
+/// The greatest difference between two sets of cells of the same names, and the share of values that differ at all.
+fn difference(ours: &CellSet, theirs: &CellSet) -> (u8, f64) {
+    assert_eq!(ours.names, theirs.names);
+    let (mut greatest, mut differing, mut total) = (0, 0usize, 0usize);
+    for cell in 0..ours.len() {
+        for (a, b) in ours.image(cell).iter().zip(theirs.image(cell)) {
+            greatest = greatest.max(a.abs_diff(*b));
+            differing += usize::from(a != b);
+            total += 1;
+        }
+    }
+    (greatest, differing as f64 / total as f64)
+}
+
+fn open(path: &Path, side: usize, channels: usize) -> CellSet {
+    let index = IndexOptions { allow_one_class: true, ..IndexOptions::default() };
+    CellSet::open(path, &index, &DecodeOptions { side, channels, ..DecodeOptions::default() }).unwrap()
+}
+
+fn one_cell(file: &str, side: usize, channels: usize) -> CellSet {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("cells")).unwrap();
+    let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(file);
+    std::fs::copy(fixture, dir.path().join("cells/cell.png")).unwrap();
+    open(dir.path(), side, channels)
+}
+
+#[test]
+fn synthetic_cells_match_pillow() {
+    for (number, side) in [64, 32, 64, 16].into_iter().enumerate() {
+        for (kind, channels) in [("rgb", 3), ("grey", 1)] {
+            let ours = one_cell(&format!("cell_{number}.png"), side, channels);
+            let theirs = one_cell(&format!("cell_{number}_{kind}_{side}.png"), side, channels);
+            let (greatest, _) = difference(&ours, &theirs);
+            assert!(greatest <= 2, "cell_{number} {kind} at {side}: differs by {greatest}/255");
+        }
+    }
+}
+
+#[test]
+fn originals_match_pillow_where_given() {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let (Some(originals), Some(reference)) = (variable("CELLFORGE_NIH_ORIGINALS"), variable("CELLFORGE_NIH_PILLOW"))
+    else {
+        println!("SKIPPED: set CELLFORGE_NIH_ORIGINALS and CELLFORGE_NIH_PILLOW to compare the originals");
+        return;
+    };
+    let (ours, theirs) = (open(&originals, 64, 3), open(&reference, 64, 3));
+    let (greatest, share) = difference(&ours, &theirs);
+    println!("{} originals: greatest difference {greatest}/255, {:.4}% of values differ", ours.len(), share * 100.0);
+    assert!(greatest <= 2);
+}

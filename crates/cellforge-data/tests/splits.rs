@@ -1,0 +1,147 @@
+//! Splits keep patients whole, classes balanced and every cell in its place; manifests read back what was written.
+
+use std::collections::BTreeSet;
+
+use cellforge_data::{CellSet, Error, Split, SplitBy, SplitOptions, k_fold, read_manifest, split, write_manifest};
+use proptest::prelude::*;
+
+/// Cells of 1 x 1 grey with the given labels and groups.
+fn cells(labels: Vec<u32>, groups: Vec<Option<String>>) -> CellSet {
+    let n = labels.len();
+    let classes = vec!["a".to_owned(), "b".to_owned()];
+    let names = (0..n).map(|i| format!("{}/cell, {i}.png", classes[labels[i] as usize])).collect();
+    CellSet::from_parts(classes, names, labels, groups, 1, 1, vec![0; n]).unwrap()
+}
+
+fn grouped(assigned: &[(u32, u8)]) -> CellSet {
+    cells(
+        assigned.iter().map(|(label, _)| *label).collect(),
+        assigned.iter().map(|(_, g)| Some(format!("P{g}"))).collect(),
+    )
+}
+
+fn groups_of(set: &CellSet, side: &[usize]) -> BTreeSet<String> {
+    side.iter().map(|cell| set.groups[*cell].clone().unwrap()).collect()
+}
+
+fn is_partition(split: &Split, n: usize) -> bool {
+    let mut all = [split.train.as_slice(), &split.val, &split.test].concat();
+    all.sort_unstable();
+    all == (0..n).collect::<Vec<_>>()
+}
+
+fn options(by: SplitBy, seed: u64) -> SplitOptions {
+    SplitOptions { by, seed, ..SplitOptions::default() }
+}
+
+proptest! {
+    #[test]
+    fn no_patient_on_two_sides(assigned in prop::collection::vec((0u32..2, 0u8..12), 30..150), seed: u64) {
+        let set = grouped(&assigned);
+        prop_assume!(set.group_names().len() >= 3);
+        let split_once = split(&set, &options(SplitBy::Group, seed)).unwrap();
+        prop_assert!(is_partition(&split_once, set.len()));
+        prop_assert!(!split_once.train.is_empty() && !split_once.val.is_empty() && !split_once.test.is_empty());
+        let [train, val, test] = [&split_once.train, &split_once.val, &split_once.test].map(|side| groups_of(&set, side));
+        prop_assert!(train.is_disjoint(&val) && train.is_disjoint(&test) && val.is_disjoint(&test));
+        prop_assert_eq!(&split_once, &split(&set, &options(SplitBy::Group, seed)).unwrap());
+    }
+
+    #[test]
+    fn cells_are_stratified(n in 20usize..120, m in 20usize..120, seed: u64) {
+        let labels: Vec<u32> = (0..n + m).map(|i| u32::from(i >= n)).collect();
+        let set = cells(labels, vec![None; n + m]);
+        let split_once = split(&set, &options(SplitBy::Cell, seed)).unwrap();
+        prop_assert!(is_partition(&split_once, set.len()));
+        for (class, size) in [(0, n), (1, m)] {
+            let count = split_once.test.iter().filter(|cell| set.labels[**cell] == class).count();
+            prop_assert!((count as f64 - 0.2 * size as f64).abs() <= 1.0);
+        }
+        prop_assert_eq!(&split_once, &split(&set, &options(SplitBy::Cell, seed)).unwrap());
+    }
+
+    #[test]
+    fn folds_cover_every_cell_once(assigned in prop::collection::vec((0u32..2, 0u8..15), 60..120), k in 2usize..5, seed: u64) {
+        let set = grouped(&assigned);
+        prop_assume!(set.group_names().len() >= k && set.class_counts().iter().all(|count| *count >= k));
+        for by in [SplitBy::Cell, SplitBy::Group] {
+            let folds = k_fold(&set, k, by, seed).unwrap();
+            let mut tested: Vec<usize> = folds.iter().flat_map(|fold| fold.test.clone()).collect();
+            tested.sort_unstable();
+            prop_assert_eq!(tested, (0..set.len()).collect::<Vec<_>>());
+            for fold in &folds {
+                prop_assert!(is_partition(fold, set.len()) && !fold.test.is_empty());
+                if by == SplitBy::Group {
+                    prop_assert!(groups_of(&set, &fold.train).is_disjoint(&groups_of(&set, &fold.test)));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn classes_stay_near_their_shares_with_uneven_patients() {
+    // Sixty patients of 1 to 60 cells; every third has cells of class b alone.
+    let assigned: Vec<(u32, u8)> =
+        (1..=60u8).flat_map(|p| (0..p).map(move |i| (u32::from(p % 3 == 0 || i % 2 == 0), p))).collect();
+    let set = grouped(&assigned);
+    for seed in 0..20 {
+        let split = split(&set, &options(SplitBy::Group, seed)).unwrap();
+        for (side, share) in [(&split.train, 0.7), (&split.val, 0.1), (&split.test, 0.2)] {
+            for class in 0..2 {
+                let count = side.iter().filter(|cell| set.labels[**cell] == class).count() as f64;
+                let got = count / set.class_counts()[class as usize] as f64;
+                assert!((got - share).abs() < 0.02, "seed {seed}: class {class} has {got:.3} where {share} was asked");
+            }
+        }
+    }
+    let [a, b] = [1, 2].map(|seed| split(&set, &options(SplitBy::Group, seed)).unwrap());
+    assert_ne!(a, b);
+}
+
+#[test]
+fn what_cannot_be_split_says_why() {
+    let set = cells(vec![0, 0, 0, 1, 1, 1], vec![None; 6]);
+    let fails = |options: SplitOptions| match split(&set, &options) {
+        Err(Error::Invalid(reason)) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(fails(options(SplitBy::Group, 0)).contains("a/cell, 0.png has no group"));
+    for (val, test) in [(-0.1, 0.2), (0.1, 1.0), (f64::NAN, 0.1), (0.5, 0.5)] {
+        fails(SplitOptions { val, test, ..SplitOptions::default() });
+    }
+    let two = cells(vec![0, 0, 1, 1], ["x", "x", "y", "y"].map(|g| Some(g.to_owned())).to_vec());
+    assert!(split(&two, &options(SplitBy::Group, 0)).unwrap_err().to_string().contains("2 groups"));
+    assert!(split(&two, &options(SplitBy::Cell, 0)).unwrap_err().to_string().contains("class \"a\" has 2 cells"));
+    assert!(k_fold(&two, 1, SplitBy::Cell, 0).is_err());
+    let only_train = split(&two, &SplitOptions { val: 0.0, test: 0.0, ..options(SplitBy::Group, 0) }).unwrap();
+    assert_eq!(only_train.train, [0, 1, 2, 3]);
+}
+
+#[test]
+fn manifests_read_back_and_are_checked() {
+    let set = grouped(&[(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("split.csv");
+    let by_group = split(&set, &options(SplitBy::Group, 4)).unwrap();
+    write_manifest(&path, &set, &by_group).unwrap();
+    assert_eq!(read_manifest(&path, &set).unwrap(), by_group);
+    let partial = Split { train: vec![0, 3], val: vec![], test: vec![5] };
+    write_manifest(&path, &set, &partial).unwrap();
+    assert_eq!(read_manifest(&path, &set).unwrap(), partial);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let reason = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        read_manifest(&path, &set).unwrap_err().to_string()
+    };
+    let first = "\"a/cell, 0.png\",a,P1,train\n";
+    assert!(text.contains(first), "{text}");
+    assert!(reason(&text.replace(first, "")).contains("cell, 0.png"));
+    assert!(reason(&text.replace(first, &format!("{first}{first}"))).contains("line 3"));
+    assert!(reason(&text.replace("cell, 0", "cell, 9")).contains("line 2"));
+    assert!(reason(&text.replace(first, "\"a/cell, 0.png\",a,P2,train\n")).contains("P2"));
+    assert!(reason(&text.replace(first, "\"a/cell, 0.png\",a,P1,holdout\n")).contains("holdout"));
+    assert!(reason("name,split\n").contains("name,class,group,split"));
+    assert!(write_manifest(&path, &set, &Split { train: vec![0], val: vec![0], test: vec![] }).is_err());
+    assert!(write_manifest(&path, &set, &Split { train: vec![99], ..Split::default() }).is_err());
+}

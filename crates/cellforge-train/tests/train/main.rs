@@ -1,0 +1,5 @@
+//! Whole runs of tiny networks on phantom cells. One binary, because linking is the slowest part.
+
+mod common;
+mod outputs;
+mod resume;

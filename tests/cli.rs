@@ -1,0 +1,240 @@
+//! The command line: help, exit codes, settings files, and the small verbs.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use assert_cmd::Command;
+use predicates::{prelude::*, str::contains};
+
+fn cellforge() -> Command {
+    assert_cmd::cargo::cargo_bin_cmd!("cellforge")
+}
+
+/// An empty folder of this test file.
+fn folder(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli").join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// Every file under a folder with its bytes.
+fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.strip_prefix(root).unwrap().to_path_buf(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// Two GANs after two iterations, made once.
+fn gans() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let root = folder("gans");
+        let phantom = root.join("phantom.zip");
+        cellforge().args(["data", "phantom", "--cells-per-class", "20", "--out"]).arg(&phantom).assert().success();
+        cellforge()
+            .args(["train", "gan", "--side", "32", "--width", "0.05", "--iterations", "2", "--batch", "4", "-q"])
+            .arg("--data")
+            .arg(&phantom)
+            .arg("--out")
+            .arg(root.join("out"))
+            .assert()
+            .success();
+        root.join("out")
+    })
+}
+
+#[test]
+fn help_of_every_verb_has_examples() {
+    let verbs: &[&[&str]] = &[
+        &[],
+        &["inspect"],
+        &["data", "info"],
+        &["data", "phantom"],
+        &["data", "fetch"],
+        &["data", "split"],
+        &["train", "gan"],
+        &["train", "classifier"],
+        &["generate"],
+        &["classify"],
+        &["reproduce"],
+        &["completions"],
+    ];
+    for verb in verbs {
+        cellforge().args(*verb).arg("--help").assert().success().stdout(contains("Examples:").and(contains("cellforge ")));
+    }
+    cellforge().arg("--help").assert().stdout(contains("Exit codes:").and(contains("130")));
+    cellforge().arg("--version").assert().success().stdout(contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn wrong_usage_is_2_and_failure_is_1() {
+    cellforge().arg("frobnicate").assert().code(2);
+    cellforge().args(["inspect", "generator", "--device", "abacus"]).assert().code(2).stderr(contains("cuda:N"));
+    cellforge().args(["reproduce", "--preset", "huge"]).assert().code(2).stderr(contains("smoke, quick and paper"));
+    cellforge().args(["generate", "--count", "5"]).assert().code(1).stderr(contains("--checkpoint"));
+}
+
+#[test]
+fn inspect_prints_the_counts_of_the_study() {
+    for (network, count) in
+        [("generator", "2,043,011"), ("discriminator", "1,613,889"), ("cnn", "176,290"), ("resnet", "2,164,174")]
+    {
+        cellforge().args(["inspect", network]).assert().success().stdout(contains(count));
+    }
+    cellforge().args(["inspect", "resnet"]).assert().stdout(contains("2,150,472"));
+    cellforge().args(["inspect", "cnn", "--classes", "1"]).assert().code(1).stderr(contains("classes"));
+    let json = cellforge().args(["inspect", "cnn", "--side", "32", "--json"]).output().unwrap().stdout;
+    let summary: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(summary["input"], serde_json::json!([3, 32, 32]));
+}
+
+#[test]
+#[cfg(not(any(feature = "cuda", feature = "metal")))]
+fn a_missing_accelerator_is_explained() {
+    let dir = folder("device");
+    let run = |device: &str| {
+        let mut command = cellforge();
+        command.args(["data", "phantom", "--cells-per-class", "2", "--device", device, "--out"]).arg(dir.join("p.zip"));
+        command
+    };
+    run("cuda").assert().code(1).stderr(contains("cargo build --release --features cuda"));
+    run("cuda:1").assert().code(1);
+    run("metal").assert().code(1).stderr(contains("--features metal"));
+    run("auto").assert().success().stderr(contains("the CPU"));
+}
+
+#[test]
+fn completions_for_each_shell() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        cellforge().args(["completions", shell]).assert().success().stdout(contains("cellforge").and(contains("reproduce")));
+    }
+}
+
+#[test]
+fn a_settings_file_stands_in_for_flags_and_flags_win() {
+    let dir = folder("settings");
+    let (config, out) = (dir.join("phantom.toml"), dir.join("cells"));
+    fs::write(&config, "cells-per-class = 3\npatients = 2\nseed = 9\n").unwrap();
+    let run = || {
+        let mut command = cellforge();
+        command.args(["data", "phantom", "--config"]).arg(&config).arg("--out").arg(&out);
+        command
+    };
+    run().assert().success();
+    assert_eq!(files(&out.join("Parasitized")).len(), 3);
+    let saved = fs::read_to_string(dir.join("cells.toml")).unwrap();
+    assert!(saved.contains("cells_per_class = 3") && saved.contains("seed = 9") && saved.contains("side = 64"), "{saved}");
+    fs::remove_dir_all(&out).unwrap();
+    run().args(["--cells-per-class", "2"]).assert().success();
+    assert_eq!(files(&out.join("Parasitized")).len(), 2);
+
+    fs::write(&config, "cell_per_class = 3\n").unwrap();
+    run().assert().code(1).stderr(contains("cell_per_class").and(contains("cells_per_class")));
+    fs::write(&config, "cells_per_class = \"many\"\n").unwrap();
+    run().assert().code(1).stderr(contains("phantom.toml"));
+    fs::write(&config, "cells_per_class = = 3\n").unwrap();
+    run().assert().code(1).stderr(contains("not valid TOML"));
+    cellforge().args(["reproduce", "--config", "nowhere.toml"]).assert().code(1).stderr(contains("nowhere.toml"));
+}
+
+#[test]
+fn info_and_split_of_a_phantom() {
+    let dir = folder("split");
+    let zip = dir.join("cells.zip");
+    cellforge()
+        .args(["data", "phantom", "--cells-per-class", "30", "--patients", "8", "--out"])
+        .arg(&zip)
+        .assert()
+        .success()
+        .stdout(contains("come from no patient"));
+    cellforge().args(["data", "info"]).arg(&zip).assert().success().stdout(contains("60 cells").and(contains("patients")));
+    let json = cellforge().args(["data", "info", "--json"]).arg(&zip).output().unwrap().stdout;
+    let info: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(info["classes"]["Parasitized"], 30);
+
+    let manifest = dir.join("split.csv");
+    cellforge().args(["data", "split"]).arg(&zip).arg("--out").arg(&manifest).assert().success();
+    // No patient is on two sides.
+    let text = fs::read_to_string(&manifest).unwrap();
+    let mut sides = BTreeMap::new();
+    for line in text.lines().skip(1) {
+        let fields: Vec<&str> = line.split(',').collect();
+        let (group, part) = (fields[2].to_owned(), fields[3].to_owned());
+        assert_eq!(sides.entry(group).or_insert_with(|| part.clone()), &part, "{line}");
+    }
+    cellforge().args(["data", "split", "--folds", "3", "--by", "cell"]).arg(&zip).arg("--out").arg(&manifest).assert().success();
+    assert!(dir.join("split-3.csv").is_file());
+}
+
+#[test]
+fn the_same_seed_gives_the_same_images() {
+    let dir = folder("generate");
+    let run = |out: &str, extra: &[&str]| {
+        cellforge()
+            .args(["generate", "--count", "3", "-q"])
+            .args(extra)
+            .arg("--checkpoint")
+            .arg(gans())
+            .arg("--out")
+            .arg(dir.join(out))
+            .assert()
+            .success();
+    };
+    run("a", &["--seed", "5"]);
+    run("b", &["--seed", "5", "--threads", "1"]);
+    run("c", &["--seed", "6"]);
+    assert_eq!(files(&dir.join("a")), files(&dir.join("b")));
+    assert_ne!(files(&dir.join("a/Parasitized")), files(&dir.join("c/Parasitized")));
+    assert_eq!(files(&dir.join("a/Uninfected")).len(), 3);
+
+    let grid = dir.join("grid.png");
+    run("a.zip", &["--seed", "5", "--grid", grid.to_str().unwrap()]);
+    run("b.zip", &["--seed", "5"]);
+    assert_eq!(fs::read(dir.join("a.zip")).unwrap(), fs::read(dir.join("b.zip")).unwrap());
+    assert!(image::open(&grid).unwrap().width() > 8 * 32);
+    let mut zip = zip::ZipArchive::new(fs::File::open(dir.join("a.zip")).unwrap()).unwrap();
+    let mut inside = Vec::new();
+    std::io::Read::read_to_end(&mut zip.by_name("Parasitized/synthetic_000002.png").unwrap(), &mut inside).unwrap();
+    assert_eq!(inside, fs::read(dir.join("a/Parasitized/synthetic_000002.png")).unwrap());
+
+    run("one", &["--class", "Uninfected", "--truncation", "0.5"]);
+    assert!(!dir.join("one/Parasitized").exists());
+    let refused = |args: &[&str], reason: &str| {
+        let mut command = cellforge();
+        command.args(["generate", "--out"]).arg(dir.join("no")).args(args).assert().code(1).stderr(contains(reason));
+    };
+    let checkpoint = gans().to_str().unwrap();
+    refused(&["--checkpoint", checkpoint, "--class", "Martian"], "Martian");
+    refused(&["--checkpoint", checkpoint, "--truncation", "-1"], "truncation");
+    refused(&["--checkpoint", "nowhere"], "nowhere");
+    refused(&["--checkpoint", dir.to_str().unwrap()], "no trained GAN");
+}
+
+#[test]
+fn fetch_says_that_there_is_no_network() {
+    let dir = folder("fetch");
+    // Nothing listens on port 1, so this is what an offline machine sees, without waiting for a network.
+    cellforge()
+        .args(["data", "fetch", "--url", "http://127.0.0.1:1/cells.zip", "--out"])
+        .arg(dir.join("cells.zip"))
+        .timeout(std::time::Duration::from_secs(60))
+        .assert()
+        .code(1)
+        .stderr(contains("127.0.0.1:1").and(contains("error:")));
+    assert!(!dir.join("cells.zip").exists());
+}

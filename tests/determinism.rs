@@ -1,0 +1,76 @@
+//! The same seed gives the same bytes at any number of threads.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use assert_cmd::Command;
+
+fn cellforge(threads: &str) -> Command {
+    let mut command: Command = assert_cmd::cargo::cargo_bin_cmd!("cellforge");
+    command.args(["-q", "--threads", threads]).env("RAYON_NUM_THREADS", threads);
+    command
+}
+
+fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.is_dir() {
+                // The settings name the data by its path, which differs between the two runs.
+                if !path.ends_with("config.toml") {
+                    found.insert(path.strip_prefix(root).unwrap().to_path_buf(), fs::read(&path).unwrap());
+                }
+            } else if !path.ends_with("tensorboard") && !path.ends_with("cache") {
+                folders.push(path);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn phantom_training_and_generation_do_not_depend_on_the_threads() {
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("determinism");
+    let _ = fs::remove_dir_all(&root);
+    for threads in ["1", "2", "3"] {
+        let dir = root.join(threads);
+        let data = dir.join("cells.zip");
+        cellforge(threads).args(["data", "phantom", "--cells-per-class", "30", "--patients", "6", "--out"]).arg(&data).assert().success();
+        cellforge(threads)
+            .args(["train", "gan", "--side", "32", "--width", "0.1", "--iterations", "6", "--batch", "8", "--data"])
+            .arg(&data)
+            .arg("--out")
+            .arg(dir.join("gan"))
+            .assert()
+            .success();
+        for model in ["resnet", "cnn"] {
+            cellforge(threads)
+                .args(["train", "classifier", "--side", "32", "--width", "0.25", "--epochs", "2", "--model", model, "--data"])
+                .arg(&data)
+                .arg("--out")
+                .arg(dir.join(model))
+                .assert()
+                .success();
+        }
+        cellforge(threads)
+            .args(["generate", "--count", "5", "--checkpoint"])
+            .arg(dir.join("gan"))
+            .arg("--out")
+            .arg(dir.join("made"))
+            .assert()
+            .success();
+    }
+    let one = files(&root.join("1"));
+    assert!(one.len() > 30, "{:?}", one.keys());
+    for other in ["2", "3"] {
+        let other = files(&root.join(other));
+        assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
+        let differing: Vec<_> = one.iter().filter(|(name, bytes)| other[*name] != **bytes).map(|(name, _)| name).collect();
+        assert!(differing.is_empty(), "{differing:?}");
+    }
+}

@@ -1,0 +1,156 @@
+//! A run that was killed or stopped, and then resumed, ends with the same bytes as one that never stopped.
+#![cfg(unix)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+fn cellforge(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cellforge"));
+    command.args(args);
+    command
+}
+
+fn folder(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("resume").join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn phantom(dir: &Path) -> String {
+    let zip = dir.join("cells.zip").to_str().unwrap().to_owned();
+    let made = cellforge(&["data", "phantom", "--cells-per-class", "40", "--patients", "8", "--out", &zip]).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    zip
+}
+
+/// Everything a run left, except TensorBoard's files, which hold the time of writing.
+fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.is_dir() {
+                found.insert(path.strip_prefix(root).unwrap().to_path_buf(), fs::read(&path).unwrap());
+            } else if !path.ends_with("tensorboard") && !path.ends_with("cache") {
+                folders.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// Waits until the run has written a checkpoint and is some way past it.
+fn wait_for(child: &mut Child, state: &Path) {
+    let clock = Instant::now();
+    while !state.is_file() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be stopped");
+        assert!(clock.elapsed() < Duration::from_secs(120), "no checkpoint after two minutes");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(60));
+}
+
+fn iteration(state: &Path) -> u64 {
+    let state: serde_json::Value = serde_json::from_slice(&fs::read(state).unwrap()).unwrap();
+    state["iteration"].as_u64().unwrap()
+}
+
+#[test]
+fn a_gan_that_was_killed() {
+    let dir = folder("gan");
+    let data = phantom(&dir);
+    let small = ["--side", "32", "--width", "0.1", "--batch", "8", "--iterations", "150", "--checkpoint-every", "10"];
+    let run = |out: &str| {
+        let mut command = cellforge(&["train", "gan", "--class", "Parasitized", "-q", "--data", &data, "--out"]);
+        command.arg(dir.join(out)).args(small).stderr(Stdio::null()).stdout(Stdio::null());
+        command
+    };
+    assert!(run("whole").status().unwrap().success());
+
+    let mut child = run("killed").spawn().unwrap();
+    let state = dir.join("killed/last/state.json");
+    wait_for(&mut child, &state);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // At the moment of the kill a checkpoint may have been half written; then the one before it counts.
+    let found = if state.is_file() { state } else { dir.join("killed/last.old/state.json") };
+    assert!(iteration(&found) < 150, "the run was over before it was killed");
+
+    let out = dir.join("killed");
+    assert!(cellforge(&["train", "gan", "-q", "--resume", "--out"]).arg(&out).status().unwrap().success());
+    assert_eq!(files(&dir.join("whole")), files(&out));
+}
+
+#[test]
+fn a_classifier_that_was_stopped_by_ctrl_c() {
+    let dir = folder("classifier");
+    let data = phantom(&dir);
+    let small = ["--side", "32", "--width", "0.125", "--batch", "8", "--epochs", "12", "--checkpoint-every", "2"];
+    let run = |out: &str| {
+        let mut command = cellforge(&["train", "classifier", "-q", "--data", &data, "--out"]);
+        command.arg(dir.join(out)).args(small).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+    assert!(run("whole").status().unwrap().success());
+
+    let mut child = run("stopped").spawn().unwrap();
+    wait_for(&mut child, &dir.join("stopped/last/state.json"));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(130), "{said}");
+    assert!(said.contains("train classifier --resume --out"), "{said}");
+
+    let out = dir.join("stopped");
+    assert!(cellforge(&["train", "classifier", "-q", "--resume", "--out"]).arg(&out).status().unwrap().success());
+    assert_eq!(files(&dir.join("whole")), files(&out));
+
+    // A run is not overwritten by accident, nor resumed with other settings.
+    let again = run("whole").output().unwrap();
+    assert_eq!(again.status.code(), Some(1));
+    let other = run("whole").args(["--resume", "--lr", "0.5"]).output().unwrap();
+    assert_eq!(other.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&other.stderr).contains("lr"), "{}", String::from_utf8_lossy(&other.stderr));
+}
+
+#[test]
+fn a_study_that_was_killed() {
+    let dir = folder("study");
+    let config = dir.join("few.toml");
+    let text = "[gan]\niterations = 60\ngrid_at = [1, 60]\ncheckpoint_every = 5\n[generate]\nper_class = 20\n\
+                [resnet]\nepochs = 1\n[cnn]\nruns = [{recipe = \"tuned\", model = 1, epochs = 1}]\n";
+    fs::write(&config, text).unwrap();
+    let run = |out: &str| {
+        let mut command = cellforge(&["reproduce", "--preset", "smoke", "--out"]);
+        command.arg(dir.join(out)).arg("--config").arg(&config).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+    let whole = run("whole").output().unwrap();
+    assert!(whole.status.success(), "{}", String::from_utf8_lossy(&whole.stderr));
+
+    let mut child = run("killed").stderr(Stdio::null()).spawn().unwrap();
+    wait_for(&mut child, &dir.join("killed/gan/Parasitized/last/state.json"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let resumed = run("killed").output().unwrap();
+    let said = String::from_utf8_lossy(&resumed.stderr);
+    assert!(resumed.status.success(), "{said}");
+    assert!(said.contains("resnet: done before"), "{said}");
+
+    for part in ["gan", "synthetic", "resnet", "cnn", "data"] {
+        assert_eq!(files(&dir.join("whole").join(part)), files(&dir.join("killed").join(part)), "{part}");
+    }
+    let figures = |out: &str| {
+        let mut results: serde_json::Value = serde_json::from_slice(&fs::read(dir.join(out).join("results.json")).unwrap()).unwrap();
+        results["durations"].take();
+        results
+    };
+    assert_eq!(figures("whole"), figures("killed"));
+}

@@ -1,0 +1,193 @@
+//! The smoke study through the binary: run once, then looked at from several sides.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use assert_cmd::Command;
+use predicates::{prelude::*, str::contains};
+use serde_json::Value;
+
+fn cellforge() -> Command {
+    assert_cmd::cargo::cargo_bin_cmd!("cellforge")
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("study")
+}
+
+/// The folder of a finished smoke study.
+fn smoke() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let _ = fs::remove_dir_all(root());
+        let out = root().join("smoke");
+        run(&out).success().stderr(contains("phantom")).stdout(contains("report.html"));
+        out
+    })
+}
+
+fn run(out: &Path) -> assert_cmd::assert::Assert {
+    cellforge().args(["reproduce", "--preset", "smoke", "--out"]).arg(out).assert()
+}
+
+fn results(out: &Path) -> Value {
+    serde_json::from_slice(&fs::read(out.join("results.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn the_results_are_complete() {
+    let results = results(smoke());
+    assert_eq!(results["schema_version"], 1);
+    assert_eq!(results["data"]["is_phantom"], true);
+    assert_eq!(results["data"]["split_by"], "group");
+    for class in ["Parasitized", "Uninfected"] {
+        for kind in ["recognition", "recognition_real"] {
+            let r = &results[kind][class];
+            let (rate, low, high) = (r["rate"].as_f64().unwrap(), r["low"].as_f64().unwrap(), r["high"].as_f64().unwrap());
+            assert!(low <= rate && rate <= high, "{kind} {class}: {r}");
+            assert!(r["recognised"].as_u64().unwrap() <= r["total"].as_u64().unwrap());
+        }
+        assert!(results["durations"][format!("gan/{class}")].as_f64().unwrap() > 0.0);
+        assert_eq!(results["gan"][class]["grids"].as_array().unwrap().len(), 4);
+        let samples = smoke().join("synthetic").join(class);
+        assert_eq!(fs::read_dir(samples).unwrap().count() as u64, results["recognition"][class]["total"].as_u64().unwrap());
+    }
+    assert!(results["resnet"]["test"]["accuracy"].is_number());
+    assert!(results["cnn"]["models"][results["cnn"]["best"].as_str().unwrap()]["test"]["accuracy"].is_number());
+    for stage in ["data", "cnn", "resnet", "generate", "judge"] {
+        assert!(results["durations"][stage].as_f64().unwrap() > 0.0, "{stage}");
+    }
+    assert_eq!(results["published"]["recognition"]["Parasitized"]["recognised"], 300);
+}
+
+#[test]
+fn the_report_stands_alone_and_names_the_phantom() {
+    let html = fs::read_to_string(smoke().join("report.html")).unwrap();
+    assert!(html.contains("phantom"));
+    assert!(html.contains("data:image/png;base64,"));
+    assert!(!html.contains("src=\"http") && !html.contains("<script src"), "the report needs no other file");
+    for file in ["config.toml", "resnet/last/weights.safetensors", "gan/Uninfected/tensorboard", "data/split.csv"] {
+        assert!(smoke().join(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn a_second_run_skips_everything_and_mends_what_is_damaged() {
+    // A copy, so that the other tests do not see it damaged.
+    let out = root().join("copy");
+    copy(smoke(), &out);
+    let before = fs::read(out.join("results.json")).unwrap();
+    let clock = Instant::now();
+    run(&out).success().stderr(contains("resnet: done before").and(contains("running").not()));
+    assert!(clock.elapsed() < Duration::from_secs(20));
+    assert_eq!(fs::read(out.join("results.json")).unwrap(), before);
+
+    let lost = out.join("synthetic/Parasitized/synthetic_000003.png");
+    let image = fs::read(&lost).unwrap();
+    fs::remove_file(&lost).unwrap();
+    run(&out).success().stderr(contains("generate: running").and(contains("resnet: done before")));
+    assert_eq!(fs::read(&lost).unwrap(), image);
+
+    // Another seed changes the inputs of every stage.
+    cellforge()
+        .args(["reproduce", "--preset", "smoke", "--seed", "2", "--out"])
+        .arg(&out)
+        .arg("--config")
+        .arg(few(&out))
+        .assert()
+        .success()
+        .stderr(contains("done before").not());
+    assert_ne!(results(&out)["data"]["fingerprint"], results(smoke())["data"]["fingerprint"]);
+}
+
+#[test]
+fn its_networks_can_be_used_by_the_other_verbs() {
+    let cells = root().join("made.zip");
+    cellforge()
+        .args(["generate", "--count", "12", "--checkpoint"])
+        .arg(smoke())
+        .arg("--out")
+        .arg(&cells)
+        .assert()
+        .success();
+    let (csv, json) = (root().join("each.csv"), root().join("figures.json"));
+    cellforge()
+        .args(["classify", "--checkpoint"])
+        .arg(smoke())
+        .arg("--data")
+        .arg(&cells)
+        .arg("--csv")
+        .arg(&csv)
+        .arg("--json")
+        .arg(&json)
+        .assert()
+        .success()
+        .stdout(contains("24 images").and(contains("accuracy")));
+    let text = fs::read_to_string(csv).unwrap();
+    assert_eq!(text.lines().count(), 25);
+    assert!(text.starts_with("name,folder,predicted,p_Parasitized,p_Uninfected\n"), "{text}");
+    let figures: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    assert_eq!(figures["report"]["total"], 24);
+
+    // Loose images, and class folders the classifier does not know: predictions alone.
+    cellforge()
+        .args(["classify", "--model", "cnn", "--checkpoint"])
+        .arg(smoke())
+        .arg("--data")
+        .arg(smoke().join("synthetic/Uninfected"))
+        .assert()
+        .success()
+        .stdout(contains("no figures"));
+}
+
+#[test]
+fn any_number_of_classes_with_any_names() {
+    let data = root().join("three");
+    let zip = root().join("three-source");
+    cellforge().args(["data", "phantom", "--cells-per-class", "40", "--out"]).arg(&zip).assert().success();
+    for (from, to) in [("Parasitized", "ring form"), ("Uninfected", "Größe ü"), ("Parasitized", "c")] {
+        copy(&zip.join(from), &data.join(to));
+    }
+    let out = root().join("three-out");
+    let _ = fs::remove_dir_all(&out);
+    cellforge()
+        .args(["reproduce", "--preset", "smoke", "--split-by", "cell", "--out"])
+        .arg(&out)
+        .arg("--data")
+        .arg(&data)
+        .arg("--config")
+        .arg(few(&root()))
+        .assert()
+        .success();
+    let results = results(&out);
+    assert_eq!(results["data"]["classes"], serde_json::json!(["Größe ü", "c", "ring form"]));
+    assert_eq!(results["recognition"].as_object().unwrap().len(), 3);
+    assert_eq!(results["data"]["split_by"], "cell");
+}
+
+/// A settings file that makes the smoke study smaller still.
+fn few(dir: &Path) -> PathBuf {
+    fs::create_dir_all(dir).unwrap();
+    let path = dir.join("few.toml");
+    let text = "[gan]\niterations = 2\ngrid_at = [1, 2]\n[generate]\nper_class = 4\n[resnet]\nepochs = 1\n[cnn]\nruns = [{recipe=\"tuned\", model=1, epochs=1}]\n";
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
