@@ -40,7 +40,11 @@ fn main() -> Result<()> {
             let rate = recognition(class as u32, &predicted)?;
             println!(
                 "{what:>18}, {name:>11}: {:>3} of {:>3} recognised, {:.1}% ({:.1} to {:.1}%)",
-                rate.successes, rate.total, 100.0 * rate.rate, 100.0 * rate.low, 100.0 * rate.high
+                rate.successes,
+                rate.total,
+                100.0 * rate.rate,
+                100.0 * rate.low,
+                100.0 * rate.high
             );
         }
     }

@@ -75,7 +75,12 @@ fn help_of_every_verb_has_examples() {
         &["completions"],
     ];
     for verb in verbs {
-        cellforge().args(*verb).arg("--help").assert().success().stdout(contains("Examples:").and(contains("cellforge ")));
+        cellforge()
+            .args(*verb)
+            .arg("--help")
+            .assert()
+            .success()
+            .stdout(contains("Examples:").and(contains("cellforge ")));
     }
     cellforge().arg("--help").assert().stdout(contains("Exit codes:").and(contains("130")));
     cellforge().arg("--version").assert().success().stdout(contains(env!("CARGO_PKG_VERSION")));
@@ -121,7 +126,11 @@ fn a_missing_accelerator_is_explained() {
 #[test]
 fn completions_for_each_shell() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
-        cellforge().args(["completions", shell]).assert().success().stdout(contains("cellforge").and(contains("reproduce")));
+        cellforge()
+            .args(["completions", shell])
+            .assert()
+            .success()
+            .stdout(contains("cellforge").and(contains("reproduce")));
     }
 }
 
@@ -138,7 +147,10 @@ fn a_settings_file_stands_in_for_flags_and_flags_win() {
     run().assert().success();
     assert_eq!(files(&out.join("Parasitized")).len(), 3);
     let saved = fs::read_to_string(dir.join("cells.toml")).unwrap();
-    assert!(saved.contains("cells_per_class = 3") && saved.contains("seed = 9") && saved.contains("side = 64"), "{saved}");
+    assert!(
+        saved.contains("cells_per_class = 3") && saved.contains("seed = 9") && saved.contains("side = 64"),
+        "{saved}"
+    );
     fs::remove_dir_all(&out).unwrap();
     run().args(["--cells-per-class", "2"]).assert().success();
     assert_eq!(files(&out.join("Parasitized")).len(), 2);
@@ -162,7 +174,12 @@ fn info_and_split_of_a_phantom() {
         .assert()
         .success()
         .stdout(contains("come from no patient"));
-    cellforge().args(["data", "info"]).arg(&zip).assert().success().stdout(contains("60 cells").and(contains("patients")));
+    cellforge()
+        .args(["data", "info"])
+        .arg(&zip)
+        .assert()
+        .success()
+        .stdout(contains("60 cells").and(contains("patients")));
     let json = cellforge().args(["data", "info", "--json"]).arg(&zip).output().unwrap().stdout;
     let info: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(info["classes"]["Parasitized"], 30);
@@ -177,7 +194,13 @@ fn info_and_split_of_a_phantom() {
         let (group, part) = (fields[2].to_owned(), fields[3].to_owned());
         assert_eq!(sides.entry(group).or_insert_with(|| part.clone()), &part, "{line}");
     }
-    cellforge().args(["data", "split", "--folds", "3", "--by", "cell"]).arg(&zip).arg("--out").arg(&manifest).assert().success();
+    cellforge()
+        .args(["data", "split", "--folds", "3", "--by", "cell"])
+        .arg(&zip)
+        .arg("--out")
+        .arg(&manifest)
+        .assert()
+        .success();
     assert!(dir.join("split-3.csv").is_file());
 }
 

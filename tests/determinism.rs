@@ -40,7 +40,11 @@ fn phantom_training_and_generation_do_not_depend_on_the_threads() {
     for threads in ["1", "2", "3"] {
         let dir = root.join(threads);
         let data = dir.join("cells.zip");
-        cellforge(threads).args(["data", "phantom", "--cells-per-class", "30", "--patients", "6", "--out"]).arg(&data).assert().success();
+        cellforge(threads)
+            .args(["data", "phantom", "--cells-per-class", "30", "--patients", "6", "--out"])
+            .arg(&data)
+            .assert()
+            .success();
         cellforge(threads)
             .args(["train", "gan", "--side", "32", "--width", "0.1", "--iterations", "6", "--batch", "8", "--data"])
             .arg(&data)
@@ -50,7 +54,19 @@ fn phantom_training_and_generation_do_not_depend_on_the_threads() {
             .success();
         for model in ["resnet", "cnn"] {
             cellforge(threads)
-                .args(["train", "classifier", "--side", "32", "--width", "0.25", "--epochs", "2", "--model", model, "--data"])
+                .args([
+                    "train",
+                    "classifier",
+                    "--side",
+                    "32",
+                    "--width",
+                    "0.25",
+                    "--epochs",
+                    "2",
+                    "--model",
+                    model,
+                    "--data",
+                ])
                 .arg(&data)
                 .arg("--out")
                 .arg(dir.join(model))
@@ -70,7 +86,8 @@ fn phantom_training_and_generation_do_not_depend_on_the_threads() {
     for other in ["2", "3"] {
         let other = files(&root.join(other));
         assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
-        let differing: Vec<_> = one.iter().filter(|(name, bytes)| other[*name] != **bytes).map(|(name, _)| name).collect();
+        let differing: Vec<_> =
+            one.iter().filter(|(name, bytes)| other[*name] != **bytes).map(|(name, _)| name).collect();
         assert!(differing.is_empty(), "{differing:?}");
     }
 }

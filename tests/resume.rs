@@ -24,7 +24,8 @@ fn folder(name: &str) -> PathBuf {
 
 fn phantom(dir: &Path) -> String {
     let zip = dir.join("cells.zip").to_str().unwrap().to_owned();
-    let made = cellforge(&["data", "phantom", "--cells-per-class", "40", "--patients", "8", "--out", &zip]).output().unwrap();
+    let made =
+        cellforge(&["data", "phantom", "--cells-per-class", "40", "--patients", "8", "--out", &zip]).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     zip
 }
@@ -148,7 +149,8 @@ fn a_study_that_was_killed() {
         assert_eq!(files(&dir.join("whole").join(part)), files(&dir.join("killed").join(part)), "{part}");
     }
     let figures = |out: &str| {
-        let mut results: serde_json::Value = serde_json::from_slice(&fs::read(dir.join(out).join("results.json")).unwrap()).unwrap();
+        let mut results: serde_json::Value =
+            serde_json::from_slice(&fs::read(dir.join(out).join("results.json")).unwrap()).unwrap();
         results["durations"].take();
         results
     };

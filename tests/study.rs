@@ -47,14 +47,18 @@ fn the_results_are_complete() {
     for class in ["Parasitized", "Uninfected"] {
         for kind in ["recognition", "recognition_real"] {
             let r = &results[kind][class];
-            let (rate, low, high) = (r["rate"].as_f64().unwrap(), r["low"].as_f64().unwrap(), r["high"].as_f64().unwrap());
+            let (rate, low, high) =
+                (r["rate"].as_f64().unwrap(), r["low"].as_f64().unwrap(), r["high"].as_f64().unwrap());
             assert!(low <= rate && rate <= high, "{kind} {class}: {r}");
             assert!(r["recognised"].as_u64().unwrap() <= r["total"].as_u64().unwrap());
         }
         assert!(results["durations"][format!("gan/{class}")].as_f64().unwrap() > 0.0);
         assert_eq!(results["gan"][class]["grids"].as_array().unwrap().len(), 4);
         let samples = smoke().join("synthetic").join(class);
-        assert_eq!(fs::read_dir(samples).unwrap().count() as u64, results["recognition"][class]["total"].as_u64().unwrap());
+        assert_eq!(
+            fs::read_dir(samples).unwrap().count() as u64,
+            results["recognition"][class]["total"].as_u64().unwrap()
+        );
     }
     assert!(results["resnet"]["test"]["accuracy"].is_number());
     assert!(results["cnn"]["models"][results["cnn"]["best"].as_str().unwrap()]["test"]["accuracy"].is_number());

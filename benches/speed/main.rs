@@ -5,5 +5,13 @@ mod train;
 
 use criterion::{criterion_group, criterion_main};
 
-criterion_group!(speed, train::gan_step, train::resnet_step, train::cnn_step, train::generate, data::decode, data::batch);
+criterion_group!(
+    speed,
+    train::gan_step,
+    train::resnet_step,
+    train::cnn_step,
+    train::generate,
+    data::decode,
+    data::batch
+);
 criterion_main!(speed);

@@ -110,7 +110,8 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
         write(path, &csv(&set, classes, &probabilities, &predicted))?;
     }
     if let Some(path) = &args.json {
-        let skipped = set.skipped.iter().map(|s| BTreeMap::from([("name", s.name.as_str()), ("reason", s.reason.as_str())]));
+        let skipped =
+            set.skipped.iter().map(|s| BTreeMap::from([("name", s.name.as_str()), ("reason", s.reason.as_str())]));
         let findings = Findings {
             settings: &args,
             seed: session.seed,
@@ -126,7 +127,10 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
     say(format!("{} images: {}", set.len(), counted.join(", ")));
     match report {
         Some(report) => say(table(&report)),
-        None => say(format!("no figures: the data's class folders are not the classifier's classes ({})", classes.join(", "))),
+        None => say(format!(
+            "no figures: the data's class folders are not the classifier's classes ({})",
+            classes.join(", ")
+        )),
     }
     Ok(())
 }
@@ -147,7 +151,8 @@ fn classifier_folder(dir: &Path, args: &Args) -> Result<PathBuf> {
         return Ok(dir.join("resnet").join("last"));
     }
     let path = dir.join("results.json");
-    let text = std::fs::read(&path).with_context(|| format!("cannot read {}; is the study finished?", path.display()))?;
+    let text =
+        std::fs::read(&path).with_context(|| format!("cannot read {}; is the study finished?", path.display()))?;
     let results: study::Results =
         serde_json::from_slice(&text).with_context(|| format!("{} is not a study's results", path.display()))?;
     Ok(dir.join("cnn").join(results.cnn.best).join("last"))
@@ -184,7 +189,11 @@ fn csv(set: &CellSet, classes: &[String], probabilities: &[Vec<f32>], predicted:
 
 /// A CSV field (RFC 4180).
 fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\n', '\r']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.to_owned() }
+    if field.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use cellforge::study;
 use candle_core::Device;
+use cellforge::study;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Flags that every verb takes.
@@ -83,10 +83,14 @@ impl DeviceChoice {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(_) if !cuda => {
-                bail!("this cellforge was built without CUDA; build one that has it with: cargo build --release --features cuda")
+                bail!(
+                    "this cellforge was built without CUDA; build one that has it with: cargo build --release --features cuda"
+                )
             }
             Self::Metal if !metal => {
-                bail!("this cellforge was built without Metal; build one that has it with: cargo build --release --features metal")
+                bail!(
+                    "this cellforge was built without Metal; build one that has it with: cargo build --release --features metal"
+                )
             }
             Self::Cuda(n) => Device::new_cuda(n).with_context(|| format!("cannot open CUDA device {n}")),
             Self::Metal => Device::new_metal(0).context("cannot open the Metal device"),
@@ -103,7 +107,10 @@ impl DeviceChoice {
                 };
                 Ok(opened.unwrap_or_else(|error| {
                     let reason = error.to_string();
-                    tracing::info!("device: the CPU, for no accelerator can be opened ({})", reason.lines().next().unwrap_or(""));
+                    tracing::info!(
+                        "device: the CPU, for no accelerator can be opened ({})",
+                        reason.lines().next().unwrap_or("")
+                    );
                     Device::Cpu
                 }))
             }
@@ -124,7 +131,10 @@ impl Globals {
     pub fn open(&self) -> Result<Session> {
         if let Some(threads) = self.threads {
             // It fails only if the pool is already running, and nothing has used it before this point.
-            rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().context("cannot start the threads")?;
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads.into())
+                .build_global()
+                .context("cannot start the threads")?;
         }
         let device = self.device.unwrap_or(DeviceChoice::Auto).open(self.device.is_some())?;
         Ok(Session { seed: self.seed.unwrap_or(1), device, stop: stop_on_ctrl_c()?, progress: !self.quiet })
@@ -184,7 +194,8 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 /// Candle appends a backtrace to its messages when one is enabled.
 fn is_backtrace(line: &str) -> bool {
     let line = line.trim_start();
-    line.starts_with("at ") || line.split_once(": ").is_some_and(|(n, _)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    line.starts_with("at ")
+        || line.split_once(": ").is_some_and(|(n, _)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Starts the log on the error stream: progress at the normal level, warnings only with `--quiet`.
@@ -198,11 +209,8 @@ pub fn start_log(globals: &Globals) {
     };
     let filter = EnvFilter::new(level);
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_ansi(false);
-    let started = if globals.verbose == 0 {
-        lines.with_level(false).with_target(false).try_init()
-    } else {
-        lines.try_init()
-    };
+    let started =
+        if globals.verbose == 0 { lines.with_level(false).with_target(false).try_init() } else { lines.try_init() };
     drop(started);
 }
 
@@ -242,7 +250,8 @@ where
 
 /// Reads a TOML file.
 pub fn read_table(path: &Path) -> Result<toml::Table> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the settings file {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read the settings file {}", path.display()))?;
     text.parse().with_context(|| format!("{} is not valid TOML", path.display()))
 }
 
@@ -259,7 +268,8 @@ pub fn take_global(globals: &mut Globals, key: &str, value: &toml::Value, path: 
             globals.device.get_or_insert(device);
         }
         "threads" => {
-            let threads = value.as_integer().and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0).with_context(wrong)?;
+            let threads =
+                value.as_integer().and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0).with_context(wrong)?;
             globals.threads.get_or_insert(threads);
         }
         _ => return Ok(false),

@@ -114,7 +114,8 @@ fn save_settings(out: &Path, seed: u64, args: &Args) -> Result<()> {
         return save_effective(out, "generate", seed, args);
     }
     let path = out.with_extension("toml");
-    std::fs::write(&path, effective("generate", seed, args)?).with_context(|| format!("cannot write {}", path.display()))
+    std::fs::write(&path, effective("generate", seed, args)?)
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The folders of generators under `dir`: itself, or those in its `gan` folder, or those directly in it.
@@ -122,7 +123,8 @@ fn generator_folders(dir: &Path) -> Result<Vec<PathBuf>> {
     if !dir.is_dir() {
         bail!("{} is not a folder; --checkpoint takes the folder of a trained GAN or of a study", dir.display());
     }
-    let is_one = |path: &Path| path.join("state.json").is_file() || path.join("last").is_dir() || path.join("last.old").is_dir();
+    let is_one =
+        |path: &Path| path.join("state.json").is_file() || path.join("last").is_dir() || path.join("last.old").is_dir();
     if is_one(dir) {
         return Ok(vec![dir.to_path_buf()]);
     }

@@ -1,10 +1,7 @@
 //! `cellforge inspect`: the layers of a network.
 
 use anyhow::{Context, Result};
-use cellforge::{
-    classify::ClassifierConfig,
-    gan::GanConfig,
-};
+use cellforge::{classify::ClassifierConfig, gan::GanConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{Globals, layered, say};

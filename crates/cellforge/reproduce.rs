@@ -52,7 +52,9 @@ pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
         tracing::error!("note: no --data was given, so the cells are the phantom's, rendered by a program");
     }
     let results = study::run(&config, &control).map_err(|error| match error {
-        study::Error::Interrupted { stage, .. } => Interrupted(format!("stopped in stage {stage}; go on with: {}", again(args, &globals))).into(),
+        study::Error::Interrupted { stage, .. } => {
+            Interrupted(format!("stopped in stage {stage}; go on with: {}", again(args, &globals))).into()
+        }
         error => anyhow::Error::from(error),
     })?;
     say(summary(&results, &args.out));

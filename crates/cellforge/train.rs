@@ -273,8 +273,14 @@ fn classifier(mut globals: Globals, flags: &ClassifierArgs) -> Result<()> {
     }
 
     save_effective(&out, "train classifier", session.seed, &args)?;
-    tracing::info!("training on {} cells, validation {}, test {}", split.train.len(), split.val.len(), split.test.len());
-    let outcome = train::train_classifier(&config, &set, &split, &out, &control(&session, args.resume, args.overwrite))?;
+    tracing::info!(
+        "training on {} cells, validation {}, test {}",
+        split.train.len(),
+        split.val.len(),
+        split.test.len()
+    );
+    let outcome =
+        train::train_classifier(&config, &set, &split, &out, &control(&session, args.resume, args.overwrite))?;
     data::write_manifest(&out.join("split.csv"), &set, &split)?;
     if outcome.interrupted {
         return Err(stopped("classifier", outcome.iterations, &out));
@@ -331,8 +337,13 @@ fn classifier_config(args: &mut ClassifierArgs, set: &CellSet, seed: u64) -> Cla
         presets::resnet_study()
     };
     let width = *args.width.get_or_insert(1.0);
-    config.model =
-        study::classifier_config(config.model, Some(set.side()), Some(set.channels()), Some(set.classes.len()), Some(width));
+    config.model = study::classifier_config(
+        config.model,
+        Some(set.side()),
+        Some(set.channels()),
+        Some(set.classes.len()),
+        Some(width),
+    );
     config.seed = seed;
     config.epochs = *args.epochs.get_or_insert(config.epochs);
     config.batch = *args.batch.get_or_insert(config.batch);

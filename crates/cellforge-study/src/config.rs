@@ -357,8 +357,16 @@ impl StudyConfig {
         check(width(self.cnn.width), "cnn.width", "must lie between 0 and 8")?;
         check(width(self.resnet.width), "resnet.width", "must lie between 0 and 8")?;
         check(width(self.gan.width), "gan.width", "must lie between 0 and 8")?;
-        check(self.resnet.epochs > 0 && self.resnet.batch > 1, "resnet.epochs", "needs epochs of at least 1 and batches of at least 2")?;
-        check(self.gan.iterations > 0 && self.gan.batch > 1, "gan.iterations", "needs at least 1 iteration and batches of at least 2")?;
+        check(
+            self.resnet.epochs > 0 && self.resnet.batch > 1,
+            "resnet.epochs",
+            "needs epochs of at least 1 and batches of at least 2",
+        )?;
+        check(
+            self.gan.iterations > 0 && self.gan.batch > 1,
+            "gan.iterations",
+            "needs at least 1 iteration and batches of at least 2",
+        )?;
         check(self.gan.latent > 0, "gan.latent", "must be at least 1")?;
         check(self.gan.lr > 0.0 && self.resnet.lr > 0.0, "gan.lr", "learning rates must be above 0")?;
         check(self.gan.checkpoint_every > 0 && self.gan.log_every > 0, "gan.checkpoint_every", "must be at least 1")?;

@@ -73,7 +73,9 @@ pub enum Error {
         folder: String,
     },
     /// A part of the split is empty or has too few cells.
-    #[error("the {part} part of the split has no cells of class {class:?}; use more cells, larger fractions, or split_by = \"cell\"")]
+    #[error(
+        "the {part} part of the split has no cells of class {class:?}; use more cells, larger fractions, or split_by = \"cell\""
+    )]
     EmptyPart {
         /// "training", "validation" or "test".
         part: &'static str,

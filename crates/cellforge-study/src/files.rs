@@ -97,7 +97,9 @@ pub fn folder_name(class: &str) -> String {
 fn is_reserved(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name).to_ascii_uppercase();
     matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL")
-        || (stem.len() == 4 && (stem.starts_with("COM") || stem.starts_with("LPT")) && stem.as_bytes()[3].is_ascii_digit())
+        || (stem.len() == 4
+            && (stem.starts_with("COM") || stem.starts_with("LPT"))
+            && stem.as_bytes()[3].is_ascii_digit())
 }
 
 /// Folder names of all classes, refusing two that differ only in letter case (they would share a folder on some systems).
@@ -105,7 +107,11 @@ pub(crate) fn folder_names(classes: &[String]) -> Result<Vec<String>> {
     let names: Vec<String> = classes.iter().map(|class| folder_name(class)).collect();
     for (i, name) in names.iter().enumerate() {
         if let Some(j) = names[..i].iter().position(|other| other.to_lowercase() == name.to_lowercase()) {
-            return Err(Error::ClassFolder { first: classes[j].clone(), second: classes[i].clone(), folder: name.clone() });
+            return Err(Error::ClassFolder {
+                first: classes[j].clone(),
+                second: classes[i].clone(),
+                folder: name.clone(),
+            });
         }
     }
     Ok(names)

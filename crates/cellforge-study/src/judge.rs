@@ -24,7 +24,13 @@ pub(crate) struct Judgement {
 
 /// Judges every classifier on the test cells, and the synthetic cells with the residual network. Weights are those after the last
 /// epoch, as in the study; the best small network is the one with the highest validation accuracy.
-pub(crate) fn judge(config: &StudyConfig, cells: &Cells, cnn: &[Trained], resnet: &Trained, control: &Control) -> Result<Judgement> {
+pub(crate) fn judge(
+    config: &StudyConfig,
+    cells: &Cells,
+    cnn: &[Trained],
+    resnet: &Trained,
+    control: &Control,
+) -> Result<Judgement> {
     let mut models = BTreeMap::new();
     let mut best: Option<(f64, &str)> = None;
     for run in cnn {
@@ -53,8 +59,10 @@ pub(crate) fn judge(config: &StudyConfig, cells: &Cells, cnn: &[Trained], resnet
     let (mut recognition_real, mut recognition_synthetic) = (BTreeMap::new(), BTreeMap::new());
     for (index, class) in cells.set.classes.iter().enumerate() {
         let of_class = cells.split.test.iter().zip(&judged.predicted);
-        let real: Vec<u32> =
-            of_class.filter(|(i, _)| cells.set.labels[**i] as usize == index).map(|(_, predicted)| *predicted).collect();
+        let real: Vec<u32> = of_class
+            .filter(|(i, _)| cells.set.labels[**i] as usize == index)
+            .map(|(_, predicted)| *predicted)
+            .collect();
         recognition_real.insert(class.clone(), recognition(index as u32, &real)?.into());
 
         let folder = control.out.join("synthetic").join(&cells.folders[index]);

@@ -32,7 +32,13 @@ pub struct Setting {
     pub why: &'static str,
 }
 
-const fn row(key: &'static str, smoke: &'static str, quick: &'static str, paper: &'static str, why: &'static str) -> Setting {
+const fn row(
+    key: &'static str,
+    smoke: &'static str,
+    quick: &'static str,
+    paper: &'static str,
+    why: &'static str,
+) -> Setting {
     Setting { key, smoke, quick, paper, why }
 }
 

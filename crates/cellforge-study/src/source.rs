@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cellforge_data::{CellSet, DecodeOptions, Entry, Groups, Index, IndexOptions};
+use cellforge_data::{CellSet, DecodeOptions, Entry, Groups, Index, IndexOptions, Source};
 use image::{DynamicImage, GrayImage, RgbImage, imageops::FilterType};
 use rayon::prelude::*;
 
@@ -101,28 +101,12 @@ pub fn open_unlabelled(source: &str, options: &SourceOptions) -> Result<CellSet>
 
 /// Names of the images directly in a folder or zip, sorted.
 fn loose_images(root: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    if root.is_dir() {
-        for entry in std::fs::read_dir(root).map_err(Error::io("read the folder", root))? {
-            let entry = entry.map_err(Error::io("read the folder", root))?;
-            names.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    } else {
-        let file = std::fs::File::open(root).map_err(Error::io("read", root))?;
-        let zip = zip::ZipArchive::new(file).map_err(|e| Error::io("read", root)(e.into()))?;
-        for name in zip.file_names() {
-            let name = name.map_err(|e| Error::io("read", root)(e.into()))?;
-            if !name.contains('/') {
-                names.push(name.into_owned());
-            }
-        }
-    }
+    let mut names = Source::open(root)?.list().files;
     names.retain(|name| {
         let extension = name.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase());
         let known = ["png", "jpg", "jpeg", "bmp", "tif", "tiff"];
-        !name.starts_with('.') && extension.is_some_and(|e| known.contains(&e.as_str()))
+        !name.contains('/') && extension.is_some_and(|e| known.contains(&e.as_str()))
     });
-    names.sort();
     Ok(names)
 }
 

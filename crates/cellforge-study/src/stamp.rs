@@ -62,7 +62,8 @@ impl Stamp {
     fn whole(&self, out: &Path) -> bool {
         self.outputs.iter().all(|o| {
             let path = out.join(&o.path);
-            std::fs::metadata(&path).is_ok_and(|m| m.len() == o.bytes) && hash_file(&path).is_ok_and(|(_, hash)| hash == o.sha256)
+            std::fs::metadata(&path).is_ok_and(|m| m.len() == o.bytes)
+                && hash_file(&path).is_ok_and(|(_, hash)| hash == o.sha256)
         })
     }
 }

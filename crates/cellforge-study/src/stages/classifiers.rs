@@ -87,8 +87,9 @@ pub(crate) fn run_resnet(
         folder: runner.path("resnet"),
     };
     let control = runner.control;
-    let stamp = runner
-        .stage("resnet", &run.config, &[data], Some("resnet"), |resume| train(&run, cells, control, resume, "resnet"))?;
+    let stamp = runner.stage("resnet", &run.config, &[data], Some("resnet"), |resume| {
+        train(&run, cells, control, resume, "resnet")
+    })?;
     Ok((run, stamp))
 }
 

@@ -51,7 +51,9 @@ pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cell
             stamp
         }
         None => {
-            tracing::info!("no --data was given: using the phantom, cells that a program renders and that come from no patient");
+            tracing::info!(
+                "no --data was given: using the phantom, cells that a program renders and that come from no patient"
+            );
             let phantom = phantom::PhantomConfig {
                 side: 64,
                 cells_per_class: config.data.phantom.cells_per_class,
@@ -133,7 +135,9 @@ fn prepare(set: CellSet, config: &StudyConfig) -> Result<Cells> {
         test: limited(&split.test, data.test_limit),
     };
     let cells = Cells { set, split, split_by, folders };
-    for (part, indices) in [("training", &cells.split.train), ("validation", &cells.split.val), ("test", &cells.split.test)] {
+    for (part, indices) in
+        [("training", &cells.split.train), ("validation", &cells.split.val), ("test", &cells.split.test)]
+    {
         if let Some(class) = (0..cells.set.classes.len()).find(|&class| cells.of_class(indices, class).is_empty()) {
             return Err(Error::EmptyPart { part, class: cells.set.classes[class].clone() });
         }

@@ -12,8 +12,8 @@ use crate::{
     judge::Judgement,
     presets,
     results::{
-        self, DataSummary, GanResult, GridImage, PartSummary, Published, Results, SCHEMA_VERSION, Settings, SingleClassGroups,
-        SkippedImage, Versions,
+        self, DataSummary, GanResult, GridImage, PartSummary, Published, Results, SCHEMA_VERSION, Settings,
+        SingleClassGroups, SkippedImage, Versions,
     },
     runner::Runner,
 };
@@ -109,7 +109,8 @@ fn summary(config: &StudyConfig, cells: &Cells) -> DataSummary {
     let n = set.len();
     // A phantom that was written to disk and given as data is still a phantom.
     let is_phantom = config.data.path.is_none() || (n > 0 && set.names.iter().all(|name| name.contains("_phantom_")));
-    let nih_name = |name: &String| name.rsplit('/').next().is_some_and(|file| file.starts_with('C') && file.contains("_cell_"));
+    let nih_name =
+        |name: &String| name.rsplit('/').next().is_some_and(|file| file.starts_with('C') && file.contains("_cell_"));
     let is_nih = !is_phantom && set.classes == ["Parasitized", "Uninfected"] && set.names.iter().all(nih_name);
     let source = match &config.data.path {
         None => "the phantom: cells rendered by this program, from no patient".to_owned(),
