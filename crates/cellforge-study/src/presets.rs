@@ -67,7 +67,7 @@ pub const TABLE: &[Setting] = &[
         "a convolution's cost goes with the square of the width"),
     row("resnet.epochs",                "2",         "4",           "4",
         "smoke only needs the stage to run"),
-    row("gan.width",                    "0.125",     "0.5",         "1.0",
+    row("gan.width",                    "0.125",     "0.25",        "1.0",
         "a convolution's cost goes with the square of the width"),
     row("gan.iterations",               "20",        "800",         "15000",
         "what the time allows"),
