@@ -243,7 +243,7 @@ fn the_same_seed_gives_the_same_images() {
     };
     let checkpoint = gans().to_str().unwrap();
     refused(&["--checkpoint", checkpoint, "--class", "Martian"], "Martian");
-    refused(&["--checkpoint", checkpoint, "--truncation", "-1"], "truncation");
+    refused(&["--checkpoint", checkpoint, "--truncation", "0"], "truncation");
     refused(&["--checkpoint", "nowhere"], "nowhere");
     refused(&["--checkpoint", dir.to_str().unwrap()], "no trained GAN");
 }

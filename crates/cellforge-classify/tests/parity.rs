@@ -10,13 +10,17 @@ use std::path::Path;
 use support::{Nudge, fixtures};
 
 const RESNET_NUDGES: &[Nudge] = &[
-    ("blocks.0.bn2.bias", 23, 1e-6),
-    ("blocks.0.bn3.bias", 23, 1e-6),
-    ("blocks.1.bn3.bias", 27, -1.5e-6),
-    ("blocks.2.bn1.bias", 25, 1.5e-6),
-    ("blocks.3.bn1.bias", 79, 1.5e-6),
-    ("blocks.7.bn1.bias", 233, 1e-6),
-    ("blocks.12.bn2.bias", 10, -1.5e-6),
+    ("bn1.bias", 16, 4.6e-7),
+    ("blocks.0.bn2.bias", 23, 8.9e-7),
+    ("blocks.0.bn3.bias", 23, 6.5e-7),
+    ("blocks.1.bn3.bias", 27, -1.0e-6),
+    ("blocks.2.bn1.bias", 25, 1.2e-6),
+    ("blocks.3.bn1.bias", 5, 3.9e-7),
+    ("blocks.3.bn1.bias", 79, 1.3e-6),
+    ("blocks.6.bn3.bias", 34, 5.0e-6),
+    ("blocks.7.bn1.bias", 233, 3.0e-6),
+    ("blocks.11.bn1.bias", 328, -4.0e-6),
+    ("blocks.12.bn2.bias", 10, -8.0e-6),
 ];
 
 fn agrees_with_pytorch(network: &str, nudges: &'static [Nudge]) -> Result<()> {

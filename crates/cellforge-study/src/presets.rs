@@ -48,9 +48,9 @@ pub const TABLE: &[Setting] = &[
     //  setting                         smoke        quick          paper
     row("data.side",                    "32",        "32",          "64",
         "a quarter of the pixels: every convolution costs a quarter"),
-    row("data.train_limit",             "0",         "1500",        "0",
+    row("data.train_limit",             "200",       "1500",        "0",
         "bounds the time of a classifier epoch when the real 27,558 cells are given"),
-    row("data.test_limit",              "0",         "1000",        "0",
+    row("data.test_limit",              "100",       "1000",        "0",
         "bounds the time of validation and test; the intervals say what the smaller test costs"),
     row("data.phantom.cells_per_class", "80",        "1500",        "13779",
         "enough cells for the classifiers to learn the phantom, few enough to render in seconds"),

@@ -176,28 +176,25 @@ pub fn read_snapshot<C>(dir: &Path, state: &State<C>, device: &Device) -> Result
     Ok(snapshot)
 }
 
-/// The checkpoint folder meant by `path`: `path` itself if it holds a `state.json`, else the first whole one of
-/// `names` in it.
+/// The checkpoint folder meant by `path`: the first whole one of `names` in it, if it is a run's folder, else `path`
+/// itself, or the one before it if a crash left that.
 ///
 /// # Errors
 /// [`Error::NoCheckpoint`] or [`Error::Damaged`].
 pub(crate) fn find(path: &Path, names: &[&str]) -> Result<PathBuf> {
-    if path.join(STATE).is_file() {
-        verify(path)?;
-        return Ok(path.to_path_buf());
-    }
     for name in names {
         if let Some(found) = locate(path, name)? {
             return Ok(found);
         }
     }
-    // A run that was killed between two renames, asked for by the checkpoint's own name.
-    if let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
-        && let Some(found) = locate(parent, name)?
-    {
-        return Ok(found);
+    let has_state = path.join(STATE).is_file();
+    match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
+        // A folder that is there without a state is no checkpoint, and not a damaged one either.
+        (Some(parent), Some(name)) if has_state || !path.exists() => locate(parent, name)?,
+        _ if has_state => verify(path)?.then(|| path.to_path_buf()),
+        _ => None,
     }
-    Err(Error::NoCheckpoint(path.to_path_buf()))
+    .ok_or_else(|| Error::NoCheckpoint(path.to_path_buf()))
 }
 
 #[derive(Deserialize)]
@@ -304,6 +301,7 @@ mod tests {
         write(folder.path(), "last", &snapshot(0.5), &state(5)).unwrap();
         fs::rename(&target, &old).unwrap();
         fs::create_dir(&temporary).unwrap();
+        assert_eq!(find(&target, &["last"]).unwrap(), old);
         assert_eq!(iteration(folder.path()), 5);
         assert!(settle(folder.path(), "last").unwrap());
         assert!(target.exists() && !old.exists() && !temporary.exists());
@@ -322,6 +320,8 @@ mod tests {
         let weights = target.join("weights.safetensors");
         fs::write(&weights, &fs::read(&weights).unwrap()[..20]).unwrap();
         assert_eq!(iteration(folder.path()), 5);
+        assert_eq!(find(&target, &["last"]).unwrap(), old);
+        assert_eq!(find(folder.path(), &["last"]).unwrap(), old);
         fs::remove_dir_all(&old).unwrap();
         let error = settle(folder.path(), "last").unwrap_err().to_string();
         assert!(error.contains("weights.safetensors"), "{error}");

@@ -17,7 +17,8 @@ fn main() -> Result<()> {
     let cells = match std::env::args().nth(1) {
         Some(path) => {
             let decode = DecodeOptions { side: SIDE, ..DecodeOptions::default() };
-            CellSet::open(path.as_ref(), &IndexOptions::default(), &decode).with_context(|| format!("cannot use {path}"))?
+            CellSet::open(path.as_ref(), &IndexOptions::default(), &decode)
+                .with_context(|| format!("cannot use {path}"))?
         }
         None => {
             println!("rendering the phantom; name a folder or zip to use other cells");
@@ -47,7 +48,10 @@ fn main() -> Result<()> {
     let options = BootstrapOptions { resamples: 200, seed: 1, level: 0.95 };
     let report = classifier_report(&truth, &scores, &cells.classes, groups.as_deref(), &options)?;
     let interval = &report.accuracy_interval;
-    println!("on {} test cells: accuracy {:.3} ({:.3} to {:.3})", report.total, report.accuracy, interval.low, interval.high);
+    println!(
+        "on {} test cells: accuracy {:.3} ({:.3} to {:.3})",
+        report.total, report.accuracy, interval.low, interval.high
+    );
 
     let config = GanConfig { image_size: SIDE, width: 0.25, ..GanConfig::default() };
     let weights = VarMap::new();
