@@ -215,7 +215,7 @@ fn luma(rgb: &[u8]) -> Vec<u8> {
     rgb.chunks_exact(3).map(|p| (weigh(p) >> 16) as u8).collect()
 }
 
-/// Lanczos with 3 lobes to `side` x `side`, columns first as Pillow does it.
+/// Lanczos with 3 lobes to `side` x `side`.
 fn resize(
     pixels: Vec<u8>,
     width: usize,
@@ -227,10 +227,14 @@ fn resize(
         return Ok(pixels);
     }
     let kind = if channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
-    let from = ImageRef::new(width as u32, height as u32, &pixels, kind).map_err(|error| error.to_string())?;
-    let mut to = Image::new(side as u32, side as u32, kind);
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
-    Resizer::new().resize(&from, &mut to, &options).map_err(|error| error.to_string())?;
+    let mut resizer = Resizer::new();
+    // Rows before columns, as Pillow has it: bytes are clipped between the two passes, so their order shows at hard edges.
+    let from = ImageRef::new(width as u32, height as u32, &pixels, kind).map_err(|error| error.to_string())?;
+    let mut narrowed = Image::new(side as u32, height as u32, kind);
+    resizer.resize(&from, &mut narrowed, &options).map_err(|error| error.to_string())?;
+    let mut to = Image::new(side as u32, side as u32, kind);
+    resizer.resize(&narrowed, &mut to, &options).map_err(|error| error.to_string())?;
     Ok(to.into_vec())
 }
 

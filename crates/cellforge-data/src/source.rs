@@ -125,7 +125,9 @@ impl Reader<'_> {
         let mut bytes = Vec::with_capacity(declared as usize);
         // One byte more than declared shows an entry that lies, and lets the reader reach the end, where it checks the CRC.
         let read = entry.take(declared + 1).read_to_end(&mut bytes);
-        if bytes.len() as u64 > declared {
+        // The zip crate finds some lies itself, and has no other mark for them than its words.
+        let lies = read.as_ref().is_err_and(|error| error.to_string().contains("declared uncompressed size"));
+        if lies || bytes.len() as u64 > declared {
             let reason = format!("unpacks into more than the {declared} bytes it declares");
             return Err(Error::HostileZip { path: source.path.clone(), entry: name.to_owned(), reason });
         }
