@@ -23,8 +23,8 @@ fn root() -> PathBuf {
 fn smoke() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
-        let _ = fs::remove_dir_all(root());
         let out = root().join("smoke");
+        let _ = fs::remove_dir_all(&out);
         run(&out).success().stderr(contains("phantom")).stdout(contains("report.html"));
         out
     })

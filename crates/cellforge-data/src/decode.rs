@@ -229,12 +229,15 @@ fn resize(
     let kind = if channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
     let mut resizer = Resizer::new();
-    // Rows before columns, as Pillow has it: bytes are clipped between the two passes, so their order shows at hard edges.
+    // One axis at a time: bytes are clipped between the two passes, so their order shows at hard edges. It is Pillow's (13.0,
+    // found by trying shapes): the width first, unless the height shrinks by more than twice as many pixels.
+    let tall = height > side && height + side > 2 * width;
+    let (between_width, between_height) = if tall { (width, side) } else { (side, height) };
     let from = ImageRef::new(width as u32, height as u32, &pixels, kind).map_err(|error| error.to_string())?;
-    let mut narrowed = Image::new(side as u32, height as u32, kind);
-    resizer.resize(&from, &mut narrowed, &options).map_err(|error| error.to_string())?;
+    let mut between = Image::new(between_width as u32, between_height as u32, kind);
+    resizer.resize(&from, &mut between, &options).map_err(|error| error.to_string())?;
     let mut to = Image::new(side as u32, side as u32, kind);
-    resizer.resize(&narrowed, &mut to, &options).map_err(|error| error.to_string())?;
+    resizer.resize(&between, &mut to, &options).map_err(|error| error.to_string())?;
     Ok(to.into_vec())
 }
 

@@ -188,13 +188,13 @@ pub(crate) fn find(path: &Path, names: &[&str]) -> Result<PathBuf> {
         }
     }
     let has_state = path.join(STATE).is_file();
-    match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
+    let found = match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
         // A folder that is there without a state is no checkpoint, and not a damaged one either.
         (Some(parent), Some(name)) if has_state || !path.exists() => locate(parent, name)?,
         _ if has_state => verify(path)?.then(|| path.to_path_buf()),
         _ => None,
-    }
-    .ok_or_else(|| Error::NoCheckpoint(path.to_path_buf()))
+    };
+    found.ok_or_else(|| Error::NoCheckpoint(path.to_path_buf()))
 }
 
 #[derive(Deserialize)]
