@@ -129,13 +129,14 @@ pub struct Session {
 impl Globals {
     /// Sets up threads, the device and Ctrl-C.
     pub fn open(&self) -> Result<Session> {
-        if let Some(threads) = self.threads {
-            // It fails only if the pool is already running, and nothing has used it before this point.
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads.into())
-                .build_global()
-                .context("cannot start the threads")?;
-        }
+        // The main thread is one of the pool: handing every operation of a step to another thread and waiting for it costs
+        // more than many of the operations. With a single thread, though, the ones that fetch batches ahead would wait for ever.
+        let from_environment = || std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok().filter(|n| *n > 0);
+        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.map(usize::from).or_else(from_environment).unwrap_or_else(all);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        // It fails only if the pool is already running, and nothing has used it before this point.
+        if threads > 1 { pool.use_current_thread() } else { pool }.build_global().context("cannot start the threads")?;
         let device = self.device.unwrap_or(DeviceChoice::Auto).open(self.device.is_some())?;
         Ok(Session { seed: self.seed.unwrap_or(1), device, stop: stop_on_ctrl_c()?, progress: !self.quiet })
     }

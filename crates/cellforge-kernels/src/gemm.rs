@@ -24,20 +24,20 @@ pub(crate) fn multiply(out: MatMut<'_, f32>, a: MatRef<'_, f32>, b: MatRef<'_, f
 }
 
 thread_local! {
-    static SCRATCH: [Cell<Vec<f32>>; 2] = const { [Cell::new(Vec::new()), Cell::new(Vec::new())] };
+    static SCRATCH: [Cell<Vec<f32>>; 3] = const { [const { Cell::new(Vec::new()) }; 3] };
 }
 
-/// Lends two buffers of at least these lengths with arbitrary contents. They belong to the thread and are kept, so
+/// Lends three buffers of at least these lengths with arbitrary contents. They belong to the thread and are kept, so
 /// that a training step does not ask the system for the same memory again and again.
-pub(crate) fn with_scratch<T>(lengths: [usize; 2], f: impl FnOnce(&mut [f32], &mut [f32]) -> T) -> T {
+pub(crate) fn with_scratch<T>(lengths: [usize; 3], f: impl FnOnce([&mut [f32]; 3]) -> T) -> T {
     let mut buffers = SCRATCH.with(|cells| cells.each_ref().map(Cell::take));
     for (buffer, length) in buffers.iter_mut().zip(lengths) {
         if buffer.len() < length {
             buffer.resize(length, 0.);
         }
     }
-    let [first, second] = &mut buffers;
-    let result = f(&mut first[..lengths[0]], &mut second[..lengths[1]]);
+    let [a, b, c] = &mut buffers;
+    let result = f([&mut a[..lengths[0]], &mut b[..lengths[1]], &mut c[..lengths[2]]]);
     SCRATCH.with(|cells| {
         for (cell, buffer) in cells.iter().zip(buffers) {
             cell.set(buffer);

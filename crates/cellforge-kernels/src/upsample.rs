@@ -1,7 +1,7 @@
-//! Nearest 2x upsampling, alone and followed by a convolution.
+//! Nearest 2x upsampling.
 
 use crate::check::{f32_only, images, slice, with_slice};
-use crate::{Conv2dConfig, Padding, composed, conv2d};
+use crate::composed;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
@@ -10,13 +10,6 @@ pub fn upsample_nearest2x(xs: &Tensor) -> Result<Tensor> {
     f32_only("upsample_nearest2x", &[("xs", xs)])?;
     images("upsample_nearest2x", "xs", xs)?;
     if xs.device().is_cpu() { xs.contiguous()?.apply_op1(Upsample2x) } else { composed::upsample_nearest2x(xs) }
-}
-
-/// Nearest 2x upsampling, then a 3x3 convolution with padding 1: `xs` is `(b, c, h, w)`, `weight` `(o, c, 3, 3)`,
-/// `bias` `(o)`, and the result `(b, o, 2h, 2w)`.
-pub fn upsample2x_conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let cfg = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
-    conv2d(&upsample_nearest2x(xs)?, weight, bias, &cfg)
 }
 
 struct Upsample2x;

@@ -3,6 +3,7 @@
 mod op;
 mod patches;
 mod products;
+mod upsampled;
 
 use crate::check::{f32_only, images, vector};
 use crate::composed;
@@ -68,18 +69,9 @@ impl Conv2dConfig {
 /// `bias` `(o)`, and the result `(b, o, oh, ow)`.
 pub fn conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: &Conv2dConfig) -> Result<Tensor> {
     let op = "conv2d";
-    f32_only(op, &[("xs", xs), ("weight", weight)])?;
-    let (_, c, h, w) = images(op, "xs", xs)?;
-    let (o, weight_c, kh, kw) = images(op, "weight", weight)?;
-    if c != weight_c {
-        bail!("{op}: xs {:?} and weight {:?} differ in their number of input channels", xs.dims(), weight.dims());
-    }
-    if cfg.out_size((h, w), (kh, kw)).is_none() {
+    let (size, kernel) = check(op, xs, weight, bias)?;
+    if cfg.out_size(size, kernel).is_none() {
         bail!("{op}: a kernel of {:?} with {cfg:?} does not fit images of shape {:?}", weight.dims(), xs.dims());
-    }
-    if let Some(bias) = bias {
-        f32_only(op, &[("bias", bias)])?;
-        vector(op, "bias", bias, o)?;
     }
     if !xs.device().is_cpu() {
         return composed::conv2d(xs, weight, bias, cfg);
@@ -89,4 +81,37 @@ pub fn conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: &Conv2dC
         Some(bias) => xs.apply_op3(&weight, &bias.contiguous()?, op::Conv(*cfg)),
         None => xs.apply_op2(&weight, op::Conv(*cfg)),
     }
+}
+
+/// Nearest 2x upsampling, then a 3x3 convolution with padding 1: `xs` is `(b, c, h, w)`, `weight` `(o, c, 3, 3)`,
+/// `bias` `(o)`, and the result `(b, o, 2h, 2w)`.
+pub fn upsample2x_conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let op = "upsample2x_conv2d";
+    let (_, kernel) = check(op, xs, weight, bias)?;
+    if kernel != (3, 3) {
+        bail!("{op}: weight has shape {:?}, expected kernels of 3x3", weight.dims());
+    }
+    if !xs.device().is_cpu() {
+        return composed::upsample2x_conv2d(xs, weight, bias);
+    }
+    let (xs, weight) = (xs.contiguous()?, weight.contiguous()?);
+    match bias {
+        Some(bias) => xs.apply_op3(&weight, &bias.contiguous()?, upsampled::UpsampledConv),
+        None => xs.apply_op2(&weight, upsampled::UpsampledConv),
+    }
+}
+
+/// Checks types and shapes; the heights and widths of the images and of the kernels.
+fn check(op: &str, xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<((usize, usize), (usize, usize))> {
+    f32_only(op, &[("xs", xs), ("weight", weight)])?;
+    let (_, c, h, w) = images(op, "xs", xs)?;
+    let (o, weight_c, kh, kw) = images(op, "weight", weight)?;
+    if c != weight_c {
+        bail!("{op}: xs {:?} and weight {:?} differ in their number of input channels", xs.dims(), weight.dims());
+    }
+    if let Some(bias) = bias {
+        f32_only(op, &[("bias", bias)])?;
+        vector(op, "bias", bias, o)?;
+    }
+    Ok(((h, w), (kh, kw)))
 }

@@ -67,24 +67,71 @@ impl Geometry {
         }
     }
 
-    /// Writes the patches of some rows of the grid to columns `at..` of a matrix of `width` columns.
-    pub fn im2col(&self, image: &[f32], rows: &Range<usize>, out: &mut [f32], width: usize, at: usize) {
-        let (ow, first) = (self.grid.1, rows.start);
-        self.each_run(rows, |tap, row, cols, start| {
-            let to = tap * width + at + (row - first) * ow;
-            let out = &mut out[to..to + ow];
-            let Some(start) = start else { return out.fill(0.) };
-            out[..cols.start].fill(0.);
-            out[cols.end..].fill(0.);
-            let out = &mut out[cols];
-            if self.stride == 1 {
-                out.copy_from_slice(&image[start..start + out.len()]);
-            } else {
-                for (x, &pixel) in out.iter_mut().zip(image[start..].iter().step_by(self.stride)) {
-                    *x = pixel;
+    /// Elements of what [`Geometry::spread`] writes, 0 where it is not needed.
+    pub fn spread_len(&self) -> usize {
+        let (qh, qw) = self.spread_size();
+        if self.is_pointwise() || self.fits() { 0 } else { self.image.0 * self.stride * self.stride * qh * qw }
+    }
+
+    /// Height and width of a plane of the spread image: what the grid's windows see of one remainder modulo the stride.
+    fn spread_size(&self) -> (usize, usize) {
+        let axis = |grid: usize, k: usize| grid + (k - 1) / self.stride;
+        (axis(self.grid.0, self.kernel.0), axis(self.grid.1, self.kernel.1))
+    }
+
+    /// Whether the windows cover the image exactly, so that it is its own spread form.
+    fn fits(&self) -> bool {
+        self.stride == 1 && self.pad == (0, 0) && self.spread_size() == (self.image.1, self.image.2)
+    }
+
+    /// The image with its padding, taken apart by the remainders of row and column modulo the stride: `(c, s, s, qh, qw)`.
+    /// In it the pixels that one tap of the kernel meets along a row of the grid lie side by side.
+    pub fn spread<'a>(&self, image: &'a [f32], out: &'a mut [f32]) -> &'a [f32] {
+        if out.is_empty() {
+            return image;
+        }
+        let ((channels, h, w), s, (qh, qw)) = (self.image, self.stride, self.spread_size());
+        for (image, out) in image.chunks_exact(h * w).zip(out.chunks_exact_mut(s * s * qh * qw)) {
+            for (remainder, plane) in out.chunks_exact_mut(qh * qw).enumerate() {
+                let (first_row, first_col) = (remainder / s, remainder % s);
+                // The columns of the plane that lie inside the image.
+                let start = self.pad.1.saturating_sub(first_col).div_ceil(s).min(qw);
+                let end = (w + self.pad.1).saturating_sub(first_col).div_ceil(s).clamp(start, qw);
+                for (q, row) in plane.chunks_exact_mut(qw).enumerate() {
+                    let y = (q * s + first_row).wrapping_sub(self.pad.0);
+                    if y >= h || start == end {
+                        row.fill(0.);
+                        continue;
+                    }
+                    row[..start].fill(0.);
+                    row[end..].fill(0.);
+                    let pixels = &image[y * w + start * s + first_col - self.pad.1..(y + 1) * w];
+                    copy_every(pixels, s, &mut row[start..end]);
                 }
             }
-        });
+        }
+        &out[..channels * s * s * qh * qw]
+    }
+
+    /// Writes the patches of some rows of the grid to columns `at..` of a matrix of `width` columns, from the image as
+    /// [`Geometry::spread`] returns it.
+    pub fn im2col(&self, spread: &[f32], rows: &Range<usize>, out: &mut [f32], width: usize, at: usize) {
+        let ((kh, kw), s, (qh, qw), ow) = (self.kernel, self.stride, self.spread_size(), self.grid.1);
+        for (tap, out) in out.chunks_mut(width).enumerate().take(self.taps()) {
+            let (c, i, j) = (tap / (kh * kw), tap / kw % kh, tap % kw);
+            let plane = ((c * s + i % s) * s + j % s) * qh * qw;
+            let from = &spread[plane + (rows.start + i / s) * qw + j / s..];
+            let to = &mut out[at..at + rows.len() * ow];
+            // Copies of a known length compile to a few moves; short rows would spend their time in calls.
+            match ow {
+                4 => copy_rows::<4>(from, qw, to),
+                8 => copy_rows::<8>(from, qw, to),
+                16 => copy_rows::<16>(from, qw, to),
+                32 => copy_rows::<32>(from, qw, to),
+                64 => copy_rows::<64>(from, qw, to),
+                _ => to.chunks_exact_mut(ow).zip(from.chunks(qw)).for_each(|(to, from)| to.copy_from_slice(&from[..ow])),
+            }
+        }
     }
 
     /// Adds columns `at..` of a matrix of `width` columns to the pixels that [`Geometry::im2col`] takes them from.
@@ -104,5 +151,27 @@ impl Geometry {
                 }
             }
         });
+    }
+}
+
+/// Copies every `step`-th element of `from`, beginning with the first.
+fn copy_every(from: &[f32], step: usize, to: &mut [f32]) {
+    match (step, to.split_last_mut()) {
+        (1, _) => to.copy_from_slice(&from[..to.len()]),
+        (2, Some((last, rest))) => {
+            // Pairs compile to shuffles of vectors, single steps of two do not.
+            *last = from[2 * rest.len()];
+            for (x, pair) in rest.iter_mut().zip(from.chunks_exact(2)) {
+                *x = pair[0];
+            }
+        }
+        _ => to.iter_mut().zip(from.iter().step_by(step)).for_each(|(x, &pixel)| *x = pixel),
+    }
+}
+
+/// Copies rows of `N` elements that lie `stride` apart.
+fn copy_rows<const N: usize>(from: &[f32], stride: usize, to: &mut [f32]) {
+    for (to, from) in to.chunks_exact_mut(N).zip(from.chunks(stride)) {
+        to.copy_from_slice(&from[..N]);
     }
 }

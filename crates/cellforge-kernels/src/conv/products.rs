@@ -34,6 +34,11 @@ impl Tiling {
         (0..grid_rows).step_by(rows).map(move |start| start..(start + rows).min(grid_rows))
     }
 
+    /// Lengths of the patch matrix, of the block of the grid where several images share a product, and of a spread image.
+    fn scratch(&self, g: &Geometry, channels: usize) -> [usize; 3] {
+        [g.taps() * self.width(g), if self.images > 1 { channels * self.width(g) } else { 0 }, g.spread_len()]
+    }
+
     /// Columns of the widest product.
     fn width(&self, g: &Geometry) -> usize {
         self.images * self.rows * g.grid.1
@@ -48,11 +53,11 @@ pub(crate) fn gather(g: &Geometry, weight: &[f32], channels: usize, bias: Option
     let weight = mat(weight, channels, taps, taps);
     let mut grids = vec![0f32; batch * channels * cells];
     let tasks = grids.par_chunks_mut(tiling.images * channels * cells);
-    let scratch = [taps * tiling.width(g), if tiling.images > 1 { channels * tiling.width(g) } else { 0 }];
+    let scratch = tiling.scratch(g, channels);
     tasks.zip(images.par_chunks(tiling.images * image_len)).for_each(|(grids, images)| {
-        with_scratch(scratch, |patches, block| {
+        with_scratch(scratch, |[patches, block, spread]| {
             if tiling.images > 1 {
-                let width = patch_block(g, images, patches);
+                let width = patch_block(g, images, patches, spread);
                 multiply(mat_mut(block, channels, width, width), weight, mat(patches, taps, width, width), false);
                 unpack(block, channels, cells, bias, grids);
                 return;
@@ -60,6 +65,7 @@ pub(crate) fn gather(g: &Geometry, weight: &[f32], channels: usize, bias: Option
             if let Some(bias) = bias {
                 fill_channels(grids, bias, cells);
             }
+            let images = g.spread(images, spread);
             for rows in tiling.row_ranges(g.grid.0) {
                 let (start, width) = (rows.start * g.grid.1, rows.len() * g.grid.1);
                 let out = mat_mut(&mut grids[start..], channels, width, cells);
@@ -83,9 +89,9 @@ pub(crate) fn scatter(g: &Geometry, weight: &[f32], channels: usize, bias: Optio
     let weight = mat(weight, channels, taps, taps).transpose();
     let mut images = vec![0f32; batch * image_len];
     let tasks = images.par_chunks_mut(tiling.images * image_len);
-    let scratch = [taps * tiling.width(g), if tiling.images > 1 { channels * tiling.width(g) } else { 0 }];
+    let [patches, block, _] = tiling.scratch(g, channels);
     tasks.zip(grids.par_chunks(tiling.images * channels * cells)).for_each(|(images, grids)| {
-        with_scratch(scratch, |patches, block| {
+        with_scratch([patches, block, 0], |[patches, block, _]| {
             if let Some(bias) = bias {
                 fill_channels(images, bias, g.image.1 * g.image.2);
             }
@@ -121,22 +127,23 @@ pub(crate) fn outer(g: &Geometry, channels: usize, grids: &[f32], images: &[f32]
     // Large weights in many parts would cost more to add up than the parts save.
     let parts = if channels * taps > 1 << 18 { 4 } else { 8 };
     let per_part = batch.div_ceil(parts);
-    let scratch = [taps * tiling.width(g), if tiling.images > 1 { channels * tiling.width(g) } else { 0 }];
+    let scratch = tiling.scratch(g, channels);
     let tasks = images.par_chunks(per_part * image_len).zip(grids.par_chunks(per_part * channels * cells));
     let partial: Vec<Vec<f32>> = tasks
         .map(|(images, grids)| {
             let mut sum = vec![0f32; channels * taps];
-            with_scratch(scratch, |patches, block| {
+            with_scratch(scratch, |[patches, block, spread]| {
                 let tiles = images.chunks(tiling.images * image_len);
                 for (images, grids) in tiles.zip(grids.chunks(tiling.images * channels * cells)) {
                     if tiling.images > 1 {
                         let width = pack(grids, channels, cells, block);
-                        patch_block(g, images, patches);
+                        patch_block(g, images, patches, spread);
                         let grid = mat(block, channels, width, width);
                         let patches = mat(patches, taps, width, width).transpose();
                         multiply(mat_mut(&mut sum, channels, taps, taps), grid, patches, true);
                         continue;
                     }
+                    let images = g.spread(images, spread);
                     for rows in tiling.row_ranges(g.grid.0) {
                         let (start, width) = (rows.start * g.grid.1, rows.len() * g.grid.1);
                         let grid = mat(&grids[start..], channels, width, cells);
@@ -173,10 +180,10 @@ pub(crate) fn add_up(parts: Vec<Vec<f32>>) -> Vec<f32> {
 }
 
 /// Writes the patch matrices of whole images side by side and returns their width together.
-fn patch_block(g: &Geometry, images: &[f32], patches: &mut [f32]) -> usize {
+fn patch_block(g: &Geometry, images: &[f32], patches: &mut [f32], spread: &mut [f32]) -> usize {
     let width = images.len() / g.image_len() * g.cells();
     for (i, image) in images.chunks(g.image_len()).enumerate() {
-        g.im2col(image, &(0..g.grid.0), patches, width, i * g.cells());
+        g.im2col(g.spread(image, spread), &(0..g.grid.0), patches, width, i * g.cells());
     }
     width
 }
