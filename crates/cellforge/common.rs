@@ -136,7 +136,9 @@ impl Globals {
         let threads = self.threads.map(usize::from).or_else(from_environment).unwrap_or_else(all);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         // It fails only if the pool is already running, and nothing has used it before this point.
-        if threads > 1 { pool.use_current_thread() } else { pool }.build_global().context("cannot start the threads")?;
+        if threads > 1 { pool.use_current_thread() } else { pool }
+            .build_global()
+            .context("cannot start the threads")?;
         let device = self.device.unwrap_or(DeviceChoice::Auto).open(self.device.is_some())?;
         Ok(Session { seed: self.seed.unwrap_or(1), device, stop: stop_on_ctrl_c()?, progress: !self.quiet })
     }

@@ -124,6 +124,7 @@ impl SmallCnn {
             xs = ops::relu(&conv.forward(&xs)?)?; // (b, filters, h - 2, w - 2)
             xs = ops::max_pool2d(&xs, 2, 2, 0)?; // half of that, rounded down
         }
-        ops::relu(&self.hidden.forward(&xs.flatten_from(1)?)?) // (b, dense)
+        let features = xs.elem_count() / xs.dim(0)?;
+        ops::relu(&self.hidden.forward(&ops::reshape(&xs, &[xs.dim(0)?, features])?)?) // (b, dense)
     }
 }

@@ -237,14 +237,14 @@ impl ResNet {
 
     fn pooled(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
         let ys = self.stem.forward(&self.bn0.forward_t(xs, train)?)?; // (b, c, s, s)
-        let ys = ops::relu(&self.bn1.forward_t(&ys, train)?)?;
+        let ys = self.bn1.forward_relu_t(&ys, train)?;
         // The study pads with zeros and pools without padding. After a ReLU that is the same as padding whose cells
         // never win, in the output and, because ReLU's gradient at 0 is 0, in the gradient.
         let mut ys = ops::max_pool2d(&ys, 3, 2, 1)?; // (b, c, s/2, s/2)
         for block in &self.blocks {
             ys = block.forward_t(&ys, train)?;
         }
-        ops::avg_pool2d_global(&ops::relu(&self.bn2.forward_t(&ys, train)?)?) // (b, c)
+        ops::avg_pool2d_global(&self.bn2.forward_relu_t(&ys, train)?) // (b, c)
     }
 }
 
@@ -279,13 +279,13 @@ impl Bottleneck {
     }
 
     fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
-        let act = ops::relu(&self.bn1.forward_t(xs, train)?)?;
+        let act = self.bn1.forward_relu_t(xs, train)?;
         let ys = self.conv1.forward(&act)?; // (b, c'/4, h, w)
-        let ys = self.conv2.forward(&ops::relu(&self.bn2.forward_t(&ys, train)?)?)?; // (b, c'/4, h/s, w/s)
-        let ys = self.conv3.forward(&ops::relu(&self.bn3.forward_t(&ys, train)?)?)?; // (b, c', h/s, w/s)
+        let ys = self.conv2.forward(&self.bn2.forward_relu_t(&ys, train)?)?; // (b, c'/4, h/s, w/s)
+        let ys = self.conv3.forward(&self.bn3.forward_relu_t(&ys, train)?)?; // (b, c', h/s, w/s)
         match &self.shortcut {
-            Some(shortcut) => ys + shortcut.forward(&act)?,
-            None => ys + xs,
+            Some(shortcut) => ops::add(&ys, &shortcut.forward(&act)?),
+            None => ops::add(&ys, xs),
         }
     }
 }

@@ -101,15 +101,16 @@ impl Discriminator {
         for (i, block) in self.blocks.iter().enumerate() {
             xs = block.conv.forward(&xs)?; // (b, filters, ceil(h / stride), ceil(w / stride))
             if block.extend {
-                xs = xs.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?; // (b, filters, h + 1, w + 1)
+                xs = ops::pad_bottom_right(&xs, 1)?; // (b, filters, h + 1, w + 1)
             }
-            if let Some(bn) = &block.bn {
-                xs = bn.forward_t(&xs, train)?;
-            }
-            xs = ops::leaky_relu(&xs, self.leak)?;
+            xs = match &block.bn {
+                Some(bn) => bn.forward_leaky_relu_t(&xs, self.leak, train)?,
+                None => ops::leaky_relu(&xs, self.leak)?,
+            };
             xs = self.dropout.forward_t(&xs, train, &key.at(i as u64))?;
         }
-        self.fc.forward(&xs.flatten_from(1)?) // (b, 1)
+        let features = xs.elem_count() / xs.dim(0)?;
+        self.fc.forward(&ops::reshape(&xs, &[xs.dim(0)?, features])?) // (b, 1)
     }
 }
 

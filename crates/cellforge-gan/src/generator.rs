@@ -37,7 +37,7 @@ struct UpBlock {
 impl UpBlock {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
         let ys = self.conv.forward_upsampled2x(xs)?; // (b, c', 2h, 2w)
-        ops::relu(&self.bn.forward_t(&ys, train)?)
+        self.bn.forward_relu_t(&ys, train)
     }
 }
 
@@ -68,7 +68,7 @@ impl Generator {
             dims => bail!("the generator takes noise of shape (batch, {}), not {dims:?}", self.latent),
         };
         let xs = ops::relu(&self.fc.forward(zs)?)?; // (b, c * 4 * 4)
-        let mut xs = xs.reshape((b, self.seed_filters, SEED_SIDE, SEED_SIDE))?; // (b, c, 4, 4)
+        let mut xs = ops::reshape(&xs, &[b, self.seed_filters, SEED_SIDE, SEED_SIDE])?; // (b, c, 4, 4)
         for block in &self.blocks {
             xs = block.forward_t(&xs, train)?;
         }

@@ -2,6 +2,7 @@
 
 use crate::check::{f32_only, slice, with_slice};
 use crate::composed;
+use crate::tape::apply1;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
@@ -26,7 +27,7 @@ pub fn tanh(xs: &Tensor) -> Result<Tensor> {
 fn apply(xs: &Tensor, name: &'static str, kind: Kind) -> Result<Tensor> {
     f32_only(name, &[("xs", xs)])?;
     if xs.device().is_cpu() {
-        return xs.contiguous()?.apply_op1(Activation { name, kind });
+        return apply1(&xs.contiguous()?, Activation { name, kind });
     }
     match kind {
         Kind::Leaky(slope) => composed::leaky_relu(xs, slope),
@@ -70,7 +71,7 @@ impl CustomOp1 for Activation {
 
 /// The slope at `x`. A choice between two constants compiles to a selection; one between `x` and `slope * x` became a
 /// branch, which is mispredicted half of the time.
-fn leak(x: f32, slope: f32) -> f32 {
+pub(crate) fn leak(x: f32, slope: f32) -> f32 {
     if x > 0. { 1. } else { slope }
 }
 

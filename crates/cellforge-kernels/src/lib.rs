@@ -37,17 +37,23 @@ mod loss;
 mod mask;
 mod optim;
 mod pool;
+mod shape;
 mod sum;
+mod tape;
 mod upsample;
 
 pub use activation::{leaky_relu, relu, tanh};
-pub use batch_norm::{BatchStats, batch_norm_eval, batch_norm_train};
+pub use batch_norm::{
+    BatchStats, batch_norm_eval, batch_norm_leaky_relu_eval, batch_norm_leaky_relu_train, batch_norm_train,
+};
 pub use conv::{Conv2dConfig, Padding, conv2d, upsample2x_conv2d};
 pub use linear::linear;
 pub use loss::{bce_with_logits, cross_entropy, softmax_bce};
 pub use mask::mask_scale;
 pub use optim::{AdamStep, SgdStep, adam_update, sgd_update};
 pub use pool::{avg_pool2d_global, max_pool2d};
+pub use shape::{add, pad_bottom_right, reshape};
+pub use tape::gradients;
 pub use upsample::upsample_nearest2x;
 
 /// Compiles the README's example.

@@ -3,15 +3,19 @@
 use crate::check::{f32_only, matrix, slice, vector, with_slice};
 use crate::composed;
 use crate::gemm::{mat, mat_mut, multiply};
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use crate::sum::channel_sums;
+use crate::tape::{apply2, apply3, wants};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+
+const NAME: &str = "linear";
 
 /// Rows of the weight that one task takes.
 const TILE: usize = 64;
 
 /// `xs * weight^T + bias`: `xs` is `(b, in)`, `weight` `(out, in)`, `bias` `(out)`, and the result `(b, out)`.
 pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let op = "linear";
+    let op = NAME;
     f32_only(op, &[("xs", xs), ("weight", weight)])?;
     let (_, features) = matrix(op, "xs", xs)?;
     let (out, weight_features) = matrix(op, "weight", weight)?;
@@ -25,24 +29,25 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
     if !xs.device().is_cpu() {
         return composed::linear(xs, weight, bias);
     }
-    let ys = xs.contiguous()?.apply_op2(&weight.contiguous()?, Linear)?;
+    let (xs, weight) = (xs.contiguous()?, weight.contiguous()?);
     match bias {
-        // A row of the batch is small here, and Candle's broadcast addition has the right gradient.
-        Some(bias) => ys.broadcast_add(bias),
-        None => Ok(ys),
+        Some(bias) => apply3(&xs, &weight, &bias.contiguous()?, Linear),
+        None => apply2(&xs, &weight, Linear),
     }
 }
 
+/// With a bias a ternary op, without one a binary op.
 struct Linear;
 
-impl CustomOp2 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn cpu_fwd(&self, xs: &CpuStorage, xs_l: &Layout, w: &CpuStorage, w_l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (xs, weight) = (slice("linear", xs, xs_l)?, slice("linear", w, w_l)?);
-        let ((b, features), (out, _)) = (xs_l.shape().dims2()?, w_l.shape().dims2()?);
+impl Linear {
+    fn forward(
+        &self,
+        xs: (&CpuStorage, &Layout),
+        w: (&CpuStorage, &Layout),
+        bias: Option<&[f32]>,
+    ) -> Result<(CpuStorage, Shape)> {
+        let ((b, features), (out, _)) = (xs.1.shape().dims2()?, w.1.shape().dims2()?);
+        let (xs, weight) = (slice(NAME, xs.0, xs.1)?, slice(NAME, w.0, w.1)?);
         // Tasks own rows of the transposed result, (out, b), which is turned afterwards: it is small.
         let mut turned = vec![0f32; out * b];
         let tiles = weight.par_chunks(TILE * features);
@@ -53,31 +58,84 @@ impl CustomOp2 for Linear {
         });
         let mut ys = vec![0f32; b * out];
         for (o, row) in turned.chunks(b).enumerate() {
+            let bias = bias.map_or(0., |bias| bias[o]);
             for (i, &y) in row.iter().enumerate() {
-                ys[i * out + o] = y;
+                ys[i * out + o] = y + bias;
             }
         }
         Ok((CpuStorage::F32(ys), (b, out).into()))
     }
 
-    fn bwd(&self, xs: &Tensor, w: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    /// The gradients of the input and of the weights, each where it is asked for.
+    fn gradients(xs: &Tensor, w: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let ((b, features), (out, _)) = (xs.dims2()?, w.dims2()?);
         let device = grad.device();
-        with_slice("linear", grad, |grad| {
-            let grad_xs = if xs.track_op() {
-                let values = with_slice("linear", w, |w| Ok(input_gradient(grad, w, (b, features, out))))?;
+        with_slice(NAME, grad, |grad| {
+            let grad_xs = if wants(xs) {
+                let values = with_slice(NAME, w, |w| Ok(input_gradient(grad, w, (b, features, out))))?;
                 Some(Tensor::from_vec(values, (b, features), device)?)
             } else {
                 None
             };
-            let grad_w = if w.track_op() {
-                let values = with_slice("linear", xs, |xs| Ok(weight_gradient(grad, xs, (b, features, out))))?;
+            let grad_w = if wants(w) {
+                let values = with_slice(NAME, xs, |xs| Ok(weight_gradient(grad, xs, (b, features, out))))?;
                 Some(Tensor::from_vec(values, (out, features), device)?)
             } else {
                 None
             };
             Ok((grad_xs, grad_w))
         })
+    }
+}
+
+impl CustomOp2 for Linear {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn cpu_fwd(&self, xs: &CpuStorage, xs_l: &Layout, w: &CpuStorage, w_l: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.forward((xs, xs_l), (w, w_l), None)
+    }
+
+    fn bwd(&self, xs: &Tensor, w: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Self::gradients(xs, w, grad)
+    }
+}
+
+impl CustomOp3 for Linear {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        xs: &CpuStorage,
+        xs_l: &Layout,
+        w: &CpuStorage,
+        w_l: &Layout,
+        bias: &CpuStorage,
+        bias_l: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward((xs, xs_l), (w, w_l), Some(slice(NAME, bias, bias_l)?))
+    }
+
+    fn bwd(
+        &self,
+        xs: &Tensor,
+        w: &Tensor,
+        bias: &Tensor,
+        _ys: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (grad_xs, grad_w) = Self::gradients(xs, w, grad)?;
+        let grad_bias = match wants(bias) {
+            true => {
+                let sums = with_slice(NAME, grad, |grad| Ok(channel_sums(grad, bias.elem_count(), 1)))?;
+                Some(Tensor::from_vec(sums, bias.shape(), bias.device())?)
+            }
+            false => None,
+        };
+        Ok((grad_xs, grad_w, grad_bias))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::check::{f32_only, matrix, slice, with_slice};
 use crate::composed;
+use crate::tape::apply1;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 
 /// Keras's fuzz factor: probabilities are clipped to `[1e-7, 1 - 1e-7]` before their logarithm is taken.
@@ -12,7 +13,7 @@ pub(crate) const KERAS_EPSILON: f32 = 1e-7;
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let ids = class_ids("cross_entropy", logits, targets)?;
     if logits.device().is_cpu() {
-        logits.contiguous()?.apply_op1(RowLoss::CrossEntropy(ids))
+        apply1(&logits.contiguous()?, RowLoss::CrossEntropy(ids))
     } else {
         composed::cross_entropy(logits, targets)
     }
@@ -24,7 +25,7 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
 pub fn softmax_bce(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let ids = class_ids("softmax_bce", logits, targets)?;
     if logits.device().is_cpu() {
-        logits.contiguous()?.apply_op1(RowLoss::SoftmaxBce(ids))
+        apply1(&logits.contiguous()?, RowLoss::SoftmaxBce(ids))
     } else {
         composed::softmax_bce(logits, targets)
     }
@@ -40,7 +41,7 @@ pub fn bce_with_logits(logits: &Tensor, target: f32) -> Result<Tensor> {
         bail!("{op}: the target is {target}, expected a probability");
     }
     if logits.device().is_cpu() {
-        logits.contiguous()?.apply_op1(RowLoss::BceWithLogits(f64::from(target)))
+        apply1(&logits.contiguous()?, RowLoss::BceWithLogits(f64::from(target)))
     } else {
         composed::bce_with_logits(logits, target)
     }

@@ -3,6 +3,7 @@
 use crate::activation::zip_map;
 use crate::check::{f32_only, slice, with_slice};
 use crate::composed;
+use crate::tape::apply1;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 /// `scale * x` where `keep` is 1 and 0 where it is 0; `xs` may have any shape and `keep` holds one byte for each of
@@ -13,7 +14,7 @@ pub fn mask_scale(xs: &Tensor, keep: Vec<u8>, scale: f32) -> Result<Tensor> {
         bail!("mask_scale: the mask has {} elements, xs has shape {:?}", keep.len(), xs.dims());
     }
     if xs.device().is_cpu() {
-        xs.contiguous()?.apply_op1(MaskScale { keep, scale })
+        apply1(&xs.contiguous()?, MaskScale { keep, scale })
     } else {
         composed::mask_scale(xs, &keep, scale)
     }

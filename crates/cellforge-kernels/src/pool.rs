@@ -2,6 +2,7 @@
 
 use crate::check::{f32_only, images, slice, with_slice};
 use crate::composed;
+use crate::tape::apply1;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -21,7 +22,7 @@ pub fn max_pool2d(xs: &Tensor, window: usize, stride: usize, padding: usize) -> 
         bail!("{op}: a window of {window} with padding {padding} does not fit images of shape {:?}", xs.dims());
     }
     if xs.device().is_cpu() {
-        xs.contiguous()?.apply_op1(MaxPool { window, stride, padding })
+        apply1(&xs.contiguous()?, MaxPool { window, stride, padding })
     } else {
         composed::max_pool2d(xs, window, stride, padding)
     }
@@ -31,7 +32,7 @@ pub fn max_pool2d(xs: &Tensor, window: usize, stride: usize, padding: usize) -> 
 pub fn avg_pool2d_global(xs: &Tensor) -> Result<Tensor> {
     f32_only("avg_pool2d_global", &[("xs", xs)])?;
     images("avg_pool2d_global", "xs", xs)?;
-    if xs.device().is_cpu() { xs.contiguous()?.apply_op1(GlobalAverage) } else { composed::avg_pool2d_global(xs) }
+    if xs.device().is_cpu() { apply1(&xs.contiguous()?, GlobalAverage) } else { composed::avg_pool2d_global(xs) }
 }
 
 struct MaxPool {

@@ -2,6 +2,7 @@
 
 use crate::check::{f32_only, images, slice, with_slice};
 use crate::composed;
+use crate::tape::apply1;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
@@ -9,7 +10,7 @@ use rayon::prelude::*;
 pub fn upsample_nearest2x(xs: &Tensor) -> Result<Tensor> {
     f32_only("upsample_nearest2x", &[("xs", xs)])?;
     images("upsample_nearest2x", "xs", xs)?;
-    if xs.device().is_cpu() { xs.contiguous()?.apply_op1(Upsample2x) } else { composed::upsample_nearest2x(xs) }
+    if xs.device().is_cpu() { apply1(&xs.contiguous()?, Upsample2x) } else { composed::upsample_nearest2x(xs) }
 }
 
 struct Upsample2x;

@@ -50,12 +50,22 @@ impl BatchNorm2d {
     /// towards them by `momentum` (the variance with Bessel's correction, as in PyTorch); otherwise the running
     /// statistics are used and stay as they are.
     pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
+        self.forward_leaky_relu_t(xs, 1., train)
+    }
+
+    /// This layer and a ReLU, in the same passes over memory.
+    pub fn forward_relu_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
+        self.forward_leaky_relu_t(xs, 0., train)
+    }
+
+    /// This layer and a leaky ReLU of this slope, in the same passes over memory.
+    pub fn forward_leaky_relu_t(&self, xs: &Tensor, slope: f32, train: bool) -> Result<Tensor> {
         let eps = self.cfg.eps;
         if !train {
             let (mean, var) = (self.running_mean.as_tensor(), self.running_var.as_tensor());
-            return ops::batch_norm_eval(xs, &self.weight, &self.bias, mean, var, eps);
+            return ops::batch_norm_leaky_relu_eval(xs, &self.weight, &self.bias, mean, var, eps, slope);
         }
-        let (ys, stats) = ops::batch_norm_train(xs, &self.weight, &self.bias, eps)?;
+        let (ys, stats) = ops::batch_norm_leaky_relu_train(xs, &self.weight, &self.bias, eps, slope)?;
         self.update(&self.running_mean, &stats.mean)?;
         self.update(&self.running_var, &stats.var_unbiased)?;
         Ok(ys)

@@ -37,7 +37,7 @@ pub mod summary;
 
 pub use batch_norm::{BatchNorm2d, BatchNormConfig, batch_norm2d};
 pub use cellforge_kernels as ops;
-pub use cellforge_kernels::{Conv2dConfig, Padding};
+pub use cellforge_kernels::{Conv2dConfig, Padding, gradients};
 pub use conv::{Conv2d, conv2d};
 pub use dropout::Dropout;
 pub use key::Key;

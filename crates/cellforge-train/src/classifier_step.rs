@@ -6,7 +6,7 @@ use candle_core::{D, DType, Device, Tensor};
 use cellforge_classify::Classifier;
 use cellforge_data::Batch;
 use cellforge_kernels as ops;
-use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, Sgd, SgdConfig};
+use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, Sgd, SgdConfig, gradients};
 use serde::{Deserialize, Serialize};
 
 use crate::classifier::ClassifierTrainConfig;
@@ -27,11 +27,11 @@ impl LossKind {
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn of(&self, logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        Ok(match self {
-            LossKind::CrossEntropy => ops::cross_entropy(logits, targets)?,
-            LossKind::SoftmaxBce => ops::softmax_bce(logits, targets)?,
-        })
+    pub fn of(&self, logits: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            LossKind::CrossEntropy => ops::cross_entropy(logits, targets),
+            LossKind::SoftmaxBce => ops::softmax_bce(logits, targets),
+        }
     }
 }
 
@@ -117,10 +117,13 @@ impl Step for ClassifierStep {
     /// batch before the update.
     fn step(&mut self, batch: &Batch, iteration: u64) -> Result<Losses> {
         self.optimizer.set_lr(self.schedule.rate(self.lr, iteration, self.epoch_len, self.epochs));
-        let logits = self.classifier.forward_t(&batch.images, true)?; // (b, classes)
-        let loss = self.loss.of(&logits, &batch.labels)?;
-        self.optimizer.step(&loss.backward()?)?;
-        let right = count_right(&logits, &batch.labels)?;
+        let mut right = 0.0;
+        let (loss, grads) = gradients(|| {
+            let logits = self.classifier.forward_t(&batch.images, true)?; // (b, classes)
+            right = count_right(&logits, &batch.labels)?;
+            self.loss.of(&logits, &batch.labels)
+        })?;
+        self.optimizer.step(&grads)?;
         Ok(vec![("loss", loss.to_scalar()?), ("accuracy", right / batch.indices.len() as f32)])
     }
 
@@ -140,6 +143,6 @@ impl Step for ClassifierStep {
 }
 
 /// How many rows of `logits` (b, classes) have their largest value at the target.
-pub(crate) fn count_right(logits: &Tensor, targets: &Tensor) -> Result<f32> {
-    Ok(logits.argmax(D::Minus1)?.eq(targets)?.to_dtype(DType::F32)?.sum_all()?.to_scalar()?)
+pub(crate) fn count_right(logits: &Tensor, targets: &Tensor) -> candle_core::Result<f32> {
+    logits.argmax(D::Minus1)?.eq(targets)?.to_dtype(DType::F32)?.sum_all()?.to_scalar()
 }

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 use cellforge_data::Batch;
 use cellforge_gan::{Discriminator, Generator, loss};
-use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore};
+use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, gradients};
 
-use crate::frozen::frozen;
 use crate::gan::GanTrainConfig;
 use crate::{Losses, Result, Snapshot, Step};
 
@@ -37,7 +36,7 @@ impl GanStep {
         let generator = Generator::new(&config.model, generator_store.vb())?;
         let discriminator_store = ParamStore::new(key.with("discriminator"), device);
         let discriminator = Discriminator::new(&config.model, discriminator_store.vb())?;
-        let frozen = Discriminator::new(&config.model, frozen(&discriminator_store, device))?;
+        let frozen = Discriminator::new(&config.model, discriminator_store.frozen_vb())?;
         let adam = |store: &ParamStore| -> Result<Optimizer> {
             // Keras's epsilon, as in the study; PyTorch's default is 1e-8.
             let settings = AdamConfig { lr: config.lr, beta1: config.beta1, beta2: config.beta2, eps: 1e-7 };
@@ -79,21 +78,28 @@ impl Step for GanStep {
         let fakes = self.generator.forward_t(&z, false)?.detach();
 
         // Reals and fakes are separate updates, so that batch-norm never mixes their statistics.
-        let real_scores = self.discriminator.forward_t(reals, true, &self.dropout(iteration, "real"))?;
-        let d_real = loss::discriminator_real(&real_scores)?;
-        self.discriminator_optimizer.step(&d_real.backward()?)?;
+        let (mut right, discriminator) = (0.0, &self.discriminator);
+        let (d_real, grads) = gradients(|| {
+            let scores = discriminator.forward_t(reals, true, &self.dropout(iteration, "real"))?;
+            right += positives(&scores)?;
+            loss::discriminator_real(&scores)
+        })?;
+        self.discriminator_optimizer.step(&grads)?;
 
-        let fake_scores = self.discriminator.forward_t(&fakes, true, &self.dropout(iteration, "fake"))?;
-        let d_fake = loss::discriminator_fake(&fake_scores)?;
-        self.discriminator_optimizer.step(&d_fake.backward()?)?;
+        let (d_fake, grads) = gradients(|| {
+            let scores = discriminator.forward_t(&fakes, true, &self.dropout(iteration, "fake"))?;
+            right += b as f32 - positives(&scores)?;
+            loss::discriminator_fake(&scores)
+        })?;
+        self.discriminator_optimizer.step(&grads)?;
 
         // Through the discriminator in training mode, as in the study: its running statistics move, its parameters do not.
-        let images = self.generator.forward_t(&z, true)?;
-        let scores = self.frozen.forward_t(&images, true, &self.dropout(iteration, "generator"))?;
-        let g = loss::generator(&scores)?;
-        self.generator_optimizer.step(&g.backward()?)?;
+        let (g, grads) = gradients(|| {
+            let images = self.generator.forward_t(&z, true)?;
+            loss::generator(&self.frozen.forward_t(&images, true, &self.dropout(iteration, "generator"))?)
+        })?;
+        self.generator_optimizer.step(&grads)?;
 
-        let right = positives(&real_scores)? + b as f32 - positives(&fake_scores)?;
         Ok(vec![
             ("d_real", d_real.to_scalar()?),
             ("d_fake", d_fake.to_scalar()?),
@@ -129,6 +135,6 @@ impl Step for GanStep {
 }
 
 /// How many logits are above 0, that is judged real.
-fn positives(logits: &Tensor) -> Result<f32> {
-    Ok(logits.gt(0f32)?.to_dtype(candle_core::DType::F32)?.sum_all()?.to_scalar()?)
+fn positives(logits: &Tensor) -> candle_core::Result<f32> {
+    logits.gt(0f32)?.to_dtype(candle_core::DType::F32)?.sum_all()?.to_scalar()
 }

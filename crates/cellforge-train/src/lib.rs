@@ -14,7 +14,6 @@ mod classifier;
 mod classifier_step;
 mod error;
 mod fit;
-mod frozen;
 mod gan;
 mod gan_step;
 mod generate;

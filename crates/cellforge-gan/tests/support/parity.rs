@@ -5,7 +5,7 @@
 
 use candle_core::safetensors::Load;
 use candle_core::{Device, Result, Tensor, Var};
-use cellforge_nn::ParamStore;
+use cellforge_nn::{ParamStore, gradients, ops};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -60,7 +60,11 @@ impl Fixture {
         stats.iter().try_for_each(|(name, var)| close(name, var, &after[name]))?;
 
         self.nudge(store)?;
-        let grads = (forward(&input, true)? * &self.tensors["upstream"])?.sum_all()?.backward()?;
+        let upstream = self.tensors["upstream"].flatten_all()?.unsqueeze(0)?;
+        let (_, grads) = gradients(|| {
+            let output = forward(&input, true)?;
+            ops::linear(&ops::reshape(&output, upstream.dims())?, &upstream, None)
+        })?;
         close("input_grad", grads.get(&input).expect("a gradient of the input"), &self.tensors["input_grad"])?;
         let (norms, heads) = (self.under("grad_norm/"), self.under("grad_head/"));
         let trainable = store.trainable();

@@ -7,6 +7,7 @@ mod upsampled;
 
 use crate::check::{f32_only, images, vector};
 use crate::composed;
+use crate::tape::{apply2, apply3};
 use candle_core::{Result, Tensor, bail};
 
 /// Zeros added around an image, in pixels.
@@ -78,8 +79,8 @@ pub fn conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: &Conv2dC
     }
     let (xs, weight) = (xs.contiguous()?, weight.contiguous()?);
     match bias {
-        Some(bias) => xs.apply_op3(&weight, &bias.contiguous()?, op::Conv(*cfg)),
-        None => xs.apply_op2(&weight, op::Conv(*cfg)),
+        Some(bias) => apply3(&xs, &weight, &bias.contiguous()?, op::Conv(*cfg)),
+        None => apply2(&xs, &weight, op::Conv(*cfg)),
     }
 }
 
@@ -96,8 +97,8 @@ pub fn upsample2x_conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) ->
     }
     let (xs, weight) = (xs.contiguous()?, weight.contiguous()?);
     match bias {
-        Some(bias) => xs.apply_op3(&weight, &bias.contiguous()?, upsampled::UpsampledConv),
-        None => xs.apply_op2(&weight, upsampled::UpsampledConv),
+        Some(bias) => apply3(&xs, &weight, &bias.contiguous()?, upsampled::UpsampledConv),
+        None => apply2(&xs, &weight, upsampled::UpsampledConv),
     }
 }
 

@@ -5,6 +5,7 @@ use super::patches::Geometry;
 use super::products::{gather, outer, scatter};
 use crate::check::{slice, with_slice};
 use crate::sum::channel_sums;
+use crate::tape::wants;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 const NAME: &str = "conv2d";
@@ -92,13 +93,13 @@ impl Conv {
         let plan = Plan::new(xs.dims(), weight.dims(), &self.0)?;
         let device = grad.device();
         with_slice(NAME, grad, |grad| {
-            let grad_xs = if xs.track_op() {
+            let grad_xs = if wants(xs) {
                 let values = with_slice(NAME, weight, |weight| Ok(plan.input_gradient(weight, grad)))?;
                 Some(Tensor::from_vec(values, xs.shape(), device)?)
             } else {
                 None
             };
-            let grad_weight = if weight.track_op() {
+            let grad_weight = if wants(weight) {
                 let values = with_slice(NAME, xs, |xs| Ok(plan.weight_gradient(xs, grad)))?;
                 Some(Tensor::from_vec(values, weight.shape(), device)?)
             } else {
@@ -160,7 +161,7 @@ impl CustomOp3 for Conv {
 
 /// The gradient of a bias that was added to each channel of images, where it is asked for.
 pub(crate) fn bias_gradient(op: &str, bias: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-    if !bias.track_op() {
+    if !wants(bias) {
         return Ok(None);
     }
     let (_, c, h, w) = grad.dims4()?;

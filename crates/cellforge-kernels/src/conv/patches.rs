@@ -129,7 +129,9 @@ impl Geometry {
                 16 => copy_rows::<16>(from, qw, to),
                 32 => copy_rows::<32>(from, qw, to),
                 64 => copy_rows::<64>(from, qw, to),
-                _ => to.chunks_exact_mut(ow).zip(from.chunks(qw)).for_each(|(to, from)| to.copy_from_slice(&from[..ow])),
+                _ => {
+                    to.chunks_exact_mut(ow).zip(from.chunks(qw)).for_each(|(to, from)| to.copy_from_slice(&from[..ow]))
+                }
             }
         }
     }

@@ -7,4 +7,5 @@ mod loss;
 mod norm;
 mod optim;
 mod pool;
+mod tape;
 mod threads;
