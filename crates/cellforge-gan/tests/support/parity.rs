@@ -16,8 +16,9 @@ const TOLERANCE: f64 = 1e-4;
 ///
 /// A ReLU whose input is within rounding of zero has two gradients, and which of them a program takes is chance. The
 /// committed fixtures are drawn so that no input is that near. The full-width ones were not, and hold a few: there
-/// PyTorch's single precision gradients are up to 11% from its own in double precision. A millionth added to the
-/// bias in front of such a ReLU settles its side to the one PyTorch took, and changes everything else by about as much.
+/// PyTorch's single precision gradients are up to 11% from its own in double precision. A few millionths added to the
+/// bias in front of such a ReLU settle its side to the one PyTorch took, further from zero than rounding reaches, and
+/// change everything else by about as much.
 pub type Nudge = (&'static str, usize, f32);
 
 pub struct Fixture {
@@ -101,12 +102,17 @@ impl Fixture {
 
 /// The size below which a gradient is rounding noise. A bias in front of batch norm has no effect, so its true gradient
 /// is zero and what both sides compute is what is left of a sum that cancels. Such sums are of the size of the same
-/// layer's weight gradient, so a bias is held to 1e-4 of itself or 1e-6 of that, whichever is more.
+/// layer's weight gradient, so a bias is held to 1e-4 of itself or 1e-6 of that, whichever is more. The scale of a batch
+/// norm in front of another has next to none; its gradient sums the terms of the shift's, so it is held to 1e-4 of
+/// the larger of the two.
 fn cancellation_floor(name: &str, norms: &BTreeMap<String, Tensor>) -> Result<f64> {
-    match name.strip_suffix("bias").and_then(|layer| norms.get(&format!("{layer}weight"))) {
-        Some(norm) => Ok(scalar(norm)? * 1e-2),
-        None => Ok(0.0),
-    }
+    let other = |layer: &str, kind: &str| norms.get(&format!("{layer}{kind}")).map(scalar).transpose();
+    let floor = match (name.strip_suffix("bias"), name.strip_suffix("weight")) {
+        (Some(layer), _) => other(layer, "weight")?.map(|norm| norm * 1e-2),
+        (_, Some(layer)) => other(layer, "bias")?,
+        _ => None,
+    };
+    Ok(floor.unwrap_or(0.0))
 }
 
 /// Element by element, relative to the largest element of the reference: single values may be arbitrarily near zero
