@@ -23,27 +23,20 @@ pub enum Groups {
 
 /// The patient of an NIH/NLM malaria cell, from the name of its file or slide.
 ///
-/// The name begins like the regular expression `^C(\d+)([AB]?)(?:P(\d+))?`. The patient is the number after `P` where there
-/// is one (patient P8 has slides of two prefixes) and the number after `C` elsewhere.
+/// The name begins like the regular expression `^C(\d+)`, and that is the patient: NLM's 200 patients are the 200 numbers
+/// after `C`. The `P` number that some names have as well is another name for the same patient.
 ///
 /// ```
 /// use cellforge_data::groups::nih_patient;
-/// assert_eq!(nih_patient("C100P61ThinF_IMG_20150918_144104_cell_162.png").as_deref(), Some("P61"));
-/// assert_eq!(nih_patient("C37BP2_thinF_IMG_cell_1.png").as_deref(), Some("P2"));
+/// assert_eq!(nih_patient("C100P61ThinF_IMG_20150918_144104_cell_162.png").as_deref(), Some("C100"));
+/// assert_eq!(nih_patient("C37BP2_thinF_IMG_cell_1.png").as_deref(), Some("C37"));
 /// assert_eq!(nih_patient("C12NThinF_IMG_cell_1.png").as_deref(), Some("C12"));
 /// assert_eq!(nih_patient("cell_1.png"), None);
 /// ```
 #[must_use]
 pub fn nih_patient(name: &str) -> Option<String> {
-    let (slide, rest) = leading_digits(name.strip_prefix('C')?)?;
-    let after_letter = rest.strip_prefix(['A', 'B']).unwrap_or(rest);
-    let patient = after_letter.strip_prefix('P').and_then(leading_digits);
-    Some(patient.map_or_else(|| format!("C{slide}"), |(number, _)| format!("P{number}")))
-}
-
-fn leading_digits(text: &str) -> Option<(&str, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    (end > 0).then(|| text.split_at(end))
+    let digits = name.strip_prefix('C')?.chars().take_while(char::is_ascii_digit).count();
+    (digits > 0).then(|| name[..=digits].to_owned())
 }
 
 /// The group of each name in turn, or why it has none.
@@ -180,10 +173,10 @@ mod tests {
     #[test]
     fn nih_names_of_every_form() {
         for (name, patient) in [
-            ("C39P4thinF_original_IMG_1_cell_9.png", "P4"),
-            ("C51AP12thinF_IMG_1_cell_9.png", "P12"),
-            ("C47P8thin_Original_Motic_cell_1.png", "P8"),
-            ("C47P8thinOriginalOlympusCX21_cell_1.png", "P8"),
+            ("C39P4thinF_original_IMG_1_cell_9.png", "C39"),
+            ("C51AP12thinF_IMG_1_cell_9.png", "C51"),
+            ("C47P8thin_Original_Motic_cell_1.png", "C47"),
+            ("C47P8thinOriginalOlympusCX21_cell_1.png", "C47"),
             ("C1_thinF_IMG_1_cell_9.png", "C1"),
             ("C5NThinF_IMG_1_cell_9.png", "C5"),
             ("C5AxP3.png", "C5"),
@@ -199,8 +192,8 @@ mod tests {
     #[test]
     fn auto_needs_every_name_and_two_patients() {
         let auto = |names: &[&str]| assign(names, &Groups::Auto).unwrap();
-        assert_eq!(auto(&["a/C1P1_x.png", "b/C2P2_y.png"])[1], Ok(Some("P2".into())));
-        assert_eq!(auto(&["a/C1P1_x.png", "b/C2P1_y.png"])[1], Ok(None));
+        assert_eq!(auto(&["a/C1P1_x.png", "b/C2P2_y.png"])[1], Ok(Some("C2".into())));
+        assert_eq!(auto(&["a/C1P1_x.png", "b/C1P1_y.png"])[1], Ok(None));
         assert_eq!(auto(&["a/C1P1_x.png", "b/cell.png"])[0], Ok(None));
     }
 
@@ -210,8 +203,8 @@ mod tests {
             "C47P8thinA,['C47P8thinA_1.png', 'C47P8thinA_2.png'],,,\r\nC9P1x,[\"C9P1x_1.png\"]\r\nslide,['z.png']\r\n\r\n",
         );
         let table = table.unwrap();
-        assert_eq!(table["C47P8thinA_2.png"], "P8");
-        assert_eq!(table["C9P1x_1.png"], "P1");
+        assert_eq!(table["C47P8thinA_2.png"], "C47");
+        assert_eq!(table["C9P1x_1.png"], "C9");
         assert_eq!(table["z.png"], "slide");
         assert_eq!(table.len(), 4);
     }

@@ -44,7 +44,7 @@ fn nlm_layout_with_strays() {
         let index = index(path).unwrap();
         assert_eq!(index.classes, ["Parasitized", "Uninfected"]);
         assert_eq!(index.entries[0].name, "cell_images/Parasitized/C1P1ThinF_IMG_1_cell_1.png");
-        assert_eq!(index.entries[1].group.as_deref(), Some("P2"));
+        assert_eq!(index.entries[1].group.as_deref(), Some("C2"));
         assert_eq!(index.class_counts(), [1, 1]);
         assert!(index.ignored >= 3 && index.skipped.is_empty(), "{index:?}");
         let set = CellSet::load(&index, &decode()).unwrap();

@@ -9,7 +9,7 @@ use cellforge_nn::{Key, ParamStore};
 use std::path::Path;
 use support::{Fixture, Nudge, fixtures};
 
-const GENERATOR_NUDGES: &[Nudge] = &[("body.2.bias", 254, -3e-6)];
+const GENERATOR_NUDGES: &[Nudge] = &[("body.2.bias", 254, -3e-6), ("body.14.bias", 41, 1e-6)];
 const DISCRIMINATOR_NUDGES: &[Nudge] = &[("body.17.bias", 181, -2.5e-6)];
 
 fn committed() -> &'static Path {

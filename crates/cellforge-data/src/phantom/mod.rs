@@ -122,7 +122,7 @@ pub fn render(config: &PhantomConfig) -> Result<CellSet> {
         CLASSES.map(str::to_owned).to_vec(),
         list.iter().map(|cell| cell.0.clone()).collect(),
         list.iter().map(|cell| cell.1).collect(),
-        list.iter().map(|cell| Some(format!("P{}", FIRST_PATIENT + cell.2))).collect(),
+        list.iter().map(|cell| Some(format!("C{}", FIRST_PATIENT + cell.2))).collect(),
         config.side,
         3,
         images.concat(),
