@@ -252,12 +252,14 @@ fn the_same_seed_gives_the_same_images() {
 fn fetch_says_that_there_is_no_network() {
     let dir = folder("fetch");
     // Nothing listens on port 1, so this is what an offline machine sees, without waiting for a network.
-    cellforge()
-        .args(["data", "fetch", "--url", "http://127.0.0.1:1/cells.zip", "--out"])
-        .arg(dir.join("cells.zip"))
-        .timeout(std::time::Duration::from_secs(60))
-        .assert()
-        .code(1)
-        .stderr(contains("127.0.0.1:1").and(contains("error:")));
-    assert!(!dir.join("cells.zip").exists());
+    for (out, file) in [(dir.join("cells.zip"), dir.join("cells.zip")), (dir.clone(), dir.join("cell_images.zip"))] {
+        cellforge()
+            .args(["data", "fetch", "--url", "http://127.0.0.1:1/cells.zip", "--out"])
+            .arg(out)
+            .timeout(std::time::Duration::from_secs(60))
+            .assert()
+            .code(1)
+            .stderr(contains("127.0.0.1:1").and(contains("error:")).and(contains(file.to_str().unwrap())));
+        assert!(!file.exists());
+    }
 }

@@ -81,6 +81,7 @@ pub struct PhantomArgs {
 #[command(after_help = "\
 Examples:
   cellforge data fetch
+  cellforge data fetch --out datasets
   cellforge data fetch --out downloads/cell_images.zip
   cellforge data fetch --url https://example.org/mirror/cell_images.zip --sha256 HEX
 
@@ -90,8 +91,8 @@ pub struct FetchArgs {
     /// Where to download from [default: the National Library of Medicine]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// The file to write [default: cell_images.zip]
-    #[arg(long, value_name = "FILE")]
+    /// The file to write, or a folder to write cell_images.zip into [default: cell_images.zip]
+    #[arg(long, value_name = "FILE|DIR")]
     out: Option<PathBuf>,
     /// Refuse a file with another SHA-256
     #[arg(long, value_name = "HEX")]
@@ -250,7 +251,11 @@ fn render(mut globals: Globals, args: &PhantomArgs) -> Result<()> {
 fn download(mut globals: Globals, args: &FetchArgs) -> Result<()> {
     let args = layered(&mut globals, args)?;
     let session = globals.open()?;
-    let mut options = fetch::FetchOptions::nlm(args.out.clone().unwrap_or_else(|| PathBuf::from("cell_images.zip")));
+    let mut out = args.out.clone().unwrap_or_default();
+    if args.out.is_none() || out.is_dir() {
+        out.push("cell_images.zip");
+    }
+    let mut options = fetch::FetchOptions::nlm(out);
     if let Some(url) = &args.url {
         options.url.clone_from(url);
     }

@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR|FILE.zip")]
     out: Option<PathBuf>,
     /// Redraw noise beyond so many standard deviations: lower is more typical and less varied [default: none]
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     truncation: Option<f64>,
     /// Also draw the first images of each class as one picture
     #[arg(long, value_name = "FILE.png")]

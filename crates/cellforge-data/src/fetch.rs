@@ -262,8 +262,9 @@ fn sha256(path: &Path) -> Result<String> {
 
 fn offline(options: &FetchOptions, reason: &str) -> Error {
     let reason = format!(
-        "{reason}. Is this machine online? Otherwise download the file elsewhere, copy it here and pass it with --data; \
-         what has arrived so far is kept and a later fetch goes on from there"
+        "{reason}. Is this machine online? Otherwise download the file elsewhere, copy it to {} and pass that with --data; \
+         what has arrived so far is kept beside it and a later fetch goes on from there",
+        options.dest.display()
     );
     Error::Fetch { url: options.url.clone(), reason }
 }

@@ -62,6 +62,9 @@ pub enum Error {
         /// The reason.
         source: serde_json::Error,
     },
+    /// A classifier's log has no accuracy on the validation cells, by which networks are compared.
+    #[error("{0} has no validation accuracy after the last epoch; delete its folder and run again")]
+    NoValidation(PathBuf),
     /// Two classes would share one folder.
     #[error("the classes {first:?} and {second:?} would share the folder {folder:?}; rename one of them")]
     ClassFolder {

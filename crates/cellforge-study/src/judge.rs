@@ -99,7 +99,8 @@ impl Judged {
         let options = BootstrapOptions { resamples: config.judge.resamples, seed, level: config.judge.level };
         let test = classifier_report(&truth, &probabilities, &cells.set.classes, groups.as_deref(), &options)?;
         let history = history(&run.folder.join("log.jsonl"))?;
-        let val_accuracy = history.last().and_then(|point| point.val_accuracy).unwrap_or(f64::NAN);
+        let last = history.last().and_then(|point| point.val_accuracy);
+        let val_accuracy = last.ok_or_else(|| Error::NoValidation(run.folder.join("log.jsonl")))?;
         Ok(Self { val_accuracy, predicted: predictions(&probabilities, cells.set.classes.len())?, test, history })
     }
 }

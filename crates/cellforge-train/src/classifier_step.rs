@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{D, DType, Device, Tensor};
 use cellforge_classify::Classifier;
 use cellforge_data::Batch;
-use cellforge_kernels as ops;
-use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, Sgd, SgdConfig, gradients};
+use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, Sgd, SgdConfig, gradients, ops};
 use serde::{Deserialize, Serialize};
 
 use crate::classifier::ClassifierTrainConfig;
