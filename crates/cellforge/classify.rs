@@ -178,7 +178,7 @@ fn csv(set: &CellSet, classes: &[String], probabilities: &[Vec<f32>], predicted:
     for (i, row) in probabilities.iter().enumerate() {
         let folder = &set.classes[set.labels[i] as usize];
         let fields = [set.names[i].as_str(), folder, &classes[predicted[i] as usize]];
-        text.push_str(&fields.map(|field| quoted(field)).join(","));
+        text.push_str(&fields.map(quoted).join(","));
         for p in row {
             text.push_str(&format!(",{p:.6}"));
         }

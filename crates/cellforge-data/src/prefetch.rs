@@ -36,7 +36,7 @@ impl<T> Iterator for Prefetch<T> {
     type Item = T;
 
     fn next(&mut self) -> Option<T> {
-        if let Some(item) = self.receiver.as_ref()?.recv().ok() {
+        if let Ok(item) = self.receiver.as_ref()?.recv() {
             return Some(item);
         }
         // The thread is done: with its work, or with a panic that must not pass for the end.

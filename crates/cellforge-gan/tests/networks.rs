@@ -157,7 +157,7 @@ fn a_step_of_each_network_lowers_its_loss() -> Result<()> {
     let noise = key.with("noise").normal((8, 16), &Device::Cpu)?;
     let fakes = gan.generator.forward_t(&noise, false)?.detach();
     let adam = AdamConfig { lr: 1e-3, beta1: 0.5, ..Default::default() };
-    let mut d_opt = Optimizer::Adam(Adam::new(gan.d_store.trainable(), adam.clone())?);
+    let mut d_opt = Optimizer::Adam(Adam::new(gan.d_store.trainable(), adam)?);
     let mut g_opt = Optimizer::Adam(Adam::new(gan.g_store.trainable(), adam)?);
 
     let d_loss = || -> Result<Tensor> {

@@ -142,12 +142,7 @@ pub trait Observer<S: Step> {
 /// # Errors
 /// What a batch, a step or an observer fails with; [`Error::Diverged`] as soon as a loss is not finite, before any
 /// observer could save what produced it.
-pub fn fit<S, F>(
-    step: &mut S,
-    mut make: F,
-    plan: FitPlan<'_>,
-    observers: &mut [&mut dyn Observer<S>],
-) -> Result<Outcome>
+pub fn fit<S, F>(step: &mut S, make: F, plan: FitPlan<'_>, observers: &mut [&mut dyn Observer<S>]) -> Result<Outcome>
 where
     S: Step,
     F: FnMut(u64) -> Result<S::Batch> + Send + 'static,
@@ -159,7 +154,7 @@ where
     let stopped = |position: &Position| position.iteration < total && stop.load(Ordering::Relaxed);
     let first = position.iteration + 1;
     if position.iteration < total && !stopped(&position) {
-        let batches = cellforge_data::prefetch(first..total + 1, prefetch, move |iteration| make(iteration));
+        let batches = cellforge_data::prefetch(first..total + 1, prefetch, make);
         for (iteration, batch) in (first..=total).zip(batches) {
             let losses = step.step(&batch?, iteration)?;
             if let Some((name, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {

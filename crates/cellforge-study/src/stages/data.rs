@@ -59,7 +59,6 @@ pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cell
                 cells_per_class: config.data.phantom.cells_per_class,
                 patients: config.data.phantom.patients,
                 seed: derive_seed(config.seed, "phantom"),
-                ..Default::default()
             };
             let inputs = (settings, config.seed, "phantom");
             let data = runner.path("data");

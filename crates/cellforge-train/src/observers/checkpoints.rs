@@ -42,7 +42,7 @@ impl<C: Serialize + Clone> Checkpoints<C> {
 impl<S: Step, C: Serialize + Clone> Observer<S> for Checkpoints<C> {
     fn on_step(&mut self, step: &mut S, event: &mut Event<'_>) -> Result<()> {
         // At the end of an epoch, `on_epoch` saves: a checkpoint before it would skip the epoch's evaluation on resume.
-        let due = self.every > 0 && event.position.iteration % self.every == 0;
+        let due = self.every > 0 && event.position.iteration.is_multiple_of(self.every);
         if due && !event.ends_epoch {
             self.state.position = event.position.clone();
             self.save_last(step)?;

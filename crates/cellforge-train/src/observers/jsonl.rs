@@ -86,7 +86,7 @@ impl<S: Step> Observer<S> for JsonlLog {
 
     fn on_step(&mut self, _step: &mut S, event: &mut Event<'_>) -> Result<()> {
         let iteration = event.position.iteration;
-        if iteration == 1 || iteration % self.every == 0 || iteration == event.total {
+        if iteration == 1 || iteration.is_multiple_of(self.every) || iteration == event.total {
             self.append(event, "step")?;
         }
         Ok(())

@@ -83,7 +83,7 @@ impl<S: Step> Observer<S> for TensorBoard {
 
     fn on_step(&mut self, _step: &mut S, event: &mut Event<'_>) -> Result<()> {
         let iteration = event.position.iteration;
-        if iteration == 1 || iteration % self.every == 0 || iteration == event.total {
+        if iteration == 1 || iteration.is_multiple_of(self.every) || iteration == event.total {
             self.scalars(iteration, "step", &event.losses)?;
         }
         self.images(iteration, &event.images)
