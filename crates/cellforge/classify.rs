@@ -22,9 +22,9 @@ use crate::{
 #[derive(clap::Args, Serialize, Deserialize)]
 #[command(after_help = "\
 Examples:
-  cellforge classify --checkpoint study --data cells.zip
+  cellforge classify --checkpoint runs/quick --data cells.zip
   cellforge classify --checkpoint resnet --data some-folder --csv each.csv --json figures.json
-  cellforge classify --checkpoint study --model cnn --data cells.zip
+  cellforge classify --checkpoint runs/quick --model cnn --data cells.zip
 
 Where the class folders of the data have names the classifier knows, the figures are printed with 95% intervals;
 otherwise, or for a folder of loose images, the predictions alone. The CSV has one line per image.

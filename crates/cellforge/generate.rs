@@ -15,9 +15,9 @@ use crate::common::{Globals, Interrupted, effective, layered, save_effective};
 #[derive(clap::Args, Serialize, Deserialize)]
 #[command(after_help = "\
 Examples:
-  cellforge generate --checkpoint study --count 1000 --out synthetic
-  cellforge generate --checkpoint study --class Parasitized --count 64 --out cells.zip --grid cells.png
-  cellforge generate --checkpoint study/gan/Uninfected --count 10 --out few --truncation 1.5
+  cellforge generate --checkpoint runs/quick --count 1000 --out synthetic
+  cellforge generate --checkpoint runs/quick --class Parasitized --count 64 --out cells.zip --grid cells.png
+  cellforge generate --checkpoint runs/quick/gan/Uninfected --count 10 --out few --truncation 1.5
 
 The images are PNG files in one folder per class. The same checkpoint, seed and truncation give the same files,
 and a smaller count gives the first of them.")]

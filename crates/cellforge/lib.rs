@@ -32,8 +32,8 @@
 //! cellforge inspect generator                       # layers, shapes, parameters, multiply-adds
 //! cellforge data info cell_images.zip               # what is in a set of cells
 //! cellforge train gan --data cell_images.zip --class Parasitized --out gan
-//! cellforge generate --checkpoint study --count 100 --out cells.zip
-//! cellforge classify --checkpoint study --data cells.zip --csv each.csv
+//! cellforge generate --checkpoint runs/quick --count 100 --out cells.zip
+//! cellforge classify --checkpoint runs/quick --data cells.zip --csv each.csv
 //! ```
 //!
 //! Every verb takes `--seed`, `--device`, `--threads`, `-q`, `-v` and `--config FILE`, a TOML file with any of its flags; flags on

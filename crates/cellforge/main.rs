@@ -30,8 +30,8 @@ const AFTER_HELP: &str = "\
 Examples:
   cellforge reproduce                                    the whole study on rendered cells, about 5 minutes
   cellforge reproduce --data cell_images.zip             the same on real cells
-  cellforge generate --checkpoint study --count 100 --out cells.zip
-  cellforge classify --checkpoint study --data cells.zip
+  cellforge generate --checkpoint runs/quick --count 100 --out cells.zip
+  cellforge classify --checkpoint runs/quick --data cells.zip
 
 Exit codes:
   0    done

@@ -12,9 +12,9 @@ use crate::common::{Globals, Interrupted, read_table, say, take_global};
 #[command(after_help = "\
 Examples:
   cellforge reproduce
-  cellforge reproduce --data cell_images.zip --out study-nih
-  cellforge reproduce --preset smoke --out smoke
-  cellforge reproduce --config study-nih/config.toml --out again
+  cellforge reproduce --data cell_images.zip
+  cellforge reproduce --data cell_images.zip --preset paper --out study
+  cellforge reproduce --config study/config.toml --out again
   cellforge reproduce --data cifar10:DIR --preset quick
 
 Run again with the same --out, it skips what is done and goes on with what was begun.
@@ -27,9 +27,9 @@ pub struct Args {
     /// smoke (under a minute), quick (about 5 minutes) or paper (the study's own settings) [default: quick]
     #[arg(long, value_name = "NAME")]
     preset: Option<Preset>,
-    /// Folder for everything the study makes
-    #[arg(long, value_name = "DIR", default_value = "study")]
-    out: PathBuf,
+    /// Folder for everything the study makes [default: runs/PRESET, or runs/PRESET-NAME for --data NAME.zip]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// What the split keeps whole: auto (patients where known), cell or group [default: auto]
     #[arg(long, value_name = "RULE", value_parser = ["auto", "cell", "group"])]
     split_by: Option<String>,
@@ -41,8 +41,9 @@ pub struct Args {
 pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
     let config = settings(&mut globals, args)?;
     let session = globals.open()?;
+    let out = args.out.clone().unwrap_or_else(|| default_out(&config));
     let control = study::Control {
-        out: args.out.clone(),
+        out: out.clone(),
         device: session.device.clone(),
         stop: session.stop.clone(),
         progress: session.progress,
@@ -53,11 +54,11 @@ pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
     }
     let results = study::run(&config, &control).map_err(|error| match error {
         study::Error::Interrupted { stage, .. } => {
-            Interrupted(format!("stopped in stage {stage}; go on with: {}", again(args, &globals))).into()
+            Interrupted(format!("stopped in stage {stage}; go on with: {}", again(args, &globals, &out))).into()
         }
         error => anyhow::Error::from(error),
     })?;
-    say(summary(&results, &args.out));
+    say(summary(&results, &out));
     Ok(())
 }
 
@@ -93,8 +94,17 @@ fn settings(globals: &mut Globals, args: &Args) -> Result<StudyConfig> {
     Ok(config)
 }
 
+/// A folder that studies of other presets or data do not use by default.
+fn default_out(config: &StudyConfig) -> PathBuf {
+    let name = config.data.path.as_deref().and_then(|data| match data.split_once(':') {
+        Some((set @ ("cifar10" | "mnist"), _)) => Some(set.to_owned()),
+        _ => Some(Path::new(data).file_stem()?.to_string_lossy().into_owned()),
+    });
+    Path::new("runs").join(name.map_or_else(|| config.preset.to_string(), |name| format!("{}-{name}", config.preset)))
+}
+
 /// The command that continues this run.
-fn again(args: &Args, globals: &Globals) -> String {
+fn again(args: &Args, globals: &Globals, out: &Path) -> String {
     let mut words = vec!["cellforge reproduce".to_owned()];
     let mut flag = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -108,7 +118,7 @@ fn again(args: &Args, globals: &Globals) -> String {
     flag("device", globals.device.map(|d| d.to_string()));
     flag("threads", globals.threads.map(|n| n.to_string()));
     flag("config", globals.config.as_ref().map(|p| p.display().to_string()));
-    flag("out", Some(args.out.display().to_string()));
+    flag("out", Some(out.display().to_string()));
     if args.skip_bad {
         words.push("--skip-bad".to_owned());
     }
@@ -146,4 +156,21 @@ fn summary(results: &Results, out: &Path) -> String {
     lines.push(format!("report: {}", out.join("report.html").display()));
     lines.push(format!("figures: {}", out.join("results.json").display()));
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_folders() {
+        let mut config = StudyConfig::default();
+        assert_eq!(default_out(&config), Path::new("runs/paper"));
+        for (data, out) in
+            [("cells/nih.zip", "runs/paper-nih"), ("cells/", "runs/paper-cells"), ("mnist:x", "runs/paper-mnist")]
+        {
+            config.data.path = Some(data.to_owned());
+            assert_eq!(default_out(&config), Path::new(out));
+        }
+    }
 }
