@@ -21,6 +21,7 @@ fn random_batch() -> Batch {
 }
 
 fn bench_step<S: Step<Batch = Batch>>(c: &mut Criterion, name: &str, mut step: S) {
+    cellforge::kernels::keep_freed_memory(); // as the program does
     let batch = random_batch();
     let mut iteration = 0;
     let mut group = c.benchmark_group(name);

@@ -62,6 +62,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    cellforge::kernels::keep_freed_memory();
     let Cli { globals, verb } = Cli::parse();
     common::start_log(&globals);
     let done = match verb {

@@ -130,7 +130,7 @@ pub fn train_classifier(
         config: config.clone(),
         files: BTreeMap::new(),
     };
-    let state = run::open(out, control, &mut step, fresh)?;
+    let (_claim, state) = run::open(out, control, &mut step, fresh)?;
 
     let log = out.join("log.jsonl");
     let plan = FitPlan {

@@ -50,6 +50,9 @@ pub enum Error {
         /// The iteration that produced it, counted from 1.
         iteration: u64,
     },
+    /// Another process is training in the same folder.
+    #[error("another run is using {0}: wait for it to end, or choose another folder")]
+    Busy(PathBuf),
     /// The output folder already holds a run.
     #[error("{0} already holds a checkpoint: resume it, overwrite it, or choose another folder")]
     Occupied(PathBuf),

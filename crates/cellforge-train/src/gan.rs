@@ -115,9 +115,9 @@ pub struct GanOutcome {
 /// `log.jsonl`, `grids/grid-00005000.png`, ... and `tensorboard/`.
 ///
 /// # Errors
-/// [`Error::Occupied`] if `out` already holds a run and `control` says neither to resume nor to overwrite,
-/// [`Error::Mismatch`] if the run to resume was started with other settings or cells, [`Error::Invalid`] for settings
-/// out of range, [`Error::Diverged`] if a loss is no longer finite.
+/// [`Error::Busy`] if another process is at work in `out`, [`Error::Occupied`] if `out` already holds a run and `control`
+/// says neither to resume nor to overwrite, [`Error::Mismatch`] if the run to resume was started with other settings or
+/// cells, [`Error::Invalid`] for settings out of range, [`Error::Diverged`] if a loss is no longer finite.
 pub fn train_gan(
     config: &GanTrainConfig,
     set: &CellSet,
@@ -139,7 +139,7 @@ pub fn train_gan(
         config: config.clone(),
         files: BTreeMap::new(),
     };
-    let state = run::open(out, control, &mut step, fresh)?;
+    let (_claim, state) = run::open(out, control, &mut step, fresh)?;
 
     let noise = config.key().with("grid").normal((config.grid_images, config.model.latent), &control.device)?;
     let columns = (config.grid_images as f64).sqrt().ceil() as usize;

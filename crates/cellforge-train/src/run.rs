@@ -1,6 +1,6 @@
 //! What every kind of run does around `fit`: claim or resume an output folder, and check the settings.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -40,13 +40,36 @@ impl Default for Control {
     }
 }
 
-/// Makes `out` ready and, to resume, puts `step` back to its last checkpoint. Returns the state to start from: the
-/// checkpoint's, or `fresh`.
-pub(crate) fn open<S: Step, C>(out: &Path, control: &Control, step: &mut S, fresh: State<C>) -> Result<State<C>>
+/// Keeps other processes out of a run's folder for as long as it lives. The system releases it when the process ends,
+/// however it ends.
+#[must_use]
+pub(crate) struct Claim {
+    _lock: File,
+}
+
+fn claim(out: &Path) -> Result<Claim> {
+    fs::create_dir_all(out).map_err(Error::io(out))?;
+    let path = out.join(".lock");
+    let lock = File::create(&path).map_err(Error::io(&path))?;
+    match lock.try_lock() {
+        Err(fs::TryLockError::WouldBlock) => Err(Error::Busy(out.to_path_buf())),
+        // Where the file system has no locks, the folder is the user's to keep apart.
+        _ => Ok(Claim { _lock: lock }),
+    }
+}
+
+/// Makes `out` ready and, to resume, puts `step` back to its last checkpoint. Returns the state to start from, the
+/// checkpoint's or `fresh`, with the claim on the folder.
+pub(crate) fn open<S: Step, C>(
+    out: &Path,
+    control: &Control,
+    step: &mut S,
+    fresh: State<C>,
+) -> Result<(Claim, State<C>)>
 where
     C: Serialize + DeserializeOwned,
 {
-    fs::create_dir_all(out).map_err(Error::io(out))?;
+    let claim = claim(out)?;
     let occupied = ["last", "best"].iter().any(|name| checkpoint::exists(out, name));
     if control.resume && checkpoint::settle(out, "last")? {
         checkpoint::settle(out, "best")?;
@@ -55,7 +78,7 @@ where
         check_same(&dir, &saved, &fresh)?;
         step.restore(&checkpoint::read_snapshot(&dir, &saved, &control.device)?)?;
         tracing::info!("resuming {} after iteration {}", out.display(), saved.position.iteration);
-        return Ok(saved);
+        return Ok((claim, saved));
     }
     if occupied {
         // A run can die after its first `best` and before its first `last`: resuming it starts it again.
@@ -69,7 +92,7 @@ where
     for name in ["last", "best"] {
         checkpoint::delete(out, name)?;
     }
-    Ok(fresh)
+    Ok((claim, fresh))
 }
 
 /// Compares what would make a resumed run differ from the one that was started.
@@ -151,6 +174,15 @@ pub(crate) fn check_rate(field: &'static str, rate: f64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_process_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = claim(dir.path()).unwrap();
+        assert!(matches!(claim(dir.path()), Err(Error::Busy(path)) if path == dir.path()));
+        drop(first);
+        assert!(claim(dir.path()).is_ok());
+    }
 
     #[test]
     fn the_first_difference_is_named() {
