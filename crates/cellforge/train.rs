@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cells::{CellArgs, bootstrap, table},
-    common::{Globals, Interrupted, Session, is_false, layered, save_effective, say},
+    common::{Globals, Interrupted, Session, effective, is_false, layered, say},
 };
 
 /// What to train.
@@ -129,6 +129,9 @@ pub struct ClassifierArgs {
     /// Passes over the training cells [default: the recipe's; 4 for the resnet]
     #[arg(long, value_name = "N")]
     epochs: Option<u64>,
+    /// Stop once so many epochs have not raised the accuracy on the validation cells [default: never]
+    #[arg(long, value_name = "N")]
+    patience: Option<u64>,
     /// Images per step [default: 32]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
@@ -181,14 +184,22 @@ fn remember(globals: &mut Globals, resume: bool, out: Option<&PathBuf>) {
     }
 }
 
-fn control(session: &Session, resume: bool, overwrite: bool) -> train::Control {
-    train::Control {
+/// How to run in `out`, where the run's effective settings go to `config.toml`.
+fn control<T: Serialize>(
+    session: &Session,
+    (resume, overwrite): (bool, bool),
+    out: &Path,
+    verb: &str,
+    settings: &T,
+) -> Result<train::Control> {
+    Ok(train::Control {
         resume,
         overwrite,
         stop: session.stop.clone(),
         progress: session.progress,
         device: session.device.clone(),
-    }
+        records: vec![(out.join("config.toml"), effective(verb, session.seed, settings)?)],
+    })
 }
 
 fn gan(mut globals: Globals, flags: &GanArgs) -> Result<()> {
@@ -214,8 +225,7 @@ fn gan(mut globals: Globals, flags: &GanArgs) -> Result<()> {
             None => bail!("no class {name:?} in the data; it has {}", set.classes.join(", ")),
         },
     };
-    save_effective(&out, "train gan", session.seed, &args)?;
-    let control = control(&session, args.resume, args.overwrite);
+    let control = control(&session, (args.resume, args.overwrite), &out, "train gan", &args)?;
     for &class in &chosen {
         let name = &set.classes[class];
         let folder = if chosen.len() == 1 { out.clone() } else { out.join(study::folder_name(name)) };
@@ -272,15 +282,14 @@ fn classifier(mut globals: Globals, flags: &ClassifierArgs) -> Result<()> {
         bail!("the split has no test cells; give a larger --test");
     }
 
-    save_effective(&out, "train classifier", session.seed, &args)?;
     tracing::info!(
         "training on {} cells, validation {}, test {}",
         split.train.len(),
         split.val.len(),
         split.test.len()
     );
-    let outcome =
-        train::train_classifier(&config, &set, &split, &out, &control(&session, args.resume, args.overwrite))?;
+    let control = control(&session, (args.resume, args.overwrite), &out, "train classifier", &args)?;
+    let outcome = train::train_classifier(&config, &set, &split, &out, &control)?;
     data::write_manifest(&out.join("split.csv"), &set, &split)?;
     if outcome.interrupted {
         return Err(stopped("classifier", outcome.iterations, &out));
@@ -346,6 +355,7 @@ fn classifier_config(args: &mut ClassifierArgs, set: &CellSet, seed: u64) -> Cla
     );
     config.seed = seed;
     config.epochs = *args.epochs.get_or_insert(config.epochs);
+    config.patience = args.patience;
     config.batch = *args.batch.get_or_insert(config.batch);
     config.checkpoint_every = *args.checkpoint_every.get_or_insert(config.checkpoint_every);
     config.log_every = *args.log_every.get_or_insert(config.log_every);

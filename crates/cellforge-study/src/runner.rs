@@ -49,6 +49,7 @@ impl Control {
             stop: Arc::clone(&self.stop),
             progress: self.progress,
             device: self.device.clone(),
+            records: Vec::new(),
         }
     }
 }

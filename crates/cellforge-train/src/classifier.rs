@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{self, Best, FORMAT_VERSION, State};
 use crate::classifier_step::{ClassifierStep, LossKind, OptimizerConfig};
-use crate::observers::{Checkpoints, Evaluate, JsonlLog, Progress, TensorBoard};
+use crate::observers::{Checkpoints, EarlyStop, Evaluate, JsonlLog, Progress, TensorBoard};
 use crate::run::{self, Control};
 use crate::{Error, FitPlan, Observer, Position, Result, Schedule, fit, presets};
 
@@ -40,6 +40,9 @@ pub struct ClassifierTrainConfig {
     pub augment: Option<Augment>,
     /// Everything random is drawn from this.
     pub seed: u64,
+    /// End the run once so many epochs have not raised the accuracy on the validation cells; never if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u64>,
     /// Updates between checkpoints inside an epoch; 0 for none but those at its end.
     pub checkpoint_every: u64,
     /// Updates between lines of the log.
@@ -59,7 +62,12 @@ impl ClassifierTrainConfig {
     /// [`Error::Invalid`] naming the setting, or the model's own error.
     pub fn validate(&self) -> Result<()> {
         self.model.validate()?;
-        run::check_counts(&[("epochs", self.epochs), ("batch", self.batch as u64), ("log_every", self.log_every)])?;
+        run::check_counts(&[
+            ("epochs", self.epochs),
+            ("batch", self.batch as u64),
+            ("log_every", self.log_every),
+            ("patience", self.patience.unwrap_or(1)),
+        ])?;
         run::check_rate("optimizer.lr", self.optimizer.lr())?;
         if let OptimizerConfig::Sgd { momentum, .. } = self.optimizer
             && !(0.0..1.0).contains(&momentum)
@@ -117,6 +125,12 @@ pub fn train_classifier(
         let reason = format!("has {} classes, the cells have {}", config.model.classes(), set.classes.len());
         return Err(Error::Invalid { field: "model", reason });
     }
+    if config.patience.is_some() && split.val.is_empty() {
+        return Err(Error::Invalid {
+            field: "patience",
+            reason: "needs validation cells, and there are none".to_owned(),
+        });
+    }
     let epoch_len = split.train.len().div_ceil(config.batch) as u64;
     let mut step = ClassifierStep::new(config, epoch_len, &control.device)?;
     let fresh = State {
@@ -133,9 +147,11 @@ pub fn train_classifier(
     let (_claim, state) = run::open(out, control, &mut step, fresh)?;
 
     let log = out.join("log.jsonl");
+    let mut early = config.patience.map(|patience| EarlyStop::new("val_accuracy", patience, state.best));
+    let over = early.as_ref().is_some_and(|early| early.is_over(state.position.epoch));
     let plan = FitPlan {
         start: state.position.clone(),
-        total: config.epochs * epoch_len,
+        total: if over { state.position.iteration } else { config.epochs * epoch_len },
         epoch_len: Some(epoch_len),
         prefetch: run::PREFETCH,
         stop: &control.stop,
@@ -150,6 +166,9 @@ pub fn train_classifier(
     });
     let mut observers: Vec<&mut dyn Observer<ClassifierStep>> =
         vec![&mut evaluate, &mut jsonl, &mut board, &mut checkpoints];
+    if let Some(early) = &mut early {
+        observers.push(early);
+    }
     if control.progress {
         observers.push(&mut progress);
     }

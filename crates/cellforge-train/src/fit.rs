@@ -102,6 +102,8 @@ pub struct Event<'a> {
     pub losses: Losses,
     /// Images to show, by tag; observers may append.
     pub images: Vec<(String, RgbImage)>,
+    /// An observer sets it to end the run here, as complete.
+    pub end: bool,
 }
 
 /// How a run ended.
@@ -153,6 +155,7 @@ where
     }
     let stopped = |position: &Position| position.iteration < total && stop.load(Ordering::Relaxed);
     let first = position.iteration + 1;
+    let mut ended = false;
     if position.iteration < total && !stopped(&position) {
         let batches = cellforge_data::prefetch(first..total + 1, prefetch, make);
         for (iteration, batch) in (first..=total).zip(batches) {
@@ -171,23 +174,27 @@ where
                 ends_epoch: epoch_end.is_some(),
                 losses: losses.clone(),
                 images: vec![],
+                end: false,
             };
             for observer in observers.iter_mut() {
                 observer.on_step(step, &mut event)?;
             }
+            ended = event.end;
             if let Some(steps) = epoch_end {
                 let means = position.finish_epoch(&losses, steps);
-                let mut event = Event { position: &position, total, ends_epoch: true, losses: means, images: vec![] };
+                let (ends_epoch, images, end) = (true, vec![], ended);
+                let mut event = Event { position: &position, total, ends_epoch, losses: means, images, end };
                 for observer in observers.iter_mut() {
                     observer.on_epoch(step, &mut event)?;
                 }
+                ended = event.end;
             }
-            if stopped(&position) {
+            if ended || stopped(&position) {
                 break;
             }
         }
     }
-    let interrupted = position.iteration < total;
+    let interrupted = position.iteration < total && !ended;
     let outcome = Outcome { position, interrupted };
     for observer in observers.iter_mut() {
         observer.on_stop(step, &outcome)?;

@@ -52,6 +52,7 @@ pub fn resnet_study() -> ClassifierTrainConfig {
         l2: true,
         augment: Some(Augment::default()),
         seed: 0,
+        patience: None,
         checkpoint_every: 100,
         log_every: 10,
     }

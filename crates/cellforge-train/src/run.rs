@@ -1,7 +1,7 @@
 //! What every kind of run does around `fit`: claim or resume an output folder, and check the settings.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -31,12 +31,22 @@ pub struct Control {
     pub progress: bool,
     /// Where to compute.
     pub device: Device,
+    /// Text files, by path, to write once the run has its folder, for example its settings. A run that is refused must not
+    /// replace those of the run that holds the folder.
+    pub records: Vec<(PathBuf, String)>,
 }
 
 impl Default for Control {
     /// A fresh run on the CPU without progress.
     fn default() -> Self {
-        Self { resume: false, overwrite: false, stop: Arc::default(), progress: false, device: Device::Cpu }
+        Self {
+            resume: false,
+            overwrite: false,
+            stop: Arc::default(),
+            progress: false,
+            device: Device::Cpu,
+            records: Vec::new(),
+        }
     }
 }
 
@@ -78,6 +88,7 @@ where
         check_same(&dir, &saved, &fresh)?;
         step.restore(&checkpoint::read_snapshot(&dir, &saved, &control.device)?)?;
         tracing::info!("resuming {} after iteration {}", out.display(), saved.position.iteration);
+        record(control)?;
         return Ok((claim, saved));
     }
     if occupied {
@@ -92,7 +103,12 @@ where
     for name in ["last", "best"] {
         checkpoint::delete(out, name)?;
     }
+    record(control)?;
     Ok((claim, fresh))
+}
+
+fn record(control: &Control) -> Result<()> {
+    control.records.iter().try_for_each(|(path, text)| fs::write(path, text).map_err(Error::io(path)))
 }
 
 /// Compares what would make a resumed run differ from the one that was started.

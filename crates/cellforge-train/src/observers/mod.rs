@@ -1,6 +1,7 @@
 //! What can watch a run. Give evaluations and sample grids before the logs that record them, and checkpoints last.
 
 mod checkpoints;
+mod early_stop;
 mod evaluate;
 mod grids;
 mod jsonl;
@@ -9,6 +10,7 @@ mod tensorboard;
 mod tfrecord;
 
 pub use checkpoints::Checkpoints;
+pub use early_stop::EarlyStop;
 pub use evaluate::Evaluate;
 pub use grids::SampleGrids;
 pub(crate) use grids::file_name as grid_file_name;

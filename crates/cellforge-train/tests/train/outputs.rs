@@ -3,8 +3,8 @@
 use crate::common::{cells, cnn, gan, split};
 use candle_core::{Device, Tensor};
 use cellforge_train::{
-    Control, Error, GenerateOptions, LossKind, evaluate, generate, load_classifier, load_generator, predict,
-    train_classifier, train_gan,
+    ClassifierTrainConfig, Control, Error, GenerateOptions, LossKind, OptimizerConfig, evaluate, generate,
+    load_classifier, load_generator, predict, train_classifier, train_gan,
 };
 
 #[test]
@@ -53,6 +53,26 @@ fn the_best_epoch_is_the_one_that_is_loaded() {
     let rows = predict(&classifier, &cells, &split.test, &device).unwrap();
     assert_eq!(rows.len(), split.test.len());
     assert!(rows.iter().all(|row| row.len() == 2 && (row.iter().sum::<f32>() - 1.0).abs() < 1e-5));
+}
+
+#[test]
+fn patience_ends_a_run_that_no_longer_improves() {
+    let folder = tempfile::tempdir().unwrap();
+    // A learning rate at which nothing changes: the first epoch is the best, and two later ones are enough.
+    let optimizer = OptimizerConfig::Sgd { lr: 1e-12, momentum: 0.0, nesterov: false };
+    let config = ClassifierTrainConfig { patience: Some(2), optimizer, ..cnn(9) };
+    let (cells, split) = (cells(), split());
+    let train = |control: &Control| train_classifier(&config, &cells, &split, folder.path(), control).unwrap();
+    let outcome = train(&Control::default());
+    assert_eq!((outcome.epochs, outcome.interrupted), (3, false));
+    assert_eq!(outcome.best.unwrap().epoch, 1);
+    // It stays ended when it is resumed.
+    let again = train(&Control { resume: true, ..Control::default() });
+    assert_eq!((again.epochs, again.interrupted), (3, false));
+
+    let none = cellforge_data::Split { val: vec![], ..split.clone() };
+    let error = train_classifier(&config, &cells, &none, folder.path(), &Control::default()).unwrap_err().to_string();
+    assert!(error.contains("patience"), "{error}");
 }
 
 #[test]

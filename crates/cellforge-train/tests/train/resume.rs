@@ -126,6 +126,16 @@ fn a_folder_in_use_and_other_settings_are_refused() {
     let error = train_gan(&gan(1), &cells, &[0, 1], &out, &resume()).unwrap_err().to_string();
     assert!(error.contains("cells"), "{error}");
 
+    // A run that is refused leaves the folder's records alone; one that is not writes them.
+    let note = out.join("note");
+    let records = vec![(note.clone(), "settings".to_owned())];
+    assert!(run_gan(&gan(1), &out, &Control { records: records.clone(), ..Control::default() }).is_err());
+    assert!(run_gan(&other, &out, &Control { records: records.clone(), ..resume() }).is_err());
+    assert!(!note.exists());
+    run_gan(&gan(1), &out, &Control { records, ..resume() }).unwrap();
+    assert_eq!(std::fs::read_to_string(&note).unwrap(), "settings");
+    std::fs::remove_file(&note).unwrap();
+
     let second = folder.path().join("second");
     copy(&out, &second);
     run_gan(&gan(1), &second, &Control { overwrite: true, ..Control::default() }).unwrap();
