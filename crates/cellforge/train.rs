@@ -94,6 +94,7 @@ pub struct GanArgs {
 Examples:
   cellforge train classifier --data cell_images.zip --out resnet
   cellforge train classifier --data cell_images.zip --model cnn --recipe paper --variant 1 --out cnn
+  cellforge train classifier --data cell_images.zip --augment flips --out flips
   cellforge train classifier --data cell_images.zip --split-by cell --side 32 --width 0.5 --out narrow
   cellforge train classifier --resume --out resnet
 
@@ -147,9 +148,10 @@ pub struct ClassifierArgs {
     /// cross_entropy, or softmax_bce as in the study's ResNet [default: the recipe's]
     #[arg(long, value_name = "NAME", value_parser = ["cross_entropy", "softmax_bce"])]
     loss: Option<String>,
-    /// Whether to augment the training images [default: the recipe's]
-    #[arg(long, value_name = "true|false")]
-    augment: Option<bool>,
+    /// Random changes to the training images: study (rotation, zoom, shift, shear, mirrored left to right), flips (mirrored
+    /// either way) or none [default: the recipe's; study for the resnet]
+    #[arg(long, value_name = "NAME", value_parser = ["study", "flips", "none"])]
+    augment: Option<String>,
     /// Multiplies every filter count [default: 1]
     #[arg(long, value_name = "X")]
     width: Option<f64>,
@@ -379,10 +381,11 @@ fn classifier_config(args: &mut ClassifierArgs, set: &CellSet, seed: u64) -> Cla
         Some("softmax_bce") => config.loss = LossKind::SoftmaxBce,
         _ => {}
     }
-    match args.augment {
-        Some(true) => config.augment = Some(data::Augment::default()),
-        Some(false) => config.augment = None,
-        None => args.augment = Some(config.augment.is_some()),
+    match args.augment.as_deref() {
+        Some("study") => config.augment = Some(data::Augment::default()),
+        Some("flips") => config.augment = Some(data::Augment::FLIPS),
+        Some(_) => config.augment = None,
+        None => args.augment = Some(if config.augment.is_some() { "study" } else { "none" }.to_owned()),
     }
     config
 }

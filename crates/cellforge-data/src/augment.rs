@@ -24,17 +24,23 @@ pub struct Augment {
     pub shear: f64,
     /// Whether half of the images are mirrored left to right.
     pub horizontal_flip: bool,
+    /// Whether half of the images are mirrored top to bottom. Not in the study; a cell has no upside.
+    pub vertical_flip: bool,
 }
 
 impl Default for Augment {
     fn default() -> Self {
-        Self { rotation: 20.0, zoom: 0.05, shift: 0.05, shear: 0.05, horizontal_flip: true }
+        Self { rotation: 20.0, zoom: 0.05, shift: 0.05, shear: 0.05, horizontal_flip: true, vertical_flip: false }
     }
 }
 
 impl Augment {
     /// No change at all.
-    pub const NONE: Self = Self { rotation: 0.0, zoom: 0.0, shift: 0.0, shear: 0.0, horizontal_flip: false };
+    pub const NONE: Self =
+        Self { rotation: 0.0, zoom: 0.0, shift: 0.0, shear: 0.0, horizontal_flip: false, vertical_flip: false };
+
+    /// Mirrored either way, and no pixel computed anew.
+    pub const FLIPS: Self = Self { horizontal_flip: true, vertical_flip: true, ..Self::NONE };
 
     /// The change of image number `index` in `epoch`. `image` holds `side * side * channels` bytes, channels last, and
     /// so does the result.
@@ -51,8 +57,13 @@ impl Augment {
         let shear = within(self.shear);
         let zoom = [1.0 + within(self.zoom), 1.0 + within(self.zoom)];
         let flip = self.horizontal_flip && rng.random::<bool>();
+        let upside_down = self.vertical_flip && rng.random::<bool>();
         let (m, t) = affine(rotation, shift, shear, zoom);
-        warp(image, side, channels, m, t, flip)
+        let mut out = warp(image, side, channels, m, t, flip);
+        if upside_down {
+            out = out.chunks_exact(side * channels).rev().flatten().copied().collect();
+        }
+        out
     }
 }
 
@@ -173,6 +184,26 @@ mod tests {
         assert!(outs.iter().all(|out| *out == image || *out == mirrored));
         let flips = outs.iter().filter(|out| **out == mirrored).count();
         assert!((70..130).contains(&flips), "{flips} of 200");
+    }
+
+    #[test]
+    fn flips_either_way_make_four_images() {
+        let image = image(4);
+        let turned = |f: fn(usize, usize) -> usize| -> Vec<u8> {
+            (0..16).flat_map(|p| image[f(p / 4, p % 4) * 3..][..3].to_vec()).collect()
+        };
+        let four: [Vec<u8>; 4] = [
+            turned(|y, x| 4 * y + x),
+            turned(|y, x| 4 * y + 3 - x),
+            turned(|y, x| 4 * (3 - y) + x),
+            turned(|y, x| 4 * (3 - y) + 3 - x),
+        ];
+        let mut counts = [0; 4];
+        for i in 0..400 {
+            let out = Augment::FLIPS.apply(&image, 4, 3, 0, 0, i);
+            counts[four.iter().position(|one| *one == out).unwrap()] += 1;
+        }
+        assert!(counts.iter().all(|count| (60..140).contains(count)), "{counts:?}");
     }
 
     #[test]

@@ -84,7 +84,7 @@ proptest! {
         low in 0u8..100, span in 0u8..100,
     ) {
         let image: Vec<u8> = (0..side * side * channels).map(|i| low + (i * 31 % (usize::from(span) + 1)) as u8).collect();
-        let augment = Augment { rotation: 45.0, zoom: 0.3, shift: 0.2, shear: 10.0, horizontal_flip: true };
+        let augment = Augment { rotation: 45.0, zoom: 0.3, shift: 0.2, shear: 10.0, horizontal_flip: true, vertical_flip: true };
         let out = augment.apply(&image, side, channels, seed, epoch, index);
         prop_assert_eq!(&out, &augment.apply(&image, side, channels, seed, epoch, index));
         prop_assert!(out.iter().all(|v| (low..=low + span).contains(v)));
