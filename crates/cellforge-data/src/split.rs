@@ -206,11 +206,16 @@ fn by_group(set: &CellSet, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>>
 }
 
 /// Class counts of sides as groups are put on them, against what their shares ask for. The cost of a state is the sum over
-/// sides and classes of the squared difference, each class counted as 1 in all.
+/// sides and classes of the squared difference, each class counted as 1 in all, and [`Balance::LACKING`] for each class that a
+/// side has no cell of.
 struct Balance {
-    /// Of each group and class, the part of all cells of that class.
+    /// Cells of each class in each group.
+    counts: Vec<Vec<usize>>,
+    /// The same as parts of all cells of the class.
     parts: Vec<Vec<f64>>,
-    /// Of each side and class, what is still missing, in the same unit.
+    /// Cells of each class on each side.
+    on_side: Vec<Vec<usize>>,
+    /// Of each side and class, what is still missing, in the same unit as the parts.
     missing: Vec<Vec<f64>>,
     side_of: Vec<usize>,
     groups_on: Vec<usize>,
@@ -218,92 +223,155 @@ struct Balance {
 
 impl Balance {
     const NOWHERE: usize = usize::MAX;
-    /// Passes of [`Balance::improve`]; it ends sooner where no move helps.
+    /// More than any imbalance costs: a side without a class can neither be learnt from nor be judged by.
+    const LACKING: f64 = 100.0;
+    /// Passes of [`Balance::improve`]; it ends sooner where nothing helps.
     const PASSES: usize = 20;
+    /// Beyond so many groups single moves balance well, and trying all pairs would take long.
+    const SWAPPED: usize = 1000;
 
     fn new(set: &CellSet, groups: &[Vec<usize>], shares: &[f64]) -> Self {
         let totals = set.class_counts();
-        let parts = groups.iter().map(|cells| {
+        let counts = groups.iter().map(|cells| {
             let mut counts = vec![0usize; totals.len()];
             for cell in cells {
                 counts[set.labels[*cell] as usize] += 1;
             }
-            counts.iter().zip(&totals).map(|(count, total)| *count as f64 / (*total).max(1) as f64).collect()
+            counts
         });
+        let counts: Vec<Vec<usize>> = counts.collect();
+        let part = |(count, total): (&usize, &usize)| *count as f64 / (*total).max(1) as f64;
         Self {
-            parts: parts.collect(),
+            parts: counts.iter().map(|counts| counts.iter().zip(&totals).map(part).collect()).collect(),
+            counts,
+            on_side: vec![vec![0; totals.len()]; shares.len()],
             missing: shares.iter().map(|share| vec![*share; totals.len()]).collect(),
             side_of: vec![Self::NOWHERE; groups.len()],
             groups_on: vec![0; shares.len()],
         }
     }
 
-    /// What putting a group on a side adds to the cost.
-    fn added(&self, group: usize, side: usize) -> f64 {
-        self.parts[group].iter().zip(&self.missing[side]).map(|(part, missing)| part * (part - 2.0 * missing)).sum()
+    /// What a side costs as it stands.
+    fn cost(&self, side: usize) -> f64 {
+        let squares: f64 = self.missing[side].iter().map(|missing| missing * missing).sum();
+        squares + Self::LACKING * self.on_side[side].iter().filter(|count| **count == 0).count() as f64
     }
 
-    fn cheapest(&self, group: usize, sides: &[usize]) -> usize {
-        let costs = sides.iter().map(|side| (self.added(group, *side), *side));
-        costs.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(0, |(_, side)| side)
+    /// What putting a group on a side adds to the cost.
+    fn added(&mut self, group: usize, side: usize) -> f64 {
+        let before = self.cost(side);
+        self.put(group, side);
+        let after = self.cost(side);
+        self.take(group);
+        after - before
+    }
+
+    fn cheapest(&mut self, group: usize, sides: &[usize]) -> usize {
+        let costs: Vec<(f64, usize)> = sides.iter().map(|side| (self.added(group, *side), *side)).collect();
+        costs.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).map_or(0, |(_, side)| side)
     }
 
     fn put(&mut self, group: usize, side: usize) {
-        self.shift(group, side, -1.0);
+        for (count, more) in self.on_side[side].iter_mut().zip(&self.counts[group]) {
+            *count += more;
+        }
+        for (missing, part) in self.missing[side].iter_mut().zip(&self.parts[group]) {
+            *missing -= part;
+        }
         self.groups_on[side] += 1;
         self.side_of[group] = side;
     }
 
     fn take(&mut self, group: usize) -> usize {
         let side = std::mem::replace(&mut self.side_of[group], Self::NOWHERE);
-        self.shift(group, side, 1.0);
+        for (count, less) in self.on_side[side].iter_mut().zip(&self.counts[group]) {
+            *count -= less;
+        }
+        for (missing, part) in self.missing[side].iter_mut().zip(&self.parts[group]) {
+            *missing += part;
+        }
         self.groups_on[side] -= 1;
         side
-    }
-
-    fn shift(&mut self, group: usize, side: usize, sign: f64) {
-        for (missing, part) in self.missing[side].iter_mut().zip(&self.parts[group]) {
-            *missing += sign * part;
-        }
     }
 
     /// Gives each side that has none the group whose move costs least, from a side that has several.
     fn fill_empty(&mut self, sides: &[usize]) {
         while let Some(empty) = sides.iter().copied().find(|side| self.groups_on[*side] == 0) {
-            let movable = (0..self.side_of.len()).filter(|group| self.groups_on[self.side_of[*group]] > 1);
-            let costs: Vec<(f64, usize)> = movable
-                .map(|group| {
-                    let from = self.side_of[group];
-                    let left: f64 =
-                        self.parts[group].iter().zip(&self.missing[from]).map(|(p, m)| p * (p + 2.0 * m)).sum();
-                    (left + self.added(group, empty), group)
-                })
-                .collect();
-            let Some((_, group)) = costs.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)) else { return };
+            let mut best: Option<(f64, usize)> = None;
+            for group in 0..self.side_of.len() {
+                let from = self.side_of[group];
+                if self.groups_on[from] < 2 {
+                    continue;
+                }
+                let before = self.cost(from);
+                self.take(group);
+                let cost = self.cost(from) - before + self.added(group, empty);
+                self.put(group, from);
+                if best.is_none_or(|(least, _)| cost < least) {
+                    best = Some((cost, group));
+                }
+            }
+            let Some((_, group)) = best else { return };
             self.take(group);
             self.put(group, empty);
         }
     }
 
-    /// Moves single groups while that lowers the cost, never the last of a side.
+    /// Moves single groups and exchanges pairs while that lowers the cost; no side loses its last group.
     fn improve(&mut self, sides: &[usize]) {
         for _ in 0..Self::PASSES {
-            let mut moved = false;
-            for group in 0..self.side_of.len() {
-                if self.groups_on[self.side_of[group]] < 2 {
-                    continue;
-                }
-                let from = self.take(group);
-                let to = self.cheapest(group, sides);
-                // A move must be worth more than rounding, or two equal states would take turns for ever.
-                let better = self.added(group, to) < self.added(group, from) - 1e-12;
-                self.put(group, if better { to } else { from });
-                moved |= better;
-            }
-            if !moved {
+            if !(self.move_groups(sides) | self.swap_groups()) {
                 break;
             }
         }
+    }
+
+    fn move_groups(&mut self, sides: &[usize]) -> bool {
+        let mut moved = false;
+        for group in 0..self.side_of.len() {
+            if self.groups_on[self.side_of[group]] < 2 {
+                continue;
+            }
+            let from = self.take(group);
+            let to = self.cheapest(group, sides);
+            let better = self.added(group, to) < self.added(group, from) - Self::ROUNDING;
+            self.put(group, if better { to } else { from });
+            moved |= better;
+        }
+        moved
+    }
+
+    /// A change must be worth more than rounding, or two equal states would take turns for ever.
+    const ROUNDING: f64 = 1e-12;
+
+    fn swap_groups(&mut self) -> bool {
+        let groups = self.side_of.len();
+        if groups > Self::SWAPPED {
+            return false;
+        }
+        let mut swapped = false;
+        for a in 0..groups {
+            for b in a + 1..groups {
+                let (side_a, side_b) = (self.side_of[a], self.side_of[b]);
+                if side_a == side_b {
+                    continue;
+                }
+                let before = self.cost(side_a) + self.cost(side_b);
+                self.exchange(a, b);
+                if self.cost(side_a) + self.cost(side_b) < before - Self::ROUNDING {
+                    swapped = true;
+                } else {
+                    self.exchange(a, b);
+                }
+            }
+        }
+        swapped
+    }
+
+    fn exchange(&mut self, a: usize, b: usize) {
+        let (side_a, side_b) = (self.take(a), self.take(b));
+        self.put(a, side_b);
+        self.put(b, side_a);
     }
 }
 

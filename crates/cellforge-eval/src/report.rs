@@ -1,5 +1,7 @@
 //! All figures of a classifier on labelled images, with intervals.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -14,10 +16,11 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IntervalMethod {
-    /// No groups: Wilson's interval for accuracy, precision and recall, the bootstrap over single images for the rest.
+    /// No groups: Wilson's interval for accuracy, precision and recall, the bootstrap over single images for the rest. Where all
+    /// resamples agree on 0 or 1, which would claim certainty, Wilson's interval with the number of images as its total.
     WilsonAndCells,
-    /// The bootstrap over whole groups (patients) for every figure. Where all groups agree on 0% or 100%, Wilson's interval with the
-    /// number of groups as its total, since the bootstrap would claim certainty.
+    /// The bootstrap over whole groups (patients) for every figure. Where all resamples agree on 0 or 1, which would claim certainty,
+    /// Wilson's interval with the number of groups as its total.
     Groups,
     /// As `WilsonAndCells`, because all images are of one group: the variation between groups cannot be known and the intervals are
     /// too narrow.
@@ -115,10 +118,13 @@ pub fn classifier_report(
             Ranking::new(&scores, truth.iter().map(|&label| label as usize == class).collect())
         })
         .collect();
+    let confusion = Confusion::weighted(truth, &predicted, None, k);
     let figures = |weights: Option<&[u32]>| {
-        let confusion = Confusion::weighted(truth, &predicted, weights, k);
+        let drawn = Confusion::weighted(truth, &predicted, weights, k);
         let aucs = rankings.iter().map(|ranking| ranking.auc(weights)).collect();
-        Figures::new(&confusion, aucs)
+        // A class that the images have but the draw has not: its part of a plain mean is unknown, not 0.
+        let complete = (0..k).all(|class| confusion.support(class) == 0 || drawn.support(class) > 0);
+        Figures::new(&drawn, aucs, complete)
     };
 
     let by_group = groups.map(Resampler::groups).transpose()?;
@@ -129,44 +135,52 @@ pub fn classifier_report(
         None => (Resampler::cells(truth.len())?, IntervalMethod::WilsonAndCells),
     };
     let resamples = resampler.map(options, |weights| figures(Some(weights)))?;
-    let confusion = Confusion::weighted(truth, &predicted, None, k);
     let found = figures(None);
-    let intervals = Intervals { resamples: &resamples, by_group: interval_method == IntervalMethod::Groups, options };
-    let groups_with = |keep: &dyn Fn(usize) -> bool| -> usize {
-        let all = groups.into_iter().flatten().enumerate();
-        all.filter(|(i, _)| keep(*i)).map(|(_, group)| group).collect::<std::collections::BTreeSet<_>>().len()
+    let by_group = interval_method == IntervalMethod::Groups;
+    let intervals = Intervals { resamples: &resamples, by_group, options };
+    // What was drawn, groups or images, that holds an image of this kind.
+    let units_with = |keep: &dyn Fn(usize) -> bool| -> usize {
+        let kept = (0..truth.len()).filter(|&i| keep(i));
+        match groups {
+            Some(groups) if by_group => kept.map(|i| &groups[i]).collect::<BTreeSet<_>>().len(),
+            _ => kept.count(),
+        }
     };
+    let support_units: Vec<usize> = (0..k).map(|c| units_with(&|i| truth[i] as usize == c)).collect();
 
     let mut per_class = Vec::with_capacity(k);
     for (c, class) in classes.iter().enumerate() {
         let (hits, support, taken) = (confusion.counts[c][c], confusion.support(c), confusion.predicted(c));
-        let predicted_groups = groups_with(&|i| predicted[i] as usize == c);
-        let support_groups = groups_with(&|i| truth[i] as usize == c);
+        let predicted_units = units_with(&|i| predicted[i] as usize == c);
         per_class.push(ClassReport {
             class: class.clone(),
-            precision: intervals.proportion(hits, taken, predicted_groups, |f| f.classes[c][0])?,
-            recall: intervals.proportion(hits, support, support_groups, |f| f.classes[c][1])?,
-            f1: intervals.estimate(found.classes[c][2].unwrap_or(0.0), |f| f.classes[c][2]),
+            precision: intervals.proportion(hits, taken, predicted_units, |f| f.classes[c][0])?,
+            recall: intervals.proportion(hits, support, support_units[c], |f| f.classes[c][1])?,
+            f1: intervals.estimate(found.classes[c][2].unwrap_or(0.0), support_units[c], |f| f.classes[c][2])?,
             support,
-            roc_auc: found.aucs[c].map(|value| intervals.estimate(value, |f| f.aucs[c])),
+            roc_auc: found.aucs[c]
+                .map(|value| intervals.estimate(value, support_units[c], |f| f.aucs[c]))
+                .transpose()?,
             zero_division: found.classes[c].iter().any(Option::is_none),
         });
     }
-    let average = |of: fn(&Figures) -> &[f64; 3]| {
-        let one = |i: usize| intervals.estimate(of(&found)[i], |f| Some(of(f)[i]));
-        Average { precision: one(0), recall: one(1), f1: one(2) }
+    // The class that fewest units have limits what an average over the classes can claim.
+    let fewest = support_units.iter().copied().filter(|&units| units > 0).min().unwrap_or(1);
+    let average = |of: fn(&Figures) -> [f64; 3], complete: bool| -> Result<Average> {
+        let one = |i: usize| intervals.estimate(of(&found)[i], fewest, |f| (f.complete || !complete).then(|| of(f)[i]));
+        Ok(Average { precision: one(0)?, recall: one(1)?, f1: one(2)? })
     };
     let accuracy =
-        intervals.proportion(confusion.correct(), confusion.total(), units.unwrap_or(0), |f| Some(f.accuracy))?;
+        intervals.proportion(confusion.correct(), confusion.total(), units_with(&|_| true), |f| Some(f.accuracy))?;
     Ok(ClassifierReport {
         accuracy: accuracy.rate,
         accuracy_interval: Interval { low: accuracy.low, high: accuracy.high },
         correct: accuracy.successes,
         total: accuracy.total,
         per_class,
-        macro_average: average(|f| &f.macro_average),
-        weighted_average: average(|f| &f.weighted_average),
-        roc_auc: found.auc.map(|value| intervals.estimate(value, |f| f.auc)),
+        macro_average: average(|f| f.macro_average, true)?,
+        weighted_average: average(|f| f.weighted_average, false)?,
+        roc_auc: found.auc.map(|value| intervals.estimate(value, fewest, |f| f.auc)).transpose()?,
         confusion,
         interval_method,
         groups: units,
@@ -201,10 +215,12 @@ struct Figures {
     weighted_average: [f64; 3],
     aucs: Vec<Option<f64>>,
     auc: Option<f64>,
+    /// Whether every class that the images have was drawn.
+    complete: bool,
 }
 
 impl Figures {
-    fn new(confusion: &Confusion, aucs: Vec<Option<f64>>) -> Self {
+    fn new(confusion: &Confusion, aucs: Vec<Option<f64>>, complete: bool) -> Self {
         let (k, total) = (confusion.classes(), confusion.total() as f64);
         let classes: Vec<_> = (0..k).map(|class| confusion.scores(class)).collect();
         let average = |weight: &dyn Fn(usize) -> f64| {
@@ -221,6 +237,7 @@ impl Figures {
             classes,
             aucs,
             auc,
+            complete,
         }
     }
 }
@@ -237,17 +254,23 @@ impl Intervals<'_> {
         percentiles(self.resamples.iter().filter_map(of).collect(), self.options.level)
     }
 
-    fn estimate(&self, value: f64, of: impl Fn(&Figures) -> Option<f64>) -> Estimate {
-        let Interval { low, high } = self.percentiles(of).unwrap_or(Interval { low: 0.0, high: 1.0 });
-        Estimate { value, low, high }
+    /// `units` is the number of groups or images that the figure rests on.
+    fn estimate(&self, value: f64, units: usize, of: impl Fn(&Figures) -> Option<f64>) -> Result<Estimate> {
+        let found = self.percentiles(of).unwrap_or(Interval { low: 0.0, high: 1.0 });
+        let certain = found.low == found.high && (found.low == 0.0 || found.low == 1.0);
+        let Interval { low, high } = match certain {
+            true => wilson_interval(found.low, units.max(1) as f64, self.options.level)?,
+            false => found,
+        };
+        Ok(Estimate { value, low, high })
     }
 
-    /// `groups` is the number of groups among the `total` images.
+    /// `units` is the number of groups among the `total` images.
     fn proportion(
         &self,
         successes: u64,
         total: u64,
-        groups: usize,
+        units: usize,
         of: impl Fn(&Figures) -> Option<f64>,
     ) -> Result<Proportion> {
         if total == 0 {
@@ -258,7 +281,7 @@ impl Intervals<'_> {
             return wilson_at(successes, total, self.options.level);
         }
         let Interval { low, high } = if successes == 0 || successes == total {
-            wilson_interval(rate, groups.max(1) as f64, self.options.level)?
+            wilson_interval(rate, units.max(1) as f64, self.options.level)?
         } else {
             self.percentiles(of).unwrap_or(Interval { low: 0.0, high: 1.0 })
         };
