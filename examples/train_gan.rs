@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Expect about half a minute on two cores: the losses of both networks, and in `runs/examples/gan/grids` a grid of blots
-//! that have begun to be round. The study's networks are eight times as wide and train a hundred times as long.
+//! that have begun to be round. The study's networks are four times as wide and train a hundred times as long.
 
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! The command line: help, exit codes, settings files, and the small verbs.
 
+mod common;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -8,6 +10,7 @@ use std::{
 };
 
 use assert_cmd::Command;
+use common::files;
 use predicates::{prelude::*, str::contains};
 
 fn cellforge() -> Command {
@@ -20,23 +23,6 @@ fn folder(name: &str) -> PathBuf {
     let _ = fs::remove_dir_all(&path);
     fs::create_dir_all(&path).unwrap();
     path
-}
-
-/// Every file under a folder with its bytes.
-fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![root.to_path_buf()];
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(&next).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.strip_prefix(root).unwrap().to_path_buf(), fs::read(&path).unwrap());
-            }
-        }
-    }
-    found
 }
 
 /// Two GANs after two iterations, made once.

@@ -1,5 +1,7 @@
 //! The same seed gives the same bytes at any number of threads.
 
+mod common;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -8,28 +10,21 @@ use std::{
 
 use assert_cmd::Command;
 
+/// The number of threads comes by the flag, except that 3 comes by the environment: the flag wins where both are there.
 fn cellforge(threads: &str) -> Command {
     let mut command: Command = assert_cmd::cargo::cargo_bin_cmd!("cellforge");
-    command.args(["-q", "--threads", threads]).env("RAYON_NUM_THREADS", threads);
+    command.arg("-q");
+    match threads {
+        "3" => command.env("RAYON_NUM_THREADS", threads),
+        _ => command.args(["--threads", threads]),
+    };
     command
 }
 
+/// The settings are left out: they name the data by its path, which differs between the runs.
 fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![root.to_path_buf()];
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(&next).unwrap() {
-            let path = entry.unwrap().path();
-            if !path.is_dir() {
-                // The settings name the data by its path, which differs between the two runs.
-                if !path.ends_with("config.toml") {
-                    found.insert(path.strip_prefix(root).unwrap().to_path_buf(), fs::read(&path).unwrap());
-                }
-            } else if !path.ends_with("tensorboard") && !path.ends_with("cache") {
-                folders.push(path);
-            }
-        }
-    }
+    let mut found = common::files(root);
+    found.retain(|path, _| !path.ends_with("config.toml"));
     found
 }
 

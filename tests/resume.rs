@@ -1,13 +1,16 @@
 //! A run that was killed or stopped, and then resumed, ends with the same bytes as one that never stopped.
 #![cfg(unix)]
 
+mod common;
+
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
+
+use common::files;
 
 fn cellforge(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cellforge"));
@@ -28,23 +31,6 @@ fn phantom(dir: &Path) -> String {
         cellforge(&["data", "phantom", "--cells-per-class", "40", "--patients", "8", "--out", &zip]).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     zip
-}
-
-/// Everything a run left, except TensorBoard's files, which hold the time of writing.
-fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![root.to_path_buf()];
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(&next).unwrap() {
-            let path = entry.unwrap().path();
-            if !path.is_dir() {
-                found.insert(path.strip_prefix(root).unwrap().to_path_buf(), fs::read(&path).unwrap());
-            } else if !path.ends_with("tensorboard") && !path.ends_with("cache") {
-                folders.push(path);
-            }
-        }
-    }
-    found
 }
 
 /// Waits until the run has written a checkpoint and is some way past it.

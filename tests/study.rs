@@ -4,7 +4,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::OnceLock,
-    time::{Duration, Instant},
 };
 
 use assert_cmd::Command;
@@ -85,9 +84,7 @@ fn a_second_run_skips_everything_and_mends_what_is_damaged() {
     let out = root().join("copy");
     copy(smoke(), &out);
     let before = fs::read(out.join("results.json")).unwrap();
-    let clock = Instant::now();
     run(&out).success().stderr(contains("resnet: done before").and(contains("running").not()));
-    assert!(clock.elapsed() < Duration::from_secs(20));
     assert_eq!(fs::read(out.join("results.json")).unwrap(), before);
 
     let lost = out.join("synthetic/Parasitized/synthetic_000003.png");

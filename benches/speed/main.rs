@@ -3,15 +3,24 @@
 mod data;
 mod train;
 
-use criterion::{criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 
-criterion_group!(
-    speed,
-    train::gan_step,
-    train::resnet_step,
-    train::cnn_step,
-    train::generate,
-    data::decode,
-    data::batch
-);
+/// Criterion as it comes, in a process whose allocator is set as the program sets its own, so that no benchmark depends on which
+/// ran before it.
+fn as_in_the_program() -> Criterion {
+    cellforge::kernels::keep_freed_memory();
+    Criterion::default()
+}
+
+criterion_group! {
+    name = speed;
+    config = as_in_the_program();
+    targets =
+        train::gan_step,
+        train::resnet_step,
+        train::cnn_step,
+        train::generate,
+        data::decode,
+        data::batch
+}
 criterion_main!(speed);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cells::{CellArgs, bootstrap, list_skipped, table},
-    common::{Globals, is_false, layered, say},
+    common::{Globals, is_false, layered, save, say},
 };
 
 /// Arguments of `classify`.
@@ -74,6 +74,9 @@ struct Findings<'a> {
 
 pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
     let args = layered(&mut globals, flags)?;
+    if args.json.is_some() && args.json == args.csv {
+        bail!("--json and --csv name the same file");
+    }
     let session = globals.open()?;
     let checkpoint = args.checkpoint.clone().context("--checkpoint is missing: name a trained classifier's folder")?;
     let data = args.data.clone().context("--data is missing: name a folder or zip of images")?;
@@ -107,7 +110,7 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
         *counts.entry(&classes[class as usize]).or_default() += 1;
     }
     if let Some(path) = &args.csv {
-        write(path, &csv(&set, classes, &probabilities, &predicted))?;
+        save(path, &csv(&set, classes, &probabilities, &predicted))?;
     }
     if let Some(path) = &args.json {
         let skipped =
@@ -121,7 +124,7 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
             report: report.clone(),
             skipped: skipped.collect(),
         };
-        write(path, &(serde_json::to_string_pretty(&findings)? + "\n"))?;
+        save(path, &(serde_json::to_string_pretty(&findings)? + "\n"))?;
     }
     let counted: Vec<String> = counts.iter().map(|(class, n)| format!("{n} {class}")).collect();
     say(format!("{} images: {}", set.len(), counted.join(", ")));
@@ -133,10 +136,6 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
         )),
     }
     Ok(())
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The folder to load from: `dir` itself, or the classifier of the study in `dir` (after its last epoch, as the study judged it).

@@ -7,14 +7,18 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     str::FromStr,
-    sync::Arc,
     sync::atomic::{AtomicBool, Ordering},
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use cellforge::study;
 use serde::{Serialize, de::DeserializeOwned};
+
+/// The highest `--threads`.
+const MAX_THREADS: u16 = 1024;
 
 /// Flags that every verb takes.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -26,7 +30,7 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "DEVICE", help_heading = "Global options")]
     pub device: Option<DeviceChoice>,
     /// Threads to use; results do not depend on it [default: one per core]
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Global options")]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_THREADS)), help_heading = "Global options")]
     pub threads: Option<u16>,
     /// A TOML file with any of this verb's flags as `name = value` lines; flags on the command line win
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
@@ -127,7 +131,14 @@ pub struct Session {
 }
 
 impl Globals {
-    /// Sets up threads, the device and Ctrl-C.
+    /// Sets up threads, the device and Ctrl-C, for a verb that looks at [`Session::stop`] and ends well when it is set.
+    pub fn open_stoppable(&self) -> Result<Session> {
+        let session = self.open()?;
+        stop_on_ctrl_c(&session.stop)?;
+        Ok(session)
+    }
+
+    /// Sets up threads and the device. Ctrl-C ends the program at once.
     pub fn open(&self) -> Result<Session> {
         // The main thread is one of the pool: handing every operation of a step to another thread and waiting for it costs
         // more than many of the operations. With a single thread, though, the ones that fetch batches ahead would wait for ever.
@@ -140,22 +151,26 @@ impl Globals {
             .build_global()
             .context("cannot start the threads")?;
         let device = self.device.unwrap_or(DeviceChoice::Auto).open(self.device.is_some())?;
-        Ok(Session { seed: self.seed.unwrap_or(1), device, stop: stop_on_ctrl_c()?, progress: !self.quiet })
+        Ok(Session { seed: self.seed.unwrap_or(1), device, stop: Arc::default(), progress: !self.quiet })
     }
 }
 
-/// The first Ctrl-C asks the work to stop at the next safe point; the second ends the program at once.
-fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+/// The first Ctrl-C (or SIGTERM) asks the work to stop at the next safe point; the second ends the program at once. A hang-up
+/// is left as it is, so that `nohup` works.
+fn stop_on_ctrl_c(stop: &Arc<AtomicBool>) -> Result<()> {
+    use signal_hook::{consts, flag};
+    for signal in [consts::SIGINT, consts::SIGTERM] {
+        flag::register_conditional_shutdown(signal, 130, Arc::clone(stop)).context("cannot watch for Ctrl-C")?;
+        flag::register(signal, Arc::clone(stop)).context("cannot watch for Ctrl-C")?;
+    }
+    let stop = Arc::clone(stop);
+    std::thread::spawn(move || {
+        while !stop.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(50));
         }
         let _ = writeln!(std::io::stderr(), "\nstopping after this step; press Ctrl-C again to stop at once");
-    })
-    .context("cannot watch for Ctrl-C")?;
-    Ok(stop)
+    });
+    Ok(())
 }
 
 /// Work that was stopped on request; the message says how to go on.
@@ -180,12 +195,14 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         let _ = writeln!(stderr, "{error}");
         return ExitCode::from(130);
     }
-    let mut shown = error.to_string();
+    let plain = |text: String| {
+        text.lines().filter(|line| !is_backtrace(line)).collect::<Vec<_>>().join("\n").trim_end().to_owned()
+    };
+    let mut shown = plain(error.to_string());
     let _ = writeln!(stderr, "error: {shown}");
     for cause in error.chain().skip(1) {
         // Many messages already quote their cause; saying it twice helps nobody.
-        let text = cause.to_string();
-        let text = text.lines().filter(|line| !is_backtrace(line)).collect::<Vec<_>>().join("\n").trim_end().to_owned();
+        let text = plain(cause.to_string());
         if !text.is_empty() && !shown.contains(&text) {
             let _ = writeln!(stderr, "  because: {text}");
             shown = text;
@@ -212,20 +229,37 @@ pub fn start_log(globals: &Globals) {
     };
     let filter = EnvFilter::new(level);
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_ansi(false);
+    // An error stream that is gone must not end the work.
+    let lines = lines.log_internal_errors(false);
     let started =
         if globals.verbose == 0 { lines.with_level(false).with_target(false).try_init() } else { lines.try_init() };
     drop(started);
 }
 
-/// Writes a line to the output stream; a reader that went away (`| head`) ends the program quietly.
+/// The first failure of the output stream.
+static OUTPUT: OnceLock<std::io::Error> = OnceLock::new();
+
+/// Writes a line to the output stream. If it fails, work goes on without saying more, and [`output_failed`] tells at the end.
 pub fn say(text: impl fmt::Display) {
-    if writeln!(std::io::stdout(), "{text}").is_err() {
-        std::process::exit(0);
+    if OUTPUT.get().is_none()
+        && let Err(error) = writeln!(std::io::stdout(), "{text}")
+    {
+        let _ = OUTPUT.set(error);
     }
 }
 
-/// Lays the flags over the file of `--config`. In the file a setting has its flag's name, with `-` or `_`;
-/// `seed`, `device` and `threads` may stand there too.
+/// Says so if something could not be written to the output stream. A reader that went away (`| head`) is no failure.
+pub fn output_failed() -> Result<()> {
+    match OUTPUT.get() {
+        Some(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            bail!("cannot write to the output stream: {error}")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Lays the flags over the file of `--config`. In the file a setting has its flag's name, with `-` or `_`, and its value is held
+/// against what the flag takes; `seed`, `device` and `threads` may stand there too.
 pub fn layered<T>(globals: &mut Globals, flags: &T) -> Result<T>
 where
     T: clap::Args + Serialize + DeserializeOwned,
@@ -234,21 +268,56 @@ where
     let Some(path) = globals.config.clone() else {
         return above.try_into().context("cannot read the flags back");
     };
-    let (mut below, from_file) = (toml::Table::new(), read_table(&path)?);
-    let command = T::augment_args(clap::Command::new("settings"));
-    let known: Vec<&str> = command.get_arguments().map(|arg| arg.get_id().as_str()).collect();
-    for (key, value) in from_file {
+    let command = T::augment_args(clap::Command::new("settings")).no_binary_name(true);
+    let (mut below, mut words) = (toml::Table::new(), Vec::new());
+    for (key, value) in read_table(&path)? {
         let key = key.replace('-', "_");
         if take_global(globals, &key, &value, &path)? {
             continue;
         }
-        if !known.contains(&key.as_str()) {
-            bail!("{}: there is no setting {key:?} here; there are {}", path.display(), known.join(", "));
-        }
+        words.extend(as_flag(&command, &key, &value).with_context(|| format!("cannot use {}", path.display()))?);
         below.insert(key, value);
     }
+    // The file need not name what the command line has to.
+    let checked = command.mut_args(|arg| arg.required(false)).try_get_matches_from(words);
+    checked.map_err(|error| anyhow::anyhow!("{}: {}", path.display(), first_lines(&error)))?;
     below.extend(above);
     below.try_into().with_context(|| format!("{}: a setting has a value of the wrong type", path.display()))
+}
+
+/// Flags that say what to do with a folder, not what to compute.
+const NOT_SETTINGS: [&str; 2] = ["resume", "overwrite"];
+
+/// A line of a settings file as the words of a command line.
+fn as_flag(command: &clap::Command, key: &str, value: &toml::Value) -> Result<Vec<String>> {
+    let settings = || command.get_arguments().filter(|arg| !NOT_SETTINGS.contains(&arg.get_id().as_str()));
+    let Some(arg) = settings().find(|arg| arg.get_id() == key) else {
+        let known: Vec<&str> = settings().map(|arg| arg.get_id().as_str()).collect();
+        bail!("there is no setting {key:?} here; there are {}", known.join(", "));
+    };
+    let flag = arg.get_long().map(|name| format!("--{name}"));
+    if matches!(arg.get_action(), clap::ArgAction::SetTrue) {
+        let on = value.as_bool().with_context(|| format!("{key} is true or false, not {value}"))?;
+        return Ok(if on { flag.into_iter().collect() } else { Vec::new() });
+    }
+    let one = |value: &toml::Value| match value {
+        toml::Value::String(text) => Ok(text.clone()),
+        toml::Value::Integer(_) | toml::Value::Float(_) => Ok(value.to_string()),
+        _ => bail!("{key} cannot be {value}"),
+    };
+    let values = match value {
+        toml::Value::Array(values) => values.iter().map(one).collect::<Result<Vec<String>>>()?,
+        value => vec![one(value)?],
+    };
+    // With `=`, so that a value may begin with a dash.
+    Ok(values.into_iter().map(|value| flag.as_ref().map_or(value.clone(), |flag| format!("{flag}={value}"))).collect())
+}
+
+/// What clap says of a value, without its advice on the command line.
+fn first_lines(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().take_while(|line| !line.is_empty()).map(|line| line.trim().trim_start_matches("error: "));
+    lines.collect::<Vec<_>>().join(" ")
 }
 
 /// Reads a TOML file.
@@ -271,8 +340,8 @@ pub fn take_global(globals: &mut Globals, key: &str, value: &toml::Value, path: 
             globals.device.get_or_insert(device);
         }
         "threads" => {
-            let threads =
-                value.as_integer().and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0).with_context(wrong)?;
+            let allowed = |n: &u16| (1..=MAX_THREADS).contains(n);
+            let threads = value.as_integer().and_then(|n| u16::try_from(n).ok()).filter(allowed).with_context(wrong)?;
             globals.threads.get_or_insert(threads);
         }
         _ => return Ok(false),
@@ -292,9 +361,42 @@ pub fn effective<T: Serialize>(verb: &str, seed: u64, settings: &T) -> Result<St
 
 /// Saves the effective settings in the folder of a run.
 pub fn save_effective<T: Serialize>(folder: &Path, verb: &str, seed: u64, settings: &T) -> Result<()> {
-    let path = folder.join("config.toml");
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
-    std::fs::write(&path, effective(verb, seed, settings)?).with_context(|| format!("cannot write {}", path.display()))
+    save(&folder.join("config.toml"), &effective(verb, seed, settings)?)
+}
+
+/// Saves the effective settings beside an output: those of `cells.zip` as `cells.zip.settings.toml`.
+pub fn save_beside<T: Serialize>(out: &Path, verb: &str, seed: u64, settings: &T) -> Result<()> {
+    let mut name = out.file_name().unwrap_or_default().to_owned();
+    name.push(".settings.toml");
+    save(&out.with_file_name(name), &effective(verb, seed, settings)?)
+}
+
+/// Writes a text file whole or not at all.
+pub fn save(path: &Path, text: &str) -> Result<()> {
+    cellforge::data::write_atomic(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A progress bar over images, on the error stream when that is a terminal.
+pub struct Bar(indicatif::ProgressBar);
+
+impl Bar {
+    pub fn new(total: u64, name: &str, shown: bool) -> Self {
+        if !shown {
+            return Self(indicatif::ProgressBar::hidden());
+        }
+        let style = indicatif::ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {per_sec} {eta} left");
+        let bar = indicatif::ProgressBar::new(total).with_message(name.to_owned());
+        Self(bar.with_style(style.unwrap_or_else(|_| indicatif::ProgressStyle::default_bar())))
+    }
+
+    pub fn set(&self, done: u64) {
+        self.0.set_position(done);
+    }
+
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
 }
 
 /// `bool::not` by reference, for `skip_serializing_if`: a flag that was not given must not hide the file's.

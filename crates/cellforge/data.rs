@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cells::CellArgs,
-    common::{Globals, effective, is_false, layered, say},
+    common::{Globals, is_false, layered, save_beside, say},
     train::split_rule,
 };
 
@@ -62,8 +62,8 @@ pub struct PhantomArgs {
     #[arg(long, value_name = "DIR|FILE.zip")]
     out: Option<PathBuf>,
     /// Cells in each of the two classes [default: 500]
-    #[arg(long, value_name = "N")]
-    cells_per_class: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    cells_per_class: Option<u64>,
     /// Patients the cells come from [default: 40]
     #[arg(long, value_name = "N")]
     patients: Option<usize>,
@@ -129,8 +129,8 @@ pub struct SplitArgs {
     #[arg(long, value_name = "X")]
     test: Option<f64>,
     /// Make so many folds instead: each cell is in the test part of one of them
-    #[arg(long, value_name = "K", conflicts_with_all = ["val", "test"])]
-    folds: Option<usize>,
+    #[arg(long, value_name = "K", conflicts_with_all = ["val", "test"], value_parser = clap::value_parser!(u16).range(2..=1000))]
+    folds: Option<u16>,
 }
 
 pub fn run(globals: Globals, command: &Command) -> Result<()> {
@@ -145,7 +145,9 @@ pub fn run(globals: Globals, command: &Command) -> Result<()> {
 /// The set that a verb's PATH (or `--data`) names.
 fn open(path: Option<&String>, cells: &mut CellArgs, seed: u64, progress: bool) -> Result<CellSet> {
     if let Some(path) = path {
-        cells.data = Some(path.clone());
+        if let Some(data) = cells.data.replace(path.clone()) {
+            bail!("both {path} and --data {data} name the cells; give one of them");
+        }
     }
     if cells.data.is_none() {
         bail!("name a folder or zip of cells");
@@ -228,18 +230,19 @@ fn render(mut globals: Globals, args: &PhantomArgs) -> Result<()> {
     let defaults = phantom::PhantomConfig::default();
     let config = phantom::PhantomConfig {
         side: *args.side.get_or_insert(defaults.side),
-        cells_per_class: *args.cells_per_class.get_or_insert(defaults.cells_per_class),
+        cells_per_class: *args.cells_per_class.get_or_insert(defaults.cells_per_class as u64) as usize,
         patients: *args.patients.get_or_insert(defaults.patients),
         seed: session.seed,
     };
     if out.extension().is_some_and(|e| e.eq_ignore_ascii_case("zip")) {
+        if args.masks {
+            bail!("--masks needs a folder: give --out a name that does not end in .zip");
+        }
         phantom::write_zip(&config, &out)?;
     } else {
         phantom::write_folder(&config, &out, args.masks)?;
     }
-    let settings = out.with_extension("toml");
-    std::fs::write(&settings, effective("data phantom", session.seed, &args)?)
-        .with_context(|| format!("cannot write {}", settings.display()))?;
+    save_beside(&out, "data phantom", session.seed, &args)?;
     say(format!(
         "{} rendered cells of each class in {}; they are a phantom and come from no patient",
         config.cells_per_class,
@@ -252,8 +255,12 @@ fn download(mut globals: Globals, args: &FetchArgs) -> Result<()> {
     let args = layered(&mut globals, args)?;
     let session = globals.open()?;
     let mut out = args.out.clone().unwrap_or_default();
-    if args.out.is_none() || out.is_dir() {
+    if args.out.is_none() || out.is_dir() || out.as_os_str().to_string_lossy().ends_with(['/', '\\']) {
         out.push("cell_images.zip");
+    }
+    let there = out.exists();
+    if there && !out.is_file() {
+        bail!("{} is no file that a download could be written to", out.display());
     }
     let mut options = fetch::FetchOptions::nlm(out);
     if let Some(url) = &args.url {
@@ -263,7 +270,14 @@ fn download(mut globals: Globals, args: &FetchArgs) -> Result<()> {
     options.length = args.length;
     options.progress = session.progress;
     let path = fetch::fetch(&options)?;
-    say(format!("{} is whole; look at it with: cellforge data info {0}", path.display()));
+    data::Source::open(&path)
+        .with_context(|| format!("{} is not the zip that was expected; remove it and check --url", path.display()))?;
+    let how = match (there, args.sha256.is_some() || args.length.is_some()) {
+        (false, _) => "has arrived whole",
+        (true, true) => "was there and is what was asked for; it was not downloaded again",
+        (true, false) => "was there and was not downloaded again; --sha256 or --length would check it",
+    };
+    say(format!("{0} {how}; look at it with: cellforge data info {0}", path.display()));
     Ok(())
 }
 
@@ -273,17 +287,18 @@ fn split(mut globals: Globals, args: &SplitArgs) -> Result<()> {
     let out = args.out.clone().context("--out is missing: name a CSV file")?;
     let set = open(args.path.as_ref(), &mut args.cells, session.seed, session.progress)?;
     let rule = split_rule(args.by.get_or_insert_with(|| "auto".to_owned()));
-    let (val, test) = (*args.val.get_or_insert(0.1), *args.test.get_or_insert(0.2));
     let Some(k) = args.folds else {
+        let (val, test) = (*args.val.get_or_insert(0.1), *args.test.get_or_insert(0.2));
         let (split, _) = study::split_cells(&set, rule, val, test, session.seed)?;
-        return write_split(&out, &set, &split);
+        write_split(&out, &set, &split)?;
+        return save_beside(&out, "data split", session.seed, &args);
     };
     let by = study::split_by(&set, rule);
-    for (i, fold) in data::k_fold(&set, k, by, session.seed)?.iter().enumerate() {
+    for (i, fold) in data::k_fold(&set, usize::from(k), by, session.seed)?.iter().enumerate() {
         let stem = out.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         write_split(&out.with_file_name(format!("{stem}-{}.csv", i + 1)), &set, fold)?;
     }
-    Ok(())
+    save_beside(&out, "data split", session.seed, &args)
 }
 
 fn write_split(path: &std::path::Path, set: &CellSet, split: &Split) -> Result<()> {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use cellforge::{study, train};
 use serde::{Deserialize, Serialize};
 
-use crate::common::{Globals, Interrupted, effective, layered, save_effective};
+use crate::common::{Bar, Globals, Interrupted, layered, save_beside, save_effective};
 
 /// Arguments of `generate`.
 #[derive(clap::Args, Serialize, Deserialize)]
@@ -44,13 +44,20 @@ pub struct Args {
 
 /// Images of one class in the picture of `--grid`, and how many of them in a row.
 const GRID: (usize, usize) = (32, 8);
+/// Images made before they are written and a request to stop is looked for.
+const PART: usize = 256;
 
 pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
     let mut args = layered(&mut globals, args)?;
-    let session = globals.open()?;
+    let session = globals.open_stoppable()?;
     let checkpoint = args.checkpoint.clone().context("--checkpoint is missing: name a trained GAN's folder")?;
     let out = args.out.clone().context("--out is missing: name a folder, or a file that ends in .zip")?;
     let count = *args.count.get_or_insert(100) as usize;
+    if let Some(grid) =
+        args.grid.as_ref().filter(|grid| !grid.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")))
+    {
+        bail!("--grid {} does not end in .png", grid.display());
+    }
     if is_zip(&out) && out.is_dir() {
         bail!("{} is a folder; a zip needs another name", out.display());
     }
@@ -69,31 +76,41 @@ pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
         }
     }
 
+    if !is_zip(&out) {
+        check_folder(&out, generators.iter().map(|(class, ..)| class.as_str()), count)?;
+    }
+
     let mut writer = study::SampleWriter::create(&out)?;
     let mut shown: Option<train::Images> = None;
     for (class, generator, latent) in &generators {
-        if session.stop.load(Ordering::SeqCst) {
-            return Err(Interrupted("stopped; run the same command again to make all images".into()).into());
-        }
-        let options = train::GenerateOptions {
+        let options = |first, count| train::GenerateOptions {
             seed: session.seed,
             class: class.clone(),
             latent: *latent,
-            count: count.max(if args.grid.is_some() { GRID.0 } else { 0 }),
+            first,
+            count,
             truncation: args.truncation,
         };
-        let mut images = train::generate(generator, &options, &session.device)?;
-        let size = images.side * images.side * images.channels;
         if args.grid.is_some() {
-            let first = &images.pixels[..GRID.0 * size];
+            let images = train::generate(generator, &options(0, GRID.0), &session.device)?;
             match &mut shown {
-                Some(all) if (all.side, all.channels) == (images.side, images.channels) => all.pixels.extend(first),
+                Some(all) if (all.side, all.channels) == (images.side, images.channels) => {
+                    all.pixels.extend(images.pixels);
+                }
                 Some(_) => bail!("--grid needs generators of one image size"),
-                None => shown = Some(train::Images { pixels: first.to_vec(), ..images.clone() }),
+                None => shown = Some(images),
             }
         }
-        images.pixels.truncate(count * size);
-        writer.write(class, &images)?;
+        let bar = Bar::new(count as u64, class, session.progress);
+        for first in (0..count).step_by(PART) {
+            if session.stop.load(Ordering::SeqCst) {
+                return Err(Interrupted("stopped; run the same command again to make all images".into()).into());
+            }
+            let part = options(first, PART.min(count - first));
+            writer.write(class, &train::generate(generator, &part, &session.device)?)?;
+            bar.set((first + part.count) as u64);
+        }
+        bar.finish();
         tracing::info!("{count} synthetic images of {class} in {}", out.display());
     }
     writer.finish()?;
@@ -102,6 +119,27 @@ pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
         tracing::info!("a picture of them in {}", path.display());
     }
     save_settings(&out, session.seed, &args)
+}
+
+/// Refuses a folder in which the images would lie beside others or replace what they should not.
+fn check_folder<'a>(out: &Path, classes: impl Iterator<Item = &'a str>, count: usize) -> Result<()> {
+    if ["last", "state.json"].iter().any(|name| out.join(name).exists()) {
+        bail!("{} is the folder of a trained network; name another for the images", out.display());
+    }
+    for class in classes {
+        let folder = out.join(study::folder_name(class));
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()));
+        let number = |name: &str| name.strip_prefix("synthetic_")?.strip_suffix(".png")?.parse::<usize>().ok();
+        let more = names.filter(|name| number(name).is_some_and(|n| n > count)).count();
+        if more > 0 {
+            bail!(
+                "{} holds {more} more synthetic images than the {count} that would replace them; remove it, or name another",
+                folder.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 fn is_zip(path: &Path) -> bool {
@@ -113,9 +151,7 @@ fn save_settings(out: &Path, seed: u64, args: &Args) -> Result<()> {
     if !is_zip(out) {
         return save_effective(out, "generate", seed, args);
     }
-    let path = out.with_extension("toml");
-    std::fs::write(&path, effective("generate", seed, args)?)
-        .with_context(|| format!("cannot write {}", path.display()))
+    save_beside(out, "generate", seed, args)
 }
 
 /// The folders of generators under `dir`: itself, or those in its `gan` folder, or those directly in it.

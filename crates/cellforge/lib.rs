@@ -37,8 +37,8 @@
 //! ```
 //!
 //! Every verb takes `--seed`, `--device`, `--threads`, `-q`, `-v` and `--config FILE`, a TOML file with any of its flags; flags on
-//! the command line win, and the effective settings are saved as `config.toml` with every run. Exit codes: 0 done, 1 failed, 2 wrong
-//! usage, 130 stopped by Ctrl-C.
+//! the command line win, and the effective settings are saved as `config.toml` with every run. Exit codes: 0 done, 1 failed, 2 a wrong
+//! command line, 130 stopped by Ctrl-C.
 //!
 //! # The library
 //!
@@ -59,8 +59,9 @@
 //!
 //! - The same seed gives the same bytes on one machine, whatever the number of threads.
 //! - A run that was stopped, or killed, and resumed ends with the same bytes as one that never stopped.
-//! - Checkpoints are safetensors with PyTorch's names: `torch.load_state_dict` takes them.
-//! - A generator never sees a cell that the classifiers are tested on, and where patients are known, none of theirs.
+//! - Checkpoints are safetensors with PyTorch's names: `safetensors.torch.load_file` and `Module.load_state_dict` take them.
+//! - In a study, a generator never sees a cell that the classifiers are tested on, and where patients are known, none of theirs.
+//!   `train gan` does the same when it is given the classifier's `--split`.
 //! - Figures on the phantom say nothing about malaria, and every report that uses it says so.
 
 pub use candle_core as candle;
@@ -72,3 +73,8 @@ pub use cellforge_kernels as kernels;
 pub use cellforge_nn as nn;
 pub use cellforge_study as study;
 pub use cellforge_train as train;
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadmeExample;

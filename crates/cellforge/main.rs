@@ -36,8 +36,8 @@ Examples:
 Exit codes:
   0    done
   1    failed; the reason is on the error stream
-  2    wrong usage: an unknown flag or a value that is not allowed
-  130  stopped by Ctrl-C; the message says how to go on
+  2    the command line is wrong: an unknown flag, or a value that the flag does not take
+  130  stopped by Ctrl-C; training and studies say how to go on
 
 For research and teaching. Not a diagnostic device.";
 
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
         Verb::Reproduce(args) => reproduce::run(globals, &args),
         Verb::Completions(args) => completions::run(&args),
     };
-    match done {
+    match done.and_then(|()| common::output_failed()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => common::report(&error),
     }

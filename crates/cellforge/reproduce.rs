@@ -17,7 +17,8 @@ Examples:
   cellforge reproduce --config study/config.toml --out again
   cellforge reproduce --data cifar10:DIR --preset quick
 
-Run again with the same --out, it skips what is done and goes on with what was begun.
+Run again with the same --out, it skips what is done and goes on with what was begun. With other settings it refuses, unless
+--overwrite says that what they change may be replaced.
 The --config file holds the study's own settings; OUT/config.toml of any run is one.
 Without --data it uses the phantom: cells that a program renders, which say nothing about malaria.")]
 pub struct Args {
@@ -36,12 +37,18 @@ pub struct Args {
     /// Leave out images that cannot be read, and list them in the report
     #[arg(long)]
     skip_bad: bool,
+    /// Bring the study in OUT up to date with other settings, replacing the stages that they change
+    #[arg(long)]
+    overwrite: bool,
 }
 
 pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
     let config = settings(&mut globals, args)?;
-    let session = globals.open()?;
+    let session = globals.open_stoppable()?;
     let out = args.out.clone().unwrap_or_else(|| default_out(&config));
+    if !args.overwrite {
+        check_same(&config, &out)?;
+    }
     let control = study::Control {
         out: out.clone(),
         device: session.device.clone(),
@@ -94,6 +101,30 @@ fn settings(globals: &mut Globals, args: &Args) -> Result<StudyConfig> {
     Ok(config)
 }
 
+/// Refuses to replace a study of other settings, which may have taken days.
+fn check_same(config: &StudyConfig, out: &Path) -> Result<()> {
+    let path = out.join("config.toml");
+    if !path.is_file() {
+        return Ok(());
+    }
+    let saved = StudyConfig::from_table(&read_table(&path)?, None)
+        .with_context(|| format!("{} is not the settings of a study; name another --out", path.display()))?;
+    if saved == *config {
+        return Ok(());
+    }
+    let value = |config: &StudyConfig| serde_json::to_value(config).context("cannot represent the settings as JSON");
+    let changes = study::differences(&value(config)?, &value(&saved)?, |_| None);
+    let named: Vec<String> =
+        changes.iter().take(3).map(|c| format!("{} was {} and is {}", c.setting, c.paper, c.here)).collect();
+    let more =
+        if changes.len() > named.len() { format!(" and {} more", changes.len() - named.len()) } else { String::new() };
+    bail!(
+        "{} holds a study with other settings ({}{more}): name another --out, or replace what they change with --overwrite",
+        out.display(),
+        named.join(", ")
+    )
+}
+
 /// A folder that studies of other presets or data do not use by default.
 fn default_out(config: &StudyConfig) -> PathBuf {
     let name = config.data.path.as_deref().and_then(|data| match data.split_once(':') {
@@ -108,7 +139,7 @@ fn again(args: &Args, globals: &Globals, out: &Path) -> String {
     let mut words = vec!["cellforge reproduce".to_owned()];
     let mut flag = |name: &str, value: Option<String>| {
         if let Some(value) = value {
-            words.push(format!("--{name} {}", if value.contains(' ') { format!("'{value}'") } else { value }));
+            words.push(format!("--{name} {}", study::shell_word(&value)));
         }
     };
     flag("data", args.data.clone());
@@ -119,11 +150,16 @@ fn again(args: &Args, globals: &Globals, out: &Path) -> String {
     flag("threads", globals.threads.map(|n| n.to_string()));
     flag("config", globals.config.as_ref().map(|p| p.display().to_string()));
     flag("out", Some(out.display().to_string()));
-    if args.skip_bad {
-        words.push("--skip-bad".to_owned());
+    for (name, given) in [("--skip-bad", args.skip_bad), ("--overwrite", args.overwrite)] {
+        if given {
+            words.push(name.to_owned());
+        }
     }
     words.join(" ")
 }
+
+/// Fewer test patients than this make a bootstrap over them rough.
+const FEW_PATIENTS: usize = 10;
 
 fn summary(results: &Results, out: &Path) -> String {
     let percent = |x: f64| format!("{:.1}%", 100.0 * x);
@@ -136,6 +172,9 @@ fn summary(results: &Results, out: &Path) -> String {
         lines.push(format!("best small network ({}): test accuracy {}", results.cnn.best, accuracy(&best.test)));
     }
     lines.push(format!("residual network: test accuracy {}", accuracy(&results.resnet.test)));
+    if let Some(patients) = results.resnet.test.groups.filter(|patients| *patients < FEW_PATIENTS) {
+        lines.push(format!("the test has {patients} patients: too few for intervals that mean much"));
+    }
     for (class, r) in &results.recognition {
         let mut line = format!(
             "synthetic {class}: {} of {} recognised, {} ({} to {})",

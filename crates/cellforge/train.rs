@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cells::{CellArgs, bootstrap, table},
-    common::{Globals, Interrupted, Session, effective, is_false, layered, say},
+    common::{Globals, Interrupted, Session, effective, is_false, layered, save, say},
 };
 
 /// What to train.
@@ -68,7 +68,7 @@ pub struct GanArgs {
     /// Dropout of the discriminator [default: 0.25]
     #[arg(long, value_name = "X")]
     dropout: Option<f64>,
-    /// Iterations at which to draw a grid of samples [default: 1,5000,10000,15000]
+    /// Iterations at which to draw a grid of samples [default: the first, and after each third of them]
     #[arg(long, value_name = "N,N,..", value_delimiter = ',')]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     grid_at: Vec<u64>,
@@ -78,7 +78,7 @@ pub struct GanArgs {
     /// Iterations between lines of the log [default: 10]
     #[arg(long, value_name = "N")]
     log_every: Option<u64>,
-    /// Go on with the run in OUT; flags not given are those it was started with
+    /// Go on with the run in OUT; flags not given are those it was started with, but for --device and --threads
     #[arg(long)]
     #[serde(default, skip_serializing_if = "is_false")]
     resume: bool,
@@ -139,7 +139,8 @@ pub struct ClassifierArgs {
     /// sgd or adam [default: the recipe's]
     #[arg(long, value_name = "NAME", value_parser = ["sgd", "adam"])]
     optimizer: Option<String>,
-    /// Learning rate [default: the recipe's; 0.1 for the resnet]
+    /// Learning rate [default: the recipe's, 0.1 for the resnet; with another optimizer than the recipe's, 1e-3 for adam and
+    /// 0.01 for sgd]
     #[arg(long, value_name = "X")]
     lr: Option<f64>,
     /// constant or linear (falling to 0) [default: the recipe's]
@@ -161,7 +162,7 @@ pub struct ClassifierArgs {
     /// Steps between lines of the log [default: 10]
     #[arg(long, value_name = "N")]
     log_every: Option<u64>,
-    /// Go on with the run in OUT; flags not given are those it was started with
+    /// Go on with the run in OUT; flags not given are those it was started with, but for --device and --threads
     #[arg(long)]
     #[serde(default, skip_serializing_if = "is_false")]
     resume: bool,
@@ -179,11 +180,15 @@ pub fn run(globals: Globals, command: &Command) -> Result<()> {
 }
 
 /// With `--resume`, the settings the run was started with stand in for flags that are not given.
-fn remember(globals: &mut Globals, resume: bool, out: Option<&PathBuf>) {
-    if let (true, None, Some(out)) = (resume, &globals.config, out) {
+fn remember(globals: &mut Globals, resume: bool, out: Option<&PathBuf>) -> Result<()> {
+    if let (true, Some(out)) = (resume, out) {
         let saved = out.join("config.toml");
-        globals.config = saved.is_file().then_some(saved);
+        if !saved.is_file() {
+            bail!("there is no run to resume in {}: it has no config.toml; start one without --resume", out.display());
+        }
+        globals.config.get_or_insert(saved);
     }
+    Ok(())
 }
 
 /// How to run in `out`, where the run's effective settings go to `config.toml`.
@@ -205,13 +210,14 @@ fn control<T: Serialize>(
 }
 
 fn gan(mut globals: Globals, flags: &GanArgs) -> Result<()> {
-    remember(&mut globals, flags.resume, flags.out.as_ref());
+    remember(&mut globals, flags.resume, flags.out.as_ref())?;
     let mut args = layered(&mut globals, flags)?;
     args.overwrite = flags.overwrite;
-    let session = globals.open()?;
+    let session = globals.open_stoppable()?;
     let out = args.out.clone().context("--out is missing: name a folder for the run")?;
     args.cells.settle();
-    let base = gan_config(&mut args, session.seed);
+    let base = gan_config(&mut args, session.seed)?;
+    base.validate()?;
 
     let mut options = args.cells.options(Some(out.join("cache")), session.progress);
     options.allow_one_class = true;
@@ -227,6 +233,7 @@ fn gan(mut globals: Globals, flags: &GanArgs) -> Result<()> {
             None => bail!("no class {name:?} in the data; it has {}", set.classes.join(", ")),
         },
     };
+    check_layout(&out, chosen.len() == 1)?;
     let control = control(&session, (args.resume, args.overwrite), &out, "train gan", &args)?;
     for &class in &chosen {
         let name = &set.classes[class];
@@ -236,15 +243,31 @@ fn gan(mut globals: Globals, flags: &GanArgs) -> Result<()> {
         tracing::info!("training a GAN on {} cells of {name} in {}", cells.len(), folder.display());
         let outcome = train::train_gan(&config, &set, &cells, &folder, &control)?;
         if outcome.interrupted {
-            return Err(stopped("gan", outcome.iterations, &out));
+            return Err(stopped("gan", outcome.iterations, &out, &globals));
         }
         say(format!("{name}: {} iterations; checkpoint in {}", outcome.iterations, outcome.checkpoint.display()));
     }
     Ok(())
 }
 
+/// One GAN lies in the folder itself, several in folders below it; both in one would leave each with the other's settings.
+fn check_layout(out: &Path, one: bool) -> Result<()> {
+    let holds_run = |folder: &Path| ["last", "last.old"].iter().any(|name| folder.join(name).is_dir());
+    let below = || {
+        let entries = std::fs::read_dir(out).into_iter().flatten();
+        entries.filter_map(|entry| Some(entry.ok()?.path())).any(|folder| holds_run(&folder))
+    };
+    if one && !holds_run(out) && below() {
+        bail!("{} holds GANs of several classes; name another folder for one of a single class", out.display());
+    }
+    if !one && holds_run(out) {
+        bail!("{} holds the GAN of a single class; name another folder for several", out.display());
+    }
+    Ok(())
+}
+
 /// The training settings, every default named in `args`.
-fn gan_config(args: &mut GanArgs, seed: u64) -> GanTrainConfig {
+fn gan_config(args: &mut GanArgs, seed: u64) -> Result<GanTrainConfig> {
     let mut config = GanTrainConfig { seed, ..GanTrainConfig::default() };
     let model = &mut config.model;
     model.image_size = args.cells.side.unwrap_or(model.image_size);
@@ -265,15 +288,18 @@ fn gan_config(args: &mut GanArgs, seed: u64) -> GanTrainConfig {
         args.grid_at.retain(|&at| at > 0);
         args.grid_at.dedup();
     }
+    if let Some(at) = args.grid_at.iter().find(|at| !(1..=config.iterations).contains(*at)) {
+        bail!("--grid-at {at} is not one of the iterations, 1 to {}", config.iterations);
+    }
     config.grid_at.clone_from(&args.grid_at);
-    config
+    Ok(config)
 }
 
 fn classifier(mut globals: Globals, flags: &ClassifierArgs) -> Result<()> {
-    remember(&mut globals, flags.resume, flags.out.as_ref());
+    remember(&mut globals, flags.resume, flags.out.as_ref())?;
     let mut args = layered(&mut globals, flags)?;
     args.overwrite = flags.overwrite;
-    let session = globals.open()?;
+    let session = globals.open_stoppable()?;
     let out = args.out.clone().context("--out is missing: name a folder for the run")?;
     args.cells.settle();
     let set = args.cells.open(&args.cells.options(Some(out.join("cache")), session.progress), session.seed)?;
@@ -294,7 +320,7 @@ fn classifier(mut globals: Globals, flags: &ClassifierArgs) -> Result<()> {
     let outcome = train::train_classifier(&config, &set, &split, &out, &control)?;
     data::write_manifest(&out.join("split.csv"), &set, &split)?;
     if outcome.interrupted {
-        return Err(stopped("classifier", outcome.iterations, &out));
+        return Err(stopped("classifier", outcome.iterations, &out, &globals));
     }
     let (network, _) = train::load_classifier(&outcome.checkpoint, &session.device)?;
     let probabilities = train::predict(&network, &set, &split.test, &session.device)?;
@@ -303,18 +329,20 @@ fn classifier(mut globals: Globals, flags: &ClassifierArgs) -> Result<()> {
     let report =
         eval::classifier_report(&truth, &probabilities, &set.classes, groups.as_deref(), &bootstrap(session.seed))?;
     let path = out.join("test.json");
-    std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    save(&path, &(serde_json::to_string_pretty(&report)? + "\n"))?;
     say(format!("on the test cells:\n{}\n\ncheckpoint in {}", table(&report), outcome.checkpoint.display()));
     Ok(())
 }
 
-fn stopped(what: &str, iterations: u64, out: &Path) -> anyhow::Error {
-    Interrupted(format!(
-        "stopped after iteration {iterations}; go on with: cellforge train {what} --resume --out {}",
-        out.display()
-    ))
-    .into()
+fn stopped(what: &str, iterations: u64, out: &Path, globals: &Globals) -> anyhow::Error {
+    let mut again = format!("cellforge train {what} --resume --out {}", study::shell_word(&out.display().to_string()));
+    if let Some(device) = globals.device {
+        again.push_str(&format!(" --device {device}"));
+    }
+    if let Some(threads) = globals.threads {
+        again.push_str(&format!(" --threads {threads}"));
+    }
+    Interrupted(format!("stopped after iteration {iterations}; go on with: {again}")).into()
 }
 
 fn split(args: &mut ClassifierArgs, set: &CellSet, seed: u64) -> Result<Split> {
@@ -361,12 +389,19 @@ fn classifier_config(args: &mut ClassifierArgs, set: &CellSet, seed: u64) -> Cla
     config.batch = *args.batch.get_or_insert(config.batch);
     config.checkpoint_every = *args.checkpoint_every.get_or_insert(config.checkpoint_every);
     config.log_every = *args.log_every.get_or_insert(config.log_every);
-    let lr = *args.lr.get_or_insert(config.optimizer.lr());
+    // Another optimiser than the recipe's has a rate of its own.
     config.optimizer = match (args.optimizer.as_deref(), config.optimizer) {
-        (Some("adam"), _) | (None, OptimizerConfig::Adam { .. }) => OptimizerConfig::Adam { lr },
-        (_, OptimizerConfig::Sgd { momentum, nesterov, .. }) => OptimizerConfig::Sgd { lr, momentum, nesterov },
-        (_, OptimizerConfig::Adam { .. }) => OptimizerConfig::Sgd { lr, momentum: 0.9, nesterov: false },
+        (Some("adam"), OptimizerConfig::Sgd { .. }) => OptimizerConfig::Adam { lr: 1e-3 },
+        (Some("sgd"), OptimizerConfig::Adam { .. }) => {
+            OptimizerConfig::Sgd { lr: 0.01, momentum: 0.9, nesterov: false }
+        }
+        (_, recipe) => recipe,
     };
+    let rate = *args.lr.get_or_insert(config.optimizer.lr());
+    let (OptimizerConfig::Sgd { lr, .. } | OptimizerConfig::Adam { lr }) = &mut config.optimizer;
+    *lr = rate;
+    let name = if matches!(config.optimizer, OptimizerConfig::Adam { .. }) { "adam" } else { "sgd" };
+    args.optimizer = Some(name.to_owned());
     if matches!(config.optimizer, OptimizerConfig::Adam { .. }) {
         // Keras's L2 penalties are a matter of SGD here.
         config.l2 = false;
@@ -376,11 +411,19 @@ fn classifier_config(args: &mut ClassifierArgs, set: &CellSet, seed: u64) -> Cla
         Some("linear") => config.schedule = Schedule::Linear,
         _ => {}
     }
+    args.schedule = match config.schedule {
+        Schedule::Constant => Some("constant".to_owned()),
+        Schedule::Linear => Some("linear".to_owned()),
+        // Only a recipe has it.
+        Schedule::KerasDecay { .. } => None,
+    };
     match args.loss.as_deref() {
         Some("cross_entropy") => config.loss = LossKind::CrossEntropy,
         Some("softmax_bce") => config.loss = LossKind::SoftmaxBce,
         _ => {}
     }
+    let loss = if config.loss == LossKind::SoftmaxBce { "softmax_bce" } else { "cross_entropy" };
+    args.loss = Some(loss.to_owned());
     match args.augment.as_deref() {
         Some("study") => config.augment = Some(data::Augment::default()),
         Some("flips") => config.augment = Some(data::Augment::FLIPS),

@@ -1,10 +1,9 @@
 //! The study's small convolutional network.
 
 use crate::config::{check_common, check_counts, scaled};
-use crate::table::Table;
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use cellforge_nn::summary::ModelSummary;
+use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding};
 use cellforge_nn::{conv2d, linear, ops};
 use serde::{Deserialize, Serialize};

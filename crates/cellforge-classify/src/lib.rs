@@ -28,7 +28,6 @@
 mod cnn;
 mod config;
 mod resnet;
-mod table;
 
 pub use cnn::{CnnConfig, SmallCnn};
 pub use config::ClassifierConfig;
@@ -88,3 +87,8 @@ impl Classifier {
         Ok(())
     }
 }
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

@@ -1,10 +1,9 @@
 //! The study's pre-activation ResNet (He et al. 2016, "Identity mappings in deep residual networks").
 
 use crate::config::{check_common, check_counts, scaled};
-use crate::table::Table;
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use cellforge_nn::summary::ModelSummary;
+use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, Padding};
 use cellforge_nn::{batch_norm2d, conv2d, linear, ops};
 use serde::{Deserialize, Serialize};

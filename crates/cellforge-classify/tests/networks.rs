@@ -1,9 +1,13 @@
-//! Layer tables, shapes, configuration, regularisation and the overfit of one batch.
+//! Layer tables, shapes, configuration, gradients, regularisation and the overfit of one batch.
+
+#[path = "../../cellforge-gan/tests/support/tape.rs"]
+mod tape;
 
 use candle_core::{DType, Device, Result, Tensor};
 use cellforge_classify::{Classifier, ClassifierConfig, CnnConfig, ResNetConfig};
 use cellforge_nn::summary::ModelSummary;
 use cellforge_nn::{Key, Optimizer, ParamStore, Sgd, SgdConfig, ops};
+use tape::assert_same_gradients;
 
 /// Kind, output (channels first) and parameters of each layer of the study's small CNN.
 const CNN: [(&str, &[usize], usize); 12] = [
@@ -132,6 +136,19 @@ fn features_are_those_of_inference_and_change_no_statistics() -> Result<()> {
     assert_eq!(mean()?, before);
     classifier.forward_t(&images, true)?;
     assert_ne!(mean()?, before);
+    Ok(())
+}
+
+#[test]
+fn gradients_are_those_of_candles_graph() -> Result<()> {
+    let images = Key::new(5).uniform(0.0, 1.0, (4, 3, 32, 32), &Device::Cpu)?;
+    let labels = Tensor::new(&[0u32, 1, 1, 0], &Device::Cpu)?;
+    for cfg in [cnn(32, 3, 2, 0.25), resnet(32, 3, 2, 0.125)] {
+        let (classifier, store) = build(&cfg)?;
+        for loss in [ops::cross_entropy, ops::softmax_bce] {
+            assert_same_gradients(&store.trainable(), || loss(&classifier.forward_t(&images, true)?, &labels))?;
+        }
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::rng::keyed;
+use crate::{Error, Result};
 
 /// How far images are changed at random. The default is the study's. Each image's change is a function of the seed, the
 /// epoch and the image's index alone.
@@ -14,13 +15,14 @@ use crate::rng::keyed;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
-    /// Largest rotation either way, in degrees.
+    /// Largest rotation either way, in degrees, 0 to 180.
     pub rotation: f64,
-    /// Zoom of each axis, drawn from `[1 - zoom, 1 + zoom]`.
+    /// Zoom of each axis, drawn from `[1 - zoom, 1 + zoom]`; 0 to below 1.
     pub zoom: f64,
-    /// Largest shift of each axis either way, as a fraction of the side.
+    /// Largest shift of each axis either way, as a fraction of the side, 0 to 1.
     pub shift: f64,
-    /// Largest shear either way, in degrees. The study passes 0.05 to Keras, whose unit is the degree: next to nothing.
+    /// Largest shear either way, in degrees, 0 to below 90. The study passes 0.05 to Keras, whose unit is the degree: next
+    /// to nothing.
     pub shear: f64,
     /// Whether half of the images are mirrored left to right.
     pub horizontal_flip: bool,
@@ -42,29 +44,66 @@ impl Augment {
     /// Mirrored either way, and no pixel computed anew.
     pub const FLIPS: Self = Self { horizontal_flip: true, vertical_flip: true, ..Self::NONE };
 
+    /// Checks that each field is within its range. Settings read from a file may hold anything; [`Augment::apply`] does not
+    /// look again.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the field, its value and what it may be.
+    pub fn validate(&self) -> Result<()> {
+        let fields = [
+            ("rotation", self.rotation, (0.0..=180.0).contains(&self.rotation), "0 to 180 degrees"),
+            ("zoom", self.zoom, (0.0..1.0).contains(&self.zoom), "0 to below 1"),
+            ("shift", self.shift, (0.0..=1.0).contains(&self.shift), "0 to 1, as a fraction of the side"),
+            ("shear", self.shear, (0.0..90.0).contains(&self.shear), "0 to below 90 degrees"),
+        ];
+        match fields.into_iter().find(|(_, _, fits, _)| !fits) {
+            Some((name, value, _, range)) => {
+                Err(Error::Invalid(format!("augment: {name} is {value} where it may be {range}")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The change of image number `index` in `epoch`. `image` holds `side * side * channels` bytes, channels last, and
     /// so does the result.
     ///
     /// # Panics
-    /// If `image` has another length.
+    /// If `image` has another length; where a field is out of its range, perhaps as well (see [`Augment::validate`]).
     #[must_use]
     pub fn apply(&self, image: &[u8], side: usize, channels: usize, seed: u64, epoch: u64, index: u64) -> Vec<u8> {
         assert_eq!(image.len(), side * side * channels, "an image of another size");
-        let mut rng = keyed("augment", &[seed, epoch, index]);
-        let mut within = |limit: f64| if limit > 0.0 { rng.random_range(-limit..=limit) } else { 0.0 };
-        let rotation = within(self.rotation);
-        let shift = [within(self.shift) * side as f64, within(self.shift) * side as f64];
-        let shear = within(self.shear);
-        let zoom = [1.0 + within(self.zoom), 1.0 + within(self.zoom)];
-        let flip = self.horizontal_flip && rng.random::<bool>();
-        let upside_down = self.vertical_flip && rng.random::<bool>();
-        let (m, t) = affine(rotation, shift, shear, zoom);
-        let mut out = warp(image, side, channels, m, t, flip);
-        if upside_down {
+        let change = self.draw(side, seed, epoch, index);
+        let (m, t) = affine(change.rotation, change.shift, change.shear, change.zoom);
+        let mut out = warp(image, side, channels, m, t, change.flip);
+        if change.upside_down {
             out = out.chunks_exact(side * channels).rev().flatten().copied().collect();
         }
         out
     }
+
+    /// What is drawn for one image.
+    fn draw(&self, side: usize, seed: u64, epoch: u64, index: u64) -> Change {
+        let mut rng = keyed("augment", &[seed, epoch, index]);
+        let mut within = |limit: f64| if limit > 0.0 { rng.random_range(-limit..=limit) } else { 0.0 };
+        Change {
+            rotation: within(self.rotation),
+            shift: [within(self.shift) * side as f64, within(self.shift) * side as f64],
+            shear: within(self.shear),
+            zoom: [1.0 + within(self.zoom), 1.0 + within(self.zoom)],
+            flip: self.horizontal_flip && rng.random::<bool>(),
+            upside_down: self.vertical_flip && rng.random::<bool>(),
+        }
+    }
+}
+
+/// The change of one image; its fields are drawn in this order. Angles are in degrees, shifts in pixels, rows first.
+struct Change {
+    rotation: f64,
+    shift: [f64; 2],
+    shear: f64,
+    zoom: [f64; 2],
+    flip: bool,
+    upside_down: bool,
 }
 
 /// The linear part of rotation * shift * shear * zoom, rows first as in Keras, and where it moves the centre. Angles are
@@ -206,28 +245,95 @@ mod tests {
         assert!(counts.iter().all(|count| (60..140).contains(count)), "{counts:?}");
     }
 
-    #[test]
-    fn a_quarter_turn_moves_pixels_as_a_rotation_does() {
-        // Whatever the angle drawn from [-90, 90], the centre of an odd image stays, and a uniform image stays uniform.
-        let augment = Augment { rotation: 90.0, ..Augment::NONE };
-        let mut image = vec![10; 5 * 5];
-        image[12] = 200;
-        for index in 0..20 {
-            let out = augment.apply(&image, 5, 1, 0, 0, index);
-            assert_eq!(out[12], 200);
-            assert!(out.iter().all(|v| (10..=200).contains(v)));
+    /// Checks images that `augment` changed against `place`, which tells where the pixel (y, x), counted from the centre, is read
+    /// after what was drawn.
+    fn reads_at(augment: &Augment, place: impl Fn(&Change, f64, f64) -> [f64; 2]) {
+        const SIDE: usize = 16;
+        const LAST: f64 = SIDE as f64 - 1.0;
+        // One image rises by 4 a row, the other by 4 a column: a value tells the row or column that it was read at.
+        let images = [0, 1]
+            .map(|axis| -> Vec<u8> { (0..SIDE * SIDE).map(|p| 100 + 4 * [p / SIDE, p % SIDE][axis] as u8).collect() });
+        let mut changed = 0;
+        for index in 0..50 {
+            let drawn = augment.draw(SIDE, 3, 1, index);
+            for (axis, image) in images.iter().enumerate() {
+                let out = augment.apply(image, SIDE, 1, 3, 1, index);
+                changed += usize::from(out != *image);
+                for (p, value) in out.iter().enumerate() {
+                    let [y, x] = [p / SIDE, p % SIDE].map(|v| v as f64 - LAST / 2.0);
+                    // Past the edge, the edge is repeated.
+                    let at = (place(&drawn, y, x)[axis] + LAST / 2.0).clamp(0.0, LAST);
+                    let expected = 100.0 + 4.0 * at;
+                    assert!(
+                        (f64::from(*value) - expected).abs() < 0.51,
+                        "image {index}: {value} for {expected} at {p}"
+                    );
+                }
+            }
         }
+        assert!(changed > 80, "only {changed} of 100 images changed at all");
     }
 
     #[test]
-    fn shifts_repeat_the_edge() {
-        // A horizontal gradient shifted by up to half its width never shows a value it did not hold.
-        let augment = Augment { shift: 0.5, ..Augment::NONE };
-        let image: Vec<u8> = (0..64).map(|i| 100 + (i % 8) as u8).collect();
-        for index in 0..20 {
-            let out = augment.apply(&image, 8, 1, 3, 1, index);
-            assert!(out.iter().all(|v| (100..=107).contains(v)));
-            assert!(out.chunks(8).all(|row| row.windows(2).all(|pair| pair[0] <= pair[1])));
+    fn a_shift_moves_every_pixel_alike_and_repeats_the_edge() {
+        reads_at(&Augment { shift: 0.5, ..Augment::NONE }, |drawn, y, x| [y + drawn.shift[0], x + drawn.shift[1]]);
+    }
+
+    #[test]
+    fn a_rotation_turns_around_the_centre() {
+        reads_at(&Augment { rotation: 90.0, ..Augment::NONE }, |drawn, y, x| {
+            let (sin, cos) = drawn.rotation.to_radians().sin_cos();
+            [cos * y - sin * x, sin * y + cos * x]
+        });
+    }
+
+    #[test]
+    fn a_zoom_stretches_from_the_centre() {
+        reads_at(&Augment { zoom: 0.4, ..Augment::NONE }, |drawn, y, x| [y * drawn.zoom[0], x * drawn.zoom[1]]);
+    }
+
+    #[test]
+    fn what_is_drawn_fills_its_range_and_stays_within() {
+        let (augment, side) = (Augment::default(), 64);
+        let drawn: Vec<Change> = (0..2000).map(|index| augment.draw(side, 5, 0, index)).collect();
+        let fills = |name: &str, limit: f64, value: &dyn Fn(&Change) -> f64| {
+            let values: Vec<f64> = drawn.iter().map(value).collect();
+            let (low, high) =
+                (values.iter().copied().fold(f64::MAX, f64::min), values.iter().copied().fold(f64::MIN, f64::max));
+            assert!((-limit..-0.95 * limit).contains(&low), "{name}: {low} is the least of +-{limit}");
+            assert!(high > 0.95 * limit && high <= limit, "{name}: {high} is the most of +-{limit}");
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            // The standard error of the mean of 2000 uniform numbers is 0.013 of the limit.
+            assert!(mean.abs() < 0.06 * limit, "{name}: mean {mean} of +-{limit}");
+        };
+        fills("rotation", 20.0, &|change| change.rotation);
+        fills("shear", 0.05, &|change| change.shear);
+        for axis in [0, 1] {
+            fills("shift", 0.05 * side as f64, &|change| change.shift[axis]);
+            // 1 + z less 1 is z but for its last digits.
+            fills("zoom", 0.05 + 1e-12, &|change| change.zoom[axis] - 1.0);
         }
+        assert!(drawn.iter().all(|change| change.shift[0] != change.shift[1] && change.zoom[0] != change.zoom[1]));
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        for augment in [Augment::default(), Augment::NONE, Augment::FLIPS] {
+            augment.validate().unwrap();
+        }
+        Augment { rotation: 180.0, zoom: 0.99, shift: 1.0, shear: 89.0, ..Augment::NONE }.validate().unwrap();
+        for value in [-0.1, 200.0, f64::INFINITY, f64::NAN] {
+            for (name, augment) in [
+                ("rotation", Augment { rotation: value, ..Augment::NONE }),
+                ("zoom", Augment { zoom: value, ..Augment::NONE }),
+                ("shift", Augment { shift: value, ..Augment::NONE }),
+                ("shear", Augment { shear: value, ..Augment::NONE }),
+            ] {
+                let error = augment.validate().unwrap_err().to_string();
+                assert!(error.contains(name) && error.contains(&value.to_string()), "{error}");
+            }
+        }
+        assert!(Augment { zoom: 1.0, ..Augment::NONE }.validate().is_err());
+        assert!(Augment { shear: 90.0, ..Augment::NONE }.validate().is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The cache of decoded cells: one file per content and settings, written whole or not at all, and memory-mapped.
+//! The cache of decoded cells: one file per content and settings (see [`key`]), written whole or not at all, and memory-mapped.
 //!
 //! File: a header of 128 bytes (little-endian: magic, version, side, channels, cells, bytes of pixels, bytes of notes, key,
 //! digest), the pixels, then notes in JSON: which entries were kept and what was skipped. The digest is the SHA-256 of pixels,
@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::atomic::write_with;
 use crate::cells::{Pixels, hex};
 use crate::decode::{DecodeOptions, cell_bytes};
 use crate::index::{Index, Skipped};
@@ -22,8 +23,8 @@ use crate::source::Source;
 use crate::{Error, Result};
 
 const MAGIC: &[u8; 8] = b"CELLFRGE";
-/// Rises with any change of the file's form or of what decoding yields.
-const VERSION: u32 = 1;
+/// Rises with any change of the file's form or of what decoding yields; a test of [`crate::decode`] pins the latter.
+pub(crate) const VERSION: u32 = 2;
 const HEADER: usize = 128;
 /// The part of the header that the digest covers.
 const DIGESTED: usize = 80;
@@ -37,7 +38,9 @@ pub(crate) struct Kept {
     pub(crate) skipped: Vec<Skipped>,
 }
 
-/// The key: SHA-256 of every entry's name and content and of the settings.
+/// The key: SHA-256 of the settings and of every entry's name and content. What stands for the content is the SHA-256 of a file in
+/// a folder, but only size and CRC-32, as the zip's directory gives them, of one in a zip. Those cost no reading; an image that is
+/// replaced by another with the same two goes unnoticed.
 pub(crate) fn key(source: &Source, index: &Index, options: &DecodeOptions) -> Result<Key> {
     let ids: Vec<Result<Vec<u8>>> =
         index.entries.par_iter().map_init(|| source.reader(), |reader, entry| reader.content_id(&entry.name)).collect();
@@ -80,7 +83,7 @@ pub(crate) fn open_or_build(
     } else if let Some(found) = open(&path, key, options)? {
         return Ok(found);
     }
-    write(dir, &path, key, options, build)?;
+    write(&path, key, options, build)?;
     open(&path, key, options)?.ok_or_else(|| {
         Error::Invalid(format!(
             "the cache {} changed as soon as it was written: check the disk, or cache elsewhere",
@@ -90,51 +93,42 @@ pub(crate) fn open_or_build(
 }
 
 fn write(
-    dir: &Path,
     path: &Path,
     key: &Key,
     options: &DecodeOptions,
     build: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<Kept>,
 ) -> Result<()> {
-    let mut temporary =
-        tempfile::Builder::new().prefix(".building-").suffix(".cells").tempfile_in(dir).map_err(Error::io(dir))?;
-    let mut hash = Sha256::new();
-    let mut pixels = 0u64;
-    let mut file = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
     let io = |error| Error::io(path)(error);
-    file.write_all(&[0; HEADER]).map_err(io)?;
-    let kept = build(&mut |cell| {
-        hash.update(cell);
-        pixels += cell.len() as u64;
-        file.write_all(cell).map_err(io)
-    })?;
-    let notes = serde_json::to_vec(&kept).map_err(|error| io(error.into()))?;
-    hash.update(&notes);
-    file.write_all(&notes).map_err(io)?;
+    write_with(path, |temporary| {
+        let mut hash = Sha256::new();
+        let mut pixels = 0u64;
+        let mut file = BufWriter::with_capacity(1 << 20, temporary);
+        file.write_all(&[0; HEADER]).map_err(io)?;
+        let kept = build(&mut |cell| {
+            hash.update(cell);
+            pixels += cell.len() as u64;
+            file.write_all(cell).map_err(io)
+        })?;
+        let notes = serde_json::to_vec(&kept).map_err(|error| io(error.into()))?;
+        hash.update(&notes);
+        file.write_all(&notes).map_err(io)?;
 
-    let mut header = Vec::with_capacity(HEADER);
-    header.extend(MAGIC);
-    for value in [VERSION, options.side as u32, options.channels as u32, 0] {
-        header.extend(value.to_le_bytes());
-    }
-    for value in [kept.places.len() as u64, pixels, notes.len() as u64] {
-        header.extend(value.to_le_bytes());
-    }
-    header.extend(key);
-    debug_assert_eq!(header.len(), DIGESTED);
-    hash.update(&header);
-    header.extend_from_slice(&hash.finalize());
-    file.seek(SeekFrom::Start(0)).map_err(io)?;
-    file.write_all(&header).map_err(io)?;
-    file.flush().map_err(io)?;
-    drop(file);
-    temporary.as_file().sync_all().map_err(io)?;
-    temporary.persist(path).map_err(|error| io(error.error))?;
-    // The rename itself lasts once the folder is synced; where folders cannot be, the worst is a cache built twice.
-    if let Ok(folder) = File::open(dir) {
-        let _ = folder.sync_all();
-    }
-    Ok(())
+        let mut header = Vec::with_capacity(HEADER);
+        header.extend(MAGIC);
+        for value in [VERSION, options.side as u32, options.channels as u32, 0] {
+            header.extend(value.to_le_bytes());
+        }
+        for value in [kept.places.len() as u64, pixels, notes.len() as u64] {
+            header.extend(value.to_le_bytes());
+        }
+        header.extend(key);
+        debug_assert_eq!(header.len(), DIGESTED);
+        hash.update(&header);
+        header.extend_from_slice(&hash.finalize());
+        file.seek(SeekFrom::Start(0)).map_err(io)?;
+        file.write_all(&header).map_err(io)?;
+        file.flush().map_err(io)
+    })
 }
 
 /// Maps a cache file that is there and whole.

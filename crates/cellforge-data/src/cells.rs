@@ -21,11 +21,9 @@ pub struct CellSet {
     pub groups: Vec<Option<String>>,
     /// What was skipped on the way here, with the reason.
     pub skipped: Vec<Skipped>,
-    /// Pixels a side.
-    pub side: usize,
-    /// 1 (grey) or 3 (RGB).
-    pub channels: usize,
-    pixels: Pixels,
+    pub(crate) side: usize,
+    pub(crate) channels: usize,
+    pub(crate) pixels: Pixels,
 }
 
 /// Pixels in memory, or a part of the mapped cache file.
@@ -65,19 +63,14 @@ impl CellSet {
         channels: usize,
         pixels: Vec<u8>,
     ) -> Result<Self> {
-        Self::build(classes, names, labels, groups, side, channels, Pixels::Memory(Arc::new(pixels)))
+        let pixels = Pixels::Memory(Arc::new(pixels));
+        Self { classes, names, labels, groups, skipped: Vec::new(), side, channels, pixels }.checked()
     }
 
-    pub(crate) fn build(
-        classes: Vec<String>,
-        names: Vec<String>,
-        labels: Vec<u32>,
-        groups: Vec<Option<String>>,
-        side: usize,
-        channels: usize,
-        pixels: Pixels,
-    ) -> Result<Self> {
-        let n = names.len();
+    /// The set itself, if its parts fit together.
+    pub(crate) fn checked(self) -> Result<Self> {
+        let Self { classes, names, labels, groups, side, channels, pixels, .. } = &self;
+        let (n, side, channels) = (names.len(), *side, *channels);
         if !matches!(channels, 1 | 3) {
             return Err(Error::Invalid(format!("cells have 1 or 3 channels, not {channels}")));
         }
@@ -95,7 +88,7 @@ impl CellSet {
         if let Some(label) = labels.iter().find(|label| **label as usize >= classes.len()) {
             return Err(Error::Invalid(format!("label {label} names none of the {} classes", classes.len())));
         }
-        Ok(Self { classes, names, labels, groups, skipped: Vec::new(), side, channels, pixels })
+        Ok(self)
     }
 
     /// Indexes and decodes a folder or zip in one go.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use image::{DynamicImage, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
@@ -17,8 +17,15 @@ use crate::{CellSet, Error, Result};
 
 /// The largest side an image file may have, in pixels.
 pub const MAX_IMAGE_SIDE: u32 = 8192;
-/// The most memory that decoding one image may take: 256 MiB.
+/// The most memory that the pixels of one image may take on their way to a cell: 256 MiB, reckoned from the image's header as
+/// its own pixels, a copy of them as RGBA and one as RGB, 8 bits each. That is RGB of 5,181 pixels a side, or RGBA in 16 bits of
+/// 4,230. The file's own bytes are not counted.
+///
+/// Decoders of PNG and TIFF keep within the same limit. Those of JPEG and BMP know none: the coefficients of a progressive JPEG,
+/// up to 8 bytes a pixel, are the most that comes on top.
 pub const MAX_IMAGE_BYTES: u64 = 256 << 20;
+/// Bytes a pixel of the two copies, RGBA and RGB, that [`MAX_IMAGE_BYTES`] makes room for.
+const COPIES: u64 = 4 + 3;
 /// The smallest side an image file may have: below this there is no cell to see.
 pub const MIN_IMAGE_SIDE: u32 = 4;
 /// The sides a cell can be resized to.
@@ -34,8 +41,11 @@ pub struct DecodeOptions {
     pub side: usize,
     /// 3 for RGB, 1 for grey (ITU-R 601 luma, as Pillow's `L`).
     pub channels: usize,
-    /// Folder for a memory-mapped cache, made if absent. It is keyed by content and settings, so it never goes stale; delete it
-    /// at will. Without one, pixels stay in memory.
+    /// Folder for a memory-mapped cache, made if absent; delete it at will. Without one, pixels stay in memory.
+    ///
+    /// A cache is found again by its settings, the names of the cells, and their content: the SHA-256 of each file in a folder,
+    /// but no more than the size and CRC-32 that a zip's directory gives for each file in it. So it goes stale in one case: where
+    /// an image in a zip is replaced by another of the same name, size and CRC-32.
     pub cache_dir: Option<PathBuf>,
     /// Leave out images that cannot be decoded and list them in [`CellSet::skipped`], rather than fail at the first in order of
     /// name.
@@ -62,13 +72,7 @@ impl CellSet {
     /// used, unless `skip_bad`; [`Error::EmptyClass`] where no image of a class can; [`Error::HostileZip`] always;
     /// [`Error::Io`].
     pub fn load(index: &Index, options: &DecodeOptions) -> Result<Self> {
-        if !SIDES.contains(&options.side) {
-            let (low, high) = SIDES.into_inner();
-            return Err(Error::Invalid(format!("cells of side {} cannot be made: give {low} to {high}", options.side)));
-        }
-        if !matches!(options.channels, 1 | 3) {
-            return Err(Error::Invalid(format!("cells have 1 or 3 channels, not {}", options.channels)));
-        }
+        check_shape(options.side, options.channels)?;
         let source = Source::open(&index.root)?;
         let (kept, pixels) = match &options.cache_dir {
             Some(dir) => {
@@ -86,21 +90,51 @@ impl CellSet {
             }
         };
         let entries = || kept.places.iter().map(|place| &index.entries[*place]);
-        let mut set = Self::build(
-            index.classes.clone(),
-            entries().map(|entry| entry.name.clone()).collect(),
-            entries().map(|entry| entry.class as u32).collect(),
-            entries().map(|entry| entry.group.clone()).collect(),
-            options.side,
-            options.channels,
+        let set = Self {
+            classes: index.classes.clone(),
+            names: entries().map(|entry| entry.name.clone()).collect(),
+            labels: entries().map(|entry| entry.class as u32).collect(),
+            groups: entries().map(|entry| entry.group.clone()).collect(),
+            skipped: index.skipped.iter().chain(&kept.skipped).cloned().collect(),
+            side: options.side,
+            channels: options.channels,
             pixels,
-        )?;
+        }
+        .checked()?;
         if let Some(class) = set.class_counts().iter().position(|count| *count == 0) {
             return Err(Error::EmptyClass { path: index.root.clone(), class: index.classes[class].clone() });
         }
-        set.skipped = index.skipped.iter().chain(&kept.skipped).cloned().collect();
         Ok(set)
     }
+}
+
+fn check_shape(side: usize, channels: usize) -> Result<()> {
+    if !SIDES.contains(&side) {
+        let (low, high) = SIDES.into_inner();
+        return Err(Error::Invalid(format!("cells of side {side} cannot be made: give {low} to {high}")));
+    }
+    if !matches!(channels, 1 | 3) {
+        return Err(Error::Invalid(format!("cells have 1 or 3 channels, not {channels}")));
+    }
+    Ok(())
+}
+
+/// Resizes an image as cells are: stretched to `side` x `side` pixels with a Lanczos filter of 3 lobes, within 2/255 of Pillow.
+///
+/// `pixels` holds `width * height * channels` bytes and the result `side * side * channels`, row by row, channels last; `channels`
+/// is 1 or 3.
+///
+/// # Errors
+/// [`Error::Invalid`] where `pixels` has another length or is empty, `side` is not within [`SIDES`], or `channels` is neither 1
+/// nor 3.
+pub fn resize(pixels: &[u8], width: usize, height: usize, channels: usize, side: usize) -> Result<Vec<u8>> {
+    check_shape(side, channels)?;
+    let wanted = width.checked_mul(height).and_then(|area| area.checked_mul(channels));
+    if pixels.is_empty() || wanted != Some(pixels.len()) {
+        let bytes = pixels.len();
+        return Err(Error::Invalid(format!("an image of {width}x{height}x{channels} is not made of {bytes} bytes")));
+    }
+    lanczos(pixels.to_vec(), width, height, channels, side).map_err(Error::Invalid)
 }
 
 /// Bytes of one decoded cell.
@@ -180,15 +214,27 @@ fn decode(bytes: &[u8], side: usize, channels: usize) -> std::result::Result<Vec
     limits.max_image_width = Some(MAX_IMAGE_SIDE);
     limits.max_image_height = Some(MAX_IMAGE_SIDE);
     limits.max_alloc = Some(MAX_IMAGE_BYTES);
-    reader.limits(limits);
-    let image = reader.decode().map_err(|error| format!("it cannot be decoded ({error})"))?;
-    let (width, height) = (image.width(), image.height());
+    reader.limits(limits.clone());
+    let undecodable = |error: ImageError| format!("it cannot be decoded ({error})");
+    let mut decoder = reader.into_decoder().map_err(undecodable)?;
+    let (width, height) = decoder.dimensions();
+    let needed = u64::from(width) * u64::from(height) * (u64::from(decoder.color_type().bytes_per_pixel()) + COPIES);
+    if needed > MAX_IMAGE_BYTES {
+        return Err(format!(
+            "it cannot be decoded (its {width}x{height} pixels would take {} MiB, at most {} are given)",
+            needed >> 20,
+            MAX_IMAGE_BYTES >> 20
+        ));
+    }
+    // What the decoder needs beside the pixels has to do with the rest.
+    limits.reserve(decoder.total_bytes()).and_then(|()| decoder.set_limits(limits)).map_err(undecodable)?;
+    let image = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
     if width.min(height) < MIN_IMAGE_SIDE {
         return Err(format!("it is too small ({width}x{height}, at least {MIN_IMAGE_SIDE}x{MIN_IMAGE_SIDE})"));
     }
     let rgb = rgb8(image);
     let pixels = if channels == 1 { luma(&rgb) } else { rgb };
-    resize(pixels, width as usize, height as usize, channels, side)
+    lanczos(pixels, width as usize, height as usize, channels, side)
 }
 
 /// Whether a JPEG has its end marker after its last scan: the decoder fills a missing part with grey and says nothing.
@@ -215,8 +261,8 @@ fn luma(rgb: &[u8]) -> Vec<u8> {
     rgb.chunks_exact(3).map(|p| (weigh(p) >> 16) as u8).collect()
 }
 
-/// Lanczos with 3 lobes to `side` x `side`.
-fn resize(
+/// See [`resize`], whose checks are not made again.
+fn lanczos(
     pixels: Vec<u8>,
     width: usize,
     height: usize,
@@ -244,7 +290,9 @@ fn resize(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cells::hex;
     use image::{ImageBuffer, Luma, LumaA, Rgb, Rgba};
+    use sha2::{Digest, Sha256};
 
     fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
@@ -298,10 +346,62 @@ mod tests {
 
     #[test]
     fn huge_dimensions_are_refused_before_they_are_allocated() {
-        // A BMP header that claims 100,000 x 100,000 pixels.
-        let mut bytes = encode(ImageBuffer::from_pixel(8, 8, Rgb([1u8, 2, 3])), ImageFormat::Bmp);
-        bytes[18..22].copy_from_slice(&100_000u32.to_le_bytes());
-        bytes[22..26].copy_from_slice(&100_000u32.to_le_bytes());
-        assert!(decode(&bytes, 8, 3).unwrap_err().contains("cannot be decoded"));
+        let whole = encode(ImageBuffer::from_pixel(8, 8, Rgb([1u8, 2, 3])), ImageFormat::Bmp);
+        let claiming = |side: u32| {
+            // A BMP keeps its width and height at these places of its header.
+            let mut bytes = whole.clone();
+            bytes[18..22].copy_from_slice(&side.to_le_bytes());
+            bytes[22..26].copy_from_slice(&side.to_le_bytes());
+            decode(&bytes, 8, 3).unwrap_err()
+        };
+        assert!(claiming(100_000).contains("cannot be decoded"));
+        // 6,000 * 6,000 * 3 bytes are 103 MiB, but with 7 more bytes a pixel for the copies they are 343.
+        let reason = claiming(6000);
+        assert!(reason.contains("6000x6000") && reason.contains("343 MiB, at most 256"), "{reason}");
+    }
+
+    #[test]
+    fn resizing_is_what_decoding_does() {
+        let image = ImageBuffer::from_fn(13, 21, |x, y| Rgb([(x * 19) as u8, (y * 12) as u8, ((x * y) % 256) as u8]));
+        let pixels = image.as_raw().clone();
+        assert_eq!(resize(&pixels, 13, 21, 3, 8).unwrap(), decode(&encode(image, ImageFormat::Png), 8, 3).unwrap());
+        assert_eq!(resize(&[7; 16], 4, 4, 1, 4).unwrap(), [7; 16]);
+        assert_eq!(resize(&[7; 16], 4, 4, 1, 6).unwrap(), [7; 36]);
+        for (width, height, channels, side) in
+            [(4, 5, 1, 8), (0, 0, 1, 8), (4, 4, 1, 2), (4, 2, 2, 8), (usize::MAX, 2, 1, 8)]
+        {
+            assert!(resize(&[7; 16], width, height, channels, side).is_err(), "{width}x{height}x{channels} to {side}");
+        }
+        assert!(resize(&[], 0, 4, 1, 8).is_err());
+    }
+
+    #[test]
+    fn what_decoding_yields_is_pinned() {
+        const PINNED: (u32, &str) = (2, "TO BE FILLED");
+        let value = |x: u32, y: u32, channel: u32| x * 3701 + y * 10_103 + channel * 5903 + x * y * 701;
+        let (eight, sixteen) =
+            (|x, y, channel| value(x, y, channel) as u8, |x, y, channel| value(x, y, channel) as u16);
+        let images: [DynamicImage; 6] = [
+            ImageBuffer::from_fn(17, 23, |x, y| Luma([eight(x, y, 0)])).into(),
+            ImageBuffer::from_fn(16, 16, |x, y| Rgb([eight(x, y, 0), eight(x, y, 1), eight(x, y, 2)])).into(),
+            ImageBuffer::from_fn(31, 12, |x, y| Rgba([eight(x, y, 0), eight(x, y, 1), eight(x, y, 2), eight(x, y, 3)]))
+                .into(),
+            ImageBuffer::from_fn(9, 40, |x, y| LumaA([eight(x, y, 0), eight(x, y, 1)])).into(),
+            ImageBuffer::from_fn(21, 11, |x, y| Luma([sixteen(x, y, 0)])).into(),
+            ImageBuffer::from_fn(8, 19, |x, y| Rgb([sixteen(x, y, 0), sixteen(x, y, 1), sixteen(x, y, 2)])).into(),
+        ];
+        let mut hash = Sha256::new();
+        for image in images {
+            let bytes = encode(image, ImageFormat::Png);
+            for (side, channels) in [(16, 3), (16, 1), (7, 3), (24, 1)] {
+                hash.update(decode(&bytes, side, channels).unwrap());
+            }
+        }
+        let found = hex(&hash.finalize());
+        assert_eq!(
+            (cache::VERSION, found.as_str()),
+            PINNED,
+            "decoding yields other bytes: raise VERSION in cache.rs, or old caches are taken for new, and pin both here"
+        );
     }
 }

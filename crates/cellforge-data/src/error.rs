@@ -40,7 +40,9 @@ pub enum Error {
     NoClasses(PathBuf),
     /// Images that do not lie in class folders side by side.
     #[error(
-        "images lie at different depths in {path} ({first:?} and {second:?}): keep one folder of images per class, all side by side; move or remove the others, or skip them (--skip-bad)"
+        "the class folders in {path} are not side by side: {first:?} lies in {:?}, but {second:?} in {:?}; put all class folders into one folder, or give a source with some of them alone, or skip what is not beside the first (--skip-bad)",
+        folder_of(.first),
+        folder_of(.second)
     )]
     Layout {
         /// The folder or zip.
@@ -115,6 +117,11 @@ pub enum Error {
     /// Candle could not make a tensor.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+/// The folder of an image inside a source; the source itself is `.`.
+pub(crate) fn folder_of(image: &str) -> &str {
+    image.rsplit_once('/').map_or(".", |(folder, _)| folder)
 }
 
 impl Error {

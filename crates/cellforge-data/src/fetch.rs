@@ -1,6 +1,6 @@
 //! Downloads a data set: with progress, resumed where it broke off, checked, and put in place only when whole.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,18 +63,24 @@ impl Default for FetchOptions {
 /// with the length and checksum given (or none is given).
 ///
 /// A download that broke off is resumed with a range request, in the same call or a later one, and only if the server
-/// still has the same file (its `ETag` or `Last-Modified`).
+/// still has the same file (its `ETag` or `Last-Modified`). Only one process at a time downloads a file: `FILE.part.lock`
+/// is locked meanwhile.
 ///
 /// # Errors
-/// [`Error::Fetch`] if the server cannot be reached, refuses, or sends something else than was expected; the partial
-/// file stays unless its content is wrong. [`Error::Io`] if a file cannot be written.
+/// [`Error::Fetch`] if the server cannot be reached, refuses, or sends something else than was expected, or if another
+/// process is downloading the same file; the partial file stays unless its content is wrong. [`Error::Io`] if a file
+/// cannot be written.
 pub fn fetch(options: &FetchOptions) -> Result<PathBuf> {
-    if options.dest.is_file() {
-        check(options, &options.dest)?;
-        return Ok(options.dest.clone());
+    if let Some(found) = existing(options)? {
+        return Ok(found);
     }
     if let Some(folder) = options.dest.parent().filter(|p| !p.as_os_str().is_empty()) {
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    }
+    let _lock = Lock::take(options)?;
+    // Another process may have finished the file before this one had the lock.
+    if let Some(found) = existing(options)? {
+        return Ok(found);
     }
     let part = beside(&options.dest, "part");
     let validator = beside(&options.dest, "part.etag");
@@ -109,15 +115,86 @@ pub fn fetch(options: &FetchOptions) -> Result<PathBuf> {
         }
     }
     bar.finish_and_clear();
-    if let Err(error) = check(options, &part) {
+    if let Some(difference) = difference(options, &part)? {
         // Wrong content would be wrong again after a resume.
         remove(&part)?;
         remove(&validator)?;
-        return Err(error);
+        return Err(unexpected(options, &difference));
     }
     fs::rename(&part, &options.dest).map_err(Error::io(&options.dest))?;
     remove(&validator)?;
     Ok(options.dest.clone())
+}
+
+/// The file, if it is there already and is what is expected.
+fn existing(options: &FetchOptions) -> Result<Option<PathBuf>> {
+    if !options.dest.is_file() {
+        return Ok(None);
+    }
+    match difference(options, &options.dest)? {
+        None => Ok(Some(options.dest.clone())),
+        Some(difference) => {
+            let reason =
+                format!("{} is there, but has {difference}: remove it and fetch again", options.dest.display());
+            Err(Error::Fetch { url: options.url.clone(), reason })
+        }
+    }
+}
+
+/// Keeps other processes from downloading the same file. The system releases it when the process ends, however it ends.
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    fn take(options: &FetchOptions) -> Result<Self> {
+        let path = beside(&options.dest, "part.lock");
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let file = File::options().create(true).truncate(false).write(true).open(&path);
+            let file = file.map_err(Error::io(&path))?;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => {
+                    let reason = format!(
+                        "another process is downloading {}: wait for it, or end it and fetch again",
+                        options.dest.display()
+                    );
+                    return Err(Error::Fetch { url: options.url.clone(), reason });
+                }
+                // Some network file systems have no locks; there the user must see to it that nobody else downloads.
+                Err(TryLockError::Error(error)) => tracing::debug!("no lock on {}: {error}", path.display()),
+                Ok(()) => {}
+            }
+            // Whoever held it before removes the file at the end, perhaps after this process opened it: the lock on a file that
+            // is gone keeps nobody out. So many in a row are rather a file system whose files have no lasting numbers.
+            if is_at(&file, &path) || tries == 10 {
+                return Ok(Self { path, _file: file });
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While it is still locked: once it is not, it may be the next process's. One that stays behind does no harm.
+        fs::remove_file(&self.path).ok();
+    }
+}
+
+/// Whether `file` is what `path` names at this moment.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let (Ok(opened), Ok(named)) = (file.metadata(), fs::metadata(path)) else { return false };
+    (opened.dev(), opened.ino()) == (named.dev(), named.ino())
+}
+
+/// Whether `path` names anything: there is no number to know `file` by.
+#[cfg(not(unix))]
+fn is_at(_file: &File, path: &Path) -> bool {
+    path.exists()
 }
 
 /// Why an attempt ended.
@@ -162,14 +239,22 @@ fn transfer(
         e => Failure::Passing(e.to_string()),
     })?;
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let mut whole = None;
     match response.status().as_u16() {
         206 => {
-            let from = header("content-range")
-                .and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse::<u64>().ok());
-            if from != Some(have) {
+            let range = header("content-range").and_then(|range| content_range(&range));
+            if range.map(|(from, _)| from) != Some(have) {
                 remove(part)?;
                 return Err(Failure::Passing("the server resumed at another place than asked".to_owned()));
             }
+            // Not every server heeds If-Range: the rest of another file must not be put after the beginning of this one.
+            if let Some(known) = &known {
+                let now = header(if known.starts_with('"') { "etag" } else { "last-modified" });
+                if now.is_some_and(|now| now != *known) {
+                    return changed(part, validator);
+                }
+            }
+            whole = range.and_then(|(_, whole)| whole);
         }
         200 => have = 0,
         // There is nothing after the bytes we have: they are the whole file, or of another one.
@@ -178,9 +263,7 @@ fn transfer(
             if total == Some(have) {
                 return Ok(());
             }
-            remove(part)?;
-            remove(validator)?;
-            return Err(Failure::Passing("the server's file has changed".to_owned()));
+            return changed(part, validator);
         }
         status @ (408 | 429 | 500..=599) => return Err(Failure::Passing(format!("the server answered {status}"))),
         status => {
@@ -189,7 +272,12 @@ fn transfer(
         }
     }
     let rest = header("content-length").and_then(|length| length.parse::<u64>().ok());
-    let total = rest.map(|rest| have + rest);
+    let total = whole.or(rest.map(|rest| have.saturating_add(rest)));
+    if let (Some(total), Some(length)) = (total, options.length)
+        && total != length
+    {
+        return Err(Failure::Final(unexpected(options, &format!("length {total}, not {length}"))));
+    }
     // A weak ETag may not be used to resume.
     match header("etag").filter(|tag| !tag.starts_with("W/")).or_else(|| header("last-modified")) {
         Some(tag) => fs::write(validator, tag).map_err(Error::io(validator))?,
@@ -230,22 +318,42 @@ fn transfer(
     }
 }
 
-/// Holds `path` against the length and checksum given.
-fn check(options: &FetchOptions, path: &Path) -> Result<()> {
-    let wrong = |what: &str, expected: &str, found: &str| Error::Fetch {
-        url: options.url.clone(),
-        reason: format!("{} has {what} {found}, not {expected}: remove it and fetch again", path.display()),
-    };
-    if let Some(length) = options.length.filter(|length| *length != size(path)) {
-        return Err(wrong("length", &length.to_string(), &size(path).to_string()));
+/// Drops what there is of a file that the server no longer has.
+fn changed(part: &Path, validator: &Path) -> std::result::Result<(), Failure> {
+    remove(part)?;
+    remove(validator)?;
+    Err(Failure::Passing("the server's file has changed".to_owned()))
+}
+
+/// The first byte, and the length of the whole file where the server gives it, of `bytes FIRST-LAST/LENGTH`.
+fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
+    let (range, length) = value.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, _) = range.split_once('-')?;
+    Some((first.parse().ok()?, length.parse().ok()))
+}
+
+/// How the file at `path` differs from the length and checksum given, if it does.
+fn difference(options: &FetchOptions, path: &Path) -> Result<Option<String>> {
+    let found = size(path);
+    if let Some(length) = options.length.filter(|length| *length != found) {
+        return Ok(Some(format!("length {found}, not {length}")));
     }
     if let Some(expected) = &options.sha256 {
         let found = sha256(path)?;
         if !found.eq_ignore_ascii_case(expected) {
-            return Err(wrong("SHA-256", expected, &found));
+            return Ok(Some(format!("SHA-256 {found}, not {expected}")));
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// The server sends another file than the one meant.
+fn unexpected(options: &FetchOptions, difference: &str) -> Error {
+    let reason = format!(
+        "what the server sends has {difference}: that is not what was expected; check the address, or the length and \
+         checksum given"
+    );
+    Error::Fetch { url: options.url.clone(), reason }
 }
 
 fn sha256(path: &Path) -> Result<String> {

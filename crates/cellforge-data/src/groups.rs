@@ -15,7 +15,7 @@ pub enum Groups {
     None,
     /// The patient in the file name, see [`nih_patient`]. A name that does not fit is an error.
     NihName,
-    /// CSV files, each either two columns `file,group` (a header is recognised) or NLM's
+    /// CSV files, each either two columns `file,group` (a header of usual words is recognised) or NLM's
     /// `patientid_cellmapping_*.csv`, whose lines are `PREFIX,['a.png', 'b.png']`. A file is named by its path inside the
     /// folder or zip, or by its last part. An image without a line is an error; a line without an image is not.
     Csv(Vec<PathBuf>),
@@ -116,7 +116,12 @@ fn read_csv(path: &Path, table: &mut BTreeMap<String, String>) -> Result<()> {
         let (Some(file), Some(group), 2) = (record.get(0), record.get(1), record.len()) else {
             return Err(csv_error(line, format!("expected two columns, file and group, but found {}", record.len())));
         };
-        if place == 0 && is_header(file) {
+        if place == 0 && is_one_of(&GROUP_WORDS, file) && is_one_of(&FILE_WORDS, group) {
+            let reason =
+                format!("the columns are {file},{group}: put the file first and its group second, as in file,group");
+            return Err(csv_error(line, reason));
+        }
+        if place == 0 && is_header(file, group) {
             continue;
         }
         if file.is_empty() || group.is_empty() {
@@ -127,11 +132,19 @@ fn read_csv(path: &Path, table: &mut BTreeMap<String, String>) -> Result<()> {
     Ok(())
 }
 
-fn is_header(first_field: &str) -> bool {
-    matches!(
-        first_field.to_lowercase().as_str(),
-        "file" | "filename" | "file_name" | "name" | "image" | "path" | "cell"
-    )
+/// What headers call a file.
+const FILE_WORDS: [&str; 7] = ["file", "filename", "file_name", "name", "image", "path", "cell"];
+/// What headers call a group.
+const GROUP_WORDS: [&str; 4] = ["group", "patient", "patient_id", "id"];
+
+fn is_one_of(words: &[&str], field: &str) -> bool {
+    words.iter().any(|word| field.eq_ignore_ascii_case(word))
+}
+
+/// Whether the first line of a file is a header. A word for files is enough: an image's name has an extension. A word for groups
+/// might be a file's `id`, and needs another beside it.
+fn is_header(first: &str, second: &str) -> bool {
+    is_one_of(&FILE_WORDS, first) || (is_one_of(&GROUP_WORDS, first) && is_one_of(&GROUP_WORDS, second))
 }
 
 /// Splits one of NLM's lines once, at its first comma.
@@ -221,6 +234,18 @@ mod tests {
         assert_eq!(with["b,c.png"], "p2");
         assert_eq!(with.len(), 2);
         assert_eq!(csv("a.png,p1\nb.png,p2\n").unwrap(), csv("file,group\na.png,p1\nb.png,p2\n").unwrap());
+    }
+
+    #[test]
+    fn headers_tell_the_order_of_the_columns() {
+        for header in ["file,group", "Image,Patient_ID", "cell,slide", "ID,patient"] {
+            assert_eq!(csv(&format!("{header}\na.png,p1\n")).unwrap().len(), 1, "{header}");
+        }
+        for header in ["patient,file", "Patient_ID,Image", "id,name"] {
+            let error = csv(&format!("{header}\np1,a.png\n")).unwrap_err();
+            assert!(matches!(&error, Error::Csv { line: 1, .. }), "{error}");
+            assert!(error.to_string().contains(header) && error.to_string().contains("file,group"), "{error}");
+        }
     }
 
     #[test]

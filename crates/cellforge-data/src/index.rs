@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::folder_of;
 use crate::groups::{self, Groups};
 use crate::source::Source;
 use crate::{Error, Result};
@@ -39,15 +40,16 @@ pub struct IndexOptions {
     pub groups: Groups,
     /// Accept a source of a single class, enough for a GAN.
     pub allow_one_class: bool,
-    /// Leave out what does not fit (unreadable names, images at another depth, class folders without an image, images without
-    /// a group) and list it in [`Index::skipped`], rather than fail.
+    /// Leave out what does not fit (unreadable names, images whose class folder is not beside the others, class folders without
+    /// an image, images without a group) and list it in [`Index::skipped`], rather than fail. Where class folders lie in several
+    /// folders (`train/a` and `test/a`), the one that holds most images is kept, or else the first by name.
     pub skip_bad: bool,
 }
 
 /// The cells of a folder or zip.
 ///
 /// Images lie in one folder per class, all class folders side by side at any depth (`Parasitized/x.png` or
-/// `cell_images/Parasitized/x.png`). Other files, such as `Thumbs.db`, and hidden ones are counted and otherwise ignored.
+/// `cell_images/Parasitized/x.png`). Other files, such as `Thumbs.db`, and hidden ones are ignored.
 #[derive(Clone, Debug)]
 pub struct Index {
     /// The folder or zip.
@@ -56,7 +58,8 @@ pub struct Index {
     pub classes: Vec<String>,
     /// Cells, sorted by name.
     pub entries: Vec<Entry>,
-    /// Number of files that are no images.
+    /// Number of files that are no images, and of hidden ones as far as [`Listing::hidden`](crate::source::Listing::hidden)
+    /// counts them.
     pub ignored: usize,
     /// What was left out, with [`IndexOptions::skip_bad`].
     pub skipped: Vec<Skipped>,
@@ -66,8 +69,8 @@ impl Index {
     /// Lists a folder or zip.
     ///
     /// # Errors
-    /// As [`Source::open`]; [`Error::NoClasses`], [`Error::EmptyClass`], [`Error::OneClass`], [`Error::Layout`] where images lie
-    /// at different depths, [`Error::BadImage`] for a name that cannot be used or has no group, [`Error::Csv`].
+    /// As [`Source::open`]; [`Error::NoClasses`], [`Error::EmptyClass`], [`Error::OneClass`], [`Error::Layout`] where class
+    /// folders are not side by side, [`Error::BadImage`] for a name that cannot be used or has no group, [`Error::Csv`].
     pub fn open(path: &Path, options: &IndexOptions) -> Result<Self> {
         let listing = Source::open(path)?.list();
         let mut skip = Skip { path, allowed: options.skip_bad, skipped: Vec::new() };
@@ -169,7 +172,7 @@ fn one_level(images: Vec<String>, skip: &mut Skip<'_>) -> Result<(String, Vec<St
         images.into_iter().partition(|name| level(name).as_deref() == Some(prefix.as_str()));
     for name in astray {
         let first = kept[0].clone();
-        let reason = format!("it lies at another depth than {first}");
+        let reason = format!("its folder {:?} is not beside {:?}", folder_of(&name), folder_of(&first));
         skip.or_fail(name, reason, |path, astray| Error::Layout { path, first, second: astray.name })?;
     }
     Ok((prefix, kept))

@@ -35,6 +35,7 @@
 //!
 //! No models and no gradients: cells are `u8` until [`Batch`], at the very edge, makes tensors of them.
 
+mod atomic;
 pub mod augment;
 pub mod batch;
 mod cache;
@@ -52,6 +53,7 @@ pub mod split;
 #[cfg(feature = "candle-datasets")]
 pub mod vision;
 
+pub use atomic::write_atomic;
 pub use augment::Augment;
 pub use batch::{Batch, Scale, epoch_order, replacement_draw};
 pub use cells::CellSet;

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 use zip::ZipArchive;
 
-use crate::index::Skipped;
+use crate::index::{Skipped, is_image};
 use crate::{Error, Result};
 
 /// The most bytes one image file may have, as a file or unpacked from a zip: 64 MiB.
@@ -24,7 +24,7 @@ pub const MAX_RATIO: u64 = 200;
 pub const RATIO_FREE_BYTES: u64 = 1 << 20;
 /// The most entries a zip may have.
 pub const MAX_ENTRIES: usize = 2_000_000;
-/// How deep folders may nest.
+/// How deep files may lie in a folder: at most so many steps below it. What lies deeper is a problem of the listing.
 pub const MAX_DEPTH: usize = 32;
 
 /// An opened folder or zip.
@@ -41,16 +41,17 @@ struct Zip {
     places: HashMap<String, usize>,
 }
 
-/// What a source holds, in order of name. Hidden files and folders (`.x`, `__MACOSX`) are only counted.
+/// What a source holds, in order of name. Hidden files and folders (`.x`, `__MACOSX`) are left out, the latter with all they hold.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// Paths inside the source, `/` between the parts.
     pub files: Vec<String>,
     /// Every folder, those that hold nothing included.
     pub folders: BTreeSet<String>,
-    /// Number of hidden files.
+    /// Number of hidden files left out. Those in hidden folders count in a zip, whose directory names them, but not on disk, where
+    /// such folders are not entered.
     pub hidden: usize,
-    /// What could not be listed, such as a dangling link.
+    /// What could not be listed, such as a dangling link, a folder below [`MAX_DEPTH`], or a pipe with the name of an image.
     pub problems: Vec<Skipped>,
 }
 
@@ -64,6 +65,9 @@ impl Source {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NotFound(path.to_path_buf())),
             other => other.map_err(Error::io(path))?,
         };
+        if !metadata.is_dir() && !metadata.is_file() {
+            return Err(Error::Zip { path: path.to_path_buf(), reason: NOT_REGULAR.to_owned() });
+        }
         let zip = if metadata.is_dir() { None } else { Some(open_zip(path)?) };
         Ok(Self { path: path.to_path_buf(), zip })
     }
@@ -112,7 +116,12 @@ impl Reader<'_> {
         let bad = |error: &dyn std::fmt::Display| source.bad(name, format!("it cannot be read: {error}"));
         let (Some(archive), Some(zip)) = (&mut self.archive, &source.zip) else {
             let mut bytes = Vec::new();
-            let file = File::open(source.path.join(name)).map_err(|error| bad(&error))?;
+            let path = source.path.join(name);
+            // To open a pipe is to wait for someone to write into it.
+            if !std::fs::metadata(&path).map_err(|error| bad(&error))?.is_file() {
+                return Err(source.bad(name, NOT_REGULAR));
+            }
+            let file = File::open(path).map_err(|error| bad(&error))?;
             file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| bad(&error))?;
             if bytes.len() as u64 > MAX_FILE_BYTES {
                 return Err(source.bad(name, format!("it is larger than {} MiB", MAX_FILE_BYTES >> 20)));
@@ -154,6 +163,8 @@ fn parents(file: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+const NOT_REGULAR: &str = "it is a pipe, a socket or a device, not a file";
+
 fn is_hidden(part: &str) -> bool {
     part.starts_with('.') || part == "__MACOSX"
 }
@@ -188,10 +199,15 @@ fn list_folder(root: &Path) -> Listing {
             if is_folder {
                 walk.skip_current_dir();
             }
+        } else if is_folder && item.depth() == MAX_DEPTH {
+            let reason = format!("it is a folder {MAX_DEPTH} steps down, and nothing in it is read: move it up");
+            listing.problems.push(Skipped { name, reason });
         } else if is_folder {
             listing.folders.insert(name);
-        } else {
+        } else if item.file_type().is_file() || !is_image(&name) {
             listing.files.push(name);
+        } else {
+            listing.problems.push(Skipped { name, reason: NOT_REGULAR.to_owned() });
         }
     }
     listing
@@ -242,7 +258,7 @@ fn open_zip(path: &Path) -> Result<Zip> {
         if size > RATIO_FREE_BYTES && size / MAX_RATIO > packed {
             return Err(hostile(&name, format!("unpacks from {packed} bytes into {size}, like a decompression bomb")));
         }
-        if size > MAX_FILE_BYTES && crate::index::is_image(&name) {
+        if size > MAX_FILE_BYTES && is_image(&name) {
             return Err(hostile(&name, format!("unpacks into {size} bytes: at most {MAX_FILE_BYTES} are read")));
         }
         if !clean.is_empty() && places.insert(clean, place).is_some() {

@@ -1,7 +1,6 @@
 //! Training, validation and test cells: by cell or by patient, from a seed, kept as a CSV manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::Path;
 
 use rand::SeedableRng;
@@ -10,6 +9,7 @@ use rand_chacha::ChaCha12Rng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::atomic::write_atomic;
 use crate::{CellSet, Error, Result};
 
 /// Indices of cells, sorted, each on one side at most.
@@ -406,9 +406,7 @@ pub fn write_manifest(path: &Path, set: &CellSet, split: &Split) -> Result<()> {
         }
     }
     places(set)?;
-    let io = |error: std::io::Error| Error::io(path)(error);
     let csv_io = |error: csv::Error| Error::io(path)(error.into());
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(COLUMNS).map_err(csv_io)?;
     for (cell, side) in side_of.into_iter().enumerate() {
@@ -416,12 +414,8 @@ pub fn write_manifest(path: &Path, set: &CellSet, split: &Split) -> Result<()> {
         let group = set.groups[cell].as_deref().unwrap_or_default();
         writer.write_record([set.names[cell].as_str(), class, group, side]).map_err(csv_io)?;
     }
-    let bytes = writer.into_inner().map_err(|error| io(error.into_error()))?;
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(io)?;
-    file.write_all(&bytes).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|error| io(error.error))?;
-    Ok(())
+    let bytes = writer.into_inner().map_err(|error| Error::io(path)(error.into_error()))?;
+    write_atomic(path, &bytes)
 }
 
 /// Reads a manifest that [`write_manifest`] wrote and checks it against the cells.

@@ -47,8 +47,12 @@ fn serve(
 }
 
 fn head(stream: &mut TcpStream, status: &str, length: usize, more: &str) {
-    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nETag: \"v1\"\r\nConnection: close\r\n{more}\r\n")
-        .unwrap();
+    tagged(stream, status, "v1", length, more);
+}
+
+fn tagged(stream: &mut TcpStream, status: &str, tag: &str, length: usize, more: &str) {
+    let tag = format!("ETag: \"{tag}\"\r\n");
+    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{tag}Connection: close\r\n{more}\r\n").unwrap();
 }
 
 fn options(url: &str, folder: &Path) -> FetchOptions {
@@ -89,6 +93,76 @@ fn a_dropped_connection_is_resumed_where_it_broke_off() {
 }
 
 #[test]
+fn a_server_that_sends_less_than_was_asked_for_is_asked_for_the_rest() {
+    let (url, seen) = serve(|_, range, stream| {
+        let all = content();
+        let (from, to) = range.map_or((0, 150_000), |from| (from, (from + 100_000).min(all.len())));
+        let range = format!("Content-Range: bytes {from}-{}/{}\r\n", to - 1, all.len());
+        match from {
+            0 => head(stream, "200 OK", all.len(), ""),
+            _ => head(stream, "206 Partial Content", to - from, &range),
+        }
+        stream.write_all(&all[from..to]).unwrap();
+    });
+    let folder = tempfile::tempdir().unwrap();
+    // Neither length nor checksum is known here: only the Content-Range tells that the second answer is not the end.
+    let path = fetch(&options(&url, folder.path())).unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), content());
+    assert_eq!(*seen.lock().unwrap(), [None, Some(150_000), Some(250_000)]);
+}
+
+#[test]
+fn a_file_that_changes_on_the_way_is_fetched_from_its_start() {
+    let second: Vec<u8> = content().iter().map(|byte| !byte).collect();
+    let served = second.clone();
+    let (url, seen) = serve(move |number, range, stream| match (number, range) {
+        (0, _) => {
+            let first = content();
+            head(stream, "200 OK", first.len(), "");
+            stream.write_all(&first[..first.len() / 2]).unwrap();
+        }
+        // The server does not heed If-Range: it sends the rest of the second file.
+        (_, Some(from)) => {
+            let range = format!("Content-Range: bytes {from}-{}/{}\r\n", served.len() - 1, served.len());
+            tagged(stream, "206 Partial Content", "v2", served.len() - from, &range);
+            // Nobody may be listening any more.
+            stream.write_all(&served[from..]).ok();
+        }
+        (_, None) => {
+            tagged(stream, "200 OK", "v2", served.len(), "");
+            stream.write_all(&served).unwrap();
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = fetch(&options(&url, folder.path())).unwrap();
+    assert!(std::fs::read(path).unwrap() == second, "a splice of two files");
+    assert_eq!(*seen.lock().unwrap(), [None, Some(150_000), None]);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_second_fetch_of_the_same_file_is_refused_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    // What a process that was killed left behind keeps nobody out.
+    std::fs::write(folder.path().join("cells.zip.part.lock"), "").unwrap();
+    let second = options("http://127.0.0.1:1/never-asked", folder.path());
+    let refused = Arc::new(Mutex::new(String::new()));
+    let told = refused.clone();
+    let (url, _) = serve(move |_, _, stream| {
+        // The first fetch waits for its answer at this moment.
+        *told.lock().unwrap() = fetch(&second).unwrap_err().to_string();
+        let all = content();
+        head(stream, "200 OK", all.len(), "");
+        stream.write_all(&all).unwrap();
+    });
+    let path = fetch(&options(&url, folder.path())).unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), content());
+    let refused = refused.lock().unwrap();
+    assert!(refused.contains("another process is downloading") && refused.contains("cells.zip"), "{refused}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn a_server_without_ranges_sends_the_whole_again() {
     let (url, _) = serve(|number, _, stream| {
         let all = content();
@@ -124,9 +198,25 @@ fn wrong_content_is_refused_and_removed() {
     let with_sha = FetchOptions { sha256: Some(sha()), ..options(&url, folder.path()) };
     let error = fetch(&with_sha).unwrap_err().to_string();
     assert!(error.contains("SHA-256") && error.contains(&sha()), "{error}");
+    assert!(error.contains("check the address") && !error.contains("remove"), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     let with_length = FetchOptions { length: Some(6), ..options(&url, folder.path()) };
     assert!(fetch(&with_length).unwrap_err().to_string().contains("length 5, not 6"));
+    // One that was there before is the user's to remove.
+    std::fs::write(folder.path().join("cells.zip"), "wrong").unwrap();
+    let error = fetch(&with_sha).unwrap_err().to_string();
+    assert!(error.contains("SHA-256") && error.contains("remove it and fetch again"), "{error}");
+}
+
+#[test]
+fn a_file_of_another_length_is_refused_before_it_is_downloaded() {
+    // The body never comes: whoever waits for it asks again.
+    let (url, seen) = serve(|_, _, stream| head(stream, "200 OK", 300_000, ""));
+    let folder = tempfile::tempdir().unwrap();
+    let error = fetch(&FetchOptions { length: Some(299_999), ..options(&url, folder.path()) }).unwrap_err().to_string();
+    assert!(error.contains("length 300000, not 299999") && error.contains("check the address"), "{error}");
+    assert_eq!(*seen.lock().unwrap(), [None]);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::path::Path;
 
 use cellforge_data::{CellSet, DecodeOptions, Error, Groups, Index, IndexOptions};
@@ -87,6 +88,24 @@ fn layouts_that_cannot_be_classes() {
         assert!(matches!(index(path), Err(Error::OneClass { class, .. }) if class == "a"));
         let one = IndexOptions { allow_one_class: true, ..IndexOptions::default() };
         assert_eq!(Index::open(path, &one).unwrap().classes, ["a"]);
+    });
+}
+
+#[test]
+fn class_folders_in_two_trees_are_told_apart() {
+    let a = png(1);
+    // All images lie at one depth, and no tree has more than the other.
+    let files: &[(&str, &[u8])] =
+        &[("train/a/1.png", &a), ("train/b/2.png", &a), ("test/a/3.png", &a), ("test/b/4.png", &a)];
+    both(files, |path| {
+        let error = index(path).unwrap_err().to_string();
+        assert!(error.contains("not side by side"), "{error}");
+        assert!(error.contains("\"test/a\"") && error.contains("\"train/a\""), "{error}");
+        let set = load(path, true).unwrap();
+        assert_eq!(set.names, ["test/a/3.png", "test/b/4.png"]);
+        let skipped: Vec<_> = set.skipped.iter().map(|skipped| skipped.name.as_str()).collect();
+        assert_eq!(skipped, ["train/a/1.png", "train/b/2.png"]);
+        assert!(set.skipped[0].reason.contains("\"train/a\" is not beside \"test/a\""), "{:?}", set.skipped);
     });
 }
 
@@ -190,6 +209,45 @@ fn hostile_zips_are_refused_even_when_skipping() {
     }
     std::fs::write(&path, bytes).unwrap();
     assert!(matches!(load(&path, true), Err(Error::HostileZip { .. })));
+    // Two entries of the same bytes.
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+    for name in ["a/x.png", "b/y.png"] {
+        zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(&a).unwrap();
+    }
+    zip.shallow_copy_file("a/x.png", "a/twin.png").unwrap();
+    zip.finish().unwrap();
+    match load(&path, true) {
+        Err(Error::HostileZip { reason, .. }) => assert!(reason.contains("share the same bytes"), "{reason}"),
+        other => panic!("overlapping entries passed: {other:?}"),
+    }
+}
+
+#[test]
+fn folders_too_deep_to_be_read_are_named() {
+    let (dir, a) = (tempfile::tempdir().unwrap(), png(1));
+    let deep = format!("a/{}x.png", "d/".repeat(31));
+    write_folder(dir.path(), &[("a/x.png", &a), ("b/y.png", &a), (deep.as_str(), &a)]);
+    let error = index(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("a/d/d/d") && error.contains("32 steps down"), "{error}");
+    let set = load(dir.path(), true).unwrap();
+    assert_eq!((set.names.len(), set.skipped.len()), (2, 1));
+}
+
+#[cfg(unix)]
+#[test]
+fn only_regular_files_are_read() {
+    use std::os::unix::net::UnixListener;
+    let (dir, a) = (tempfile::tempdir().unwrap(), png(1));
+    write_folder(dir.path(), &[("a/x.png", &a), ("b/y.png", &a)]);
+    // A socket stands here for a pipe as well, which needs more than the standard library to make.
+    let _sockets = ["b/z.png", "b/no-image"].map(|name| UnixListener::bind(dir.path().join(name)).unwrap());
+    let error = index(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("b/z.png") && error.contains("socket"), "{error}");
+    let set = load(dir.path(), true).unwrap();
+    assert_eq!((set.names.len(), set.skipped.len()), (2, 1));
+    let _lone = UnixListener::bind(dir.path().join("cells.zip")).unwrap();
+    assert!(matches!(index(&dir.path().join("cells.zip")), Err(Error::Zip { .. })));
 }
 
 #[cfg(unix)]

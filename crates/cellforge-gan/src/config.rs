@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) const SEED_SIDE: usize = 4;
 /// Filters of that feature map at width 1.
 const SEED_FILTERS: usize = 256;
+/// The longest noise vector; a longer one is a mistake, or a damaged file's.
+const MAX_LATENT: usize = 1 << 14;
 /// No layer is narrower than this, whatever the width multiplier.
 const MIN_FILTERS: usize = 8;
 /// How many of the discriminator's convolutions halve the image; the rest keep its side.
@@ -67,8 +69,8 @@ impl GanConfig {
         if ![1, 3].contains(&self.channels) {
             bail!("channels is {}: images have 1 (grey) or 3 (RGB)", self.channels)
         }
-        if self.latent == 0 {
-            bail!("latent is 0: the generator needs at least one noise value")
+        if !(1..=MAX_LATENT).contains(&self.latent) {
+            bail!("latent is {}: the generator takes 1 to {MAX_LATENT} noise values", self.latent)
         }
         if !(self.width > 0.0 && self.width <= 16.0) {
             bail!("width is {}: the filter multiplier must be above 0 and at most 16", self.width)

@@ -2,10 +2,9 @@
 
 use crate::GanConfig;
 use crate::config::STRIDED;
-use crate::table::Table;
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use cellforge_nn::summary::ModelSummary;
+use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Dropout, Key, Linear, Padding};
 use cellforge_nn::{batch_norm2d, conv2d, linear, ops};
 

@@ -35,8 +35,12 @@ mod config;
 mod discriminator;
 mod generator;
 pub mod loss;
-mod table;
 
 pub use config::GanConfig;
 pub use discriminator::Discriminator;
 pub use generator::Generator;
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

@@ -1,9 +1,13 @@
-//! Layer tables, shapes, configuration, and one training step of the GAN.
+//! Layer tables, shapes, configuration, gradients, and one training step of the GAN.
+
+#[path = "support/tape.rs"]
+mod tape;
 
 use candle_core::{Device, Result, Tensor, Var};
 use cellforge_gan::{Discriminator, GanConfig, Generator, loss};
 use cellforge_nn::summary::ModelSummary;
 use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore};
+use tape::assert_same_gradients;
 
 /// Kind, output (height, width, channels, as Keras writes it, or features) and parameters of each layer.
 type Row = (&'static str, &'static [usize], usize);
@@ -182,6 +186,27 @@ fn a_step_of_each_network_lowers_its_loss() -> Result<()> {
     }
     for (name, _) in gan.d_store.trainable() {
         assert_eq!(change(&gan.d_store, &judged, &name)?, 0.0, "{name} moved in the generator's step");
+    }
+    Ok(())
+}
+
+#[test]
+fn gradients_are_those_of_candles_graph() -> Result<()> {
+    let cfg = GanConfig { image_size: 32, width: 0.125, latent: 16, ..Default::default() };
+    let gan = build(&cfg)?;
+    let key = Key::new(5);
+    let reals = key.with("reals").uniform(-1.0, 1.0, (4, 3, 32, 32), &Device::Cpu)?;
+    let noise = key.with("noise").normal((4, 16), &Device::Cpu)?;
+    let (g_vars, d_vars) = (gan.g_store.trainable(), gan.d_store.trainable());
+    assert_same_gradients(&d_vars, || loss::discriminator_real(&gan.discriminator.forward_t(&reals, true, &key)?))?;
+    // As in training, where the discriminator takes no gradient, and with all parameters of both.
+    let frozen = Discriminator::new(&cfg, gan.d_store.frozen_vb())?;
+    let both = [g_vars.clone(), d_vars].concat();
+    for (discriminator, vars) in [(&frozen, g_vars), (&gan.discriminator, both)] {
+        assert_same_gradients(&vars, || {
+            let images = gan.generator.forward_t(&noise, true)?;
+            loss::generator(&discriminator.forward_t(&images, true, &key)?)
+        })?;
     }
     Ok(())
 }

@@ -44,12 +44,16 @@ impl Drop for Recording {
 /// `loss.backward()`, with the same figures, in less time and memory.
 ///
 /// From the variables to the loss there must be operations of this crate alone ([`reshape`](crate::reshape) and
-/// [`add`](crate::add) are there for it): one of Candle's own would end the gradient, which is an error where a parameter is
-/// left without one. On devices other than the CPU this is Candle's back-propagation, and any operation will do.
+/// [`add`](crate::add) are there for it). What one of Candle's own, arithmetic and `t()` included, makes of a result of this
+/// crate is a constant, and nothing in Candle tells of it. It is noticed where it leaves a variable that was used, or the loss,
+/// without any gradient. **Where other paths still lead from the variable to the loss, its gradient is the sum over those, which
+/// is wrong, and there is no error**: compare with `loss.backward()` in a test of each network. On devices other than the CPU this
+/// is Candle's back-propagation, and any operation will do.
 ///
 /// # Errors
-/// Those of `forward`; a loss that is not a scalar, or that no operation of this crate computed from a variable; a variable
-/// that was used but that the gradient does not reach; a call from within `forward`.
+/// Those of `forward`; a loss that is not a scalar, that no operation of this crate computed from a variable, or that depends
+/// on variables both through this crate and on Candle's own graph; a variable that was used but that no gradient reaches; a
+/// call from within `forward`.
 pub fn gradients(forward: impl FnOnce() -> Result<Tensor>) -> Result<(Tensor, GradStore)> {
     if TAPE.with_borrow(Option::is_some) {
         bail!("gradients: called from within its own closure");

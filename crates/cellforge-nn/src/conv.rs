@@ -43,14 +43,4 @@ impl Conv2d {
         }
         ops::upsample2x_conv2d(xs, &self.weight, self.bias.as_ref())
     }
-
-    /// The kernels, `(c_out, c_in, k, k)`.
-    pub fn weight(&self) -> &Tensor {
-        &self.weight
-    }
-
-    /// The bias, `(c_out)`.
-    pub fn bias(&self) -> Option<&Tensor> {
-        self.bias.as_ref()
-    }
 }

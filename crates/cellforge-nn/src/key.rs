@@ -54,7 +54,8 @@ impl Key {
         Tensor::from_vec(values, shape, device)
     }
 
-    /// Uniform noise of this shape in `[lo, hi)`, `f32`, drawn on the host.
+    /// Uniform noise of this shape from `lo` to `hi`, `f32`, drawn on the host. It is `lo + (hi - lo) u` with `u` in `[0, 1)`, but
+    /// rounding to `f32` can make `hi` itself of it: from 1 to 3 about once in 2^24 numbers.
     pub fn uniform(&self, lo: f64, hi: f64, shape: impl Into<Shape>, device: &Device) -> Result<Tensor> {
         let shape = shape.into();
         let mut rng = self.rng();

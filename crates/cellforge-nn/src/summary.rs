@@ -1,5 +1,6 @@
 //! What a model consists of, as a table.
 
+use crate::Conv2dConfig;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -8,7 +9,7 @@ use std::fmt;
 pub struct LayerSummary {
     /// Its path in the model.
     pub name: String,
-    /// What it is, for example `Conv2d 3x3/2`.
+    /// What it is, for example `Conv2D 3x3/2`.
     pub kind: String,
     /// The shape of its output without the batch: `[c, h, w]` or `[features]`.
     pub output: Vec<usize>,
@@ -45,6 +46,108 @@ impl ModelSummary {
     /// Multiply-adds of one forward pass of one image.
     pub fn macs(&self) -> u64 {
         self.layers.iter().map(|layer| layer.macs).sum()
+    }
+}
+
+/// A layer table in the making, which follows the shape of one image through the layers. Kinds are Keras's words, so that a
+/// table can be laid beside a published one, and multiply-adds are those of convolutions and dense layers.
+///
+/// ```
+/// use cellforge_nn::{Conv2dConfig, Padding, summary::Table};
+///
+/// let mut table = Table::new("small", &[3, 32, 32]);
+/// table.conv("stem", 8, 3, true, Conv2dConfig { stride: 2, padding: Padding::uniform(1) });
+/// table.keep("relu", "Activation relu");
+/// table.flatten("flatten");
+/// table.dense("fc", 2);
+/// let summary = table.finish();
+/// assert_eq!(summary.layers[0].kind, "Conv2D 3x3/2");
+/// assert_eq!(summary.layers[0].output, [8, 16, 16]);
+/// assert_eq!(summary.params(), (3 * 8 * 9 + 8) + (8 * 16 * 16 * 2 + 2));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Table {
+    summary: ModelSummary,
+    shape: Vec<usize>,
+}
+
+impl Table {
+    /// The table of a model of this name that takes `input`: `[c, h, w]` or `[features]`.
+    pub fn new(model: &str, input: &[usize]) -> Self {
+        let summary = ModelSummary { model: model.to_string(), input: input.to_vec(), layers: Vec::new() };
+        Self { summary, shape: input.to_vec() }
+    }
+
+    /// A `k` by `k` convolution to `c_out` channels. A kernel that does not fit leaves an empty image.
+    pub fn conv(&mut self, name: &str, c_out: usize, k: usize, bias: bool, cfg: Conv2dConfig) {
+        let (c, h, w) = self.image();
+        let (h, w) = cfg.out_size((h, w), (k, k)).unwrap_or((0, 0));
+        let weights = c_out * c * k * k;
+        let params = weights + if bias { c_out } else { 0 };
+        let kind = match cfg.stride {
+            1 => format!("Conv2D {k}x{k}"),
+            stride => format!("Conv2D {k}x{k}/{stride}"),
+        };
+        self.push(name, &kind, vec![c_out, h, w], (params, params), weights * h * w);
+    }
+
+    /// A 1x1 convolution without bias of an earlier image `from`, `(c, h, w)`, whose output is added to the present one and has
+    /// its shape.
+    pub fn branch(&mut self, name: &str, from: (usize, usize, usize), c_out: usize, cfg: Conv2dConfig) {
+        let (c, h, w) = from;
+        self.shape = vec![c, h, w];
+        self.conv(name, c_out, 1, false, cfg);
+    }
+
+    /// Batch normalisation: scale and shift are trained, the running mean and variance are counted beside them.
+    pub fn batch_norm(&mut self, name: &str) {
+        let (c, ..) = self.image();
+        self.push(name, "BatchNormalization", self.shape.clone(), (4 * c, 2 * c), 0);
+    }
+
+    /// A fully connected layer to `out` features, with bias.
+    pub fn dense(&mut self, name: &str, out: usize) {
+        let weights = self.features() * out;
+        self.push(name, "Dense", vec![out], (weights + out, weights + out), weights);
+    }
+
+    /// A layer without parameters that keeps the shape.
+    pub fn keep(&mut self, name: &str, kind: &str) {
+        self.reshape(name, kind, self.shape.clone());
+    }
+
+    /// A layer without parameters whose output has another shape.
+    pub fn reshape(&mut self, name: &str, kind: &str, output: Vec<usize>) {
+        self.push(name, kind, output, (0, 0), 0);
+    }
+
+    /// All values of one image in a row.
+    pub fn flatten(&mut self, name: &str) {
+        self.reshape(name, "Flatten", vec![self.features()]);
+    }
+
+    /// Channels, height and width at this point; features count as channels of one pixel.
+    pub fn image(&self) -> (usize, usize, usize) {
+        match self.shape[..] {
+            [c, h, w] => (c, h, w),
+            _ => (self.features(), 1, 1),
+        }
+    }
+
+    /// Values of one image at this point.
+    pub fn features(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The table as it stands.
+    pub fn finish(self) -> ModelSummary {
+        self.summary
+    }
+
+    fn push(&mut self, name: &str, kind: &str, output: Vec<usize>, (params, trainable): (usize, usize), macs: usize) {
+        self.shape.clone_from(&output);
+        let (name, kind) = (name.to_string(), kind.to_string());
+        self.summary.layers.push(LayerSummary { name, kind, output, params, trainable, macs: macs as u64 });
     }
 }
 

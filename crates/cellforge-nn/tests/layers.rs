@@ -28,7 +28,7 @@ fn keys_depend_on_their_path_alone() -> Result<()> {
 }
 
 /// Of 40,000 draws the mean lies within 5 standard errors: 5 / 200 for the normal, 5 * 2 / sqrt(12) / 200 for the
-/// uniform on [1, 3).
+/// uniform from 1 to 3.
 #[test]
 fn noise_has_the_right_moments() -> Result<()> {
     let mean = |xs: &[f32]| xs.iter().map(|&x| f64::from(x)).sum::<f64>() / xs.len() as f64;
@@ -37,7 +37,7 @@ fn noise_has_the_right_moments() -> Result<()> {
     assert!((mean(&normal.iter().map(|x| x * x).collect::<Vec<_>>()) - 1.).abs() < 0.04);
     let uniform = values(&Key::new(1).uniform(1., 3., 40_000, &Device::Cpu)?);
     assert!((mean(&uniform) - 2.).abs() < 0.0145);
-    assert!(uniform.iter().all(|x| (1. ..3.).contains(x)));
+    assert!(uniform.iter().all(|x| (1. ..=3.).contains(x)));
     Ok(())
 }
 

@@ -40,7 +40,7 @@ pub struct DataConfig {
     pub path: Option<String>,
     /// Where the group (patient) of a cell comes from.
     pub groups: GroupSource,
-    /// Files of `group,file` lines, for example NLM's `patientid_cellmapping_*.csv`; they win over `groups`.
+    /// Files of `file,group` lines, or NLM's `patientid_cellmapping_*.csv`; they win over `groups`.
     pub group_csv: Vec<PathBuf>,
     /// Side of the square images, in pixels: 32, 64 or 128.
     pub side: usize,
@@ -342,7 +342,8 @@ impl StudyConfig {
         let share = |x: f64| x > 0.0 && x < 1.0;
         check(matches!(data.side, 32 | 64 | 128), "data.side", "must be 32, 64 or 128")?;
         check(matches!(data.channels, 1 | 3), "data.channels", "must be 1 or 3")?;
-        check(share(data.val) && share(data.test), "data.val", "val and test must lie between 0 and 1")?;
+        check(share(data.val), "data.val", "must lie between 0 and 1")?;
+        check(share(data.test), "data.test", "must lie between 0 and 1")?;
         check(data.val + data.test < 0.9, "data.test", "val and test together leave too little to train on")?;
         check(data.phantom.cells_per_class >= 20, "data.phantom.cells_per_class", "must be at least 20")?;
         check(data.phantom.patients >= 5, "data.phantom.patients", "must be at least 5")?;
@@ -357,19 +358,17 @@ impl StudyConfig {
         check(width(self.cnn.width), "cnn.width", "must lie between 0 and 8")?;
         check(width(self.resnet.width), "resnet.width", "must lie between 0 and 8")?;
         check(width(self.gan.width), "gan.width", "must lie between 0 and 8")?;
-        check(
-            self.resnet.epochs > 0 && self.resnet.batch > 1,
-            "resnet.epochs",
-            "needs epochs of at least 1 and batches of at least 2",
-        )?;
-        check(
-            self.gan.iterations > 0 && self.gan.batch > 1,
-            "gan.iterations",
-            "needs at least 1 iteration and batches of at least 2",
-        )?;
+        check(self.resnet.epochs > 0, "resnet.epochs", "must be at least 1")?;
+        check(self.resnet.batch > 1, "resnet.batch", "must be at least 2")?;
+        check(self.gan.iterations > 0, "gan.iterations", "must be at least 1")?;
+        check(self.gan.batch > 1, "gan.batch", "must be at least 2")?;
         check(self.gan.latent > 0, "gan.latent", "must be at least 1")?;
-        check(self.gan.lr > 0.0 && self.resnet.lr > 0.0, "gan.lr", "learning rates must be above 0")?;
-        check(self.gan.checkpoint_every > 0 && self.gan.log_every > 0, "gan.checkpoint_every", "must be at least 1")?;
+        let rate = |x: f64| x.is_finite() && x > 0.0;
+        check(rate(self.gan.lr), "gan.lr", "must be a number above 0")?;
+        check(rate(self.resnet.lr), "resnet.lr", "must be a number above 0")?;
+        check((0.0..1.0).contains(&self.gan.beta1), "gan.beta1", "must be at least 0 and below 1")?;
+        check(self.gan.checkpoint_every > 0, "gan.checkpoint_every", "must be at least 1")?;
+        check(self.gan.log_every > 0, "gan.log_every", "must be at least 1")?;
         check(self.generate.per_class > 0, "generate.per_class", "must be at least 1")?;
         check(self.generate.truncation.is_none_or(|t| t > 0.0), "generate.truncation", "must be above 0")?;
         check(self.judge.resamples >= 20, "judge.resamples", "must be at least 20")?;

@@ -1,33 +1,18 @@
 //! Small helpers around files: atomic writes, hashes, and folder names for classes.
 
-use std::{
-    fs::File,
-    io::{Read, Write},
-    path::Path,
-};
+use std::{fs::File, io::Read, path::Path};
 
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
-/// Writes `bytes` to a temporary file beside `path`, syncs it and renames it, so that `path` is whole or not there.
+/// Writes `bytes` to `path` so that it is whole or as it was before, and makes the folders above it.
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(Error::io("create the folder", parent))?;
-    let fail = || Error::io("write", path);
-    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(parent).map_err(fail())?;
-    file.write_all(bytes).map_err(fail())?;
-    file.as_file().sync_all().map_err(fail())?;
-    let file = file.persist(path).map_err(|e| fail()(e.error))?;
-    // A temporary file is private to its owner; results are for everyone who may read the folder.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        file.set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(fail())?;
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(Error::io("create the folder", parent))?;
     }
-    drop(file);
-    Ok(())
+    Ok(cellforge_data::write_atomic(path, bytes)?)
 }
 
 /// Writes a value as indented JSON, atomically.
@@ -117,6 +102,16 @@ pub(crate) fn folder_names(classes: &[String]) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// A word of a command line, quoted for a POSIX shell where it has to be.
+#[must_use]
+pub fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -135,6 +130,13 @@ mod tests {
         }
         assert_ne!(folder_name("a b"), folder_name("a/b"));
         assert!(folder_names(&["Cat".into(), "cat".into()]).is_err());
+    }
+
+    #[test]
+    fn words_survive_a_shell() {
+        assert_eq!(shell_word("runs/a-1.zip"), "runs/a-1.zip");
+        assert_eq!(shell_word("two words"), "'two words'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
     }
 
     #[test]

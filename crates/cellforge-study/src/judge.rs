@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use cellforge_data::CellSet;
-use cellforge_eval::{BootstrapOptions, ClassifierReport, classifier_report, predictions, recognition};
+use cellforge_eval::{BootstrapOptions, ClassifierReport, classifier_report, predictions, wilson_at};
 use cellforge_train::{ClassifierTrainConfig, OptimizerConfig, Schedule, load_classifier, predict, read_log};
 use serde::{Deserialize, Serialize};
 
@@ -58,16 +58,13 @@ pub(crate) fn judge(
     let judged = Judged::new(config, cells, resnet, control)?;
     let (mut recognition_real, mut recognition_synthetic) = (BTreeMap::new(), BTreeMap::new());
     for (index, class) in cells.set.classes.iter().enumerate() {
-        let of_class = cells.split.test.iter().zip(&judged.predicted);
-        let real: Vec<u32> = of_class
-            .filter(|(i, _)| cells.set.labels[**i] as usize == index)
-            .map(|(_, predicted)| *predicted)
-            .collect();
-        recognition_real.insert(class.clone(), recognition(index as u32, &real)?.into());
-
+        // The recall of the class, whose interval knows of the patients.
+        recognition_real.insert(class.clone(), judged.test.per_class[index].recall.into());
         let folder = control.out.join("synthetic").join(&cells.folders[index]);
         let synthetic = judge_synthetic(&folder, class, cells, resnet, control)?;
-        recognition_synthetic.insert(class.clone(), recognition(index as u32, &synthetic)?.into());
+        let recognised = synthetic.iter().filter(|&&predicted| predicted as usize == index).count() as u64;
+        let rate = wilson_at(recognised, synthetic.len() as u64, config.judge.level)?;
+        recognition_synthetic.insert(class.clone(), rate.into());
     }
     let resnet = ResnetResult {
         params: resnet.config.model.summary().params(),
@@ -83,8 +80,6 @@ pub(crate) fn judge(
 /// One classifier on the test cells.
 struct Judged {
     val_accuracy: f64,
-    /// The most probable class of each test cell.
-    predicted: Vec<u32>,
     test: ClassifierReport,
     history: Vec<EpochPoint>,
 }
@@ -101,15 +96,12 @@ impl Judged {
         let history = history(&run.folder.join("log.jsonl"))?;
         let last = history.last().and_then(|point| point.val_accuracy);
         let val_accuracy = last.ok_or_else(|| Error::NoValidation(run.folder.join("log.jsonl")))?;
-        Ok(Self { val_accuracy, predicted: predictions(&probabilities, cells.set.classes.len())?, test, history })
+        Ok(Self { val_accuracy, test, history })
     }
 }
 
 fn judge_synthetic(folder: &Path, class: &str, cells: &Cells, resnet: &Trained, control: &Control) -> Result<Vec<u32>> {
     let images = read_samples(folder, cells.set.side(), cells.set.channels())?;
-    if images.is_empty() {
-        return Err(Error::EmptyPart { part: "synthetic", class: class.to_owned() });
-    }
     let (classifier, _) = load_classifier(&resnet.folder.join("last"), &control.device)?;
     let n = images.len();
     let names = (1..=n).map(|i| format!("{class}/{i}")).collect();

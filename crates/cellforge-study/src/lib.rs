@@ -16,9 +16,9 @@ mod stamp;
 
 pub use config::StudyConfig;
 pub use error::{Error, Result};
-pub use files::{derive_seed, folder_name};
+pub use files::{derive_seed, folder_name, shell_word};
 pub use presets::Preset;
-pub use results::Results;
+pub use results::{Results, differences};
 pub use runner::Control;
 pub use samples::{SampleWriter, read_samples, save_grid};
 pub use source::{SourceOptions, open_cells, open_unlabelled, resized};

@@ -58,7 +58,7 @@ pub(crate) fn lines(series: &[Series], axes: &Axes) -> Option<Plot> {
     Some(Plot { svg, cut, top })
 }
 
-/// The lowest share shown: half, unless a curve goes below it.
+/// The lowest share shown: 0.8, 0.4 or 0, with room below the lowest value.
 fn share_floor(lowest: f64) -> f64 {
     if lowest >= 0.9 {
         0.8

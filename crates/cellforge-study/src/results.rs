@@ -38,7 +38,8 @@ pub struct Results {
     pub recognition_real: BTreeMap<String, Recognition>,
     /// What the study published.
     pub published: Published,
-    /// Seconds each stage took, over all its attempts, by stage name (`data`, `cnn`, `resnet`, `gan/<class>`, `generate`, `judge`).
+    /// Seconds each stage took, over all its attempts but those that were killed, by stage name (`data`, `cnn`, `resnet`,
+    /// `gan/<folder of the class>`, `generate`, `judge`).
     pub durations: BTreeMap<String, f64>,
 }
 
@@ -109,7 +110,7 @@ pub struct Versions {
     pub os: String,
     /// Processor architecture, e.g. `x86_64`.
     pub arch: String,
-    /// Device the networks ran on: `cpu`, `cuda:0`, `metal`.
+    /// What the stages ran on: `cpu`, `cuda:0`, `metal`, with commas where they differ.
     pub device: String,
 }
 

@@ -1,6 +1,7 @@
 //! Runs stages: skips what is done, goes on with what was begun, and keeps the time.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     path::{Path, PathBuf},
     sync::{
@@ -16,8 +17,12 @@ use serde::Serialize;
 use crate::{
     Error, Result,
     files::hash_texts,
-    stamp::{self, Plan, Stamp},
+    stamp::{self, Effort, Plan, Stamp},
 };
+
+/// Rises with any change of what a stage makes of the same inputs, so that results of an older program are not taken for
+/// finished.
+const VERSION: u32 = 2;
 
 /// What a study needs beside its settings: where to put results, what to compute on, and when to stop.
 #[derive(Clone, Debug)]
@@ -58,6 +63,8 @@ pub(crate) struct Runner<'a> {
     pub(crate) control: &'a Control,
     /// Name and seconds of each stage, in the order in which they ran.
     pub(crate) durations: Vec<(String, f64)>,
+    /// What the stages were computed on.
+    pub(crate) devices: BTreeSet<String>,
     /// Seconds of work done ahead of the next stage that count as its own.
     pub(crate) carry: f64,
     /// Held for as long as the runner lives.
@@ -74,15 +81,15 @@ impl<'a> Runner<'a> {
         if let Err(std::fs::TryLockError::WouldBlock) = lock.try_lock() {
             return Err(Error::Busy(out.to_path_buf()));
         }
-        Ok(Self { control, durations: Vec::new(), carry: 0.0, _lock: lock })
+        Ok(Self { control, durations: Vec::new(), devices: BTreeSet::new(), carry: 0.0, _lock: lock })
     }
 
     pub(crate) fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
         self.control.out.join(inside)
     }
 
-    /// Runs one stage, unless its stamp says that it need not run. `work` is told whether to resume, and returns the files it
-    /// made; everything it makes lies in `folder`, if one is given, which is emptied unless the stage is resumed.
+    /// Runs one stage, unless its stamp says that it need not run. `work` is told whether to resume. Everything it makes lies in
+    /// `folder`, which is emptied unless the stage is resumed; where there is none, `work` returns the files it made.
     pub(crate) fn stage<I: Serialize>(
         &mut self,
         name: &str,
@@ -94,47 +101,118 @@ impl<'a> Runner<'a> {
         let out = self.control.out.as_path();
         let settings = serde_json::to_string(inputs).map_err(Error::json(out))?;
         let ids: Vec<String> = upstream.iter().map(|stamp| stamp.id()).collect();
-        let own = [env!("CARGO_PKG_VERSION"), name, settings.as_str()];
+        let version = VERSION.to_string();
+        let own = [env!("CARGO_PKG_VERSION"), version.as_str(), name, settings.as_str()];
         let inputs = hash_texts(own.into_iter().chain(ids.iter().map(String::as_str)));
         let carried = std::mem::take(&mut self.carry);
-        let (resume, before) = match stamp::plan(out, name, &inputs) {
+        let (resume, mut effort) = match stamp::plan(out, name, &inputs) {
             Plan::Skip(stamp) => {
-                tracing::info!("{name}: done before ({})", show_seconds(stamp.seconds));
-                self.durations.push((name.to_owned(), stamp.seconds));
+                tracing::info!("{name}: done before ({})", show_seconds(stamp.effort.seconds));
+                self.note(name, &stamp.effort);
                 return Ok(stamp);
             }
-            Plan::Resume(seconds) => (true, seconds),
-            Plan::Fresh => (false, 0.0),
+            Plan::Resume(effort) => (true, effort),
+            Plan::Fresh => (false, Effort::default()),
         };
         if self.control.stopped() {
             return Err(self.control.interrupted(name));
         }
-        if let Some(folder) = folder.map(|inside| self.path(inside)) {
+        let folder = folder.map(|inside| self.path(inside));
+        if let Some(folder) = &folder {
             if !resume && folder.exists() {
-                std::fs::remove_dir_all(&folder).map_err(Error::io("empty the folder", &folder))?;
+                std::fs::remove_dir_all(folder).map_err(Error::io("empty the folder", folder))?;
             }
-            std::fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
+            std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
         }
-        stamp::begin(out, name, &inputs, before)?;
+        effort.devices.insert(device_name(&self.control.device));
+        stamp::begin(out, name, &inputs, &effort)?;
         tracing::info!("{name}: {}", if resume { "going on where it stopped" } else { "running" });
         let clock = Instant::now();
         let done = work(resume);
-        let seconds = before + carried + clock.elapsed().as_secs_f64();
+        effort.seconds += carried + clock.elapsed().as_secs_f64();
         match done {
-            Ok(files) => {
-                let stamp = stamp::finish(out, name, &inputs, files, seconds)?;
-                tracing::info!("{name}: done in {}", show_seconds(seconds));
-                self.durations.push((name.to_owned(), seconds));
-                Ok(stamp)
+            Ok(mut files) => {
+                if let Some(folder) = &folder {
+                    files = files_under(folder)?;
+                }
+                tracing::info!("{name}: done in {}", show_seconds(effort.seconds));
+                self.note(name, &effort);
+                stamp::finish(out, name, &inputs, files, effort)
             }
             Err(error) => {
-                stamp::begin(out, name, &inputs, seconds)?;
+                stamp::begin(out, name, &inputs, &effort)?;
                 Err(error)
             }
         }
+    }
+
+    fn note(&mut self, name: &str, effort: &Effort) {
+        self.durations.push((name.to_owned(), effort.seconds));
+        self.devices.extend(effort.devices.iter().cloned());
+    }
+}
+
+/// Every file in a folder and below, but for the locks of running programs.
+fn files_under(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io("read the folder", folder))? {
+        let entry = entry.map_err(Error::io("read the folder", folder))?;
+        let kind = entry.file_type().map_err(Error::io("look at", &entry.path()))?;
+        if kind.is_dir() {
+            files.extend(files_under(&entry.path())?);
+        } else if entry.file_name() != ".lock" {
+            files.push(entry.path());
+        }
+    }
+    Ok(files)
+}
+
+fn device_name(device: &Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => "cpu".to_owned(),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Metal { .. } => "metal".to_owned(),
     }
 }
 
 fn show_seconds(seconds: f64) -> String {
     if seconds < 90.0 { format!("{seconds:.1} s") } else { format!("{:.1} min", seconds / 60.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs three stages, of which the second builds on the first, and returns those that ran.
+    fn study(out: &Path, settings: [u32; 3]) -> Vec<&'static str> {
+        let control = Control { out: out.to_path_buf(), device: Device::Cpu, stop: Arc::default(), progress: false };
+        let mut runner = Runner::new(&control).unwrap();
+        let mut ran = Vec::new();
+        let mut upstream: Option<Stamp> = None;
+        for (name, setting) in ["first", "second", "aside"].into_iter().zip(settings) {
+            let needs: Vec<&Stamp> = upstream.iter().filter(|_| name == "second").collect();
+            let file = out.join(name).join("made.txt");
+            let stamp = runner.stage(name, &setting, &needs, Some(name), |_| {
+                ran.push(name);
+                std::fs::write(&file, setting.to_string()).map_err(Error::io("write", &file))?;
+                Ok(Vec::new())
+            });
+            upstream.get_or_insert(stamp.unwrap());
+        }
+        assert_eq!(runner.devices, BTreeSet::from(["cpu".to_owned()]));
+        ran
+    }
+
+    #[test]
+    fn a_change_reruns_its_stage_and_what_builds_on_it() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(study(dir.path(), [1, 1, 1]), ["first", "second", "aside"]);
+        assert!(study(dir.path(), [1, 1, 1]).is_empty());
+        assert_eq!(study(dir.path(), [1, 2, 1]), ["second"]);
+        assert_eq!(study(dir.path(), [1, 2, 3]), ["aside"]);
+        assert_eq!(study(dir.path(), [4, 2, 3]), ["first", "second"]);
+        // A file that no stage reads is an output too.
+        std::fs::remove_file(dir.path().join("aside/made.txt")).unwrap();
+        assert_eq!(study(dir.path(), [4, 2, 3]), ["aside"]);
+    }
 }

@@ -1,6 +1,7 @@
 //! Synthetic cells on disk: PNG files in one folder per class, in a folder or a zip, and back.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{BufWriter, Cursor, Write},
     path::{Path, PathBuf},
@@ -19,6 +20,8 @@ use crate::{Error, Result, files::write_atomic, folder_name};
 #[derive(Debug)]
 pub struct SampleWriter {
     target: Target,
+    /// Images written of each class.
+    written: BTreeMap<String, usize>,
 }
 
 #[derive(Debug)]
@@ -36,7 +39,7 @@ impl SampleWriter {
         let is_zip = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("zip"));
         if !is_zip {
             std::fs::create_dir_all(path).map_err(Error::io("create the folder", path))?;
-            return Ok(Self { target: Target::Folder(path.to_path_buf()) });
+            return Ok(Self { target: Target::Folder(path.to_path_buf()), written: BTreeMap::new() });
         }
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             std::fs::create_dir_all(parent).map_err(Error::io("create the folder", parent))?;
@@ -44,18 +47,20 @@ impl SampleWriter {
         let temporary = path.with_extension("zip.part");
         let file = File::create(&temporary).map_err(Error::io("create", &temporary))?;
         let zip = Box::new(ZipWriter::new(BufWriter::new(file)));
-        Ok(Self { target: Target::Zip { path: path.to_path_buf(), temporary, zip } })
+        Ok(Self { target: Target::Zip { path: path.to_path_buf(), temporary, zip }, written: BTreeMap::new() })
     }
 
-    /// Writes the images of one class and returns the files made (none for a zip).
+    /// Writes images of one class, after those of it that were written before, and returns the files made (none for a zip).
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Image`] naming the file.
     pub fn write(&mut self, class: &str, images: &Images) -> Result<Vec<PathBuf>> {
         let folder = folder_name(class);
         let mut files = Vec::new();
+        let written = self.written.entry(class.to_owned()).or_default();
         for i in 0..images.len() {
-            let name = format!("synthetic_{:06}.png", i + 1);
+            *written += 1;
+            let name = format!("synthetic_{written:06}.png");
             match &mut self.target {
                 Target::Folder(root) => {
                     let path = root.join(&folder).join(name);
@@ -163,10 +168,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = SampleWriter::create(dir.path()).unwrap();
         let files = writer.write("a/b", &images()).unwrap();
-        writer.finish().unwrap();
         assert_eq!(files.len(), 3);
         let folder = dir.path().join(folder_name("a/b"));
         assert_eq!(read_samples(&folder, 4, 3).unwrap(), images());
+        let more = writer.write("a/b", &images()).unwrap();
+        writer.finish().unwrap();
+        assert_eq!(more[0], folder.join("synthetic_000004.png"));
+        assert_eq!(read_samples(&folder, 4, 3).unwrap().pixels, images().pixels.repeat(2));
         assert!(read_samples(&folder, 8, 3).is_err());
     }
 

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use cellforge_data::{CellSet, DecodeOptions, Entry, Groups, Index, IndexOptions, Source};
-use image::{DynamicImage, GrayImage, RgbImage, imageops::FilterType};
+use cellforge_data::{CellSet, DecodeOptions, Entry, Groups, Index, IndexOptions, Source, index::EXTENSIONS};
+use image::{DynamicImage, RgbImage};
 use rayon::prelude::*;
 
 use crate::{Error, Result, config::GroupSource};
@@ -17,7 +17,7 @@ pub struct SourceOptions {
     pub channels: usize,
     /// Where the group (patient) of a cell comes from.
     pub groups: GroupSource,
-    /// Files of `group,file` lines; they win over `groups`.
+    /// Files of `file,group` lines, or NLM's `patientid_cellmapping_*.csv`; they win over `groups`.
     pub group_csv: Vec<PathBuf>,
     /// Leave out images that cannot be read, and list them, instead of failing.
     pub skip_bad: bool,
@@ -75,7 +75,11 @@ pub fn open_cells(source: &str, options: &SourceOptions) -> Result<CellSet> {
     if let Some((kind @ ("cifar10" | "mnist"), dir)) = source.split_once(':') {
         return resized(&vision(kind, Path::new(dir))?, options.side, options.channels);
     }
-    Ok(CellSet::open(Path::new(source), &options.index(), &options.decode())?)
+    open_path(Path::new(source), options)
+}
+
+pub(crate) fn open_path(path: &Path, options: &SourceOptions) -> Result<CellSet> {
+    Ok(CellSet::open(path, &options.index(), &options.decode())?)
 }
 
 /// As [`open_cells`], for images that need not be sorted into classes: a folder or zip of loose images becomes one class without a
@@ -104,8 +108,7 @@ fn loose_images(root: &Path) -> Result<Vec<String>> {
     let mut names = Source::open(root)?.list().files;
     names.retain(|name| {
         let extension = name.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase());
-        let known = ["png", "jpg", "jpeg", "bmp", "tif", "tiff"];
-        !name.contains('/') && extension.is_some_and(|e| known.contains(&e.as_str()))
+        !name.contains('/') && extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
     });
     Ok(names)
 }
@@ -126,23 +129,24 @@ fn vision(kind: &str, _dir: &Path) -> Result<CellSet> {
 /// The set with another image side and number of channels (Lanczos3; grey by luma).
 ///
 /// # Errors
-/// Does not fail for a set that is whole.
+/// A side or number of channels that cells cannot have.
 pub fn resized(set: &CellSet, side: usize, channels: usize) -> Result<CellSet> {
-    let (from, depth) = (set.side() as u32, set.channels());
+    let (from, depth) = (set.side(), set.channels());
     if (set.side(), depth) == (side, channels) {
         return Ok(set.clone());
     }
-    let one = |i: usize| {
-        let bytes = set.image(i).to_vec();
-        let image = if depth == 1 {
-            DynamicImage::from(GrayImage::from_raw(from, from, bytes).expect("a set's images have its size"))
-        } else {
-            DynamicImage::from(RgbImage::from_raw(from, from, bytes).expect("a set's images have its size"))
-        };
-        let image = image.resize_exact(side as u32, side as u32, FilterType::Lanczos3);
-        if channels == 1 { image.into_luma8().into_raw() } else { image.into_rgb8().into_raw() }
+    let one = |i: usize| -> Result<Vec<u8>> {
+        let bytes = cellforge_data::decode::resize(set.image(i), from, from, depth, side)?;
+        Ok(match (depth, channels) {
+            (3, 1) => {
+                let image = RgbImage::from_raw(side as u32, side as u32, bytes).expect("a resized image has its size");
+                DynamicImage::from(image).into_luma8().into_raw()
+            }
+            (1, 3) => bytes.into_iter().flat_map(|grey| [grey; 3]).collect(),
+            _ => bytes,
+        })
     };
-    let pixels: Vec<Vec<u8>> = (0..set.len()).into_par_iter().map(one).collect();
+    let pixels: Vec<Vec<u8>> = (0..set.len()).into_par_iter().map(one).collect::<Result<_>>()?;
     let (classes, names, labels) = (set.classes.clone(), set.names.clone(), set.labels.clone());
     Ok(CellSet::from_parts(classes, names, labels, set.groups.clone(), side, channels, pixels.concat())?)
 }

@@ -3,7 +3,10 @@
 //! A stage whose stamp names the same inputs, and whose outputs still have the stamped hashes, is not run again. A stage that was
 //! begun with the same inputs but has no stamp goes on from its last checkpoint; with other inputs its folder is emptied first.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +15,7 @@ use crate::{
     files::{hash_file, hash_texts, read_json, write_json},
 };
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The record of a finished stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,8 +24,17 @@ pub(crate) struct Stamp {
     stage: String,
     inputs: String,
     outputs: Vec<Output>,
-    /// Time the stage took, over all its attempts.
+    #[serde(flatten)]
+    pub(crate) effort: Effort,
+}
+
+/// What a stage cost, over all its attempts but those that were killed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Effort {
+    /// Time it took.
     pub(crate) seconds: f64,
+    /// What it was computed on: `cpu`, `cuda:0`, `metal`.
+    pub(crate) devices: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,7 +50,8 @@ struct Output {
 struct Begun {
     format: u32,
     inputs: String,
-    seconds: f64,
+    #[serde(flatten)]
+    effort: Effort,
 }
 
 /// What is to be done about a stage.
@@ -46,16 +59,18 @@ struct Begun {
 pub(crate) enum Plan {
     /// Nothing: its outputs are whole and its inputs unchanged.
     Skip(Stamp),
-    /// Go on where it stopped; it has run for so many seconds already.
-    Resume(f64),
+    /// Go on where it stopped, after what it has cost already.
+    Resume(Effort),
     /// Run it from the start.
     Fresh,
 }
 
 impl Stamp {
-    /// Identifies what the stage made, for the stamps of the stages that use it. Durations do not count.
+    /// Identifies what the stage made, for the stamps of the stages that use it. Durations do not count, nor do TensorBoard's
+    /// files, which hold the time of day.
     pub(crate) fn id(&self) -> String {
-        let outputs = self.outputs.iter().flat_map(|o| [o.path.as_str(), o.sha256.as_str()]);
+        let lasting = self.outputs.iter().filter(|o| !o.path.split('/').any(|part| part == "tensorboard"));
+        let outputs = lasting.flat_map(|o| [o.path.as_str(), o.sha256.as_str()]);
         hash_texts([self.inputs.as_str()].into_iter().chain(outputs))
     }
 
@@ -73,7 +88,7 @@ fn stamp_path(out: &Path, stage: &str) -> PathBuf {
 }
 
 fn begun_path(out: &Path, stage: &str) -> PathBuf {
-    out.join("stamps").join(format!("{}.begun.json", stage.replace('/', "-")))
+    out.join("stamps").join("begun").join(format!("{}.json", stage.replace('/', "-")))
 }
 
 /// Decides about a stage from the files in `out`. A damaged stamp counts as none.
@@ -84,22 +99,22 @@ pub(crate) fn plan(out: &Path, stage: &str, inputs: &str) -> Plan {
         return if same && stamp.whole(out) { Plan::Skip(stamp) } else { Plan::Fresh };
     }
     match read_json::<Begun>(&begun_path(out, stage)) {
-        Ok(begun) if begun.format == FORMAT && begun.inputs == inputs => Plan::Resume(begun.seconds),
+        Ok(begun) if begun.format == FORMAT && begun.inputs == inputs => Plan::Resume(begun.effort),
         _ => Plan::Fresh,
     }
 }
 
-/// Notes that a stage is under way, and how long it has run in earlier attempts.
-pub(crate) fn begin(out: &Path, stage: &str, inputs: &str, seconds: f64) -> Result<()> {
+/// Notes that a stage is under way, and what earlier attempts have cost.
+pub(crate) fn begin(out: &Path, stage: &str, inputs: &str, effort: &Effort) -> Result<()> {
     let old = stamp_path(out, stage);
     if old.exists() {
         std::fs::remove_file(&old).map_err(Error::io("remove", &old))?;
     }
-    write_json(&begun_path(out, stage), &Begun { format: FORMAT, inputs: inputs.to_owned(), seconds })
+    write_json(&begun_path(out, stage), &Begun { format: FORMAT, inputs: inputs.to_owned(), effort: effort.clone() })
 }
 
 /// Stamps a finished stage with the files it made (paths below `out`).
-pub(crate) fn finish(out: &Path, stage: &str, inputs: &str, files: Vec<PathBuf>, seconds: f64) -> Result<Stamp> {
+pub(crate) fn finish(out: &Path, stage: &str, inputs: &str, files: Vec<PathBuf>, effort: Effort) -> Result<Stamp> {
     let mut outputs = Vec::with_capacity(files.len());
     for file in files {
         let (bytes, sha256) = hash_file(&file)?;
@@ -108,7 +123,7 @@ pub(crate) fn finish(out: &Path, stage: &str, inputs: &str, files: Vec<PathBuf>,
         outputs.push(Output { path, bytes, sha256 });
     }
     outputs.sort_by(|a, b| a.path.cmp(&b.path));
-    let stamp = Stamp { format: FORMAT, stage: stage.to_owned(), inputs: inputs.to_owned(), outputs, seconds };
+    let stamp = Stamp { format: FORMAT, stage: stage.to_owned(), inputs: inputs.to_owned(), outputs, effort };
     write_json(&stamp_path(out, stage), &stamp)?;
     let begun = begun_path(out, stage);
     if begun.exists() {
@@ -121,17 +136,21 @@ pub(crate) fn finish(out: &Path, stage: &str, inputs: &str, files: Vec<PathBuf>,
 mod tests {
     use super::*;
 
+    fn effort(seconds: f64) -> Effort {
+        Effort { seconds, devices: BTreeSet::from(["cpu".to_owned()]) }
+    }
+
     #[test]
     fn a_stage_is_skipped_resumed_or_run_again() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path();
         let file = out.join("made.txt");
         assert!(matches!(plan(out, "gan/a", "in"), Plan::Fresh));
-        begin(out, "gan/a", "in", 2.5).unwrap();
-        assert!(matches!(plan(out, "gan/a", "in"), Plan::Resume(s) if s == 2.5));
+        begin(out, "gan/a", "in", &effort(2.5)).unwrap();
+        assert!(matches!(plan(out, "gan/a", "in"), Plan::Resume(e) if e == effort(2.5)));
         assert!(matches!(plan(out, "gan/a", "other"), Plan::Fresh));
         std::fs::write(&file, "one").unwrap();
-        let stamp = finish(out, "gan/a", "in", vec![file.clone()], 4.0).unwrap();
+        let stamp = finish(out, "gan/a", "in", vec![file.clone()], effort(4.0)).unwrap();
         assert!(matches!(plan(out, "gan/a", "in"), Plan::Skip(s) if s == stamp));
         assert!(matches!(plan(out, "gan/a", "other"), Plan::Fresh));
         std::fs::write(&file, "two").unwrap();
@@ -143,10 +162,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("made.txt");
         std::fs::write(&file, "one").unwrap();
-        let a = finish(dir.path(), "s", "in", vec![file.clone()], 1.0).unwrap();
-        let b = finish(dir.path(), "s", "in", vec![file.clone()], 9.0).unwrap();
+        let a = finish(dir.path(), "s", "in", vec![file.clone()], effort(1.0)).unwrap();
+        let b = finish(dir.path(), "s", "in", vec![file.clone()], effort(9.0)).unwrap();
         std::fs::write(&file, "two").unwrap();
-        let c = finish(dir.path(), "s", "in", vec![file], 1.0).unwrap();
+        let c = finish(dir.path(), "s", "in", vec![file], effort(1.0)).unwrap();
         assert_eq!(a.id(), b.id());
         assert_ne!(a.id(), c.id());
     }

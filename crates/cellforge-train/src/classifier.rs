@@ -62,6 +62,9 @@ impl ClassifierTrainConfig {
     /// [`Error::Invalid`] naming the setting, or the model's own error.
     pub fn validate(&self) -> Result<()> {
         self.model.validate()?;
+        if let Some(augment) = &self.augment {
+            augment.validate()?;
+        }
         run::check_counts(&[
             ("epochs", self.epochs),
             ("batch", self.batch as u64),
@@ -157,7 +160,7 @@ pub fn train_classifier(
         stop: &control.stop,
     };
     let mut evaluate = Evaluate::new(set.clone(), split.val.clone(), control.device.clone());
-    let mut jsonl = JsonlLog::new(&log, config.log_every);
+    let mut jsonl = JsonlLog::new(&log, config.log_every, config.checkpoint_every);
     let mut board = TensorBoard::new(out.join("tensorboard"), config.log_every);
     let mut checkpoints = Checkpoints::new(out, config.checkpoint_every, Some("val_accuracy"), state);
     let mut progress = Progress::new(match config.model {

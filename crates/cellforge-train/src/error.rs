@@ -37,13 +37,13 @@ pub enum Error {
         /// What is wrong with it and what is allowed.
         reason: String,
     },
-    /// A loss became NaN or infinite.
+    /// A loss or a weight became NaN or infinite.
     #[error(
-        "loss {name} became {value} at iteration {iteration}: training has diverged; the last good checkpoint is kept, \
-         try a lower learning rate"
+        "{name} became {value} at iteration {iteration}: training has diverged; try a lower learning rate. Nothing of this \
+         step was saved"
     )]
     Diverged {
-        /// Which loss.
+        /// Which loss, or which tensor.
         name: String,
         /// Its value.
         value: f32,

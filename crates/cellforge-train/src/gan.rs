@@ -152,7 +152,7 @@ pub fn train_gan(
         stop: &control.stop,
     };
     let mut grids = SampleGrids::new(&grid_dir, config.grid_at.clone(), noise, columns);
-    let mut jsonl = JsonlLog::new(&log, config.log_every);
+    let mut jsonl = JsonlLog::new(&log, config.log_every, config.checkpoint_every);
     let mut board = TensorBoard::new(out.join("tensorboard"), config.log_every);
     let mut checkpoints = Checkpoints::new(out, config.checkpoint_every, None, state);
     let mut progress = Progress::new(format!("gan {}", config.class));

@@ -55,6 +55,8 @@ pub struct GenerateOptions {
     pub class: String,
     /// Length of the generator's noise, `GanConfig::latent`.
     pub latent: usize,
+    /// Number of the first image, from 0: a long series can be made in parts.
+    pub first: usize,
     /// How many images.
     pub count: usize,
     /// Draws each number of the noise again until it lies in [-T, T]; at least 0.01. Lower is more typical and less
@@ -62,8 +64,8 @@ pub struct GenerateOptions {
     pub truncation: Option<f64>,
 }
 
-/// Makes `options.count` images. Image `i` is a function of the generator, seed, class, truncation and `i` alone: the
-/// first images of a longer run are those of a shorter one.
+/// Makes `options.count` images, from number `options.first`. Image `i` is a function of the generator, seed, class,
+/// truncation and `i` alone: the first images of a longer run are those of a shorter one.
 ///
 /// The generator's [-1, 1] becomes bytes by `(x + 1) * 127.5`, rounded to the nearest.
 ///
@@ -80,11 +82,15 @@ pub fn generate(generator: &Generator, options: &GenerateOptions, device: &Devic
         let noise: Vec<f32> = (start..start + BATCH).flat_map(of).collect();
         images_of(generator, &Tensor::from_vec(noise, (BATCH, options.latent), device)?)
     };
-    let mut images = batch(0)?;
-    for start in (BATCH..options.count).step_by(BATCH) {
-        images.pixels.extend(batch(start)?.pixels);
+    // Batches start where those of the whole series do.
+    let skipped = options.first % BATCH;
+    let start = options.first - skipped;
+    let mut images = batch(start)?;
+    for more in (BATCH..skipped + options.count).step_by(BATCH) {
+        images.pixels.extend(batch(start + more)?.pixels);
     }
-    images.pixels.truncate(options.count * images.image_len());
+    images.pixels.truncate((skipped + options.count) * images.image_len());
+    images.pixels.drain(..skipped * images.image_len());
     Ok(images)
 }
 

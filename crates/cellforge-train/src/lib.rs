@@ -32,7 +32,7 @@ pub use gan::{GanOutcome, GanState, GanTrainConfig, load_generator, train_gan};
 pub use gan_step::GanStep;
 pub use generate::{GenerateOptions, Images, generate};
 pub use grid::sample_grid;
-pub use observers::{LogLine, Progress, read_log};
+pub use observers::{LogLine, Progress, grid_file_name, read_log};
 pub use predict::{Score, evaluate, predict};
 pub use run::Control;
 pub use schedule::Schedule;

@@ -96,7 +96,8 @@ where
         if !control.overwrite && !control.resume {
             return Err(Error::Occupied(out.to_path_buf()));
         }
-        for leftover in ["log.jsonl", "tensorboard", "grids"] {
+        // The figures on the test cells, too, are those of the run that goes.
+        for leftover in ["log.jsonl", "tensorboard", "grids", "test.json"] {
             checkpoint::remove(&out.join(leftover))?;
         }
     }
@@ -108,7 +109,7 @@ where
 }
 
 fn record(control: &Control) -> Result<()> {
-    control.records.iter().try_for_each(|(path, text)| fs::write(path, text).map_err(Error::io(path)))
+    control.records.iter().try_for_each(|(path, text)| Ok(cellforge_data::write_atomic(path, text.as_bytes())?))
 }
 
 /// Compares what would make a resumed run differ from the one that was started.
@@ -155,10 +156,11 @@ pub(crate) fn data_fingerprint(set: &CellSet, choices: &[&[usize]]) -> String {
 /// Checks that cells and model agree on size and channels, and that there is something to train on.
 pub(crate) fn check_cells(set: &CellSet, indices: &[usize], side: usize, channels: usize) -> Result<()> {
     let invalid = |field, reason| Err(Error::Invalid { field, reason });
-    if (set.side, set.channels) != (side, channels) {
+    if (set.side(), set.channels()) != (side, channels) {
         let reason = format!(
             "the model takes {side}x{side} pixels and {channels} channels, the cells have {0}x{0} and {1}: load them at the model's size",
-            set.side, set.channels
+            set.side(),
+            set.channels()
         );
         return invalid("model", reason);
     }

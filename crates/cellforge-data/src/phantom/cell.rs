@@ -98,7 +98,7 @@ pub(super) struct Outline {
 impl Outline {
     const STEPS: usize = 96;
 
-    fn new(wobble: f32, rng: &mut ChaCha12Rng) -> Self {
+    pub(super) fn new(wobble: f32, rng: &mut ChaCha12Rng) -> Self {
         let most = if rng.random_bool(0.15) { 0.2 } else { 0.08 };
         let stretch = rng.random_range(0.0f32..most) * wobble;
         let turn = rng.random_range(0.0..TAU);

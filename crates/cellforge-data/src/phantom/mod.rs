@@ -8,7 +8,8 @@
 mod cell;
 mod parasite;
 
-use std::fs::{self, File};
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
@@ -17,6 +18,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use zip::write::SimpleFileOptions;
 
+use crate::atomic::write_with;
+use crate::index::is_image;
 use crate::rng::keyed;
 use crate::{CellSet, Error, Result};
 
@@ -129,23 +132,29 @@ pub fn render(config: &PhantomConfig) -> Result<CellSet> {
     )
 }
 
-/// Writes a phantom (drawings, no patient's data) as PNG files, one folder per class, into `dir`; with `masks`, also the parasites' masks (white on
-/// black, one per cell) into `dir`'s sibling folder `NAME-masks`.
+/// Writes a phantom (drawings, no patient's data) as PNG files, one folder per class, into `dir`; with `masks`, also the
+/// parasites' masks (white on black, one per cell) into `dir`'s sibling folder `NAME-masks`.
+///
+/// The same call may write into the same folder again, after it was broken off or with more cells.
 ///
 /// # Errors
-/// As [`render`], and [`Error::Io`] naming the file that could not be written.
+/// As [`render`]; [`Error::Invalid`] naming a class folder that holds images which this call does not write, be they of
+/// another phantom or real cells; [`Error::Io`] naming the file that could not be written.
 pub fn write_folder(config: &PhantomConfig, dir: &Path, masks: bool) -> Result<()> {
     config.validate()?;
     let mut mask_dir = dir.as_os_str().to_owned();
     mask_dir.push("-masks");
     let mask_dir = Path::new(&mask_dir);
-    for class in CLASSES {
-        for root in [Some(dir), masks.then_some(mask_dir)].into_iter().flatten() {
-            let folder = root.join(class);
-            fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        }
+    let list = config.list();
+    let names: BTreeSet<&str> = list.iter().map(|cell| cell.0.as_str()).collect();
+    let roots: Vec<&Path> = [Some(dir), masks.then_some(mask_dir)].into_iter().flatten().collect();
+    for root in &roots {
+        check_unmixed(root, &names)?;
     }
-    config.list().par_iter().try_for_each(|(name, class, patient, index)| {
+    for folder in roots.iter().flat_map(|root| CLASSES.map(|class| root.join(class))) {
+        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    }
+    list.par_iter().try_for_each(|(name, class, patient, index)| {
         let cell = render_cell(config, *class, *patient, *index);
         let path = dir.join(name);
         fs::write(&path, png(&cell.rgb, config.side, image::ExtendedColorType::Rgb8)?).map_err(Error::io(&path))?;
@@ -155,6 +164,28 @@ pub fn write_folder(config: &PhantomConfig, dir: &Path, masks: bool) -> Result<(
         }
         Ok(())
     })
+}
+
+/// Refuses class folders below `root` with images other than `names`: nobody could tell later which cells are whose.
+fn check_unmixed(root: &Path, names: &BTreeSet<&str>) -> Result<()> {
+    for class in CLASSES {
+        let folder = root.join(class);
+        let items = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other.map_err(Error::io(&folder))?,
+        };
+        for item in items {
+            let file = item.map_err(Error::io(&folder))?.file_name();
+            let file = file.to_string_lossy();
+            if is_image(&file) && !names.contains(format!("{class}/{file}").as_str()) {
+                return Err(Error::Invalid(format!(
+                    "phantom: {} already holds {file}, which is not of this phantom: remove the folder or give another",
+                    folder.display()
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Writes a phantom (drawings, no patient's data) as a zip in the layout of NLM's `cell_images.zip`. The same settings
@@ -167,40 +198,26 @@ pub fn write_zip(config: &PhantomConfig, file: &Path) -> Result<()> {
     let failed = |e: zip::result::ZipError| Error::Zip { path: file.to_path_buf(), reason: e.to_string() };
     let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    let temporary = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(folder))?;
-    let mut archive = zip::ZipWriter::new(BufWriter::new(temporary));
     // PNG does not compress any further, and a fixed time keeps the bytes the same.
     let options = SimpleFileOptions::default()
         .compression_method(zip::CompressionMethod::Stored)
         .last_modified_time(zip::DateTime::default());
-    for chunk in config.list().chunks(256) {
-        let drawn: Vec<Result<Vec<u8>>> = chunk
-            .par_iter()
-            .map(|&(_, class, patient, index)| {
-                png(&render_cell(config, class, patient, index).rgb, config.side, image::ExtendedColorType::Rgb8)
-            })
-            .collect();
-        for ((name, ..), bytes) in chunk.iter().zip(drawn) {
-            archive.start_file(format!("cell_images/{name}"), options).map_err(failed)?;
-            archive.write_all(&bytes?).map_err(Error::io(file))?;
+    write_with(file, |temporary| {
+        let mut archive = zip::ZipWriter::new(BufWriter::new(temporary));
+        for chunk in config.list().chunks(256) {
+            let drawn: Vec<Result<Vec<u8>>> = chunk
+                .par_iter()
+                .map(|&(_, class, patient, index)| {
+                    png(&render_cell(config, class, patient, index).rgb, config.side, image::ExtendedColorType::Rgb8)
+                })
+                .collect();
+            for ((name, ..), bytes) in chunk.iter().zip(drawn) {
+                archive.start_file(format!("cell_images/{name}"), options).map_err(failed)?;
+                archive.write_all(&bytes?).map_err(Error::io(file))?;
+            }
         }
-    }
-    let temporary = archive.finish().map_err(failed)?.into_inner().map_err(|e| Error::io(file)(e.into_error()))?;
-    temporary.as_file().sync_all().map_err(Error::io(file))?;
-    readable(temporary.as_file()).map_err(Error::io(file))?;
-    temporary.persist(file).map_err(|e| Error::io(file)(e.error))?;
-    Ok(())
-}
-
-/// Temporary files are private to their owner; what is kept is as readable as any new file.
-fn readable(file: &File) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        file.set_permissions(fs::Permissions::from_mode(0o644))?;
-    }
-    let _ = file;
-    Ok(())
+        archive.finish().map_err(failed)?.flush().map_err(Error::io(file))
+    })
 }
 
 fn png(pixels: &[u8], side: usize, colour: image::ExtendedColorType) -> Result<Vec<u8>> {
@@ -233,7 +250,7 @@ mod tests {
     fn healthy_patients_have_uninfected_cells_only() {
         let set = render(&PhantomConfig { cells_per_class: 300, side: 16, ..small() }).unwrap();
         assert_eq!(set.class_counts(), [300, 300]);
-        let patients = |class: u32| -> std::collections::BTreeSet<String> {
+        let patients = |class: u32| -> BTreeSet<String> {
             set.class_indices(class).iter().map(|i| set.groups[*i].clone().unwrap()).collect()
         };
         assert_eq!(patients(0).len(), 6);
@@ -280,6 +297,36 @@ mod tests {
             assert_eq!(read.as_raw(), set.image(i));
             assert!(dir.path().join("cells-masks").join(&set.names[i]).exists());
         }
+    }
+
+    #[test]
+    fn a_used_folder_takes_more_of_the_same_phantom_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = PhantomConfig { side: 16, cells_per_class: 12, ..small() };
+        let folder = dir.path().join("cells");
+        let count = || fs::read_dir(folder.join(CLASSES[0])).unwrap().count();
+        write_folder(&PhantomConfig { cells_per_class: 5, ..config }, &folder, true).unwrap();
+        write_folder(&config, &folder, true).unwrap();
+        write_folder(&config, &folder, true).unwrap();
+        assert_eq!(count(), 12);
+        for other in [
+            PhantomConfig { cells_per_class: 11, ..config },
+            PhantomConfig { seed: 6, ..config },
+            PhantomConfig { patients: 9, ..config },
+        ] {
+            let error = write_folder(&other, &folder, false).unwrap_err().to_string();
+            assert!(error.contains("cells") && error.contains("_phantom_cell_"), "{error}");
+        }
+        assert_eq!(count(), 12);
+        // Real cells are no place for drawings, nor are another phantom's masks for these.
+        let real = dir.path().join("real");
+        fs::create_dir_all(real.join(CLASSES[1])).unwrap();
+        fs::write(real.join(CLASSES[1]).join("C1P1ThinF_IMG_1_cell_1.png"), "").unwrap();
+        assert!(write_folder(&config, &real, false).unwrap_err().to_string().contains("C1P1ThinF_IMG_1_cell_1.png"));
+        assert!(!real.join(CLASSES[0]).exists());
+        fs::remove_dir_all(&folder).unwrap();
+        let error = write_folder(&PhantomConfig { seed: 6, ..config }, &folder, true).unwrap_err().to_string();
+        assert!(error.contains("cells-masks"), "{error}");
     }
 
     #[test]

@@ -215,3 +215,129 @@ fn gametocyte(paint: &Paint, outline: &Outline, rng: &mut ChaCha12Rng, blobs: &m
         blobs.push(Blob::disc(cx, cy, 0.025, 0.04, [0.36, 0.24, 0.16], 0.6, true));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::keyed;
+
+    type Draw = fn(&Paint, &Outline, &mut ChaCha12Rng, &mut Vec<Blob>);
+
+    const PAINT: Paint = Paint { chromatin: [0.5, 0.1, 0.5], cytoplasm: [0.6, 0.4, 0.7], pale: [0.9, 0.8, 0.8] };
+
+    /// The same parasite in 100 cells.
+    fn drawn(draw: Draw) -> Vec<Vec<Blob>> {
+        let one = |seed| {
+            let mut rng = keyed("test parasite", &[seed]);
+            let outline = Outline::new(1.0, &mut rng);
+            let mut blobs = Vec::new();
+            draw(&PAINT, &outline, &mut rng, &mut blobs);
+            assert!(blobs.iter().all(|blob| blob.parasite), "every part of a parasite is in the mask");
+            blobs
+        };
+        (0..100).map(one).collect()
+    }
+
+    /// Half the width of the pen that drew a parasite's arc, if there is one: thin for a ring, thick for a gametocyte.
+    fn pen_of(blobs: &[Blob]) -> Option<f32> {
+        blobs.iter().find_map(|blob| match blob.shape {
+            Shape::Arc { pen, .. } => Some(pen),
+            Shape::Ellipse { .. } => None,
+        })
+    }
+
+    fn dots(blobs: &[Blob]) -> usize {
+        blobs.iter().filter(|blob| blob.colour == PAINT.chromatin).count()
+    }
+
+    /// The part of the crop that such parasites take up on average.
+    fn mean_area(draw: Draw) -> f32 {
+        const STEPS: usize = 50;
+        let at = |i: usize| (i as f32 + 0.5) / STEPS as f32 * 2.0 - 1.0;
+        let parasites = drawn(draw);
+        let marked = |blobs: &Vec<Blob>| {
+            let is_marked = |p: &usize| blobs.iter().any(|blob| blob.cover(at(p % STEPS), at(p / STEPS)) >= 0.5);
+            (0..STEPS * STEPS).filter(is_marked).count()
+        };
+        parasites.iter().map(marked).sum::<usize>() as f32 / (parasites.len() * STEPS * STEPS) as f32
+    }
+
+    #[test]
+    fn a_ring_is_a_thin_arc_around_a_vacuole_with_a_dot_or_two() {
+        for blobs in drawn(ring) {
+            assert!((1..=2).contains(&dots(&blobs)));
+            let Shape::Ellipse { at: middle, .. } = blobs[0].shape else { panic!("the vacuole comes first") };
+            let Shape::Arc { at, radius, pen, start, .. } = blobs[1].shape else { panic!("the ring comes second") };
+            assert!(at == middle && pen < radius / 2.0);
+            // The ring is where it is drawn and not in its middle, which the vacuole alone covers.
+            let (x, y) = (at[0] + radius * (start + 0.1).cos(), at[1] + radius * (start + 0.1).sin());
+            assert!(blobs[1].cover(x, y) > 0.5 && blobs[1].cover(at[0], at[1]) == 0.0);
+            assert!(blobs[0].cover(at[0], at[1]) > 0.5 && blobs[0].colour == PAINT.pale);
+        }
+    }
+
+    #[test]
+    fn a_trophozoite_is_a_wavy_body_with_chromatin_in_it() {
+        for blobs in drawn(trophozoite) {
+            assert!((1..=2).contains(&dots(&blobs)) && pen_of(&blobs).is_none());
+            let body: Vec<&Blob> = blobs.iter().filter(|blob| blob.colour == PAINT.cytoplasm).collect();
+            // One to three lobes beside the body itself.
+            assert!((2..=4).contains(&body.len()));
+            assert!(body.iter().all(|blob| matches!(blob.shape, Shape::Ellipse { wave, .. } if wave > 0.0)));
+        }
+    }
+
+    #[test]
+    fn a_schizont_is_a_cluster_of_dots_around_pigment() {
+        for blobs in drawn(schizont) {
+            assert!((7..=14).contains(&dots(&blobs)) && pen_of(&blobs).is_none());
+            let Shape::Ellipse { at: middle, radii, .. } = blobs[0].shape else { panic!("the body comes first") };
+            for dot in blobs.iter().filter(|blob| blob.colour == PAINT.chromatin) {
+                let Shape::Ellipse { at, .. } = dot.shape else { panic!("dots are discs") };
+                let away = (at[0] - middle[0]).hypot(at[1] - middle[1]);
+                assert!((0.3 * radii[0]..radii[0]).contains(&away), "{away} of {}", radii[0]);
+            }
+            let pigment = blobs.last().unwrap();
+            assert!(pigment.colour[0] > pigment.colour[2] && pigment.cover(middle[0], middle[1]) > 0.5);
+        }
+    }
+
+    #[test]
+    fn a_gametocyte_is_a_thick_open_arc_with_chromatin_in_its_middle() {
+        for blobs in drawn(gametocyte) {
+            let Shape::Arc { at, radius, pen, start, sweep } = blobs[0].shape else { panic!("the body comes first") };
+            assert!(pen >= 0.09 && sweep < TAU / 3.0 && dots(&blobs) == 3);
+            let cover = |angle: f32| blobs[0].cover(at[0] + radius * angle.cos(), at[1] + radius * angle.sin());
+            assert!(cover(start + sweep / 2.0) > 0.5 && cover(start + sweep / 2.0 + TAU / 2.0) == 0.0);
+        }
+    }
+
+    #[test]
+    fn forms_differ_in_size() {
+        let [small, medium, largest, large] = [ring as Draw, trophozoite, schizont, gametocyte].map(mean_area);
+        assert!(small.max(medium) < large && large < largest, "{small} {medium} {large} {largest}");
+        assert!(small > 0.015 && largest < 0.2, "{small} {medium} {large} {largest}");
+    }
+
+    #[test]
+    fn every_form_occurs_in_its_share() {
+        let mut counts = [0; 4];
+        for seed in 0..2000 {
+            let mut rng = keyed("test infection", &[seed]);
+            let outline = Outline::new(1.0, &mut rng);
+            let blobs = infect(&outline, [0.8, 0.6, 0.6], PAINT.chromatin, &mut rng);
+            let wavy = |blob: &Blob| matches!(blob.shape, Shape::Ellipse { wave, .. } if wave > 0.0);
+            let form = match pen_of(&blobs) {
+                Some(pen) if pen < 0.05 => 0,
+                None if blobs.iter().any(wavy) => 1,
+                None => 2,
+                Some(_) => 3,
+            };
+            counts[form] += 1;
+        }
+        // 52, 30, 10 and 8 in a hundred; the largest standard error is 22 of 2000.
+        for (count, expected) in counts.into_iter().zip([1040i32, 600, 200, 160]) {
+            assert!((count - expected).abs() < 100, "{counts:?}");
+        }
+    }
+}

@@ -34,6 +34,9 @@ impl Padding {
 
     /// Keras's 'same' padding of a `side_h` by `side_w` image for a kernel of `k` by `k`: the output has
     /// `ceil(side / stride)` pixels a side, and an odd pixel goes to the bottom and to the right.
+    ///
+    /// # Panics
+    /// If `stride` is 0.
     pub fn same(side_h: usize, side_w: usize, k: usize, stride: usize) -> Self {
         let total = |side: usize| ((side.div_ceil(stride).max(1) - 1) * stride + k).saturating_sub(side);
         let (h, w) = (total(side_h), total(side_w));

@@ -1,4 +1,4 @@
-//! Every kernel, and its composed form, against a plain `f64` reference and its central differences.
+//! Every kernel, and its composed form, against a plain `f64` reference and, where it has a gradient, its central differences.
 
 mod activation;
 mod common;
@@ -7,5 +7,6 @@ mod loss;
 mod norm;
 mod optim;
 mod pool;
+mod shape;
 mod tape;
 mod threads;

@@ -1,9 +1,15 @@
-use crate::common::{assert_close, check, values, variable};
-use candle_core::{Result, Tensor};
-use cellforge_kernels::{batch_norm_eval, batch_norm_train, composed};
+use crate::common::{assert_close, check, random, values, variable};
+use candle_core::{Device, Result, Tensor, Var};
+use cellforge_kernels::{
+    batch_norm_eval, batch_norm_leaky_relu_eval, batch_norm_leaky_relu_train, batch_norm_train, composed,
+};
 use proptest::prelude::*;
 
 const EPS: f64 = 1e-3;
+
+fn doubles(tensor: &Tensor) -> Vec<f64> {
+    values(tensor).into_iter().map(f64::from).collect()
+}
 
 /// Mean and biased variance of each channel of (b, c, plane).
 fn moments(xs: &[f64], c: usize, plane: usize) -> Vec<(f64, f64)> {
@@ -31,8 +37,7 @@ fn check_norm(b: usize, c: usize, h: usize, w: usize) {
     check(&vars, |t| Ok(composed::batch_norm_train(&t[0], &t[1], &t[2], EPS)?.0), plain);
 
     let (mean, var) = (variable(4, &[c]), variable(5, &[c]).sqr().expect("f32"));
-    let stats: Vec<(f64, f64)> =
-        values(&mean).into_iter().zip(values(&var)).map(|(m, v)| (f64::from(m), f64::from(v))).collect();
+    let stats: Vec<(f64, f64)> = doubles(&mean).into_iter().zip(doubles(&var)).collect();
     let plain = |p: &[Vec<f64>]| normalise(p, &stats, h * w);
     check(&vars, |t| batch_norm_eval(&t[0], &t[1], &t[2], &mean, &var, EPS), plain);
     check(&vars, |t| composed::batch_norm_eval(&t[0], &t[1], &t[2], &mean, &var, EPS), plain);
@@ -50,6 +55,62 @@ proptest! {
 #[test]
 fn several_runs_of_a_plane() {
     check_norm(2, 2, 27, 23);
+}
+
+/// Shifts that keep every pre-activation away from zero, where a leaky ReLU has a kink and a central difference is none of its
+/// two slopes: for each channel minus the middle of the widest gap between neighbours in the middle half of its values, so that
+/// there are values on both sides.
+fn shifts_off_zero(xs: &Tensor, gamma: &Tensor, stats: &[(f64, f64)], plane: usize) -> Var {
+    let c = stats.len();
+    let scaled = normalise(&[doubles(xs), doubles(gamma), vec![0.; c]], stats, plane);
+    let shift = |ch: usize| {
+        let mut channel: Vec<f64> = scaled.chunks(plane).skip(ch).step_by(c).flatten().copied().collect();
+        channel.sort_by(f64::total_cmp);
+        let middle = &channel[channel.len() / 4..=channel.len() * 3 / 4];
+        let gaps = middle.windows(2).map(|pair| (pair[1] - pair[0], (pair[0] + pair[1]) / 2.));
+        let (gap, centre) = gaps.max_by(|a, b| a.0.total_cmp(&b.0)).expect("a channel has several values");
+        // A step of 1e-5 in any input moves a pre-activation by less than 1e-3.
+        assert!(gap > 2e-3, "channel {ch} comes within {} of zero", gap / 2.);
+        -centre as f32
+    };
+    Var::from_vec((0..c).map(shift).collect::<Vec<_>>(), c, &Device::Cpu).expect("one for each channel")
+}
+
+fn check_fused(b: usize, c: usize, h: usize, w: usize, slope: f32) {
+    let plane = h * w;
+    let leaky = |y: f64| y.max(0.) + f64::from(slope) * y.min(0.);
+    let xs = variable(1, &[b, c, h, w]);
+    // Scales of at least a half: one near zero would bring its whole channel near the kink.
+    let scales: Vec<f32> = random(2, c).into_iter().map(|g| g + 0.5f32.copysign(g)).collect();
+    let gamma = Var::from_vec(scales, c, &Device::Cpu).expect("one for each channel");
+
+    let beta = shifts_off_zero(&xs, &gamma, &moments(&doubles(&xs), c, plane), plane);
+    let vars = [xs.clone(), gamma.clone(), beta];
+    let plain = |p: &[Vec<f64>]| -> Vec<f64> {
+        normalise(p, &moments(&p[0], c, plane), plane).into_iter().map(leaky).collect()
+    };
+    check(&vars, |t| Ok(batch_norm_leaky_relu_train(&t[0], &t[1], &t[2], EPS, slope)?.0), plain);
+    let unfused = |t: &[Tensor]| composed::leaky_relu(&composed::batch_norm_train(&t[0], &t[1], &t[2], EPS)?.0, slope);
+    check(&vars, unfused, plain);
+
+    let (mean, var) = (variable(4, &[c]), variable(5, &[c]).sqr().expect("f32"));
+    let stats: Vec<(f64, f64)> = doubles(&mean).into_iter().zip(doubles(&var)).collect();
+    let beta = shifts_off_zero(&xs, &gamma, &stats, plane);
+    let vars = [xs, gamma, beta];
+    let plain = |p: &[Vec<f64>]| -> Vec<f64> { normalise(p, &stats, plane).into_iter().map(leaky).collect() };
+    check(&vars, |t| batch_norm_leaky_relu_eval(&t[0], &t[1], &t[2], &mean, &var, EPS, slope), plain);
+    let unfused =
+        |t: &[Tensor]| composed::leaky_relu(&composed::batch_norm_eval(&t[0], &t[1], &t[2], &mean, &var, EPS)?, slope);
+    check(&vars, unfused, plain);
+}
+
+#[test]
+fn with_an_activation() {
+    for slope in [0., 0.2] {
+        for (b, c, h, w) in [(3, 1, 2, 3), (2, 3, 4, 5), (2, 2, 27, 23)] {
+            check_fused(b, c, h, w, slope);
+        }
+    }
 }
 
 /// The statistics, and that a mean far larger than the deviation does not spoil the variance.

@@ -1,13 +1,14 @@
 //! Gradients on the tape are those of Candle's graph.
 
+use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use cellforge_kernels::{
     Conv2dConfig, Padding, add, avg_pool2d_global, batch_norm_eval, batch_norm_leaky_relu_train, batch_norm_train,
-    conv2d, cross_entropy, gradients, leaky_relu, linear, mask_scale, max_pool2d, pad_bottom_right, relu, reshape,
-    tanh, upsample_nearest2x, upsample2x_conv2d,
+    bce_with_logits, conv2d, cross_entropy, gradients, leaky_relu, linear, mask_scale, max_pool2d, pad_bottom_right,
+    relu, reshape, tanh, upsample_nearest2x, upsample2x_conv2d,
 };
 
-use crate::common::variable;
+use crate::common::{assert_close, values, variable};
 
 /// A network with every operation in it and a tensor that is used three times.
 fn loss(v: &[Var]) -> Result<Tensor> {
@@ -61,6 +62,25 @@ fn an_operation_of_candles_in_between_is_an_error() -> Result<()> {
     assert!(unreached.to_string().contains("none reaches a variable of shape [2, 3] that linear used"), "{unreached}");
     let mixed = gradients(|| relu(&xs)?.sum_all()? + xs.sqr()?.sum_all()?).unwrap_err().to_string();
     assert!(mixed.contains("operations of Candle's own"), "{mixed}");
+    Ok(())
+}
+
+/// What the documentation warns of: beside an operation of this crate, one of Candle's is a constant and no error.
+#[test]
+fn an_operation_of_candles_beside_one_of_this_crate_is_a_constant() -> Result<()> {
+    let (xs, weight) = (variable(1, &[2, 3]).detach(), variable(2, &[1, 3]));
+    // Three times the logits, one of them and two.
+    let loss = |constant: bool| {
+        let ys = linear(&xs, &weight, None)?;
+        let other = if constant { ys.detach() } else { ys.clone() };
+        bce_with_logits(&add(&ys, &(other * 2.)?)?, 1.)
+    };
+    let tape = gradients(|| loss(false))?.1;
+    let [whole, part] = [loss(false)?.backward()?, loss(true)?.backward()?];
+    let of_weight = |grads: &GradStore| values(grads.get(&weight).expect("it is used"));
+    assert_eq!(of_weight(&tape), of_weight(&part));
+    let thrice: Vec<f64> = of_weight(&part).into_iter().map(|g| 3. * f64::from(g)).collect();
+    assert_close("the whole gradient", &of_weight(&whole), &thrice, 1e-6);
     Ok(())
 }
 

@@ -62,7 +62,7 @@ pub(super) fn used(results: &Results) -> Markup {
                 @if data.skipped.len() > 100 { p.note { "The first 100 are shown; " code { "results.json" } " lists all." } }
             }
         }
-        p.note { "Fingerprint of the decoded cells (SHA-256): " code.wrap { (data.fingerprint) } }
+        p.note { "Fingerprint of the decoded cells, their labels, names and groups (SHA-256): " code.wrap { (data.fingerprint) } }
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) fn summary(results: &Results) -> Markup {
             @if results.data.is_phantom { "phantom" } @else { "real" } " cells then judged what they drew. "
             @for (class, r) in &results.recognition {
                 "Of " (count(r.total)) " synthetic " b { (class) } " cells it recognised "
-                b { (count(r.recognised)) " (" (percent(r.rate)) ", 95% interval " (percent_range(r.low, r.high)) ")" }
+                b { (count(r.recognised)) " (" (percent(r.rate)) ", " (level(results)) " interval " (percent_range(r.low, r.high)) ")" }
                 @if let Some(study) = results.published.recognition.get(class) {
                     "; in the study" @if results.data.is_phantom { ", with real cells, " } @else { " " } (count(study.recognised)) " of " (count(study.total)) " (" (percent(study.rate)) ", "
                     (percent_range(study.low, study.high)) ")"
@@ -123,8 +123,9 @@ pub(super) fn recognition(results: &Results) -> Markup {
         }
     };
     html! {
-        p { "An image counts as recognised when the ResNet gives its highest probability to the class the image was made for. Intervals are
-            Wilson's, 95%; those of the study are computed from its counts." }
+        p { "An image counts as recognised when the ResNet gives its highest probability to the class the image was made for. Intervals of
+            synthetic images are Wilson's, " (level(results)) "; those of the study are computed from its counts, 95%. Those of held-out
+            cells are as wide as the patients' differences make them, where the patients are known." }
         (table("Images taken for their own class by the ResNet", body))
         @for (class, r) in &results.recognition {
             div.dots {
@@ -136,6 +137,11 @@ pub(super) fn recognition(results: &Results) -> Markup {
             }
         }
     }
+}
+
+/// The coverage of the intervals.
+fn level(results: &Results) -> String {
+    format!("{}%", 100.0 * results.resnet.test.bootstrap.level)
 }
 
 /// A rate as a dot on a line from 0 to 100%, its interval as a bar.

@@ -57,11 +57,10 @@ pub(crate) fn run_cnn(
     let inputs: Vec<_> = runs.iter().map(|run| (&run.name, &run.config)).collect();
     let control = runner.control;
     let stamp = runner.stage("cnn", &inputs, &[data], Some("cnn"), |resume| {
-        let mut files = Vec::new();
         for run in &runs {
-            files.extend(train(run, cells, control, resume, "cnn")?);
+            train(run, cells, control, resume, "cnn")?;
         }
-        Ok(files)
+        Ok(Vec::new())
     })?;
     Ok((runs, stamp))
 }
@@ -88,7 +87,8 @@ pub(crate) fn run_resnet(
     };
     let control = runner.control;
     let stamp = runner.stage("resnet", &run.config, &[data], Some("resnet"), |resume| {
-        train(&run, cells, control, resume, "resnet")
+        train(&run, cells, control, resume, "resnet")?;
+        Ok(Vec::new())
     })?;
     Ok((run, stamp))
 }
@@ -111,13 +111,8 @@ fn fitted(model: ClassifierConfig, width: f64, cells: &Cells) -> ClassifierConfi
     classifier_config(model, Some(set.side()), Some(set.channels()), Some(set.classes.len()), Some(width))
 }
 
-/// Trains one network and returns the files that matter to later stages.
-fn train(run: &Trained, cells: &Cells, control: &crate::Control, resume: bool, stage: &str) -> Result<Vec<PathBuf>> {
+fn train(run: &Trained, cells: &Cells, control: &crate::Control, resume: bool, stage: &str) -> Result<()> {
     tracing::debug!("training {} in {}", run.name, run.folder.display());
     let outcome = train_classifier(&run.config, &cells.set, &cells.split, &run.folder, &control.training(resume))?;
-    if outcome.interrupted {
-        return Err(control.interrupted(stage));
-    }
-    let last = run.folder.join("last");
-    Ok(vec![last.join("weights.safetensors"), last.join("state.json"), outcome.log])
+    if outcome.interrupted { Err(control.interrupted(stage)) } else { Ok(()) }
 }

@@ -1,18 +1,23 @@
 //! The data stage: the cells, their split, and a look at them.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use cellforge_data::{CellSet, Split, SplitBy, SplitOptions, phantom};
 use cellforge_train::Images;
 
 use crate::{
     Error, Result, SourceOptions, StudyConfig,
-    config::{DataConfig, SplitRule},
+    config::{DataConfig, PhantomStage, SplitRule},
     derive_seed,
-    files::{folder_names, hash_texts},
+    files::{folder_names, hash_file, hash_texts},
     open_cells,
     runner::Runner,
     save_grid,
+    source::open_path,
     stamp::Stamp,
 };
 
@@ -36,17 +41,18 @@ impl Cells {
 pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cells, Stamp)> {
     let rendered = runner.path("data/phantom.zip");
     let options = source_options(&config.data, runner.path("cache"), runner.control.progress);
-    // Where the cells are is no input of the study, only what they are.
-    let settings = DataConfig { path: None, ..config.data.clone() };
+    // Where the cells and the names of their patients are is no input of the study, only what they are.
+    let settings = DataConfig { path: None, group_csv: Vec::new(), ..config.data.clone() };
     let mut loaded = None;
     let stamp = match &config.data.path {
         Some(path) => {
             let clock = Instant::now();
             let cells = prepare(open_cells(path, &options)?, config)?;
             runner.carry = clock.elapsed().as_secs_f64();
+            let settings = DataConfig { phantom: PhantomStage::default(), ..settings };
             let inputs = (settings, config.seed, cells.set.fingerprint());
-            let files = Files::new(runner, &cells.folders);
-            let stamp = runner.stage("data", &inputs, &[], Some("data"), |_| files.write(&cells))?;
+            let folder = runner.path("data");
+            let stamp = runner.stage("data", &inputs, &[], Some("data"), |_| write(&folder, &cells))?;
             loaded = Some(cells);
             stamp
         }
@@ -55,53 +61,40 @@ pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cell
                 "no --data was given: using the phantom, cells that a program renders and that come from no patient"
             );
             let phantom = phantom::PhantomConfig {
-                side: 64,
+                // No smaller than a microscope's crop, so that a small side is resized as real cells are.
+                side: config.data.side.max(64),
                 cells_per_class: config.data.phantom.cells_per_class,
                 patients: config.data.phantom.patients,
                 seed: derive_seed(config.seed, "phantom"),
             };
-            let inputs = (settings, config.seed, "phantom");
-            let data = runner.path("data");
+            let groups: Vec<String> =
+                config.data.group_csv.iter().map(|path| Ok(hash_file(path)?.1)).collect::<Result<_>>()?;
+            let inputs = (settings, config.seed, "phantom", groups);
+            let folder = runner.path("data");
             runner.stage("data", &inputs, &[], Some("data"), |_| {
                 phantom::write_zip(&phantom, &rendered)?;
-                let cells = prepare(open_cells(&rendered.to_string_lossy(), &options)?, config)?;
-                let mut files = Files { folder: data, folders: cells.folders.clone() }.write(&cells)?;
-                files.push(rendered.clone());
+                let cells = prepare(open_path(&rendered, &options)?, config)?;
+                write(&folder, &cells)?;
                 loaded = Some(cells);
-                Ok(files)
+                Ok(Vec::new())
             })?
         }
     };
     let cells = match loaded {
         Some(cells) => cells,
-        None => prepare(open_cells(&rendered.to_string_lossy(), &options)?, config)?,
+        None => prepare(open_path(&rendered, &options)?, config)?,
     };
     Ok((cells, stamp))
 }
 
-/// What the stage writes.
-struct Files {
-    folder: PathBuf,
-    folders: Vec<String>,
-}
-
-impl Files {
-    fn new(runner: &Runner<'_>, folders: &[String]) -> Self {
-        Self { folder: runner.path("data"), folders: folders.to_vec() }
+/// Writes the split and a look at each class.
+fn write(folder: &Path, cells: &Cells) -> Result<Vec<PathBuf>> {
+    cellforge_data::write_manifest(&folder.join("split.csv"), &cells.set, &cells.split)?;
+    for (class, name) in cells.folders.iter().enumerate() {
+        let shown: Vec<usize> = cells.of_class(&cells.split.train, class).into_iter().take(16).collect();
+        save_grid(&folder.join(format!("real-{name}.png")), &images(&cells.set, &shown), 4)?;
     }
-
-    fn write(&self, cells: &Cells) -> Result<Vec<PathBuf>> {
-        let manifest = self.folder.join("split.csv");
-        cellforge_data::write_manifest(&manifest, &cells.set, &cells.split)?;
-        let mut files = vec![manifest];
-        for (class, folder) in self.folders.iter().enumerate() {
-            let shown: Vec<usize> = cells.of_class(&cells.split.train, class).into_iter().take(16).collect();
-            let path = self.folder.join(format!("real-{folder}.png"));
-            save_grid(&path, &images(&cells.set, &shown), 4)?;
-            files.push(path);
-        }
-        Ok(files)
-    }
+    Ok(Vec::new())
 }
 
 /// Some cells of a set as images.

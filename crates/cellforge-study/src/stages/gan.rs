@@ -45,19 +45,15 @@ pub(crate) fn train(
             log_every: gan.log_every,
             ..GanTrainConfig::default()
         };
-        let name = format!("gan/{class}");
         let folder = format!("gan/{}", cells.folders[index]);
         let (out, control) = (runner.path(&folder), runner.control);
         let reals = cells.of_class(&cells.split.train, index);
-        let stamp = runner.stage(&name, &train_config, &[data], Some(&folder), |resume| {
+        let stamp = runner.stage(&folder, &train_config, &[data], Some(&folder), |resume| {
             let outcome = train_gan(&train_config, &cells.set, &reals, &out, &control.training(resume))?;
             if outcome.interrupted {
-                return Err(control.interrupted(&name));
+                return Err(control.interrupted(&folder));
             }
-            let last = out.join("last");
-            let mut files = vec![last.join("weights.safetensors"), last.join("state.json"), outcome.log];
-            files.extend(outcome.grids.into_iter().map(|(_, path)| path));
-            Ok(files)
+            Ok(Vec::new())
         })?;
         runs.push(TrainedGan { class: class.clone(), config: train_config, folder });
         stamps.push(stamp);
@@ -73,7 +69,6 @@ pub(crate) fn generate(config: &StudyConfig, cells: &Cells, gans: &[Stamp], runn
     let out = runner.path("synthetic");
     runner.stage("generate", &(&config.generate, config.seed), &upstream, Some("synthetic"), |_| {
         let mut writer = SampleWriter::create(&out)?;
-        let mut files = Vec::new();
         for (class, source) in cells.set.classes.iter().zip(&sources) {
             if control.stopped() {
                 return Err(control.interrupted("generate"));
@@ -83,12 +78,13 @@ pub(crate) fn generate(config: &StudyConfig, cells: &Cells, gans: &[Stamp], runn
                 seed: derive_seed(config.seed, "generate"),
                 class: class.clone(),
                 latent: state.config.model.latent,
+                first: 0,
                 count: config.generate.per_class,
                 truncation: config.generate.truncation,
             };
-            files.extend(writer.write(class, &cellforge_train::generate(&generator, &options, &control.device)?)?);
+            writer.write(class, &cellforge_train::generate(&generator, &options, &control.device)?)?;
         }
         writer.finish()?;
-        Ok(files)
+        Ok(Vec::new())
     })
 }

@@ -24,9 +24,9 @@ pub use data::{split_by, split_cells};
 pub fn run(config: &StudyConfig, control: &Control) -> Result<Results> {
     config.validate()?;
     let mut runner = Runner::new(control)?;
-    write_atomic(&runner.path("config.toml"), config.to_toml()?.as_bytes())?;
-
     let (cells, data) = data::run(config, &mut runner)?;
+    // Only now: a mistake in the data must not leave the settings of one study beside the results of another.
+    write_atomic(&runner.path("config.toml"), config.to_toml()?.as_bytes())?;
     let (cnn_runs, cnn) = classifiers::run_cnn(config, &cells, &data, &mut runner)?;
     let (resnet_run, resnet) = classifiers::run_resnet(config, &cells, &data, &mut runner)?;
     let (gan_runs, gans) = gan::train(config, &cells, &data, &mut runner)?;
@@ -37,7 +37,7 @@ pub fn run(config: &StudyConfig, control: &Control) -> Result<Results> {
     runner.stage("judge", &(&config.judge, config.seed), &upstream, Some("judge"), |_| {
         let judgement = judge::judge(config, &cells, &cnn_runs, &resnet_run, control)?;
         crate::files::write_json(&path, &judgement)?;
-        Ok(vec![path.clone()])
+        Ok(Vec::new())
     })?;
     let judgement = crate::files::read_json(&path)?;
 

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cellforge_data::SplitBy;
-use cellforge_train::read_log;
+use cellforge_train::{grid_file_name, read_log};
 use serde_json::Value;
 
 use super::{data::Cells, gan::TrainedGan};
 use crate::{
     Error, Preset, Result, StudyConfig,
+    files::shell_word,
     judge::Judgement,
     presets,
     results::{
@@ -18,7 +19,7 @@ use crate::{
     runner::Runner,
 };
 
-/// The version of Candle that the workspace pins.
+/// The version of Candle in the workspace's `Cargo.lock`; a test holds it to that.
 const CANDLE: &str = "0.11.1";
 
 pub(crate) fn collect(
@@ -40,7 +41,7 @@ pub(crate) fn collect(
             candle: CANDLE.to_owned(),
             os: std::env::consts::OS.to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
-            device: device_name(&runner.control.device),
+            device: runner.devices.iter().cloned().collect::<Vec<_>>().join(", "),
         },
         data: summary(config, cells),
         cnn: judgement.cnn,
@@ -53,14 +54,6 @@ pub(crate) fn collect(
     })
 }
 
-fn device_name(device: &candle_core::Device) -> String {
-    match device.location() {
-        candle_core::DeviceLocation::Cpu => "cpu".to_owned(),
-        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
-        candle_core::DeviceLocation::Metal { .. } => "metal".to_owned(),
-    }
-}
-
 fn settings(config: &StudyConfig) -> Result<Settings> {
     let json = |config: &StudyConfig| -> Result<Value> {
         serde_json::to_value(config).map_err(Error::json(std::path::Path::new("the settings")))
@@ -71,17 +64,23 @@ fn settings(config: &StudyConfig) -> Result<Settings> {
     paper.seed = config.seed;
     paper.data.path.clone_from(&config.data.path);
     paper.data.group_csv.clone_from(&config.data.group_csv);
-    let shortened = config.preset != Preset::Paper;
+    if config.data.path.is_some() {
+        // The phantom is not used.
+        paper.data.phantom.clone_from(&config.data.phantom);
+    }
+    let (here, preset) = (json(config)?, json(&StudyConfig::preset(config.preset))?);
+    // The table's reason is that of the preset's own value, not of one that was given instead.
     let why = |name: &str| {
         let line = presets::TABLE.iter().find(|line| line.key == name)?;
-        shortened.then(|| line.why.to_owned())
+        let place = format!("/{}", name.replace('.', "/"));
+        (here.pointer(&place) == preset.pointer(&place)).then(|| line.why.to_owned())
     };
     Ok(Settings {
         preset: config.preset.name().to_owned(),
         seed: config.seed,
         command: command(config),
-        config: json(config)?,
-        narrowed: results::differences(&json(config)?, &json(&paper)?, why),
+        narrowed: results::differences(&here, &json(&paper)?, why),
+        config: here,
     })
 }
 
@@ -96,7 +95,7 @@ fn command(config: &StudyConfig) -> String {
     }
     let mut words = format!("cellforge reproduce --preset {} --seed {}", config.preset, config.seed);
     if let Some(path) = &config.data.path {
-        words.push_str(&format!(" --data '{path}'"));
+        words.push_str(&format!(" --data {}", shell_word(path)));
     }
     if config.data.skip_bad {
         words.push_str(" --skip-bad");
@@ -107,8 +106,10 @@ fn command(config: &StudyConfig) -> String {
 fn summary(config: &StudyConfig, cells: &Cells) -> DataSummary {
     let set = &cells.set;
     let n = set.len();
-    // A phantom that was written to disk and given as data is still a phantom.
-    let is_phantom = config.data.path.is_none() || (n > 0 && set.names.iter().all(|name| name.contains("_phantom_")));
+    // A phantom that was written to disk and given as data is still a phantom, and one rendered cell among real ones is one
+    // too many.
+    let rendered = |name: &String| name.rsplit('/').next().is_some_and(|file| file.contains("ThinF_phantom_cell_"));
+    let is_phantom = config.data.path.is_none() || set.names.iter().any(rendered);
     let nih_name =
         |name: &String| name.rsplit('/').next().is_some_and(|file| file.starts_with('C') && file.contains("_cell_"));
     let is_nih = !is_phantom && set.classes == ["Parasitized", "Uninfected"] && set.names.iter().all(nih_name);
@@ -192,10 +193,7 @@ fn gan_result(run: &TrainedGan, runner: &Runner<'_>) -> Result<GanResult> {
     }
     let mut grids = Vec::new();
     for &iteration in &run.config.grid_at {
-        let path = format!("{}/grids/grid-{iteration:08}.png", run.folder);
-        if runner.path(&path).is_file() {
-            grids.push(GridImage { iteration, path });
-        }
+        grids.push(GridImage { iteration, path: format!("{}/grids/{}", run.folder, grid_file_name(iteration)) });
     }
     Ok(GanResult {
         iterations: run.config.iterations,
@@ -204,4 +202,28 @@ fn gan_result(run: &TrainedGan, runner: &Runner<'_>) -> Result<GanResult> {
         losses: curves.into_iter().map(|(name, curve)| (name, results::thin(curve))).collect(),
         grids,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candle_is_the_locked_one() {
+        let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock");
+        let lock: toml::Table = std::fs::read_to_string(lock).unwrap().parse().unwrap();
+        let packages = lock["package"].as_array().unwrap();
+        let candle = packages.iter().find(|package| package["name"].as_str() == Some("candle-core")).unwrap();
+        assert_eq!(candle["version"].as_str(), Some(CANDLE));
+    }
+
+    #[test]
+    fn reasons_are_those_of_the_preset() {
+        let mut config = StudyConfig::preset(Preset::Quick);
+        config.gan.iterations = 5;
+        let narrowed = settings(&config).unwrap().narrowed;
+        let why = |name: &str| narrowed.iter().find(|change| change.setting == name).unwrap().why.clone();
+        assert_eq!(why("gan.iterations"), None);
+        assert!(why("gan.width").is_some());
+    }
 }

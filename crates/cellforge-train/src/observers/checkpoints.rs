@@ -1,9 +1,10 @@
 use std::path::PathBuf;
 
+use candle_core::DType;
 use serde::Serialize;
 
 use crate::checkpoint::{self, Best, State};
-use crate::{Event, Observer, Outcome, Result, Step};
+use crate::{Error, Event, Observer, Outcome, Result, Snapshot, Step};
 
 /// Writes the checkpoints `last` (every so many steps, after every epoch, and when the run stops) and, where there is
 /// a figure to compare epochs by, `best`.
@@ -29,7 +30,9 @@ impl<C: Serialize + Clone> Checkpoints<C> {
     }
 
     fn save<S: Step>(&mut self, step: &S, name: &str) -> Result<()> {
-        checkpoint::write(&self.dir, name, &step.snapshot()?, &self.state)
+        let snapshot = step.snapshot()?;
+        check_finite(&snapshot, self.state.position.iteration)?;
+        checkpoint::write(&self.dir, name, &snapshot, &self.state)
     }
 
     fn save_last<S: Step>(&mut self, step: &S) -> Result<()> {
@@ -37,6 +40,19 @@ impl<C: Serialize + Clone> Checkpoints<C> {
         self.saved = Some(self.state.position.iteration);
         Ok(())
     }
+}
+
+/// A step can leave weights that are not finite behind a loss that was: such a checkpoint would be good for nothing.
+fn check_finite(snapshot: &Snapshot, iteration: u64) -> Result<()> {
+    for (file, tensors) in &snapshot.files {
+        for (name, tensor) in tensors.iter().filter(|(_, tensor)| tensor.dtype() == DType::F32) {
+            let sum = tensor.sum_all()?.to_scalar::<f32>()?;
+            if !sum.is_finite() {
+                return Err(Error::Diverged { name: format!("{name} of {file}"), value: sum, iteration });
+            }
+        }
+    }
+    Ok(())
 }
 
 impl<S: Step, C: Serialize + Clone> Observer<S> for Checkpoints<C> {

@@ -3,10 +3,10 @@ use cellforge_data::CellSet;
 
 use crate::classifier_step::ClassifierStep;
 use crate::predict::evaluate;
-use crate::{Event, Observer, Result};
+use crate::{Error, Event, Observer, Result};
 
 /// Judges the classifier on the validation cells after each epoch and adds `val_loss` and `val_accuracy` to the
-/// epoch's figures; with no validation cells it adds nothing.
+/// epoch's figures; with no validation cells it adds nothing. A loss that is not finite ends the run.
 #[derive(Debug)]
 pub struct Evaluate {
     set: CellSet,
@@ -25,6 +25,10 @@ impl Observer<ClassifierStep> for Evaluate {
     fn on_epoch(&mut self, step: &mut ClassifierStep, event: &mut Event<'_>) -> Result<()> {
         if !self.indices.is_empty() {
             let score = evaluate(step.classifier(), &self.set, &self.indices, step.loss(), &self.device)?;
+            if !score.loss.is_finite() {
+                let iteration = event.position.iteration;
+                return Err(Error::Diverged { name: "val_loss".to_owned(), value: score.loss, iteration });
+            }
             event.losses.push(("val_loss", score.loss));
             event.losses.push(("val_accuracy", score.accuracy));
         }

@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::Cursor;
 use std::path::PathBuf;
 
 use candle_core::Tensor;
@@ -24,8 +25,9 @@ impl SampleGrids {
     }
 }
 
-/// Name of the grid drawn after `iteration`.
-pub(crate) fn file_name(iteration: u64) -> String {
+/// Name of the file of the grid drawn after `iteration`.
+#[must_use]
+pub fn file_name(iteration: u64) -> String {
     format!("grid-{iteration:08}.png")
 }
 
@@ -42,7 +44,10 @@ impl Observer<GanStep> for SampleGrids {
         let images = generate::images_of(step.generator(), &self.noise)?;
         let grid = sample_grid(&images, self.columns);
         let path = self.dir.join(file_name(iteration));
-        grid.save(&path).map_err(|source| Error::Png { path, source })?;
+        let mut png = Cursor::new(Vec::new());
+        let written = grid.write_to(&mut png, image::ImageFormat::Png);
+        written.map_err(|source| Error::Png { path: path.clone(), source })?;
+        cellforge_data::write_atomic(&path, png.get_ref())?;
         event.images.push(("samples".to_owned(), grid));
         Ok(())
     }

@@ -38,13 +38,24 @@ pub fn read_log(path: &Path) -> Result<Vec<LogLine>> {
 pub struct JsonlLog {
     path: PathBuf,
     every: u64,
+    /// Steps between checkpoints, 0 for none: the log is on the disk before each of them, so that after a power cut no
+    /// checkpoint is ahead of it.
+    synced_every: u64,
     file: Option<File>,
 }
 
 impl JsonlLog {
-    /// Logs to `path`.
-    pub fn new(path: impl Into<PathBuf>, every: u64) -> Self {
-        Self { path: path.into(), every: every.max(1), file: None }
+    /// Logs to `path`, for a run that writes a checkpoint every `checkpoint_every` steps (0 for none) and after each epoch. It
+    /// goes before the observer that writes them.
+    pub fn new(path: impl Into<PathBuf>, every: u64, checkpoint_every: u64) -> Self {
+        Self { path: path.into(), every: every.max(1), synced_every: checkpoint_every, file: None }
+    }
+
+    fn sync(&self) -> Result<()> {
+        match &self.file {
+            Some(file) => file.sync_all().map_err(Error::io(&self.path)),
+            None => Ok(()),
+        }
     }
 
     fn append(&mut self, event: &Event<'_>, kind: &str) -> Result<()> {
@@ -89,18 +100,16 @@ impl<S: Step> Observer<S> for JsonlLog {
         if iteration == 1 || iteration.is_multiple_of(self.every) || iteration == event.total {
             self.append(event, "step")?;
         }
-        Ok(())
+        if self.synced_every > 0 && iteration.is_multiple_of(self.synced_every) { self.sync() } else { Ok(()) }
     }
 
     fn on_epoch(&mut self, _step: &mut S, event: &mut Event<'_>) -> Result<()> {
-        self.append(event, "epoch")
+        self.append(event, "epoch")?;
+        self.sync()
     }
 
     fn on_stop(&mut self, _step: &mut S, _outcome: &Outcome) -> Result<()> {
-        match &self.file {
-            Some(file) => file.sync_all().map_err(Error::io(&self.path)),
-            None => Ok(()),
-        }
+        self.sync()
     }
 }
 

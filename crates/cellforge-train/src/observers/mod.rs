@@ -13,7 +13,7 @@ pub use checkpoints::Checkpoints;
 pub use early_stop::EarlyStop;
 pub use evaluate::Evaluate;
 pub use grids::SampleGrids;
-pub(crate) use grids::file_name as grid_file_name;
+pub use grids::file_name as grid_file_name;
 pub use jsonl::{JsonlLog, LogLine, read_log};
 pub use progress::Progress;
 pub use tensorboard::TensorBoard;

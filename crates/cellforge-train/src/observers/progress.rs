@@ -88,7 +88,10 @@ impl<S: Step> Observer<S> for Progress {
         match &self.bar {
             Some(bar) if outcome.interrupted => bar.abandon(),
             Some(bar) => bar.finish(),
-            None => tracing::info!("{}: stopped after iteration {}", self.label, outcome.position.iteration),
+            None => {
+                let how = if outcome.interrupted { "stopped" } else { "done" };
+                tracing::info!("{}: {how} after iteration {}", self.label, outcome.position.iteration);
+            }
         }
         Ok(())
     }

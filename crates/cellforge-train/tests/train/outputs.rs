@@ -15,13 +15,21 @@ fn generated_images_do_not_depend_on_the_count() {
     let device = Device::Cpu;
     let (generator, state) = load_generator(folder.path(), &device).unwrap();
     assert_eq!(state.classes, ["Parasitized"]);
-    let options =
-        |count, truncation| GenerateOptions { seed: 9, class: "Parasitized".into(), latent: 8, count, truncation };
+    let options = |count, truncation| GenerateOptions {
+        seed: 9,
+        class: "Parasitized".into(),
+        latent: 8,
+        first: 0,
+        count,
+        truncation,
+    };
     let many = generate(&generator, &options(40, None), &device).unwrap();
     let few = generate(&generator, &options(3, None), &device).unwrap();
     assert_eq!((many.len(), few.len(), few.side, few.channels), (40, 3, 32, 3));
     assert_eq!(few.pixels, many.pixels[..few.pixels.len()]);
     assert_ne!(few.image(0), few.image(1));
+    let late = generate(&generator, &GenerateOptions { first: 30, ..options(10, None) }, &device).unwrap();
+    assert_eq!(late.pixels, many.pixels[30 * 32 * 32 * 3..], "a series can be made in parts");
     let other = GenerateOptions { class: "Uninfected".into(), ..options(3, None) };
     assert_ne!(generate(&generator, &other, &device).unwrap(), few);
     assert_ne!(generate(&generator, &options(3, Some(0.5)), &device).unwrap(), few);

@@ -1,0 +1,96 @@
+//! Files that are whole or not there: written under a temporary name beside their own, synced and renamed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// Writes `bytes` to a temporary file beside `path`, syncs it and renames it: whoever looks at `path`, even after a crash, finds
+/// what was there before or the whole of the new file. It has the permissions of any new file, and its folder must be there. A
+/// link is followed; what is there and no file, such as `/dev/stdout`, is written to as it is.
+///
+/// # Errors
+/// [`Error::Io`] naming the file, or the folder where no file can be made in it.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_with(path, |file| file.write_all(bytes).map_err(Error::io(path)))
+}
+
+/// As [`write_atomic`], for what `fill` writes. If `fill` fails, nothing is left behind.
+pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    let there = fs::metadata(path);
+    if there.as_ref().is_ok_and(|meta| !meta.is_file()) {
+        return fill(&mut OpenOptions::new().write(true).open(path).map_err(Error::io(path))?);
+    }
+    // A rename would replace a link, and not the file that it names.
+    let resolved = if there.is_ok() { fs::canonicalize(path).map_err(Error::io(path))? } else { path.to_path_buf() };
+    let path = resolved.as_path();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".writing-");
+    // Temporary files are private to their owner unless told otherwise. The system takes the user's umask off these rights, as
+    // it does for any new file.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let mut temporary = builder.tempfile_in(folder).map_err(Error::io(folder))?;
+    fill(temporary.as_file_mut())?;
+    temporary.as_file().sync_all().map_err(Error::io(path))?;
+    temporary.persist(path).map_err(|error| Error::io(path)(error.error))?;
+    // The rename itself lasts once the folder is synced; where folders cannot be, a crash may bring back what was there before.
+    if let Ok(folder) = File::open(folder) {
+        let _ = folder.sync_all();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_has_the_permissions_of_any_new_one() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+        fs::write(dir.path().join("plain"), "x").unwrap();
+        write_atomic(&dir.path().join("atomic"), b"x").unwrap();
+        assert_eq!(mode("atomic"), mode("plain"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_devices_stay_what_they_are() {
+        use std::os::unix::fs::FileTypeExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        fs::write(&file, "before").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write_atomic(&link, b"after").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"after");
+        write_atomic(Path::new("/dev/null"), b"nothing").unwrap();
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    }
+
+    #[test]
+    fn a_failure_keeps_what_was_there_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        write_atomic(&path, b"before").unwrap();
+        let failed = write_with(&path, |file| {
+            file.write_all(b"half").unwrap();
+            Err(Error::Invalid("stop".into()))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"before");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        write_atomic(&path, b"after").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"after");
+        let nowhere = dir.path().join("none/file");
+        assert!(write_atomic(&nowhere, b"").unwrap_err().to_string().contains("none"));
+    }
+}
