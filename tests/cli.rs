@@ -132,7 +132,7 @@ fn a_settings_file_stands_in_for_flags_and_flags_win() {
     };
     run().assert().success();
     assert_eq!(files(&out.join("Parasitized")).len(), 3);
-    let saved = fs::read_to_string(dir.join("cells.toml")).unwrap();
+    let saved = fs::read_to_string(dir.join("cells.settings.toml")).unwrap();
     assert!(
         saved.contains("cells_per_class = 3") && saved.contains("seed = 9") && saved.contains("side = 64"),
         "{saved}"
@@ -148,6 +148,70 @@ fn a_settings_file_stands_in_for_flags_and_flags_win() {
     fs::write(&config, "cells_per_class = = 3\n").unwrap();
     run().assert().code(1).stderr(contains("not valid TOML"));
     cellforge().args(["reproduce", "--config", "nowhere.toml"]).assert().code(1).stderr(contains("nowhere.toml"));
+}
+
+#[test]
+fn a_settings_file_is_held_to_what_the_flags_take() {
+    let dir = folder("settings-values");
+    let config = dir.join("train.toml");
+    for (line, part) in [
+        ("augment = \"flip\"", "flips"),
+        ("model = \"vgg\"", "resnet, cnn"),
+        ("variant = 7", "1..=3"),
+        ("split_by = \"patient\"", "group"),
+        ("threads = 2000", "threads"),
+        ("skip_bad = 1", "true or false"),
+        ("overwrite = true", "no setting"),
+    ] {
+        fs::write(&config, line).unwrap();
+        let mut command = cellforge();
+        command.args(["train", "classifier", "--config"]).arg(&config).arg("--out").arg(dir.join("run"));
+        command.assert().code(1).stderr(contains("train.toml").and(contains(part)));
+    }
+    assert!(!dir.join("run").exists());
+}
+
+#[test]
+fn nothing_is_resumed_where_there_is_nothing() {
+    let dir = folder("no-run");
+    for what in ["gan", "classifier"] {
+        cellforge()
+            .args(["train", what, "--resume", "--out"])
+            .arg(dir.join("mistyped"))
+            .assert()
+            .code(1)
+            .stderr(contains("no run to resume").and(contains("mistyped")));
+    }
+    assert!(!dir.join("mistyped").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reader_that_goes_away_does_not_cut_the_work_short() {
+    let dir = folder("pipe");
+    let zip = dir.join("cells.zip");
+    cellforge()
+        .args(["data", "phantom", "--cells-per-class", "30", "--patients", "8", "--out"])
+        .arg(&zip)
+        .assert()
+        .success();
+    let folds = |out: &str| {
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("cellforge"));
+        command.args(["data", "split", "--folds", "3", "--out"]).arg(dir.join(out)).arg(&zip);
+        command
+    };
+    // A pipe whose other end is closed at once.
+    let mut child = folds("piped.csv").stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(dir.join("piped-3.csv").is_file());
+    // A full disk is told at the end, when the work is done.
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert_eq!(folds("full.csv").stdout(full).status().unwrap().code(), Some(1));
+    assert!(dir.join("full-3.csv").is_file());
+    // An error stream that is gone is no reason to stop either.
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert_eq!(folds("silent.csv").stderr(full).status().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -93,15 +93,17 @@ fn a_second_run_skips_everything_and_mends_what_is_damaged() {
     run(&out).success().stderr(contains("generate: running").and(contains("resnet: done before")));
     assert_eq!(fs::read(&lost).unwrap(), image);
 
-    // Another seed changes the inputs of every stage.
-    cellforge()
-        .args(["reproduce", "--preset", "smoke", "--seed", "2", "--out"])
-        .arg(&out)
-        .arg("--config")
-        .arg(few(&out))
-        .assert()
-        .success()
-        .stderr(contains("done before").not());
+    // Another seed changes the inputs of every stage, and what is there is replaced only on request.
+    let config = few(&out);
+    let other_seed = || {
+        let mut command = cellforge();
+        command.args(["reproduce", "--preset", "smoke", "--seed", "2", "--out"]).arg(&out).arg("--config").arg(&config);
+        command
+    };
+    let before = fs::read(out.join("config.toml")).unwrap();
+    other_seed().assert().code(1).stderr(contains("other settings").and(contains("--overwrite")));
+    assert_eq!(fs::read(out.join("config.toml")).unwrap(), before);
+    other_seed().arg("--overwrite").assert().success().stderr(contains("done before").not());
     assert_ne!(results(&out)["data"]["fingerprint"], results(smoke())["data"]["fingerprint"]);
 }
 

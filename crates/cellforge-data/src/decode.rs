@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn what_decoding_yields_is_pinned() {
-        const PINNED: (u32, &str) = (2, "TO BE FILLED");
+        const PINNED: (u32, &str) = (2, "233a0e922d964985f6163c736a87e8d4c113fbc4175cd9332384f316c415ac75");
         let value = |x: u32, y: u32, channel: u32| x * 3701 + y * 10_103 + channel * 5903 + x * y * 701;
         let (eight, sixteen) =
             (|x, y, channel| value(x, y, channel) as u8, |x, y, channel| value(x, y, channel) as u16);
