@@ -144,10 +144,10 @@ pub fn run(globals: Globals, command: &Command) -> Result<()> {
 
 /// The set that a verb's PATH (or `--data`) names.
 fn open(path: Option<&String>, cells: &mut CellArgs, seed: u64, progress: bool) -> Result<CellSet> {
-    if let Some(path) = path {
-        if let Some(data) = cells.data.replace(path.clone()) {
-            bail!("both {path} and --data {data} name the cells; give one of them");
-        }
+    if let Some(path) = path
+        && let Some(data) = cells.data.replace(path.clone())
+    {
+        bail!("both {path} and --data {data} name the cells; give one of them");
     }
     if cells.data.is_none() {
         bail!("name a folder or zip of cells");
