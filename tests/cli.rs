@@ -25,6 +25,18 @@ fn folder(name: &str) -> PathBuf {
     path
 }
 
+/// A phantom of 60 cells in a folder.
+fn small_phantom(dir: &Path) -> PathBuf {
+    let zip = dir.join("cells.zip");
+    cellforge()
+        .args(["data", "phantom", "--cells-per-class", "30", "--patients", "8", "--out"])
+        .arg(&zip)
+        .assert()
+        .success()
+        .stdout(contains("come from no patient"));
+    zip
+}
+
 /// Two GANs after two iterations, made once.
 fn gans() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
@@ -189,12 +201,7 @@ fn nothing_is_resumed_where_there_is_nothing() {
 #[test]
 fn a_reader_that_goes_away_does_not_cut_the_work_short() {
     let dir = folder("pipe");
-    let zip = dir.join("cells.zip");
-    cellforge()
-        .args(["data", "phantom", "--cells-per-class", "30", "--patients", "8", "--out"])
-        .arg(&zip)
-        .assert()
-        .success();
+    let zip = small_phantom(&dir);
     let folds = |out: &str| {
         let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("cellforge"));
         command.args(["data", "split", "--folds", "3", "--out"]).arg(dir.join(out)).arg(&zip);
@@ -217,13 +224,7 @@ fn a_reader_that_goes_away_does_not_cut_the_work_short() {
 #[test]
 fn info_and_split_of_a_phantom() {
     let dir = folder("split");
-    let zip = dir.join("cells.zip");
-    cellforge()
-        .args(["data", "phantom", "--cells-per-class", "30", "--patients", "8", "--out"])
-        .arg(&zip)
-        .assert()
-        .success()
-        .stdout(contains("come from no patient"));
+    let zip = small_phantom(&dir);
     cellforge()
         .args(["data", "info"])
         .arg(&zip)

@@ -120,8 +120,9 @@ impl Index {
     }
 }
 
-/// Whether a name has the extension of an image.
-pub(crate) fn is_image(name: &str) -> bool {
+/// Whether a name has one of the [`EXTENSIONS`], in any case.
+#[must_use]
+pub fn is_image(name: &str) -> bool {
     let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
 }

@@ -209,14 +209,14 @@ fn by_group(set: &CellSet, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>>
 /// sides and classes of the squared difference, each class counted as 1 in all, and [`Balance::LACKING`] for each class that a
 /// side has no cell of.
 struct Balance {
+    /// The share of the cells that each side asks for.
+    shares: Vec<f64>,
+    /// Cells of each class.
+    totals: Vec<usize>,
     /// Cells of each class in each group.
     counts: Vec<Vec<usize>>,
-    /// The same as parts of all cells of the class.
-    parts: Vec<Vec<f64>>,
     /// Cells of each class on each side.
     on_side: Vec<Vec<usize>>,
-    /// Of each side and class, what is still missing, in the same unit as the parts.
-    missing: Vec<Vec<f64>>,
     side_of: Vec<usize>,
     groups_on: Vec<usize>,
 }
@@ -239,13 +239,11 @@ impl Balance {
             }
             counts
         });
-        let counts: Vec<Vec<usize>> = counts.collect();
-        let part = |(count, total): (&usize, &usize)| *count as f64 / (*total).max(1) as f64;
         Self {
-            parts: counts.iter().map(|counts| counts.iter().zip(&totals).map(part).collect()).collect(),
-            counts,
+            shares: shares.to_vec(),
+            counts: counts.collect(),
             on_side: vec![vec![0; totals.len()]; shares.len()],
-            missing: shares.iter().map(|share| vec![*share; totals.len()]).collect(),
+            totals,
             side_of: vec![Self::NOWHERE; groups.len()],
             groups_on: vec![0; shares.len()],
         }
@@ -253,8 +251,11 @@ impl Balance {
 
     /// What a side costs as it stands.
     fn cost(&self, side: usize) -> f64 {
-        let squares: f64 = self.missing[side].iter().map(|missing| missing * missing).sum();
-        squares + Self::LACKING * self.on_side[side].iter().filter(|count| **count == 0).count() as f64
+        let classes = self.on_side[side].iter().zip(&self.totals);
+        let squares =
+            classes.map(|(count, total)| (self.shares[side] - *count as f64 / (*total).max(1) as f64).powi(2));
+        let lacking = self.on_side[side].iter().filter(|count| **count == 0).count();
+        squares.sum::<f64>() + Self::LACKING * lacking as f64
     }
 
     /// What putting a group on a side adds to the cost.
@@ -275,9 +276,6 @@ impl Balance {
         for (count, more) in self.on_side[side].iter_mut().zip(&self.counts[group]) {
             *count += more;
         }
-        for (missing, part) in self.missing[side].iter_mut().zip(&self.parts[group]) {
-            *missing -= part;
-        }
         self.groups_on[side] += 1;
         self.side_of[group] = side;
     }
@@ -286,9 +284,6 @@ impl Balance {
         let side = std::mem::replace(&mut self.side_of[group], Self::NOWHERE);
         for (count, less) in self.on_side[side].iter_mut().zip(&self.counts[group]) {
             *count -= less;
-        }
-        for (missing, part) in self.missing[side].iter_mut().zip(&self.parts[group]) {
-            *missing += part;
         }
         self.groups_on[side] -= 1;
         side

@@ -166,8 +166,8 @@ pub fn classifier_report(
     }
     // The class that fewest units have limits what an average over the classes can claim.
     let fewest = support_units.iter().copied().filter(|&units| units > 0).min().unwrap_or(1);
-    let average = |of: fn(&Figures) -> [f64; 3], complete: bool| -> Result<Average> {
-        let one = |i: usize| intervals.estimate(of(&found)[i], fewest, |f| (f.complete || !complete).then(|| of(f)[i]));
+    let average = |value: [f64; 3], of: fn(&Figures) -> Option<[f64; 3]>| -> Result<Average> {
+        let one = |i: usize| intervals.estimate(value[i], fewest, |f| of(f).map(|scores| scores[i]));
         Ok(Average { precision: one(0)?, recall: one(1)?, f1: one(2)? })
     };
     let accuracy =
@@ -178,8 +178,8 @@ pub fn classifier_report(
         correct: accuracy.successes,
         total: accuracy.total,
         per_class,
-        macro_average: average(|f| f.macro_average, true)?,
-        weighted_average: average(|f| f.weighted_average, false)?,
+        macro_average: average(found.macro_average, |f| f.complete.then_some(f.macro_average))?,
+        weighted_average: average(found.weighted_average, |f| Some(f.weighted_average))?,
         roc_auc: found.auc.map(|value| intervals.estimate(value, fewest, |f| f.auc)).transpose()?,
         confusion,
         interval_method,

@@ -14,9 +14,6 @@ pub enum Error {
         /// The study's folder.
         out: PathBuf,
     },
-    /// Another process is working in the same folder.
-    #[error("another run is using {0}; wait for it to end, or choose another folder with --out")]
-    Busy(PathBuf),
     /// A set of `candle-datasets` was asked for in a build without it.
     #[error("this build cannot read {0}: sets; build one that can with --features candle-datasets")]
     NoVision(String),

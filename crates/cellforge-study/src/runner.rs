@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs::File,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -12,6 +11,7 @@ use std::{
 };
 
 use candle_core::Device;
+use cellforge_train::{Claim, claim};
 use serde::Serialize;
 
 use crate::{
@@ -59,6 +59,15 @@ impl Control {
     }
 }
 
+/// What a stage makes.
+#[derive(Clone, Copy)]
+pub(crate) enum Makes<'a> {
+    /// Everything in a folder inside the study's, which is emptied before the stage unless that is resumed.
+    Folder(&'a str),
+    /// These files.
+    Files(&'a [PathBuf]),
+}
+
 pub(crate) struct Runner<'a> {
     pub(crate) control: &'a Control,
     /// Name and seconds of each stage, in the order in which they ran.
@@ -68,35 +77,27 @@ pub(crate) struct Runner<'a> {
     /// Seconds of work done ahead of the next stage that count as its own.
     pub(crate) carry: f64,
     /// Held for as long as the runner lives.
-    _lock: File,
+    _claim: Claim,
 }
 
 impl<'a> Runner<'a> {
     pub(crate) fn new(control: &'a Control) -> Result<Self> {
-        let out = control.out.as_path();
-        std::fs::create_dir_all(out).map_err(Error::io("create the folder", out))?;
-        let path = out.join(".lock");
-        let lock = File::create(&path).map_err(Error::io("create", &path))?;
-        // The system releases the lock when the process ends, however it ends.
-        if let Err(std::fs::TryLockError::WouldBlock) = lock.try_lock() {
-            return Err(Error::Busy(out.to_path_buf()));
-        }
-        Ok(Self { control, durations: Vec::new(), devices: BTreeSet::new(), carry: 0.0, _lock: lock })
+        let claim = claim(&control.out)?;
+        Ok(Self { control, durations: Vec::new(), devices: BTreeSet::new(), carry: 0.0, _claim: claim })
     }
 
     pub(crate) fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
         self.control.out.join(inside)
     }
 
-    /// Runs one stage, unless its stamp says that it need not run. `work` is told whether to resume. Everything it makes lies in
-    /// `folder`, which is emptied unless the stage is resumed; where there is none, `work` returns the files it made.
+    /// Runs one stage, unless its stamp says that it need not run. `work` is told whether to resume.
     pub(crate) fn stage<I: Serialize>(
         &mut self,
         name: &str,
         inputs: &I,
         upstream: &[&Stamp],
-        folder: Option<&str>,
-        work: impl FnOnce(bool) -> Result<Vec<PathBuf>>,
+        makes: Makes<'_>,
+        work: impl FnOnce(bool) -> Result<()>,
     ) -> Result<Stamp> {
         let out = self.control.out.as_path();
         let settings = serde_json::to_string(inputs).map_err(Error::json(out))?;
@@ -117,12 +118,12 @@ impl<'a> Runner<'a> {
         if self.control.stopped() {
             return Err(self.control.interrupted(name));
         }
-        let folder = folder.map(|inside| self.path(inside));
-        if let Some(folder) = &folder {
+        if let Makes::Folder(inside) = makes {
+            let folder = self.path(inside);
             if !resume && folder.exists() {
-                std::fs::remove_dir_all(folder).map_err(Error::io("empty the folder", folder))?;
+                std::fs::remove_dir_all(&folder).map_err(Error::io("empty the folder", &folder))?;
             }
-            std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
+            std::fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
         }
         effort.devices.insert(device_name(&self.control.device));
         stamp::begin(out, name, &inputs, &effort)?;
@@ -131,10 +132,11 @@ impl<'a> Runner<'a> {
         let done = work(resume);
         effort.seconds += carried + clock.elapsed().as_secs_f64();
         match done {
-            Ok(mut files) => {
-                if let Some(folder) = &folder {
-                    files = files_under(folder)?;
-                }
+            Ok(()) => {
+                let files = match makes {
+                    Makes::Folder(inside) => files_under(&self.path(inside))?,
+                    Makes::Files(files) => files.to_vec(),
+                };
                 tracing::info!("{name}: done in {}", show_seconds(effort.seconds));
                 self.note(name, &effort);
                 stamp::finish(out, name, &inputs, files, effort)
@@ -192,10 +194,9 @@ mod tests {
         for (name, setting) in ["first", "second", "aside"].into_iter().zip(settings) {
             let needs: Vec<&Stamp> = upstream.iter().filter(|_| name == "second").collect();
             let file = out.join(name).join("made.txt");
-            let stamp = runner.stage(name, &setting, &needs, Some(name), |_| {
+            let stamp = runner.stage(name, &setting, &needs, Makes::Folder(name), |_| {
                 ran.push(name);
-                std::fs::write(&file, setting.to_string()).map_err(Error::io("write", &file))?;
-                Ok(Vec::new())
+                std::fs::write(&file, setting.to_string()).map_err(Error::io("write", &file))
             });
             upstream.get_or_insert(stamp.unwrap());
         }

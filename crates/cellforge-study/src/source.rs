@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cellforge_data::{CellSet, DecodeOptions, Entry, Groups, Index, IndexOptions, Source, index::EXTENSIONS};
+use cellforge_data::{CellSet, DecodeOptions, Entry, Groups, Index, IndexOptions, Source, index::is_image};
 use image::{DynamicImage, RgbImage};
 use rayon::prelude::*;
 
@@ -106,10 +106,7 @@ pub fn open_unlabelled(source: &str, options: &SourceOptions) -> Result<CellSet>
 /// Names of the images directly in a folder or zip, sorted.
 fn loose_images(root: &Path) -> Result<Vec<String>> {
     let mut names = Source::open(root)?.list().files;
-    names.retain(|name| {
-        let extension = name.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase());
-        !name.contains('/') && extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
-    });
+    names.retain(|name| !name.contains('/') && is_image(name));
     Ok(names)
 }
 

@@ -50,7 +50,7 @@ pub enum Error {
         /// The iteration that produced it, counted from 1.
         iteration: u64,
     },
-    /// Another process is training in the same folder.
+    /// Another process is working in the same folder.
     #[error("another run is using {0}: wait for it to end, or choose another folder")]
     Busy(PathBuf),
     /// The output folder already holds a run.

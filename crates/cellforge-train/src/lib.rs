@@ -34,5 +34,5 @@ pub use generate::{GenerateOptions, Images, generate};
 pub use grid::sample_grid;
 pub use observers::{LogLine, Progress, grid_file_name, read_log};
 pub use predict::{Score, evaluate, predict};
-pub use run::Control;
+pub use run::{Claim, Control, claim};
 pub use schedule::Schedule;

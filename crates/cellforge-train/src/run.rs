@@ -52,12 +52,17 @@ impl Default for Control {
 
 /// Keeps other processes out of a run's folder for as long as it lives. The system releases it when the process ends,
 /// however it ends.
+#[derive(Debug)]
 #[must_use]
-pub(crate) struct Claim {
+pub struct Claim {
     _lock: File,
 }
 
-fn claim(out: &Path) -> Result<Claim> {
+/// Makes a folder, if need be, and claims it.
+///
+/// # Errors
+/// [`Error::Busy`] while another process holds it; an I/O error if the folder cannot be made.
+pub fn claim(out: &Path) -> Result<Claim> {
     fs::create_dir_all(out).map_err(Error::io(out))?;
     let path = out.join(".lock");
     let lock = File::create(&path).map_err(Error::io(&path))?;

@@ -10,7 +10,7 @@ use crate::{
     Result, StudyConfig,
     config::{CnnRun, Recipe},
     derive_seed,
-    runner::Runner,
+    runner::{Makes, Runner},
     stamp::Stamp,
 };
 
@@ -56,11 +56,8 @@ pub(crate) fn run_cnn(
     let runs: Vec<Trained> = config.cnn.runs.iter().map(|run| cnn(config, cells, run, runner)).collect();
     let inputs: Vec<_> = runs.iter().map(|run| (&run.name, &run.config)).collect();
     let control = runner.control;
-    let stamp = runner.stage("cnn", &inputs, &[data], Some("cnn"), |resume| {
-        for run in &runs {
-            train(run, cells, control, resume, "cnn")?;
-        }
-        Ok(Vec::new())
+    let stamp = runner.stage("cnn", &inputs, &[data], Makes::Folder("cnn"), |resume| {
+        runs.iter().try_for_each(|run| train(run, cells, control, resume, "cnn"))
     })?;
     Ok((runs, stamp))
 }
@@ -86,9 +83,8 @@ pub(crate) fn run_resnet(
         folder: runner.path("resnet"),
     };
     let control = runner.control;
-    let stamp = runner.stage("resnet", &run.config, &[data], Some("resnet"), |resume| {
-        train(&run, cells, control, resume, "resnet")?;
-        Ok(Vec::new())
+    let stamp = runner.stage("resnet", &run.config, &[data], Makes::Folder("resnet"), |resume| {
+        train(&run, cells, control, resume, "resnet")
     })?;
     Ok((run, stamp))
 }

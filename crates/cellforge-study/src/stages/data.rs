@@ -15,7 +15,7 @@ use crate::{
     derive_seed,
     files::{folder_names, hash_file, hash_texts},
     open_cells,
-    runner::Runner,
+    runner::{Makes, Runner},
     save_grid,
     source::open_path,
     stamp::Stamp,
@@ -52,7 +52,7 @@ pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cell
             let settings = DataConfig { phantom: PhantomStage::default(), ..settings };
             let inputs = (settings, config.seed, cells.set.fingerprint());
             let folder = runner.path("data");
-            let stamp = runner.stage("data", &inputs, &[], Some("data"), |_| write(&folder, &cells))?;
+            let stamp = runner.stage("data", &inputs, &[], Makes::Folder("data"), |_| write(&folder, &cells))?;
             loaded = Some(cells);
             stamp
         }
@@ -71,12 +71,12 @@ pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cell
                 config.data.group_csv.iter().map(|path| Ok(hash_file(path)?.1)).collect::<Result<_>>()?;
             let inputs = (settings, config.seed, "phantom", groups);
             let folder = runner.path("data");
-            runner.stage("data", &inputs, &[], Some("data"), |_| {
+            runner.stage("data", &inputs, &[], Makes::Folder("data"), |_| {
                 phantom::write_zip(&phantom, &rendered)?;
                 let cells = prepare(open_path(&rendered, &options)?, config)?;
                 write(&folder, &cells)?;
                 loaded = Some(cells);
-                Ok(Vec::new())
+                Ok(())
             })?
         }
     };
@@ -88,13 +88,13 @@ pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cell
 }
 
 /// Writes the split and a look at each class.
-fn write(folder: &Path, cells: &Cells) -> Result<Vec<PathBuf>> {
+fn write(folder: &Path, cells: &Cells) -> Result<()> {
     cellforge_data::write_manifest(&folder.join("split.csv"), &cells.set, &cells.split)?;
     for (class, name) in cells.folders.iter().enumerate() {
         let shown: Vec<usize> = cells.of_class(&cells.split.train, class).into_iter().take(16).collect();
         save_grid(&folder.join(format!("real-{name}.png")), &images(&cells.set, &shown), 4)?;
     }
-    Ok(Vec::new())
+    Ok(())
 }
 
 /// Some cells of a set as images.

@@ -6,7 +6,11 @@ use cellforge_gan::GanConfig;
 use cellforge_train::{GanTrainConfig, GenerateOptions, load_generator, train_gan};
 
 use super::data::Cells;
-use crate::{Result, SampleWriter, StudyConfig, derive_seed, runner::Runner, stamp::Stamp};
+use crate::{
+    Result, SampleWriter, StudyConfig, derive_seed,
+    runner::{Makes, Runner},
+    stamp::Stamp,
+};
 
 /// A trained GAN of the study.
 pub(crate) struct TrainedGan {
@@ -48,12 +52,9 @@ pub(crate) fn train(
         let folder = format!("gan/{}", cells.folders[index]);
         let (out, control) = (runner.path(&folder), runner.control);
         let reals = cells.of_class(&cells.split.train, index);
-        let stamp = runner.stage(&folder, &train_config, &[data], Some(&folder), |resume| {
+        let stamp = runner.stage(&folder, &train_config, &[data], Makes::Folder(&folder), |resume| {
             let outcome = train_gan(&train_config, &cells.set, &reals, &out, &control.training(resume))?;
-            if outcome.interrupted {
-                return Err(control.interrupted(&folder));
-            }
-            Ok(Vec::new())
+            if outcome.interrupted { Err(control.interrupted(&folder)) } else { Ok(()) }
         })?;
         runs.push(TrainedGan { class: class.clone(), config: train_config, folder });
         stamps.push(stamp);
@@ -67,7 +68,7 @@ pub(crate) fn generate(config: &StudyConfig, cells: &Cells, gans: &[Stamp], runn
     let control = runner.control;
     let sources: Vec<PathBuf> = cells.folders.iter().map(|folder| runner.path("gan").join(folder)).collect();
     let out = runner.path("synthetic");
-    runner.stage("generate", &(&config.generate, config.seed), &upstream, Some("synthetic"), |_| {
+    runner.stage("generate", &(&config.generate, config.seed), &upstream, Makes::Folder("synthetic"), |_| {
         let mut writer = SampleWriter::create(&out)?;
         for (class, source) in cells.set.classes.iter().zip(&sources) {
             if control.stopped() {
@@ -84,7 +85,6 @@ pub(crate) fn generate(config: &StudyConfig, cells: &Cells, gans: &[Stamp], runn
             };
             writer.write(class, &cellforge_train::generate(&generator, &options, &control.device)?)?;
         }
-        writer.finish()?;
-        Ok(Vec::new())
+        writer.finish()
     })
 }

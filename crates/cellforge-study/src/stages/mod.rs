@@ -5,7 +5,13 @@ mod data;
 mod gan;
 mod outcome;
 
-use crate::{Control, Result, Results, StudyConfig, files::write_atomic, judge, report, runner::Runner, stamp::Stamp};
+use crate::{
+    Control, Result, Results, StudyConfig,
+    files::write_atomic,
+    judge, report,
+    runner::{Makes, Runner},
+    stamp::Stamp,
+};
 
 pub(crate) use classifiers::Trained;
 pub use classifiers::classifier_config;
@@ -19,8 +25,9 @@ pub use data::{split_by, split_cells};
 /// checkpoint. The folder then holds `results.json`, `report.html`, `config.toml`, and one folder per stage.
 ///
 /// # Errors
-/// [`Error::Interrupted`](crate::Error::Interrupted) when `control.stop` was raised, [`Error::Busy`](crate::Error::Busy) when another
-/// process works in the folder, and everything that reading cells, training and writing can fail with.
+/// [`Error::Interrupted`](crate::Error::Interrupted) when `control.stop` was raised, that of
+/// [`claim`](cellforge_train::claim) when another process works in the folder, and everything that reading cells, training and
+/// writing can fail with.
 pub fn run(config: &StudyConfig, control: &Control) -> Result<Results> {
     config.validate()?;
     let mut runner = Runner::new(control)?;
@@ -34,19 +41,18 @@ pub fn run(config: &StudyConfig, control: &Control) -> Result<Results> {
 
     let upstream: Vec<&Stamp> = [&data, &cnn, &resnet, &synthetic].into();
     let path = runner.path("judge/judgement.json");
-    runner.stage("judge", &(&config.judge, config.seed), &upstream, Some("judge"), |_| {
+    runner.stage("judge", &(&config.judge, config.seed), &upstream, Makes::Folder("judge"), |_| {
         let judgement = judge::judge(config, &cells, &cnn_runs, &resnet_run, control)?;
-        crate::files::write_json(&path, &judgement)?;
-        Ok(Vec::new())
+        crate::files::write_json(&path, &judgement)
     })?;
     let judgement = crate::files::read_json(&path)?;
 
     let results = outcome::collect(config, &cells, judgement, &gan_runs, &runner)?;
-    let (json, html) = (runner.path("results.json"), runner.path("report.html"));
-    runner.stage("report", &results, &[], None, |_| {
-        crate::files::write_json(&json, &results)?;
-        write_atomic(&html, report::render(&results, &control.out)?.as_bytes())?;
-        Ok(vec![json.clone(), html.clone()])
+    let files = [runner.path("results.json"), runner.path("report.html")];
+    let [json, html] = &files;
+    runner.stage("report", &results, &[], Makes::Files(&files), |_| {
+        crate::files::write_json(json, &results)?;
+        write_atomic(html, report::render(&results, &control.out)?.as_bytes())
     })?;
     Ok(results)
 }
