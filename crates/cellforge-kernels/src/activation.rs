@@ -2,6 +2,7 @@
 
 use crate::check::{f32_only, slice, with_slice};
 use crate::composed;
+use crate::layout::elementwise;
 use crate::tape::apply1;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -27,7 +28,7 @@ pub fn tanh(xs: &Tensor) -> Result<Tensor> {
 fn apply(xs: &Tensor, name: &'static str, kind: Kind) -> Result<Tensor> {
     f32_only(name, &[("xs", xs)])?;
     if xs.device().is_cpu() {
-        return apply1(&xs.contiguous()?, Activation { name, kind });
+        return elementwise(xs, |xs| apply1(xs, Activation { name, kind }));
     }
     match kind {
         Kind::Leaky(slope) => composed::leaky_relu(xs, slope),

@@ -3,7 +3,9 @@
 use crate::activation::leak;
 use crate::check::{f32_only, images, slice, vector, with_slice};
 use crate::composed;
-use crate::sum::{planes, sum_by, sum_pairs};
+use crate::layout::{channels_first, channels_last};
+use crate::simd::dispatch;
+use crate::sum::{channel_sums_of, chunk_len, fold, repeat, row_len};
 use crate::tape::{apply3, wants};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -41,17 +43,17 @@ pub fn batch_norm_leaky_relu_train(
         let (ys, stats) = composed::batch_norm_train(xs, gamma, beta, eps)?;
         return Ok((if slope == 1. { ys } else { composed::leaky_relu(&ys, slope)? }, stats));
     }
-    let xs = xs.contiguous()?;
-    let (b, _, h, w) = xs.dims4()?;
-    let n = b * h * w;
-    let stats = with_slice(op, &xs, |xs| Ok(statistics(xs, c, h * w, n)))?;
+    let xs = channels_last(xs)?;
+    let n = xs.elem_count() / c;
+    let stats = with_slice(op, &xs, |xs| Ok(statistics(xs, c)))?;
     let correction = n as f64 / (n.max(2) - 1) as f64;
     let tensor = |f: &dyn Fn(&(f64, f64)) -> f64| {
         Tensor::from_vec(stats.iter().map(|s| f(s) as f32).collect::<Vec<_>>(), c, xs.device())
     };
     let batch_stats = BatchStats { mean: tensor(&|s| s.0)?, var_unbiased: tensor(&|s| s.1 * correction)? };
     let norm = Norm::new(&stats, eps, slope, true);
-    Ok((apply3(&xs, &gamma.contiguous()?, &beta.contiguous()?, norm)?, batch_stats))
+    let ys = apply3(&xs, &gamma.contiguous()?, &beta.contiguous()?, norm)?;
+    Ok((channels_first(&ys)?, batch_stats))
 }
 
 /// Normalises each channel of `xs` `(b, c, h, w)` by fixed statistics `(c)`, which take no gradient, then scales by
@@ -91,27 +93,59 @@ pub fn batch_norm_leaky_relu_eval(
     }
     let (mean, var) = (running_mean.to_vec1::<f32>()?, running_var.to_vec1::<f32>()?);
     let stats: Vec<(f64, f64)> = mean.iter().zip(&var).map(|(&m, &v)| (f64::from(m), f64::from(v))).collect();
-    apply3(&xs.contiguous()?, &gamma.contiguous()?, &beta.contiguous()?, Norm::new(&stats, eps, slope, false))
+    let norm = Norm::new(&stats, eps, slope, false);
+    channels_first(&apply3(&channels_last(xs)?, &gamma.contiguous()?, &beta.contiguous()?, norm)?)
 }
 
-/// The mean and the biased variance of each channel of `(b, channels, plane)`, where a channel has `n` elements.
-fn statistics(xs: &[f32], channels: usize, plane: usize, n: usize) -> Vec<(f64, f64)> {
-    (0..channels)
-        .into_par_iter()
-        .map(|c| {
-            let channel = || planes(xs, channels, plane, c);
-            let mean = channel().map(|xs| sum_by(xs, |x| x)).sum::<f64>() / n as f64;
-            // Deviations from the rounded mean are small numbers, so that `f32` squares lose nothing that matters;
-            // the second term takes away what the rounding of the mean added.
-            let rounded = mean as f32;
-            let squares: f64 = channel().map(|xs| sum_by(xs, |x| (x - rounded) * (x - rounded))).sum();
-            let shift = mean - f64::from(rounded);
-            (mean, (squares / n as f64 - shift * shift).max(0.))
+/// The mean and the biased variance of each channel of `(pixels, channels)`: of chunks first, then of all from theirs (Chan, Golub
+/// and LeVeque 1979), so that a mean that is large beside the deviation costs no precision.
+fn statistics(xs: &[f32], channels: usize) -> Vec<(f64, f64)> {
+    let (row, chunk) = (row_len(channels), chunk_len(channels));
+    let parts: Vec<(f64, Vec<(f64, f64)>)> = xs
+        .par_chunks(chunk)
+        .map(|xs| {
+            let n = (xs.len() / channels) as f64;
+            let mut sums = [vec![0f32; row]];
+            dispatch(|| {
+                for xs in xs.chunks(row) {
+                    for (sum, x) in sums[0].iter_mut().zip(xs) {
+                        *sum += x;
+                    }
+                }
+            });
+            let means: Vec<f64> = fold(&sums, channels).iter().map(|[sum]| sum / n).collect();
+            let rounded = repeat(&means.iter().map(|&mean| mean as f32).collect::<Vec<_>>());
+            let mut squares = [vec![0f32; row]];
+            dispatch(|| {
+                for xs in xs.chunks(row) {
+                    for ((sum, x), mean) in squares[0].iter_mut().zip(xs).zip(&rounded) {
+                        *sum += (x - mean) * (x - mean);
+                    }
+                }
+            });
+            let squares = fold(&squares, channels).into_iter().zip(&means).zip(&rounded);
+            // What the rounding of the mean added is taken away again.
+            let part = squares.map(|(([squares], &mean), &rounded)| {
+                let shift = mean - f64::from(rounded);
+                (mean, (squares - n * shift * shift).max(0.))
+            });
+            (n, part.collect())
         })
-        .collect()
+        .collect();
+    let (mut count, mut total) = (0., vec![(0f64, 0f64); channels]);
+    for (n, part) in &parts {
+        let all = count + n;
+        for ((mean, squares), (part_mean, part_squares)) in total.iter_mut().zip(part) {
+            let delta = part_mean - *mean;
+            *mean += delta * n / all;
+            *squares += part_squares + delta * delta * count * n / all;
+        }
+        count = all;
+    }
+    total.into_iter().map(|(mean, squares)| (mean, squares / count)).collect()
 }
 
-/// `leaky_relu(gamma * (x - mean) * inv_std + beta)` for contiguous CPU tensors.
+/// `leaky_relu(gamma * (x - mean) * inv_std + beta)` for contiguous CPU tensors `(b, h, w, c)`.
 struct Norm {
     mean: Vec<f32>,
     inv_std: Vec<f32>,
@@ -119,6 +153,13 @@ struct Norm {
     slope: f32,
     /// Whether mean and deviation are those of `x` itself, so that the gradient goes through them.
     of_batch: bool,
+}
+
+/// What the passes over memory need of each channel, repeated to rows of pixels.
+struct Rows {
+    mean: Vec<f32>,
+    scale: Vec<f32>,
+    shift: Vec<f32>,
 }
 
 impl Norm {
@@ -131,28 +172,32 @@ impl Norm {
         }
     }
 
-    /// What the activation does to the gradient at `x`. The same expression as in the forward pass, so that both agree on
-    /// the side of zero to the last bit.
-    fn leak(&self, c: usize, gamma: &[f32], beta: &[f32]) -> impl Fn(f32) -> f32 + Copy + use<> {
-        let (mean, scale, shift, slope) = (self.mean[c], self.inv_std[c] * gamma[c], beta[c], self.slope);
-        move |x| leak((x - mean) * scale + shift, slope)
+    fn rows(&self, gamma: &[f32], beta: &[f32]) -> Rows {
+        let scale: Vec<f32> = self.inv_std.iter().zip(gamma).map(|(inv_std, gamma)| inv_std * gamma).collect();
+        Rows { mean: repeat(&self.mean), scale: repeat(&scale), shift: repeat(beta) }
     }
 
     /// The sums over each channel of the gradient (behind the activation) and of the gradient times the normalised input: the
     /// gradients of beta and gamma.
-    fn sums(&self, xs: &[f32], grad: &[f32], plane: usize, gamma: &[f32], beta: &[f32]) -> Vec<(f64, f64)> {
-        let channels = self.mean.len();
-        (0..channels)
-            .into_par_iter()
-            .map(|c| {
-                let (mean, leak, mut sum, mut product) = (self.mean[c], self.leak(c, gamma, beta), 0., 0.);
-                for (xs, grad) in planes(xs, channels, plane, c).zip(planes(grad, channels, plane, c)) {
-                    sum += sum_pairs(xs, grad, |x, g| g * leak(x));
-                    product += sum_pairs(xs, grad, |x, g| (x - mean) * (g * leak(x)));
+    fn sums(&self, xs: &[f32], grad: &[f32], rows: &Rows) -> Vec<(f64, f64)> {
+        let (channels, row, slope) = (self.mean.len(), rows.mean.len(), self.slope);
+        let sums = channel_sums_of(xs.len(), channels, |range, [sums, products]: &mut [Vec<f32>; 2]| {
+            let (sums, products) = (&mut sums[..row], &mut products[..row]);
+            let (mean, scale, shift) = (&rows.mean[..row], &rows.scale[..row], &rows.shift[..row]);
+            dispatch(|| {
+                for (xs, grad) in xs[range.clone()].chunks(row).zip(grad[range].chunks(row)) {
+                    let grad = &grad[..xs.len()];
+                    for i in 0..xs.len().min(row) {
+                        let deviation = xs[i] - mean[i];
+                        let g = grad[i] * leak(deviation * scale[i] + shift[i], slope);
+                        sums[i] += g;
+                        products[i] += deviation * g;
+                    }
                 }
-                (sum, product * f64::from(self.inv_std[c]))
-            })
-            .collect()
+            });
+        });
+        let inv_std = self.inv_std.iter().map(|&x| f64::from(x));
+        sums.into_iter().zip(inv_std).map(|([sum, product], inv_std)| (sum, product * inv_std)).collect()
     }
 }
 
@@ -170,17 +215,21 @@ impl CustomOp3 for Norm {
         beta: &CpuStorage,
         beta_l: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (_, channels, h, w) = xs_l.shape().dims4()?;
         let xs = slice(self.name(), xs, xs_l)?;
-        let (gamma, beta) = (slice(self.name(), gamma, gamma_l)?, slice(self.name(), beta, beta_l)?);
+        let rows = self.rows(slice(self.name(), gamma, gamma_l)?, slice(self.name(), beta, beta_l)?);
+        let (row, chunk, slope) = (rows.mean.len(), chunk_len(self.mean.len()), self.slope);
         let mut ys = vec![0f32; xs.len()];
-        ys.par_chunks_mut(h * w).zip(xs.par_chunks(h * w)).enumerate().for_each(|(plane, (ys, xs))| {
-            let c = plane % channels;
-            let (mean, scale, shift, slope) = (self.mean[c], self.inv_std[c] * gamma[c], beta[c], self.slope);
-            for (y, &x) in ys.iter_mut().zip(xs) {
-                let normed = (x - mean) * scale + shift;
-                *y = normed * leak(normed, slope);
-            }
+        ys.par_chunks_mut(chunk).zip(xs.par_chunks(chunk)).for_each(|(ys, xs)| {
+            let (mean, scale, shift) = (&rows.mean[..row], &rows.scale[..row], &rows.shift[..row]);
+            dispatch(|| {
+                for (ys, xs) in ys.chunks_mut(row).zip(xs.chunks(row)) {
+                    let ys = &mut ys[..xs.len()];
+                    for i in 0..xs.len().min(row) {
+                        let normed = (xs[i] - mean[i]) * scale[i] + shift[i];
+                        ys[i] = normed * leak(normed, slope);
+                    }
+                }
+            });
         });
         Ok((CpuStorage::F32(ys), xs_l.shape().clone()))
     }
@@ -193,28 +242,14 @@ impl CustomOp3 for Norm {
         _ys: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (b, channels, h, w) = xs.dims4()?;
-        let (n, device) = ((b * h * w) as f64, xs.device());
-        let (weights, shifts) = (gamma.to_vec1::<f32>()?, beta.to_vec1::<f32>()?);
+        let channels = self.mean.len();
+        let (n, device) = ((xs.elem_count() / channels) as f64, xs.device());
+        let rows = self.rows(&gamma.to_vec1::<f32>()?, &beta.to_vec1::<f32>()?);
         let wanted = wants(xs);
         let (sums, grad_xs) = with_slice(self.name(), xs, |xs| {
             with_slice(self.name(), grad, |grad| {
-                let sums = self.sums(xs, grad, h * w, &weights, &shifts);
-                let mut grad_xs = vec![0f32; if wanted { xs.len() } else { 0 }];
-                let planes = xs.par_chunks(h * w).zip(grad.par_chunks(h * w));
-                grad_xs.par_chunks_mut(h * w).zip(planes).enumerate().for_each(|(plane, (out, (xs, grad)))| {
-                    let c = plane % channels;
-                    let (mean, scale, leak) =
-                        (self.mean[c], self.inv_std[c] * weights[c], self.leak(c, &weights, &shifts));
-                    // d/dx of gamma * normalised x: the gradient less its mean and less its part along x.
-                    let (level, tilt) = match self.of_batch {
-                        true => ((sums[c].0 / n) as f32, (sums[c].1 / n) as f32 * self.inv_std[c]),
-                        false => (0., 0.),
-                    };
-                    for ((out, &x), &g) in out.iter_mut().zip(xs).zip(grad) {
-                        *out = scale * (g * leak(x) - level - (x - mean) * tilt);
-                    }
-                });
+                let sums = self.sums(xs, grad, &rows);
+                let grad_xs = if wanted { self.input_gradient(xs, grad, &rows, &sums, n) } else { Vec::new() };
                 Ok((sums, grad_xs))
             })
         })?;
@@ -227,5 +262,39 @@ impl CustomOp3 for Norm {
             false => None,
         };
         Ok((grad_xs, vector(gamma, &|s| s.1)?, vector(beta, &|s| s.0)?))
+    }
+}
+
+impl Norm {
+    /// The gradient of gamma times the normalised input: that of the output less its mean and less its part along the input.
+    fn input_gradient(&self, xs: &[f32], grad: &[f32], rows: &Rows, sums: &[(f64, f64)], n: f64) -> Vec<f32> {
+        let (row, chunk, slope) = (rows.mean.len(), chunk_len(self.mean.len()), self.slope);
+        let part = |f: &dyn Fn(&(f64, f64), f32) -> f32| -> Vec<f32> {
+            let parts = sums
+                .iter()
+                .zip(&self.inv_std)
+                .map(|(sums, &inv_std)| if self.of_batch { f(sums, inv_std) } else { 0. });
+            repeat(&parts.collect::<Vec<_>>())
+        };
+        let level = part(&|sums, _| (sums.0 / n) as f32);
+        let tilt = part(&|sums, inv_std| (sums.1 / n) as f32 * inv_std);
+        let mut grad_xs = vec![0f32; xs.len()];
+        let chunks = xs.par_chunks(chunk).zip(grad.par_chunks(chunk));
+        grad_xs.par_chunks_mut(chunk).zip(chunks).for_each(|(out, (xs, grad))| {
+            let (mean, scale, shift) = (&rows.mean[..row], &rows.scale[..row], &rows.shift[..row]);
+            let (level, tilt) = (&level[..row], &tilt[..row]);
+            dispatch(|| {
+                for ((out, xs), grad) in out.chunks_mut(row).zip(xs.chunks(row)).zip(grad.chunks(row)) {
+                    let (out, grad) = (&mut out[..xs.len()], &grad[..xs.len()]);
+                    for i in 0..xs.len().min(row) {
+                        let deviation = xs[i] - mean[i];
+                        // The same expression as in the forward pass, so that both agree on the side of zero to the last bit.
+                        let g = grad[i] * leak(deviation * scale[i] + shift[i], slope);
+                        out[i] = scale[i] * (g - level[i] - deviation * tilt[i]);
+                    }
+                }
+            });
+        });
+        grad_xs
     }
 }

@@ -1,5 +1,6 @@
 //! Argument checks whose errors name the operation, and access to CPU storage.
 
+use crate::layout;
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
 
 /// Fails unless every tensor is `f32`.
@@ -46,7 +47,7 @@ pub(crate) fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> R
 
 /// Runs `f` on the elements of a CPU tensor, after making it contiguous if need be.
 pub(crate) fn with_slice<T>(op: &str, xs: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<T> {
-    let xs = xs.contiguous()?;
+    let xs = if xs.is_contiguous() { xs.clone() } else { layout::gathered(xs)? };
     let (storage, layout) = xs.storage_and_layout();
     match &*storage {
         Storage::Cpu(cpu) => f(slice(op, cpu, layout)?),

@@ -167,6 +167,10 @@ pub fn softmax_bce(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
 
 /// See [`crate::mask_scale`].
 pub fn mask_scale(xs: &Tensor, keep: &[u8], scale: f32) -> Result<Tensor> {
-    let mask = Tensor::from_slice(keep, xs.dims(), xs.device())?.to_dtype(DType::F32)?;
+    let mask = match *xs.dims() {
+        [b, c, h, w] => Tensor::from_slice(keep, (b, h, w, c), xs.device())?.permute((0, 3, 1, 2))?,
+        ref dims => Tensor::from_slice(keep, dims, xs.device())?,
+    };
+    let mask = mask.to_dtype(DType::F32)?;
     xs.mul(&(mask * f64::from(scale))?)
 }

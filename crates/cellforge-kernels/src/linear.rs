@@ -4,7 +4,7 @@ use crate::check::{f32_only, matrix, slice, vector, with_slice};
 use crate::composed;
 use crate::gemm::{mat, mat_mut, multiply};
 use crate::sum::channel_sums;
-use crate::tape::{apply2, apply3, wants};
+use crate::tape::{apply2, apply3, contiguous, wants};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -29,7 +29,7 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
     if !xs.device().is_cpu() {
         return composed::linear(xs, weight, bias);
     }
-    let (xs, weight) = (xs.contiguous()?, weight.contiguous()?);
+    let (xs, weight) = (contiguous(xs)?, contiguous(weight)?);
     match bias {
         Some(bias) => apply3(&xs, &weight, &bias.contiguous()?, Linear),
         None => apply2(&xs, &weight, Linear),
@@ -130,7 +130,7 @@ impl CustomOp3 for Linear {
         let (grad_xs, grad_w) = Self::gradients(xs, w, grad)?;
         let grad_bias = match wants(bias) {
             true => {
-                let sums = with_slice(NAME, grad, |grad| Ok(channel_sums(grad, bias.elem_count(), 1)))?;
+                let sums = with_slice(NAME, grad, |grad| Ok(channel_sums(grad, bias.elem_count())))?;
                 Some(Tensor::from_vec(sums, bias.shape(), bias.device())?)
             }
             false => None,

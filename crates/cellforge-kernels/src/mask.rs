@@ -3,18 +3,24 @@
 use crate::activation::zip_map;
 use crate::check::{f32_only, slice, with_slice};
 use crate::composed;
-use crate::tape::apply1;
+use crate::layout::{channels_first, channels_last};
+use crate::tape::{apply1, contiguous};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
-/// `scale * x` where `keep` is 1 and 0 where it is 0; `xs` may have any shape and `keep` holds one byte for each of
-/// its elements in row-major order. The mask takes no gradient.
+/// `scale * x` where `keep` is 1 and 0 where it is 0; `xs` may have any shape and `keep` holds one byte for each of its elements:
+/// in row-major order, but for images `(b, c, h, w)` pixel by pixel, with the channels of each side by side. The mask takes no
+/// gradient.
 pub fn mask_scale(xs: &Tensor, keep: Vec<u8>, scale: f32) -> Result<Tensor> {
     f32_only("mask_scale", &[("xs", xs)])?;
     if keep.len() != xs.elem_count() {
         bail!("mask_scale: the mask has {} elements, xs has shape {:?}", keep.len(), xs.dims());
     }
     if xs.device().is_cpu() {
-        apply1(&xs.contiguous()?, MaskScale { keep, scale })
+        let op = MaskScale { keep, scale };
+        match xs.rank() {
+            4 => channels_first(&apply1(&channels_last(xs)?, op)?),
+            _ => apply1(&contiguous(xs)?, op),
+        }
     } else {
         composed::mask_scale(xs, &keep, scale)
     }

@@ -2,6 +2,8 @@
 
 use crate::check::{f32_only, images, slice, with_slice};
 use crate::composed;
+use crate::layout::{channels_first, channels_last};
+use crate::simd::dispatch;
 use crate::tape::apply1;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -22,7 +24,7 @@ pub fn max_pool2d(xs: &Tensor, window: usize, stride: usize, padding: usize) -> 
         bail!("{op}: a window of {window} with padding {padding} does not fit images of shape {:?}", xs.dims());
     }
     if xs.device().is_cpu() {
-        apply1(&xs.contiguous()?, MaxPool { window, stride, padding })
+        channels_first(&apply1(&channels_last(xs)?, MaxPool { window, stride, padding })?)
     } else {
         composed::max_pool2d(xs, window, stride, padding)
     }
@@ -32,7 +34,7 @@ pub fn max_pool2d(xs: &Tensor, window: usize, stride: usize, padding: usize) -> 
 pub fn avg_pool2d_global(xs: &Tensor) -> Result<Tensor> {
     f32_only("avg_pool2d_global", &[("xs", xs)])?;
     images("avg_pool2d_global", "xs", xs)?;
-    if xs.device().is_cpu() { apply1(&xs.contiguous()?, GlobalAverage) } else { composed::avg_pool2d_global(xs) }
+    if xs.device().is_cpu() { apply1(&channels_last(xs)?, GlobalAverage) } else { composed::avg_pool2d_global(xs) }
 }
 
 struct MaxPool {
@@ -52,37 +54,33 @@ impl MaxPool {
         start.saturating_sub(self.padding)..(start + self.window - self.padding).min(size)
     }
 
-    /// Calls `f(output position, index of the maximum)` for each window of one channel of one image.
-    fn maxima(&self, plane: &[f32], (h, w): (usize, usize), mut f: impl FnMut(usize, usize)) {
+    /// The windows over an image `(h, w)` in reading order, numbered.
+    fn windows(&self, (h, w): (usize, usize)) -> impl Iterator<Item = (usize, Window)> + use<'_> {
         let (oh, ow) = (self.out_size(h), self.out_size(w));
-        // The maximum of each column over the rows of the windows, and its row. Columns are independent, so that
-        // this part, most of the comparisons, runs in vectors.
-        let (mut values, mut from) = (vec![0f32; w], vec![0u32; w]);
-        for i in 0..oh {
-            let rows = self.span(i, h);
-            values.copy_from_slice(&plane[rows.start * w..][..w]);
-            from.fill(rows.start as u32);
-            for row in rows.start + 1..rows.end {
-                for ((value, from), &x) in values.iter_mut().zip(&mut from).zip(&plane[row * w..][..w]) {
-                    let wins = (x > *value) | x.is_nan();
-                    *value = if wins { x } else { *value };
-                    *from = if wins { row as u32 } else { *from };
-                }
-            }
-            for j in 0..ow {
-                let cols = self.span(j, w);
-                let mut best = cols.start;
-                for col in cols.start + 1..cols.end {
-                    let (x, value) = (values[col], values[best]);
-                    // NaN wins, so that a broken network shows; of equal cells the first in reading order.
-                    if x > value || x.is_nan() || (x == value && from[col] < from[best]) {
-                        best = col;
-                    }
-                }
-                f(i * ow + j, from[best] as usize * w + best);
-            }
-        }
+        (0..oh * ow)
+            .map(move |cell| (cell, Window { rows: self.span(cell / ow, h), cols: self.span(cell % ow, w), width: w }))
     }
+}
+
+/// Pixels of an image of this width.
+struct Window {
+    rows: std::ops::Range<usize>,
+    cols: std::ops::Range<usize>,
+    width: usize,
+}
+
+impl Window {
+    /// The pixels in reading order.
+    fn pixels(&self) -> impl Iterator<Item = usize> {
+        self.rows.clone().flat_map(move |row| self.cols.clone().map(move |col| row * self.width + col))
+    }
+}
+
+/// Whether `x` takes the place of the maximum so far: NaN does, so that a broken network shows, and of equal numbers the first
+/// stays.
+#[inline(always)]
+fn wins(x: f32, max: f32) -> bool {
+    (x > max) | x.is_nan()
 }
 
 impl CustomOp1 for MaxPool {
@@ -92,24 +90,55 @@ impl CustomOp1 for MaxPool {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let xs = slice(self.name(), storage, layout)?;
-        let (b, c, h, w) = layout.shape().dims4()?;
+        let (b, h, w, c) = layout.shape().dims4()?;
         let (oh, ow) = (self.out_size(h), self.out_size(w));
-        let mut ys = vec![0f32; b * c * oh * ow];
-        ys.par_chunks_mut(oh * ow).zip(xs.par_chunks(h * w)).for_each(|(ys, plane)| {
-            self.maxima(plane, (h, w), |to, from| ys[to] = plane[from]);
+        let mut ys = vec![0f32; b * oh * ow * c];
+        ys.par_chunks_mut(oh * ow * c).zip(xs.par_chunks(h * w * c)).for_each(|(ys, xs)| {
+            dispatch(|| {
+                for (cell, window) in self.windows((h, w)) {
+                    let max = &mut ys[cell * c..][..c];
+                    max.fill(f32::NEG_INFINITY);
+                    for pixel in window.pixels() {
+                        for (max, &x) in max.iter_mut().zip(&xs[pixel * c..][..c]) {
+                            *max = if wins(x, *max) { x } else { *max };
+                        }
+                    }
+                }
+            });
         });
-        Ok((CpuStorage::F32(ys), (b, c, oh, ow).into()))
+        Ok((CpuStorage::F32(ys), (b, oh, ow, c).into()))
     }
 
     fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let (_, _, h, w) = xs.dims4()?;
-        let (oh, ow) = (self.out_size(h), self.out_size(w));
+        let (_, h, w, c) = xs.dims4()?;
+        let cells = self.out_size(h) * self.out_size(w);
         let mut grad_xs = vec![0f32; xs.elem_count()];
         with_slice(self.name(), xs, |xs| {
             with_slice(self.name(), grad, |grad| {
-                let planes = xs.par_chunks(h * w).zip(grad.par_chunks(oh * ow));
-                grad_xs.par_chunks_mut(h * w).zip(planes).for_each(|(grad_xs, (plane, grad))| {
-                    self.maxima(plane, (h, w), |to, from| grad_xs[from] += grad[to]);
+                let images = xs.par_chunks(h * w * c).zip(grad.par_chunks(cells * c));
+                grad_xs.par_chunks_mut(h * w * c).zip(images).for_each(|(grad_xs, (xs, grad))| {
+                    let (mut max, mut from) = (vec![0f32; c], vec![0u32; c]);
+                    dispatch(|| {
+                        let (max, from) = (&mut max[..c], &mut from[..c]);
+                        for (cell, window) in self.windows((h, w)) {
+                            max.fill(f32::NEG_INFINITY);
+                            from.fill(u32::MAX);
+                            for pixel in window.pixels() {
+                                let place = pixel as u32;
+                                for ((max, from), &x) in max.iter_mut().zip(&mut *from).zip(&xs[pixel * c..][..c]) {
+                                    let wins = wins(x, *max);
+                                    *max = if wins { x } else { *max };
+                                    *from = if wins { place } else { *from };
+                                }
+                            }
+                            let grad = &grad[cell * c..][..c];
+                            for (channel, (&pixel, g)) in from.iter().zip(grad).enumerate() {
+                                if let Some(to) = grad_xs.get_mut(pixel as usize * c + channel) {
+                                    *to += g;
+                                }
+                            }
+                        }
+                    });
                 });
                 Ok(())
             })
@@ -127,17 +156,26 @@ impl CustomOp1 for GlobalAverage {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let xs = slice(self.name(), storage, layout)?;
-        let (b, c, h, w) = layout.shape().dims4()?;
-        let mean = |plane: &[f32]| (plane.iter().map(|&x| f64::from(x)).sum::<f64>() / (h * w) as f64) as f32;
-        let ys = xs.chunks(h * w).map(mean).collect();
+        let (b, h, w, c) = layout.shape().dims4()?;
+        let mut ys = Vec::with_capacity(b * c);
+        for image in xs.chunks(h * w * c) {
+            let mut sums = vec![0f64; c];
+            for pixel in image.chunks(c) {
+                sums.iter_mut().zip(pixel).for_each(|(sum, &x)| *sum += f64::from(x));
+            }
+            ys.extend(sums.iter().map(|sum| (sum / (h * w) as f64) as f32));
+        }
         Ok((CpuStorage::F32(ys), (b, c).into()))
     }
 
     fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let (_, _, h, w) = xs.dims4()?;
+        let (_, h, w, c) = xs.dims4()?;
         let mut grad_xs = vec![0f32; xs.elem_count()];
         with_slice(self.name(), grad, |grad| {
-            grad_xs.chunks_mut(h * w).zip(grad).for_each(|(plane, &g)| plane.fill(g / (h * w) as f32));
+            for (image, grad) in grad_xs.chunks_mut(h * w * c).zip(grad.chunks(c)) {
+                let grad: Vec<f32> = grad.iter().map(|g| g / (h * w) as f32).collect();
+                image.chunks_mut(c).for_each(|pixel| pixel.copy_from_slice(&grad));
+            }
             Ok(())
         })?;
         Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))

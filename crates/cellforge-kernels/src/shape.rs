@@ -2,6 +2,7 @@
 
 use crate::activation::zip_map;
 use crate::check::{f32_only, images, slice, with_slice};
+use crate::layout::{channels_first, channels_last, is_channels_last};
 use crate::tape;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -17,7 +18,13 @@ pub fn add(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
     if xs.dims() != ys.dims() {
         bail!("add: xs has shape {:?}, ys {:?}", xs.dims(), ys.dims());
     }
-    if xs.device().is_cpu() { tape::apply2(&xs.contiguous()?, &ys.contiguous()?, Add) } else { xs + ys }
+    if !xs.device().is_cpu() {
+        return xs + ys;
+    }
+    if is_channels_last(xs) || is_channels_last(ys) {
+        return channels_first(&tape::apply2(&channels_last(xs)?, &channels_last(ys)?, Add)?);
+    }
+    tape::apply2(&tape::contiguous(xs)?, &tape::contiguous(ys)?, Add)
 }
 
 /// Adds `rows` rows of zeros below images `(b, c, h, w)` and as many columns on their right.
@@ -25,7 +32,7 @@ pub fn pad_bottom_right(xs: &Tensor, rows: usize) -> Result<Tensor> {
     f32_only("pad_bottom_right", &[("xs", xs)])?;
     images("pad_bottom_right", "xs", xs)?;
     if xs.device().is_cpu() {
-        tape::apply1(&xs.contiguous()?, Pad(rows))
+        channels_first(&tape::apply1(&channels_last(xs)?, Pad(rows))?)
     } else {
         xs.pad_with_zeros(2, 0, rows)?.pad_with_zeros(3, 0, rows)
     }
@@ -57,25 +64,25 @@ impl CustomOp1 for Pad {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let xs = slice(self.name(), storage, layout)?;
-        let (b, c, h, w) = layout.shape().dims4()?;
+        let (b, h, w, c) = layout.shape().dims4()?;
         let (oh, ow) = (h + self.0, w + self.0);
-        let mut ys = vec![0f32; b * c * oh * ow];
-        ys.par_chunks_mut(oh * ow).zip(xs.par_chunks(h * w)).for_each(|(ys, xs)| {
-            for (y, x) in ys.chunks_mut(ow).zip(xs.chunks(w)) {
-                y[..w].copy_from_slice(x);
+        let mut ys = vec![0f32; b * oh * ow * c];
+        ys.par_chunks_mut(oh * ow * c).zip(xs.par_chunks(h * w * c)).for_each(|(ys, xs)| {
+            for (y, x) in ys.chunks_mut(ow * c).zip(xs.chunks(w * c)) {
+                y[..w * c].copy_from_slice(x);
             }
         });
-        Ok((CpuStorage::F32(ys), (b, c, oh, ow).into()))
+        Ok((CpuStorage::F32(ys), (b, oh, ow, c).into()))
     }
 
     fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let (_, _, h, w) = xs.dims4()?;
+        let (_, h, w, c) = xs.dims4()?;
         let (oh, ow) = (h + self.0, w + self.0);
         let mut grad_xs = vec![0f32; xs.elem_count()];
         with_slice(self.name(), grad, |grad| {
-            grad_xs.par_chunks_mut(h * w).zip(grad.par_chunks(oh * ow)).for_each(|(to, from)| {
-                for (to, from) in to.chunks_mut(w).zip(from.chunks(ow)) {
-                    to.copy_from_slice(&from[..w]);
+            grad_xs.par_chunks_mut(h * w * c).zip(grad.par_chunks(oh * ow * c)).for_each(|(to, from)| {
+                for (to, from) in to.chunks_mut(w * c).zip(from.chunks(ow * c)) {
+                    to.copy_from_slice(&from[..w * c]);
                 }
             });
             Ok(())

@@ -1,41 +1,93 @@
-//! Sums whose order of additions depends on the length alone.
+//! Sums whose order of additions depends on shapes alone.
 
-/// The sum of `f` over pairs of elements: short runs in `f32` lanes that the compiler can vectorise, then `f64`.
-pub(crate) fn sum_pairs(xs: &[f32], ys: &[f32], f: impl Fn(f32, f32) -> f32) -> f64 {
-    const LANES: usize = 16;
-    const RUN: usize = 32 * LANES;
-    let mut total = 0f64;
-    for (xs, ys) in xs.chunks(RUN).zip(ys.chunks(RUN)) {
-        let mut lanes = [0f32; LANES];
-        let (xs, ys) = (xs.chunks_exact(LANES), ys.chunks_exact(LANES));
-        for (&x, &y) in xs.remainder().iter().zip(ys.remainder()) {
-            total += f64::from(f(x, y));
-        }
-        for (xs, ys) in xs.zip(ys) {
-            for ((lane, &x), &y) in lanes.iter_mut().zip(xs).zip(ys) {
-                *lane += f(x, y);
+use crate::simd::dispatch;
+use rayon::prelude::*;
+
+/// Numbers that one task sums in `f32` before it goes on in `f64`.
+const CHUNK: usize = 1 << 14;
+
+/// The sum of vectors of one length, added in their order.
+pub(crate) fn add_up(parts: Vec<Vec<f32>>) -> Vec<f32> {
+    const CHUNK: usize = 1 << 13;
+    let mut parts = parts.into_iter();
+    let mut sum = parts.next().unwrap_or_default();
+    let rest: Vec<Vec<f32>> = parts.collect();
+    sum.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, sum)| {
+        for part in &rest {
+            for (s, &x) in sum.iter_mut().zip(&part[chunk * CHUNK..]) {
+                *s += x;
             }
         }
-        total += lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
+    });
+    sum
+}
+
+/// Pixels of so many channels side by side that they fill vectors: the length of a row that [`rows`] makes.
+pub(crate) fn row_len(channels: usize) -> usize {
+    const LANES: usize = 16;
+    (1..=LANES).find(|n| (n * channels).is_multiple_of(LANES)).unwrap_or(1) * channels
+}
+
+/// Numbers for each channel, repeated to fill a row of [`row_len`].
+pub(crate) fn repeat(channels: &[f32]) -> Vec<f32> {
+    channels.iter().copied().cycle().take(row_len(channels.len())).collect()
+}
+
+/// Elements in a chunk of whole rows of pixels.
+pub(crate) fn chunk_len(channels: usize) -> usize {
+    let row = row_len(channels);
+    (CHUNK / row).max(1) * row
+}
+
+/// For each channel of `(pixels, channels)`, `N` sums over the pixels: `f` gets a row of [`row_len`] numbers (the last may be
+/// shorter) and where it begins, and adds to rows of sums.
+pub(crate) fn channel_sums_of<const N: usize>(
+    len: usize,
+    channels: usize,
+    f: impl Fn(std::ops::Range<usize>, &mut [Vec<f32>; N]) + Sync,
+) -> Vec<[f64; N]> {
+    let chunk = chunk_len(channels);
+    let partial: Vec<Vec<[f64; N]>> = (0..len.div_ceil(chunk))
+        .into_par_iter()
+        .map(|i| {
+            let mut sums: [Vec<f32>; N] = std::array::from_fn(|_| vec![0f32; row_len(channels)]);
+            f(i * chunk..len.min((i + 1) * chunk), &mut sums);
+            fold(&sums, channels)
+        })
+        .collect();
+    let mut total = vec![[0f64; N]; channels];
+    for partial in &partial {
+        for (total, partial) in total.iter_mut().zip(partial) {
+            for (total, partial) in total.iter_mut().zip(partial) {
+                *total += partial;
+            }
+        }
     }
     total
 }
 
-/// The sum of `f` over the elements.
-pub(crate) fn sum_by(xs: &[f32], f: impl Fn(f32) -> f32) -> f64 {
-    sum_pairs(xs, xs, |x, _| f(x))
+/// Sums of rows to sums of channels.
+pub(crate) fn fold<const N: usize>(rows: &[Vec<f32>; N], channels: usize) -> Vec<[f64; N]> {
+    let mut sums = vec![[0f64; N]; channels];
+    for (n, row) in rows.iter().enumerate() {
+        for (i, &x) in row.iter().enumerate() {
+            sums[i % channels][n] += f64::from(x);
+        }
+    }
+    sums
 }
 
-/// The sum of each channel of `(b, c, plane)` over batch and plane.
-pub(crate) fn channel_sums(xs: &[f32], channels: usize, plane: usize) -> Vec<f32> {
-    use rayon::prelude::*;
-    (0..channels)
-        .into_par_iter()
-        .map(|c| planes(xs, channels, plane, c).map(|xs| sum_by(xs, |x| x)).sum::<f64>() as f32)
-        .collect()
-}
-
-/// The planes of channel `c` of `(b, c, plane)`, image by image.
-pub(crate) fn planes(xs: &[f32], channels: usize, plane: usize, c: usize) -> impl Iterator<Item = &[f32]> {
-    xs.chunks(plane).skip(c).step_by(channels)
+/// The sum of each channel of `(pixels, channels)`.
+pub(crate) fn channel_sums(xs: &[f32], channels: usize) -> Vec<f32> {
+    let row = row_len(channels);
+    let sums = channel_sums_of(xs.len(), channels, |range, [sums]: &mut [Vec<f32>; 1]| {
+        dispatch(|| {
+            for xs in xs[range].chunks(row) {
+                for (sum, x) in sums.iter_mut().zip(xs) {
+                    *sum += x;
+                }
+            }
+        });
+    });
+    sums.into_iter().map(|[sum]| sum as f32).collect()
 }

@@ -4,8 +4,8 @@
 //! operation of a network. While [`gradients`] runs, the operations of this crate note themselves on a tape instead, and the
 //! tape is walked backwards: a gradient is handed on as it is, and only where a tensor was used more than once are two added.
 
-use crate::activation::zip_map;
-use crate::check::with_slice;
+use crate::layout;
+use crate::profile::span;
 use candle_core::backprop::GradStore;
 use candle_core::{CustomOp1, CustomOp2, CustomOp3, DType, Device, Result, Tensor, TensorId, bail};
 use std::cell::RefCell;
@@ -17,6 +17,9 @@ enum Op {
     Two([Tensor; 2], Box<dyn CustomOp2 + Send + Sync>),
     Three([Tensor; 3], Box<dyn CustomOp3 + Send + Sync>),
     Reshape(Tensor),
+    /// With the order of dimensions that brings a gradient back.
+    Permute(Tensor, [usize; 4]),
+    Contiguous(Tensor),
 }
 
 #[derive(Default)]
@@ -91,7 +94,7 @@ fn walk(loss: &Tensor, mut nodes: Vec<(Op, Tensor)>) -> Result<GradStore> {
         let Some(grad) = grads.remove(&result.id()) else { continue };
         for (arg, grad) in op.backward(&result, &grad)? {
             let sum = match grads.remove(&arg.id()) {
-                Some(other) => sum(&other, &grad)?,
+                Some(other) => layout::add(&other, &grad)?,
                 None => grad,
             };
             grads.insert(arg.id(), sum);
@@ -114,7 +117,9 @@ fn walk(loss: &Tensor, mut nodes: Vec<(Op, Tensor)>) -> Result<GradStore> {
 impl Op {
     fn args(&self) -> &[Tensor] {
         match self {
-            Self::One(arg, _) | Self::Reshape(arg) => std::slice::from_ref(arg),
+            Self::One(arg, _) | Self::Reshape(arg) | Self::Permute(arg, _) | Self::Contiguous(arg) => {
+                std::slice::from_ref(arg)
+            }
             Self::Two(args, _) => args,
             Self::Three(args, _) => args,
         }
@@ -126,6 +131,8 @@ impl Op {
             Self::Two(_, op) => op.name(),
             Self::Three(_, op) => op.name(),
             Self::Reshape(_) => "reshape",
+            Self::Permute(..) => "permute",
+            Self::Contiguous(_) => "contiguous",
         }
     }
 
@@ -135,7 +142,9 @@ impl Op {
             Self::One(arg, op) => vec![op.bwd(arg, result, grad)?],
             Self::Two([a, b], op) => <[_; 2]>::from(op.bwd(a, b, result, grad)?).into(),
             Self::Three([a, b, c], op) => <[_; 3]>::from(op.bwd(a, b, c, result, grad)?).into(),
-            Self::Reshape(arg) => vec![Some(grad.reshape(arg.shape())?)],
+            Self::Reshape(arg) => vec![Some(dense(grad)?.reshape(arg.shape())?)],
+            Self::Permute(_, back) => vec![Some(grad.permute(*back)?)],
+            Self::Contiguous(_) => vec![Some(grad.clone())],
         };
         let wanted = self.args().iter().zip(grads).filter(|(arg, _)| wants(arg));
         Ok(wanted.filter_map(|(arg, grad)| Some((arg.clone(), grad?))).collect())
@@ -194,11 +203,37 @@ pub(crate) fn apply3(a: &Tensor, b: &Tensor, c: &Tensor, op: impl CustomOp3 + Se
 
 /// `xs` with another shape of as many elements.
 pub(crate) fn reshape(xs: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    let xs = contiguous(xs)?;
     let result = xs.reshape(shape)?;
     if !recording() || xs.op_is_on_graph() {
         return Ok(result);
     }
-    Ok(record(Op::Reshape(xs.clone()), result.detach()))
+    Ok(record(Op::Reshape(xs), result.detach()))
+}
+
+/// `xs` with its dimensions in another order, of which `back` is the inverse.
+pub(crate) fn permute(xs: &Tensor, order: [usize; 4], back: [usize; 4]) -> Result<Tensor> {
+    let result = xs.permute(order)?;
+    if !recording() || xs.op_is_on_graph() {
+        return Ok(result);
+    }
+    Ok(record(Op::Permute(xs.clone(), back), result.detach()))
+}
+
+/// `xs`, copied if its elements do not lie in their order.
+pub(crate) fn contiguous(xs: &Tensor) -> Result<Tensor> {
+    if xs.is_contiguous() {
+        return Ok(xs.clone());
+    }
+    if xs.op_is_on_graph() || (!recording() && xs.track_op()) {
+        return xs.contiguous();
+    }
+    Ok(record(Op::Contiguous(xs.clone()), layout::gathered(xs)?))
+}
+
+/// A gradient whose elements lie in their order.
+fn dense(grad: &Tensor) -> Result<Tensor> {
+    if grad.is_contiguous() { Ok(grad.clone()) } else { layout::gathered(grad) }
 }
 
 trait OnGraph {
@@ -211,9 +246,4 @@ impl OnGraph for Tensor {
     fn op_is_on_graph(&self) -> bool {
         self.track_op() && !self.is_variable()
     }
-}
-
-fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let values = with_slice("gradient", a, |a| with_slice("gradient", b, |b| Ok(zip_map(a, b, |x, y| x + y))))?;
-    Tensor::from_vec(values, a.shape(), a.device())
 }

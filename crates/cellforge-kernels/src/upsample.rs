@@ -2,6 +2,7 @@
 
 use crate::check::{f32_only, images, slice, with_slice};
 use crate::composed;
+use crate::layout::{channels_first, channels_last};
 use crate::tape::apply1;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -10,7 +11,10 @@ use rayon::prelude::*;
 pub fn upsample_nearest2x(xs: &Tensor) -> Result<Tensor> {
     f32_only("upsample_nearest2x", &[("xs", xs)])?;
     images("upsample_nearest2x", "xs", xs)?;
-    if xs.device().is_cpu() { apply1(&xs.contiguous()?, Upsample2x) } else { composed::upsample_nearest2x(xs) }
+    if !xs.device().is_cpu() {
+        return composed::upsample_nearest2x(xs);
+    }
+    channels_first(&apply1(&channels_last(xs)?, Upsample2x)?)
 }
 
 struct Upsample2x;
@@ -22,29 +26,29 @@ impl CustomOp1 for Upsample2x {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let xs = slice(self.name(), storage, layout)?;
-        let (b, c, h, w) = layout.shape().dims4()?;
+        let (b, h, w, c) = layout.shape().dims4()?;
         let mut ys = vec![0f32; 4 * xs.len()];
-        ys.par_chunks_mut(4 * h * w).zip(xs.par_chunks(h * w)).for_each(|(ys, xs)| {
-            for (pair, row) in ys.chunks_mut(4 * w).zip(xs.chunks(w)) {
-                let (first, second) = pair.split_at_mut(2 * w);
-                for (y, &x) in first.chunks_mut(2).zip(row) {
-                    y.fill(x);
-                }
-                second.copy_from_slice(first);
+        // A row of pixels becomes two.
+        ys.par_chunks_mut(4 * w * c).zip(xs.par_chunks(w * c)).for_each(|(pair, row)| {
+            let (first, second) = pair.split_at_mut(2 * w * c);
+            for (to, pixel) in first.chunks_mut(2 * c).zip(row.chunks(c)) {
+                to[..c].copy_from_slice(pixel);
+                to[c..].copy_from_slice(pixel);
             }
+            second.copy_from_slice(first);
         });
-        Ok((CpuStorage::F32(ys), (b, c, 2 * h, 2 * w).into()))
+        Ok((CpuStorage::F32(ys), (b, 2 * h, 2 * w, c).into()))
     }
 
     fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let (_, _, h, w) = xs.dims4()?;
+        let (_, _, w, c) = xs.dims4()?;
         let mut grad_xs = vec![0f32; xs.elem_count()];
         with_slice(self.name(), grad, |grad| {
-            grad_xs.par_chunks_mut(h * w).zip(grad.par_chunks(4 * h * w)).for_each(|(grad_xs, grad)| {
-                for (row, pair) in grad_xs.chunks_mut(w).zip(grad.chunks(4 * w)) {
-                    let (first, second) = pair.split_at(2 * w);
-                    for ((g, a), b) in row.iter_mut().zip(first.chunks(2)).zip(second.chunks(2)) {
-                        *g = (a[0] + a[1]) + (b[0] + b[1]);
+            grad_xs.par_chunks_mut(w * c).zip(grad.par_chunks(4 * w * c)).for_each(|(row, pair)| {
+                let (first, second) = pair.split_at(2 * w * c);
+                for ((to, a), b) in row.chunks_mut(c).zip(first.chunks(2 * c)).zip(second.chunks(2 * c)) {
+                    for i in 0..c {
+                        to[i] = (a[i] + a[c + i]) + (b[i] + b[c + i]);
                     }
                 }
             });

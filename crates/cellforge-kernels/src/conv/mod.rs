@@ -1,13 +1,14 @@
 //! Two-dimensional convolution.
 
 mod op;
-mod patches;
 mod products;
 mod upsampled;
+mod windows;
 
 use crate::check::{f32_only, images, vector};
 use crate::composed;
-use crate::tape::{apply2, apply3};
+use crate::layout::{channels_first, channels_last};
+use crate::tape::{apply2, apply3, contiguous};
 use candle_core::{Result, Tensor, bail};
 
 /// Zeros added around an image, in pixels.
@@ -80,11 +81,11 @@ pub fn conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: &Conv2dC
     if !xs.device().is_cpu() {
         return composed::conv2d(xs, weight, bias, cfg);
     }
-    let (xs, weight) = (xs.contiguous()?, weight.contiguous()?);
-    match bias {
-        Some(bias) => apply3(&xs, &weight, &bias.contiguous()?, op::Conv(*cfg)),
+    let (xs, weight) = (channels_last(xs)?, contiguous(weight)?);
+    channels_first(&match bias {
+        Some(bias) => apply3(&xs, &weight, &contiguous(bias)?, op::Conv(*cfg)),
         None => apply2(&xs, &weight, op::Conv(*cfg)),
-    }
+    }?)
 }
 
 /// Nearest 2x upsampling, then a 3x3 convolution with padding 1: `xs` is `(b, c, h, w)`, `weight` `(o, c, 3, 3)`,
@@ -98,11 +99,11 @@ pub fn upsample2x_conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) ->
     if !xs.device().is_cpu() {
         return composed::upsample2x_conv2d(xs, weight, bias);
     }
-    let (xs, weight) = (xs.contiguous()?, weight.contiguous()?);
-    match bias {
-        Some(bias) => apply3(&xs, &weight, &bias.contiguous()?, upsampled::UpsampledConv),
+    let (xs, weight) = (channels_last(xs)?, contiguous(weight)?);
+    channels_first(&match bias {
+        Some(bias) => apply3(&xs, &weight, &contiguous(bias)?, upsampled::UpsampledConv),
         None => apply2(&xs, &weight, upsampled::UpsampledConv),
-    }
+    }?)
 }
 
 /// Checks types and shapes; the heights and widths of the images and of the kernels.

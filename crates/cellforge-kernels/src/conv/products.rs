@@ -1,116 +1,124 @@
-//! The three products of a convolution between images, a grid of outputs and a matrix of weights, in parallel over
-//! images.
+//! The three products of a convolution between images, a grid of outputs and the weights, in parallel over images. All are
+//! `(b, h, w, c)` in memory.
 
-use super::patches::Geometry;
-use crate::gemm::{mat, mat_mut, multiply, with_scratch};
+use super::windows::Windows;
+use crate::gemm::with_scratch;
+use crate::micro::{Gather, Outer, Panels};
+use crate::sum::add_up;
 use rayon::prelude::*;
-use std::ops::Range;
 
-/// Columns that a matrix product should have at the least, so that packing the weights pays off.
+/// Cells that one product should have at the least, so that the weights are read from near memory often enough.
 const MIN_CELLS: usize = 256;
-/// Elements of the patch matrix that fit a core's own cache.
-const SCRATCH: usize = 1 << 18;
+/// Tasks to be left for the threads to share.
+const MIN_TASKS: usize = 8;
 
-/// Images and rows of the grid that are put into one matrix product. It depends on shapes alone.
-struct Tiling {
-    images: usize,
-    rows: usize,
+/// Images that one task takes. It depends on shapes alone.
+pub(crate) fn images_per_task(cells: usize, batch: usize) -> usize {
+    MIN_CELLS.div_ceil(cells).min(batch.div_ceil(MIN_TASKS)).max(1)
 }
 
-impl Tiling {
-    fn new(g: &Geometry, batch: usize) -> Self {
-        let cells = g.cells();
-        if cells < MIN_CELLS {
-            // At least eight tasks are left for the threads to share.
-            let images = MIN_CELLS.div_ceil(cells).min(batch.div_ceil(8)).max(1);
-            return Self { images, rows: g.grid.0 };
-        }
-        let rows = MIN_CELLS.max(SCRATCH / g.taps()) / g.grid.1;
-        Self { images: 1, rows: rows.clamp(1, g.grid.0) }
-    }
-
-    fn row_ranges(&self, grid_rows: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        let rows = self.rows;
-        (0..grid_rows).step_by(rows).map(move |start| start..(start + rows).min(grid_rows))
-    }
-
-    /// Lengths of the patch matrix, of the block of the grid where several images share a product, and of a spread image.
-    fn scratch(&self, g: &Geometry, channels: usize) -> [usize; 3] {
-        [g.taps() * self.width(g), if self.images > 1 { channels * self.width(g) } else { 0 }, g.spread_len()]
-    }
-
-    /// Columns of the widest product.
-    fn width(&self, g: &Geometry) -> usize {
-        self.images * self.rows * g.grid.1
-    }
+/// A part of a convolution's output: the pixels at rows `first.0, first.0 + step, ..` and so for columns, with the windows
+/// and weights that make them.
+pub(crate) struct Phase {
+    pub windows: Windows,
+    /// `(windows.depth(), channels)`.
+    pub weights: Panels,
+    pub first: (usize, usize),
 }
 
-/// `grid = weight * patches(images) + bias`, where `weight` is `(channels, taps)` and the grid has `channels`.
-pub(crate) fn gather(g: &Geometry, weight: &[f32], channels: usize, bias: Option<&[f32]>, images: &[f32]) -> Vec<f32> {
-    let (taps, cells, image_len) = (g.taps(), g.cells(), g.image_len());
+/// Images `(h, w, c)` of `size` whose pixels are `weights^T * window + bias`. Pixels that no phase makes are 0.
+pub(crate) fn gather(
+    phases: &[Phase],
+    step: usize,
+    bias: Option<&[f32]>,
+    images: &[f32],
+    size: (usize, usize, usize),
+) -> Vec<f32> {
+    let (h, w, c) = size;
+    let Some(image_len) = phases.first().map(|phase| phase.windows.image_len()) else { return Vec::new() };
     let batch = images.len() / image_len;
-    let tiling = Tiling::new(g, batch);
-    let weight = mat(weight, channels, taps, taps);
-    let mut grids = vec![0f32; batch * channels * cells];
-    let tasks = grids.par_chunks_mut(tiling.images * channels * cells);
-    let scratch = tiling.scratch(g, channels);
-    tasks.zip(images.par_chunks(tiling.images * image_len)).for_each(|(grids, images)| {
-        with_scratch(scratch, |[patches, block, spread]| {
-            if tiling.images > 1 {
-                let width = patch_block(g, images, patches, spread);
-                multiply(mat_mut(block, channels, width, width), weight, mat(patches, taps, width, width), false);
-                unpack(block, channels, cells, bias, grids);
-                return;
-            }
-            if let Some(bias) = bias {
-                fill_channels(grids, bias, cells);
-            }
-            let images = g.spread(images, spread);
-            for rows in tiling.row_ranges(g.grid.0) {
-                let (start, width) = (rows.start * g.grid.1, rows.len() * g.grid.1);
-                let out = mat_mut(&mut grids[start..], channels, width, cells);
-                if g.is_pointwise() {
-                    multiply(out, weight, mat(&images[start..], taps, width, cells), bias.is_some());
-                } else {
-                    g.im2col(images, &rows, patches, width, 0);
-                    multiply(out, weight, mat(patches, taps, width, width), bias.is_some());
+    let per_task = images_per_task(h * w, batch);
+    let places: Vec<_> = phases
+        .iter()
+        .map(|phase| {
+            let (rows, cols) = phase.windows.grid;
+            let ((top, left), segments) = (phase.first, phase.windows.segments());
+            let pixel = move |i: usize, y: usize, x: usize| ((i * h + top + y * step) * w + left + x * step) * c;
+            let out: Vec<usize> = (0..per_task)
+                .flat_map(|i| (0..rows).flat_map(move |y| (0..cols).map(move |x| pixel(i, y, x))))
+                .collect();
+            (phase.windows.rows(per_task), segments, out)
+        })
+        .collect();
+    let padded = phases.iter().map(|phase| phase.windows.padded_len()).max().unwrap_or(0);
+    let mut out = vec![0f32; batch * h * w * c];
+    let tasks = out.par_chunks_mut(per_task * h * w * c).zip(images.par_chunks(per_task * image_len));
+    tasks.for_each(|(out, images)| {
+        with_scratch([per_task * padded, 0, 0], |[padded, ..]| {
+            for (phase, (rows, segments, out_rows)) in phases.iter().zip(&places) {
+                let (windows, count) = (&phase.windows, images.len() / image_len * phase.windows.cells());
+                Gather {
+                    a: windows.pad(images, padded),
+                    rows: &rows[..count],
+                    segments,
+                    segment: windows.segment(),
+                    weights: &phase.weights,
+                    bias,
+                    out,
+                    out_rows: &out_rows[..count],
                 }
+                .run();
             }
         });
     });
-    grids
+    out
 }
 
-/// `images = unpatches(weight^T * grid) + bias`, the adjoint of [`gather`]: overlapping patches add up.
-pub(crate) fn scatter(g: &Geometry, weight: &[f32], channels: usize, bias: Option<&[f32]>, grids: &[f32]) -> Vec<f32> {
-    let (taps, cells, image_len) = (g.taps(), g.cells(), g.image_len());
-    let batch = grids.len() / (channels * cells);
-    let tiling = Tiling::new(g, batch);
-    let weight = mat(weight, channels, taps, taps).transpose();
+/// Images whose windows are the sums of `weights^T * grid + bias`, the adjoint of [`gather`]; windows overlap and add up.
+/// `weights` is `(channels of the grid, windows.depth())`.
+pub(crate) fn scatter(windows: &Windows, weights: &Panels, bias: Option<&[f32]>, grids: &[f32]) -> Vec<f32> {
+    /// Cells whose windows are kept in near memory.
+    const STRIP: usize = 256;
+    let (cells, image_len, depth, segment) = (windows.cells(), windows.image_len(), windows.depth(), windows.segment());
+    let ((h, w, c), (_, grid_w)) = (windows.image, windows.grid);
+    let grid_c = weights.depth();
+    let batch = grids.len() / (cells * grid_c);
+    let starts = |n: usize, len: usize| (0..n).map(|i| i * len).collect::<Vec<_>>();
+    let (rows, out_rows) = (starts(cells, grid_c), starts(STRIP, depth));
     let mut images = vec![0f32; batch * image_len];
-    let tasks = images.par_chunks_mut(tiling.images * image_len);
-    let [patches, block, _] = tiling.scratch(g, channels);
-    tasks.zip(grids.par_chunks(tiling.images * channels * cells)).for_each(|(images, grids)| {
-        with_scratch([patches, block, 0], |[patches, block, _]| {
+    images.par_chunks_mut(image_len).zip(grids.par_chunks(cells * grid_c)).for_each(|(image, grid)| {
+        with_scratch([STRIP * depth, 0, 0], |[patches, ..]| {
             if let Some(bias) = bias {
-                fill_channels(images, bias, g.image.1 * g.image.2);
+                image.chunks_exact_mut(c).for_each(|pixel| pixel.copy_from_slice(bias));
             }
-            if tiling.images > 1 {
-                let width = pack(grids, channels, cells, block);
-                multiply(mat_mut(patches, taps, width, width), weight, mat(block, channels, width, width), false);
-                for (i, image) in images.chunks_mut(image_len).enumerate() {
-                    g.col2im(patches, width, i * cells, &(0..g.grid.0), image);
+            for first in (0..cells).step_by(STRIP) {
+                let count = STRIP.min(cells - first);
+                Gather {
+                    a: grid,
+                    rows: &rows[first..first + count],
+                    segments: &[0],
+                    segment: grid_c,
+                    weights,
+                    bias: None,
+                    out: patches,
+                    out_rows: &out_rows[..count],
                 }
-                return;
-            }
-            for rows in tiling.row_ranges(g.grid.0) {
-                let (start, width) = (rows.start * g.grid.1, rows.len() * g.grid.1);
-                let grid = mat(&grids[start..], channels, width, cells);
-                if g.is_pointwise() {
-                    multiply(mat_mut(&mut images[start..], taps, width, cells), weight, grid, bias.is_some());
-                } else {
-                    multiply(mat_mut(patches, taps, width, width), weight, grid, false);
-                    g.col2im(patches, width, 0, &rows, images);
+                .run();
+                for (cell, patch) in (first..first + count).zip(patches.chunks_exact(depth)) {
+                    let place = |cell: usize, origin: isize| (cell * windows.stride) as isize + origin;
+                    let (y, x) = (place(cell / grid_w, windows.origin.0), place(cell % grid_w, windows.origin.1));
+                    // The columns of the window that lie in the image.
+                    let left = x.min(0).unsigned_abs().min(windows.kernel.1);
+                    let end = (w as isize - x).clamp(left as isize, windows.kernel.1 as isize) as usize;
+                    for (i, run) in patch.chunks_exact(segment).enumerate() {
+                        let y = y + i as isize;
+                        if (0..h as isize).contains(&y) && left < end {
+                            let at = (y as usize * w + (x + left as isize) as usize) * c;
+                            for (pixel, x) in image[at..].iter_mut().zip(&run[left * c..end * c]) {
+                                *pixel += x;
+                            }
+                        }
+                    }
                 }
             }
         });
@@ -118,104 +126,122 @@ pub(crate) fn scatter(g: &Geometry, weight: &[f32], channels: usize, bias: Optio
     images
 }
 
-/// The sum over the batch of `grid * patches(image)^T`, `(channels, taps)`: the gradient of the weights. The batch is
-/// cut into a number of parts that depends on shapes alone, and the parts are added in their order.
-pub(crate) fn outer(g: &Geometry, channels: usize, grids: &[f32], images: &[f32]) -> Vec<f32> {
-    let (taps, cells, image_len) = (g.taps(), g.cells(), g.image_len());
-    let batch = images.len() / image_len;
-    let tiling = Tiling::new(g, batch);
-    // Large weights in many parts would cost more to add up than the parts save.
-    let parts = if channels * taps > 1 << 18 { 4 } else { 8 };
-    let per_part = batch.div_ceil(parts);
-    let scratch = tiling.scratch(g, channels);
-    let tasks = images.par_chunks(per_part * image_len).zip(grids.par_chunks(per_part * channels * cells));
-    let partial: Vec<Vec<f32>> = tasks
-        .map(|(images, grids)| {
-            let mut sum = vec![0f32; channels * taps];
-            with_scratch(scratch, |[patches, block, spread]| {
-                let tiles = images.chunks(tiling.images * image_len);
-                for (images, grids) in tiles.zip(grids.chunks(tiling.images * channels * cells)) {
-                    if tiling.images > 1 {
-                        let width = pack(grids, channels, cells, block);
-                        patch_block(g, images, patches, spread);
-                        let grid = mat(block, channels, width, width);
-                        let patches = mat(patches, taps, width, width).transpose();
-                        multiply(mat_mut(&mut sum, channels, taps, taps), grid, patches, true);
-                        continue;
-                    }
-                    let images = g.spread(images, spread);
-                    for rows in tiling.row_ranges(g.grid.0) {
-                        let (start, width) = (rows.start * g.grid.1, rows.len() * g.grid.1);
-                        let grid = mat(&grids[start..], channels, width, cells);
-                        let patches = if g.is_pointwise() {
-                            mat(&images[start..], taps, width, cells)
-                        } else {
-                            g.im2col(images, &rows, patches, width, 0);
-                            mat(patches, taps, width, width)
-                        };
-                        multiply(mat_mut(&mut sum, channels, taps, taps), grid, patches.transpose(), true);
-                    }
-                }
-            });
+/// A sum over the pixels of a batch of the products of two images' rows: `(depth of left, depth of right)`, in tasks over columns
+/// of the right side and parts of the batch, whose number depends on shapes alone. `product` gets the images and the columns,
+/// and adds to a matrix of `(depth of left, columns)`. The result is one matrix for each range of columns.
+pub(crate) fn sum_over_batch(
+    (depth, cols): (usize, usize),
+    batch: usize,
+    product: impl Fn(std::ops::Range<usize>, std::ops::Range<usize>, &mut [f32]) + Sync,
+) -> Blocks {
+    /// Columns that one task takes: as many as the widest panel has.
+    const WIDTH: usize = 64;
+    /// Sums in the matrices of all parts together.
+    const MOST: usize = 1 << 23;
+    let blocks = cols.div_ceil(WIDTH);
+    let parts = (2 * MIN_TASKS).div_ceil(blocks).min((MOST / (depth * cols)).max(1)).min(batch);
+    let images = batch.div_ceil(parts);
+    let parts = batch.div_ceil(images);
+    let sums: Vec<Vec<f32>> = (0..blocks * parts)
+        .into_par_iter()
+        .map(|task| {
+            let (block, part) = (task / parts, task % parts);
+            let columns = block * WIDTH..cols.min((block + 1) * WIDTH);
+            let mut sum = vec![0f32; depth * columns.len()];
+            product(part * images..batch.min((part + 1) * images), columns, &mut sum);
             sum
         })
         .collect();
-    add_up(partial)
+    let mut sums = sums.into_iter();
+    let blocks = (0..blocks).map(|_| add_up(sums.by_ref().take(parts).collect())).collect();
+    Blocks { blocks, width: WIDTH, cols }
 }
 
-/// The sum of vectors of one length, added in their order.
-pub(crate) fn add_up(parts: Vec<Vec<f32>>) -> Vec<f32> {
-    const CHUNK: usize = 1 << 13;
-    let mut parts = parts.into_iter();
-    let mut sum = parts.next().unwrap_or_default();
-    let rest: Vec<Vec<f32>> = parts.collect();
-    sum.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, sum)| {
-        for part in &rest {
-            for (s, &x) in sum.iter_mut().zip(&part[chunk * CHUNK..]) {
-                *s += x;
+/// A matrix in blocks of columns.
+pub(crate) struct Blocks {
+    blocks: Vec<Vec<f32>>,
+    width: usize,
+    cols: usize,
+}
+
+impl Blocks {
+    /// An element of a block's matrix that has a row for each row.
+    pub fn get(&self, row: usize, col: usize) -> f32 {
+        let (block, within) = (col / self.width, col % self.width);
+        self.blocks[block][row * self.width.min(self.cols - block * self.width) + within]
+    }
+
+    /// An element of blocks that hold their matrix transposed, with `rows` numbers for each column.
+    pub fn get_turned(&self, row: usize, col: usize, rows: usize) -> f32 {
+        self.blocks[col / self.width][col % self.width * rows + row]
+    }
+}
+
+/// The sum over the batch of `window * grid^T`, `(windows.depth(), channels)`: the gradient of the weights.
+pub(crate) fn outer(windows: &Windows, channels: usize, images: &[f32], grids: &[f32]) -> Blocks {
+    let batch = images.len() / windows.image_len();
+    let padded = pad_all(windows, images);
+    let images = padded.as_deref().unwrap_or(images);
+    let (rows, segments) = (windows.rows(batch), windows.segments());
+    let grid_rows: Vec<usize> = (0..rows.len()).map(|cell| cell * channels).collect();
+    let (cells, segment) = (windows.cells(), windows.segment());
+    sum_over_batch((windows.depth(), channels), batch, |part, columns, sum| {
+        let stride = columns.len();
+        let part = part.start * cells..part.end * cells;
+        for (rows, grid_rows) in rows[part.clone()].chunks(MIN_CELLS).zip(grid_rows[part].chunks(MIN_CELLS)) {
+            for (&start, sum) in segments.iter().zip(sum.chunks_exact_mut(segment * stride)) {
+                Outer {
+                    a: &images[start..],
+                    a_rows: rows,
+                    depth: segment,
+                    g: &grids[columns.start..],
+                    g_rows: grid_rows,
+                    segments: &[0],
+                    segment: stride,
+                    out: sum,
+                    stride,
+                }
+                .run();
             }
         }
+    })
+}
+
+/// As [`outer`], for windows that show far fewer numbers than the grid has channels; blocks hold the transposed matrix.
+pub(crate) fn outer_turned(windows: &Windows, channels: usize, images: &[f32], grids: &[f32]) -> Blocks {
+    let batch = images.len() / windows.image_len();
+    let padded = pad_all(windows, images);
+    let images = padded.as_deref().unwrap_or(images);
+    let (rows, segments) = (windows.rows(batch), windows.segments());
+    let grid_rows: Vec<usize> = (0..rows.len()).map(|cell| cell * channels).collect();
+    let (cells, segment) = (windows.cells(), windows.segment());
+    sum_over_batch((windows.depth(), channels), batch, |part, columns, sum| {
+        // Tasks take blocks of the grid's channels, which are the rows of this product.
+        let part = part.start * cells..part.end * cells;
+        Outer {
+            a: &grids[columns.start..],
+            a_rows: &grid_rows[part.clone()],
+            depth: columns.len(),
+            g: images,
+            g_rows: &rows[part],
+            segments: &segments,
+            segment,
+            out: sum,
+            stride: windows.depth(),
+        }
+        .run();
+    })
+}
+
+/// All images with the zeros around them, if they need any.
+fn pad_all(windows: &Windows, images: &[f32]) -> Option<Vec<f32>> {
+    let (image_len, padded_len) = (windows.image_len(), windows.padded_len());
+    if padded_len == 0 {
+        return None;
+    }
+    let mut padded = vec![0f32; images.len() / image_len * padded_len];
+    padded.par_chunks_mut(padded_len).zip(images.par_chunks(image_len)).for_each(|(padded, image)| {
+        windows.pad(image, padded);
     });
-    sum
-}
-
-/// Writes the patch matrices of whole images side by side and returns their width together.
-fn patch_block(g: &Geometry, images: &[f32], patches: &mut [f32], spread: &mut [f32]) -> usize {
-    let width = images.len() / g.image_len() * g.cells();
-    for (i, image) in images.chunks(g.image_len()).enumerate() {
-        g.im2col(g.spread(image, spread), &(0..g.grid.0), patches, width, i * g.cells());
-    }
-    width
-}
-
-/// `(b, channels, cells)` to `(channels, b * cells)`, whose width is returned.
-fn pack(grids: &[f32], channels: usize, cells: usize, block: &mut [f32]) -> usize {
-    let width = grids.len() / channels;
-    for (i, grid) in grids.chunks(channels * cells).enumerate() {
-        for (c, plane) in grid.chunks(cells).enumerate() {
-            block[c * width + i * cells..][..cells].copy_from_slice(plane);
-        }
-    }
-    width
-}
-
-/// `(channels, b * cells)` to `(b, channels, cells)`, with the bias added.
-fn unpack(block: &[f32], channels: usize, cells: usize, bias: Option<&[f32]>, grids: &mut [f32]) {
-    let width = grids.len() / channels;
-    for (i, grid) in grids.chunks_mut(channels * cells).enumerate() {
-        for (c, plane) in grid.chunks_mut(cells).enumerate() {
-            let from = &block[c * width + i * cells..][..cells];
-            let bias = bias.map_or(0., |bias| bias[c]);
-            for (y, &x) in plane.iter_mut().zip(from) {
-                *y = x + bias;
-            }
-        }
-    }
-}
-
-/// Fills the planes of `(b, channels, plane)` with their channel's value.
-fn fill_channels(images: &mut [f32], values: &[f32], plane: usize) {
-    for (plane, &value) in images.chunks_mut(plane).zip(values.iter().cycle()) {
-        plane.fill(value);
-    }
+    Some(padded)
 }

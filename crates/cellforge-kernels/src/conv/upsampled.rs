@@ -1,107 +1,340 @@
 //! Nearest 2x upsampling followed by a 3x3 convolution of padding 1, without the upsampled image.
 //!
-//! Each output pixel of one parity of row and column (a *phase*) sees only 2x2 distinct pixels of the small image, so the
-//! convolution is four 2x2 convolutions of the small image, one for each phase, whose taps are sums of the 3x3 kernel's:
-//! 16 products for each 36 of the plain form. Seen from the small image it is the adjoint of a convolution with a 4x4 kernel
-//! and stride 2, which gives the gradients.
+//! Along one axis, with taps `k0 k1 k2` and small pixels `x`, the two output pixels over `x[i]` are
+//!
+//! - `y[2i] = k0 x[i-1] + (k1 + k2) x[i] = s x[i] + k0 (x[i-1] - x[i])`,
+//! - `y[2i+1] = (k0 + k1) x[i] + k2 x[i+1] = s x[i] - k2 (x[i] - x[i+1])`, where `s = k0 + k1 + k2`.
+//!
+//! That is three products for each small pixel where the plain form has six, so in two dimensions there are nine where the plain
+//! form has 36, each of one of four images: the small one and its differences along rows, columns and both. The gradients are
+//! the transposes of the same map and take as many.
 
 use super::op::bias_gradient;
-use super::patches::Geometry;
-use super::products::{gather, outer};
+use super::products::{images_per_task, sum_over_batch};
 use crate::check::{slice, with_slice};
+use crate::gemm::with_scratch;
+use crate::micro::{Gather, Outer, PRODUCTS, Panels, Upsampled};
+use crate::profile::{Span, span};
 use crate::tape::wants;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+use std::ops::Range;
 
 const NAME: &str = "upsample2x_conv2d";
 
-/// Which of the 3 taps along one axis fall together, for each of the 4 taps of the stride 2 form. Output `2i + t - 1` sees
-/// small pixel `i` through the taps `TAPS[t]`.
-const TAPS: [&[usize]; 4] = [&[2], &[1, 2], &[0, 1], &[0]];
+/// The factors of each product along rows and columns: 0 is `s` and the pixel, 1 is `k0` and the difference from the pixel
+/// before, 2 is `-k2` and the difference of the pixel after.
+const FACTORS: [(usize, usize); PRODUCTS] = [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (1, 1), (1, 2), (2, 1), (2, 2)];
 
-/// The two taps of each phase along one axis, as indices into [`TAPS`], in the order of the small image's pixels.
-const PHASES: [[usize; 2]; 2] = [[3, 1], [2, 0]];
+/// What each tap of the kernel contributes to the factors `s`, `k0` and `-k2`.
+const TAPS: [[f32; 3]; 3] = [[1., 1., 0.], [1., 0., 0.], [1., 0., -1.]];
 
-/// The op for contiguous CPU tensors whose shapes have been checked, with a bias (ternary) or without one (binary).
+/// Small pixels that are handled together, so that what is computed of them stays in near memory.
+const STRIP: usize = 256;
+
+/// The op for contiguous CPU tensors whose shapes have been checked: images `(b, h, w, c)`, weights `(o, c, 3, 3)`; with a bias
+/// (ternary) or without one (binary).
 pub(super) struct UpsampledConv;
 
 /// Sizes of one call.
+#[derive(Clone, Copy)]
 struct Plan {
-    c: usize,
-    o: usize,
     h: usize,
     w: usize,
+    c: usize,
+    o: usize,
 }
 
 impl Plan {
     fn new(xs: &[usize], weight: &[usize]) -> Result<Self> {
         match (xs, weight) {
-            (&[_, c, h, w], &[o, _, 3, 3]) => Ok(Self { c, o, h, w }),
+            (&[_, h, w, c], &[o, _, 3, 3]) => Ok(Self { h, w, c, o }),
             _ => bail!("{NAME}: expected images and 3x3 kernels, got shapes {xs:?} and {weight:?}"),
         }
     }
 
     fn out_shape(&self, batch: usize) -> Shape {
-        (batch, self.o, 2 * self.h, 2 * self.w).into()
+        (batch, 2 * self.h, 2 * self.w, self.o).into()
+    }
+
+    /// Elements of a small and of a large image.
+    fn lens(&self) -> (usize, usize) {
+        (self.h * self.w * self.c, 4 * self.h * self.w * self.o)
+    }
+
+    fn span(&self, pass: &'static str, batch: usize) -> Option<Span> {
+        span(pass, || {
+            let Self { h, w, c, o } = *self;
+            let (small, large) = self.lens();
+            let layer = format!("{NAME} {c}x{h}x{w} to {o}x{}x{}", 2 * h, 2 * w);
+            (layer, 2. * (batch * large * c * 9) as f64, 4. * (batch * (small + large) + c * o * 9) as f64)
+        })
+    }
+
+    /// The factor of a product in the weights from channel `c` to channel `o`.
+    fn factor(&self, weight: &[f32], product: usize, c: usize, o: usize) -> f32 {
+        let kernel = &weight[(o * self.c + c) * 9..][..9];
+        let (row, col) = FACTORS[product];
+        let along = |taps: &[f32]| (0..3).map(|j| TAPS[j][col] * taps[j]).sum::<f32>();
+        (0..3).map(|i| TAPS[i][row] * along(&kernel[3 * i..][..3])).sum()
+    }
+
+    /// Groups of rows of small images to be handled together: image and rows. Small images are whole.
+    fn strips(&self, images: usize) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
+        let (h, rows) = (self.h, (STRIP / self.w).clamp(1, self.h));
+        (0..images).flat_map(move |i| (0..h).step_by(rows).map(move |row| (i, row..h.min(row + rows))))
+    }
+
+    /// Elements of one of the four images of a strip of so many rows.
+    fn plane(&self, rows: usize) -> usize {
+        (rows + 1) * (self.w + 1) * self.c
+    }
+
+    /// Where the pixels of a strip lie in its planes, seen from the first.
+    fn rows(&self, rows: usize) -> Vec<usize> {
+        let (w, c) = (self.w, self.c);
+        (0..rows).flat_map(|y| (0..w).map(move |x| (y * (w + 1) + x) * c)).collect()
+    }
+
+    /// Where in the planes the products take their numbers, seen from a pixel's place.
+    fn segments(&self, rows: usize) -> [usize; PRODUCTS] {
+        FACTORS.map(|(row, col)| {
+            let plane = 2 * usize::from(row > 0) + usize::from(col > 0);
+            let shift = usize::from(row == 2) * (self.w + 1) + usize::from(col == 2);
+            plane * self.plane(rows) + shift * self.c
+        })
+    }
+
+    /// Writes the four images of a strip: the pixels, their differences along columns, along rows, and along both. A row and
+    /// a column more than the strip has are written, for the differences of the pixels after it.
+    fn differences(&self, image: &[f32], rows: &Range<usize>, planes: &mut [f32]) {
+        let (w, c) = (self.w, self.c);
+        let (pitch, zeros) = ((w + 1) * c, vec![0f32; w * c]);
+        let row = |y: isize| match usize::try_from(y) {
+            Ok(y) if y < self.h => &image[y * w * c..][..w * c],
+            _ => &zeros,
+        };
+        let (upper, lower) = planes.split_at_mut(2 * self.plane(rows.len()));
+        let (plain, along_cols) = upper.split_at_mut(self.plane(rows.len()));
+        let (along_rows, along_both) = lower.split_at_mut(self.plane(rows.len()));
+        for (i, y) in (rows.start as isize..=rows.end as isize).enumerate() {
+            let at = i * pitch..i * pitch + w * c;
+            plain[at.clone()].copy_from_slice(row(y));
+            for ((to, before), here) in along_rows[at].iter_mut().zip(row(y - 1)).zip(row(y)) {
+                *to = before - here;
+            }
+        }
+        for (from, to) in [(plain, along_cols), (along_rows, along_both)] {
+            let count = (rows.len() + 1) * pitch;
+            for (from, to) in from[..count].chunks_exact(pitch).zip(to[..count].chunks_exact_mut(pitch)) {
+                let from = &from[..w * c];
+                for (to, &here) in to.iter_mut().zip(&from[..c]) {
+                    *to = -here;
+                }
+                for ((to, before), here) in to[c..].iter_mut().zip(from).zip(&from[c..]) {
+                    *to = before - here;
+                }
+                to[w * c..].copy_from_slice(&from[(w - 1) * c..]);
+            }
+        }
     }
 
     fn forward(&self, xs: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-        let Self { c, o, h, w } = *self;
-        let phases: Vec<Vec<f32>> = (0..4)
-            .map(|phase| {
-                let (row, col) = (phase / 2, phase % 2);
-                // The first phase looks one pixel back, the second one pixel ahead.
-                let pad = (1 - row, 1 - col);
-                let g = Geometry { image: (c, h, w), kernel: (2, 2), stride: 1, pad, grid: (h, w) };
-                let taps = |t: usize| (TAPS[PHASES[row][t / 2]], TAPS[PHASES[col][t % 2]]);
-                gather(&g, &sum_taps::<4>(weight, taps), o, bias, xs)
-            })
-            .collect();
-        let mut ys = vec![0f32; 4 * phases[0].len()];
-        ys.par_chunks_mut(4 * h * w).enumerate().for_each(|(plane, ys)| {
-            let phase = |p: usize| &phases[p][plane * h * w..][..h * w];
-            let rows = |p: usize| phase(p).chunks(w).zip(phase(p + 1).chunks(w));
-            for (pair, (even, odd)) in ys.chunks_mut(4 * w).zip(rows(0).zip(rows(2))) {
-                for (row, (left, right)) in pair.chunks_mut(2 * w).zip([even, odd]) {
-                    for (y, (&a, &b)) in row.chunks_exact_mut(2).zip(left.iter().zip(right)) {
-                        y.copy_from_slice(&[a, b]);
+        let Self { h, w, c, o } = *self;
+        let (small, large) = self.lens();
+        let batch = xs.len() / small;
+        let _span = self.span("forward", batch);
+        let weights = Panels::new(PRODUCTS * c, o, |k, n| self.factor(weight, k / c, k % c, n));
+        let per_task = images_per_task(h * w, batch);
+        let mut ys = vec![0f32; batch * large];
+        ys.par_chunks_mut(per_task * large).zip(xs.par_chunks(per_task * small)).for_each(|(ys, xs)| {
+            let strip_rows = (STRIP / w).clamp(1, h);
+            // Whole small images are put side by side into one product.
+            let together = if strip_rows == h { xs.len() / small } else { 1 };
+            with_scratch([together * 4 * self.plane(strip_rows), 0, 0], |[planes, ..]| {
+                let strips: Vec<_> = self.strips(xs.len() / small).collect();
+                for strips in strips.chunks(together) {
+                    let rows = strips[0].1.clone();
+                    let strip_len = 4 * self.plane(rows.len());
+                    let (mut places, mut out_rows) = (Vec::new(), Vec::new());
+                    for (n, (image, rows)) in strips.iter().enumerate() {
+                        self.differences(
+                            &xs[image * small..][..small],
+                            rows,
+                            &mut planes[n * strip_len..][..strip_len],
+                        );
+                        places.extend(self.rows(rows.len()).iter().map(|place| n * strip_len + place));
+                        let pixel = |y: usize, x: usize| image * large + (2 * y * 2 * w + 2 * x) * o;
+                        out_rows.extend(rows.clone().flat_map(|y| (0..w).map(move |x| pixel(y, x))));
                     }
+                    Upsampled {
+                        a: planes,
+                        rows: &places,
+                        segments: self.segments(rows.len()),
+                        depth: c,
+                        weights: &weights,
+                        bias,
+                        out: ys,
+                        out_rows: &out_rows,
+                        phases: [0, o, 2 * w * o, (2 * w + 1) * o],
+                    }
+                    .run();
                 }
-            }
+            });
         });
         ys
     }
 
-    /// The windows of the stride 2 form over the output's gradient; the grid is the small image.
-    fn adjoint(&self) -> Geometry {
-        let Self { o, h, w, .. } = *self;
-        Geometry { image: (o, 2 * h, 2 * w), kernel: (4, 4), stride: 2, pad: (1, 1), grid: (h, w) }
-    }
-
-    fn input_gradient(&self, weight: &[f32], grad: &[f32]) -> Vec<f32> {
-        let kernels = sum_taps::<16>(weight, |t| (TAPS[t / 4], TAPS[t % 4]));
-        // (o, c, 4, 4) to (c, o, 4, 4)
-        let mut turned = vec![0f32; kernels.len()];
-        for (i, to) in turned.chunks_exact_mut(16).enumerate() {
-            to.copy_from_slice(&kernels[(i % self.o * self.c + i / self.o) * 16..][..16]);
-        }
-        gather(&self.adjoint(), &turned, self.c, None, grad)
-    }
-
-    fn weight_gradient(&self, xs: &[f32], grad: &[f32]) -> Vec<f32> {
-        let sums = outer(&self.adjoint(), self.c, xs, grad); // (c, o, 4, 4)
-        let mut grad_weight = vec![0f32; self.o * self.c * 9];
-        for (i, to) in grad_weight.chunks_exact_mut(9).enumerate() {
-            let from = &sums[(i % self.c * self.o + i / self.c) * 16..][..16];
-            for (t, &x) in from.iter().enumerate() {
-                for &row in TAPS[t / 4] {
-                    for &col in TAPS[t % 4] {
-                        to[row * 3 + col] += x;
+    /// Writes, for the pixels of a strip, what each product's factor meets in the input's gradient: `PRODUCTS * o` numbers for
+    /// each small pixel. Along one axis these are `y[2i] + y[2i+1]`, `y[2i+2] - y[2i]` and `y[2i+1] - y[2i-1]`.
+    fn input_terms(&self, grad: &[f32], rows: &Range<usize>, terms: &mut [f32], lines: &mut [f32]) {
+        let (w, o) = (self.w, self.o);
+        let line = 2 * w * o;
+        let zeros = vec![0f32; line];
+        let row = |y: isize| match usize::try_from(y) {
+            Ok(y) if y < 2 * self.h => &grad[y * line..][..line],
+            _ => &zeros,
+        };
+        for (y, terms) in rows.clone().zip(terms.chunks_exact_mut(w * PRODUCTS * o)) {
+            let y = 2 * y as isize;
+            // Combinations of rows, with a pixel of zeros on either side.
+            let lines = &mut lines[..3 * (line + 2 * o)];
+            for (n, to) in lines.chunks_exact_mut(line + 2 * o).enumerate() {
+                to[..o].fill(0.);
+                to[line + o..].fill(0.);
+                let (a, b, sign) = [(y, y + 1, 1f32), (y + 2, y, -1.), (y + 1, y - 1, -1.)][n];
+                for ((to, a), b) in to[o..].iter_mut().zip(row(a)).zip(row(b)) {
+                    *to = a + sign * b;
+                }
+            }
+            for (x, terms) in terms.chunks_exact_mut(PRODUCTS * o).enumerate() {
+                for (term, (of_rows, of_cols)) in terms.chunks_exact_mut(o).zip(FACTORS) {
+                    let line = &lines[of_rows * (line + 2 * o)..][..line + 2 * o];
+                    let pixel = |x: usize| &line[x * o..][..o];
+                    // Pixel x of the line has a zero before it, hence 2x + 1 for the even one.
+                    let (a, b, sign) =
+                        [(2 * x + 1, 2 * x + 2, 1f32), (2 * x + 3, 2 * x + 1, -1.), (2 * x + 2, 2 * x, -1.)][of_cols];
+                    for ((to, a), b) in term.iter_mut().zip(pixel(a)).zip(pixel(b)) {
+                        *to = a + sign * b;
                     }
                 }
             }
         }
-        grad_weight
+    }
+
+    fn input_gradient(&self, weight: &[f32], grad: &[f32]) -> Vec<f32> {
+        let Self { h, w, c, o } = *self;
+        let (small, large) = self.lens();
+        let batch = grad.len() / large;
+        let _span = self.span("input gradient", batch);
+        let weights = Panels::new(PRODUCTS * o, c, |k, n| self.factor(weight, k / o, n, k % o));
+        let per_task = images_per_task(h * w, batch);
+        let strip_rows = (STRIP / w).clamp(1, h);
+        let together = if strip_rows == h { per_task } else { 1 };
+        let depth = PRODUCTS * o;
+        let pixels = together * strip_rows * w;
+        let starts = |len: usize| (0..pixels).map(|pixel| pixel * len).collect::<Vec<_>>();
+        let (rows, out_rows) = (starts(depth), starts(c));
+        let mut grad_xs = vec![0f32; batch * small];
+        grad_xs.par_chunks_mut(per_task * small).zip(grad.par_chunks(per_task * large)).for_each(|(grad_xs, grad)| {
+            with_scratch([pixels * depth, 3 * (2 * w + 2) * o, 0], |[terms, lines, _]| {
+                let strips: Vec<_> = self.strips(grad.len() / large).collect();
+                for strips in strips.chunks(together) {
+                    let mut filled = 0;
+                    for (image, rows) in strips {
+                        let count = rows.len() * w;
+                        let terms = &mut terms[filled * depth..][..count * depth];
+                        self.input_terms(&grad[image * large..][..large], rows, terms, lines);
+                        filled += count;
+                    }
+                    // The pixels of whole images, and of the rows of one, lie side by side.
+                    let first = strips[0].0 * small + strips[0].1.start * w * c;
+                    Gather {
+                        a: terms,
+                        rows: &rows[..filled],
+                        segments: &[0],
+                        segment: depth,
+                        weights: &weights,
+                        bias: None,
+                        out: &mut grad_xs[first..],
+                        out_rows: &out_rows[..filled],
+                    }
+                    .run();
+                }
+            });
+        });
+        grad_xs
+    }
+
+    /// Writes, for some channels of the pixels of a strip, what each product contributed to: the sums of the output pixels'
+    /// gradients, `PRODUCTS * width` numbers for each small pixel.
+    fn weight_terms(&self, grad: &[f32], rows: &Range<usize>, columns: &Range<usize>, terms: &mut [f32]) {
+        let (w, o, width) = (self.w, self.o, columns.len());
+        for (pixel, terms) in terms.chunks_exact_mut(PRODUCTS * width).enumerate() {
+            let (y, x) = (rows.start + pixel / w, pixel % w);
+            let phase = |row: usize, col: usize| &grad[((2 * y + row) * 2 * w + 2 * x + col) * o..][columns.clone()];
+            let [a, b, c, d] = [phase(0, 0), phase(0, 1), phase(1, 0), phase(1, 1)];
+            let (sums, plain) = terms.split_at_mut(5 * width);
+            for (n, to) in plain.chunks_exact_mut(width).enumerate() {
+                to.copy_from_slice([a, b, c, d][n]);
+            }
+            let (all, sums) = sums.split_at_mut(width);
+            let pairs = [(a, c), (b, d), (a, b), (c, d)];
+            for (to, (first, second)) in sums.chunks_exact_mut(width).zip(pairs) {
+                for ((to, first), second) in to.iter_mut().zip(first).zip(second) {
+                    *to = first + second;
+                }
+            }
+            for ((to, upper), lower) in all.iter_mut().zip(&sums[2 * width..]).zip(&sums[3 * width..]) {
+                *to = upper + lower;
+            }
+        }
+    }
+
+    fn weight_gradient(&self, xs: &[f32], grad: &[f32]) -> Vec<f32> {
+        let Self { h, w, c, o } = *self;
+        let (small, large) = self.lens();
+        let _span = self.span("weight gradient", xs.len() / small);
+        let strip_rows = (STRIP / w).clamp(1, h);
+        let sums = sum_over_batch((PRODUCTS * c, o), xs.len() / small, |images, columns, sum| {
+            let width = columns.len();
+            let g_rows: Vec<usize> = (0..strip_rows * w).map(|pixel| pixel * PRODUCTS * width).collect();
+            let lens = [4 * self.plane(strip_rows), strip_rows * w * PRODUCTS * width, 0];
+            with_scratch(lens, |[planes, terms, _]| {
+                for (image, rows) in self.strips(images.len()) {
+                    let (image, count) = (images.start + image, rows.len() * w);
+                    self.differences(&xs[image * small..][..small], &rows, planes);
+                    let terms = &mut terms[..count * PRODUCTS * width];
+                    self.weight_terms(&grad[image * large..][..large], &rows, &columns, terms);
+                    let places = self.rows(rows.len());
+                    let segments = self.segments(rows.len());
+                    for (n, sum) in sum.chunks_exact_mut(c * width).enumerate() {
+                        Outer {
+                            a: &planes[segments[n]..],
+                            a_rows: &places,
+                            depth: c,
+                            g: &terms[n * width..],
+                            g_rows: &g_rows[..count],
+                            segments: &[0],
+                            segment: width,
+                            out: sum,
+                            stride: width,
+                        }
+                        .run();
+                    }
+                }
+            });
+        });
+        let mut gradient = vec![0f32; o * c * 9];
+        gradient.par_chunks_exact_mut(9).with_min_len(1 << 10).enumerate().for_each(|(at, kernel)| {
+            for (product, (row, col)) in FACTORS.into_iter().enumerate() {
+                let sum = sums.get(product * c + at % c, at / c);
+                for (tap, x) in kernel.iter_mut().enumerate() {
+                    *x += TAPS[tap / 3][row] * TAPS[tap % 3][col] * sum;
+                }
+            }
+        });
+        gradient
     }
 
     /// The gradients of the input and of the weights, each where it is asked for.
@@ -119,18 +352,6 @@ impl Plan {
             Ok((grad_xs, of(weight, xs, &|xs| plan.weight_gradient(xs, grad))?))
         })
     }
-}
-
-/// Kernels of `N` taps, each the sum of the 3x3 kernel's taps in the rows and columns that `taps` names.
-fn sum_taps<const N: usize>(weight: &[f32], taps: impl Fn(usize) -> (&'static [usize], &'static [usize])) -> Vec<f32> {
-    let mut kernels = vec![0f32; weight.len() / 9 * N];
-    for (to, from) in kernels.chunks_exact_mut(N).zip(weight.chunks_exact(9)) {
-        for (t, sum) in to.iter_mut().enumerate() {
-            let (rows, cols) = taps(t);
-            *sum = rows.iter().flat_map(|row| cols.iter().map(move |col| from[row * 3 + col])).sum();
-        }
-    }
-    kernels
 }
 
 impl CustomOp2 for UpsampledConv {
