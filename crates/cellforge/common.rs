@@ -35,6 +35,9 @@ pub struct Globals {
     /// A TOML file with any of this verb's flags as `name = value` lines; flags on the command line win
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub config: Option<PathBuf>,
+    /// Print at the end how long each layer took in each pass, and what it achieved (on the CPU)
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub profile: bool,
     /// Say nothing but errors and results
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
     pub quiet: bool,

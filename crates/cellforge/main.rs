@@ -65,6 +65,10 @@ fn main() -> ExitCode {
     cellforge::kernels::keep_freed_memory();
     let Cli { globals, verb } = Cli::parse();
     common::start_log(&globals);
+    if globals.profile {
+        cellforge::kernels::profile::start();
+    }
+    let profile = globals.profile;
     let done = match verb {
         Verb::Inspect(args) => inspect::run(globals, &args),
         Verb::Data(command) => data::run(globals, &command),
@@ -74,6 +78,9 @@ fn main() -> ExitCode {
         Verb::Reproduce(args) => reproduce::run(globals, &args),
         Verb::Completions(args) => completions::run(&args),
     };
+    if profile {
+        common::say(cellforge::kernels::profile::finish());
+    }
     match done.and_then(|()| common::output_failed()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => common::report(&error),

@@ -4,6 +4,7 @@ use crate::activation::leak;
 use crate::check::{f32_only, images, slice, vector, with_slice};
 use crate::composed;
 use crate::layout::{channels_first, channels_last};
+use crate::profile::span;
 use crate::simd::dispatch;
 use crate::sum::{channel_sums_of, chunk_len, fold, repeat, row_len};
 use crate::tape::{apply3, wants};
@@ -45,7 +46,11 @@ pub fn batch_norm_leaky_relu_train(
     }
     let xs = channels_last(xs)?;
     let n = xs.elem_count() / c;
-    let stats = with_slice(op, &xs, |xs| Ok(statistics(xs, c)))?;
+    let describe = || (format!("{op} {:?}", xs.dims()), 0., 4. * xs.elem_count() as f64);
+    let stats = {
+        let _span = span("statistics", describe);
+        with_slice(op, &xs, |xs| Ok(statistics(xs, c)))?
+    };
     let correction = n as f64 / (n.max(2) - 1) as f64;
     let tensor = |f: &dyn Fn(&(f64, f64)) -> f64| {
         Tensor::from_vec(stats.iter().map(|s| f(s) as f32).collect::<Vec<_>>(), c, xs.device())

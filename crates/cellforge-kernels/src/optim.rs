@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, InplaceOp3, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 
 use crate::check::{f32_only, slice};
+use crate::profile::span;
 
 /// The numbers of one Adam update.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,7 @@ pub struct AdamStep {
 /// `param -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)`. All have the shape of `param`.
 pub fn adam_update(param: &Var, grad: &Tensor, m: &Var, v: &Var, step: &AdamStep) -> Result<()> {
     same_shape("adam_update", param, &[("grad", grad), ("m", m), ("v", v)])?;
+    let _span = span("update", || ("adam".to_owned(), 0., 28. * param.elem_count() as f64));
     let AdamStep { lr, beta1, beta2, eps, step: t } = *step;
     let rate = lr / (1. - beta1.powf(t as f64));
     let root = (1. - beta2.powf(t as f64)).sqrt();
@@ -63,6 +65,7 @@ pub struct SgdStep {
 /// `param += momentum * velocity - lr * g`. All have the shape of `param`.
 pub fn sgd_update(param: &Var, grad: &Tensor, velocity: &Var, step: &SgdStep) -> Result<()> {
     same_shape("sgd_update", param, &[("grad", grad), ("velocity", velocity)])?;
+    let _span = span("update", || ("sgd".to_owned(), 0., 20. * param.elem_count() as f64));
     let SgdStep { lr, momentum, nesterov, l2 } = *step;
     let grad = grad.contiguous()?;
     if !param.device().is_cpu() {

@@ -5,7 +5,7 @@
 //! tape is walked backwards: a gradient is handed on as it is, and only where a tensor was used more than once are two added.
 
 use crate::layout;
-use crate::profile::span;
+use crate::profile::{Span, span};
 use candle_core::backprop::GradStore;
 use candle_core::{CustomOp1, CustomOp2, CustomOp3, DType, Device, Result, Tensor, TensorId, bail};
 use std::cell::RefCell;
@@ -138,6 +138,7 @@ impl Op {
 
     /// The gradients of those inputs that want one.
     fn backward(&self, result: &Tensor, grad: &Tensor) -> Result<Vec<(Tensor, Tensor)>> {
+        let _span = note("gradient", self.name(), &self.args()[0]);
         let grads = match self {
             Self::One(arg, op) => vec![op.bwd(arg, result, grad)?],
             Self::Two([a, b], op) => <[_; 2]>::from(op.bwd(a, b, result, grad)?).into(),
@@ -174,8 +175,16 @@ fn record(op: Op, result: Tensor) -> Tensor {
     result
 }
 
+/// Notes the time of an operation, unless it does so itself or takes none.
+fn note(pass: &'static str, op: &'static str, xs: &Tensor) -> Option<Span> {
+    let own = ["conv2d", "upsample2x_conv2d", "reshape", "permute", "contiguous"];
+    let describe = || (format!("{op} {:?}", xs.dims()), 0., 8. * xs.elem_count() as f64);
+    if own.contains(&op) { None } else { span(pass, describe) }
+}
+
 /// Applies an operation on the tape where one is being recorded, and else on Candle's graph.
 pub(crate) fn apply1(xs: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<Tensor> {
+    let _span = note("forward", op.name(), xs);
     if !recording() || xs.op_is_on_graph() {
         return xs.apply_op1(op);
     }
@@ -185,6 +194,7 @@ pub(crate) fn apply1(xs: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) ->
 
 /// See [`apply1`].
 pub(crate) fn apply2(a: &Tensor, b: &Tensor, op: impl CustomOp2 + Send + Sync + 'static) -> Result<Tensor> {
+    let _span = note("forward", op.name(), a);
     if !recording() || a.op_is_on_graph() || b.op_is_on_graph() {
         return a.apply_op2(b, op);
     }
@@ -194,6 +204,7 @@ pub(crate) fn apply2(a: &Tensor, b: &Tensor, op: impl CustomOp2 + Send + Sync + 
 
 /// See [`apply1`].
 pub(crate) fn apply3(a: &Tensor, b: &Tensor, c: &Tensor, op: impl CustomOp3 + Send + Sync + 'static) -> Result<Tensor> {
+    let _span = note("forward", op.name(), a);
     if !recording() || [a, b, c].into_iter().any(OnGraph::op_is_on_graph) {
         return a.apply_op3(b, c, op);
     }

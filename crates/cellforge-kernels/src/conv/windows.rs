@@ -1,0 +1,109 @@
+//! Where the windows of a convolution lie in memory.
+
+/// A grid of windows over images `(h, w, c)` with zeros around them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Windows {
+    /// Height, width and channels of the image.
+    pub image: (usize, usize, usize),
+    /// Height and width of a window.
+    pub kernel: (usize, usize),
+    /// Pixels between neighbouring windows.
+    pub stride: usize,
+    /// Row and column of the image at which the first window begins; negative in the padding.
+    pub origin: (isize, isize),
+    /// Height and width of the grid.
+    pub grid: (usize, usize),
+}
+
+impl Windows {
+    /// Windows in the grid.
+    pub fn cells(&self) -> usize {
+        self.grid.0 * self.grid.1
+    }
+
+    /// Elements of one image.
+    pub fn image_len(&self) -> usize {
+        self.image.0 * self.image.1 * self.image.2
+    }
+
+    /// Numbers that a window shows in one of its rows, side by side.
+    pub fn segment(&self) -> usize {
+        self.kernel.1 * self.image.2
+    }
+
+    /// Numbers that a window shows.
+    pub fn depth(&self) -> usize {
+        self.kernel.0 * self.segment()
+    }
+
+    /// Height and width of what all windows together cover.
+    fn covered(&self) -> (usize, usize) {
+        let axis = |grid: usize, kernel: usize| (grid - 1) * self.stride + kernel;
+        (axis(self.grid.0, self.kernel.0), axis(self.grid.1, self.kernel.1))
+    }
+
+    /// Whether no window reaches beyond the image.
+    fn fits(&self) -> bool {
+        let inside = |origin: isize, covered: usize, size: usize| origin >= 0 && origin as usize + covered <= size;
+        let (h, w) = self.covered();
+        inside(self.origin.0, h, self.image.0) && inside(self.origin.1, w, self.image.1)
+    }
+
+    /// Elements that [`Windows::pad`] needs for one image, 0 if none.
+    pub fn padded_len(&self) -> usize {
+        let (h, w) = self.covered();
+        if self.fits() { 0 } else { h * w * self.image.2 }
+    }
+
+    /// Elements from one image to the next and from one row of pixels to the next, and the first window's place, in what
+    /// [`Windows::pad`] returns.
+    fn pitch(&self) -> (usize, usize, usize) {
+        let ((_, w, c), (padded_h, padded_w)) = (self.image, self.covered());
+        if self.fits() {
+            let start = (self.origin.0.unsigned_abs() * w + self.origin.1.unsigned_abs()) * c;
+            (self.image_len(), w * c, start)
+        } else {
+            (padded_h * padded_w * c, padded_w * c, 0)
+        }
+    }
+
+    /// Where the windows of some images begin, row after row of the grid.
+    pub fn rows(&self, images: usize) -> Vec<usize> {
+        let (image, row, start) = self.pitch();
+        let places =
+            (0..images).flat_map(|i| (0..self.grid.0).flat_map(move |y| (0..self.grid.1).map(move |x| (i, y, x))));
+        places.map(|(i, y, x)| start + i * image + y * self.stride * row + x * self.stride * self.image.2).collect()
+    }
+
+    /// Where the rows of a window begin, seen from the window's beginning.
+    pub fn segments(&self) -> Vec<usize> {
+        (0..self.kernel.0).map(|i| i * self.pitch().1).collect()
+    }
+
+    /// Images with the zeros around them, made in `padded` (of [`Windows::padded_len`] for each image) where there are any.
+    pub fn pad<'a>(&self, images: &'a [f32], padded: &'a mut [f32]) -> &'a [f32] {
+        if self.fits() {
+            return images;
+        }
+        let ((h, w, c), (padded_h, padded_w)) = (self.image, self.covered());
+        // The part of a row that lies in the image.
+        let left = self.origin.1.min(0).unsigned_abs().min(padded_w);
+        let first = self.origin.1.max(0) as usize;
+        let width = w.saturating_sub(first).min(padded_w - left);
+        let count = images.len() / self.image_len();
+        for (image, padded) in images.chunks_exact(h * w * c).zip(padded.chunks_exact_mut(padded_h * padded_w * c)) {
+            for (y, row) in padded.chunks_exact_mut(padded_w * c).enumerate() {
+                let y = y as isize + self.origin.0;
+                if y < 0 || y >= h as isize || width == 0 {
+                    row.fill(0.);
+                    continue;
+                }
+                let from = (y.unsigned_abs() * w + first) * c;
+                row[..left * c].fill(0.);
+                row[left * c..][..width * c].copy_from_slice(&image[from..from + width * c]);
+                row[(left + width) * c..].fill(0.);
+            }
+        }
+        &padded[..count * padded_h * padded_w * c]
+    }
+}

@@ -1,0 +1,529 @@
+//! Matrix products of rows that lie anywhere in memory, for one thread.
+//!
+//! An image's channels lie side by side, so one row of a convolution's window is a contiguous run of numbers. The products here
+//! take their rows as such runs, wherever they begin: no matrix of patches is made. Tiles of the result stay in registers while
+//! the sum runs over the full depth, in an order that depends on shapes alone.
+
+use crate::simd::{dispatch, lanes, panel_vectors};
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// A matrix `(depth, cols)` in the order in which [`Gather`] reads it: panels of a few vectors' width, each row after row.
+pub(crate) struct Panels {
+    data: Vec<f32>,
+    depth: usize,
+    cols: usize,
+}
+
+impl Panels {
+    /// Fills the matrix from a function of row and column, in parallel.
+    pub fn new(depth: usize, cols: usize, value: impl Fn(usize, usize) -> f32 + Sync) -> Self {
+        /// Rows filled by one task.
+        const ROWS: usize = 64;
+        let (lanes, full) = (lanes(), panel_vectors() * lanes());
+        let mut data = vec![0f32; depth * cols.next_multiple_of(lanes)];
+        let (whole, last) = data.split_at_mut(depth * (cols / full * full));
+        let fill = |panel: usize, width: usize, data: &mut [f32]| {
+            let columns = panel * full..cols.min((panel + 1) * full);
+            data.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, rows)| {
+                for (k, row) in rows.chunks_exact_mut(width).enumerate() {
+                    for (x, col) in row.iter_mut().zip(columns.clone()) {
+                        *x = value(chunk * ROWS + k, col);
+                    }
+                }
+            });
+        };
+        whole.par_chunks_mut((depth * full).max(1)).enumerate().for_each(|(panel, data)| fill(panel, full, data));
+        if !last.is_empty() {
+            fill(cols / full, (cols % full).next_multiple_of(lanes), last);
+        }
+        Self { data, depth, cols }
+    }
+
+    /// The rows of a panel, and the columns of the matrix that it holds.
+    fn panels(&self) -> impl Iterator<Item = (&[f32], Range<usize>)> {
+        let full = panel_vectors() * lanes();
+        let panels = self.data.chunks((self.depth * full).max(1)).enumerate();
+        panels.map(move |(panel, data)| (data, panel * full..self.cols.min((panel + 1) * full)))
+    }
+
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+}
+
+/// `out[m] = bias + a[m] * weights`: row `m` of the left matrix is made of runs of `segment` numbers, which begin at
+/// `rows[m] + segments[..]`, and row `m` of the result begins at `out_rows[m]`.
+pub(crate) struct Gather<'a> {
+    pub a: &'a [f32],
+    pub rows: &'a [usize],
+    pub segments: &'a [usize],
+    pub segment: usize,
+    pub weights: &'a Panels,
+    pub bias: Option<&'a [f32]>,
+    pub out: &'a mut [f32],
+    pub out_rows: &'a [usize],
+}
+
+impl Gather<'_> {
+    pub fn run(self) {
+        debug_assert_eq!(self.rows.len(), self.out_rows.len());
+        assert_eq!(self.weights.depth, self.segments.len() * self.segment, "the weights are of another depth");
+        dispatch(self);
+    }
+
+    #[inline(always)]
+    fn panel<S: Simd, const MR: usize, const NV: usize>(&mut self, simd: S, panel: &[f32], columns: &Range<usize>) {
+        let start = load_bias::<S, NV>(simd, self.bias, columns);
+        let panel = S::as_simd_f32s(panel).0;
+        let rows = self.rows.len();
+        let mut m = 0;
+        while m + MR <= rows {
+            self.tile::<S, MR, NV>(simd, m, panel, columns, start);
+            m += MR;
+        }
+        if m < rows && rows >= MR {
+            // A last tile that overlaps the one before computes some rows twice, to the same result.
+            self.tile::<S, MR, NV>(simd, rows - MR, panel, columns, start);
+        } else {
+            for m in m..rows {
+                self.tile::<S, 1, NV>(simd, m, panel, columns, start);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const MR: usize, const NV: usize>(
+        &mut self,
+        simd: S,
+        m: usize,
+        panel: &[S::f32s],
+        columns: &Range<usize>,
+        start: [S::f32s; NV],
+    ) {
+        let at: &[usize; MR] = self.rows[m..].first_chunk().expect("a tile of rows");
+        let mut sums = [start; MR];
+        for (&segment, panel) in self.segments.iter().zip(panel.chunks_exact(self.segment * NV)) {
+            let mut runs: [&[f32]; MR] = [&[]; MR];
+            for (run, at) in runs.iter_mut().zip(at) {
+                *run = &self.a[at + segment..][..self.segment];
+            }
+            sums = multiply_add::<S, MR, NV>(simd, runs, panel, sums);
+        }
+        for (sums, &at) in sums.iter().zip(&self.out_rows[m..m + MR]) {
+            store::<S, NV>(simd, sums, &mut self.out[at + columns.start..at + columns.end]);
+        }
+    }
+}
+
+impl WithSimd for Gather<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let weights = self.weights;
+        for (panel, columns) in weights.panels() {
+            match (S::REGISTER_COUNT >= 32, columns.len().div_ceil(S::F32_LANES)) {
+                (true, 4) => self.panel::<S, 6, 4>(simd, panel, &columns),
+                (true, 3) => self.panel::<S, 8, 3>(simd, panel, &columns),
+                (true, 2) => self.panel::<S, 12, 2>(simd, panel, &columns),
+                (false, 2) => self.panel::<S, 6, 2>(simd, panel, &columns),
+                _ => self.panel::<S, 12, 1>(simd, panel, &columns),
+            }
+        }
+    }
+}
+
+/// Products that a 2x upsampling convolution takes of each small pixel: see [`Upsampled`].
+pub(crate) const PRODUCTS: usize = 9;
+
+/// Four rows of results from nine products of rows: of the products `p[0] + bias, p[1], ..`, row `m` is the run of `depth` numbers
+/// at `rows[m] + segments[i]` times rows `i * depth..` of the weights, and with `left = p0 + p1` and `right = p0 + p2`
+///
+/// - `out[0] = left + p3 + p5` and `out[1] = right + p3 + p6`,
+/// - `out[2] = left + p4 + p7` and `out[3] = right + p4 + p8`,
+///
+/// where `out[i]` begins at `out_rows[m] + phases[i]`.
+pub(crate) struct Upsampled<'a> {
+    pub a: &'a [f32],
+    pub rows: &'a [usize],
+    pub segments: [usize; PRODUCTS],
+    pub depth: usize,
+    pub weights: &'a Panels,
+    pub bias: Option<&'a [f32]>,
+    pub out: &'a mut [f32],
+    pub out_rows: &'a [usize],
+    pub phases: [usize; 4],
+}
+
+impl Upsampled<'_> {
+    pub fn run(self) {
+        debug_assert_eq!(self.rows.len(), self.out_rows.len());
+        assert_eq!(self.weights.depth, PRODUCTS * self.depth, "the weights are of another depth");
+        dispatch(self);
+    }
+
+    #[inline(always)]
+    fn panel<S: Simd, const MR: usize, const NV: usize>(&mut self, simd: S, panel: &[f32], columns: &Range<usize>) {
+        let start = load_bias::<S, NV>(simd, self.bias, columns);
+        let panel = S::as_simd_f32s(panel).0;
+        let rows = self.rows.len();
+        let mut m = 0;
+        while m + MR <= rows {
+            self.tile::<S, MR, NV>(simd, m, panel, columns, start);
+            m += MR;
+        }
+        if m < rows && rows >= MR {
+            self.tile::<S, MR, NV>(simd, rows - MR, panel, columns, start);
+        } else {
+            for m in m..rows {
+                self.tile::<S, 1, NV>(simd, m, panel, columns, start);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const MR: usize, const NV: usize>(
+        &mut self,
+        simd: S,
+        m: usize,
+        panel: &[S::f32s],
+        columns: &Range<usize>,
+        start: [S::f32s; NV],
+    ) {
+        let at: &[usize; MR] = self.rows[m..].first_chunk().expect("a tile of rows");
+        let zero = [[simd.splat_f32s(0.); NV]; MR];
+        let whole = self.product(simd, 0, at, panel, [start; MR]);
+        let left = self.product(simd, 1, at, panel, whole);
+        let right = self.product(simd, 2, at, panel, whole);
+        let upper = self.product(simd, 3, at, panel, zero);
+        let lower = self.product(simd, 4, at, panel, zero);
+        for (phase, (side, row)) in
+            [(left, upper), (right, upper), (left, lower), (right, lower)].into_iter().enumerate()
+        {
+            let sums = self.product(simd, 5 + phase, at, panel, plus::<S, MR, NV>(simd, side, row));
+            for (sums, &at) in sums.iter().zip(&self.out_rows[m..m + MR]) {
+                let at = at + self.phases[phase];
+                store::<S, NV>(simd, sums, &mut self.out[at + columns.start..at + columns.end]);
+            }
+        }
+    }
+
+    /// `sums` and product `i` of a tile.
+    #[inline(always)]
+    fn product<S: Simd, const MR: usize, const NV: usize>(
+        &self,
+        simd: S,
+        i: usize,
+        at: &[usize; MR],
+        panel: &[S::f32s],
+        sums: [[S::f32s; NV]; MR],
+    ) -> [[S::f32s; NV]; MR] {
+        let mut runs: [&[f32]; MR] = [&[]; MR];
+        for (run, at) in runs.iter_mut().zip(at) {
+            *run = &self.a[at + self.segments[i]..][..self.depth];
+        }
+        multiply_add::<S, MR, NV>(simd, runs, &panel[i * self.depth * NV..][..self.depth * NV], sums)
+    }
+}
+
+impl WithSimd for Upsampled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let weights = self.weights;
+        for (panel, columns) in weights.panels() {
+            match (S::REGISTER_COUNT >= 32, columns.len().div_ceil(S::F32_LANES)) {
+                (true, 4) => self.panel::<S, 6, 4>(simd, panel, &columns),
+                (true, 3) => self.panel::<S, 8, 3>(simd, panel, &columns),
+                (true, 2) => self.panel::<S, 12, 2>(simd, panel, &columns),
+                (false, 2) => self.panel::<S, 6, 2>(simd, panel, &columns),
+                _ => self.panel::<S, 12, 1>(simd, panel, &columns),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn plus<S: Simd, const MR: usize, const NV: usize>(
+    simd: S,
+    mut a: [[S::f32s; NV]; MR],
+    b: [[S::f32s; NV]; MR],
+) -> [[S::f32s; NV]; MR] {
+    for (a, b) in a.iter_mut().zip(b) {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a = simd.add_f32s(*a, b);
+        }
+    }
+    a
+}
+
+/// The bias of a panel's columns, or zeros.
+#[inline(always)]
+fn load_bias<S: Simd, const NV: usize>(simd: S, bias: Option<&[f32]>, columns: &Range<usize>) -> [S::f32s; NV] {
+    let mut start = [simd.splat_f32s(0.); NV];
+    if let Some(bias) = bias {
+        for (start, bias) in start.iter_mut().zip(bias[columns.clone()].chunks(S::F32_LANES)) {
+            *start = simd.partial_load_f32s(bias);
+        }
+    }
+    start
+}
+
+/// `sums[i] + runs[i] * panel`, for runs as long as the panel has rows.
+///
+/// Loops over a tile have constant bounds and plain indices: only so does the compiler keep all sums in registers.
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "iterators over the tile end up in memory")]
+#[expect(unsafe_code, reason = "a check for each number costs as much as its product")]
+fn multiply_add<S: Simd, const MR: usize, const NV: usize>(
+    simd: S,
+    runs: [&[f32]; MR],
+    panel: &[S::f32s],
+    mut sums: [[S::f32s; NV]; MR],
+) -> [[S::f32s; NV]; MR] {
+    let panel = panel.as_chunks::<NV>().0;
+    assert!(runs.iter().all(|run| run.len() == panel.len()), "runs of another length than the panel");
+    for (k, weights) in panel.iter().enumerate() {
+        for i in 0..MR {
+            // SAFETY: `k` is below the length of the panel, which is that of each run.
+            let x = simd.splat_f32s(unsafe { *runs[i].get_unchecked(k) });
+            for j in 0..NV {
+                sums[i][j] = simd.mul_add_e_f32s(x, weights[j], sums[i][j]);
+            }
+        }
+    }
+    sums
+}
+
+/// Writes as many of the numbers as there is room for.
+#[inline(always)]
+fn store<S: Simd, const NV: usize>(simd: S, values: &[S::f32s; NV], to: &mut [f32]) {
+    let (whole, rest) = S::as_mut_simd_f32s(to);
+    let mut values = values.iter();
+    for (to, &value) in whole.iter_mut().zip(&mut values) {
+        *to = value;
+    }
+    if let Some(&value) = values.next() {
+        simd.partial_store_f32s(rest, value);
+    }
+}
+
+/// `out[k] += sum over m of a[m][k] * g[m]`: row `m` of `a` is `depth` numbers from `a_rows[m]`, row `m` of `g` is made of runs
+/// of `segment` numbers from `g_rows[m] + segments[..]`, and row `k` of the result begins at `k * stride`.
+pub(crate) struct Outer<'a> {
+    pub a: &'a [f32],
+    pub a_rows: &'a [usize],
+    pub depth: usize,
+    pub g: &'a [f32],
+    pub g_rows: &'a [usize],
+    pub segments: &'a [usize],
+    pub segment: usize,
+    pub out: &'a mut [f32],
+    pub stride: usize,
+}
+
+/// Rows of `a` and `g` that are multiplied while a part of `g` stays in the first cache.
+const BLOCK: usize = 64;
+/// Numbers in the widest panel: four vectors of AVX-512.
+const WIDEST: usize = 64;
+
+impl Outer<'_> {
+    pub fn run(self) {
+        debug_assert_eq!(self.a_rows.len(), self.g_rows.len());
+        let end = self.a_rows.iter().max().map_or(0, |row| row + self.depth);
+        assert!(end <= self.a.len(), "a row ends at {end}, beyond the {} numbers there are", self.a.len());
+        dispatch(self);
+    }
+
+    /// Writes columns of some rows of `g` side by side, `width` apart, with zeros where there are fewer columns.
+    #[inline(always)]
+    fn pack(&self, rows: &[usize], columns: &Range<usize>, width: usize, to: &mut [f32]) {
+        for (to, &row) in to.chunks_exact_mut(width).zip(rows) {
+            let mut filled = 0;
+            while filled < columns.len() {
+                let column = columns.start + filled;
+                let (run, within) = (column / self.segment, column % self.segment);
+                let n = (self.segment - within).min(columns.len() - filled);
+                to[filled..filled + n].copy_from_slice(&self.g[row + self.segments[run] + within..][..n]);
+                filled += n;
+            }
+            to[filled..].fill(0.);
+        }
+    }
+
+    #[inline(always)]
+    fn panel<S: Simd, const MR: usize, const NV: usize>(
+        &mut self,
+        simd: S,
+        rows: &[usize],
+        panel: &[S::f32s],
+        columns: &Range<usize>,
+    ) {
+        let mut k = 0;
+        while k + MR <= self.depth {
+            self.tile::<S, MR, NV>(simd, rows, k, panel, columns);
+            k += MR;
+        }
+        while k + 3 <= self.depth {
+            self.tile::<S, 3, NV>(simd, rows, k, panel, columns);
+            k += 3;
+        }
+        for k in k..self.depth {
+            self.tile::<S, 1, NV>(simd, rows, k, panel, columns);
+        }
+    }
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "a check for each row costs as much as a part of its products")]
+    fn tile<S: Simd, const MR: usize, const NV: usize>(
+        &mut self,
+        simd: S,
+        rows: &[usize],
+        k: usize,
+        panel: &[S::f32s],
+        columns: &Range<usize>,
+    ) {
+        // SAFETY: `run` has checked that `depth` numbers follow each row's beginning, and `k + MR` is no more than that.
+        let sums = unsafe { multiply_rows::<S, MR, NV>(simd, &self.a[k..], rows, panel) };
+        for (i, sums) in sums.into_iter().enumerate() {
+            let at = (k + i) * self.stride;
+            let (whole, rest) = S::as_mut_simd_f32s(&mut self.out[at + columns.start..at + columns.end]);
+            let mut sums = sums.into_iter();
+            for (to, sum) in whole.iter_mut().zip(&mut sums) {
+                *to = simd.add_f32s(*to, sum);
+            }
+            if let Some(sum) = sums.next() {
+                let old = simd.partial_load_f32s(rest);
+                simd.partial_store_f32s(rest, simd.add_f32s(old, sum));
+            }
+        }
+    }
+}
+
+/// The sums over the panel's rows of `MR` numbers from `a[rows[..]]` times those of the panel. As in [`multiply_add`], the sums
+/// are handed on by value and nothing in the loop can fail, so that they stay in registers.
+///
+/// # Safety
+/// `MR` numbers of `a` follow the beginning of each row.
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "as in `multiply_add`")]
+#[expect(unsafe_code, reason = "see its callers")]
+unsafe fn multiply_rows<S: Simd, const MR: usize, const NV: usize>(
+    simd: S,
+    a: &[f32],
+    rows: &[usize],
+    panel: &[S::f32s],
+) -> [[S::f32s; NV]; MR] {
+    let mut sums = [[simd.splat_f32s(0.); NV]; MR];
+    for (&row, g) in rows.iter().zip(panel.as_chunks::<NV>().0) {
+        // SAFETY: the caller's promise.
+        let a = unsafe { a.get_unchecked(row..row + MR) };
+        for i in 0..MR {
+            let x = simd.splat_f32s(a[i]);
+            for j in 0..NV {
+                sums[i][j] = simd.mul_add_e_f32s(x, g[j], sums[i][j]);
+            }
+        }
+    }
+    sums
+}
+
+impl WithSimd for Outer<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let cols = self.segments.len() * self.segment;
+        let widest = if S::REGISTER_COUNT >= 32 { 4 } else { 2 };
+        let (a_rows, g_rows) = (self.a_rows, self.g_rows);
+        let mut packed = [0f32; BLOCK * WIDEST];
+        for (a_rows, g_rows) in a_rows.chunks(BLOCK).zip(g_rows.chunks(BLOCK)) {
+            for start in (0..cols).step_by(widest * S::F32_LANES) {
+                let columns = start..cols.min(start + widest * S::F32_LANES);
+                let vectors = columns.len().div_ceil(S::F32_LANES);
+                let packed = &mut packed[..a_rows.len() * vectors * S::F32_LANES];
+                self.pack(g_rows, &columns, vectors * S::F32_LANES, packed);
+                let panel = S::as_simd_f32s(packed).0;
+                match (S::REGISTER_COUNT >= 32, vectors) {
+                    (true, 4) => self.panel::<S, 6, 4>(simd, a_rows, panel, &columns),
+                    (true, 3) => self.panel::<S, 8, 3>(simd, a_rows, panel, &columns),
+                    (true, 2) => self.panel::<S, 12, 2>(simd, a_rows, panel, &columns),
+                    (false, 2) => self.panel::<S, 6, 2>(simd, a_rows, panel, &columns),
+                    _ => self.panel::<S, 12, 1>(simd, a_rows, panel, &columns),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn numbers(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.5 - 1.).collect()
+    }
+
+    fn close(got: &[f32], want: &[f64]) {
+        for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
+            assert!((f64::from(got) - want).abs() < 1e-4 * (1. + want.abs()), "element {i} is {got}, expected {want}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn products_of_any_shape(
+            rows in 1usize..300,
+            runs in 1usize..4,
+            segment in 1usize..40,
+            cols in 1usize..150,
+            bias: bool,
+        ) {
+            let (gap, depth) = (segment + 3, runs * segment);
+            let a = numbers(rows * 2 + runs * gap + segment, 1);
+            let at: Vec<usize> = (0..rows).map(|m| (m * 5) % (rows * 2)).collect();
+            let segments: Vec<usize> = (0..runs).map(|run| run * gap).collect();
+            let left = |m: usize, k: usize| f64::from(a[at[m] + segments[k / segment] + k % segment]);
+
+            let weights = numbers(depth * cols, 2);
+            let panels = Panels::new(depth, cols, |k, n| weights[k * cols + n]);
+            let shifts = numbers(cols, 3);
+            let out_rows: Vec<usize> = (0..rows).map(|m| (rows - 1 - m) * cols).collect();
+            let mut out = vec![f32::NAN; rows * cols];
+            let bias = bias.then_some(shifts.as_slice());
+            Gather {
+                a: &a, rows: &at, segments: &segments, segment, weights: &panels, bias, out: &mut out, out_rows: &out_rows,
+            }.run();
+            let mut want = vec![0f64; rows * cols];
+            for m in 0..rows {
+                for n in 0..cols {
+                    let sum: f64 = (0..depth).map(|k| left(m, k) * f64::from(weights[k * cols + n])).sum();
+                    want[out_rows[m] + n] = sum + bias.map_or(0., |bias| f64::from(bias[n]));
+                }
+            }
+            close(&out, &want);
+
+            // The right matrix's rows are found as the left one's are above; the left one is whole.
+            let left_matrix = numbers(rows * cols, 4);
+            let (mut out, stride) = (numbers(cols * (depth + 2), 5), depth + 2);
+            let mut want: Vec<f64> = out.iter().map(|&x| f64::from(x)).collect();
+            Outer {
+                a: &left_matrix, a_rows: &out_rows, depth: cols, g: &a, g_rows: &at, segments: &segments, segment,
+                out: &mut out, stride,
+            }.run();
+            for k in 0..cols {
+                for n in 0..depth {
+                    want[k * stride + n] +=
+                        (0..rows).map(|m| f64::from(left_matrix[out_rows[m] + k]) * left(m, n)).sum::<f64>();
+                }
+            }
+            close(&out, &want);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Instruction sets, chosen once when the program runs.
+
+use pulp::{Arch, Simd, WithSimd};
+use std::sync::OnceLock;
+
+/// The instruction set that the kernels compute with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SimdLevel {
+    /// What every processor of this architecture has (on 64-bit ARM that is NEON).
+    Portable,
+    /// AVX2 and fused multiply-add.
+    Avx2,
+    /// AVX-512 (F, BW, CD, DQ and VL).
+    Avx512,
+}
+
+/// The variable that sets a lower level than the processor has.
+const VARIABLE: &str = "CELLFORGE_SIMD";
+
+impl SimdLevel {
+    /// The level in use: the highest that the processor has, unless the environment variable `CELLFORGE_SIMD` (`portable`,
+    /// `avx2` or `avx512`) asks for a lower one. Results are the same bytes on any two processors at the same level; levels
+    /// differ in the order of their sums.
+    #[must_use]
+    pub fn current() -> Self {
+        match arch() {
+            #[cfg(target_arch = "x86_64")]
+            Arch::V4(_) => Self::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Arch::V3(_) => Self::Avx2,
+            _ => Self::Portable,
+        }
+    }
+
+    /// Its name, as `CELLFORGE_SIMD` takes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+}
+
+fn arch() -> Arch {
+    static CHOSEN: OnceLock<Arch> = OnceLock::new();
+    *CHOSEN.get_or_init(|| lowered(Arch::new(), std::env::var(VARIABLE).ok().as_deref()))
+}
+
+/// The best level that is no higher than the one asked for.
+#[cfg(target_arch = "x86_64")]
+fn lowered(best: Arch, asked: Option<&str>) -> Arch {
+    match (asked, best) {
+        (Some("portable"), _) => Arch::Scalar,
+        (Some("avx2"), Arch::V4(_)) => pulp::x86::V3::try_new().map_or(Arch::Scalar, Arch::V3),
+        _ => best,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn lowered(best: Arch, _asked: Option<&str>) -> Arch {
+    best
+}
+
+/// Runs an operation compiled for the level in use. A closure will do: what is inlined into it is compiled for that level, so
+/// plain loops become the vectors of the processor at hand.
+#[inline]
+pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
+    arch().dispatch(op)
+}
+
+/// Numbers in a vector register.
+pub(crate) fn lanes() -> usize {
+    struct Lanes;
+    impl WithSimd for Lanes {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    dispatch(Lanes)
+}
+
+/// Vectors that one panel of columns has at most: as many as leave room in the registers for several rows of sums.
+pub(crate) fn panel_vectors() -> usize {
+    struct Registers;
+    impl WithSimd for Registers {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::REGISTER_COUNT
+        }
+    }
+    if dispatch(Registers) >= 32 { 4 } else { 2 }
+}
