@@ -41,6 +41,74 @@ impl Panels {
         Self { data, depth, cols }
     }
 
+    /// As [`Panels::new`], for a matrix of `(factors, depth)` rows whose elements are sums of the nine taps of 3x3 kernels, each
+    /// times its factor. `kernel(k, n)` is where in `weight` the taps of row `k` and column `n` begin.
+    pub fn from_kernels(
+        factors: &[[f32; 9]],
+        depth: usize,
+        cols: usize,
+        weight: &[f32],
+        kernel: impl Fn(usize, usize) -> usize + Sync,
+    ) -> Self {
+        let (lanes, full) = (lanes(), panel_vectors() * lanes());
+        let mut data = vec![0f32; factors.len() * depth * cols.next_multiple_of(lanes)];
+        data.par_chunks_mut((factors.len() * depth * full).max(1)).enumerate().for_each(|(panel, data)| {
+            let columns = panel * full..cols.min((panel + 1) * full);
+            let width = columns.len().next_multiple_of(lanes);
+            for k in 0..depth {
+                let mut taps = [[0f32; WIDEST]; 9];
+                for (n, col) in columns.clone().enumerate() {
+                    for (taps, &x) in taps.iter_mut().zip(&weight[kernel(k, col)..][..9]) {
+                        taps[n] = x;
+                    }
+                }
+                dispatch(|| {
+                    for (row, factors) in factors.iter().enumerate() {
+                        let to = &mut data[(row * depth + k) * width..][..width];
+                        for (taps, &factor) in taps.iter().zip(factors) {
+                            if factor != 0. {
+                                for (to, x) in to.iter_mut().zip(taps) {
+                                    *to += factor * x;
+                                }
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        Self { data, depth: factors.len() * depth, cols }
+    }
+
+    /// Number of panels.
+    pub fn count(&self) -> usize {
+        self.cols.div_ceil(panel_vectors() * lanes())
+    }
+
+    /// Columns of the matrix in a panel.
+    pub fn columns(&self, panel: usize) -> Range<usize> {
+        let full = panel_vectors() * lanes();
+        panel * full..self.cols.min((panel + 1) * full)
+    }
+
+    /// Columns of a panel, those that fill its last vector included.
+    pub fn panel_width(&self, panel: usize) -> usize {
+        self.columns(panel).len().next_multiple_of(lanes())
+    }
+
+    /// The widest panel's columns.
+    pub fn width(&self) -> usize {
+        self.panel_width(0)
+    }
+
+    /// Takes the matrix as several, one below the other, and multiplies each of as many matrices of `rows` rows, one after the
+    /// other in `a`, with its own, for the columns of one panel: `(matrices, rows, panel_width)` into `out`.
+    pub fn multiply_each(&self, panel: usize, a: &[f32], rows: usize, out: &mut [f32]) {
+        let (full, width) = (panel_vectors() * lanes(), self.panel_width(panel));
+        let weights = &self.data[panel * full * self.depth..][..width * self.depth];
+        let depth = self.depth * rows * width / out.len();
+        dispatch(Each { a, rows, depth, weights, out });
+    }
+
     /// The rows of a panel, and the columns of the matrix that it holds.
     fn panels(&self) -> impl Iterator<Item = (&[f32], Range<usize>)> {
         let full = panel_vectors() * lanes();
@@ -131,6 +199,72 @@ impl WithSimd for Gather<'_> {
                 (false, 2) => self.panel::<S, 6, 2>(simd, panel, &columns),
                 _ => self.panel::<S, 12, 1>(simd, panel, &columns),
             }
+        }
+    }
+}
+
+/// See [`Panels::multiply_each`].
+struct Each<'a> {
+    a: &'a [f32],
+    rows: usize,
+    depth: usize,
+    weights: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Each<'_> {
+    #[inline(always)]
+    fn all<S: Simd, const MR: usize, const NV: usize>(self, simd: S) {
+        let (rows, depth) = (self.rows, self.depth);
+        let weights = S::as_simd_f32s(self.weights).0.chunks_exact(depth * NV);
+        let out = S::as_mut_simd_f32s(self.out).0.chunks_exact_mut(rows * NV);
+        for ((a, weights), out) in self.a.chunks_exact(rows * depth).zip(weights).zip(out) {
+            let mut m = 0;
+            while m + MR <= rows {
+                Self::tile::<S, MR, NV>(simd, a, depth, m, weights, out);
+                m += MR;
+            }
+            if m < rows && rows >= MR {
+                Self::tile::<S, MR, NV>(simd, a, depth, rows - MR, weights, out);
+            } else {
+                for m in m..rows {
+                    Self::tile::<S, 1, NV>(simd, a, depth, m, weights, out);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const MR: usize, const NV: usize>(
+        simd: S,
+        a: &[f32],
+        depth: usize,
+        m: usize,
+        weights: &[S::f32s],
+        out: &mut [S::f32s],
+    ) {
+        let mut runs: [&[f32]; MR] = [&[]; MR];
+        for (run, a) in runs.iter_mut().zip(a[m * depth..].chunks_exact(depth)) {
+            *run = a;
+        }
+        let sums = multiply_add::<S, MR, NV>(simd, runs, weights, [[simd.splat_f32s(0.); NV]; MR]);
+        for (to, sums) in out[m * NV..].as_chunks_mut::<NV>().0.iter_mut().zip(sums) {
+            *to = sums;
+        }
+    }
+}
+
+impl WithSimd for Each<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match (S::REGISTER_COUNT >= 32, self.out.len() * self.depth / (self.a.len() * S::F32_LANES)) {
+            (true, 4) => self.all::<S, 6, 4>(simd),
+            (true, 3) => self.all::<S, 8, 3>(simd),
+            (true, 2) => self.all::<S, 12, 2>(simd),
+            (false, 2) => self.all::<S, 6, 2>(simd),
+            _ => self.all::<S, 12, 1>(simd),
         }
     }
 }

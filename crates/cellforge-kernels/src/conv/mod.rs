@@ -4,6 +4,7 @@ mod op;
 mod products;
 mod upsampled;
 mod windows;
+mod winograd;
 
 use crate::check::{f32_only, images, vector};
 use crate::composed;

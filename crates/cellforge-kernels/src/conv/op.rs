@@ -3,6 +3,7 @@
 use super::Conv2dConfig;
 use super::products::{Phase, gather, outer, outer_turned, scatter};
 use super::windows::Windows;
+use super::winograd::Winograd;
 use crate::check::{slice, with_slice};
 use crate::micro::Panels;
 use crate::profile::{Span, span};
@@ -12,6 +13,9 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 use rayon::prelude::*;
 
 const NAME: &str = "conv2d";
+
+/// Fewer channels than this leave a vector of the processor partly empty.
+const FEW: usize = 16;
 
 /// Convolution of contiguous CPU tensors whose shapes have been checked: images `(b, h, w, c)`, weights `(o, c, kh, kw)`. With a
 /// bias it is a ternary op, without one a binary op.
@@ -73,7 +77,10 @@ impl<'a> Plan<'a> {
     fn forward(&self, xs: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
         let _span = self.span("forward", xs.len() / self.direct.image_len());
         let (c, o, (kh, kw)) = (self.direct.image.2, self.o, self.direct.kernel);
-        if let Some(windows) = self.turned.filter(|_| kh * kw > 1 && 4 * o <= c) {
+        if let Some(winograd) = Winograd::new(&self.direct, o) {
+            return winograd.forward(self.weight, |k, n| (n * c + k) * 9, false, bias, xs);
+        }
+        if let Some(windows) = self.turned.filter(|_| kh * kw > 1 && o < FEW && 4 * o <= c) {
             // Columns are (kernel row, kernel column, output channel) of the kernel turned by 180 degrees.
             let weights = Panels::new(c, kh * kw * o, |k, n| {
                 let (tap, channel) = (n / o, n % o);
@@ -89,7 +96,10 @@ impl<'a> Plan<'a> {
     fn input_gradient(&self, grad: &[f32]) -> Vec<f32> {
         let _span = self.span("input gradient", grad.len() / (self.direct.cells() * self.o));
         let ((h, w, c), o, (kh, kw)) = (self.direct.image, self.o, self.direct.kernel);
-        if kh * kw > 1 && 4 * c <= o {
+        if let Some(winograd) = self.turned.and_then(|windows| Winograd::new(&windows, c)) {
+            return winograd.forward(self.weight, |k, n| (k * c + n) * 9, true, None, grad);
+        }
+        if kh * kw > 1 && c < FEW && 4 * c <= o {
             let weights = Panels::new(o, kh * kw * c, |k, n| self.weight(k, n % c, n / c / kw, n / c % kw));
             return scatter(&self.direct, &weights, None, grad);
         }
@@ -122,10 +132,13 @@ impl<'a> Plan<'a> {
     fn weight_gradient(&self, xs: &[f32], grad: &[f32]) -> Vec<f32> {
         let _span = self.span("weight gradient", xs.len() / self.direct.image_len());
         let (c, o, (kh, kw)) = (self.direct.image.2, self.o, self.direct.kernel);
+        if let Some(winograd) = Winograd::new(&self.direct, o) {
+            return winograd.weight_gradient(xs, grad);
+        }
         let taps = kh * kw;
         let mut gradient = vec![0f32; self.weight.len()];
         let element = |at: usize| (at / (c * taps), at / taps % c, at % taps);
-        if let Some(windows) = self.turned.filter(|_| taps > 1 && 4 * o <= c) {
+        if let Some(windows) = self.turned.filter(|_| taps > 1 && o < FEW && 4 * o <= c) {
             let sums = outer_turned(&windows, c, grad, xs);
             gradient.par_iter_mut().with_min_len(1 << 12).enumerate().for_each(|(at, x)| {
                 let (o_, c_, tap) = element(at);

@@ -71,14 +71,6 @@ impl Plan {
         })
     }
 
-    /// The factor of a product in the weights from channel `c` to channel `o`.
-    fn factor(&self, weight: &[f32], product: usize, c: usize, o: usize) -> f32 {
-        let kernel = &weight[(o * self.c + c) * 9..][..9];
-        let (row, col) = FACTORS[product];
-        let along = |taps: &[f32]| (0..3).map(|j| TAPS[j][col] * taps[j]).sum::<f32>();
-        (0..3).map(|i| TAPS[i][row] * along(&kernel[3 * i..][..3])).sum()
-    }
-
     /// Groups of rows of small images to be handled together: image and rows. Small images are whole.
     fn strips(&self, images: usize) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
         let (h, rows) = (self.h, (STRIP / self.w).clamp(1, self.h));
@@ -144,7 +136,7 @@ impl Plan {
         let (small, large) = self.lens();
         let batch = xs.len() / small;
         let _span = self.span("forward", batch);
-        let weights = Panels::new(PRODUCTS * c, o, |k, n| self.factor(weight, k / c, k % c, n));
+        let weights = Panels::from_kernels(&factors(), c, o, weight, |k, n| (n * c + k) * 9);
         let per_task = images_per_task(h * w, batch);
         let mut ys = vec![0f32; batch * large];
         ys.par_chunks_mut(per_task * large).zip(xs.par_chunks(per_task * small)).for_each(|(ys, xs)| {
@@ -227,7 +219,7 @@ impl Plan {
         let (small, large) = self.lens();
         let batch = grad.len() / large;
         let _span = self.span("input gradient", batch);
-        let weights = Panels::new(PRODUCTS * o, c, |k, n| self.factor(weight, k / o, n, k % o));
+        let weights = Panels::from_kernels(&factors(), o, c, weight, |k, n| (k * c + n) * 9);
         let per_task = images_per_task(h * w, batch);
         let strip_rows = (STRIP / w).clamp(1, h);
         let together = if strip_rows == h { per_task } else { 1 };
@@ -352,6 +344,11 @@ impl Plan {
             Ok((grad_xs, of(weight, xs, &|xs| plan.weight_gradient(xs, grad))?))
         })
     }
+}
+
+/// What each tap of a kernel contributes to the weight of each product.
+fn factors() -> [[f32; 9]; PRODUCTS] {
+    FACTORS.map(|(row, col)| std::array::from_fn(|tap| TAPS[tap / 3][row] * TAPS[tap % 3][col]))
 }
 
 impl CustomOp2 for UpsampledConv {
