@@ -3,8 +3,10 @@
 use crate::check::{f32_only, slice, with_slice};
 use crate::composed;
 use crate::layout::elementwise;
+use crate::simd::dispatch;
 use crate::tape::apply1;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Elements handled by one task; small enough to balance, large enough to hide the cost of the task.
@@ -72,21 +74,14 @@ impl CustomOp1 for Activation {
 
 /// The slope at `x`. A choice between two constants compiles to a selection; one between `x` and `slope * x` became a
 /// branch, which is mispredicted half of the time.
+#[inline(always)]
 pub(crate) fn leak(x: f32, slope: f32) -> f32 {
     if x > 0. { 1. } else { slope }
 }
 
 /// `f` of each element, in parallel.
 pub(crate) fn map(xs: &[f32], f: impl Fn(f32) -> f32 + Copy + Sync + Send) -> Vec<f32> {
-    let mut ys = vec![0f32; xs.len()];
-    ys.par_chunks_mut(CHUNK).zip(xs.par_chunks(CHUNK)).for_each(move |(ys, xs)| {
-        // What `f` captures is copied to this frame: read through a reference it would keep the loop from vectors.
-        let f = f;
-        for (y, &x) in ys.iter_mut().zip(xs) {
-            *y = f(x);
-        }
-    });
-    ys
+    zip_map(xs, xs, move |x, _| f(x))
 }
 
 /// `f` of each pair of elements, in parallel.
@@ -96,11 +91,26 @@ pub(crate) fn zip_map<T: Copy + Sync>(
     f: impl Fn(T, f32) -> f32 + Copy + Sync + Send,
 ) -> Vec<f32> {
     let mut ys = vec![0f32; gs.len()];
-    ys.par_chunks_mut(CHUNK).zip(xs.par_chunks(CHUNK).zip(gs.par_chunks(CHUNK))).for_each(move |(ys, (xs, gs))| {
-        let f = f;
-        for (y, (&x, &g)) in ys.iter_mut().zip(xs.iter().zip(gs)) {
-            *y = f(x, g);
-        }
-    });
+    ys.par_chunks_mut(CHUNK)
+        .zip(xs.par_chunks(CHUNK).zip(gs.par_chunks(CHUNK)))
+        .for_each(move |(ys, (xs, gs))| dispatch(Zipped { xs, gs, ys, f }));
     ys
+}
+
+struct Zipped<'a, T, F> {
+    xs: &'a [T],
+    gs: &'a [f32],
+    ys: &'a mut [f32],
+    f: F,
+}
+
+impl<T: Copy, F: Fn(T, f32) -> f32> WithSimd for Zipped<'_, T, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (y, (&x, &g)) in self.ys.iter_mut().zip(self.xs.iter().zip(self.gs)) {
+            *y = (self.f)(x, g);
+        }
+    }
 }

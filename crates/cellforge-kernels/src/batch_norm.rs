@@ -5,8 +5,8 @@ use crate::check::{f32_only, images, slice, vector, with_slice};
 use crate::composed;
 use crate::layout::{channels_first, channels_last};
 use crate::profile::span;
-use crate::simd::dispatch;
-use crate::sum::{channel_sums_of, chunk_len, fold, repeat, row_len};
+use crate::simd::vectorised;
+use crate::sum::{add_rows, channel_sums_of, chunk_len, fold, repeat, row_len};
 use crate::tape::{apply3, wants};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -111,23 +111,11 @@ fn statistics(xs: &[f32], channels: usize) -> Vec<(f64, f64)> {
         .map(|xs| {
             let n = (xs.len() / channels) as f64;
             let mut sums = [vec![0f32; row]];
-            dispatch(|| {
-                for xs in xs.chunks(row) {
-                    for (sum, x) in sums[0].iter_mut().zip(xs) {
-                        *sum += x;
-                    }
-                }
-            });
+            add_rows(xs, row, &mut sums[0]);
             let means: Vec<f64> = fold(&sums, channels).iter().map(|[sum]| sum / n).collect();
             let rounded = repeat(&means.iter().map(|&mean| mean as f32).collect::<Vec<_>>());
             let mut squares = [vec![0f32; row]];
-            dispatch(|| {
-                for xs in xs.chunks(row) {
-                    for ((sum, x), mean) in squares[0].iter_mut().zip(xs).zip(&rounded) {
-                        *sum += (x - mean) * (x - mean);
-                    }
-                }
-            });
+            add_squares(xs, &rounded, &mut squares[0]);
             let squares = fold(&squares, channels).into_iter().zip(&means).zip(&rounded);
             // What the rounding of the mean added is taken away again.
             let part = squares.map(|(([squares], &mean), &rounded)| {
@@ -185,24 +173,80 @@ impl Norm {
     /// The sums over each channel of the gradient (behind the activation) and of the gradient times the normalised input: the
     /// gradients of beta and gamma.
     fn sums(&self, xs: &[f32], grad: &[f32], rows: &Rows) -> Vec<(f64, f64)> {
-        let (channels, row, slope) = (self.mean.len(), rows.mean.len(), self.slope);
+        let (channels, slope) = (self.mean.len(), self.slope);
         let sums = channel_sums_of(xs.len(), channels, |range, [sums, products]: &mut [Vec<f32>; 2]| {
-            let (sums, products) = (&mut sums[..row], &mut products[..row]);
-            let (mean, scale, shift) = (&rows.mean[..row], &rows.scale[..row], &rows.shift[..row]);
-            dispatch(|| {
-                for (xs, grad) in xs[range.clone()].chunks(row).zip(grad[range].chunks(row)) {
-                    let grad = &grad[..xs.len()];
-                    for i in 0..xs.len().min(row) {
-                        let deviation = xs[i] - mean[i];
-                        let g = grad[i] * leak(deviation * scale[i] + shift[i], slope);
-                        sums[i] += g;
-                        products[i] += deviation * g;
-                    }
-                }
-            });
+            add_products(&xs[range.clone()], &grad[range], rows, slope, sums, products);
         });
         let inv_std = self.inv_std.iter().map(|&x| f64::from(x));
         sums.into_iter().zip(inv_std).map(|([sum, product], inv_std)| (sum, product * inv_std)).collect()
+    }
+}
+
+vectorised! {
+    /// Adds the squares of deviations from a row of means.
+    fn add_squares(xs: &'a [f32], means: &'a [f32], sums: &'a mut [f32]) {
+        for xs in xs.chunks(means.len()) {
+            for ((sum, x), mean) in sums.iter_mut().zip(xs).zip(means) {
+                *sum += (x - mean) * (x - mean);
+            }
+        }
+    }
+
+    fn normalise(xs: &'a [f32], rows: &'a Rows, slope: f32, ys: &'a mut [f32]) {
+        let row = rows.mean.len();
+        let (mean, scale, shift) = (&rows.mean[..row], &rows.scale[..row], &rows.shift[..row]);
+        for (ys, xs) in ys.chunks_mut(row).zip(xs.chunks(row)) {
+            let ys = &mut ys[..xs.len()];
+            for i in 0..xs.len().min(row) {
+                let normed = (xs[i] - mean[i]) * scale[i] + shift[i];
+                ys[i] = normed * leak(normed, slope);
+            }
+        }
+    }
+
+    /// Adds the gradients behind the activation, and these times the deviations from the mean.
+    fn add_products(
+        xs: &'a [f32],
+        grad: &'a [f32],
+        rows: &'a Rows,
+        slope: f32,
+        sums: &'a mut [f32],
+        products: &'a mut [f32],
+    ) {
+        let row = rows.mean.len();
+        let (sums, products) = (&mut sums[..row], &mut products[..row]);
+        let (mean, scale, shift) = (&rows.mean[..row], &rows.scale[..row], &rows.shift[..row]);
+        for (xs, grad) in xs.chunks(row).zip(grad.chunks(row)) {
+            let grad = &grad[..xs.len()];
+            for i in 0..xs.len().min(row) {
+                let deviation = xs[i] - mean[i];
+                let g = grad[i] * leak(deviation * scale[i] + shift[i], slope);
+                sums[i] += g;
+                products[i] += deviation * g;
+            }
+        }
+    }
+
+    fn gradient_of_input(
+        xs_and_grad: (&'a [f32], &'a [f32]),
+        rows: &'a Rows,
+        level_and_tilt: (&'a [f32], &'a [f32]),
+        slope: f32,
+        out: &'a mut [f32],
+    ) {
+        let row = rows.mean.len();
+        let (mean, scale, shift) = (&rows.mean[..row], &rows.scale[..row], &rows.shift[..row]);
+        let (level, tilt) = (&level_and_tilt.0[..row], &level_and_tilt.1[..row]);
+        let chunks = xs_and_grad.0.chunks(row).zip(xs_and_grad.1.chunks(row));
+        for (out, (xs, grad)) in out.chunks_mut(row).zip(chunks) {
+            let (out, grad) = (&mut out[..xs.len()], &grad[..xs.len()]);
+            for i in 0..xs.len().min(row) {
+                let deviation = xs[i] - mean[i];
+                // The same expression as in the forward pass, so that both agree on the side of zero to the last bit.
+                let g = grad[i] * leak(deviation * scale[i] + shift[i], slope);
+                out[i] = scale[i] * (g - level[i] - deviation * tilt[i]);
+            }
+        }
     }
 }
 
@@ -222,19 +266,10 @@ impl CustomOp3 for Norm {
     ) -> Result<(CpuStorage, Shape)> {
         let xs = slice(self.name(), xs, xs_l)?;
         let rows = self.rows(slice(self.name(), gamma, gamma_l)?, slice(self.name(), beta, beta_l)?);
-        let (row, chunk, slope) = (rows.mean.len(), chunk_len(self.mean.len()), self.slope);
+        let (chunk, slope) = (chunk_len(self.mean.len()), self.slope);
         let mut ys = vec![0f32; xs.len()];
         ys.par_chunks_mut(chunk).zip(xs.par_chunks(chunk)).for_each(|(ys, xs)| {
-            let (mean, scale, shift) = (&rows.mean[..row], &rows.scale[..row], &rows.shift[..row]);
-            dispatch(|| {
-                for (ys, xs) in ys.chunks_mut(row).zip(xs.chunks(row)) {
-                    let ys = &mut ys[..xs.len()];
-                    for i in 0..xs.len().min(row) {
-                        let normed = (xs[i] - mean[i]) * scale[i] + shift[i];
-                        ys[i] = normed * leak(normed, slope);
-                    }
-                }
-            });
+            normalise(xs, &rows, slope, ys);
         });
         Ok((CpuStorage::F32(ys), xs_l.shape().clone()))
     }
@@ -273,7 +308,7 @@ impl CustomOp3 for Norm {
 impl Norm {
     /// The gradient of gamma times the normalised input: that of the output less its mean and less its part along the input.
     fn input_gradient(&self, xs: &[f32], grad: &[f32], rows: &Rows, sums: &[(f64, f64)], n: f64) -> Vec<f32> {
-        let (row, chunk, slope) = (rows.mean.len(), chunk_len(self.mean.len()), self.slope);
+        let (chunk, slope) = (chunk_len(self.mean.len()), self.slope);
         let part = |f: &dyn Fn(&(f64, f64), f32) -> f32| -> Vec<f32> {
             let parts = sums
                 .iter()
@@ -286,19 +321,7 @@ impl Norm {
         let mut grad_xs = vec![0f32; xs.len()];
         let chunks = xs.par_chunks(chunk).zip(grad.par_chunks(chunk));
         grad_xs.par_chunks_mut(chunk).zip(chunks).for_each(|(out, (xs, grad))| {
-            let (mean, scale, shift) = (&rows.mean[..row], &rows.scale[..row], &rows.shift[..row]);
-            let (level, tilt) = (&level[..row], &tilt[..row]);
-            dispatch(|| {
-                for ((out, xs), grad) in out.chunks_mut(row).zip(xs.chunks(row)).zip(grad.chunks(row)) {
-                    let (out, grad) = (&mut out[..xs.len()], &grad[..xs.len()]);
-                    for i in 0..xs.len().min(row) {
-                        let deviation = xs[i] - mean[i];
-                        // The same expression as in the forward pass, so that both agree on the side of zero to the last bit.
-                        let g = grad[i] * leak(deviation * scale[i] + shift[i], slope);
-                        out[i] = scale[i] * (g - level[i] - deviation * tilt[i]);
-                    }
-                }
-            });
+            gradient_of_input((xs, grad), rows, (&level, &tilt), slope, out);
         });
         grad_xs
     }

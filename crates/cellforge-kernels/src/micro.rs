@@ -4,7 +4,7 @@
 //! take their rows as such runs, wherever they begin: no matrix of patches is made. Tiles of the result stay in registers while
 //! the sum runs over the full depth, in an order that depends on shapes alone.
 
-use crate::simd::{dispatch, lanes, panel_vectors};
+use crate::simd::{dispatch, lanes, panel_vectors, vectorised};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -62,18 +62,7 @@ impl Panels {
                         taps[n] = x;
                     }
                 }
-                dispatch(|| {
-                    for (row, factors) in factors.iter().enumerate() {
-                        let to = &mut data[(row * depth + k) * width..][..width];
-                        for (taps, &factor) in taps.iter().zip(factors) {
-                            if factor != 0. {
-                                for (to, x) in to.iter_mut().zip(taps) {
-                                    *to += factor * x;
-                                }
-                            }
-                        }
-                    }
-                });
+                combine(factors, &taps, &mut data[k * width..], depth * width, width);
             }
         });
         Self { data, depth: factors.len() * depth, cols }
@@ -199,6 +188,29 @@ impl WithSimd for Gather<'_> {
                 (false, 2) => self.panel::<S, 6, 2>(simd, panel, &columns),
                 _ => self.panel::<S, 12, 1>(simd, panel, &columns),
             }
+        }
+    }
+}
+
+vectorised! {
+    /// Rows of `width` numbers, `stride` apart, that are sums of the taps times their factors.
+    fn combine(
+        factors: &'a [[f32; 9]],
+        taps: &'a [[f32; WIDEST]; 9],
+        to: &'a mut [f32],
+        stride: usize,
+        width: usize,
+    ) {
+        for (row, factors) in factors.iter().enumerate() {
+            let mut sums = [0f32; WIDEST];
+            for (taps, &factor) in taps.iter().zip(factors) {
+                if factor != 0. {
+                    for (sum, x) in sums.iter_mut().zip(taps) {
+                        *sum += factor * x;
+                    }
+                }
+            }
+            to[row * stride..][..width].copy_from_slice(&sums[..width]);
         }
     }
 }

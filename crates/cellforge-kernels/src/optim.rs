@@ -1,10 +1,12 @@
 //! Optimiser updates in place. On the CPU they change the storage of the tensors they are given in one pass each.
 
 use candle_core::{CpuStorage, InplaceOp3, Layout, Result, Tensor, Var, bail};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::check::{f32_only, slice};
 use crate::profile::span;
+use crate::simd::dispatch;
 
 /// The numbers of one Adam update.
 #[derive(Clone, Copy, Debug)]
@@ -124,10 +126,26 @@ impl<F: Fn(f32, f32, f32) -> f32 + Sync> InplaceOp3 for Update<F> {
         let CpuStorage::F32(dst) = dst else { bail!("{op}: the parameter is not F32") };
         let chunks = a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK));
         dst[start..end].par_chunks_mut(CHUNK).zip(chunks).for_each(|(dst, (a, b))| {
-            for (x, (&a, &b)) in dst.iter_mut().zip(a.iter().zip(b)) {
-                *x = (self.0)(*x, a, b);
-            }
+            dispatch(Chunk { dst, a, b, f: &self.0 });
         });
         Ok(())
+    }
+}
+
+struct Chunk<'a, F> {
+    dst: &'a mut [f32],
+    a: &'a [f32],
+    b: &'a [f32],
+    f: &'a F,
+}
+
+impl<F: Fn(f32, f32, f32) -> f32> WithSimd for Chunk<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (x, (&a, &b)) in self.dst.iter_mut().zip(self.a.iter().zip(self.b)) {
+            *x = (self.f)(*x, a, b);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::check::{f32_only, images, slice, with_slice};
 use crate::composed;
 use crate::layout::{channels_first, channels_last};
-use crate::simd::dispatch;
+use crate::simd::vectorised;
 use crate::tape::apply1;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -83,6 +83,53 @@ fn wins(x: f32, max: f32) -> bool {
     (x > max) | x.is_nan()
 }
 
+vectorised! {
+    /// The maxima of an image's windows.
+    fn maxima(pool: &'a MaxPool, size: (usize, usize), xs: &'a [f32], ys: &'a mut [f32]) {
+        let c = xs.len() / (size.0 * size.1);
+        for (cell, window) in pool.windows(size) {
+            let max = &mut ys[cell * c..][..c];
+            max.fill(f32::NEG_INFINITY);
+            for pixel in window.pixels() {
+                for (max, &x) in max.iter_mut().zip(&xs[pixel * c..][..c]) {
+                    *max = if wins(x, *max) { x } else { *max };
+                }
+            }
+        }
+    }
+
+    /// Adds the gradients of an image's windows to those of the pixels that had the maxima.
+    fn hand_back(
+        pool: &'a MaxPool,
+        size: (usize, usize),
+        xs: &'a [f32],
+        grad: &'a [f32],
+        grad_xs: &'a mut [f32],
+    ) {
+        let c = xs.len() / (size.0 * size.1);
+        let (mut max, mut from) = (vec![0f32; c], vec![0u32; c]);
+        for (cell, window) in pool.windows(size) {
+            max.fill(f32::NEG_INFINITY);
+            from.fill(u32::MAX);
+            for pixel in window.pixels() {
+                let place = pixel as u32;
+                for ((max, from), &x) in max.iter_mut().zip(&mut from).zip(&xs[pixel * c..][..c]) {
+                    let wins = wins(x, *max);
+                    *max = if wins { x } else { *max };
+                    *from = if wins { place } else { *from };
+                }
+            }
+            let grad = &grad[cell * c..][..c];
+            for pixel in window.pixels() {
+                let place = pixel as u32;
+                for ((to, &from), &g) in grad_xs[pixel * c..][..c].iter_mut().zip(&from).zip(grad) {
+                    *to += if from == place { g } else { 0. };
+                }
+            }
+        }
+    }
+}
+
 impl CustomOp1 for MaxPool {
     fn name(&self) -> &'static str {
         "max_pool2d"
@@ -94,17 +141,7 @@ impl CustomOp1 for MaxPool {
         let (oh, ow) = (self.out_size(h), self.out_size(w));
         let mut ys = vec![0f32; b * oh * ow * c];
         ys.par_chunks_mut(oh * ow * c).zip(xs.par_chunks(h * w * c)).for_each(|(ys, xs)| {
-            dispatch(|| {
-                for (cell, window) in self.windows((h, w)) {
-                    let max = &mut ys[cell * c..][..c];
-                    max.fill(f32::NEG_INFINITY);
-                    for pixel in window.pixels() {
-                        for (max, &x) in max.iter_mut().zip(&xs[pixel * c..][..c]) {
-                            *max = if wins(x, *max) { x } else { *max };
-                        }
-                    }
-                }
-            });
+            maxima(self, (h, w), xs, ys);
         });
         Ok((CpuStorage::F32(ys), (b, oh, ow, c).into()))
     }
@@ -117,28 +154,7 @@ impl CustomOp1 for MaxPool {
             with_slice(self.name(), grad, |grad| {
                 let images = xs.par_chunks(h * w * c).zip(grad.par_chunks(cells * c));
                 grad_xs.par_chunks_mut(h * w * c).zip(images).for_each(|(grad_xs, (xs, grad))| {
-                    let (mut max, mut from) = (vec![0f32; c], vec![0u32; c]);
-                    dispatch(|| {
-                        let (max, from) = (&mut max[..c], &mut from[..c]);
-                        for (cell, window) in self.windows((h, w)) {
-                            max.fill(f32::NEG_INFINITY);
-                            from.fill(u32::MAX);
-                            for pixel in window.pixels() {
-                                let place = pixel as u32;
-                                for ((max, from), &x) in max.iter_mut().zip(&mut *from).zip(&xs[pixel * c..][..c]) {
-                                    let wins = wins(x, *max);
-                                    *max = if wins { x } else { *max };
-                                    *from = if wins { place } else { *from };
-                                }
-                            }
-                            let grad = &grad[cell * c..][..c];
-                            for (channel, (&pixel, g)) in from.iter().zip(grad).enumerate() {
-                                if let Some(to) = grad_xs.get_mut(pixel as usize * c + channel) {
-                                    *to += g;
-                                }
-                            }
-                        }
-                    });
+                    hand_back(self, (h, w), xs, grad, grad_xs);
                 });
                 Ok(())
             })

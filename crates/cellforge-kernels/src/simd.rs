@@ -63,12 +63,35 @@ fn lowered(best: Arch, _asked: Option<&str>) -> Arch {
     best
 }
 
-/// Runs an operation compiled for the level in use. A closure will do: what is inlined into it is compiled for that level, so
-/// plain loops become the vectors of the processor at hand.
+/// Runs an operation compiled for the level in use. A closure will not do: it is too often not inlined, and then compiled for
+/// the lowest level. Functions of plain loops are written with [`vectorised`].
 #[inline]
 pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     arch().dispatch(op)
 }
+
+/// Defines functions whose body, plain loops over slices, is compiled once for each level and run at the one in use.
+/// References in their arguments have the lifetime `'a`.
+macro_rules! vectorised {
+    ($($(#[$attribute:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),+ $(,)?) $body:block)+) => {$(
+        $(#[$attribute])*
+        $vis fn $name<'a>($($arg: $type),+) {
+            struct Op<'a> {
+                $($arg: $type,)+
+            }
+            impl<'a> pulp::WithSimd for Op<'a> {
+                type Output = ();
+                #[inline(always)]
+                fn with_simd<S: pulp::Simd>(self, _: S) {
+                    let Self { $($arg),+ } = self;
+                    $body
+                }
+            }
+            $crate::simd::dispatch(Op { $($arg),+ });
+        }
+    )+};
+}
+pub(crate) use vectorised;
 
 /// Numbers in a vector register.
 pub(crate) fn lanes() -> usize {

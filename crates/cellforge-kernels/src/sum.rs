@@ -1,6 +1,6 @@
 //! Sums whose order of additions depends on shapes alone.
 
-use crate::simd::dispatch;
+use crate::simd::vectorised;
 use rayon::prelude::*;
 
 /// Numbers that one task sums in `f32` before it goes on in `f64`.
@@ -77,17 +77,22 @@ pub(crate) fn fold<const N: usize>(rows: &[Vec<f32>; N], channels: usize) -> Vec
     sums
 }
 
+vectorised! {
+    /// Adds rows of `row` numbers, of which the last may be shorter, to a row of sums.
+    pub(crate) fn add_rows(xs: &'a [f32], row: usize, sums: &'a mut [f32]) {
+        for xs in xs.chunks(row) {
+            for (sum, x) in sums.iter_mut().zip(xs) {
+                *sum += x;
+            }
+        }
+    }
+}
+
 /// The sum of each channel of `(pixels, channels)`.
 pub(crate) fn channel_sums(xs: &[f32], channels: usize) -> Vec<f32> {
     let row = row_len(channels);
     let sums = channel_sums_of(xs.len(), channels, |range, [sums]: &mut [Vec<f32>; 1]| {
-        dispatch(|| {
-            for xs in xs[range].chunks(row) {
-                for (sum, x) in sums.iter_mut().zip(xs) {
-                    *sum += x;
-                }
-            }
-        });
+        add_rows(&xs[range], row, sums);
     });
     sums.into_iter().map(|[sum]| sum as f32).collect()
 }

@@ -15,6 +15,7 @@ use crate::check::{slice, with_slice};
 use crate::gemm::with_scratch;
 use crate::micro::{Gather, Outer, PRODUCTS, Panels, Upsampled};
 use crate::profile::{Span, span};
+use crate::simd::vectorised;
 use crate::tape::wants;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -97,40 +98,6 @@ impl Plan {
         })
     }
 
-    /// Writes the four images of a strip: the pixels, their differences along columns, along rows, and along both. A row and
-    /// a column more than the strip has are written, for the differences of the pixels after it.
-    fn differences(&self, image: &[f32], rows: &Range<usize>, planes: &mut [f32]) {
-        let (w, c) = (self.w, self.c);
-        let (pitch, zeros) = ((w + 1) * c, vec![0f32; w * c]);
-        let row = |y: isize| match usize::try_from(y) {
-            Ok(y) if y < self.h => &image[y * w * c..][..w * c],
-            _ => &zeros,
-        };
-        let (upper, lower) = planes.split_at_mut(2 * self.plane(rows.len()));
-        let (plain, along_cols) = upper.split_at_mut(self.plane(rows.len()));
-        let (along_rows, along_both) = lower.split_at_mut(self.plane(rows.len()));
-        for (i, y) in (rows.start as isize..=rows.end as isize).enumerate() {
-            let at = i * pitch..i * pitch + w * c;
-            plain[at.clone()].copy_from_slice(row(y));
-            for ((to, before), here) in along_rows[at].iter_mut().zip(row(y - 1)).zip(row(y)) {
-                *to = before - here;
-            }
-        }
-        for (from, to) in [(plain, along_cols), (along_rows, along_both)] {
-            let count = (rows.len() + 1) * pitch;
-            for (from, to) in from[..count].chunks_exact(pitch).zip(to[..count].chunks_exact_mut(pitch)) {
-                let from = &from[..w * c];
-                for (to, &here) in to.iter_mut().zip(&from[..c]) {
-                    *to = -here;
-                }
-                for ((to, before), here) in to[c..].iter_mut().zip(from).zip(&from[c..]) {
-                    *to = before - here;
-                }
-                to[w * c..].copy_from_slice(&from[(w - 1) * c..]);
-            }
-        }
-    }
-
     fn forward(&self, xs: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
         let Self { h, w, c, o } = *self;
         let (small, large) = self.lens();
@@ -150,7 +117,8 @@ impl Plan {
                     let strip_len = 4 * self.plane(rows.len());
                     let (mut places, mut out_rows) = (Vec::new(), Vec::new());
                     for (n, (image, rows)) in strips.iter().enumerate() {
-                        self.differences(
+                        differences(
+                            self,
                             &xs[image * small..][..small],
                             rows,
                             &mut planes[n * strip_len..][..strip_len],
@@ -177,43 +145,6 @@ impl Plan {
         ys
     }
 
-    /// Writes, for the pixels of a strip, what each product's factor meets in the input's gradient: `PRODUCTS * o` numbers for
-    /// each small pixel. Along one axis these are `y[2i] + y[2i+1]`, `y[2i+2] - y[2i]` and `y[2i+1] - y[2i-1]`.
-    fn input_terms(&self, grad: &[f32], rows: &Range<usize>, terms: &mut [f32], lines: &mut [f32]) {
-        let (w, o) = (self.w, self.o);
-        let line = 2 * w * o;
-        let zeros = vec![0f32; line];
-        let row = |y: isize| match usize::try_from(y) {
-            Ok(y) if y < 2 * self.h => &grad[y * line..][..line],
-            _ => &zeros,
-        };
-        for (y, terms) in rows.clone().zip(terms.chunks_exact_mut(w * PRODUCTS * o)) {
-            let y = 2 * y as isize;
-            // Combinations of rows, with a pixel of zeros on either side.
-            let lines = &mut lines[..3 * (line + 2 * o)];
-            for (n, to) in lines.chunks_exact_mut(line + 2 * o).enumerate() {
-                to[..o].fill(0.);
-                to[line + o..].fill(0.);
-                let (a, b, sign) = [(y, y + 1, 1f32), (y + 2, y, -1.), (y + 1, y - 1, -1.)][n];
-                for ((to, a), b) in to[o..].iter_mut().zip(row(a)).zip(row(b)) {
-                    *to = a + sign * b;
-                }
-            }
-            for (x, terms) in terms.chunks_exact_mut(PRODUCTS * o).enumerate() {
-                for (term, (of_rows, of_cols)) in terms.chunks_exact_mut(o).zip(FACTORS) {
-                    let line = &lines[of_rows * (line + 2 * o)..][..line + 2 * o];
-                    let pixel = |x: usize| &line[x * o..][..o];
-                    // Pixel x of the line has a zero before it, hence 2x + 1 for the even one.
-                    let (a, b, sign) =
-                        [(2 * x + 1, 2 * x + 2, 1f32), (2 * x + 3, 2 * x + 1, -1.), (2 * x + 2, 2 * x, -1.)][of_cols];
-                    for ((to, a), b) in term.iter_mut().zip(pixel(a)).zip(pixel(b)) {
-                        *to = a + sign * b;
-                    }
-                }
-            }
-        }
-    }
-
     fn input_gradient(&self, weight: &[f32], grad: &[f32]) -> Vec<f32> {
         let Self { h, w, c, o } = *self;
         let (small, large) = self.lens();
@@ -236,7 +167,7 @@ impl Plan {
                     for (image, rows) in strips {
                         let count = rows.len() * w;
                         let terms = &mut terms[filled * depth..][..count * depth];
-                        self.input_terms(&grad[image * large..][..large], rows, terms, lines);
+                        input_terms(self, &grad[image * large..][..large], rows, terms, lines);
                         filled += count;
                     }
                     // The pixels of whole images, and of the rows of one, lie side by side.
@@ -258,31 +189,6 @@ impl Plan {
         grad_xs
     }
 
-    /// Writes, for some channels of the pixels of a strip, what each product contributed to: the sums of the output pixels'
-    /// gradients, `PRODUCTS * width` numbers for each small pixel.
-    fn weight_terms(&self, grad: &[f32], rows: &Range<usize>, columns: &Range<usize>, terms: &mut [f32]) {
-        let (w, o, width) = (self.w, self.o, columns.len());
-        for (pixel, terms) in terms.chunks_exact_mut(PRODUCTS * width).enumerate() {
-            let (y, x) = (rows.start + pixel / w, pixel % w);
-            let phase = |row: usize, col: usize| &grad[((2 * y + row) * 2 * w + 2 * x + col) * o..][columns.clone()];
-            let [a, b, c, d] = [phase(0, 0), phase(0, 1), phase(1, 0), phase(1, 1)];
-            let (sums, plain) = terms.split_at_mut(5 * width);
-            for (n, to) in plain.chunks_exact_mut(width).enumerate() {
-                to.copy_from_slice([a, b, c, d][n]);
-            }
-            let (all, sums) = sums.split_at_mut(width);
-            let pairs = [(a, c), (b, d), (a, b), (c, d)];
-            for (to, (first, second)) in sums.chunks_exact_mut(width).zip(pairs) {
-                for ((to, first), second) in to.iter_mut().zip(first).zip(second) {
-                    *to = first + second;
-                }
-            }
-            for ((to, upper), lower) in all.iter_mut().zip(&sums[2 * width..]).zip(&sums[3 * width..]) {
-                *to = upper + lower;
-            }
-        }
-    }
-
     fn weight_gradient(&self, xs: &[f32], grad: &[f32]) -> Vec<f32> {
         let Self { h, w, c, o } = *self;
         let (small, large) = self.lens();
@@ -295,9 +201,9 @@ impl Plan {
             with_scratch(lens, |[planes, terms, _]| {
                 for (image, rows) in self.strips(images.len()) {
                     let (image, count) = (images.start + image, rows.len() * w);
-                    self.differences(&xs[image * small..][..small], &rows, planes);
+                    differences(self, &xs[image * small..][..small], &rows, planes);
                     let terms = &mut terms[..count * PRODUCTS * width];
-                    self.weight_terms(&grad[image * large..][..large], &rows, &columns, terms);
+                    weight_terms(self, &grad[image * large..][..large], &rows, &columns, terms);
                     let places = self.rows(rows.len());
                     let segments = self.segments(rows.len());
                     for (n, sum) in sum.chunks_exact_mut(c * width).enumerate() {
@@ -343,6 +249,104 @@ impl Plan {
             let grad_xs = of(xs, weight, &|weight| plan.input_gradient(weight, grad))?;
             Ok((grad_xs, of(weight, xs, &|xs| plan.weight_gradient(xs, grad))?))
         })
+    }
+}
+
+vectorised! {
+    /// Writes the four images of a strip: the pixels, their differences along columns, along rows, and along both. A row and
+    /// a column more than the strip has are written, for the differences of the pixels after it.
+    fn differences(plan: &'a Plan, image: &'a [f32], rows: &'a Range<usize>, planes: &'a mut [f32]) {
+        let (w, c) = (plan.w, plan.c);
+        let (pitch, zeros) = ((w + 1) * c, vec![0f32; w * c]);
+        let row = |y: isize| match usize::try_from(y) {
+            Ok(y) if y < plan.h => &image[y * w * c..][..w * c],
+            _ => &zeros,
+        };
+        let (upper, lower) = planes.split_at_mut(2 * plan.plane(rows.len()));
+        let (plain, along_cols) = upper.split_at_mut(plan.plane(rows.len()));
+        let (along_rows, along_both) = lower.split_at_mut(plan.plane(rows.len()));
+        for (i, y) in (rows.start as isize..=rows.end as isize).enumerate() {
+            let at = i * pitch..i * pitch + w * c;
+            plain[at.clone()].copy_from_slice(row(y));
+            for ((to, before), here) in along_rows[at].iter_mut().zip(row(y - 1)).zip(row(y)) {
+                *to = before - here;
+            }
+        }
+        for (from, to) in [(plain, along_cols), (along_rows, along_both)] {
+            let count = (rows.len() + 1) * pitch;
+            for (from, to) in from[..count].chunks_exact(pitch).zip(to[..count].chunks_exact_mut(pitch)) {
+                let from = &from[..w * c];
+                for (to, &here) in to.iter_mut().zip(&from[..c]) {
+                    *to = -here;
+                }
+                for ((to, before), here) in to[c..].iter_mut().zip(from).zip(&from[c..]) {
+                    *to = before - here;
+                }
+                to[w * c..].copy_from_slice(&from[(w - 1) * c..]);
+            }
+        }
+    }
+
+    /// Writes, for the pixels of a strip, what each product's factor meets in the input's gradient: `PRODUCTS * o` numbers for
+    /// each small pixel. Along one axis these are `y[2i] + y[2i+1]`, `y[2i+2] - y[2i]` and `y[2i+1] - y[2i-1]`.
+    fn input_terms(plan: &'a Plan, grad: &'a [f32], rows: &'a Range<usize>, terms: &'a mut [f32], lines: &'a mut [f32]) {
+        let (w, o) = (plan.w, plan.o);
+        let line = 2 * w * o;
+        let zeros = vec![0f32; line];
+        let row = |y: isize| match usize::try_from(y) {
+            Ok(y) if y < 2 * plan.h => &grad[y * line..][..line],
+            _ => &zeros,
+        };
+        for (y, terms) in rows.clone().zip(terms.chunks_exact_mut(w * PRODUCTS * o)) {
+            let y = 2 * y as isize;
+            // Combinations of rows, with a pixel of zeros on either side.
+            let lines = &mut lines[..3 * (line + 2 * o)];
+            for (n, to) in lines.chunks_exact_mut(line + 2 * o).enumerate() {
+                to[..o].fill(0.);
+                to[line + o..].fill(0.);
+                let (a, b, sign) = [(y, y + 1, 1f32), (y + 2, y, -1.), (y + 1, y - 1, -1.)][n];
+                for ((to, a), b) in to[o..].iter_mut().zip(row(a)).zip(row(b)) {
+                    *to = a + sign * b;
+                }
+            }
+            for (x, terms) in terms.chunks_exact_mut(PRODUCTS * o).enumerate() {
+                for (term, (of_rows, of_cols)) in terms.chunks_exact_mut(o).zip(FACTORS) {
+                    let line = &lines[of_rows * (line + 2 * o)..][..line + 2 * o];
+                    let pixel = |x: usize| &line[x * o..][..o];
+                    // Pixel x of the line has a zero before it, hence 2x + 1 for the even one.
+                    let (a, b, sign) =
+                        [(2 * x + 1, 2 * x + 2, 1f32), (2 * x + 3, 2 * x + 1, -1.), (2 * x + 2, 2 * x, -1.)][of_cols];
+                    for ((to, a), b) in term.iter_mut().zip(pixel(a)).zip(pixel(b)) {
+                        *to = a + sign * b;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes, for some channels of the pixels of a strip, what each product contributed to: the sums of the output pixels'
+    /// gradients, `PRODUCTS * width` numbers for each small pixel.
+    fn weight_terms(plan: &'a Plan, grad: &'a [f32], rows: &'a Range<usize>, columns: &'a Range<usize>, terms: &'a mut [f32]) {
+        let (w, o, width) = (plan.w, plan.o, columns.len());
+        for (pixel, terms) in terms.chunks_exact_mut(PRODUCTS * width).enumerate() {
+            let (y, x) = (rows.start + pixel / w, pixel % w);
+            let phase = |row: usize, col: usize| &grad[((2 * y + row) * 2 * w + 2 * x + col) * o..][columns.clone()];
+            let [a, b, c, d] = [phase(0, 0), phase(0, 1), phase(1, 0), phase(1, 1)];
+            let (sums, plain) = terms.split_at_mut(5 * width);
+            for (n, to) in plain.chunks_exact_mut(width).enumerate() {
+                to.copy_from_slice([a, b, c, d][n]);
+            }
+            let (all, sums) = sums.split_at_mut(width);
+            let pairs = [(a, c), (b, d), (a, b), (c, d)];
+            for (to, (first, second)) in sums.chunks_exact_mut(width).zip(pairs) {
+                for ((to, first), second) in to.iter_mut().zip(first).zip(second) {
+                    *to = first + second;
+                }
+            }
+            for ((to, upper), lower) in all.iter_mut().zip(&sums[2 * width..]).zip(&sums[3 * width..]) {
+                *to = upper + lower;
+            }
+        }
     }
 }
 

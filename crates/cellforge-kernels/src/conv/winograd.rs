@@ -10,7 +10,7 @@ use super::products::images_per_task;
 use super::windows::Windows;
 use crate::gemm::with_scratch;
 use crate::micro::{Outer, Panels};
-use crate::simd::dispatch;
+use crate::simd::{dispatch, vectorised};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -35,6 +35,16 @@ impl<const M: usize> Tile<M> {
     /// Points a side.
     const A: usize = M + 2;
     const MATRICES: Matrices = matrices(M);
+
+    /// What each tap of a kernel, turned by 180 degrees or not, contributes to each point.
+    fn factors(turned: bool) -> Vec<[f32; 9]> {
+        let g = Self::MATRICES.g;
+        let factor = |point: usize, tap: usize| {
+            let tap = if turned { 8 - tap } else { tap };
+            g[point / Self::A][tap / 3] * g[point % Self::A][tap % 3]
+        };
+        (0..Self::A * Self::A).map(|point| std::array::from_fn(|tap| factor(point, tap))).collect()
+    }
 }
 
 /// The Toom-Cook matrices for `m` outputs: the points are the first of `0, 1, -1, -1/2` (or `1/2` and `-2`), and infinity. For
@@ -154,16 +164,7 @@ impl Winograd {
     ) -> Vec<f32> {
         let (c, o, (oh, ow)) = (self.tiles.image.2, self.o, self.out);
         let points = self.points();
-        let g = Tile::<M>::MATRICES.g;
-        let factors: Vec<[f32; 9]> = (0..points)
-            .map(|point| {
-                std::array::from_fn(|tap| {
-                    let tap = if turned { 8 - tap } else { tap };
-                    g[point / Tile::<M>::A][tap / 3] * g[point % Tile::<M>::A][tap % 3]
-                })
-            })
-            .collect();
-        let weights = Panels::from_kernels(&factors, c, o, weight, kernel);
+        let weights = Panels::from_kernels(&Tile::<M>::factors(turned), c, o, weight, kernel);
         let image_len = self.tiles.image_len();
         let batch = xs.len() / image_len;
         let per_task = images_per_task(self.tiles.cells(), batch);
@@ -243,27 +244,14 @@ impl Winograd {
                 sum
             })
             .collect();
-        let g = Tile::<M>::MATRICES.g;
+        let factors = Tile::<M>::factors(false);
         let mut gradient = vec![0f32; o * c * 9];
         // Channels of the output go one after the other in the gradient, but side by side in the sums.
-        const WIDTH: usize = 64;
         gradient.par_chunks_mut(WIDTH * c * 9).enumerate().for_each(|(block, gradient)| {
             let width = gradient.len() / (c * 9);
             for k in 0..c {
                 let mut taps = [[0f32; WIDTH]; 9];
-                dispatch(|| {
-                    for (point, sum) in sums.iter().enumerate() {
-                        let sum = &sum[k * o + block * WIDTH..][..width];
-                        for (tap, taps) in taps.iter_mut().enumerate() {
-                            let factor = g[point / Tile::<M>::A][tap / 3] * g[point % Tile::<M>::A][tap % 3];
-                            if factor != 0. {
-                                for (x, sum) in taps.iter_mut().zip(sum) {
-                                    *x += factor * sum;
-                                }
-                            }
-                        }
-                    }
-                });
+                fold_points(&sums, k * o + block * WIDTH, width, &factors, &mut taps);
                 for n in 0..width {
                     for (to, taps) in gradient[(n * c + k) * 9..][..9].iter_mut().zip(&taps) {
                         *to = taps[n];
@@ -272,6 +260,30 @@ impl Winograd {
             }
         });
         gradient
+    }
+}
+
+/// Channels of the output whose gradients are put together at once.
+const WIDTH: usize = 64;
+
+vectorised! {
+    /// Sums over points of `width` numbers from `at`, times the points' factors, for each tap.
+    fn fold_points(
+        sums: &'a [Vec<f32>],
+        at: usize,
+        width: usize,
+        factors: &'a [[f32; 9]],
+        taps: &'a mut [[f32; WIDTH]; 9],
+    ) {
+        for (sum, factors) in sums.iter().zip(factors) {
+            for (taps, &factor) in taps.iter_mut().zip(factors) {
+                if factor != 0. {
+                    for (x, sum) in taps.iter_mut().zip(&sum[at..at + width]) {
+                        *x += factor * sum;
+                    }
+                }
+            }
+        }
     }
 }
 

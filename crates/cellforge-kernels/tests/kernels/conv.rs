@@ -116,6 +116,20 @@ fn tiles() {
     check_upsampled([2, 40, 18, 17], 2, true);
 }
 
+/// Kernels of 3x3 with many channels, which are computed over tiles: sides that fill the tiles of each size and sides that do not,
+/// channels that fill vectors and panels and channels that do not, any padding.
+#[test]
+fn tiles_of_products() {
+    let same = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    check_conv([2, 16, 9, 9], [16, 3, 3], true, same);
+    check_conv([1, 17, 8, 8], [33, 3, 3], false, same);
+    check_conv([3, 20, 5, 4], [16, 3, 3], true, Conv2dConfig::default());
+    check_conv([1, 16, 7, 13], [70, 3, 3], true, same);
+    check_conv([9, 70, 6, 2], [17, 3, 3], false, same);
+    let padding = Padding { top: 2, bottom: 0, left: 0, right: 3 };
+    check_conv([2, 18, 6, 5], [16, 3, 3], true, Conv2dConfig { stride: 1, padding });
+}
+
 #[test]
 fn upsampling_and_linear() {
     for op in [upsample_nearest2x, composed::upsample_nearest2x] {
