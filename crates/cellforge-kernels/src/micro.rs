@@ -422,7 +422,6 @@ fn load_bias<S: Simd, const NV: usize>(simd: S, bias: Option<&[f32]>, columns: &
 ///
 /// Loops over a tile have constant bounds and plain indices: only so does the compiler keep all sums in registers.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "iterators over the tile end up in memory")]
 #[expect(unsafe_code, reason = "a check for each number costs as much as its product")]
 fn multiply_add<S: Simd, const MR: usize, const NV: usize>(
     simd: S,
@@ -555,7 +554,6 @@ impl Outer<'_> {
 /// # Safety
 /// `MR` numbers of `a` follow the beginning of each row.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "as in `multiply_add`")]
 #[expect(unsafe_code, reason = "see its callers")]
 unsafe fn multiply_rows<S: Simd, const MR: usize, const NV: usize>(
     simd: S,

@@ -62,9 +62,12 @@ impl Fixture {
 
         self.nudge(store)?;
         let upstream = self.tensors["upstream"].flatten_all()?.unsqueeze(0)?;
-        let (_, grads) = gradients(|| {
-            let output = forward(&input, true)?;
-            ops::linear(&ops::reshape(&output, upstream.dims())?, &upstream, None)
+        // As the ReLUs above show, gradients are held to plain sums' rounding.
+        let (_, grads) = ops::with_plain_sums(|| {
+            gradients(|| {
+                let output = forward(&input, true)?;
+                ops::linear(&ops::reshape(&output, upstream.dims())?, &upstream, None)
+            })
         })?;
         close("input_grad", grads.get(&input).expect("a gradient of the input"), &self.tensors["input_grad"])?;
         let (norms, heads) = (self.under("grad_norm/"), self.under("grad_head/"));

@@ -118,13 +118,13 @@ pub(super) struct Winograd {
 }
 
 impl Winograd {
-    /// None where plain sums are as good: for other kernels, and where there are so few channels that the transforms cost more
+    /// None where plain sums are wanted or as good: for other kernels, and where there are so few channels that the transforms cost more
     /// than they save.
     pub fn new(windows: &Windows, o: usize) -> Option<Self> {
         const FEWEST: usize = 16;
         let c = windows.image.2;
         let (h, w) = windows.grid;
-        if windows.kernel != (3, 3) || windows.stride != 1 || c.min(o) < FEWEST || h.min(w) < 2 {
+        if super::PLAIN.get() || windows.kernel != (3, 3) || windows.stride != 1 || c.min(o) < FEWEST || h.min(w) < 2 {
             return None;
         }
         let m = best_tile(windows.grid);
