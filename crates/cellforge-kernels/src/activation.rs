@@ -3,11 +3,11 @@
 use crate::check::{f32_only, slice, with_slice};
 use crate::composed;
 use crate::layout::elementwise;
+use crate::memory::filled;
 use crate::simd::dispatch;
 use crate::tape::apply1;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
 /// Elements handled by one task; small enough to balance, large enough to hide the cost of the task.
 const CHUNK: usize = 1 << 14;
@@ -90,11 +90,10 @@ pub(crate) fn zip_map<T: Copy + Sync>(
     gs: &[f32],
     f: impl Fn(T, f32) -> f32 + Copy + Sync + Send,
 ) -> Vec<f32> {
-    let mut ys = vec![0f32; gs.len()];
-    ys.par_chunks_mut(CHUNK)
-        .zip(xs.par_chunks(CHUNK).zip(gs.par_chunks(CHUNK)))
-        .for_each(move |(ys, (xs, gs))| dispatch(Zipped { xs, gs, ys, f }));
-    ys
+    filled(gs.len(), CHUNK, move |i, ys| {
+        let part = i * CHUNK..i * CHUNK + ys.len();
+        dispatch(Zipped { xs: &xs[part.clone()], gs: &gs[part], ys, f });
+    })
 }
 
 struct Zipped<'a, T, F> {

@@ -4,6 +4,7 @@ use crate::activation::leak;
 use crate::check::{f32_only, images, slice, vector, with_slice};
 use crate::composed;
 use crate::layout::{channels_first, channels_last};
+use crate::memory::filled;
 use crate::profile::span;
 use crate::simd::vectorised;
 use crate::sum::{add_rows, channel_sums_of, chunk_len, fold, repeat, row_len};
@@ -267,10 +268,7 @@ impl CustomOp3 for Norm {
         let xs = slice(self.name(), xs, xs_l)?;
         let rows = self.rows(slice(self.name(), gamma, gamma_l)?, slice(self.name(), beta, beta_l)?);
         let (chunk, slope) = (chunk_len(self.mean.len()), self.slope);
-        let mut ys = vec![0f32; xs.len()];
-        ys.par_chunks_mut(chunk).zip(xs.par_chunks(chunk)).for_each(|(ys, xs)| {
-            normalise(xs, &rows, slope, ys);
-        });
+        let ys = filled(xs.len(), chunk, |i, ys| normalise(&xs[i * chunk..][..ys.len()], &rows, slope, ys));
         Ok((CpuStorage::F32(ys), xs_l.shape().clone()))
     }
 
@@ -318,11 +316,9 @@ impl Norm {
         };
         let level = part(&|sums, _| (sums.0 / n) as f32);
         let tilt = part(&|sums, inv_std| (sums.1 / n) as f32 * inv_std);
-        let mut grad_xs = vec![0f32; xs.len()];
-        let chunks = xs.par_chunks(chunk).zip(grad.par_chunks(chunk));
-        grad_xs.par_chunks_mut(chunk).zip(chunks).for_each(|(out, (xs, grad))| {
-            gradient_of_input((xs, grad), rows, (&level, &tilt), slope, out);
-        });
-        grad_xs
+        filled(xs.len(), chunk, |i, out| {
+            let part = i * chunk..i * chunk + out.len();
+            gradient_of_input((&xs[part.clone()], &grad[part]), rows, (&level, &tilt), slope, out);
+        })
     }
 }

@@ -5,10 +5,10 @@
 //! order are copied first.
 
 use crate::check::{slice, with_slice};
+use crate::memory::filled;
 use crate::profile::span;
 use crate::tape;
 use candle_core::{Result, Storage, Tensor};
-use rayon::prelude::*;
 
 const LAST: [usize; 4] = [0, 2, 3, 1];
 const FIRST: [usize; 4] = [0, 3, 1, 2];
@@ -52,11 +52,8 @@ pub(crate) fn gathered(xs: &Tensor) -> Result<Tensor> {
     let Storage::Cpu(cpu) = &*storage else { return xs.detach().contiguous() };
     let from = slice("layout", cpu, layout)?;
     let _span = span("copy", || (format!("layout {:?}", xs.dims()), 0., 8. * from.len() as f64));
-    let mut to = vec![0f32; from.len()];
-    if !to.is_empty() {
-        let image = to.len() / b;
-        to.par_chunks_mut(image).zip(from.par_chunks(image)).for_each(|(to, from)| transpose(from, rows, cols, to));
-    }
+    let image = from.len() / b.max(1);
+    let to = filled(from.len(), image, |i, to| transpose(&from[i * image..][..image], rows, cols, to));
     Tensor::from_vec(to, xs.shape(), xs.device())
 }
 

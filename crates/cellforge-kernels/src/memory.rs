@@ -1,4 +1,24 @@
-//! The system's memory allocator.
+//! Memory for results.
+
+use rayon::prelude::*;
+
+/// A vector of `len` numbers that tasks fill, `chunk` numbers each, in parallel. `f` gets the number of the chunk and zeros. Each
+/// task writes its own zeros: `vec![0.; len]` would have one thread write them all, far ahead of their use.
+pub(crate) fn filled(len: usize, chunk: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    let mut values: Vec<f32> = Vec::with_capacity(len);
+    values.spare_capacity_mut()[..len].par_chunks_mut(chunk.max(1)).enumerate().for_each(|(i, chunk)| {
+        chunk.iter_mut().for_each(|x| _ = x.write(0.));
+        #[expect(unsafe_code, reason = "the safe form is not stable")]
+        // SAFETY: every number of the chunk was written in the line above.
+        f(i, unsafe { chunk.assume_init_mut() });
+    });
+    #[expect(unsafe_code, reason = "there is no safe way to write a vector in parallel without zeros first")]
+    // SAFETY: the chunks cover the first `len` numbers of the capacity, and each was written.
+    unsafe {
+        values.set_len(len);
+    }
+    values
+}
 
 /// Lets the process keep the memory it frees, for its next allocation, instead of handing it back to the system. To be called
 /// once, when a program starts that trains: a training step allocates and frees hundreds of megabytes, and glibc hands blocks

@@ -3,10 +3,10 @@
 use crate::check::{f32_only, images, slice, with_slice};
 use crate::composed;
 use crate::layout::{channels_first, channels_last};
+use crate::memory::filled;
 use crate::simd::vectorised;
 use crate::tape::apply1;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 /// The maximum over square windows: `(b, c, h, w)` to `(b, c, (h + 2p - k) / s + 1, (w + 2p - k) / s + 1)`, rounded
 /// down. Padded cells never win, and of equal maxima the first in reading order takes the whole gradient, as in
@@ -139,24 +139,19 @@ impl CustomOp1 for MaxPool {
         let xs = slice(self.name(), storage, layout)?;
         let (b, h, w, c) = layout.shape().dims4()?;
         let (oh, ow) = (self.out_size(h), self.out_size(w));
-        let mut ys = vec![0f32; b * oh * ow * c];
-        ys.par_chunks_mut(oh * ow * c).zip(xs.par_chunks(h * w * c)).for_each(|(ys, xs)| {
-            maxima(self, (h, w), xs, ys);
-        });
+        let image = h * w * c;
+        let ys = filled(b * oh * ow * c, oh * ow * c, |i, ys| maxima(self, (h, w), &xs[i * image..][..image], ys));
         Ok((CpuStorage::F32(ys), (b, oh, ow, c).into()))
     }
 
     fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let (_, h, w, c) = xs.dims4()?;
-        let cells = self.out_size(h) * self.out_size(w);
-        let mut grad_xs = vec![0f32; xs.elem_count()];
-        with_slice(self.name(), xs, |xs| {
+        let (image, out) = (h * w * c, self.out_size(h) * self.out_size(w) * c);
+        let grad_xs = with_slice(self.name(), xs, |xs| {
             with_slice(self.name(), grad, |grad| {
-                let images = xs.par_chunks(h * w * c).zip(grad.par_chunks(cells * c));
-                grad_xs.par_chunks_mut(h * w * c).zip(images).for_each(|(grad_xs, (xs, grad))| {
-                    hand_back(self, (h, w), xs, grad, grad_xs);
-                });
-                Ok(())
+                Ok(filled(xs.len(), image, |i, grad_xs| {
+                    hand_back(self, (h, w), &xs[i * image..][..image], &grad[i * out..][..out], grad_xs);
+                }))
             })
         })?;
         Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))

@@ -3,9 +3,9 @@
 use crate::check::{f32_only, images, slice, with_slice};
 use crate::composed;
 use crate::layout::{channels_first, channels_last};
+use crate::memory::filled;
 use crate::tape::apply1;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 
 /// Each pixel becomes a 2x2 block: `(b, c, h, w)` to `(b, c, 2h, 2w)`.
 pub fn upsample_nearest2x(xs: &Tensor) -> Result<Tensor> {
@@ -27,9 +27,9 @@ impl CustomOp1 for Upsample2x {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let xs = slice(self.name(), storage, layout)?;
         let (b, h, w, c) = layout.shape().dims4()?;
-        let mut ys = vec![0f32; 4 * xs.len()];
         // A row of pixels becomes two.
-        ys.par_chunks_mut(4 * w * c).zip(xs.par_chunks(w * c)).for_each(|(pair, row)| {
+        let ys = filled(4 * xs.len(), 4 * w * c, |i, pair| {
+            let row = &xs[i * w * c..][..w * c];
             let (first, second) = pair.split_at_mut(2 * w * c);
             for (to, pixel) in first.chunks_mut(2 * c).zip(row.chunks(c)) {
                 to[..c].copy_from_slice(pixel);
@@ -42,17 +42,15 @@ impl CustomOp1 for Upsample2x {
 
     fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let (_, _, w, c) = xs.dims4()?;
-        let mut grad_xs = vec![0f32; xs.elem_count()];
-        with_slice(self.name(), grad, |grad| {
-            grad_xs.par_chunks_mut(w * c).zip(grad.par_chunks(4 * w * c)).for_each(|(row, pair)| {
-                let (first, second) = pair.split_at(2 * w * c);
+        let grad_xs = with_slice(self.name(), grad, |grad| {
+            Ok(filled(xs.elem_count(), w * c, |i, row| {
+                let (first, second) = grad[i * 4 * w * c..][..4 * w * c].split_at(2 * w * c);
                 for ((to, a), b) in row.chunks_mut(c).zip(first.chunks(2 * c)).zip(second.chunks(2 * c)) {
                     for i in 0..c {
                         to[i] = (a[i] + a[c + i]) + (b[i] + b[c + i]);
                     }
                 }
-            });
-            Ok(())
+            }))
         })?;
         Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
     }

@@ -3,6 +3,7 @@
 
 use super::windows::Windows;
 use crate::gemm::with_scratch;
+use crate::memory::filled;
 use crate::micro::{Gather, Outer, Panels};
 use crate::sum::add_up;
 use rayon::prelude::*;
@@ -51,9 +52,8 @@ pub(crate) fn gather(
         })
         .collect();
     let padded = phases.iter().map(|phase| phase.windows.padded_len()).max().unwrap_or(0);
-    let mut out = vec![0f32; batch * h * w * c];
-    let tasks = out.par_chunks_mut(per_task * h * w * c).zip(images.par_chunks(per_task * image_len));
-    tasks.for_each(|(out, images)| {
+    filled(batch * h * w * c, per_task * h * w * c, |task, out| {
+        let images = &images[task * per_task * image_len..][..out.len() / (h * w * c) * image_len];
         with_scratch([per_task * padded, 0, 0], |[padded, ..]| {
             for (phase, (rows, segments, out_rows)) in phases.iter().zip(&places) {
                 let (windows, count) = (&phase.windows, images.len() / image_len * phase.windows.cells());
@@ -70,8 +70,7 @@ pub(crate) fn gather(
                 .run();
             }
         });
-    });
-    out
+    })
 }
 
 /// Images whose windows are the sums of `weights^T * grid + bias`, the adjoint of [`gather`]; windows overlap and add up.
@@ -85,8 +84,8 @@ pub(crate) fn scatter(windows: &Windows, weights: &Panels, bias: Option<&[f32]>,
     let batch = grids.len() / (cells * grid_c);
     let starts = |n: usize, len: usize| (0..n).map(|i| i * len).collect::<Vec<_>>();
     let (rows, out_rows) = (starts(cells, grid_c), starts(STRIP, depth));
-    let mut images = vec![0f32; batch * image_len];
-    images.par_chunks_mut(image_len).zip(grids.par_chunks(cells * grid_c)).for_each(|(image, grid)| {
+    filled(batch * image_len, image_len, |i, image| {
+        let grid = &grids[i * cells * grid_c..][..cells * grid_c];
         with_scratch([STRIP * depth, 0, 0], |[patches, ..]| {
             if let Some(bias) = bias {
                 image.chunks_exact_mut(c).for_each(|pixel| pixel.copy_from_slice(bias));
@@ -122,8 +121,7 @@ pub(crate) fn scatter(windows: &Windows, weights: &Panels, bias: Option<&[f32]>,
                 }
             }
         });
-    });
-    images
+    })
 }
 
 /// A sum over the pixels of a batch of the products of two images' rows: `(depth of left, depth of right)`, in tasks over columns
@@ -239,9 +237,7 @@ fn pad_all(windows: &Windows, images: &[f32]) -> Option<Vec<f32>> {
     if padded_len == 0 {
         return None;
     }
-    let mut padded = vec![0f32; images.len() / image_len * padded_len];
-    padded.par_chunks_mut(padded_len).zip(images.par_chunks(image_len)).for_each(|(padded, image)| {
-        windows.pad(image, padded);
-    });
-    Some(padded)
+    Some(filled(images.len() / image_len * padded_len, padded_len, |i, padded| {
+        windows.pad(&images[i * image_len..][..image_len], padded);
+    }))
 }

@@ -13,6 +13,7 @@ use super::op::bias_gradient;
 use super::products::{images_per_task, sum_over_batch};
 use crate::check::{slice, with_slice};
 use crate::gemm::with_scratch;
+use crate::memory::filled;
 use crate::micro::{Gather, Outer, PRODUCTS, Panels, Upsampled};
 use crate::profile::{Span, span};
 use crate::simd::vectorised;
@@ -105,8 +106,8 @@ impl Plan {
         let _span = self.span("forward", batch);
         let weights = Panels::from_kernels(&factors(), c, o, weight, |k, n| (n * c + k) * 9);
         let per_task = images_per_task(h * w, batch);
-        let mut ys = vec![0f32; batch * large];
-        ys.par_chunks_mut(per_task * large).zip(xs.par_chunks(per_task * small)).for_each(|(ys, xs)| {
+        filled(batch * large, per_task * large, |task, ys| {
+            let xs = &xs[task * per_task * small..][..ys.len() / large * small];
             let strip_rows = (STRIP / w).clamp(1, h);
             // Whole small images are put side by side into one product.
             let together = if strip_rows == h { xs.len() / small } else { 1 };
@@ -141,8 +142,7 @@ impl Plan {
                     .run();
                 }
             });
-        });
-        ys
+        })
     }
 
     fn input_gradient(&self, weight: &[f32], grad: &[f32]) -> Vec<f32> {
@@ -158,8 +158,8 @@ impl Plan {
         let pixels = together * strip_rows * w;
         let starts = |len: usize| (0..pixels).map(|pixel| pixel * len).collect::<Vec<_>>();
         let (rows, out_rows) = (starts(depth), starts(c));
-        let mut grad_xs = vec![0f32; batch * small];
-        grad_xs.par_chunks_mut(per_task * small).zip(grad.par_chunks(per_task * large)).for_each(|(grad_xs, grad)| {
+        filled(batch * small, per_task * small, |task, grad_xs| {
+            let grad = &grad[task * per_task * large..][..grad_xs.len() / small * large];
             with_scratch([pixels * depth, 3 * (2 * w + 2) * o, 0], |[terms, lines, _]| {
                 let strips: Vec<_> = self.strips(grad.len() / large).collect();
                 for strips in strips.chunks(together) {
@@ -185,8 +185,7 @@ impl Plan {
                     .run();
                 }
             });
-        });
-        grad_xs
+        })
     }
 
     fn weight_gradient(&self, xs: &[f32], grad: &[f32]) -> Vec<f32> {

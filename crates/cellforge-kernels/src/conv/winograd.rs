@@ -9,6 +9,7 @@
 use super::products::images_per_task;
 use super::windows::Windows;
 use crate::gemm::with_scratch;
+use crate::memory::filled;
 use crate::micro::{Outer, Panels};
 use crate::simd::{dispatch, vectorised};
 use pulp::{Simd, WithSimd};
@@ -171,8 +172,8 @@ impl Winograd {
         let count = per_task * self.tiles.cells();
         let (rows, segments) = (self.tiles.rows(per_task), self.tiles.segments());
         let lens = [per_task * self.tiles.padded_len(), points * count * c, points * count * weights.width()];
-        let mut ys = vec![0f32; batch * oh * ow * o];
-        ys.par_chunks_mut(per_task * oh * ow * o).zip(xs.par_chunks(per_task * image_len)).for_each(|(ys, xs)| {
+        filled(batch * oh * ow * o, per_task * oh * ow * o, |task, ys| {
+            let xs = &xs[task * per_task * image_len..][..ys.len() / (oh * ow * o) * image_len];
             with_scratch(lens, |[padded, inputs, sums]| {
                 let count = xs.len() / image_len * self.tiles.cells();
                 let inputs = &mut inputs[..points * count * c];
@@ -202,8 +203,7 @@ impl Winograd {
                     .run();
                 }
             });
-        });
-        ys
+        })
     }
 
     /// The gradient of the weights, `(o, c, 3, 3)`.
@@ -223,17 +223,20 @@ impl Winograd {
         let windows = Windows { image: (oh, ow, o), kernel: (M, M), stride: M, origin: (0, 0), grid: self.tiles.grid };
         let inputs = to_points::<M>(&self.tiles, xs, Side::Window);
         let outputs = to_points::<M>(&windows, grad, Side::Output);
-        let places = |channels: usize| (0..count).map(|tile| tile * channels).collect::<Vec<_>>();
+        // Where each tile's numbers lie, seen from those of the first at the same point.
+        let cells = self.tiles.cells();
+        let place = |tile: usize| tile / cells * points * cells + tile % cells;
+        let places = |channels: usize| (0..count).map(|tile| place(tile) * channels).collect::<Vec<_>>();
         let (a_rows, g_rows) = (places(c), places(o));
         let sums: Vec<Vec<f32>> = (0..points)
             .into_par_iter()
             .map(|point| {
                 let mut sum = vec![0f32; c * o];
                 Outer {
-                    a: &inputs[point * count * c..][..count * c],
+                    a: &inputs[point * cells * c..],
                     a_rows: &a_rows,
                     depth: c,
-                    g: &outputs[point * count * o..][..count * o],
+                    g: &outputs[point * cells * o..],
                     g_rows: &g_rows,
                     segments: &[0],
                     segment: o,
@@ -294,29 +297,19 @@ enum Side {
     Output,
 }
 
-/// All tiles of a batch at all points: `(points, tiles, channels)`.
+/// The tiles of each image at all points: `(b, points, tiles, channels)`.
 fn to_points<const M: usize>(windows: &Windows, images: &[f32], side: Side) -> Vec<f32> {
     let (image_len, channels, cells) = (windows.image_len(), windows.image.2, windows.cells());
     let batch = images.len() / image_len;
     let points = Tile::<M>::A * Tile::<M>::A;
     let (rows, segments) = (windows.rows(1), windows.segments());
-    // One image's tiles lie apart, one run for each point.
-    let mut all = vec![0f32; points * batch * cells * channels];
-    let mut runs: Vec<Vec<&mut [f32]>> = (0..batch).map(|_| Vec::with_capacity(points)).collect();
-    for (i, run) in all.chunks_exact_mut(cells * channels).enumerate() {
-        runs[i % batch].push(run);
-    }
-    runs.into_par_iter().zip(images.par_chunks(image_len)).for_each(|(runs, image)| {
-        with_scratch([windows.padded_len(), points * cells * channels, 0], |[padded, own, _]| {
-            let own = &mut own[..points * cells * channels];
-            let xs = windows.pad(image, padded);
-            ToPoints::<M, { MOST }> { xs, rows: &rows, segments: &segments, channels, points: own, matrix: side }.run();
-            for (to, from) in runs.into_iter().zip(own.chunks_exact(cells * channels)) {
-                to.copy_from_slice(from);
-            }
+    let len = points * cells * channels;
+    filled(batch * len, len, |i, points| {
+        with_scratch([windows.padded_len(), 0, 0], |[padded, ..]| {
+            let xs = windows.pad(&images[i * image_len..][..image_len], padded);
+            ToPoints::<M, { MOST }> { xs, rows: &rows, segments: &segments, channels, points, matrix: side }.run();
         });
-    });
-    all
+    })
 }
 
 /// Takes tiles to points.
