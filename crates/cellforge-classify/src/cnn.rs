@@ -120,8 +120,9 @@ impl SmallCnn {
     pub fn features(&self, xs: &Tensor) -> Result<Tensor> {
         let mut xs = xs.clone();
         for conv in &self.convs {
-            xs = ops::relu(&conv.forward(&xs)?)?; // (b, filters, h - 2, w - 2)
-            xs = ops::max_pool2d(&xs, 2, 2, 0)?; // half of that, rounded down
+            // (b, filters, h - 2, w - 2), then half of that, rounded down. ReLU comes first in the study, but the largest of a
+            // window is the same before and after it, and so is the gradient: this way there are four times fewer to go over.
+            xs = ops::relu(&ops::max_pool2d(&conv.forward(&xs)?, 2, 2, 0)?)?;
         }
         let features = xs.elem_count() / xs.dim(0)?;
         ops::relu(&self.hidden.forward(&ops::reshape(&xs, &[xs.dim(0)?, features])?)?) // (b, dense)

@@ -17,19 +17,21 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
-    /// Fills the matrix from a function of row and column, in parallel.
-    pub fn new(depth: usize, cols: usize, value: impl Fn(usize, usize) -> f32 + Sync) -> Self {
+    /// The matrix whose element of row `k` and column `n` is `weight[rows[k] + cols[n]]`, put together in parallel.
+    pub fn new(weight: &[f32], rows: &[usize], cols: &[usize]) -> Self {
         /// Rows filled by one task.
         const ROWS: usize = 64;
         let (lanes, full) = (lanes(), panel_vectors() * lanes());
+        let (row_places, col_places, depth, cols) = (rows, cols, rows.len(), cols.len());
         let mut data = vec![0f32; depth * cols.next_multiple_of(lanes)];
         let (whole, last) = data.split_at_mut(depth * (cols / full * full));
         let fill = |panel: usize, width: usize, data: &mut [f32]| {
             let columns = panel * full..cols.min((panel + 1) * full);
             data.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, rows)| {
-                for (k, row) in rows.chunks_exact_mut(width).enumerate() {
-                    for (x, col) in row.iter_mut().zip(columns.clone()) {
-                        *x = value(chunk * ROWS + k, col);
+                for (row, &place) in rows.chunks_exact_mut(width).zip(&row_places[chunk * ROWS..]) {
+                    let weight = &weight[place..];
+                    for (x, &place) in row.iter_mut().zip(&col_places[columns.clone()]) {
+                        *x = weight[place];
                     }
                 }
             });
@@ -456,11 +458,13 @@ fn store<S: Simd, const NV: usize>(simd: S, values: &[S::f32s; NV], to: &mut [f3
     }
 }
 
-/// `out[k] += sum over m of a[m][k] * g[m]`: row `m` of `a` is `depth` numbers from `a_rows[m]`, row `m` of `g` is made of runs
-/// of `segment` numbers from `g_rows[m] + segments[..]`, and row `k` of the result begins at `k * stride`.
+/// `out[k] += sum over m of a[m][k] * g[m]`: row `m` of `a` is made of runs of `depth` numbers from `a_rows[m] + a_segments[..]`,
+/// row `m` of `g` of runs of `segment` numbers from `g_rows[m] + segments[..]`, and row `k` of the result begins at
+/// `k * stride`.
 pub(crate) struct Outer<'a> {
     pub a: &'a [f32],
     pub a_rows: &'a [usize],
+    pub a_segments: &'a [usize],
     pub depth: usize,
     pub g: &'a [f32],
     pub g_rows: &'a [usize],
@@ -478,7 +482,8 @@ const WIDEST: usize = 64;
 impl Outer<'_> {
     pub fn run(self) {
         debug_assert_eq!(self.a_rows.len(), self.g_rows.len());
-        let end = self.a_rows.iter().max().map_or(0, |row| row + self.depth);
+        let furthest = |places: &[usize]| places.iter().max().copied().unwrap_or(0);
+        let end = furthest(self.a_rows) + furthest(self.a_segments) + self.depth;
         assert!(end <= self.a.len(), "a row ends at {end}, beyond the {} numbers there are", self.a.len());
         dispatch(self);
     }
@@ -507,17 +512,19 @@ impl Outer<'_> {
         panel: &[S::f32s],
         columns: &Range<usize>,
     ) {
-        let mut k = 0;
-        while k + MR <= self.depth {
-            self.tile::<S, MR, NV>(simd, rows, k, panel, columns);
-            k += MR;
-        }
-        while k + 3 <= self.depth {
-            self.tile::<S, 3, NV>(simd, rows, k, panel, columns);
-            k += 3;
-        }
-        for k in k..self.depth {
-            self.tile::<S, 1, NV>(simd, rows, k, panel, columns);
+        for segment in 0..self.a_segments.len() {
+            let mut k = 0;
+            while k + MR <= self.depth {
+                self.tile::<S, MR, NV>(simd, rows, segment, k, panel, columns);
+                k += MR;
+            }
+            while k + 3 <= self.depth {
+                self.tile::<S, 3, NV>(simd, rows, segment, k, panel, columns);
+                k += 3;
+            }
+            for k in k..self.depth {
+                self.tile::<S, 1, NV>(simd, rows, segment, k, panel, columns);
+            }
         }
     }
 
@@ -527,14 +534,16 @@ impl Outer<'_> {
         &mut self,
         simd: S,
         rows: &[usize],
+        segment: usize,
         k: usize,
         panel: &[S::f32s],
         columns: &Range<usize>,
     ) {
-        // SAFETY: `run` has checked that `depth` numbers follow each row's beginning, and `k + MR` is no more than that.
-        let sums = unsafe { multiply_rows::<S, MR, NV>(simd, &self.a[k..], rows, panel) };
+        let a = &self.a[self.a_segments[segment] + k..];
+        // SAFETY: `run` has checked that `depth` numbers follow each row's beginning in each segment, and `k + MR` is no more.
+        let sums = unsafe { multiply_rows::<S, MR, NV>(simd, a, rows, panel) };
         for (i, sums) in sums.into_iter().enumerate() {
-            let at = (k + i) * self.stride;
+            let at = (segment * self.depth + k + i) * self.stride;
             let (whole, rest) = S::as_mut_simd_f32s(&mut self.out[at + columns.start..at + columns.end]);
             let mut sums = sums.into_iter();
             for (to, sum) in whole.iter_mut().zip(&mut sums) {
@@ -636,7 +645,8 @@ mod tests {
             let left = |m: usize, k: usize| f64::from(a[at[m] + segments[k / segment] + k % segment]);
 
             let weights = numbers(depth * cols, 2);
-            let panels = Panels::new(depth, cols, |k, n| weights[k * cols + n]);
+            let row_places: Vec<usize> = (0..depth).map(|k| k * cols).collect();
+            let panels = Panels::new(&weights, &row_places, &(0..cols).collect::<Vec<_>>());
             let shifts = numbers(cols, 3);
             let out_rows: Vec<usize> = (0..rows).map(|m| (rows - 1 - m) * cols).collect();
             let mut out = vec![f32::NAN; rows * cols];
@@ -658,7 +668,7 @@ mod tests {
             let (mut out, stride) = (numbers(cols * (depth + 2), 5), depth + 2);
             let mut want: Vec<f64> = out.iter().map(|&x| f64::from(x)).collect();
             Outer {
-                a: &left_matrix, a_rows: &out_rows, depth: cols, g: &a, g_rows: &at, segments: &segments, segment,
+                a: &left_matrix, a_rows: &out_rows, a_segments: &[0], depth: cols, g: &a, g_rows: &at, segments: &segments, segment,
                 out: &mut out, stride,
             }.run();
             for k in 0..cols {

@@ -5,12 +5,12 @@ use super::products::{Phase, gather, outer, outer_turned, scatter};
 use super::windows::Windows;
 use super::winograd::Winograd;
 use crate::check::{slice, with_slice};
+use crate::memory::filled;
 use crate::micro::Panels;
 use crate::profile::{Span, span};
 use crate::sum::channel_sums;
 use crate::tape::wants;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 const NAME: &str = "conv2d";
 
@@ -69,26 +69,25 @@ impl<'a> Plan<'a> {
         })
     }
 
-    fn weight(&self, o: usize, c: usize, i: usize, j: usize) -> f32 {
-        let ((kh, kw), channels) = (self.direct.kernel, self.direct.image.2);
-        self.weight[((o * channels + c) * kh + i) * kw + j]
+    /// Elements of the weights from one output channel, and from one input channel, to the next.
+    fn pitch(&self) -> (usize, usize) {
+        let (kh, kw) = self.direct.kernel;
+        (self.direct.depth(), kh * kw)
     }
 
     fn forward(&self, xs: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
         let _span = self.span("forward", xs.len() / self.direct.image_len());
         let (c, o, (kh, kw)) = (self.direct.image.2, self.o, self.direct.kernel);
+        let (of_output, of_input) = self.pitch();
         if let Some(winograd) = Winograd::new(&self.direct, o) {
             return winograd.forward(self.weight, |k, n| (n * c + k) * 9, false, bias, xs);
         }
         if let Some(windows) = self.turned.filter(|_| kh * kw > 1 && o < FEW && 4 * o <= c) {
             // Columns are (kernel row, kernel column, output channel) of the kernel turned by 180 degrees.
-            let weights = Panels::new(c, kh * kw * o, |k, n| {
-                let (tap, channel) = (n / o, n % o);
-                self.weight(channel, k, kh - 1 - tap / kw, kw - 1 - tap % kw)
-            });
-            return scatter(&windows, &weights, bias, xs);
+            let cols = taps_and_channels((0..kh * kw).rev(), o, of_output);
+            return scatter(&windows, &Panels::new(self.weight, &places(c, of_input), &cols), bias, xs);
         }
-        let weights = Panels::new(kh * kw * c, o, |k, n| self.weight(n, k % c, k / c / kw, k / c % kw));
+        let weights = Panels::new(self.weight, &taps_and_channels(0..kh * kw, c, of_input), &places(o, of_output));
         let phase = Phase { windows: self.direct, weights, first: (0, 0) };
         gather(&[phase], 1, bias, xs, (self.direct.grid.0, self.direct.grid.1, o))
     }
@@ -96,12 +95,13 @@ impl<'a> Plan<'a> {
     fn input_gradient(&self, grad: &[f32]) -> Vec<f32> {
         let _span = self.span("input gradient", grad.len() / (self.direct.cells() * self.o));
         let ((h, w, c), o, (kh, kw)) = (self.direct.image, self.o, self.direct.kernel);
+        let (of_output, of_input) = self.pitch();
         if let Some(winograd) = self.turned.and_then(|windows| Winograd::new(&windows, c)) {
             return winograd.forward(self.weight, |k, n| (k * c + n) * 9, true, None, grad);
         }
         if kh * kw > 1 && c < FEW && 4 * c <= o {
-            let weights = Panels::new(o, kh * kw * c, |k, n| self.weight(k, n % c, n / c / kw, n / c % kw));
-            return scatter(&self.direct, &weights, None, grad);
+            let cols = taps_and_channels(0..kh * kw, c, of_input);
+            return scatter(&self.direct, &Panels::new(self.weight, &places(o, of_output), &cols), None, grad);
         }
         let step = self.cfg.stride;
         let phases: Vec<Phase> = (0..step * step)
@@ -116,10 +116,9 @@ impl<'a> Plan<'a> {
                     origin: (rows.origin, cols.origin),
                     grid: (rows.pixels, cols.pixels),
                 };
-                let weights = Panels::new(windows.depth(), c, |k, n| {
-                    let tap = k / o;
-                    self.weight(k % o, n, rows.tap(tap / cols.count), cols.tap(tap % cols.count))
-                });
+                let taps = (0..rows.count).flat_map(|i| (0..cols.count).map(move |j| (i, j)));
+                let taps = taps.map(|(i, j)| rows.tap(i) * kw + cols.tap(j));
+                let weights = Panels::new(self.weight, &taps_and_channels(taps, o, of_output), &places(c, of_input));
                 Some(Phase { windows, weights, first })
             })
             .collect();
@@ -136,23 +135,36 @@ impl<'a> Plan<'a> {
             return winograd.weight_gradient(xs, grad);
         }
         let taps = kh * kw;
-        let mut gradient = vec![0f32; self.weight.len()];
-        let element = |at: usize| (at / (c * taps), at / taps % c, at % taps);
+        // As above, the side with more channels is the one that tiles of the product are cut from.
         if let Some(windows) = self.turned.filter(|_| taps > 1 && o < FEW && 4 * o <= c) {
             let sums = outer_turned(&windows, c, grad, xs);
-            gradient.par_iter_mut().with_min_len(1 << 12).enumerate().for_each(|(at, x)| {
-                let (o_, c_, tap) = element(at);
-                *x = sums.get_turned((taps - 1 - tap) * o + o_, c_, windows.depth());
-            });
+            self.kernels(|n, k| sums.get_turned((taps - 1 - k / c) * o + n, k % c, windows.depth()))
         } else {
             let sums = outer(&self.direct, o, xs, grad);
-            gradient.par_iter_mut().with_min_len(1 << 12).enumerate().for_each(|(at, x)| {
-                let (o_, c_, tap) = element(at);
-                *x = sums.get(tap * c + c_, o_);
-            });
+            self.kernels(|n, k| sums.get(k, n))
         }
-        gradient
     }
+
+    /// Something of the weights' shape, from a function of the output channel and of the place in the window.
+    fn kernels(&self, value: impl Fn(usize, usize) -> f32 + Sync) -> Vec<f32> {
+        let ((kh, kw), c, (of_output, of_input)) = (self.direct.kernel, self.direct.image.2, self.pitch());
+        let places = taps_and_channels(0..kh * kw, c, of_input);
+        filled(self.weight.len(), of_output, |n, kernel| {
+            for (k, &place) in places.iter().enumerate() {
+                kernel[place] = value(n, k);
+            }
+        })
+    }
+}
+
+/// Where in the weights the channels of one side begin.
+fn places(channels: usize, pitch: usize) -> Vec<usize> {
+    (0..channels).map(|channel| channel * pitch).collect()
+}
+
+/// Where in the weights, for each tap, the channels of one side lie.
+fn taps_and_channels(taps: impl Iterator<Item = usize>, channels: usize, pitch: usize) -> Vec<usize> {
+    taps.flat_map(|tap| (0..channels).map(move |channel| channel * pitch + tap)).collect()
 }
 
 /// Along one axis, the taps of a kernel that meet the pixels `first, first + step, ..` of its input, as windows over its output.

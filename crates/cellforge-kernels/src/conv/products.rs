@@ -124,6 +124,9 @@ pub(crate) fn scatter(windows: &Windows, weights: &Panels, bias: Option<&[f32]>,
     })
 }
 
+/// Columns that one task takes: as many as the widest panel has.
+const WIDTH: usize = 64;
+
 /// A sum over the pixels of a batch of the products of two images' rows: `(depth of left, depth of right)`, in tasks over columns
 /// of the right side and parts of the batch, whose number depends on shapes alone. `product` gets the images and the columns,
 /// and adds to a matrix of `(depth of left, columns)`. The result is one matrix for each range of columns.
@@ -132,8 +135,6 @@ pub(crate) fn sum_over_batch(
     batch: usize,
     product: impl Fn(std::ops::Range<usize>, std::ops::Range<usize>, &mut [f32]) + Sync,
 ) -> Blocks {
-    /// Columns that one task takes: as many as the widest panel has.
-    const WIDTH: usize = 64;
     /// Sums in the matrices of all parts together.
     const MOST: usize = 1 << 23;
     let blocks = cols.div_ceil(WIDTH);
@@ -152,76 +153,60 @@ pub(crate) fn sum_over_batch(
         .collect();
     let mut sums = sums.into_iter();
     let blocks = (0..blocks).map(|_| add_up(sums.by_ref().take(parts).collect())).collect();
-    Blocks { blocks, width: WIDTH, cols }
+    Blocks { blocks, cols }
 }
 
-/// A matrix in blocks of columns.
+/// A matrix in blocks of [`WIDTH`] columns.
 pub(crate) struct Blocks {
     blocks: Vec<Vec<f32>>,
-    width: usize,
     cols: usize,
 }
 
 impl Blocks {
     /// An element of a block's matrix that has a row for each row.
     pub fn get(&self, row: usize, col: usize) -> f32 {
-        let (block, within) = (col / self.width, col % self.width);
-        self.blocks[block][row * self.width.min(self.cols - block * self.width) + within]
+        let (block, within) = (col / WIDTH, col % WIDTH);
+        self.blocks[block][row * WIDTH.min(self.cols - block * WIDTH) + within]
     }
 
     /// An element of blocks that hold their matrix transposed, with `rows` numbers for each column.
     pub fn get_turned(&self, row: usize, col: usize, rows: usize) -> f32 {
-        self.blocks[col / self.width][col % self.width * rows + row]
+        self.blocks[col / WIDTH][col % WIDTH * rows + row]
     }
 }
 
 /// The sum over the batch of `window * grid^T`, `(windows.depth(), channels)`: the gradient of the weights.
 pub(crate) fn outer(windows: &Windows, channels: usize, images: &[f32], grids: &[f32]) -> Blocks {
-    let batch = images.len() / windows.image_len();
-    let padded = pad_all(windows, images);
-    let images = padded.as_deref().unwrap_or(images);
-    let (rows, segments) = (windows.rows(batch), windows.segments());
-    let grid_rows: Vec<usize> = (0..rows.len()).map(|cell| cell * channels).collect();
-    let (cells, segment) = (windows.cells(), windows.segment());
-    sum_over_batch((windows.depth(), channels), batch, |part, columns, sum| {
-        let stride = columns.len();
-        let part = part.start * cells..part.end * cells;
-        for (rows, grid_rows) in rows[part.clone()].chunks(MIN_CELLS).zip(grid_rows[part].chunks(MIN_CELLS)) {
-            for (&start, sum) in segments.iter().zip(sum.chunks_exact_mut(segment * stride)) {
-                Outer {
-                    a: &images[start..],
-                    a_rows: rows,
-                    depth: segment,
-                    g: &grids[columns.start..],
-                    g_rows: grid_rows,
-                    segments: &[0],
-                    segment: stride,
-                    out: sum,
-                    stride,
-                }
-                .run();
-            }
+    let (segments, segment) = (windows.segments(), windows.segment());
+    sum_of_products(windows, channels, images, grids, |images, rows, grids, grid_rows, columns, sum| {
+        Outer {
+            a: images,
+            a_rows: rows,
+            a_segments: &segments,
+            depth: segment,
+            g: &grids[columns.start..],
+            g_rows: grid_rows,
+            segments: &[0],
+            segment: columns.len(),
+            out: sum,
+            stride: columns.len(),
         }
+        .run();
     })
 }
 
 /// As [`outer`], for windows that show far fewer numbers than the grid has channels; blocks hold the transposed matrix.
 pub(crate) fn outer_turned(windows: &Windows, channels: usize, images: &[f32], grids: &[f32]) -> Blocks {
-    let batch = images.len() / windows.image_len();
-    let padded = pad_all(windows, images);
-    let images = padded.as_deref().unwrap_or(images);
-    let (rows, segments) = (windows.rows(batch), windows.segments());
-    let grid_rows: Vec<usize> = (0..rows.len()).map(|cell| cell * channels).collect();
-    let (cells, segment) = (windows.cells(), windows.segment());
-    sum_over_batch((windows.depth(), channels), batch, |part, columns, sum| {
+    let (segments, segment) = (windows.segments(), windows.segment());
+    sum_of_products(windows, channels, images, grids, |images, rows, grids, grid_rows, columns, sum| {
         // Tasks take blocks of the grid's channels, which are the rows of this product.
-        let part = part.start * cells..part.end * cells;
         Outer {
             a: &grids[columns.start..],
-            a_rows: &grid_rows[part.clone()],
+            a_rows: grid_rows,
+            a_segments: &[0],
             depth: columns.len(),
             g: images,
-            g_rows: &rows[part],
+            g_rows: rows,
             segments: &segments,
             segment,
             out: sum,
@@ -231,13 +216,27 @@ pub(crate) fn outer_turned(windows: &Windows, channels: usize, images: &[f32], g
     })
 }
 
-/// All images with the zeros around them, if they need any.
-fn pad_all(windows: &Windows, images: &[f32]) -> Option<Vec<f32>> {
-    let (image_len, padded_len) = (windows.image_len(), windows.padded_len());
-    if padded_len == 0 {
-        return None;
-    }
-    Some(filled(images.len() / image_len * padded_len, padded_len, |i, padded| {
-        windows.pad(&images[i * image_len..][..image_len], padded);
-    }))
+/// Cuts the sum over a batch into groups of images: `product` gets these with the zeros around them, where their windows begin,
+/// the grids with where their cells begin, and the channels of the grid that the sum is for.
+fn sum_of_products(
+    windows: &Windows,
+    channels: usize,
+    images: &[f32],
+    grids: &[f32],
+    product: impl Fn(&[f32], &[usize], &[f32], &[usize], std::ops::Range<usize>, &mut [f32]) + Sync,
+) -> Blocks {
+    let (cells, image_len) = (windows.cells(), windows.image_len());
+    let (batch, together) = (images.len() / image_len, MIN_CELLS.div_ceil(cells));
+    let rows = windows.rows(together);
+    let grid_rows: Vec<usize> = (0..rows.len()).map(|cell| cell * channels).collect();
+    sum_over_batch((windows.depth(), channels), batch, |part, columns, sum| {
+        with_scratch([together * windows.padded_len(), 0, 0], |[padded, ..]| {
+            for first in part.clone().step_by(together) {
+                let count = together.min(part.end - first);
+                let images = windows.pad(&images[first * image_len..][..count * image_len], padded);
+                let (cells, grids) = (count * cells, &grids[first * cells * channels..]);
+                product(images, &rows[..cells], grids, &grid_rows[..cells], columns.clone(), sum);
+            }
+        });
+    })
 }

@@ -209,6 +209,7 @@ impl Plan {
                         Outer {
                             a: &planes[segments[n]..],
                             a_rows: &places,
+                            a_segments: &[0],
                             depth: c,
                             g: &terms[n * width..],
                             g_rows: &g_rows[..count],

@@ -122,7 +122,7 @@ impl Winograd {
     /// None where plain sums are wanted or as good: for other kernels, and where there are so few channels that the transforms cost more
     /// than they save.
     pub fn new(windows: &Windows, o: usize) -> Option<Self> {
-        const FEWEST: usize = 16;
+        const FEWEST: usize = 48;
         let c = windows.image.2;
         let (h, w) = windows.grid;
         if super::PLAIN.get() || windows.kernel != (3, 3) || windows.stride != 1 || c.min(o) < FEWEST || h.min(w) < 2 {
@@ -235,6 +235,7 @@ impl Winograd {
                 Outer {
                     a: &inputs[point * cells * c..],
                     a_rows: &a_rows,
+                    a_segments: &[0],
                     depth: c,
                     g: &outputs[point * cells * o..],
                     g_rows: &g_rows,
