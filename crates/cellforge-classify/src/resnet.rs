@@ -281,10 +281,11 @@ impl Bottleneck {
         let act = self.bn1.forward_relu_t(xs, train)?;
         let ys = self.conv1.forward(&act)?; // (b, c'/4, h, w)
         let ys = self.conv2.forward(&self.bn2.forward_relu_t(&ys, train)?)?; // (b, c'/4, h/s, w/s)
-        let ys = self.conv3.forward(&self.bn3.forward_relu_t(&ys, train)?)?; // (b, c', h/s, w/s)
+        let ys = self.bn3.forward_relu_t(&ys, train)?;
+        // (b, c', h/s, w/s)
         match &self.shortcut {
-            Some(shortcut) => ops::add(&ys, &shortcut.forward(&act)?),
-            None => ops::add(&ys, xs),
+            Some(shortcut) => self.conv3.forward_add(&ys, &shortcut.forward(&act)?),
+            None => self.conv3.forward_add(&ys, xs),
         }
     }
 }

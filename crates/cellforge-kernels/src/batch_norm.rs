@@ -7,10 +7,13 @@ use crate::layout::{channels_first, channels_last};
 use crate::memory::filled;
 use crate::profile::span;
 use crate::simd::vectorised;
-use crate::sum::{add_rows, channel_sums_of, chunk_len, fold, repeat, row_len};
-use crate::tape::{apply3, wants};
+use crate::sum::{CHUNK, add_rows, channel_sums_of, chunk_len, fold, repeat, row_len};
+use crate::tape::{BackwardAdding, apply3, apply3_adding, wants};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
+
+/// Numbers that one task normalises.
+const PART: usize = 1 << 14;
 
 /// What a batch tells about each channel; both are `(c)` and take no gradient.
 #[derive(Clone, Debug)]
@@ -58,7 +61,7 @@ pub fn batch_norm_leaky_relu_train(
     };
     let batch_stats = BatchStats { mean: tensor(&|s| s.0)?, var_unbiased: tensor(&|s| s.1 * correction)? };
     let norm = Norm::new(&stats, eps, slope, true);
-    let ys = apply3(&xs, &gamma.contiguous()?, &beta.contiguous()?, norm)?;
+    let ys = apply3_adding(&xs, &gamma.contiguous()?, &beta.contiguous()?, norm)?;
     Ok((channels_first(&ys)?, batch_stats))
 }
 
@@ -106,7 +109,7 @@ pub fn batch_norm_leaky_relu_eval(
 /// The mean and the biased variance of each channel of `(pixels, channels)`: of chunks first, then of all from theirs (Chan, Golub
 /// and LeVeque 1979), so that a mean that is large beside the deviation costs no precision.
 fn statistics(xs: &[f32], channels: usize) -> Vec<(f64, f64)> {
-    let (row, chunk) = (row_len(channels), chunk_len(channels));
+    let (row, chunk) = (row_len(channels), chunk_len(channels, CHUNK));
     let parts: Vec<(f64, Vec<(f64, f64)>)> = xs
         .par_chunks(chunk)
         .map(|xs| {
@@ -267,7 +270,7 @@ impl CustomOp3 for Norm {
     ) -> Result<(CpuStorage, Shape)> {
         let xs = slice(self.name(), xs, xs_l)?;
         let rows = self.rows(slice(self.name(), gamma, gamma_l)?, slice(self.name(), beta, beta_l)?);
-        let (chunk, slope) = (chunk_len(self.mean.len()), self.slope);
+        let (chunk, slope) = (chunk_len(self.mean.len(), PART), self.slope);
         let ys = filled(xs.len(), chunk, |i, ys| normalise(&xs[i * chunk..][..ys.len()], &rows, slope, ys));
         Ok((CpuStorage::F32(ys), xs_l.shape().clone()))
     }
@@ -280,6 +283,29 @@ impl CustomOp3 for Norm {
         _ys: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        self.gradients([xs, gamma, beta], grad, None)
+    }
+}
+
+impl BackwardAdding for Norm {
+    fn bwd_adding(
+        &self,
+        args: [&Tensor; 3],
+        grad: &Tensor,
+        more: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        with_slice(self.name(), more, |more| self.gradients(args, grad, Some(more)))
+    }
+}
+
+impl Norm {
+    /// The gradients of the input, to which `more` is added, of gamma and of beta.
+    fn gradients(
+        &self,
+        [xs, gamma, beta]: [&Tensor; 3],
+        grad: &Tensor,
+        more: Option<&[f32]>,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let channels = self.mean.len();
         let (n, device) = ((xs.elem_count() / channels) as f64, xs.device());
         let rows = self.rows(&gamma.to_vec1::<f32>()?, &beta.to_vec1::<f32>()?);
@@ -287,7 +313,7 @@ impl CustomOp3 for Norm {
         let (sums, grad_xs) = with_slice(self.name(), xs, |xs| {
             with_slice(self.name(), grad, |grad| {
                 let sums = self.sums(xs, grad, &rows);
-                let grad_xs = if wanted { self.input_gradient(xs, grad, &rows, &sums, n) } else { Vec::new() };
+                let grad_xs = if wanted { self.input_gradient(xs, grad, &rows, &sums, n, more) } else { Vec::new() };
                 Ok((sums, grad_xs))
             })
         })?;
@@ -301,12 +327,19 @@ impl CustomOp3 for Norm {
         };
         Ok((grad_xs, vector(gamma, &|s| s.1)?, vector(beta, &|s| s.0)?))
     }
-}
 
-impl Norm {
-    /// The gradient of gamma times the normalised input: that of the output less its mean and less its part along the input.
-    fn input_gradient(&self, xs: &[f32], grad: &[f32], rows: &Rows, sums: &[(f64, f64)], n: f64) -> Vec<f32> {
-        let (chunk, slope) = (chunk_len(self.mean.len()), self.slope);
+    /// The gradient of gamma times the normalised input: that of the output less its mean and less its part along the input. To
+    /// this `more` is added.
+    fn input_gradient(
+        &self,
+        xs: &[f32],
+        grad: &[f32],
+        rows: &Rows,
+        sums: &[(f64, f64)],
+        n: f64,
+        more: Option<&[f32]>,
+    ) -> Vec<f32> {
+        let (chunk, slope) = (chunk_len(self.mean.len(), PART), self.slope);
         let part = |f: &dyn Fn(&(f64, f64), f32) -> f32| -> Vec<f32> {
             let parts = sums
                 .iter()
@@ -318,7 +351,10 @@ impl Norm {
         let tilt = part(&|sums, inv_std| (sums.1 / n) as f32 * inv_std);
         filled(xs.len(), chunk, |i, out| {
             let part = i * chunk..i * chunk + out.len();
-            gradient_of_input((&xs[part.clone()], &grad[part]), rows, (&level, &tilt), slope, out);
+            gradient_of_input((&xs[part.clone()], &grad[part.clone()]), rows, (&level, &tilt), slope, out);
+            if let Some(more) = more {
+                add_rows(&more[part], out.len(), out);
+            }
         })
     }
 }

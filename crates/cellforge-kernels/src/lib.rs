@@ -51,7 +51,7 @@ pub use activation::{leaky_relu, relu, tanh};
 pub use batch_norm::{
     BatchStats, batch_norm_eval, batch_norm_leaky_relu_eval, batch_norm_leaky_relu_train, batch_norm_train,
 };
-pub use conv::{Conv2dConfig, Padding, conv2d, upsample2x_conv2d, with_plain_sums};
+pub use conv::{Conv2dConfig, Padding, conv2d, conv2d_add, upsample2x_conv2d, with_plain_sums};
 pub use linear::linear;
 pub use loss::{bce_with_logits, cross_entropy, softmax_bce};
 pub use mask::mask_scale;

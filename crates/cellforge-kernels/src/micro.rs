@@ -112,8 +112,8 @@ impl Panels {
     }
 }
 
-/// `out[m] = bias + a[m] * weights`: row `m` of the left matrix is made of runs of `segment` numbers, which begin at
-/// `rows[m] + segments[..]`, and row `m` of the result begins at `out_rows[m]`.
+/// `out[m] = bias + a[m] * weights + addend[m]`: row `m` of the left matrix is made of runs of `segment` numbers, which begin at
+/// `rows[m] + segments[..]`, and row `m` of the result and of the addend begins at `out_rows[m]`.
 pub(crate) struct Gather<'a> {
     pub a: &'a [f32],
     pub rows: &'a [usize],
@@ -121,6 +121,7 @@ pub(crate) struct Gather<'a> {
     pub segment: usize,
     pub weights: &'a Panels,
     pub bias: Option<&'a [f32]>,
+    pub addend: Option<&'a [f32]>,
     pub out: &'a mut [f32],
     pub out_rows: &'a [usize],
 }
@@ -171,7 +172,17 @@ impl Gather<'_> {
             sums = multiply_add::<S, MR, NV>(simd, runs, panel, sums);
         }
         for (sums, &at) in sums.iter().zip(&self.out_rows[m..m + MR]) {
-            store::<S, NV>(simd, sums, &mut self.out[at + columns.start..at + columns.end]);
+            let columns = at + columns.start..at + columns.end;
+            match self.addend {
+                Some(addend) => {
+                    let mut sums = *sums;
+                    for (sum, x) in sums.iter_mut().zip(addend[columns.clone()].chunks(S::F32_LANES)) {
+                        *sum = simd.add_f32s(*sum, simd.partial_load_f32s(x));
+                    }
+                    store::<S, NV>(simd, &sums, &mut self.out[columns]);
+                }
+                None => store::<S, NV>(simd, sums, &mut self.out[columns]),
+            }
         }
     }
 }
@@ -652,7 +663,7 @@ mod tests {
             let mut out = vec![f32::NAN; rows * cols];
             let bias = bias.then_some(shifts.as_slice());
             Gather {
-                a: &a, rows: &at, segments: &segments, segment, weights: &panels, bias, out: &mut out, out_rows: &out_rows,
+                a: &a, rows: &at, segments: &segments, segment, weights: &panels, bias, addend: None, out: &mut out, out_rows: &out_rows,
             }.run();
             let mut want = vec![0f64; rows * cols];
             for m in 0..rows {

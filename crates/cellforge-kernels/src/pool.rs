@@ -98,7 +98,7 @@ vectorised! {
         }
     }
 
-    /// Adds the gradients of an image's windows to those of the pixels that had the maxima.
+    /// Gives the gradients of an image's windows to the pixels that had the maxima.
     fn hand_back(
         pool: &'a MaxPool,
         size: (usize, usize),
@@ -106,6 +106,7 @@ vectorised! {
         grad: &'a [f32],
         grad_xs: &'a mut [f32],
     ) {
+        grad_xs.fill(0.);
         let c = xs.len() / (size.0 * size.1);
         let (mut max, mut from) = (vec![0f32; c], vec![0u32; c]);
         for (cell, window) in pool.windows(size) {

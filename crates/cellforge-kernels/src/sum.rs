@@ -4,7 +4,7 @@ use crate::simd::vectorised;
 use rayon::prelude::*;
 
 /// Numbers that one task sums in `f32` before it goes on in `f64`.
-const CHUNK: usize = 1 << 14;
+pub(crate) const CHUNK: usize = 1 << 16;
 
 /// The sum of vectors of one length, added in their order.
 pub(crate) fn add_up(parts: Vec<Vec<f32>>) -> Vec<f32> {
@@ -22,10 +22,13 @@ pub(crate) fn add_up(parts: Vec<Vec<f32>>) -> Vec<f32> {
     sum
 }
 
-/// Pixels of so many channels side by side that they fill vectors: the length of a row that [`rows`] makes.
+/// Numbers in a row of pixels that loops go over at a time: whole pixels that fill whole vectors, and enough of them that the loop
+/// costs little beside what it does.
 pub(crate) fn row_len(channels: usize) -> usize {
     const LANES: usize = 16;
-    (1..=LANES).find(|n| (n * channels).is_multiple_of(LANES)).unwrap_or(1) * channels
+    const LEAST: usize = 256;
+    let whole = (1..=LANES).find(|n| (n * channels).is_multiple_of(LANES)).unwrap_or(1) * channels;
+    LEAST.div_ceil(whole) * whole
 }
 
 /// Numbers for each channel, repeated to fill a row of [`row_len`].
@@ -33,10 +36,10 @@ pub(crate) fn repeat(channels: &[f32]) -> Vec<f32> {
     channels.iter().copied().cycle().take(row_len(channels.len())).collect()
 }
 
-/// Elements in a chunk of whole rows of pixels.
-pub(crate) fn chunk_len(channels: usize) -> usize {
+/// Elements in a chunk of whole rows of pixels, `about` so many.
+pub(crate) fn chunk_len(channels: usize, about: usize) -> usize {
     let row = row_len(channels);
-    (CHUNK / row).max(1) * row
+    (about / row).max(1) * row
 }
 
 /// For each channel of `(pixels, channels)`, `N` sums over the pixels: `f` gets a row of [`row_len`] numbers (the last may be
@@ -46,7 +49,7 @@ pub(crate) fn channel_sums_of<const N: usize>(
     channels: usize,
     f: impl Fn(std::ops::Range<usize>, &mut [Vec<f32>; N]) + Sync,
 ) -> Vec<[f64; N]> {
-    let chunk = chunk_len(channels);
+    let chunk = chunk_len(channels, CHUNK);
     let partial: Vec<Vec<[f64; N]>> = (0..len.div_ceil(chunk))
         .into_par_iter()
         .map(|i| {
@@ -70,8 +73,10 @@ pub(crate) fn channel_sums_of<const N: usize>(
 pub(crate) fn fold<const N: usize>(rows: &[Vec<f32>; N], channels: usize) -> Vec<[f64; N]> {
     let mut sums = vec![[0f64; N]; channels];
     for (n, row) in rows.iter().enumerate() {
-        for (i, &x) in row.iter().enumerate() {
-            sums[i % channels][n] += f64::from(x);
+        for pixel in row.chunks(channels) {
+            for (sum, &x) in sums.iter_mut().zip(pixel) {
+                sum[n] += f64::from(x);
+            }
         }
     }
     sums

@@ -16,10 +16,22 @@ enum Op {
     One(Tensor, Box<dyn CustomOp1 + Send + Sync>),
     Two([Tensor; 2], Box<dyn CustomOp2 + Send + Sync>),
     Three([Tensor; 3], Box<dyn CustomOp3 + Send + Sync>),
+    Adding([Tensor; 3], Box<dyn BackwardAdding + Send + Sync>),
     Reshape(Tensor),
     /// With the order of dimensions that brings a gradient back.
     Permute(Tensor, [usize; 4]),
     Contiguous(Tensor),
+}
+
+/// An operation that can add another gradient of its first input to the one it computes, in the same pass over memory.
+pub(crate) trait BackwardAdding: CustomOp3 {
+    /// [`CustomOp3::bwd`] with `more`, of the shape of the first input, added to the first gradient.
+    fn bwd_adding(
+        &self,
+        args: [&Tensor; 3],
+        grad: &Tensor,
+        more: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)>;
 }
 
 #[derive(Default)]
@@ -92,7 +104,11 @@ fn walk(loss: &Tensor, mut nodes: Vec<(Op, Tensor)>) -> Result<GradStore> {
             variables.push(((*arg).clone(), op.name().to_owned()));
         }
         let Some(grad) = grads.remove(&result.id()) else { continue };
-        for (arg, grad) in op.backward(&result, &grad)? {
+        let more = match &op {
+            Op::Adding([xs, ..], _) => take_pending(&mut grads, nodes.last(), xs)?,
+            _ => None,
+        };
+        for (arg, grad) in op.backward(&result, &grad, more.as_ref())? {
             let sum = match grads.remove(&arg.id()) {
                 Some(other) => layout::add(&other, &grad)?,
                 None => grad,
@@ -114,6 +130,22 @@ fn walk(loss: &Tensor, mut nodes: Vec<(Op, Tensor)>) -> Result<GradStore> {
     Ok(store)
 }
 
+/// Takes the gradient of `xs` that other operations have computed so far, if any. Where `xs` is a permuted view, made by the
+/// operation `before`, that is the gradient of what it is a view of.
+fn take_pending(
+    grads: &mut HashMap<TensorId, Tensor>,
+    before: Option<&(Op, Tensor)>,
+    xs: &Tensor,
+) -> Result<Option<Tensor>> {
+    match before {
+        Some((Op::Permute(source, back), view)) if view.id() == xs.id() => {
+            let order: [usize; 4] = std::array::from_fn(|i| back.iter().position(|&b| b == i).unwrap_or(i));
+            grads.remove(&source.id()).map(|grad| grad.permute(order)).transpose()
+        }
+        _ => Ok(grads.remove(&xs.id())),
+    }
+}
+
 impl Op {
     fn args(&self) -> &[Tensor] {
         match self {
@@ -121,7 +153,7 @@ impl Op {
                 std::slice::from_ref(arg)
             }
             Self::Two(args, _) => args,
-            Self::Three(args, _) => args,
+            Self::Three(args, _) | Self::Adding(args, _) => args,
         }
     }
 
@@ -130,19 +162,25 @@ impl Op {
             Self::One(_, op) => op.name(),
             Self::Two(_, op) => op.name(),
             Self::Three(_, op) => op.name(),
+            Self::Adding(_, op) => op.name(),
             Self::Reshape(_) => "reshape",
             Self::Permute(..) => "permute",
             Self::Contiguous(_) => "contiguous",
         }
     }
 
-    /// The gradients of those inputs that want one.
-    fn backward(&self, result: &Tensor, grad: &Tensor) -> Result<Vec<(Tensor, Tensor)>> {
+    /// The gradients of those inputs that want one; `more` is added to that of the first.
+    fn backward(&self, result: &Tensor, grad: &Tensor, more: Option<&Tensor>) -> Result<Vec<(Tensor, Tensor)>> {
         let _span = note("gradient", self.name(), &self.args()[0]);
         let grads = match self {
             Self::One(arg, op) => vec![op.bwd(arg, result, grad)?],
             Self::Two([a, b], op) => <[_; 2]>::from(op.bwd(a, b, result, grad)?).into(),
             Self::Three([a, b, c], op) => <[_; 3]>::from(op.bwd(a, b, c, result, grad)?).into(),
+            Self::Adding([a, b, c], op) => <[_; 3]>::from(match more {
+                Some(more) => op.bwd_adding([a, b, c], grad, more)?,
+                None => op.bwd(a, b, c, result, grad)?,
+            })
+            .into(),
             Self::Reshape(arg) => vec![Some(dense(grad)?.reshape(arg.shape())?)],
             Self::Permute(_, back) => vec![Some(grad.permute(*back)?)],
             Self::Contiguous(_) => vec![Some(grad.clone())],
@@ -210,6 +248,21 @@ pub(crate) fn apply3(a: &Tensor, b: &Tensor, c: &Tensor, op: impl CustomOp3 + Se
     }
     let result = a.apply_op3_no_bwd(b, c, &op)?;
     Ok(record(Op::Three([a.clone(), b.clone(), c.clone()], Box::new(op)), result))
+}
+
+/// See [`apply1`].
+pub(crate) fn apply3_adding(
+    a: &Tensor,
+    b: &Tensor,
+    c: &Tensor,
+    op: impl BackwardAdding + Send + Sync + 'static,
+) -> Result<Tensor> {
+    let _span = note("forward", op.name(), a);
+    if !recording() || [a, b, c].into_iter().any(OnGraph::op_is_on_graph) {
+        return a.apply_op3(b, c, op);
+    }
+    let result = a.apply_op3_no_bwd(b, c, &op)?;
+    Ok(record(Op::Adding([a.clone(), b.clone(), c.clone()], Box::new(op)), result))
 }
 
 /// `xs` with another shape of as many elements.

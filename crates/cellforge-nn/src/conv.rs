@@ -34,6 +34,14 @@ impl Conv2d {
         ops::conv2d(xs, &self.weight, self.bias.as_ref(), &self.cfg)
     }
 
+    /// The sum of [`Conv2d::forward`] and `addend`, of the output's shape.
+    pub fn forward_add(&self, xs: &Tensor, addend: &Tensor) -> Result<Tensor> {
+        match self.bias {
+            Some(_) => ops::add(&self.forward(xs)?, addend),
+            None => ops::conv2d_add(xs, &self.weight, addend, &self.cfg),
+        }
+    }
+
     /// Nearest 2x upsampling and then this layer, which must be 3x3 with stride 1 and padding 1:
     /// `(b, c_in, h, w)` to `(b, c_out, 2h, 2w)`. The upsampled images need not be made for it.
     pub fn forward_upsampled2x(&self, xs: &Tensor) -> Result<Tensor> {

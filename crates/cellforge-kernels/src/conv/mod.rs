@@ -108,6 +108,29 @@ pub fn conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: &Conv2dC
     }?)
 }
 
+/// The sum of [`conv2d`] without a bias and `addend` `(b, o, oh, ow)`, such as the shortcut of a residual block, without a pass
+/// over memory of its own.
+pub fn conv2d_add(xs: &Tensor, weight: &Tensor, addend: &Tensor, cfg: &Conv2dConfig) -> Result<Tensor> {
+    let op = "conv2d_add";
+    let (size, kernel) = check(op, xs, weight, None)?;
+    f32_only(op, &[("addend", addend)])?;
+    let (b, _, _, _) = images(op, "xs", xs)?;
+    let expected = cfg.out_size(size, kernel).map(|(oh, ow)| [b, weight.dims()[0], oh, ow]);
+    if expected.is_none_or(|expected| addend.dims() != expected) {
+        bail!(
+            "{op}: images of shape {:?} and a kernel of {:?} with {cfg:?} do not give the addend's shape, {:?}",
+            xs.dims(),
+            weight.dims(),
+            addend.dims()
+        );
+    }
+    if !xs.device().is_cpu() {
+        return composed::conv2d(xs, weight, None, cfg)? + addend;
+    }
+    let (xs, weight) = (channels_last(xs)?, contiguous(weight)?);
+    channels_first(&apply3(&xs, &weight, &channels_last(addend)?, op::ConvAdd(*cfg))?)
+}
+
 /// Nearest 2x upsampling, then a 3x3 convolution with padding 1: `xs` is `(b, c, h, w)`, `weight` `(o, c, 3, 3)`,
 /// `bias` `(o)`, and the result `(b, o, 2h, 2w)`.
 pub fn upsample2x_conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {

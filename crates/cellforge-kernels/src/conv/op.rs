@@ -4,6 +4,7 @@ use super::Conv2dConfig;
 use super::products::{Phase, gather, outer, outer_turned, scatter};
 use super::windows::Windows;
 use super::winograd::Winograd;
+use crate::activation::zip_map;
 use crate::check::{slice, with_slice};
 use crate::memory::filled;
 use crate::micro::Panels;
@@ -75,21 +76,26 @@ impl<'a> Plan<'a> {
         (self.direct.depth(), kh * kw)
     }
 
-    fn forward(&self, xs: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    /// `addend` is added to the result.
+    fn forward(&self, xs: &[f32], bias: Option<&[f32]>, addend: Option<&[f32]>) -> Vec<f32> {
+        let plus = |ys: Vec<f32>| match addend {
+            Some(addend) => zip_map(&ys, addend, |y, x| y + x),
+            None => ys,
+        };
         let _span = self.span("forward", xs.len() / self.direct.image_len());
         let (c, o, (kh, kw)) = (self.direct.image.2, self.o, self.direct.kernel);
         let (of_output, of_input) = self.pitch();
         if let Some(winograd) = Winograd::new(&self.direct, o) {
-            return winograd.forward(self.weight, |k, n| (n * c + k) * 9, false, bias, xs);
+            return plus(winograd.forward(self.weight, |k, n| (n * c + k) * 9, false, bias, xs));
         }
         if let Some(windows) = self.turned.filter(|_| kh * kw > 1 && o < FEW && 4 * o <= c) {
             // Columns are (kernel row, kernel column, output channel) of the kernel turned by 180 degrees.
             let cols = taps_and_channels((0..kh * kw).rev(), o, of_output);
-            return scatter(&windows, &Panels::new(self.weight, &places(c, of_input), &cols), bias, xs);
+            return plus(scatter(&windows, &Panels::new(self.weight, &places(c, of_input), &cols), bias, xs));
         }
         let weights = Panels::new(self.weight, &taps_and_channels(0..kh * kw, c, of_input), &places(o, of_output));
         let phase = Phase { windows: self.direct, weights, first: (0, 0) };
-        gather(&[phase], 1, bias, xs, (self.direct.grid.0, self.direct.grid.1, o))
+        gather(&[phase], 1, bias, addend, xs, (self.direct.grid.0, self.direct.grid.1, o))
     }
 
     fn input_gradient(&self, grad: &[f32]) -> Vec<f32> {
@@ -125,7 +131,7 @@ impl<'a> Plan<'a> {
         if phases.is_empty() {
             return vec![0.; grad.len() / (self.direct.cells() * o) * self.direct.image_len()];
         }
-        gather(&phases, step, None, grad, (h, w, c))
+        gather(&phases, step, None, None, grad, (h, w, c))
     }
 
     fn weight_gradient(&self, xs: &[f32], grad: &[f32]) -> Vec<f32> {
@@ -231,7 +237,7 @@ impl CustomOp2 for Conv {
 
     fn cpu_fwd(&self, xs: &CpuStorage, xs_l: &Layout, w: &CpuStorage, w_l: &Layout) -> Result<(CpuStorage, Shape)> {
         let plan = Plan::new(xs_l.dims(), slice(NAME, w, w_l)?, w_l.dims(), self.0)?;
-        let ys = plan.forward(slice(NAME, xs, xs_l)?, None);
+        let ys = plan.forward(slice(NAME, xs, xs_l)?, None, None);
         Ok((CpuStorage::F32(ys), plan.out_shape(xs_l.dims()[0])))
     }
 
@@ -255,7 +261,7 @@ impl CustomOp3 for Conv {
         bias_l: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let plan = Plan::new(xs_l.dims(), slice(NAME, w, w_l)?, w_l.dims(), self.0)?;
-        let ys = plan.forward(slice(NAME, xs, xs_l)?, Some(slice(NAME, bias, bias_l)?));
+        let ys = plan.forward(slice(NAME, xs, xs_l)?, Some(slice(NAME, bias, bias_l)?), None);
         Ok((CpuStorage::F32(ys), plan.out_shape(xs_l.dims()[0])))
     }
 
@@ -269,6 +275,41 @@ impl CustomOp3 for Conv {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (grad_xs, grad_w) = self.gradients(xs, w, grad)?;
         Ok((grad_xs, grad_w, bias_gradient(NAME, bias, grad)?))
+    }
+}
+
+/// As [`Conv`], with images `(b, oh, ow, o)` that are added to the result.
+pub(super) struct ConvAdd(pub Conv2dConfig);
+
+impl CustomOp3 for ConvAdd {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        xs: &CpuStorage,
+        xs_l: &Layout,
+        w: &CpuStorage,
+        w_l: &Layout,
+        addend: &CpuStorage,
+        addend_l: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let plan = Plan::new(xs_l.dims(), slice(NAME, w, w_l)?, w_l.dims(), self.0)?;
+        let ys = plan.forward(slice(NAME, xs, xs_l)?, None, Some(slice(NAME, addend, addend_l)?));
+        Ok((CpuStorage::F32(ys), plan.out_shape(xs_l.dims()[0])))
+    }
+
+    fn bwd(
+        &self,
+        xs: &Tensor,
+        w: &Tensor,
+        _addend: &Tensor,
+        _ys: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (grad_xs, grad_w) = Conv(self.0).gradients(xs, w, grad)?;
+        Ok((grad_xs, grad_w, Some(grad.clone())))
     }
 }
 

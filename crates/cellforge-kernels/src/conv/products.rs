@@ -3,10 +3,11 @@
 
 use super::windows::Windows;
 use crate::gemm::with_scratch;
-use crate::memory::filled;
+use crate::memory::{PIECE, filled, filled_in_pieces};
 use crate::micro::{Gather, Outer, Panels};
 use crate::sum::add_up;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Cells that one product should have at the least, so that the weights are read from near memory often enough.
 const MIN_CELLS: usize = 256;
@@ -27,11 +28,16 @@ pub(crate) struct Phase {
     pub first: (usize, usize),
 }
 
-/// Images `(h, w, c)` of `size` whose pixels are `weights^T * window + bias`. Pixels that no phase makes are 0.
+/// Where the windows of a phase begin, the rows of a window seen from there, and the pixels.
+type Places = (Vec<usize>, Vec<usize>, Vec<usize>);
+
+/// Images `(h, w, c)` of `size` whose pixels are `weights^T * window + bias + addend`. Pixels that no phase makes are 0; there is
+/// no addend for more than one phase.
 pub(crate) fn gather(
     phases: &[Phase],
     step: usize,
     bias: Option<&[f32]>,
+    addend: Option<&[f32]>,
     images: &[f32],
     size: (usize, usize, usize),
 ) -> Vec<f32> {
@@ -39,7 +45,7 @@ pub(crate) fn gather(
     let Some(image_len) = phases.first().map(|phase| phase.windows.image_len()) else { return Vec::new() };
     let batch = images.len() / image_len;
     let per_task = images_per_task(h * w, batch);
-    let places: Vec<_> = phases
+    let places: Vec<Places> = phases
         .iter()
         .map(|phase| {
             let (rows, cols) = phase.windows.grid;
@@ -52,22 +58,51 @@ pub(crate) fn gather(
         })
         .collect();
     let padded = phases.iter().map(|phase| phase.windows.padded_len()).max().unwrap_or(0);
-    filled(batch * h * w * c, per_task * h * w * c, |task, out| {
-        let images = &images[task * per_task * image_len..][..out.len() / (h * w * c) * image_len];
+    let made: usize = phases.iter().map(|phase| phase.windows.cells()).sum();
+    filled_in_pieces(batch * h * w * c, per_task * h * w * c, |task, pieces| {
+        let first = task * per_task;
+        let count = per_task.min(batch - first);
+        let images = &images[first * image_len..][..count * image_len];
         with_scratch([per_task * padded, 0, 0], |[padded, ..]| {
-            for (phase, (rows, segments, out_rows)) in phases.iter().zip(&places) {
-                let (windows, count) = (&phase.windows, images.len() / image_len * phase.windows.cells());
+            let product = |a: &[f32],
+                           phase: &Phase,
+                           places: &Places,
+                           cells: Range<usize>,
+                           addend: Option<&[f32]>,
+                           out: &mut [f32]| {
+                let (rows, segments, out_rows) = places;
                 Gather {
-                    a: windows.pad(images, padded),
-                    rows: &rows[..count],
+                    a,
+                    rows: &rows[cells.clone()],
                     segments,
-                    segment: windows.segment(),
+                    segment: phase.windows.segment(),
                     weights: &phase.weights,
                     bias,
+                    addend,
                     out,
-                    out_rows: &out_rows[..count],
+                    out_rows: &out_rows[..cells.len()],
                 }
                 .run();
+            };
+            if let ([phase], [places]) = (phases, places.as_slice()) && step == 1 {
+                // The pixels of one phase are made in their order.
+                let (images, cells) = (phase.windows.pad(images, padded), count * h * w);
+                let piece = (PIECE / c).max(MIN_CELLS);
+                for start in (0..cells).step_by(piece) {
+                    let end = cells.min(start + piece);
+                    let addend = addend.map(|addend| &addend[(first * h * w + start) * c..][..(end - start) * c]);
+                    pieces.next((end - start) * c, |out| product(images, phase, places, start..end, addend, out));
+                }
+            } else {
+                pieces.next(count * h * w * c, |out| {
+                    if made < h * w {
+                        out.fill(0.);
+                    }
+                    for (phase, places) in phases.iter().zip(&places) {
+                        let images = phase.windows.pad(images, padded);
+                        product(images, phase, places, 0..count * phase.windows.cells(), None, out);
+                    }
+                });
             }
         });
     })
@@ -87,8 +122,9 @@ pub(crate) fn scatter(windows: &Windows, weights: &Panels, bias: Option<&[f32]>,
     filled(batch * image_len, image_len, |i, image| {
         let grid = &grids[i * cells * grid_c..][..cells * grid_c];
         with_scratch([STRIP * depth, 0, 0], |[patches, ..]| {
-            if let Some(bias) = bias {
-                image.chunks_exact_mut(c).for_each(|pixel| pixel.copy_from_slice(bias));
+            match bias {
+                Some(bias) => image.chunks_exact_mut(c).for_each(|pixel| pixel.copy_from_slice(bias)),
+                None => image.fill(0.),
             }
             for first in (0..cells).step_by(STRIP) {
                 let count = STRIP.min(cells - first);
@@ -99,6 +135,7 @@ pub(crate) fn scatter(windows: &Windows, weights: &Panels, bias: Option<&[f32]>,
                     segment: grid_c,
                     weights,
                     bias: None,
+                    addend: None,
                     out: patches,
                     out_rows: &out_rows[..count],
                 }
@@ -133,7 +170,7 @@ const WIDTH: usize = 64;
 pub(crate) fn sum_over_batch(
     (depth, cols): (usize, usize),
     batch: usize,
-    product: impl Fn(std::ops::Range<usize>, std::ops::Range<usize>, &mut [f32]) + Sync,
+    product: impl Fn(Range<usize>, Range<usize>, &mut [f32]) + Sync,
 ) -> Blocks {
     /// Sums in the matrices of all parts together.
     const MOST: usize = 1 << 23;
@@ -223,7 +260,7 @@ fn sum_of_products(
     channels: usize,
     images: &[f32],
     grids: &[f32],
-    product: impl Fn(&[f32], &[usize], &[f32], &[usize], std::ops::Range<usize>, &mut [f32]) + Sync,
+    product: impl Fn(&[f32], &[usize], &[f32], &[usize], Range<usize>, &mut [f32]) + Sync,
 ) -> Blocks {
     let (cells, image_len) = (windows.cells(), windows.image_len());
     let (batch, together) = (images.len() / image_len, MIN_CELLS.div_ceil(cells));

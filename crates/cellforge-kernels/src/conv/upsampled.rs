@@ -13,7 +13,7 @@ use super::op::bias_gradient;
 use super::products::{images_per_task, sum_over_batch};
 use crate::check::{slice, with_slice};
 use crate::gemm::with_scratch;
-use crate::memory::filled;
+use crate::memory::filled_in_pieces;
 use crate::micro::{Gather, Outer, PRODUCTS, Panels, Upsampled};
 use crate::profile::{Span, span};
 use crate::simd::vectorised;
@@ -106,8 +106,8 @@ impl Plan {
         let _span = self.span("forward", batch);
         let weights = Panels::from_kernels(&factors(), c, o, weight, |k, n| (n * c + k) * 9);
         let per_task = images_per_task(h * w, batch);
-        filled(batch * large, per_task * large, |task, ys| {
-            let xs = &xs[task * per_task * small..][..ys.len() / large * small];
+        filled_in_pieces(batch * large, per_task * large, |task, pieces| {
+            let xs = &xs[task * per_task * small..][..per_task.min(batch - task * per_task) * small];
             let strip_rows = (STRIP / w).clamp(1, h);
             // Whole small images are put side by side into one product.
             let together = if strip_rows == h { xs.len() / small } else { 1 };
@@ -115,31 +115,29 @@ impl Plan {
                 let strips: Vec<_> = self.strips(xs.len() / small).collect();
                 for strips in strips.chunks(together) {
                     let rows = strips[0].1.clone();
-                    let strip_len = 4 * self.plane(rows.len());
+                    let (strip_len, strip_out) = (4 * self.plane(rows.len()), rows.len() * 4 * w * o);
                     let (mut places, mut out_rows) = (Vec::new(), Vec::new());
                     for (n, (image, rows)) in strips.iter().enumerate() {
-                        differences(
-                            self,
-                            &xs[image * small..][..small],
-                            rows,
-                            &mut planes[n * strip_len..][..strip_len],
-                        );
+                        let planes = &mut planes[n * strip_len..][..strip_len];
+                        differences(self, &xs[image * small..][..small], rows, planes);
                         places.extend(self.rows(rows.len()).iter().map(|place| n * strip_len + place));
-                        let pixel = |y: usize, x: usize| image * large + (2 * y * 2 * w + 2 * x) * o;
-                        out_rows.extend(rows.clone().flat_map(|y| (0..w).map(move |x| pixel(y, x))));
+                        let pixel = |y: usize, x: usize| n * strip_out + (2 * y * 2 * w + 2 * x) * o;
+                        out_rows.extend((0..rows.len()).flat_map(|y| (0..w).map(move |x| pixel(y, x))));
                     }
-                    Upsampled {
-                        a: planes,
-                        rows: &places,
-                        segments: self.segments(rows.len()),
-                        depth: c,
-                        weights: &weights,
-                        bias,
-                        out: ys,
-                        out_rows: &out_rows,
-                        phases: [0, o, 2 * w * o, (2 * w + 1) * o],
-                    }
-                    .run();
+                    pieces.next(strips.len() * strip_out, |ys| {
+                        Upsampled {
+                            a: planes,
+                            rows: &places,
+                            segments: self.segments(rows.len()),
+                            depth: c,
+                            weights: &weights,
+                            bias,
+                            out: ys,
+                            out_rows: &out_rows,
+                            phases: [0, o, 2 * w * o, (2 * w + 1) * o],
+                        }
+                        .run();
+                    });
                 }
             });
         })
@@ -158,8 +156,8 @@ impl Plan {
         let pixels = together * strip_rows * w;
         let starts = |len: usize| (0..pixels).map(|pixel| pixel * len).collect::<Vec<_>>();
         let (rows, out_rows) = (starts(depth), starts(c));
-        filled(batch * small, per_task * small, |task, grad_xs| {
-            let grad = &grad[task * per_task * large..][..grad_xs.len() / small * large];
+        filled_in_pieces(batch * small, per_task * small, |task, pieces| {
+            let grad = &grad[task * per_task * large..][..per_task.min(batch - task * per_task) * large];
             with_scratch([pixels * depth, 3 * (2 * w + 2) * o, 0], |[terms, lines, _]| {
                 let strips: Vec<_> = self.strips(grad.len() / large).collect();
                 for strips in strips.chunks(together) {
@@ -170,19 +168,20 @@ impl Plan {
                         input_terms(self, &grad[image * large..][..large], rows, terms, lines);
                         filled += count;
                     }
-                    // The pixels of whole images, and of the rows of one, lie side by side.
-                    let first = strips[0].0 * small + strips[0].1.start * w * c;
-                    Gather {
-                        a: terms,
-                        rows: &rows[..filled],
-                        segments: &[0],
-                        segment: depth,
-                        weights: &weights,
-                        bias: None,
-                        out: &mut grad_xs[first..],
-                        out_rows: &out_rows[..filled],
-                    }
-                    .run();
+                    pieces.next(filled * c, |grad_xs| {
+                        Gather {
+                            a: terms,
+                            rows: &rows[..filled],
+                            segments: &[0],
+                            segment: depth,
+                            weights: &weights,
+                            bias: None,
+                            addend: None,
+                            out: grad_xs,
+                            out_rows: &out_rows[..filled],
+                        }
+                        .run();
+                    });
                 }
             });
         })

@@ -9,12 +9,15 @@
 use super::products::images_per_task;
 use super::windows::Windows;
 use crate::gemm::with_scratch;
-use crate::memory::filled;
+use crate::memory::{filled, filled_in_pieces};
 use crate::micro::{Outer, Panels};
 use crate::simd::{dispatch, vectorised};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
+
+/// Tiles that are handled together, so that what is computed of them stays in near memory.
+const TILES: usize = 64;
 
 /// Points of the largest tile.
 const MOST: usize = 6;
@@ -169,38 +172,48 @@ impl Winograd {
         let image_len = self.tiles.image_len();
         let batch = xs.len() / image_len;
         let per_task = images_per_task(self.tiles.cells(), batch);
-        let count = per_task * self.tiles.cells();
+        let (down, across) = self.tiles.grid;
+        // Rows of tiles that are handled together: some of one image or all of a few.
+        let group = if per_task == 1 { TILES.div_ceil(across).min(down) } else { down };
+        let most = per_task * group * across;
         let (rows, segments) = (self.tiles.rows(per_task), self.tiles.segments());
-        let lens = [per_task * self.tiles.padded_len(), points * count * c, points * count * weights.width()];
-        filled(batch * oh * ow * o, per_task * oh * ow * o, |task, ys| {
-            let xs = &xs[task * per_task * image_len..][..ys.len() / (oh * ow * o) * image_len];
+        let lens = [per_task * self.tiles.padded_len(), points * most * c, points * most * weights.width()];
+        filled_in_pieces(batch * oh * ow * o, per_task * oh * ow * o, |task, pieces| {
+            let first = task * per_task;
+            let images = per_task.min(batch - first);
             with_scratch(lens, |[padded, inputs, sums]| {
-                let count = xs.len() / image_len * self.tiles.cells();
-                let inputs = &mut inputs[..points * count * c];
-                let rows = &rows[..count];
-                ToPoints::<M, { MOST }> {
-                    xs: self.tiles.pad(xs, padded),
-                    rows,
-                    segments: &segments,
-                    channels: c,
-                    points: inputs,
-                    matrix: Side::Window,
-                }
-                .run();
-                for panel in 0..weights.count() {
-                    let width = weights.panel_width(panel);
-                    let sums = &mut sums[..points * count * width];
-                    weights.multiply_each(panel, inputs, count, sums);
-                    ToOutputs::<M> {
-                        points: sums,
-                        width,
-                        columns: weights.columns(panel),
-                        bias,
-                        tiles: self.tiles.grid,
-                        out: (oh, ow, o),
-                        ys,
+                let xs = self.tiles.pad(&xs[first * image_len..][..images * image_len], padded);
+                for top in (0..down).step_by(group) {
+                    let bottom = down.min(top + group);
+                    let count = images * (bottom - top) * across;
+                    let inputs = &mut inputs[..points * count * c];
+                    ToPoints::<M, { MOST }> {
+                        xs,
+                        rows: &rows[top * across..][..count],
+                        segments: &segments,
+                        channels: c,
+                        points: inputs,
+                        matrix: Side::Window,
                     }
                     .run();
+                    let height = oh.min(bottom * M) - top * M;
+                    pieces.next(images * height * ow * o, |ys| {
+                        for panel in 0..weights.count() {
+                            let width = weights.panel_width(panel);
+                            let sums = &mut sums[..points * count * width];
+                            weights.multiply_each(panel, inputs, count, sums);
+                            ToOutputs::<M> {
+                                points: sums,
+                                width,
+                                columns: weights.columns(panel),
+                                bias,
+                                tiles: (bottom - top, across),
+                                out: (height, ow, o),
+                                ys,
+                            }
+                            .run();
+                        }
+                    });
                 }
             });
         })

@@ -1,5 +1,5 @@
-use crate::common::{check, values, variable};
-use candle_core::{Device, Result, Var};
+use crate::common::{check, random, values, variable};
+use candle_core::{Device, Result, Tensor, Var};
 use cellforge_kernels::{composed, leaky_relu, mask_scale, relu, tanh};
 
 #[test]
@@ -18,6 +18,16 @@ fn values_and_gradients() {
 }
 
 /// PyTorch's convention at zero: 0 for ReLU (Candle's own says 1) and the slope for the leaky one.
+/// Results beyond a few megabytes are written in another way.
+#[test]
+fn large_results() {
+    for len in [(1 << 19) + 1, 600_003] {
+        let xs = random(1, len);
+        let ys = relu(&Tensor::new(xs.as_slice(), &Device::Cpu).expect("a vector")).expect("a vector");
+        assert_eq!(values(&ys), xs.iter().map(|x| x.max(0.)).collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn gradient_at_zero() -> Result<()> {
     let xs = Var::from_vec(vec![0f32, -0., 1., -1.], 4, &Device::Cpu)?;

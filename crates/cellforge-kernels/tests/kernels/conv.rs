@@ -1,6 +1,6 @@
 use crate::common::{check, check_at, values, variable};
 use candle_core::{DType, Device, Result, Tensor, Var};
-use cellforge_kernels::{Conv2dConfig, Padding, composed, conv2d, linear, upsample_nearest2x, upsample2x_conv2d};
+use cellforge_kernels::{Conv2dConfig, Padding, composed, conv2d, conv2d_add, linear, upsample_nearest2x, upsample2x_conv2d};
 use proptest::prelude::*;
 
 /// Convolution as its definition says. `dims` is (b, c, h, w) and `kernel` (o, kh, kw).
@@ -54,6 +54,16 @@ fn check_conv(dims: [usize; 4], kernel: [usize; 3], bias: bool, cfg: Conv2dConfi
     check_at(samples, &vars, |t| composed::conv2d(&t[0], &t[1], t.get(2), &cfg), plain);
 }
 
+fn check_conv_add(dims: [usize; 4], kernel: [usize; 3], cfg: Conv2dConfig) {
+    let [o, kh, kw] = kernel;
+    let (oh, ow) = cfg.out_size((dims[2], dims[3]), (kh, kw)).expect("the kernel fits");
+    let vars = [variable(1, &dims), variable(2, &[o, dims[1], kh, kw]), variable(3, &[dims[0], o, oh, ow])];
+    let sum = |p: &[Vec<f64>]| {
+        reference((&p[0], &p[1], None), dims, kernel, &cfg).iter().zip(&p[2]).map(|(y, x)| y + x).collect()
+    };
+    check_at(samples(dims), &vars, |t| conv2d_add(&t[0], &t[1], &t[2], &cfg), sum);
+}
+
 fn padding() -> impl Strategy<Value = Padding> {
     (0usize..3, 0usize..3, 0usize..3, 0usize..3).prop_map(|(top, bottom, left, right)| Padding {
         top,
@@ -75,6 +85,7 @@ proptest! {
         bias: bool,
     ) {
         check_conv(dims, kernel, bias, Conv2dConfig { stride, padding });
+        check_conv_add(dims, kernel, Conv2dConfig { stride, padding });
     }
 
     #[test]
@@ -121,13 +132,29 @@ fn tiles() {
 #[test]
 fn tiles_of_products() {
     let same = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
-    check_conv([2, 16, 9, 9], [16, 3, 3], true, same);
-    check_conv([1, 17, 8, 8], [33, 3, 3], false, same);
-    check_conv([3, 20, 5, 4], [16, 3, 3], true, Conv2dConfig::default());
-    check_conv([1, 16, 7, 13], [70, 3, 3], true, same);
-    check_conv([9, 70, 6, 2], [17, 3, 3], false, same);
+    check_conv([2, 48, 9, 9], [48, 3, 3], true, same);
+    check_conv([1, 49, 8, 8], [65, 3, 3], false, same);
+    check_conv([3, 52, 5, 4], [48, 3, 3], true, Conv2dConfig::default());
+    check_conv([1, 48, 7, 13], [70, 3, 3], true, same);
+    check_conv([9, 70, 6, 2], [49, 3, 3], false, same);
     let padding = Padding { top: 2, bottom: 0, left: 0, right: 3 };
-    check_conv([2, 18, 6, 5], [16, 3, 3], true, Conv2dConfig { stride: 1, padding });
+    check_conv([2, 50, 6, 5], [48, 3, 3], true, Conv2dConfig { stride: 1, padding });
+    check_conv_add([2, 48, 7, 6], [48, 3, 3], same);
+}
+
+/// Images and results that are too large to be made in one piece.
+#[test]
+fn pieces() {
+    let (same, strided) = (
+        Conv2dConfig { stride: 1, padding: Padding::uniform(1) },
+        Conv2dConfig { stride: 2, padding: Padding::uniform(1) },
+    );
+    check_conv([1, 48, 41, 37], [48, 3, 3], true, same);
+    check_conv([2, 2, 21, 20], [260, 3, 3], true, same);
+    check_conv_add([2, 2, 21, 20], [260, 3, 3], same);
+    check_conv([1, 2, 45, 47], [300, 1, 1], true, Conv2dConfig::default());
+    check_conv([1, 300, 45, 47], [2, 1, 1], false, Conv2dConfig::default());
+    check_conv([1, 33, 130, 128], [1, 3, 3], false, strided);
 }
 
 #[test]

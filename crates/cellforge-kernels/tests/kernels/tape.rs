@@ -4,7 +4,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use cellforge_kernels::{
     Conv2dConfig, Padding, add, avg_pool2d_global, batch_norm_eval, batch_norm_leaky_relu_train, batch_norm_train,
-    bce_with_logits, conv2d, cross_entropy, gradients, leaky_relu, linear, mask_scale, max_pool2d, pad_bottom_right,
+    bce_with_logits, conv2d, conv2d_add, cross_entropy, gradients, leaky_relu, linear, mask_scale, max_pool2d, pad_bottom_right,
     relu, reshape, tanh, upsample_nearest2x, upsample2x_conv2d,
 };
 
@@ -17,7 +17,8 @@ fn loss(v: &[Var]) -> Result<Tensor> {
     let (xs, _) = batch_norm_leaky_relu_train(&xs, &v[3], &v[4], 1e-3, 0.2)?;
     let ys = max_pool2d(&upsample_nearest2x(&xs)?, 2, 2, 0)?;
     let ys = add(&add(&ys, &xs)?, &relu(&xs)?)?;
-    let (ys, stats) = batch_norm_train(&ys, &v[3], &v[4], 1e-3)?;
+    let (normed, stats) = batch_norm_train(&ys, &v[3], &v[4], 1e-3)?;
+    let ys = conv2d_add(&normed, &v[5], &ys, &same)?;
     let ys = batch_norm_eval(&ys, &v[4], &v[3], &stats.mean, &stats.var_unbiased, 1e-3)?;
     let ys = tanh(&conv2d(&leaky_relu(&ys, 0.1)?, &v[5], None, &same)?)?;
     let ys = upsample2x_conv2d(&ys, &v[5], None)?; // (2, 4, 12, 12)
