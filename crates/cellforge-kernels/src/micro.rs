@@ -130,6 +130,7 @@ impl Gather<'_> {
     pub fn run(self) {
         debug_assert_eq!(self.rows.len(), self.out_rows.len());
         assert_eq!(self.weights.depth, self.segments.len() * self.segment, "the weights are of another depth");
+        check_runs(self.a, self.rows, self.segments, self.segment);
         dispatch(self);
     }
 
@@ -154,6 +155,7 @@ impl Gather<'_> {
     }
 
     #[inline(always)]
+    #[expect(unsafe_code, reason = "see `multiply_add`")]
     fn tile<S: Simd, const MR: usize, const NV: usize>(
         &mut self,
         simd: S,
@@ -165,11 +167,8 @@ impl Gather<'_> {
         let at: &[usize; MR] = self.rows[m..].first_chunk().expect("a tile of rows");
         let mut sums = [start; MR];
         for (&segment, panel) in self.segments.iter().zip(panel.chunks_exact(self.segment * NV)) {
-            let mut runs: [&[f32]; MR] = [&[]; MR];
-            for (run, at) in runs.iter_mut().zip(at) {
-                *run = &self.a[at + segment..][..self.segment];
-            }
-            sums = multiply_add::<S, MR, NV>(simd, runs, panel, sums);
+            // SAFETY: `run` has checked that every run of every row ends within `a`, and the panel's part has as many rows.
+            sums = unsafe { multiply_add::<S, MR, NV>(simd, self.a, at.map(|at| at + segment), panel, sums) };
         }
         for (sums, &at) in sums.iter().zip(&self.out_rows[m..m + MR]) {
             let columns = at + columns.start..at + columns.end;
@@ -260,6 +259,7 @@ impl Each<'_> {
     }
 
     #[inline(always)]
+    #[expect(unsafe_code, reason = "see `multiply_add`")]
     fn tile<S: Simd, const MR: usize, const NV: usize>(
         simd: S,
         a: &[f32],
@@ -268,11 +268,10 @@ impl Each<'_> {
         weights: &[S::f32s],
         out: &mut [S::f32s],
     ) {
-        let mut runs: [&[f32]; MR] = [&[]; MR];
-        for (run, a) in runs.iter_mut().zip(a[m * depth..].chunks_exact(depth)) {
-            *run = a;
-        }
-        let sums = multiply_add::<S, MR, NV>(simd, runs, weights, [[simd.splat_f32s(0.); NV]; MR]);
+        let (a, weights) = (&a[m * depth..][..MR * depth], &weights[..depth * NV]);
+        let (starts, zero) = (std::array::from_fn(|i| i * depth), [[simd.splat_f32s(0.); NV]; MR]);
+        // SAFETY: `a` is `MR` runs of `depth` numbers, and the panel has `depth` rows.
+        let sums = unsafe { multiply_add::<S, MR, NV>(simd, a, starts, weights, zero) };
         for (to, sums) in out[m * NV..].as_chunks_mut::<NV>().0.iter_mut().zip(sums) {
             *to = sums;
         }
@@ -320,6 +319,7 @@ impl Upsampled<'_> {
     pub fn run(self) {
         debug_assert_eq!(self.rows.len(), self.out_rows.len());
         assert_eq!(self.weights.depth, PRODUCTS * self.depth, "the weights are of another depth");
+        check_runs(self.a, self.rows, &self.segments, self.depth);
         dispatch(self);
     }
 
@@ -371,6 +371,7 @@ impl Upsampled<'_> {
 
     /// `sums` and product `i` of a tile.
     #[inline(always)]
+    #[expect(unsafe_code, reason = "see `multiply_add`")]
     fn product<S: Simd, const MR: usize, const NV: usize>(
         &self,
         simd: S,
@@ -379,11 +380,9 @@ impl Upsampled<'_> {
         panel: &[S::f32s],
         sums: [[S::f32s; NV]; MR],
     ) -> [[S::f32s; NV]; MR] {
-        let mut runs: [&[f32]; MR] = [&[]; MR];
-        for (run, at) in runs.iter_mut().zip(at) {
-            *run = &self.a[at + self.segments[i]..][..self.depth];
-        }
-        multiply_add::<S, MR, NV>(simd, runs, &panel[i * self.depth * NV..][..self.depth * NV], sums)
+        let panel = &panel[i * self.depth * NV..][..self.depth * NV];
+        // SAFETY: `run` has checked that every run of every row ends within `a`, and the panel's part has as many rows.
+        unsafe { multiply_add::<S, MR, NV>(simd, self.a, at.map(|at| at + self.segments[i]), panel, sums) }
     }
 }
 
@@ -431,29 +430,41 @@ fn load_bias<S: Simd, const NV: usize>(simd: S, bias: Option<&[f32]>, columns: &
     start
 }
 
-/// `sums[i] + runs[i] * panel`, for runs as long as the panel has rows.
+/// The sums and, for each row of the tile, the run that begins at `starts[i]` in `a`, times the panel.
 ///
-/// Loops over a tile have constant bounds and plain indices: only so does the compiler keep all sums in registers.
+/// Loops over a tile have constant bounds and plain indices, and nothing in them can fail: only so does the compiler keep all sums
+/// in registers.
+///
+/// # Safety
+/// As many numbers as the panel has rows follow each beginning in `a`.
 #[inline(always)]
 #[expect(unsafe_code, reason = "a check for each number costs as much as its product")]
-fn multiply_add<S: Simd, const MR: usize, const NV: usize>(
+unsafe fn multiply_add<S: Simd, const MR: usize, const NV: usize>(
     simd: S,
-    runs: [&[f32]; MR],
+    a: &[f32],
+    starts: [usize; MR],
     panel: &[S::f32s],
     mut sums: [[S::f32s; NV]; MR],
 ) -> [[S::f32s; NV]; MR] {
-    let panel = panel.as_chunks::<NV>().0;
-    assert!(runs.iter().all(|run| run.len() == panel.len()), "runs of another length than the panel");
-    for (k, weights) in panel.iter().enumerate() {
+    // SAFETY: a run begins within `a`, or at its end where it is empty.
+    let runs = starts.map(|start| unsafe { a.as_ptr().add(start) });
+    for (k, weights) in panel.as_chunks::<NV>().0.iter().enumerate() {
         for i in 0..MR {
-            // SAFETY: `k` is below the length of the panel, which is that of each run.
-            let x = simd.splat_f32s(unsafe { *runs[i].get_unchecked(k) });
+            // SAFETY: the caller's promise.
+            let x = simd.splat_f32s(unsafe { *runs[i].add(k) });
             for j in 0..NV {
                 sums[i][j] = simd.mul_add_e_f32s(x, weights[j], sums[i][j]);
             }
         }
     }
     sums
+}
+
+/// Fails unless runs of `len` numbers from all places in `rows`, seen from all those in `segments`, end within `a`.
+fn check_runs(a: &[f32], rows: &[usize], segments: &[usize], len: usize) {
+    let furthest = |places: &[usize]| places.iter().max().copied().unwrap_or(0);
+    let end = furthest(rows) + furthest(segments) + len;
+    assert!(rows.is_empty() || end <= a.len(), "a row ends at {end}, beyond the {} numbers there are", a.len());
 }
 
 /// Writes as many of the numbers as there is room for.
@@ -493,9 +504,7 @@ const WIDEST: usize = 64;
 impl Outer<'_> {
     pub fn run(self) {
         debug_assert_eq!(self.a_rows.len(), self.g_rows.len());
-        let furthest = |places: &[usize]| places.iter().max().copied().unwrap_or(0);
-        let end = furthest(self.a_rows) + furthest(self.a_segments) + self.depth;
-        assert!(end <= self.a.len(), "a row ends at {end}, beyond the {} numbers there are", self.a.len());
+        check_runs(self.a, self.a_rows, self.a_segments, self.depth);
         dispatch(self);
     }
 

@@ -84,7 +84,9 @@ pub(crate) fn gather(
                 }
                 .run();
             };
-            if let ([phase], [places]) = (phases, places.as_slice()) && step == 1 {
+            if let ([phase], [places]) = (phases, places.as_slice())
+                && step == 1
+            {
                 // The pixels of one phase are made in their order.
                 let (images, cells) = (phase.windows.pad(images, padded), count * h * w);
                 let piece = (PIECE / c).max(MIN_CELLS);

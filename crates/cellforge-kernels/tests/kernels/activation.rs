@@ -33,9 +33,8 @@ fn gradient_at_zero() -> Result<()> {
     let xs = Var::from_vec(vec![0f32, -0., 1., -1.], 4, &Device::Cpu)?;
     let grad = |slope| -> Result<[Vec<f32>; 2]> {
         let fast = if slope == 0. { relu(&xs)? } else { leaky_relu(&xs, slope)? };
-        let get = |ys: candle_core::Tensor| -> Result<Vec<f32>> {
-            Ok(values(ys.sum_all()?.backward()?.get(&xs).expect("a variable")))
-        };
+        let get =
+            |ys: Tensor| -> Result<Vec<f32>> { Ok(values(ys.sum_all()?.backward()?.get(&xs).expect("a variable"))) };
         Ok([get(fast)?, get(composed::leaky_relu(&xs, slope)?)?])
     };
     assert_eq!(grad(0.)?, [[0., 0., 1., 0.], [0., 0., 1., 0.]]);

@@ -1,6 +1,8 @@
 use crate::common::{check, check_at, values, variable};
 use candle_core::{DType, Device, Result, Tensor, Var};
-use cellforge_kernels::{Conv2dConfig, Padding, composed, conv2d, conv2d_add, linear, upsample_nearest2x, upsample2x_conv2d};
+use cellforge_kernels::{
+    Conv2dConfig, Padding, composed, conv2d, conv2d_add, linear, upsample_nearest2x, upsample2x_conv2d,
+};
 use proptest::prelude::*;
 
 /// Convolution as its definition says. `dims` is (b, c, h, w) and `kernel` (o, kh, kw).
