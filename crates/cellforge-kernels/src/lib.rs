@@ -2,11 +2,14 @@
 //! optimiser updates with right gradients, as functions of Candle tensors.
 //!
 //! On the CPU each is a Candle custom op with its own forward and backward pass, spread over images or channels
-//! with rayon; matrix products are `faer`'s. Sums are always taken in an order that depends on the shapes alone, so
-//! results are the same bytes at any number of threads. On other devices the same functions are written with
-//! Candle's own operations, arranged so that their gradients are right (see [`composed`]).
+//! with rayon and compiled for several instruction sets, of which the best is chosen when the program runs ([`SimdLevel`]). Sums
+//! are always taken in an order that depends on the shapes and the instruction set alone, so results are the same bytes at any
+//! number of threads. On other devices the same functions are written with Candle's own operations, arranged so that their
+//! gradients are right (see [`composed`]).
 //!
-//! Tensors are `f32`, images are `(b, c, h, w)`. Wrong types and shapes are errors that name the operation.
+//! Tensors are `f32`, images are `(b, c, h, w)`. Results are views of memory in which the channels of a pixel lie side by side, as
+//! in PyTorch's `channels_last`; Candle's operations take them, some by way of `contiguous()`. Wrong types and shapes are errors
+//! that name the operation. [`profile`] tells where the time goes.
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};
