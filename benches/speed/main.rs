@@ -1,6 +1,7 @@
-//! One training step (or one batch) of each kind at batch 32 and 64x64. See `benches/README.md`.
+//! One training step (or one batch) of each kind at batch 32 and 64x64, and each kernel. See `benches/README.md`.
 
 mod data;
+mod kernels;
 mod train;
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -20,6 +21,13 @@ criterion_group! {
         train::resnet_step,
         train::cnn_step,
         train::generate,
+        train::gan_step_bf16,
+        train::resnet_step_bf16,
+        train::cnn_step_bf16,
+        train::generate_bf16,
+        kernels::convolutions,
+        kernels::passes,
+        kernels::updates,
         data::decode,
         data::batch
 }

@@ -7,6 +7,7 @@ use candle_core::{Device, Tensor};
 use cellforge::classify::ClassifierConfig;
 use cellforge::data::Batch;
 use cellforge::gan::{GanConfig, Generator};
+use cellforge::kernels::{Precision, with_precision};
 use cellforge::nn::{Key, ParamStore};
 use cellforge::train::{ClassifierStep, ClassifierTrainConfig, GanStep, GanTrainConfig, LossKind, Step};
 use criterion::Criterion;
@@ -34,10 +35,27 @@ fn bench_step<S: Step<Batch = Batch>>(c: &mut Criterion, name: &str, mut step: S
     group.finish();
 }
 
+/// Runs a benchmark with products of `bf16`, where this processor has them; elsewhere it says so.
+fn in_bf16(name: &str, bench: impl FnOnce()) {
+    if Precision::Bf16.is_supported() {
+        with_precision(Precision::Bf16, bench);
+    } else {
+        eprintln!("{name}/{BATCH}: not run, this processor has no AVX-512 BF16 instructions");
+    }
+}
+
+fn gan() -> GanStep {
+    GanStep::new(&GanTrainConfig::default(), &Device::Cpu).expect("a GAN")
+}
+
 /// The study's GAN schedule: generate, discriminator on reals, discriminator on fakes, generator.
 pub fn gan_step(c: &mut Criterion) {
-    let step = GanStep::new(&GanTrainConfig::default(), &Device::Cpu).expect("a GAN");
-    bench_step(c, "gan_step", step);
+    bench_step(c, "gan_step", gan());
+}
+
+/// As [`gan_step`].
+pub fn gan_step_bf16(c: &mut Criterion) {
+    in_bf16("gan_step_bf16", || bench_step(c, "gan_step_bf16", gan()));
 }
 
 /// Forward, cross-entropy, backward, SGD with momentum.
@@ -52,17 +70,38 @@ pub fn resnet_step(c: &mut Criterion) {
     bench_step(c, "resnet_step", classifier_step(ClassifierConfig::study_resnet()));
 }
 
+/// As [`resnet_step`].
+pub fn resnet_step_bf16(c: &mut Criterion) {
+    let name = "resnet_step_bf16";
+    in_bf16(name, || bench_step(c, name, classifier_step(ClassifierConfig::study_resnet())));
+}
+
 /// One update of the small CNN.
 pub fn cnn_step(c: &mut Criterion) {
     bench_step(c, "cnn_step", classifier_step(ClassifierConfig::study_cnn()));
 }
 
+/// As [`cnn_step`].
+pub fn cnn_step_bf16(c: &mut Criterion) {
+    let name = "cnn_step_bf16";
+    in_bf16(name, || bench_step(c, name, classifier_step(ClassifierConfig::study_cnn())));
+}
+
 /// 32 images from noise, noise included.
 pub fn generate(c: &mut Criterion) {
+    bench_generate(c, "generate");
+}
+
+/// As [`generate`].
+pub fn generate_bf16(c: &mut Criterion) {
+    in_bf16("generate_bf16", || bench_generate(c, "generate_bf16"));
+}
+
+fn bench_generate(c: &mut Criterion, name: &str) {
     let store = ParamStore::new(Key::new(0), &Device::Cpu);
     let config = GanConfig::default();
     let generator = Generator::new(&config, store.vb()).expect("a generator");
-    let mut group = c.benchmark_group("generate");
+    let mut group = c.benchmark_group(name);
     group.sample_size(10);
     let mut draw = 0;
     group.bench_function(BATCH.to_string(), |bencher| {

@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
+use cellforge::kernels::{Precision, set_precision};
 use cellforge::study;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -29,6 +30,10 @@ pub struct Globals {
     /// Where to compute: cpu, cuda, cuda:N, metal or auto [default: auto]
     #[arg(long, global = true, value_name = "DEVICE", help_heading = "Global options")]
     pub device: Option<DeviceChoice>,
+    /// What convolutions multiply on the CPU: f32; bf16, which is faster where the processor has AVX-512 BF16; or bf16-emulated, the
+    /// same on any processor, slowly, for comparisons [default: f32]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Global options")]
+    pub precision: Option<Precision>,
     /// Threads to use; results do not depend on it [default: one per core]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_THREADS)), help_heading = "Global options")]
     pub threads: Option<u16>,
@@ -141,7 +146,7 @@ impl Globals {
         Ok(session)
     }
 
-    /// Sets up threads and the device. Ctrl-C ends the program at once.
+    /// Sets up threads, the device and the precision. Ctrl-C ends the program at once.
     pub fn open(&self) -> Result<Session> {
         // The main thread is one of the pool: handing every operation of a step to another thread and waiting for it costs
         // more than many of the operations. With a single thread, though, the ones that fetch batches ahead would wait for ever.
@@ -154,7 +159,24 @@ impl Globals {
             .build_global()
             .context("cannot start the threads")?;
         let device = self.device.unwrap_or(DeviceChoice::Auto).open(self.device.is_some())?;
+        self.set_precision(&device);
         Ok(Session { seed: self.seed.unwrap_or(1), device, stop: Arc::default(), progress: !self.quiet })
+    }
+}
+
+impl Globals {
+    /// Takes up the precision asked for, or says why not.
+    fn set_precision(&self, device: &Device) {
+        let asked = self.precision.unwrap_or_default();
+        if asked != Precision::F32 && !device.is_cpu() {
+            tracing::warn!("--precision {} is for the CPU; this device computes in f32", asked.name());
+        } else if !asked.is_supported() {
+            tracing::warn!(
+                "this processor has no AVX-512 BF16 instructions: computing in f32, not in {}",
+                asked.name()
+            );
+        }
+        set_precision(asked);
     }
 }
 
@@ -262,7 +284,7 @@ pub fn output_failed() -> Result<()> {
 }
 
 /// Lays the flags over the file of `--config`. In the file a setting has its flag's name, with `-` or `_`, and its value is held
-/// against what the flag takes; `seed`, `device` and `threads` may stand there too.
+/// against what the flag takes; `seed`, `device`, `precision` and `threads` may stand there too.
 pub fn layered<T>(globals: &mut Globals, flags: &T) -> Result<T>
 where
     T: clap::Args + Serialize + DeserializeOwned,
@@ -330,7 +352,7 @@ pub fn read_table(path: &Path) -> Result<toml::Table> {
     text.parse().with_context(|| format!("{} is not valid TOML", path.display()))
 }
 
-/// Takes `seed`, `device` or `threads` from a settings file where no flag has set it; says whether the key was one of them.
+/// Takes `seed`, `device`, `precision` or `threads` from a settings file where no flag has set it; says whether the key was one of them.
 pub fn take_global(globals: &mut Globals, key: &str, value: &toml::Value, path: &Path) -> Result<bool> {
     let wrong = || format!("{}: {key} has a value that is not allowed", path.display());
     match key {
@@ -341,6 +363,10 @@ pub fn take_global(globals: &mut Globals, key: &str, value: &toml::Value, path: 
         "device" => {
             let device = value.as_str().and_then(|text| text.parse().ok()).with_context(wrong)?;
             globals.device.get_or_insert(device);
+        }
+        "precision" => {
+            let precision = value.as_str().and_then(|text| text.parse().ok()).with_context(wrong)?;
+            globals.precision.get_or_insert(precision);
         }
         "threads" => {
             let allowed = |n: &u16| (1..=MAX_THREADS).contains(n);
@@ -359,6 +385,9 @@ pub fn effective<T: Serialize>(verb: &str, seed: u64, settings: &T) -> Result<St
     table.remove("out");
     table.remove("resume");
     table.insert("seed".into(), toml::Value::try_from(seed).context("the seed is too large for a settings file")?);
+    if Precision::current() != Precision::F32 {
+        table.insert("precision".into(), Precision::current().name().into());
+    }
     Ok(format!("# cellforge {verb} --config THIS_FILE\n{table}"))
 }
 

@@ -147,6 +147,7 @@ fn again(args: &Args, globals: &Globals, out: &Path) -> String {
     flag("split-by", args.split_by.clone());
     flag("seed", globals.seed.map(|n| n.to_string()));
     flag("device", globals.device.map(|d| d.to_string()));
+    flag("precision", globals.precision.map(|p| p.name().to_owned()));
     flag("threads", globals.threads.map(|n| n.to_string()));
     flag("config", globals.config.as_ref().map(|p| p.display().to_string()));
     flag("out", Some(out.display().to_string()));

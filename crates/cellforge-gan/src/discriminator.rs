@@ -102,11 +102,11 @@ impl Discriminator {
             if block.extend {
                 xs = ops::pad_bottom_right(&xs, 1)?; // (b, filters, h + 1, w + 1)
             }
+            let (dropout, key) = (&self.dropout, key.at(i as u64));
             xs = match &block.bn {
-                Some(bn) => bn.forward_leaky_relu_t(&xs, self.leak, train)?,
-                None => ops::leaky_relu(&xs, self.leak)?,
+                Some(bn) => bn.forward_leaky_relu_dropout_t(&xs, self.leak, dropout, train, &key)?,
+                None => dropout.forward_after_leaky_relu_t(&xs, self.leak, train, &key)?,
             };
-            xs = self.dropout.forward_t(&xs, train, &key.at(i as u64))?;
         }
         let features = xs.elem_count() / xs.dim(0)?;
         self.fc.forward(&ops::reshape(&xs, &[xs.dim(0)?, features])?) // (b, 1)

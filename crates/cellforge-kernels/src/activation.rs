@@ -2,10 +2,11 @@
 
 use crate::check::{f32_only, slice, with_slice};
 use crate::composed;
-use crate::layout::elementwise;
+use crate::layout::{channels_first, channels_last, elementwise};
+use crate::mask::DropoutMask;
 use crate::memory::filled;
 use crate::simd::dispatch;
-use crate::tape::apply1;
+use crate::tape::{apply1, contiguous};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use pulp::{Simd, WithSimd};
 
@@ -22,6 +23,21 @@ pub fn leaky_relu(xs: &Tensor, slope: f32) -> Result<Tensor> {
     apply(xs, "leaky_relu", Kind::Leaky(slope))
 }
 
+/// [`leaky_relu`] and then [`dropout`](crate::dropout), in the same pass over memory.
+pub fn leaky_relu_dropout(xs: &Tensor, slope: f32, mask: DropoutMask) -> Result<Tensor> {
+    let name = "leaky_relu_dropout";
+    f32_only(name, &[("xs", xs)])?;
+    mask.check(name, xs)?;
+    if !xs.device().is_cpu() {
+        return composed::dropout(&composed::leaky_relu(xs, slope)?, &mask);
+    }
+    let op = Activation { name, kind: Kind::Leaky(slope), mask: Some(mask) };
+    match xs.rank() {
+        4 => channels_first(&apply1(&channels_last(xs)?, op)?),
+        _ => apply1(&contiguous(xs)?, op),
+    }
+}
+
 /// The hyperbolic tangent; `xs` may have any shape.
 pub fn tanh(xs: &Tensor) -> Result<Tensor> {
     apply(xs, "tanh", Kind::Tanh)
@@ -30,7 +46,7 @@ pub fn tanh(xs: &Tensor) -> Result<Tensor> {
 fn apply(xs: &Tensor, name: &'static str, kind: Kind) -> Result<Tensor> {
     f32_only(name, &[("xs", xs)])?;
     if xs.device().is_cpu() {
-        return elementwise(xs, |xs| apply1(xs, Activation { name, kind }));
+        return elementwise(xs, |xs| apply1(xs, Activation { name, kind, mask: None }));
     }
     match kind {
         Kind::Leaky(slope) => composed::leaky_relu(xs, slope),
@@ -47,6 +63,8 @@ enum Kind {
 struct Activation {
     name: &'static str,
     kind: Kind,
+    /// Applied to the result.
+    mask: Option<DropoutMask>,
 }
 
 impl CustomOp1 for Activation {
@@ -57,15 +75,17 @@ impl CustomOp1 for Activation {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let xs = slice(self.name, storage, layout)?;
         let ys = match self.kind {
-            Kind::Leaky(slope) => map(xs, move |x| x * leak(x, slope)),
-            Kind::Tanh => map(xs, f32::tanh),
+            Kind::Leaky(slope) => masked(xs, xs, move |x, _| x * leak(x, slope), self.mask.as_ref()),
+            Kind::Tanh => map(xs, tanh_of),
         };
         Ok((CpuStorage::F32(ys), layout.shape().clone()))
     }
 
     fn bwd(&self, xs: &Tensor, ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let grad_xs = with_slice(self.name, grad, |g| match self.kind {
-            Kind::Leaky(slope) => with_slice(self.name, xs, |xs| Ok(zip_map(xs, g, move |x, g| g * leak(x, slope)))),
+            Kind::Leaky(slope) => {
+                with_slice(self.name, xs, |xs| Ok(masked(xs, g, move |x, g| g * leak(x, slope), self.mask.as_ref())))
+            }
             Kind::Tanh => with_slice(self.name, ys, |ys| Ok(zip_map(ys, g, |y, g| g * (1. - y * y)))),
         })?;
         Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
@@ -82,6 +102,44 @@ pub(crate) fn leak(x: f32, slope: f32) -> f32 {
 /// `f` of each element, in parallel.
 pub(crate) fn map(xs: &[f32], f: impl Fn(f32) -> f32 + Copy + Sync + Send) -> Vec<f32> {
     zip_map(xs, xs, move |x, _| f(x))
+}
+
+/// The hyperbolic tangent within a few units in the last place, in operations that the processor does on whole vectors.
+///
+/// With `e = exp(2 |x|) - 1` it is `e / (e + 2)`. The exponential is split as `2^n exp(r)` with `|r| <= ln(2) / 2`, and `exp(r) - 1` is
+/// its Taylor polynomial, so that nothing cancels near zero.
+#[inline(always)]
+fn tanh_of(x: f32) -> f32 {
+    /// From here on the result rounds to 1.
+    const MOST: f32 = 10.;
+    // ln(2) in two parts, of which the first times a small whole number is exact.
+    const LN_2: (f32, f32) = (0.693_359_375, -2.121_944_4e-4);
+    // A NaN passes through `clamp`.
+    let twice = 2. * x.abs().clamp(0., MOST);
+    let n = (twice * std::f32::consts::LOG2_E).round_ties_even();
+    let r = (twice - n * LN_2.0) - n * LN_2.1;
+    let series = [1. / 5040., 1. / 720., 1. / 120., 1. / 24., 1. / 6., 0.5, 1.];
+    let exp_m1 = series.iter().fold(0., |sum, term| sum * r + term) * r;
+    // n lies between 0 and 29.
+    let power = f32::from_bits(((n as i32 + 127) << 23) as u32);
+    let e = power * exp_m1 + (power - 1.);
+    (e / (e + 2.)).copysign(x)
+}
+
+/// [`zip_map`], with a mask applied to the results.
+fn masked(
+    xs: &[f32],
+    gs: &[f32],
+    f: impl Fn(f32, f32) -> f32 + Copy + Sync + Send,
+    mask: Option<&DropoutMask>,
+) -> Vec<f32> {
+    filled(gs.len(), CHUNK, move |i, ys| {
+        let part = i * CHUNK..i * CHUNK + ys.len();
+        dispatch(Zipped { xs: &xs[part.clone()], gs: &gs[part.clone()], ys, f });
+        if let Some(mask) = mask {
+            mask.apply(part, ys);
+        }
+    })
 }
 
 /// `f` of each pair of elements, in parallel.

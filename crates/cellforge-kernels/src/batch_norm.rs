@@ -3,7 +3,9 @@
 use crate::activation::leak;
 use crate::check::{f32_only, images, slice, vector, with_slice};
 use crate::composed;
+use crate::gemm::with_scratch;
 use crate::layout::{channels_first, channels_last};
+use crate::mask::DropoutMask;
 use crate::memory::filled;
 use crate::profile::span;
 use crate::simd::vectorised;
@@ -11,6 +13,7 @@ use crate::sum::{CHUNK, add_rows, channel_sums_of, chunk_len, fold, repeat, row_
 use crate::tape::{BackwardAdding, apply3, apply3_adding, wants};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Numbers that one task normalises.
 const PART: usize = 1 << 14;
@@ -27,26 +30,31 @@ pub struct BatchStats {
 /// Normalises each channel of `xs` `(b, c, h, w)` by its mean and (biased) variance over the batch, then scales by
 /// `gamma` `(c)` and shifts by `beta` `(c)`. The gradient goes through the statistics.
 pub fn batch_norm_train(xs: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64) -> Result<(Tensor, BatchStats)> {
-    batch_norm_leaky_relu_train(xs, gamma, beta, eps, 1.)
+    batch_norm_leaky_relu_train(xs, gamma, beta, eps, 1., None)
 }
 
-/// [`batch_norm_train`] and then [`leaky_relu`](crate::leaky_relu) of this slope, in the same passes over memory. Slope 0 is
-/// ReLU, 1 no activation.
+/// [`batch_norm_train`], then [`leaky_relu`](crate::leaky_relu) of this slope and, with a mask, [`dropout`](crate::dropout), in the
+/// same passes over memory. Slope 0 is ReLU, 1 no activation.
 pub fn batch_norm_leaky_relu_train(
     xs: &Tensor,
     gamma: &Tensor,
     beta: &Tensor,
     eps: f64,
     slope: f32,
+    mask: Option<DropoutMask>,
 ) -> Result<(Tensor, BatchStats)> {
     let op = "batch_norm_train";
     f32_only(op, &[("xs", xs), ("gamma", gamma), ("beta", beta)])?;
     let (_, c, _, _) = images(op, "xs", xs)?;
     vector(op, "gamma", gamma, c)?;
     vector(op, "beta", beta, c)?;
+    if let Some(mask) = &mask {
+        mask.check(op, xs)?;
+    }
     if !xs.device().is_cpu() {
         let (ys, stats) = composed::batch_norm_train(xs, gamma, beta, eps)?;
-        return Ok((if slope == 1. { ys } else { composed::leaky_relu(&ys, slope)? }, stats));
+        let ys = if slope == 1. { ys } else { composed::leaky_relu(&ys, slope)? };
+        return Ok((mask.map_or(Ok(ys.clone()), |mask| composed::dropout(&ys, &mask))?, stats));
     }
     let xs = channels_last(xs)?;
     let n = xs.elem_count() / c;
@@ -60,7 +68,7 @@ pub fn batch_norm_leaky_relu_train(
         Tensor::from_vec(stats.iter().map(|s| f(s) as f32).collect::<Vec<_>>(), c, xs.device())
     };
     let batch_stats = BatchStats { mean: tensor(&|s| s.0)?, var_unbiased: tensor(&|s| s.1 * correction)? };
-    let norm = Norm::new(&stats, eps, slope, true);
+    let norm = Norm { mask, ..Norm::new(&stats, eps, slope, true) };
     let ys = apply3_adding(&xs, &gamma.contiguous()?, &beta.contiguous()?, norm)?;
     Ok((channels_first(&ys)?, batch_stats))
 }
@@ -142,7 +150,7 @@ fn statistics(xs: &[f32], channels: usize) -> Vec<(f64, f64)> {
     total.into_iter().map(|(mean, squares)| (mean, squares / count)).collect()
 }
 
-/// `leaky_relu(gamma * (x - mean) * inv_std + beta)` for contiguous CPU tensors `(b, h, w, c)`.
+/// `dropout(leaky_relu(gamma * (x - mean) * inv_std + beta))` for contiguous CPU tensors `(b, h, w, c)`.
 struct Norm {
     mean: Vec<f32>,
     inv_std: Vec<f32>,
@@ -150,6 +158,7 @@ struct Norm {
     slope: f32,
     /// Whether mean and deviation are those of `x` itself, so that the gradient goes through them.
     of_batch: bool,
+    mask: Option<DropoutMask>,
 }
 
 /// What the passes over memory need of each channel, repeated to rows of pixels.
@@ -166,6 +175,7 @@ impl Norm {
             inv_std: stats.iter().map(|&(_, var)| (1. / (var + eps).sqrt()) as f32).collect(),
             slope,
             of_batch,
+            mask: None,
         }
     }
 
@@ -174,12 +184,27 @@ impl Norm {
         Rows { mean: repeat(&self.mean), scale: repeat(&scale), shift: repeat(beta) }
     }
 
+    /// Gives `f` a part of the gradient of the output, behind the mask.
+    fn with_masked(&self, part: Range<usize>, grad: &[f32], f: impl FnOnce(&[f32])) {
+        let grad = &grad[part.clone()];
+        match &self.mask {
+            None => f(grad),
+            Some(mask) => with_scratch([grad.len(), 0, 0], |[masked, ..]| {
+                masked.copy_from_slice(grad);
+                mask.apply(part, masked);
+                f(masked);
+            }),
+        }
+    }
+
     /// The sums over each channel of the gradient (behind the activation) and of the gradient times the normalised input: the
     /// gradients of beta and gamma.
     fn sums(&self, xs: &[f32], grad: &[f32], rows: &Rows) -> Vec<(f64, f64)> {
         let (channels, slope) = (self.mean.len(), self.slope);
         let sums = channel_sums_of(xs.len(), channels, |range, [sums, products]: &mut [Vec<f32>; 2]| {
-            add_products(&xs[range.clone()], &grad[range], rows, slope, sums, products);
+            self.with_masked(range.clone(), grad, |grad| {
+                add_products(&xs[range], grad, rows, slope, sums, products);
+            });
         });
         let inv_std = self.inv_std.iter().map(|&x| f64::from(x));
         sums.into_iter().zip(inv_std).map(|([sum, product], inv_std)| (sum, product * inv_std)).collect()
@@ -271,7 +296,13 @@ impl CustomOp3 for Norm {
         let xs = slice(self.name(), xs, xs_l)?;
         let rows = self.rows(slice(self.name(), gamma, gamma_l)?, slice(self.name(), beta, beta_l)?);
         let (chunk, slope) = (chunk_len(self.mean.len(), PART), self.slope);
-        let ys = filled(xs.len(), chunk, |i, ys| normalise(&xs[i * chunk..][..ys.len()], &rows, slope, ys));
+        let ys = filled(xs.len(), chunk, |i, ys| {
+            let part = i * chunk..i * chunk + ys.len();
+            normalise(&xs[part.clone()], &rows, slope, ys);
+            if let Some(mask) = &self.mask {
+                mask.apply(part, ys);
+            }
+        });
         Ok((CpuStorage::F32(ys), xs_l.shape().clone()))
     }
 
@@ -351,7 +382,9 @@ impl Norm {
         let tilt = part(&|sums, inv_std| (sums.1 / n) as f32 * inv_std);
         filled(xs.len(), chunk, |i, out| {
             let part = i * chunk..i * chunk + out.len();
-            gradient_of_input((&xs[part.clone()], &grad[part.clone()]), rows, (&level, &tilt), slope, out);
+            self.with_masked(part.clone(), grad, |grad| {
+                gradient_of_input((&xs[part.clone()], grad), rows, (&level, &tilt), slope, out);
+            });
             if let Some(more) = more {
                 add_rows(&more[part], out.len(), out);
             }

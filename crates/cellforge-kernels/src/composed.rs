@@ -5,7 +5,7 @@
 //! Arguments are checked by the functions of the crate root, which call these on devices other than the CPU; on the
 //! CPU they serve as the reference that the fast kernels are tested against.
 
-use crate::{BatchStats, Conv2dConfig, Padding};
+use crate::{BatchStats, Conv2dConfig, DropoutMask, Padding};
 use candle_core::{D, DType, Result, Tensor};
 
 /// See [`crate::conv2d`].
@@ -165,12 +165,13 @@ pub fn softmax_bce(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     is_target.where_cond(&p, &p.affine(-1., 1.)?)?.log()?.mean_all()?.neg()
 }
 
-/// See [`crate::mask_scale`].
-pub fn mask_scale(xs: &Tensor, keep: &[u8], scale: f32) -> Result<Tensor> {
+/// See [`crate::dropout`].
+pub fn dropout(xs: &Tensor, mask: &DropoutMask) -> Result<Tensor> {
+    let DropoutMask { keep, scale } = mask;
     let mask = match *xs.dims() {
         [b, c, h, w] => Tensor::from_slice(keep, (b, h, w, c), xs.device())?.permute((0, 3, 1, 2))?,
         ref dims => Tensor::from_slice(keep, dims, xs.device())?,
     };
     let mask = mask.to_dtype(DType::F32)?;
-    xs.mul(&(mask * f64::from(scale))?)
+    xs.mul(&(mask * f64::from(*scale))?)
 }

@@ -43,6 +43,7 @@ mod memory;
 mod micro;
 mod optim;
 mod pool;
+mod product;
 pub mod profile;
 mod shape;
 mod simd;
@@ -50,17 +51,18 @@ mod sum;
 mod tape;
 mod upsample;
 
-pub use activation::{leaky_relu, relu, tanh};
+pub use activation::{leaky_relu, leaky_relu_dropout, relu, tanh};
 pub use batch_norm::{
     BatchStats, batch_norm_eval, batch_norm_leaky_relu_eval, batch_norm_leaky_relu_train, batch_norm_train,
 };
 pub use conv::{Conv2dConfig, Padding, conv2d, conv2d_add, upsample2x_conv2d, with_plain_sums};
 pub use linear::linear;
 pub use loss::{bce_with_logits, cross_entropy, softmax_bce};
-pub use mask::mask_scale;
+pub use mask::{DropoutMask, dropout};
 pub use memory::keep_freed_memory;
 pub use optim::{AdamStep, SgdStep, adam_update, sgd_update};
 pub use pool::{avg_pool2d_global, max_pool2d};
+pub use product::{Precision, set_precision, with_precision};
 pub use shape::{add, pad_bottom_right, reshape};
 pub use simd::SimdLevel;
 pub use tape::gradients;

@@ -4,6 +4,7 @@
 //! take their rows as such runs, wherever they begin: no matrix of patches is made. Tiles of the result stay in registers while
 //! the sum runs over the full depth, in an order that depends on shapes alone.
 
+use crate::product::{Kernel, Product, Products, Single, multiply, pair, pair_up};
 use crate::simd::{dispatch, lanes, panel_vectors, vectorised};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -19,19 +20,37 @@ pub(crate) struct Panels {
 impl Panels {
     /// The matrix whose element of row `k` and column `n` is `weight[rows[k] + cols[n]]`, put together in parallel.
     pub fn new(weight: &[f32], rows: &[usize], cols: &[usize]) -> Self {
+        Self::build(rows.len(), cols, |row| {
+            let weight = &weight[rows[row]..];
+            |col: usize| weight[col]
+        })
+    }
+
+    /// As [`Panels::new`], of words: of `rows`, which come in runs of `2 * half`, each in the first half of a run is paired with that
+    /// as far into the second.
+    pub fn of_pairs(weight: &[f32], rows: &[usize], half: usize, cols: &[usize]) -> Self {
+        Self::build(rows.len() / 2, cols, |row| {
+            let place = row / half * 2 * half + row % half;
+            let (lower, upper) = (&weight[rows[place]..], &weight[rows[place + half]..]);
+            |col: usize| pair(lower[col], upper[col])
+        })
+    }
+
+    /// `of_row` gives for each row a function of the elements of `cols`.
+    fn build<V: Fn(usize) -> f32>(depth: usize, cols: &[usize], of_row: impl Fn(usize) -> V + Sync) -> Self {
         /// Rows filled by one task.
         const ROWS: usize = 64;
         let (lanes, full) = (lanes(), panel_vectors() * lanes());
-        let (row_places, col_places, depth, cols) = (rows, cols, rows.len(), cols.len());
+        let (col_places, cols) = (cols, cols.len());
         let mut data = vec![0f32; depth * cols.next_multiple_of(lanes)];
         let (whole, last) = data.split_at_mut(depth * (cols / full * full));
         let fill = |panel: usize, width: usize, data: &mut [f32]| {
             let columns = panel * full..cols.min((panel + 1) * full);
             data.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, rows)| {
-                for (row, &place) in rows.chunks_exact_mut(width).zip(&row_places[chunk * ROWS..]) {
-                    let weight = &weight[place..];
+                for (k, row) in rows.chunks_exact_mut(width).enumerate() {
+                    let value = of_row(chunk * ROWS + k);
                     for (x, &place) in row.iter_mut().zip(&col_places[columns.clone()]) {
-                        *x = weight[place];
+                        *x = value(place);
                     }
                 }
             });
@@ -44,30 +63,49 @@ impl Panels {
     }
 
     /// As [`Panels::new`], for a matrix of `(factors, depth)` rows whose elements are sums of the nine taps of 3x3 kernels, each
-    /// times its factor. `kernel(k, n)` is where in `weight` the taps of row `k` and column `n` begin.
+    /// times its factor. `kernel(k, n)` is where in `weight` the taps of row `k` and column `n` begin. Of words, row `k` is paired with
+    /// row `k + depth / 2`, and the matrix has `(factors, depth / 2)` rows.
     pub fn from_kernels(
         factors: &[[f32; 9]],
         depth: usize,
         cols: usize,
         weight: &[f32],
         kernel: impl Fn(usize, usize) -> usize + Sync,
+        products: Products,
     ) -> Self {
         let (lanes, full) = (lanes(), panel_vectors() * lanes());
-        let mut data = vec![0f32; factors.len() * depth * cols.next_multiple_of(lanes)];
-        data.par_chunks_mut((factors.len() * depth * full).max(1)).enumerate().for_each(|(panel, data)| {
+        let rows = if products.are_pairs() { depth / 2 } else { depth };
+        let mut data = vec![0f32; factors.len() * rows * cols.next_multiple_of(lanes)];
+        data.par_chunks_mut((factors.len() * rows * full).max(1)).enumerate().for_each(|(panel, data)| {
             let columns = panel * full..cols.min((panel + 1) * full);
             let width = columns.len().next_multiple_of(lanes);
-            for k in 0..depth {
+            let combined = |k: usize, to: &mut [f32], stride: usize| {
                 let mut taps = [[0f32; WIDEST]; 9];
                 for (n, col) in columns.clone().enumerate() {
                     for (taps, &x) in taps.iter_mut().zip(&weight[kernel(k, col)..][..9]) {
                         taps[n] = x;
                     }
                 }
-                combine(factors, &taps, &mut data[k * width..], depth * width, width);
+                combine(factors, &taps, to, stride, width);
+            };
+            if products.are_pairs() {
+                let mut halves = [vec![0f32; factors.len() * width], vec![0f32; factors.len() * width]];
+                for k in 0..rows {
+                    let [lower, upper] = &mut halves;
+                    combined(k, lower, width);
+                    combined(k + rows, upper, width);
+                    let parts = lower.chunks_exact(width).zip(upper.chunks_exact(width));
+                    for (factor, (lower, upper)) in parts.enumerate() {
+                        pair_up(lower, upper, &mut data[(factor * rows + k) * width..][..width]);
+                    }
+                }
+            } else {
+                for k in 0..rows {
+                    combined(k, &mut data[k * width..], rows * width);
+                }
             }
         });
-        Self { data, depth: factors.len() * depth, cols }
+        Self { data, depth: factors.len() * rows, cols }
     }
 
     /// Number of panels.
@@ -124,6 +162,8 @@ pub(crate) struct Gather<'a> {
     pub addend: Option<&'a [f32]>,
     pub out: &'a mut [f32],
     pub out_rows: &'a [usize],
+    /// Of what the left matrix and the weights are.
+    pub products: Products,
 }
 
 impl Gather<'_> {
@@ -131,34 +171,40 @@ impl Gather<'_> {
         debug_assert_eq!(self.rows.len(), self.out_rows.len());
         assert_eq!(self.weights.depth, self.segments.len() * self.segment, "the weights are of another depth");
         check_runs(self.a, self.rows, self.segments, self.segment);
-        dispatch(self);
+        let products = self.products;
+        multiply(self, products);
     }
 
     #[inline(always)]
-    fn panel<S: Simd, const MR: usize, const NV: usize>(&mut self, simd: S, panel: &[f32], columns: &Range<usize>) {
-        let start = load_bias::<S, NV>(simd, self.bias, columns);
+    fn panel<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
+        &mut self,
+        with: (S, P),
+        panel: &[f32],
+        columns: &Range<usize>,
+    ) {
+        let start = load_bias::<S, NV>(with.0, self.bias, columns);
         let panel = S::as_simd_f32s(panel).0;
         let rows = self.rows.len();
         let mut m = 0;
         while m + MR <= rows {
-            self.tile::<S, MR, NV>(simd, m, panel, columns, start);
+            self.tile::<S, P, MR, NV>(with, m, panel, columns, start);
             m += MR;
         }
         if m < rows && rows >= MR {
             // A last tile that overlaps the one before computes some rows twice, to the same result.
-            self.tile::<S, MR, NV>(simd, rows - MR, panel, columns, start);
+            self.tile::<S, P, MR, NV>(with, rows - MR, panel, columns, start);
         } else {
             for m in m..rows {
-                self.tile::<S, 1, NV>(simd, m, panel, columns, start);
+                self.tile::<S, P, 1, NV>(with, m, panel, columns, start);
             }
         }
     }
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "see `multiply_add`")]
-    fn tile<S: Simd, const MR: usize, const NV: usize>(
+    fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         &mut self,
-        simd: S,
+        with: (S, P),
         m: usize,
         panel: &[S::f32s],
         columns: &Range<usize>,
@@ -168,7 +214,7 @@ impl Gather<'_> {
         let mut sums = [start; MR];
         for (&segment, panel) in self.segments.iter().zip(panel.chunks_exact(self.segment * NV)) {
             // SAFETY: `run` has checked that every run of every row ends within `a`, and the panel's part has as many rows.
-            sums = unsafe { multiply_add::<S, MR, NV>(simd, self.a, at.map(|at| at + segment), panel, sums) };
+            sums = unsafe { multiply_add::<S, P, MR, NV>(with, self.a, at.map(|at| at + segment), panel, sums) };
         }
         for (sums, &at) in sums.iter().zip(&self.out_rows[m..m + MR]) {
             let columns = at + columns.start..at + columns.end;
@@ -176,29 +222,28 @@ impl Gather<'_> {
                 Some(addend) => {
                     let mut sums = *sums;
                     for (sum, x) in sums.iter_mut().zip(addend[columns.clone()].chunks(S::F32_LANES)) {
-                        *sum = simd.add_f32s(*sum, simd.partial_load_f32s(x));
+                        *sum = with.0.add_f32s(*sum, with.0.partial_load_f32s(x));
                     }
-                    store::<S, NV>(simd, &sums, &mut self.out[columns]);
+                    store::<S, NV>(with.0, &sums, &mut self.out[columns]);
                 }
-                None => store::<S, NV>(simd, sums, &mut self.out[columns]),
+                None => store::<S, NV>(with.0, sums, &mut self.out[columns]),
             }
         }
     }
 }
 
-impl WithSimd for Gather<'_> {
-    type Output = ();
-
+impl Kernel for Gather<'_> {
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+    fn run<S: Simd, P: Product<S>>(mut self, simd: S, product: P) {
+        let with = (simd, product);
         let weights = self.weights;
         for (panel, columns) in weights.panels() {
             match (S::REGISTER_COUNT >= 32, columns.len().div_ceil(S::F32_LANES)) {
-                (true, 4) => self.panel::<S, 6, 4>(simd, panel, &columns),
-                (true, 3) => self.panel::<S, 8, 3>(simd, panel, &columns),
-                (true, 2) => self.panel::<S, 12, 2>(simd, panel, &columns),
-                (false, 2) => self.panel::<S, 6, 2>(simd, panel, &columns),
-                _ => self.panel::<S, 12, 1>(simd, panel, &columns),
+                (true, 4) => self.panel::<S, P, 6, 4>(with, panel, &columns),
+                (true, 3) => self.panel::<S, P, 8, 3>(with, panel, &columns),
+                (true, 2) => self.panel::<S, P, 12, 2>(with, panel, &columns),
+                (false, 2) => self.panel::<S, P, 6, 2>(with, panel, &columns),
+                _ => self.panel::<S, P, 12, 1>(with, panel, &columns),
             }
         }
     }
@@ -271,7 +316,7 @@ impl Each<'_> {
         let (a, weights) = (&a[m * depth..][..MR * depth], &weights[..depth * NV]);
         let (starts, zero) = (std::array::from_fn(|i| i * depth), [[simd.splat_f32s(0.); NV]; MR]);
         // SAFETY: `a` is `MR` runs of `depth` numbers, and the panel has `depth` rows.
-        let sums = unsafe { multiply_add::<S, MR, NV>(simd, a, starts, weights, zero) };
+        let sums = unsafe { multiply_add::<S, Single, MR, NV>((simd, Single), a, starts, weights, zero) };
         for (to, sums) in out[m * NV..].as_chunks_mut::<NV>().0.iter_mut().zip(sums) {
             *to = sums;
         }
@@ -313,6 +358,8 @@ pub(crate) struct Upsampled<'a> {
     pub out: &'a mut [f32],
     pub out_rows: &'a [usize],
     pub phases: [usize; 4],
+    /// Of what the rows and the weights are.
+    pub products: Products,
 }
 
 impl Upsampled<'_> {
@@ -320,51 +367,57 @@ impl Upsampled<'_> {
         debug_assert_eq!(self.rows.len(), self.out_rows.len());
         assert_eq!(self.weights.depth, PRODUCTS * self.depth, "the weights are of another depth");
         check_runs(self.a, self.rows, &self.segments, self.depth);
-        dispatch(self);
+        let products = self.products;
+        multiply(self, products);
     }
 
     #[inline(always)]
-    fn panel<S: Simd, const MR: usize, const NV: usize>(&mut self, simd: S, panel: &[f32], columns: &Range<usize>) {
-        let start = load_bias::<S, NV>(simd, self.bias, columns);
+    fn panel<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
+        &mut self,
+        with: (S, P),
+        panel: &[f32],
+        columns: &Range<usize>,
+    ) {
+        let start = load_bias::<S, NV>(with.0, self.bias, columns);
         let panel = S::as_simd_f32s(panel).0;
         let rows = self.rows.len();
         let mut m = 0;
         while m + MR <= rows {
-            self.tile::<S, MR, NV>(simd, m, panel, columns, start);
+            self.tile::<S, P, MR, NV>(with, m, panel, columns, start);
             m += MR;
         }
         if m < rows && rows >= MR {
-            self.tile::<S, MR, NV>(simd, rows - MR, panel, columns, start);
+            self.tile::<S, P, MR, NV>(with, rows - MR, panel, columns, start);
         } else {
             for m in m..rows {
-                self.tile::<S, 1, NV>(simd, m, panel, columns, start);
+                self.tile::<S, P, 1, NV>(with, m, panel, columns, start);
             }
         }
     }
 
     #[inline(always)]
-    fn tile<S: Simd, const MR: usize, const NV: usize>(
+    fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         &mut self,
-        simd: S,
+        with: (S, P),
         m: usize,
         panel: &[S::f32s],
         columns: &Range<usize>,
         start: [S::f32s; NV],
     ) {
         let at: &[usize; MR] = self.rows[m..].first_chunk().expect("a tile of rows");
-        let zero = [[simd.splat_f32s(0.); NV]; MR];
-        let whole = self.product(simd, 0, at, panel, [start; MR]);
-        let left = self.product(simd, 1, at, panel, whole);
-        let right = self.product(simd, 2, at, panel, whole);
-        let upper = self.product(simd, 3, at, panel, zero);
-        let lower = self.product(simd, 4, at, panel, zero);
+        let zero = [[with.0.splat_f32s(0.); NV]; MR];
+        let whole = self.product(with, 0, at, panel, [start; MR]);
+        let left = self.product(with, 1, at, panel, whole);
+        let right = self.product(with, 2, at, panel, whole);
+        let upper = self.product(with, 3, at, panel, zero);
+        let lower = self.product(with, 4, at, panel, zero);
         for (phase, (side, row)) in
             [(left, upper), (right, upper), (left, lower), (right, lower)].into_iter().enumerate()
         {
-            let sums = self.product(simd, 5 + phase, at, panel, plus::<S, MR, NV>(simd, side, row));
+            let sums = self.product(with, 5 + phase, at, panel, plus::<S, MR, NV>(with.0, side, row));
             for (sums, &at) in sums.iter().zip(&self.out_rows[m..m + MR]) {
                 let at = at + self.phases[phase];
-                store::<S, NV>(simd, sums, &mut self.out[at + columns.start..at + columns.end]);
+                store::<S, NV>(with.0, sums, &mut self.out[at + columns.start..at + columns.end]);
             }
         }
     }
@@ -372,9 +425,9 @@ impl Upsampled<'_> {
     /// `sums` and product `i` of a tile.
     #[inline(always)]
     #[expect(unsafe_code, reason = "see `multiply_add`")]
-    fn product<S: Simd, const MR: usize, const NV: usize>(
+    fn product<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         &self,
-        simd: S,
+        with: (S, P),
         i: usize,
         at: &[usize; MR],
         panel: &[S::f32s],
@@ -382,23 +435,22 @@ impl Upsampled<'_> {
     ) -> [[S::f32s; NV]; MR] {
         let panel = &panel[i * self.depth * NV..][..self.depth * NV];
         // SAFETY: `run` has checked that every run of every row ends within `a`, and the panel's part has as many rows.
-        unsafe { multiply_add::<S, MR, NV>(simd, self.a, at.map(|at| at + self.segments[i]), panel, sums) }
+        unsafe { multiply_add::<S, P, MR, NV>(with, self.a, at.map(|at| at + self.segments[i]), panel, sums) }
     }
 }
 
-impl WithSimd for Upsampled<'_> {
-    type Output = ();
-
+impl Kernel for Upsampled<'_> {
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+    fn run<S: Simd, P: Product<S>>(mut self, simd: S, product: P) {
+        let with = (simd, product);
         let weights = self.weights;
         for (panel, columns) in weights.panels() {
             match (S::REGISTER_COUNT >= 32, columns.len().div_ceil(S::F32_LANES)) {
-                (true, 4) => self.panel::<S, 6, 4>(simd, panel, &columns),
-                (true, 3) => self.panel::<S, 8, 3>(simd, panel, &columns),
-                (true, 2) => self.panel::<S, 12, 2>(simd, panel, &columns),
-                (false, 2) => self.panel::<S, 6, 2>(simd, panel, &columns),
-                _ => self.panel::<S, 12, 1>(simd, panel, &columns),
+                (true, 4) => self.panel::<S, P, 6, 4>(with, panel, &columns),
+                (true, 3) => self.panel::<S, P, 8, 3>(with, panel, &columns),
+                (true, 2) => self.panel::<S, P, 12, 2>(with, panel, &columns),
+                (false, 2) => self.panel::<S, P, 6, 2>(with, panel, &columns),
+                _ => self.panel::<S, P, 12, 1>(with, panel, &columns),
             }
         }
     }
@@ -439,8 +491,8 @@ fn load_bias<S: Simd, const NV: usize>(simd: S, bias: Option<&[f32]>, columns: &
 /// As many numbers as the panel has rows follow each beginning in `a`.
 #[inline(always)]
 #[expect(unsafe_code, reason = "a check for each number costs as much as its product")]
-unsafe fn multiply_add<S: Simd, const MR: usize, const NV: usize>(
-    simd: S,
+unsafe fn multiply_add<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
+    (simd, product): (S, P),
     a: &[f32],
     starts: [usize; MR],
     panel: &[S::f32s],
@@ -453,7 +505,7 @@ unsafe fn multiply_add<S: Simd, const MR: usize, const NV: usize>(
             // SAFETY: the caller's promise.
             let x = simd.splat_f32s(unsafe { *runs[i].add(k) });
             for j in 0..NV {
-                sums[i][j] = simd.mul_add_e_f32s(x, weights[j], sums[i][j]);
+                sums[i][j] = product.multiply_add(simd, x, weights[j], sums[i][j]);
             }
         }
     }
@@ -483,6 +535,9 @@ fn store<S: Simd, const NV: usize>(simd: S, values: &[S::f32s; NV], to: &mut [f3
 /// `out[k] += sum over m of a[m][k] * g[m]`: row `m` of `a` is made of runs of `depth` numbers from `a_rows[m] + a_segments[..]`,
 /// row `m` of `g` of runs of `segment` numbers from `g_rows[m] + segments[..]`, and row `k` of the result begins at
 /// `k * stride`.
+///
+/// Of words, `a` holds words of two rows that are summed over, and each row of `g` is given with its partner, `partner` numbers after it;
+/// both are `f32` in `g`, and are paired here.
 pub(crate) struct Outer<'a> {
     pub a: &'a [f32],
     pub a_rows: &'a [usize],
@@ -494,6 +549,8 @@ pub(crate) struct Outer<'a> {
     pub segment: usize,
     pub out: &'a mut [f32],
     pub stride: usize,
+    pub products: Products,
+    pub partner: usize,
 }
 
 /// Rows of `a` and `g` that are multiplied while a part of `g` stays in the first cache.
@@ -505,7 +562,8 @@ impl Outer<'_> {
     pub fn run(self) {
         debug_assert_eq!(self.a_rows.len(), self.g_rows.len());
         check_runs(self.a, self.a_rows, self.a_segments, self.depth);
-        dispatch(self);
+        let products = self.products;
+        multiply(self, products);
     }
 
     /// Writes columns of some rows of `g` side by side, `width` apart, with zeros where there are fewer columns.
@@ -517,7 +575,15 @@ impl Outer<'_> {
                 let column = columns.start + filled;
                 let (run, within) = (column / self.segment, column % self.segment);
                 let n = (self.segment - within).min(columns.len() - filled);
-                to[filled..filled + n].copy_from_slice(&self.g[row + self.segments[run] + within..][..n]);
+                let g = &self.g[row + self.segments[run] + within..];
+                let to = &mut to[filled..filled + n];
+                if self.products.are_pairs() {
+                    for ((word, &lower), &upper) in to.iter_mut().zip(&g[..n]).zip(&g[self.partner..][..n]) {
+                        *word = pair(lower, upper);
+                    }
+                } else {
+                    to.copy_from_slice(&g[..n]);
+                }
                 filled += n;
             }
             to[filled..].fill(0.);
@@ -525,9 +591,9 @@ impl Outer<'_> {
     }
 
     #[inline(always)]
-    fn panel<S: Simd, const MR: usize, const NV: usize>(
+    fn panel<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         &mut self,
-        simd: S,
+        with: (S, P),
         rows: &[usize],
         panel: &[S::f32s],
         columns: &Range<usize>,
@@ -535,24 +601,24 @@ impl Outer<'_> {
         for segment in 0..self.a_segments.len() {
             let mut k = 0;
             while k + MR <= self.depth {
-                self.tile::<S, MR, NV>(simd, rows, segment, k, panel, columns);
+                self.tile::<S, P, MR, NV>(with, rows, segment, k, panel, columns);
                 k += MR;
             }
             while k + 3 <= self.depth {
-                self.tile::<S, 3, NV>(simd, rows, segment, k, panel, columns);
+                self.tile::<S, P, 3, NV>(with, rows, segment, k, panel, columns);
                 k += 3;
             }
             for k in k..self.depth {
-                self.tile::<S, 1, NV>(simd, rows, segment, k, panel, columns);
+                self.tile::<S, P, 1, NV>(with, rows, segment, k, panel, columns);
             }
         }
     }
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "a check for each row costs as much as a part of its products")]
-    fn tile<S: Simd, const MR: usize, const NV: usize>(
+    fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         &mut self,
-        simd: S,
+        with: (S, P),
         rows: &[usize],
         segment: usize,
         k: usize,
@@ -561,17 +627,17 @@ impl Outer<'_> {
     ) {
         let a = &self.a[self.a_segments[segment] + k..];
         // SAFETY: `run` has checked that `depth` numbers follow each row's beginning in each segment, and `k + MR` is no more.
-        let sums = unsafe { multiply_rows::<S, MR, NV>(simd, a, rows, panel) };
+        let sums = unsafe { multiply_rows::<S, P, MR, NV>(with, a, rows, panel) };
         for (i, sums) in sums.into_iter().enumerate() {
             let at = (segment * self.depth + k + i) * self.stride;
             let (whole, rest) = S::as_mut_simd_f32s(&mut self.out[at + columns.start..at + columns.end]);
             let mut sums = sums.into_iter();
             for (to, sum) in whole.iter_mut().zip(&mut sums) {
-                *to = simd.add_f32s(*to, sum);
+                *to = with.0.add_f32s(*to, sum);
             }
             if let Some(sum) = sums.next() {
-                let old = simd.partial_load_f32s(rest);
-                simd.partial_store_f32s(rest, simd.add_f32s(old, sum));
+                let old = with.0.partial_load_f32s(rest);
+                with.0.partial_store_f32s(rest, with.0.add_f32s(old, sum));
             }
         }
     }
@@ -584,8 +650,8 @@ impl Outer<'_> {
 /// `MR` numbers of `a` follow the beginning of each row.
 #[inline(always)]
 #[expect(unsafe_code, reason = "see its callers")]
-unsafe fn multiply_rows<S: Simd, const MR: usize, const NV: usize>(
-    simd: S,
+unsafe fn multiply_rows<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
+    (simd, product): (S, P),
     a: &[f32],
     rows: &[usize],
     panel: &[S::f32s],
@@ -597,18 +663,17 @@ unsafe fn multiply_rows<S: Simd, const MR: usize, const NV: usize>(
         for i in 0..MR {
             let x = simd.splat_f32s(a[i]);
             for j in 0..NV {
-                sums[i][j] = simd.mul_add_e_f32s(x, g[j], sums[i][j]);
+                sums[i][j] = product.multiply_add(simd, x, g[j], sums[i][j]);
             }
         }
     }
     sums
 }
 
-impl WithSimd for Outer<'_> {
-    type Output = ();
-
+impl Kernel for Outer<'_> {
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+    fn run<S: Simd, P: Product<S>>(mut self, simd: S, product: P) {
+        let with = (simd, product);
         let cols = self.segments.len() * self.segment;
         let widest = if S::REGISTER_COUNT >= 32 { 4 } else { 2 };
         let (a_rows, g_rows) = (self.a_rows, self.g_rows);
@@ -621,11 +686,11 @@ impl WithSimd for Outer<'_> {
                 self.pack(g_rows, &columns, vectors * S::F32_LANES, packed);
                 let panel = S::as_simd_f32s(packed).0;
                 match (S::REGISTER_COUNT >= 32, vectors) {
-                    (true, 4) => self.panel::<S, 6, 4>(simd, a_rows, panel, &columns),
-                    (true, 3) => self.panel::<S, 8, 3>(simd, a_rows, panel, &columns),
-                    (true, 2) => self.panel::<S, 12, 2>(simd, a_rows, panel, &columns),
-                    (false, 2) => self.panel::<S, 6, 2>(simd, a_rows, panel, &columns),
-                    _ => self.panel::<S, 12, 1>(simd, a_rows, panel, &columns),
+                    (true, 4) => self.panel::<S, P, 6, 4>(with, a_rows, panel, &columns),
+                    (true, 3) => self.panel::<S, P, 8, 3>(with, a_rows, panel, &columns),
+                    (true, 2) => self.panel::<S, P, 12, 2>(with, a_rows, panel, &columns),
+                    (false, 2) => self.panel::<S, P, 6, 2>(with, a_rows, panel, &columns),
+                    _ => self.panel::<S, P, 12, 1>(with, a_rows, panel, &columns),
                 }
             }
         }
@@ -673,6 +738,7 @@ mod tests {
             let bias = bias.then_some(shifts.as_slice());
             Gather {
                 a: &a, rows: &at, segments: &segments, segment, weights: &panels, bias, addend: None, out: &mut out, out_rows: &out_rows,
+                products: Products::Single,
             }.run();
             let mut want = vec![0f64; rows * cols];
             for m in 0..rows {
@@ -689,7 +755,7 @@ mod tests {
             let mut want: Vec<f64> = out.iter().map(|&x| f64::from(x)).collect();
             Outer {
                 a: &left_matrix, a_rows: &out_rows, a_segments: &[0], depth: cols, g: &a, g_rows: &at, segments: &segments, segment,
-                out: &mut out, stride,
+                out: &mut out, stride, products: Products::Single, partner: 0,
             }.run();
             for k in 0..cols {
                 for n in 0..depth {

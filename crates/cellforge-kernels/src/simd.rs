@@ -93,6 +93,15 @@ macro_rules! vectorised {
 }
 pub(crate) use vectorised;
 
+/// AVX-512, where it is the level in use.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn avx512() -> Option<pulp::x86::V4> {
+    match arch() {
+        Arch::V4(simd) => Some(simd),
+        _ => None,
+    }
+}
+
 /// Numbers in a vector register.
 pub(crate) fn lanes() -> usize {
     struct Lanes;

@@ -1,8 +1,9 @@
 //! The batch normalisation layer.
 
-use crate::ops;
+use crate::{Dropout, Key, ops};
 use candle_core::{Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
+use cellforge_kernels::DropoutMask;
 
 /// How a [`BatchNorm2d`] works.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,7 +66,27 @@ impl BatchNorm2d {
             let (mean, var) = (self.running_mean.as_tensor(), self.running_var.as_tensor());
             return ops::batch_norm_leaky_relu_eval(xs, &self.weight, &self.bias, mean, var, eps, slope);
         }
-        let (ys, stats) = ops::batch_norm_leaky_relu_train(xs, &self.weight, &self.bias, eps, slope)?;
+        self.train(xs, slope, None)
+    }
+
+    /// This layer, a leaky ReLU of this slope and dropout with a mask from `key`, in the same passes over memory.
+    pub fn forward_leaky_relu_dropout_t(
+        &self,
+        xs: &Tensor,
+        slope: f32,
+        dropout: &Dropout,
+        train: bool,
+        key: &Key,
+    ) -> Result<Tensor> {
+        match dropout.active_mask(xs, train, key)? {
+            Some(mask) => self.train(xs, slope, Some(mask)),
+            None => self.forward_leaky_relu_t(xs, slope, train),
+        }
+    }
+
+    fn train(&self, xs: &Tensor, slope: f32, mask: Option<DropoutMask>) -> Result<Tensor> {
+        let (weight, bias, eps) = (&self.weight, &self.bias, self.cfg.eps);
+        let (ys, stats) = ops::batch_norm_leaky_relu_train(xs, weight, bias, eps, slope, mask)?;
         self.update(&self.running_mean, &stats.mean)?;
         self.update(&self.running_var, &stats.var_unbiased)?;
         Ok(ys)

@@ -2,6 +2,7 @@
 
 use crate::{Key, ops};
 use candle_core::{Result, Tensor, bail};
+use cellforge_kernels::DropoutMask;
 use rand::Rng;
 use rayon::prelude::*;
 
@@ -21,22 +22,35 @@ impl Dropout {
     /// `xs` of any shape to the same shape. The mask is a function of `key` and the number of elements alone: give
     /// each layer and each step a key of its own. Without `train`, `xs` itself.
     pub fn forward_t(&self, xs: &Tensor, train: bool, key: &Key) -> Result<Tensor> {
+        match self.active_mask(xs, train, key)? {
+            Some(mask) => ops::dropout(xs, mask),
+            None => Ok(xs.clone()),
+        }
+    }
+
+    /// A leaky ReLU of this slope and this layer, in the same pass over memory.
+    pub fn forward_after_leaky_relu_t(&self, xs: &Tensor, slope: f32, train: bool, key: &Key) -> Result<Tensor> {
+        match self.active_mask(xs, train, key)? {
+            Some(mask) => ops::leaky_relu_dropout(xs, slope, mask),
+            None => ops::leaky_relu(xs, slope),
+        }
+    }
+
+    /// The mask of elements of `xs`, if any are to be dropped.
+    pub(crate) fn active_mask(&self, xs: &Tensor, train: bool, key: &Key) -> Result<Option<DropoutMask>> {
         if !(0. ..1.).contains(&self.p) {
             bail!("dropout: the probability is {}, expected one in [0, 1)", self.p);
         }
-        if !train || self.p == 0. {
-            return Ok(xs.clone());
-        }
-        ops::mask_scale(xs, self.mask(xs.elem_count(), key), (1. / (1. - self.p)) as f32)
+        Ok((train && self.p > 0.).then(|| self.mask(xs.elem_count(), key)))
     }
 
     /// One byte an element, 1 where it is kept. Each chunk has its own stream of the key's generator, so that threads
     /// can share the work; 16 random bits decide over each element.
-    fn mask(&self, len: usize, key: &Key) -> Vec<u8> {
+    fn mask(&self, len: usize, key: &Key) -> DropoutMask {
         const CHUNK: usize = 1 << 14;
         let threshold = (self.p * 65536.).round() as u32;
-        let mut mask = vec![0u8; len];
-        mask.par_chunks_mut(CHUNK).enumerate().for_each(|(stream, chunk)| {
+        let mut keep = vec![0u8; len];
+        keep.par_chunks_mut(CHUNK).enumerate().for_each(|(stream, chunk)| {
             let mut rng = key.rng();
             rng.set_stream(stream as u64);
             for four in chunk.chunks_mut(4) {
@@ -47,6 +61,6 @@ impl Dropout {
                 }
             }
         });
-        mask
+        DropoutMask { keep, scale: (1. / (1. - self.p)) as f32 }
     }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use candle_core::Device;
+use cellforge_kernels::Precision;
 use cellforge_train::{Claim, claim};
 use serde::Serialize;
 
@@ -171,7 +172,10 @@ fn files_under(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn device_name(device: &Device) -> String {
     match device.location() {
-        candle_core::DeviceLocation::Cpu => "cpu".to_owned(),
+        candle_core::DeviceLocation::Cpu => match Precision::current() {
+            Precision::F32 => "cpu".to_owned(),
+            lower => format!("cpu ({})", lower.name()),
+        },
         candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
         candle_core::DeviceLocation::Metal { .. } => "metal".to_owned(),
     }

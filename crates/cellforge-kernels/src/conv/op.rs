@@ -8,6 +8,7 @@ use crate::activation::zip_map;
 use crate::check::{slice, with_slice};
 use crate::memory::filled;
 use crate::micro::Panels;
+use crate::product::Products;
 use crate::profile::{Span, span};
 use crate::sum::channel_sums;
 use crate::tape::wants;
@@ -36,6 +37,7 @@ struct Plan<'a> {
     turned: Option<Windows>,
     o: usize,
     cfg: Conv2dConfig,
+    products: Products,
 }
 
 impl<'a> Plan<'a> {
@@ -53,7 +55,7 @@ impl<'a> Plan<'a> {
             let origin = (p.top as isize + 1 - kh as isize, p.left as isize + 1 - kw as isize);
             Windows { image: (oh, ow, o), kernel, stride: 1, origin, grid: (h, w) }
         });
-        Ok(Self { weight, direct, turned, o, cfg })
+        Ok(Self { weight, direct, turned, o, cfg, products: Products::current() })
     }
 
     fn out_shape(&self, batch: usize) -> Shape {
@@ -93,9 +95,31 @@ impl<'a> Plan<'a> {
             let cols = taps_and_channels((0..kh * kw).rev(), o, of_output);
             return plus(scatter(&windows, &Panels::new(self.weight, &places(c, of_input), &cols), bias, xs));
         }
-        let weights = Panels::new(self.weight, &taps_and_channels(0..kh * kw, c, of_input), &places(o, of_output));
-        let phase = Phase { windows: self.direct, weights, first: (0, 0) };
-        gather(&[phase], 1, bias, addend, xs, (self.direct.grid.0, self.direct.grid.1, o))
+        let (taps, products) = (taps_and_channels(0..kh * kw, c, of_input), self.products_over(c));
+        let phase = self.phase(self.direct, &taps, &places(o, of_output), (0, 0), products);
+        gather(&[phase], 1, bias, addend, xs, (self.direct.grid.0, self.direct.grid.1, o), products)
+    }
+
+    /// Products whose sums run over so many channels.
+    fn products_over(&self, channels: usize) -> Products {
+        self.products.if_pairs(channels.is_multiple_of(2))
+    }
+
+    /// A phase of what these windows and the weights at these places make.
+    fn phase(
+        &self,
+        windows: Windows,
+        rows: &[usize],
+        cols: &[usize],
+        first: (usize, usize),
+        products: Products,
+    ) -> Phase {
+        if !products.are_pairs() {
+            return Phase { windows, weights: Panels::new(self.weight, rows, cols), first };
+        }
+        let (h, w, c) = windows.image;
+        let windows = Windows { image: (h, w, c / 2), ..windows };
+        Phase { windows, weights: Panels::of_pairs(self.weight, rows, c / 2, cols), first }
     }
 
     fn input_gradient(&self, grad: &[f32]) -> Vec<f32> {
@@ -109,7 +133,7 @@ impl<'a> Plan<'a> {
             let cols = taps_and_channels(0..kh * kw, c, of_input);
             return scatter(&self.direct, &Panels::new(self.weight, &places(o, of_output), &cols), None, grad);
         }
-        let step = self.cfg.stride;
+        let (step, products) = (self.cfg.stride, self.products_over(o));
         let phases: Vec<Phase> = (0..step * step)
             .filter_map(|phase| {
                 let first = (phase / step, phase % step);
@@ -124,14 +148,14 @@ impl<'a> Plan<'a> {
                 };
                 let taps = (0..rows.count).flat_map(|i| (0..cols.count).map(move |j| (i, j)));
                 let taps = taps.map(|(i, j)| rows.tap(i) * kw + cols.tap(j));
-                let weights = Panels::new(self.weight, &taps_and_channels(taps, o, of_output), &places(c, of_input));
-                Some(Phase { windows, weights, first })
+                let taps = taps_and_channels(taps, o, of_output);
+                Some(self.phase(windows, &taps, &places(c, of_input), first, products))
             })
             .collect();
         if phases.is_empty() {
             return vec![0.; grad.len() / (self.direct.cells() * o) * self.direct.image_len()];
         }
-        gather(&phases, step, None, None, grad, (h, w, c))
+        gather(&phases, step, None, None, grad, (h, w, c), products)
     }
 
     fn weight_gradient(&self, xs: &[f32], grad: &[f32]) -> Vec<f32> {
@@ -146,7 +170,7 @@ impl<'a> Plan<'a> {
             let sums = outer_turned(&windows, c, grad, xs);
             self.kernels(|n, k| sums.get_turned((taps - 1 - k / c) * o + n, k % c, windows.depth()))
         } else {
-            let sums = outer(&self.direct, o, xs, grad);
+            let sums = outer(&self.direct, o, xs, grad, self.products);
             self.kernels(|n, k| sums.get(k, n))
         }
     }

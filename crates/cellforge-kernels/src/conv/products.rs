@@ -5,6 +5,7 @@ use super::windows::Windows;
 use crate::gemm::with_scratch;
 use crate::memory::{PIECE, filled, filled_in_pieces};
 use crate::micro::{Gather, Outer, Panels};
+use crate::product::Products;
 use crate::sum::add_up;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -32,7 +33,8 @@ pub(crate) struct Phase {
 type Places = (Vec<usize>, Vec<usize>, Vec<usize>);
 
 /// Images `(h, w, c)` of `size` whose pixels are `weights^T * window + bias + addend`. Pixels that no phase makes are 0; there is
-/// no addend for more than one phase.
+/// no addend for more than one phase. For products of pairs, windows and weights are those of words, and images have twice their
+/// channels.
 pub(crate) fn gather(
     phases: &[Phase],
     step: usize,
@@ -40,9 +42,13 @@ pub(crate) fn gather(
     addend: Option<&[f32]>,
     images: &[f32],
     size: (usize, usize, usize),
+    products: Products,
 ) -> Vec<f32> {
     let (h, w, c) = size;
-    let Some(image_len) = phases.first().map(|phase| phase.windows.image_len()) else { return Vec::new() };
+    let pairs = products.are_pairs();
+    let Some(image_len) = phases.first().map(|phase| phase.windows.image_len() * if pairs { 2 } else { 1 }) else {
+        return Vec::new();
+    };
     let batch = images.len() / image_len;
     let per_task = images_per_task(h * w, batch);
     let places: Vec<Places> = phases
@@ -57,7 +63,8 @@ pub(crate) fn gather(
             (phase.windows.rows(per_task), segments, out)
         })
         .collect();
-    let padded = phases.iter().map(|phase| phase.windows.padded_len()).max().unwrap_or(0);
+    let padded_len = |windows: &Windows| if pairs { windows.words_len() } else { windows.padded_len() };
+    let padded = phases.iter().map(|phase| padded_len(&phase.windows)).max().unwrap_or(0);
     let made: usize = phases.iter().map(|phase| phase.windows.cells()).sum();
     filled_in_pieces(batch * h * w * c, per_task * h * w * c, |task, pieces| {
         let first = task * per_task;
@@ -81,14 +88,18 @@ pub(crate) fn gather(
                     addend,
                     out,
                     out_rows: &out_rows[..cells.len()],
+                    products,
                 }
                 .run();
             };
+            fn pad<'a>(windows: &Windows, pairs: bool, images: &'a [f32], padded: &'a mut [f32]) -> &'a [f32] {
+                if pairs { windows.pad_channel_pairs(images, padded) } else { windows.pad(images, padded) }
+            }
             if let ([phase], [places]) = (phases, places.as_slice())
                 && step == 1
             {
                 // The pixels of one phase are made in their order.
-                let (images, cells) = (phase.windows.pad(images, padded), count * h * w);
+                let (images, cells) = (pad(&phase.windows, pairs, images, padded), count * h * w);
                 let piece = (PIECE / c).max(MIN_CELLS);
                 for start in (0..cells).step_by(piece) {
                     let end = cells.min(start + piece);
@@ -101,7 +112,7 @@ pub(crate) fn gather(
                         out.fill(0.);
                     }
                     for (phase, places) in phases.iter().zip(&places) {
-                        let images = phase.windows.pad(images, padded);
+                        let images = pad(&phase.windows, pairs, images, padded);
                         product(images, phase, places, 0..count * phase.windows.cells(), None, out);
                     }
                 });
@@ -140,6 +151,7 @@ pub(crate) fn scatter(windows: &Windows, weights: &Panels, bias: Option<&[f32]>,
                     addend: None,
                     out: patches,
                     out_rows: &out_rows[..count],
+                    products: Products::Single,
                 }
                 .run();
                 for (cell, patch) in (first..first + count).zip(patches.chunks_exact(depth)) {
@@ -215,9 +227,11 @@ impl Blocks {
 }
 
 /// The sum over the batch of `window * grid^T`, `(windows.depth(), channels)`: the gradient of the weights.
-pub(crate) fn outer(windows: &Windows, channels: usize, images: &[f32], grids: &[f32]) -> Blocks {
+pub(crate) fn outer(windows: &Windows, channels: usize, images: &[f32], grids: &[f32], products: Products) -> Blocks {
     let (segments, segment) = (windows.segments(), windows.segment());
-    sum_of_products(windows, channels, images, grids, |images, rows, grids, grid_rows, columns, sum| {
+    // Two cells that lie side by side make a pair.
+    let products = products.if_pairs(windows.grid.1.is_multiple_of(2));
+    sum_of_products(windows, channels, images, grids, products, |images, rows, grids, grid_rows, columns, sum| {
         Outer {
             a: images,
             a_rows: rows,
@@ -229,6 +243,8 @@ pub(crate) fn outer(windows: &Windows, channels: usize, images: &[f32], grids: &
             segment: columns.len(),
             out: sum,
             stride: columns.len(),
+            products,
+            partner: channels,
         }
         .run();
     })
@@ -237,7 +253,8 @@ pub(crate) fn outer(windows: &Windows, channels: usize, images: &[f32], grids: &
 /// As [`outer`], for windows that show far fewer numbers than the grid has channels; blocks hold the transposed matrix.
 pub(crate) fn outer_turned(windows: &Windows, channels: usize, images: &[f32], grids: &[f32]) -> Blocks {
     let (segments, segment) = (windows.segments(), windows.segment());
-    sum_of_products(windows, channels, images, grids, |images, rows, grids, grid_rows, columns, sum| {
+    let products = Products::Single;
+    sum_of_products(windows, channels, images, grids, products, |images, rows, grids, grid_rows, columns, sum| {
         // Tasks take blocks of the grid's channels, which are the rows of this product.
         Outer {
             a: &grids[columns.start..],
@@ -250,6 +267,8 @@ pub(crate) fn outer_turned(windows: &Windows, channels: usize, images: &[f32], g
             segment,
             out: sum,
             stride: windows.depth(),
+            products,
+            partner: 0,
         }
         .run();
     })
@@ -262,19 +281,28 @@ fn sum_of_products(
     channels: usize,
     images: &[f32],
     grids: &[f32],
+    products: Products,
     product: impl Fn(&[f32], &[usize], &[f32], &[usize], Range<usize>, &mut [f32]) + Sync,
 ) -> Blocks {
     let (cells, image_len) = (windows.cells(), windows.image_len());
     let (batch, together) = (images.len() / image_len, MIN_CELLS.div_ceil(cells));
-    let rows = windows.rows(together);
-    let grid_rows: Vec<usize> = (0..rows.len()).map(|cell| cell * channels).collect();
+    let (step, padded_len) = match products.are_pairs() {
+        true => (2, windows.words_len()),
+        false => (1, windows.padded_len()),
+    };
+    let rows: Vec<usize> = windows.rows(together).into_iter().step_by(step).collect();
+    let grid_rows: Vec<usize> = (0..rows.len()).map(|row| step * row * channels).collect();
     sum_over_batch((windows.depth(), channels), batch, |part, columns, sum| {
-        with_scratch([together * windows.padded_len(), 0, 0], |[padded, ..]| {
+        with_scratch([together * padded_len, 0, 0], |[padded, ..]| {
             for first in part.clone().step_by(together) {
                 let count = together.min(part.end - first);
-                let images = windows.pad(&images[first * image_len..][..count * image_len], padded);
-                let (cells, grids) = (count * cells, &grids[first * cells * channels..]);
-                product(images, &rows[..cells], grids, &grid_rows[..cells], columns.clone(), sum);
+                let images = &images[first * image_len..][..count * image_len];
+                let images = match products.are_pairs() {
+                    true => windows.pad_pixel_pairs(images, padded),
+                    false => windows.pad(images, padded),
+                };
+                let (rows, grid_rows) = (&rows[..count * cells / step], &grid_rows[..count * cells / step]);
+                product(images, rows, &grids[first * cells * channels..], grid_rows, columns.clone(), sum);
             }
         });
     })

@@ -15,6 +15,7 @@ use crate::check::{slice, with_slice};
 use crate::gemm::with_scratch;
 use crate::memory::filled_in_pieces;
 use crate::micro::{Gather, Outer, PRODUCTS, Panels, Upsampled};
+use crate::product::{Products, pair_halves, pair_up};
 use crate::profile::{Span, span};
 use crate::simd::vectorised;
 use crate::tape::wants;
@@ -45,12 +46,13 @@ struct Plan {
     w: usize,
     c: usize,
     o: usize,
+    products: Products,
 }
 
 impl Plan {
     fn new(xs: &[usize], weight: &[usize]) -> Result<Self> {
         match (xs, weight) {
-            (&[_, h, w, c], &[o, _, 3, 3]) => Ok(Self { h, w, c, o }),
+            (&[_, h, w, c], &[o, _, 3, 3]) => Ok(Self { h, w, c, o, products: Products::current() }),
             _ => bail!("{NAME}: expected images and 3x3 kernels, got shapes {xs:?} and {weight:?}"),
         }
     }
@@ -66,7 +68,7 @@ impl Plan {
 
     fn span(&self, pass: &'static str, batch: usize) -> Option<Span> {
         span(pass, || {
-            let Self { h, w, c, o } = *self;
+            let Self { h, w, c, o, .. } = *self;
             let (small, large) = self.lens();
             let layer = format!("{NAME} {c}x{h}x{w} to {o}x{}x{}", 2 * h, 2 * w);
             (layer, 2. * (batch * large * c * 9) as f64, 4. * (batch * (small + large) + c * o * 9) as f64)
@@ -79,48 +81,65 @@ impl Plan {
         (0..images).flat_map(move |i| (0..h).step_by(rows).map(move |row| (i, row..h.min(row + rows))))
     }
 
-    /// Elements of one of the four images of a strip of so many rows.
+    /// Pixels of one of the four images of a strip of so many rows.
     fn plane(&self, rows: usize) -> usize {
-        (rows + 1) * (self.w + 1) * self.c
+        (rows + 1) * (self.w + 1)
     }
 
-    /// Where the pixels of a strip lie in its planes, seen from the first.
-    fn rows(&self, rows: usize) -> Vec<usize> {
-        let (w, c) = (self.w, self.c);
+    /// Where the pixels of a strip, of so many elements, lie in its planes, seen from the first.
+    fn rows(&self, rows: usize, c: usize) -> Vec<usize> {
+        let w = self.w;
         (0..rows).flat_map(|y| (0..w).map(move |x| (y * (w + 1) + x) * c)).collect()
     }
 
-    /// Where in the planes the products take their numbers, seen from a pixel's place.
-    fn segments(&self, rows: usize) -> [usize; PRODUCTS] {
+    /// Where in the planes the products take their elements, seen from a pixel's place.
+    fn segments(&self, rows: usize, c: usize) -> [usize; PRODUCTS] {
         FACTORS.map(|(row, col)| {
             let plane = 2 * usize::from(row > 0) + usize::from(col > 0);
             let shift = usize::from(row == 2) * (self.w + 1) + usize::from(col == 2);
-            plane * self.plane(rows) + shift * self.c
+            (plane * self.plane(rows) + shift) * c
         })
     }
 
+    /// Products whose sums run over so many channels, and how many elements these are.
+    fn products_over(&self, channels: usize) -> (Products, usize) {
+        let products = self.products.if_pairs(channels.is_multiple_of(2));
+        (products, if products.are_pairs() { channels / 2 } else { channels })
+    }
+
     fn forward(&self, xs: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-        let Self { h, w, c, o } = *self;
+        let Self { h, w, c, o, .. } = *self;
         let (small, large) = self.lens();
         let batch = xs.len() / small;
         let _span = self.span("forward", batch);
-        let weights = Panels::from_kernels(&factors(), c, o, weight, |k, n| (n * c + k) * 9);
+        let (products, depth) = self.products_over(c);
+        let weights = Panels::from_kernels(&factors(), c, o, weight, |k, n| (n * c + k) * 9, products);
         let per_task = images_per_task(h * w, batch);
         filled_in_pieces(batch * large, per_task * large, |task, pieces| {
             let xs = &xs[task * per_task * small..][..per_task.min(batch - task * per_task) * small];
             let strip_rows = (STRIP / w).clamp(1, h);
             // Whole small images are put side by side into one product.
             let together = if strip_rows == h { xs.len() / small } else { 1 };
-            with_scratch([together * 4 * self.plane(strip_rows), 0, 0], |[planes, ..]| {
+            let planes_len = 4 * self.plane(strip_rows);
+            let lens = [together * planes_len * depth, if products.are_pairs() { planes_len * c } else { 0 }, 0];
+            with_scratch(lens, |[planes, single, _]| {
                 let strips: Vec<_> = self.strips(xs.len() / small).collect();
                 for strips in strips.chunks(together) {
                     let rows = strips[0].1.clone();
-                    let (strip_len, strip_out) = (4 * self.plane(rows.len()), rows.len() * 4 * w * o);
+                    let strip_pixels = 4 * self.plane(rows.len());
+                    let (strip_len, strip_out) = (strip_pixels * depth, rows.len() * 4 * w * o);
                     let (mut places, mut out_rows) = (Vec::new(), Vec::new());
                     for (n, (image, rows)) in strips.iter().enumerate() {
                         let planes = &mut planes[n * strip_len..][..strip_len];
-                        differences(self, &xs[image * small..][..small], rows, planes);
-                        places.extend(self.rows(rows.len()).iter().map(|place| n * strip_len + place));
+                        let image = &xs[image * small..][..small];
+                        if products.are_pairs() {
+                            let single = &mut single[..strip_pixels * c];
+                            differences(self, image, rows, single);
+                            pair_halves(single, depth, planes);
+                        } else {
+                            differences(self, image, rows, planes);
+                        }
+                        places.extend(self.rows(rows.len(), depth).iter().map(|place| n * strip_len + place));
                         let pixel = |y: usize, x: usize| n * strip_out + (2 * y * 2 * w + 2 * x) * o;
                         out_rows.extend((0..rows.len()).flat_map(|y| (0..w).map(move |x| pixel(y, x))));
                     }
@@ -128,13 +147,14 @@ impl Plan {
                         Upsampled {
                             a: planes,
                             rows: &places,
-                            segments: self.segments(rows.len()),
-                            depth: c,
+                            segments: self.segments(rows.len(), depth),
+                            depth,
                             weights: &weights,
                             bias,
                             out: ys,
                             out_rows: &out_rows,
                             phases: [0, o, 2 * w * o, (2 * w + 1) * o],
+                            products,
                         }
                         .run();
                     });
@@ -144,30 +164,38 @@ impl Plan {
     }
 
     fn input_gradient(&self, weight: &[f32], grad: &[f32]) -> Vec<f32> {
-        let Self { h, w, c, o } = *self;
+        let Self { h, w, c, o, .. } = *self;
         let (small, large) = self.lens();
         let batch = grad.len() / large;
         let _span = self.span("input gradient", batch);
-        let weights = Panels::from_kernels(&factors(), o, c, weight, |k, n| (k * c + n) * 9);
+        let (products, elements) = self.products_over(o);
+        let weights = Panels::from_kernels(&factors(), o, c, weight, |k, n| (k * c + n) * 9, products);
         let per_task = images_per_task(h * w, batch);
         let strip_rows = (STRIP / w).clamp(1, h);
         let together = if strip_rows == h { per_task } else { 1 };
-        let depth = PRODUCTS * o;
+        let (terms_len, depth) = (PRODUCTS * o, PRODUCTS * elements);
         let pixels = together * strip_rows * w;
         let starts = |len: usize| (0..pixels).map(|pixel| pixel * len).collect::<Vec<_>>();
         let (rows, out_rows) = (starts(depth), starts(c));
         filled_in_pieces(batch * small, per_task * small, |task, pieces| {
             let grad = &grad[task * per_task * large..][..per_task.min(batch - task * per_task) * large];
-            with_scratch([pixels * depth, 3 * (2 * w + 2) * o, 0], |[terms, lines, _]| {
+            let words_len = if products.are_pairs() { pixels * depth } else { 0 };
+            with_scratch([pixels * terms_len, 3 * (2 * w + 2) * o, words_len], |[terms, lines, words]| {
                 let strips: Vec<_> = self.strips(grad.len() / large).collect();
                 for strips in strips.chunks(together) {
                     let mut filled = 0;
                     for (image, rows) in strips {
                         let count = rows.len() * w;
-                        let terms = &mut terms[filled * depth..][..count * depth];
+                        let terms = &mut terms[filled * terms_len..][..count * terms_len];
                         input_terms(self, &grad[image * large..][..large], rows, terms, lines);
                         filled += count;
                     }
+                    let terms: &[f32] = if products.are_pairs() {
+                        pair_halves(&terms[..filled * terms_len], elements, words);
+                        words
+                    } else {
+                        terms
+                    };
                     pieces.next(filled * c, |grad_xs| {
                         Gather {
                             a: terms,
@@ -179,6 +207,7 @@ impl Plan {
                             addend: None,
                             out: grad_xs,
                             out_rows: &out_rows[..filled],
+                            products,
                         }
                         .run();
                     });
@@ -188,22 +217,33 @@ impl Plan {
     }
 
     fn weight_gradient(&self, xs: &[f32], grad: &[f32]) -> Vec<f32> {
-        let Self { h, w, c, o } = *self;
+        let Self { h, w, c, o, .. } = *self;
         let (small, large) = self.lens();
         let _span = self.span("weight gradient", xs.len() / small);
         let strip_rows = (STRIP / w).clamp(1, h);
+        // Two pixels that lie side by side make a pair.
+        let products = self.products.if_pairs(w.is_multiple_of(2));
+        let step = if products.are_pairs() { 2 } else { 1 };
         let sums = sum_over_batch((PRODUCTS * c, o), xs.len() / small, |images, columns, sum| {
             let width = columns.len();
-            let g_rows: Vec<usize> = (0..strip_rows * w).map(|pixel| pixel * PRODUCTS * width).collect();
-            let lens = [4 * self.plane(strip_rows), strip_rows * w * PRODUCTS * width, 0];
-            with_scratch(lens, |[planes, terms, _]| {
+            let g_rows: Vec<usize> = (0..strip_rows * w).step_by(step).map(|pixel| pixel * PRODUCTS * width).collect();
+            let planes_len = 4 * self.plane(strip_rows) * c;
+            let lens = [planes_len, strip_rows * w * PRODUCTS * width, if step == 2 { planes_len } else { 0 }];
+            with_scratch(lens, |[planes, terms, words]| {
                 for (image, rows) in self.strips(images.len()) {
                     let (image, count) = (images.start + image, rows.len() * w);
                     differences(self, &xs[image * small..][..small], &rows, planes);
+                    let planes: &[f32] = if products.are_pairs() {
+                        // The last pixel's words are not used.
+                        pair_up(planes, &planes[c..], words);
+                        words
+                    } else {
+                        planes
+                    };
                     let terms = &mut terms[..count * PRODUCTS * width];
                     weight_terms(self, &grad[image * large..][..large], &rows, &columns, terms);
-                    let places = self.rows(rows.len());
-                    let segments = self.segments(rows.len());
+                    let places: Vec<usize> = self.rows(rows.len(), c).into_iter().step_by(step).collect();
+                    let segments = self.segments(rows.len(), c);
                     for (n, sum) in sum.chunks_exact_mut(c * width).enumerate() {
                         Outer {
                             a: &planes[segments[n]..],
@@ -211,11 +251,13 @@ impl Plan {
                             a_segments: &[0],
                             depth: c,
                             g: &terms[n * width..],
-                            g_rows: &g_rows[..count],
+                            g_rows: &g_rows[..count / step],
                             segments: &[0],
                             segment: width,
                             out: sum,
                             stride: width,
+                            products,
+                            partner: PRODUCTS * width,
                         }
                         .run();
                     }
@@ -261,9 +303,10 @@ vectorised! {
             Ok(y) if y < plan.h => &image[y * w * c..][..w * c],
             _ => &zeros,
         };
-        let (upper, lower) = planes.split_at_mut(2 * plan.plane(rows.len()));
-        let (plain, along_cols) = upper.split_at_mut(plan.plane(rows.len()));
-        let (along_rows, along_both) = lower.split_at_mut(plan.plane(rows.len()));
+        let plane = plan.plane(rows.len()) * c;
+        let (upper, lower) = planes.split_at_mut(2 * plane);
+        let (plain, along_cols) = upper.split_at_mut(plane);
+        let (along_rows, along_both) = lower.split_at_mut(plane);
         for (i, y) in (rows.start as isize..=rows.end as isize).enumerate() {
             let at = i * pitch..i * pitch + w * c;
             plain[at.clone()].copy_from_slice(row(y));

@@ -1,5 +1,7 @@
 //! Where the windows of a convolution lie in memory.
 
+use crate::product::{pair_halves, pair_up_in_place};
+
 /// A grid of windows over images `(h, w, c)` with zeros around them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Windows {
@@ -85,25 +87,72 @@ impl Windows {
         if self.fits() {
             return images;
         }
-        let ((h, w, c), (padded_h, padded_w)) = (self.image, self.covered());
+        self.pad_rows(images, self.image.2, padded, |pixels, to| to.copy_from_slice(pixels))
+    }
+
+    /// Elements that the functions below need for one image: they copy it in any case.
+    pub fn words_len(&self) -> usize {
+        let (h, w) = self.extent();
+        h * w * self.image.2
+    }
+
+    /// As [`Windows::pad`], from images of twice the channels to words of each channel in the first half with the channel as far into
+    /// the second.
+    pub fn pad_channel_pairs<'a>(&self, images: &[f32], padded: &'a mut [f32]) -> &'a [f32] {
+        let c = self.image.2;
+        self.pad_rows(images, 2 * c, padded, |pixels, to| pair_halves(pixels, c, to))
+    }
+
+    /// As [`Windows::pad`], to words of each pixel with the one that the next window shows in its place. Only where two windows lie side
+    /// by side are the words in their windows of use.
+    pub fn pad_pixel_pairs<'a>(&self, images: &[f32], padded: &'a mut [f32]) -> &'a [f32] {
+        let (width, shift) = (self.extent().1 * self.image.2, self.stride * self.image.2);
+        self.pad_rows(images, self.image.2, padded, |pixels, to| to.copy_from_slice(pixels));
+        let images = images.len() / self.image_len();
+        let padded = &mut padded[..images * self.words_len()];
+        let mut upper = vec![0f32; width];
+        for row in padded.chunks_exact_mut(width) {
+            let partners = row.get(shift..).unwrap_or(&[]);
+            upper[..partners.len()].copy_from_slice(partners);
+            pair_up_in_place(row, &upper);
+        }
+        padded
+    }
+
+    /// Height and width of an image with the zeros around it.
+    fn extent(&self) -> (usize, usize) {
+        if self.fits() { (self.image.0, self.image.1) } else { self.covered() }
+    }
+
+    /// Copies images of `channels` with the zeros around them. `copy` writes pixels of one row, of the windows' channels.
+    fn pad_rows<'a>(
+        &self,
+        images: &[f32],
+        channels: usize,
+        padded: &'a mut [f32],
+        copy: impl Fn(&[f32], &mut [f32]),
+    ) -> &'a [f32] {
+        let ((h, w, c), (padded_h, padded_w)) = (self.image, self.extent());
+        let origin = if self.fits() { (0, 0) } else { self.origin };
         // The part of a row that lies in the image.
-        let left = self.origin.1.min(0).unsigned_abs().min(padded_w);
-        let first = self.origin.1.max(0) as usize;
+        let left = origin.1.min(0).unsigned_abs().min(padded_w);
+        let first = origin.1.max(0) as usize;
         let width = w.saturating_sub(first).min(padded_w - left);
-        let count = images.len() / self.image_len();
-        for (image, padded) in images.chunks_exact(h * w * c).zip(padded.chunks_exact_mut(padded_h * padded_w * c)) {
+        let len = h * w * channels;
+        let padded = &mut padded[..images.len() / len * padded_h * padded_w * c];
+        for (image, padded) in images.chunks_exact(len).zip(padded.chunks_exact_mut(padded_h * padded_w * c)) {
             for (y, row) in padded.chunks_exact_mut(padded_w * c).enumerate() {
-                let y = y as isize + self.origin.0;
+                let y = y as isize + origin.0;
                 if y < 0 || y >= h as isize || width == 0 {
                     row.fill(0.);
                     continue;
                 }
-                let from = (y.unsigned_abs() * w + first) * c;
+                let from = (y.unsigned_abs() * w + first) * channels;
                 row[..left * c].fill(0.);
-                row[left * c..][..width * c].copy_from_slice(&image[from..from + width * c]);
+                copy(&image[from..from + width * channels], &mut row[left * c..][..width * c]);
                 row[(left + width) * c..].fill(0.);
             }
         }
-        &padded[..count * padded_h * padded_w * c]
+        padded
     }
 }

@@ -11,6 +11,7 @@ use super::windows::Windows;
 use crate::gemm::with_scratch;
 use crate::memory::{filled, filled_in_pieces};
 use crate::micro::{Outer, Panels};
+use crate::product::Products;
 use crate::simd::{dispatch, vectorised};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -168,7 +169,7 @@ impl Winograd {
     ) -> Vec<f32> {
         let (c, o, (oh, ow)) = (self.tiles.image.2, self.o, self.out);
         let points = self.points();
-        let weights = Panels::from_kernels(&Tile::<M>::factors(turned), c, o, weight, kernel);
+        let weights = Panels::from_kernels(&Tile::<M>::factors(turned), c, o, weight, kernel, Products::Single);
         let image_len = self.tiles.image_len();
         let batch = xs.len() / image_len;
         let per_task = images_per_task(self.tiles.cells(), batch);
@@ -256,6 +257,8 @@ impl Winograd {
                     segment: o,
                     out: &mut sum,
                     stride: o,
+                    products: Products::Single,
+                    partner: 0,
                 }
                 .run();
                 sum

@@ -1,6 +1,6 @@
 use crate::common::{check, random, values, variable};
 use candle_core::{Device, Result, Tensor, Var};
-use cellforge_kernels::{composed, leaky_relu, mask_scale, relu, tanh};
+use cellforge_kernels::{DropoutMask, composed, dropout, leaky_relu, leaky_relu_dropout, relu, tanh};
 
 #[test]
 fn values_and_gradients() {
@@ -28,6 +28,23 @@ fn large_results() {
     }
 }
 
+/// Within 4 units in the last place from where the result is the input itself to where it is 1, and beyond.
+#[test]
+fn tanh_is_precise() {
+    let mut xs: Vec<f32> = (0..40_000).map(|i| (i as f32 / 2000. - 20.).exp2() * 16.).collect();
+    xs.extend([0., -0., 9.01, 10., 88., 1e30, f32::INFINITY, f32::MIN_POSITIVE, 1e-40]);
+    xs.extend(xs.clone().iter().map(|x| -x));
+    let ys = values(&tanh(&Tensor::new(xs.as_slice(), &Device::Cpu).expect("a vector")).expect("a vector"));
+    for (&x, y) in xs.iter().zip(ys) {
+        let want = f64::from(x).tanh();
+        let unit = f64::from(f32::EPSILON) / 2. * want.abs();
+        assert!((f64::from(y) - want).abs() <= 4. * unit + 1e-44, "tanh({x}) is {y}, expected {want}");
+        assert_eq!(y.is_sign_negative(), x.is_sign_negative(), "tanh({x}) is {y}");
+    }
+    let nan = tanh(&Tensor::new(&[f32::NAN], &Device::Cpu).expect("a vector")).expect("a vector");
+    assert!(values(&nan)[0].is_nan());
+}
+
 #[test]
 fn gradient_at_zero() -> Result<()> {
     let xs = Var::from_vec(vec![0f32, -0., 1., -1.], 4, &Device::Cpu)?;
@@ -45,9 +62,23 @@ fn gradient_at_zero() -> Result<()> {
 #[test]
 fn masks() {
     let keep: Vec<u8> = (0..60).map(|i| u8::from(i % 3 != 0)).collect();
+    let mask = DropoutMask { keep: keep.clone(), scale: 1.5 };
     let vars = [variable(1, &[3, 4, 5])];
     let plain = |p: &[Vec<f64>]| -> Vec<f64> { p[0].iter().zip(&keep).map(|(x, &k)| 1.5 * x * f64::from(k)).collect() };
-    check(&vars, |t| mask_scale(&t[0], keep.clone(), 1.5), plain);
-    check(&vars, |t| composed::mask_scale(&t[0], &keep, 1.5), plain);
-    assert!(mask_scale(&vars[0], vec![1; 59], 1.5).is_err());
+    check(&vars, |t| dropout(&t[0], mask.clone()), plain);
+    check(&vars, |t| composed::dropout(&t[0], &mask), plain);
+    let leaky = |p: &[Vec<f64>]| plain(p).into_iter().map(|x| if x > 0. { x } else { f64::from(0.2f32) * x }).collect();
+    check(&vars, |t| leaky_relu_dropout(&t[0], 0.2, mask.clone()), leaky);
+    // The channels of a pixel lie side by side in the mask of images.
+    let images = [variable(1, &[1, 3, 4, 5])];
+    let at = |i: usize| keep[i % 20 * 3 + i / 20];
+    let plain =
+        |p: &[Vec<f64>]| -> Vec<f64> { p[0].iter().enumerate().map(|(i, x)| 1.5 * x * f64::from(at(i))).collect() };
+    check(&images, |t| dropout(&t[0], mask.clone()), plain);
+    check(&images, |t| composed::dropout(&t[0], &mask), plain);
+    let leaky = |p: &[Vec<f64>]| plain(p).into_iter().map(|x| if x > 0. { x } else { f64::from(0.2f32) * x }).collect();
+    check(&images, |t| leaky_relu_dropout(&t[0], 0.2, mask.clone()), leaky);
+
+    let short = DropoutMask { keep: vec![1; 59], scale: 1. };
+    assert!(dropout(&vars[0], short.clone()).is_err() && leaky_relu_dropout(&vars[0], 0.2, short).is_err());
 }

@@ -7,6 +7,7 @@ mod loss;
 mod norm;
 mod optim;
 mod pool;
+mod precision;
 mod shape;
 mod tape;
 mod threads;

@@ -1,7 +1,7 @@
 use crate::common::{assert_close, check, random, values, variable};
 use candle_core::{Device, Result, Tensor, Var};
 use cellforge_kernels::{
-    batch_norm_eval, batch_norm_leaky_relu_eval, batch_norm_leaky_relu_train, batch_norm_train, composed,
+    DropoutMask, batch_norm_eval, batch_norm_leaky_relu_eval, batch_norm_leaky_relu_train, batch_norm_train, composed,
 };
 use proptest::prelude::*;
 
@@ -89,9 +89,18 @@ fn check_fused(b: usize, c: usize, h: usize, w: usize, slope: f32) {
     let plain = |p: &[Vec<f64>]| -> Vec<f64> {
         normalise(p, &moments(&p[0], c, plane), plane).into_iter().map(leaky).collect()
     };
-    check(&vars, |t| Ok(batch_norm_leaky_relu_train(&t[0], &t[1], &t[2], EPS, slope)?.0), plain);
+    check(&vars, |t| Ok(batch_norm_leaky_relu_train(&t[0], &t[1], &t[2], EPS, slope, None)?.0), plain);
     let unfused = |t: &[Tensor]| composed::leaky_relu(&composed::batch_norm_train(&t[0], &t[1], &t[2], EPS)?.0, slope);
     check(&vars, unfused, plain);
+
+    let keep: Vec<u8> = random(6, xs.elem_count()).iter().map(|&x| u8::from(x > -0.4)).collect();
+    // In the mask the channels of a pixel lie side by side.
+    let kept = |i: usize| f64::from(keep[(i / (c * plane) * plane + i % plane) * c + i / plane % c]);
+    let dropped =
+        |p: &[Vec<f64>]| -> Vec<f64> { plain(p).into_iter().enumerate().map(|(i, y)| 2.5 * kept(i) * y).collect() };
+    let mask = DropoutMask { keep: keep.clone(), scale: 2.5 };
+    let fused = |t: &[Tensor]| Ok(batch_norm_leaky_relu_train(&t[0], &t[1], &t[2], EPS, slope, Some(mask.clone()))?.0);
+    check(&vars, fused, dropped);
 
     let (mean, var) = (variable(4, &[c]), variable(5, &[c]).sqr().expect("f32"));
     let stats: Vec<(f64, f64)> = doubles(&mean).into_iter().zip(doubles(&var)).collect();

@@ -3,9 +3,9 @@
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use cellforge_kernels::{
-    Conv2dConfig, Padding, add, avg_pool2d_global, batch_norm_eval, batch_norm_leaky_relu_train, batch_norm_train,
-    bce_with_logits, conv2d, conv2d_add, cross_entropy, gradients, leaky_relu, linear, mask_scale, max_pool2d,
-    pad_bottom_right, relu, reshape, tanh, upsample_nearest2x, upsample2x_conv2d,
+    Conv2dConfig, DropoutMask, Padding, add, avg_pool2d_global, batch_norm_eval, batch_norm_leaky_relu_train,
+    batch_norm_train, bce_with_logits, conv2d, conv2d_add, cross_entropy, dropout, gradients, leaky_relu, linear,
+    max_pool2d, pad_bottom_right, relu, reshape, tanh, upsample_nearest2x, upsample2x_conv2d,
 };
 
 use crate::common::{assert_close, values, variable};
@@ -14,7 +14,7 @@ use crate::common::{assert_close, values, variable};
 fn loss(v: &[Var]) -> Result<Tensor> {
     let same = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
     let xs = conv2d(&v[0], &v[1], Some(&v[2]), &same)?; // (2, 4, 6, 6)
-    let (xs, _) = batch_norm_leaky_relu_train(&xs, &v[3], &v[4], 1e-3, 0.2)?;
+    let (xs, _) = batch_norm_leaky_relu_train(&xs, &v[3], &v[4], 1e-3, 0.2, None)?;
     let ys = max_pool2d(&upsample_nearest2x(&xs)?, 2, 2, 0)?;
     let ys = add(&add(&ys, &xs)?, &relu(&xs)?)?;
     let (normed, stats) = batch_norm_train(&ys, &v[3], &v[4], 1e-3)?;
@@ -23,7 +23,7 @@ fn loss(v: &[Var]) -> Result<Tensor> {
     let ys = tanh(&conv2d(&leaky_relu(&ys, 0.1)?, &v[5], None, &same)?)?;
     let ys = upsample2x_conv2d(&ys, &v[5], None)?; // (2, 4, 12, 12)
     let keep = (0..ys.elem_count()).map(|i| u8::from(i % 3 > 0)).collect();
-    let ys = pad_bottom_right(&mask_scale(&ys, keep, 1.5)?, 1)?;
+    let ys = pad_bottom_right(&dropout(&ys, DropoutMask { keep, scale: 1.5 })?, 1)?;
     let ys = linear(&reshape(&avg_pool2d_global(&ys)?, &[1, 8])?, &v[6], Some(&v[7]))?;
     cross_entropy(&ys, &Tensor::new(&[1u32], &Device::Cpu)?)
 }

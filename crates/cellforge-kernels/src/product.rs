@@ -1,0 +1,315 @@
+//! The products that sums are made of: of `f32` numbers, or of pairs of `bf16` numbers.
+//!
+//! A `bf16` is the upper half of an `f32`. Two of them fit into the place of one number, a *word*, and an instruction of AVX-512 BF16
+//! multiplies the halves of two words and adds both products to an `f32` sum: twice as many products at a time. Images and
+//! weights of words are arrays of `f32` whose bits are words, so that the loops of [`micro`](crate::micro) move both alike; nothing
+//! but a product looks inside.
+
+use crate::simd::{dispatch, vectorised};
+use pulp::{Simd, WithSimd};
+use std::cell::Cell;
+
+/// The numbers whose products convolutions add up. Tensors, sums, statistics, weights as they are kept and all other operations
+/// are `f32` with either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// `f32`.
+    #[default]
+    F32,
+    /// `bf16`, 8 bits of precision in place of 24, where the processor has the instruction and the shapes allow (channels, or the width of
+    /// the output, in pairs) and where no other way of computing in `f32` is faster; `f32` elsewhere.
+    Bf16,
+    /// As [`Precision::Bf16`], computed with instructions that every processor has. It is slow, and for tests and trials of
+    /// what the lower precision does to training.
+    EmulatedBf16,
+}
+
+impl Precision {
+    /// The one in force on this thread, which is `F32` where the one asked for is not supported.
+    #[must_use]
+    pub fn current() -> Self {
+        Some(PRECISION.get()).filter(|precision| precision.is_supported()).unwrap_or_default()
+    }
+
+    /// Its name on a command line: `f32`, `bf16` or `bf16-emulated`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::EmulatedBf16 => "bf16-emulated",
+        }
+    }
+
+    /// Whether this processor, and `CELLFORGE_SIMD`, have the instructions for it.
+    #[must_use]
+    pub fn is_supported(self) -> bool {
+        match self {
+            Self::F32 | Self::EmulatedBf16 => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Bf16 => native::get().is_some(),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Bf16 => false,
+        }
+    }
+}
+
+impl std::str::FromStr for Precision {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::F32, Self::Bf16, Self::EmulatedBf16]
+            .into_iter()
+            .find(|precision| precision.name() == text)
+            .ok_or_else(|| "expected f32, bf16 or bf16-emulated".to_owned())
+    }
+}
+
+thread_local! {
+    static PRECISION: Cell<Precision> = const { Cell::new(Precision::F32) };
+}
+
+/// Runs `f` with the products of convolutions on the CPU in this precision, on this thread and on the threads that compute for it.
+/// Gradients are computed in the precision that holds where they are asked for. Without support for it, in `f32`.
+pub fn with_precision<T>(precision: Precision, f: impl FnOnce() -> T) -> T {
+    struct Restore(Precision);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            PRECISION.set(self.0);
+        }
+    }
+    let _restore = Restore(PRECISION.replace(precision));
+    f()
+}
+
+/// As [`with_precision`], for all that this thread asks for from now on.
+pub fn set_precision(precision: Precision) {
+    PRECISION.set(precision);
+}
+
+/// How products are computed.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Products {
+    Single,
+    /// Of words.
+    Pairs {
+        emulated: bool,
+    },
+}
+
+impl Products {
+    /// As [`with_precision`] asks.
+    pub fn current() -> Self {
+        match Precision::current() {
+            Precision::F32 => Self::Single,
+            Precision::Bf16 => Self::Pairs { emulated: false },
+            Precision::EmulatedBf16 => Self::Pairs { emulated: true },
+        }
+    }
+
+    /// Of words if `possible`.
+    pub fn if_pairs(self, possible: bool) -> Self {
+        if possible { self } else { Self::Single }
+    }
+
+    pub fn are_pairs(self) -> bool {
+        self != Self::Single
+    }
+}
+
+/// A loop over products that is compiled for each instruction set and each kind of product.
+pub(crate) trait Kernel {
+    fn run<S: Simd, P: Product<S>>(self, simd: S, product: P);
+}
+
+/// Runs a loop with the best instructions for these products.
+pub(crate) fn multiply<K: Kernel>(kernel: K, products: Products) {
+    struct With<K, P>(K, P);
+    impl<K: Kernel> WithSimd for With<K, Single> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            self.0.run(simd, Single);
+        }
+    }
+    impl<K: Kernel> WithSimd for With<K, Emulated> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            self.0.run(simd, Emulated);
+        }
+    }
+    match products {
+        Products::Single => dispatch(With(kernel, Single)),
+        #[cfg(target_arch = "x86_64")]
+        Products::Pairs { emulated: false } => native::run(kernel),
+        Products::Pairs { .. } => dispatch(With(kernel, Emulated)),
+    }
+}
+
+/// One kind of product.
+pub(crate) trait Product<S: Simd>: Copy {
+    /// `sum + x * w`, number by number.
+    fn multiply_add(self, simd: S, x: S::f32s, w: S::f32s, sum: S::f32s) -> S::f32s;
+}
+
+/// Of `f32`.
+#[derive(Clone, Copy)]
+pub(crate) struct Single;
+
+impl<S: Simd> Product<S> for Single {
+    #[inline(always)]
+    fn multiply_add(self, simd: S, x: S::f32s, w: S::f32s, sum: S::f32s) -> S::f32s {
+        simd.mul_add_e_f32s(x, w, sum)
+    }
+}
+
+/// Of words, by `f32` instructions: the product of two `bf16` is exact in `f32`.
+#[derive(Clone, Copy)]
+struct Emulated;
+
+impl<S: Simd> Product<S> for Emulated {
+    #[inline(always)]
+    fn multiply_add(self, simd: S, x: S::f32s, w: S::f32s, sum: S::f32s) -> S::f32s {
+        let mask = simd.splat_u32s(UPPER);
+        let upper = |words: S::f32s| simd.transmute_f32s_u32s(simd.and_u32s(simd.transmute_u32s_f32s(words), mask));
+        let lower = |words: S::f32s| {
+            let shift = simd.splat_u32s(16);
+            simd.transmute_f32s_u32s(simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(words), shift))
+        };
+        // The instruction, too, begins with the upper halves.
+        let sum = simd.mul_add_e_f32s(upper(x), upper(w), sum);
+        simd.mul_add_e_f32s(lower(x), lower(w), sum)
+    }
+}
+
+/// The instruction.
+#[cfg(target_arch = "x86_64")]
+mod native {
+    use super::{Kernel, Product};
+    use crate::simd::avx512;
+    use core::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps};
+    use pulp::x86::V4;
+    use std::sync::OnceLock;
+
+    /// Proof that the processor has the instruction.
+    #[derive(Clone, Copy)]
+    pub(super) struct Native(());
+
+    pub(super) fn get() -> Option<(V4, Native)> {
+        static FOUND: OnceLock<bool> = OnceLock::new();
+        let found = *FOUND.get_or_init(|| std::arch::is_x86_feature_detected!("avx512bf16"));
+        avx512().filter(|_| found).map(|simd| (simd, Native(())))
+    }
+
+    pub(super) fn run<K: Kernel>(kernel: K) {
+        /// Compiled for all that [`V4`] stands for and the instruction.
+        #[target_feature(
+            enable = "sse,sse2,fxsr,sse3,ssse3,sse4.1,sse4.2,popcnt,avx,avx2,bmi1,bmi2,fma,lzcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16"
+        )]
+        fn compiled<K: Kernel>(kernel: K, simd: V4, product: Native) {
+            kernel.run(simd, product);
+        }
+        let (simd, product) = get().expect("products of pairs are asked for where there is the instruction");
+        #[expect(unsafe_code, reason = "the processor must have the instructions")]
+        // SAFETY: `simd` and `product` are proof that it has.
+        unsafe {
+            compiled(kernel, simd, product);
+        }
+    }
+
+    impl Product<V4> for Native {
+        #[inline(always)]
+        #[expect(unsafe_code, reason = "the processor must have the instruction")]
+        fn multiply_add(self, _: V4, x: pulp::f32x16, w: pulp::f32x16, sum: pulp::f32x16) -> pulp::f32x16 {
+            // SAFETY: `self` is proof that it has, and all types are 64 bytes in which any bits are valid.
+            unsafe {
+                let words = |x: pulp::f32x16| core::mem::transmute::<pulp::f32x16, __m512bh>(x);
+                let sum = core::mem::transmute::<pulp::f32x16, __m512>(sum);
+                core::mem::transmute::<__m512, pulp::f32x16>(_mm512_dpbf16_ps(sum, words(x), words(w)))
+            }
+        }
+    }
+}
+
+/// The upper half of a word.
+const UPPER: u32 = 0xffff_0000;
+
+/// The bits of `x` rounded to the nearest `bf16` (of two, to the even one) in their upper half; the lower one is not zero.
+#[inline(always)]
+fn rounded(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    // Rounding could carry a NaN on to an infinity.
+    if x.is_nan() { 0x7fc0_0000 } else { rounded }
+}
+
+/// A word.
+#[inline(always)]
+pub(crate) fn pair(lower: f32, upper: f32) -> f32 {
+    f32::from_bits(rounded(lower) >> 16 | rounded(upper) & UPPER)
+}
+
+vectorised! {
+    /// Words of numbers and their partners.
+    pub(crate) fn pair_up(lower: &'a [f32], upper: &'a [f32], words: &'a mut [f32]) {
+        for ((word, &lower), &upper) in words.iter_mut().zip(lower).zip(upper) {
+            *word = pair(lower, upper);
+        }
+    }
+
+    /// As [`pair_up`], in the place of the lower halves.
+    pub(crate) fn pair_up_in_place(words: &'a mut [f32], upper: &'a [f32]) {
+        for (word, &upper) in words.iter_mut().zip(upper) {
+            *word = pair(*word, upper);
+        }
+    }
+
+    /// For pixels of `2 * half` numbers, words of each number in the first half with the number as far into the second.
+    pub(crate) fn pair_halves(pixels: &'a [f32], half: usize, words: &'a mut [f32]) {
+        for (words, pixel) in words.chunks_exact_mut(half).zip(pixels.chunks_exact(2 * half)) {
+            let (lower, upper) = pixel.split_at(half);
+            for ((word, &lower), &upper) in words.iter_mut().zip(lower).zip(upper) {
+                *word = pair(lower, upper);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_round_to_the_nearest_and_ties_to_even() {
+        let upper = |x: f32| f32::from_bits(rounded(x) & UPPER);
+        // A bf16 has 8 bits of precision: beside 1 the next is 1 + 1/128.
+        for (x, want) in [
+            (1., 1.),
+            (1. + 1. / 256., 1.),
+            (1. + 3. / 256., 1. + 2. / 128.),
+            (1. + 1.01 / 256., 1. + 1. / 128.),
+            (-1.5, -1.5),
+            (0., 0.),
+            (f32::MAX, f32::INFINITY),
+            (f32::INFINITY, f32::INFINITY),
+            (f32::NEG_INFINITY, f32::NEG_INFINITY),
+        ] {
+            assert_eq!(upper(x), want, "{x}");
+        }
+        assert!(upper(f32::NAN).is_nan() && upper(f32::from_bits(0x7fff_ffff)).is_nan());
+        let word = pair(2., -3.).to_bits();
+        assert_eq!((f32::from_bits(word << 16), f32::from_bits(word & UPPER)), (2., -3.));
+    }
+
+    #[test]
+    fn a_scope_ends_with_its_function() {
+        assert!(Products::current() == Products::Single);
+        with_precision(Precision::EmulatedBf16, || {
+            assert!(Products::current() == Products::Pairs { emulated: true });
+            with_precision(Precision::F32, || assert!(Products::current() == Products::Single));
+            assert!(Products::current().are_pairs());
+        });
+        assert!(Products::current() == Products::Single);
+    }
+}

@@ -1,0 +1,111 @@
+//! Products of `bf16` against those of `f32`.
+
+use crate::common::{random, values, variable};
+use candle_core::{Device, Result, Tensor, Var};
+use cellforge_kernels::{Conv2dConfig, Padding, Precision, conv2d, conv2d_add, upsample2x_conv2d, with_precision};
+use proptest::prelude::*;
+
+/// The emulation, and the instruction where the processor has it.
+fn lower() -> impl Iterator<Item = Precision> {
+    [Precision::EmulatedBf16, Precision::Bf16].into_iter().filter(|precision| precision.is_supported())
+}
+
+/// A variable of whole numbers from -4 to 4. These, and sums of some of them, have no more digits than a `bf16`.
+fn whole(seed: u64, dims: &[usize]) -> Var {
+    let values = random(seed, dims.iter().product()).into_iter().map(|x| (x * 4.).round()).collect::<Vec<_>>();
+    Var::from_vec(values, dims, &Device::Cpu).expect("the number of values fits the shape")
+}
+
+/// The result of an operation and the gradients of a weighting of it by whole numbers, the operation's inputs being variables.
+fn run(vars: &[Var], op: impl Fn(&[Tensor]) -> Result<Tensor>) -> Vec<Vec<f32>> {
+    let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+    let ys = op(&tensors).expect("the operation takes these shapes");
+    let weighting = whole(99, ys.dims());
+    let loss = ys.mul(&weighting).and_then(|t| t.sum_all()).expect("same shape");
+    let grads = loss.backward().expect("the operation has a gradient");
+    let gradients = tensors.iter().map(|tensor| values(grads.get(tensor).expect("every variable has a gradient")));
+    std::iter::once(values(&ys)).chain(gradients).collect()
+}
+
+/// Fails unless all precisions give the same numbers, for whole numbers, whose products and sums are all exact.
+fn check(vars: &[Var], op: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    let want = run(vars, &op);
+    for precision in lower() {
+        let got = with_precision(precision, || run(vars, &op));
+        assert!(got == want, "{precision:?} with inputs {:?}", vars.iter().map(|var| var.dims()).collect::<Vec<_>>());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn convolution(
+        (b, c, h, w) in (1usize..4, 1usize..10, 3usize..12, 3usize..12),
+        (o, kh, kw) in (1usize..10, 1usize..4, 1usize..4),
+        stride in 1usize..4,
+        (top, bottom, left, right) in (0usize..3, 0usize..3, 0usize..3, 0usize..3),
+    ) {
+        let cfg = Conv2dConfig { stride, padding: Padding { top, bottom, left, right } };
+        let (oh, ow) = cfg.out_size((h, w), (kh, kw)).expect("the kernel fits");
+        let vars = [whole(1, &[b, c, h, w]), whole(2, &[o, c, kh, kw]), whole(3, &[o])];
+        check(&vars, |t| conv2d(&t[0], &t[1], Some(&t[2]), &cfg));
+        let vars = [whole(1, &[b, c, h, w]), whole(2, &[o, c, kh, kw]), whole(3, &[b, o, oh, ow])];
+        check(&vars, |t| conv2d_add(&t[0], &t[1], &t[2], &cfg));
+    }
+
+    #[test]
+    fn upsampling(b in 1usize..4, c in 1usize..10, o in 1usize..10, h in 1usize..9, w in 1usize..9) {
+        let vars = [whole(1, &[b, c, h, w]), whole(2, &[o, c, 3, 3]), whole(3, &[o])];
+        check(&vars, |t| upsample2x_conv2d(&t[0], &t[1], Some(&t[2])));
+    }
+}
+
+/// Shapes of the networks: several panels, strips and images at once.
+#[test]
+fn large_shapes() {
+    let strided = Conv2dConfig { stride: 2, padding: Padding { top: 0, bottom: 1, left: 0, right: 1 } };
+    let vars = [whole(1, &[17, 34, 8, 8]), whole(2, &[70, 34, 3, 3]), whole(3, &[70])];
+    check(&vars, |t| conv2d(&t[0], &t[1], Some(&t[2]), &strided));
+    let vars = [whole(1, &[1, 40, 66, 64]), whole(2, &[33, 40, 3, 3]), whole(3, &[33])];
+    check(&vars, |t| conv2d(&t[0], &t[1], Some(&t[2]), &strided));
+    let vars = [whole(1, &[9, 70, 4, 4]), whole(2, &[66, 70, 3, 3]), whole(3, &[66])];
+    check(&vars, |t| upsample2x_conv2d(&t[0], &t[1], Some(&t[2])));
+    let vars = [whole(1, &[1, 18, 34, 32]), whole(2, &[20, 18, 3, 3]), whole(3, &[20])];
+    check(&vars, |t| upsample2x_conv2d(&t[0], &t[1], Some(&t[2])));
+}
+
+/// On other numbers results differ, by no more than rounding each factor to 8 bits explains.
+#[test]
+fn rounding_is_small_and_there() {
+    let vars = [variable(1, &[4, 32, 8, 8]), variable(2, &[32, 32, 3, 3]), variable(3, &[32])];
+    let strided = Conv2dConfig { stride: 2, padding: Padding::uniform(1) };
+    let ops: [&dyn Fn(&[Tensor]) -> Result<Tensor>; 2] =
+        [&|t| conv2d(&t[0], &t[1], Some(&t[2]), &strided), &|t| upsample2x_conv2d(&t[0], &t[1], Some(&t[2]))];
+    for op in ops {
+        let want = run(&vars, op);
+        for precision in lower() {
+            let got = with_precision(precision, || run(&vars, op));
+            // The bias's gradient is a sum, not one of products.
+            for (got, want) in got.iter().zip(&want).take(3) {
+                let size = (want.iter().map(|x| x * x).sum::<f32>() / want.len() as f32).sqrt();
+                let error = got.iter().zip(want).map(|(x, y)| (x - y).abs()).fold(0., f32::max) / size;
+                assert!((1e-4..0.03).contains(&error), "{precision:?}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bytes() {
+    let vars = [variable(1, &[9, 34, 8, 8]), variable(2, &[70, 34, 3, 3]), variable(3, &[70])];
+    let run = || run(&vars, |t| upsample2x_conv2d(&t[0], &t[1], Some(&t[2])));
+    for precision in lower() {
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
+            pool.install(|| with_precision(precision, run))
+        };
+        let one = with(1);
+        assert!([2, 3, 7].into_iter().all(|threads| with(threads) == one), "{precision:?}");
+    }
+}
