@@ -36,6 +36,7 @@ fn bench_step<S: Step<Batch = Batch>>(c: &mut Criterion, name: &str, mut step: S
 }
 
 /// Runs a benchmark with products of `bf16`, where this processor has them; elsewhere it says so.
+#[allow(clippy::print_stderr)]
 fn in_bf16(name: &str, bench: impl FnOnce()) {
     if Precision::Bf16.is_supported() {
         with_precision(Precision::Bf16, bench);

@@ -113,7 +113,7 @@ fn tanh_of(x: f32) -> f32 {
     /// From here on the result rounds to 1.
     const MOST: f32 = 10.;
     // ln(2) in two parts, of which the first times a small whole number is exact.
-    const LN_2: (f32, f32) = (0.693_359_375, -2.121_944_4e-4);
+    const LN_2: (f32, f32) = (355. / 512., -2.121_944_4e-4);
     // A NaN passes through `clamp`.
     let twice = 2. * x.abs().clamp(0., MOST);
     let n = (twice * std::f32::consts::LOG2_E).round_ties_even();

@@ -98,6 +98,15 @@ vectorised! {
         }
     }
 
+    /// Adds the pixels of an image to sums of their channels.
+    fn add_pixels(image: &'a [f32], sums: &'a mut [f64]) {
+        for pixel in image.chunks_exact(sums.len()) {
+            for (sum, &x) in sums.iter_mut().zip(pixel) {
+                *sum += f64::from(x);
+            }
+        }
+    }
+
     /// Gives the gradients of an image's windows to the pixels that had the maxima.
     fn hand_back(
         pool: &'a MaxPool,
@@ -169,26 +178,24 @@ impl CustomOp1 for GlobalAverage {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let xs = slice(self.name(), storage, layout)?;
         let (b, h, w, c) = layout.shape().dims4()?;
-        let mut ys = Vec::with_capacity(b * c);
-        for image in xs.chunks(h * w * c) {
+        let image = h * w * c;
+        let ys = filled(b * c, c, |i, means| {
             let mut sums = vec![0f64; c];
-            for pixel in image.chunks(c) {
-                sums.iter_mut().zip(pixel).for_each(|(sum, &x)| *sum += f64::from(x));
+            add_pixels(&xs[i * image..][..image], &mut sums);
+            for (mean, sum) in means.iter_mut().zip(sums) {
+                *mean = (sum / (h * w) as f64) as f32;
             }
-            ys.extend(sums.iter().map(|sum| (sum / (h * w) as f64) as f32));
-        }
+        });
         Ok((CpuStorage::F32(ys), (b, c).into()))
     }
 
     fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let (_, h, w, c) = xs.dims4()?;
-        let mut grad_xs = vec![0f32; xs.elem_count()];
-        with_slice(self.name(), grad, |grad| {
-            for (image, grad) in grad_xs.chunks_mut(h * w * c).zip(grad.chunks(c)) {
-                let grad: Vec<f32> = grad.iter().map(|g| g / (h * w) as f32).collect();
-                image.chunks_mut(c).for_each(|pixel| pixel.copy_from_slice(&grad));
-            }
-            Ok(())
+        let grad_xs = with_slice(self.name(), grad, |grad| {
+            Ok(filled(xs.elem_count(), h * w * c, |i, image| {
+                let grad: Vec<f32> = grad[i * c..][..c].iter().map(|g| g / (h * w) as f32).collect();
+                image.chunks_exact_mut(c).for_each(|pixel| pixel.copy_from_slice(&grad));
+            }))
         })?;
         Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
     }

@@ -33,7 +33,7 @@ const FACTORS: [(usize, usize); PRODUCTS] = [(0, 0), (0, 1), (0, 2), (1, 0), (2,
 const TAPS: [[f32; 3]; 3] = [[1., 1., 0.], [1., 0., 0.], [1., 0., -1.]];
 
 /// Small pixels that are handled together, so that what is computed of them stays in near memory.
-const STRIP: usize = 256;
+const STRIP: usize = 128;
 
 /// The op for contiguous CPU tensors whose shapes have been checked: images `(b, h, w, c)`, weights `(o, c, 3, 3)`; with a bias
 /// (ternary) or without one (binary).

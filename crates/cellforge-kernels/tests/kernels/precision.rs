@@ -5,6 +5,8 @@ use candle_core::{Device, Result, Tensor, Var};
 use cellforge_kernels::{Conv2dConfig, Padding, Precision, conv2d, conv2d_add, upsample2x_conv2d, with_precision};
 use proptest::prelude::*;
 
+type Op<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
+
 /// The emulation, and the instruction where the processor has it.
 fn lower() -> impl Iterator<Item = Precision> {
     [Precision::EmulatedBf16, Precision::Bf16].into_iter().filter(|precision| precision.is_supported())
@@ -80,7 +82,7 @@ fn large_shapes() {
 fn rounding_is_small_and_there() {
     let vars = [variable(1, &[4, 32, 8, 8]), variable(2, &[32, 32, 3, 3]), variable(3, &[32])];
     let strided = Conv2dConfig { stride: 2, padding: Padding::uniform(1) };
-    let ops: [&dyn Fn(&[Tensor]) -> Result<Tensor>; 2] =
+    let ops: [Op; 2] =
         [&|t| conv2d(&t[0], &t[1], Some(&t[2]), &strided), &|t| upsample2x_conv2d(&t[0], &t[1], Some(&t[2]))];
     for op in ops {
         let want = run(&vars, op);
