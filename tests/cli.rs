@@ -184,6 +184,38 @@ fn a_settings_file_is_held_to_what_the_flags_take() {
 }
 
 #[test]
+fn precision_changes_the_images_and_is_kept_with_them() {
+    let dir = folder("precision");
+    let images = |name: &str, options: &[&str]| {
+        let out = dir.join(name);
+        let mut command = cellforge();
+        command.args(["generate", "--count", "2", "--checkpoint"]).arg(gans()).arg("--out").arg(&out).args(options);
+        let stderr = String::from_utf8(command.assert().success().get_output().stderr.clone()).unwrap();
+        let settings = fs::read_to_string(dir.join(format!("{name}.settings.toml"))).unwrap();
+        (files(&out), settings, stderr)
+    };
+    let plain = images("plain", &[]);
+    assert!(!plain.1.contains("precision"), "{}", plain.1);
+    let lower = images("lower", &["--precision", "bf16-emulated"]);
+    assert!(lower.1.contains("precision = \"bf16-emulated\""), "{}", lower.1);
+    assert!(lower.0.keys().eq(plain.0.keys()) && lower.0 != plain.0);
+
+    // With the processor's own instructions the same numbers come out; without them it says so and computes in f32.
+    let own = images("own", &["--precision", "bf16"]);
+    if own.2.contains("AVX-512 BF16") {
+        assert!(own.0 == plain.0 && !own.1.contains("precision"), "{}", own.1);
+    } else {
+        assert!(own.0 != plain.0 && own.1.contains("precision = \"bf16\""), "{}", own.1);
+    }
+    let again = dir.join("lower.settings.toml");
+    assert!(images("again", &["--config", again.to_str().unwrap()]).0 == lower.0);
+
+    cellforge().args(["reproduce", "--precision", "fp8"]).assert().code(2).stderr(contains("bf16-emulated"));
+    fs::write(dir.join("bad.toml"), "precision = \"fp8\"").unwrap();
+    cellforge().args(["reproduce", "--config"]).arg(dir.join("bad.toml")).assert().code(1).stderr(contains("fp8"));
+}
+
+#[test]
 fn nothing_is_resumed_where_there_is_nothing() {
     let dir = folder("no-run");
     for what in ["gan", "classifier"] {

@@ -23,7 +23,7 @@ use crate::{
 
 /// Rises with any change of what a stage makes of the same inputs, so that results of an older program are not taken for
 /// finished.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What a study needs beside its settings: where to put results, what to compute on, and when to stop.
 #[derive(Clone, Debug)]
