@@ -172,11 +172,11 @@ impl Globals {
             tracing::warn!("--precision {} is for the CPU; this device computes in f32", asked.name());
         } else if !asked.is_supported() {
             tracing::warn!(
-                "this processor has no AVX-512 BF16 instructions: computing in f32, not in {}",
+                "AVX-512 BF16 instructions are not available here: computing in f32, not in {}",
                 asked.name()
             );
         }
-        set_precision(asked);
+        set_precision(if device.is_cpu() { asked } else { Precision::F32 });
     }
 }
 
@@ -365,7 +365,8 @@ pub fn take_global(globals: &mut Globals, key: &str, value: &toml::Value, path: 
             globals.device.get_or_insert(device);
         }
         "precision" => {
-            let precision = value.as_str().and_then(|text| text.parse().ok()).with_context(wrong)?;
+            let parsed = value.as_str().with_context(wrong)?.parse().map_err(anyhow::Error::msg);
+            let precision = parsed.with_context(wrong)?;
             globals.precision.get_or_insert(precision);
         }
         "threads" => {

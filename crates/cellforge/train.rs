@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use cellforge::{
     data::{self, CellSet, Split},
-    eval, study,
+    eval,
+    kernels::Precision,
+    study,
     study::config::SplitRule,
     train::{self, ClassifierTrainConfig, GanTrainConfig, LossKind, OptimizerConfig, Schedule, presets},
 };
@@ -13,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cells::{CellArgs, bootstrap, table},
-    common::{Globals, Interrupted, Session, effective, is_false, layered, save, say},
+    common::{Globals, Interrupted, Session, effective, is_false, layered, read_table, save, say},
 };
 
 /// What to train.
@@ -185,6 +187,20 @@ fn remember(globals: &mut Globals, resume: bool, out: Option<&PathBuf>) -> Resul
         let saved = out.join("config.toml");
         if !saved.is_file() {
             bail!("there is no run to resume in {}: it has no config.toml; start one without --resume", out.display());
+        }
+        let started = match read_table(&saved)?.get("precision").and_then(toml::Value::as_str) {
+            Some(name) => name.parse().map_err(anyhow::Error::msg).context(saved.display().to_string())?,
+            None => Precision::F32,
+        };
+        let asked = *globals.precision.get_or_insert(started);
+        let here = if asked.is_supported() { asked } else { Precision::F32 };
+        if here != started {
+            bail!(
+                "the run in {} computes in {} and would go on in {} here: resume it as it was started, or start it anew with --overwrite",
+                out.display(),
+                started.name(),
+                here.name()
+            );
         }
         globals.config.get_or_insert(saved);
     }

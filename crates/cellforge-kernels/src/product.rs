@@ -69,7 +69,8 @@ thread_local! {
     static PRECISION: Cell<Precision> = const { Cell::new(Precision::F32) };
 }
 
-/// Runs `f` with the products of convolutions on the CPU in this precision, on this thread and on the threads that compute for it.
+/// Runs `f` with the products of convolutions on the CPU in this precision: those of operations that `f` calls on this thread,
+/// whichever threads compute them. What `f` hands to other threads to call is not meant.
 /// Gradients are computed in the precision that holds where they are asked for. Without support for it, in `f32`.
 pub fn with_precision<T>(precision: Precision, f: impl FnOnce() -> T) -> T {
     struct Restore(Precision);

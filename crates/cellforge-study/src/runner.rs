@@ -105,7 +105,9 @@ impl<'a> Runner<'a> {
         let ids: Vec<String> = upstream.iter().map(|stamp| stamp.id()).collect();
         let version = VERSION.to_string();
         let own = [env!("CARGO_PKG_VERSION"), version.as_str(), name, settings.as_str()];
-        let inputs = hash_texts(own.into_iter().chain(ids.iter().map(String::as_str)));
+        // Results of one precision are not those of another.
+        let precision = Some(Precision::current().name()).filter(|_| Precision::current() != Precision::F32);
+        let inputs = hash_texts(own.into_iter().chain(precision).chain(ids.iter().map(String::as_str)));
         let carried = std::mem::take(&mut self.carry);
         let (resume, mut effort) = match stamp::plan(out, name, &inputs) {
             Plan::Skip(stamp) => {

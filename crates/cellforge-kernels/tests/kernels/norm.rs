@@ -143,3 +143,41 @@ fn errors_name_the_operation() -> Result<()> {
     assert!(error.contains("batch_norm_train: gamma has shape [4], expected [3]"), "{error}");
     Ok(())
 }
+
+/// The mask's place moves on with the parts into which a large tensor is cut.
+#[test]
+fn masks_of_large_tensors() {
+    let (b, c, h, w) = (2, 20, 64, 40);
+    let vars = [variable(1, &[b, c, h, w]), variable(2, &[c]), variable(3, &[c])];
+    let keep: Vec<u8> = random(4, b * c * h * w).iter().map(|&x| u8::from(x > -0.4)).collect();
+    let factors: Vec<f32> = keep.iter().map(|&k| 2.5 * f32::from(k)).collect();
+    let factors = Tensor::from_vec(factors, (b, h, w, c), &Device::Cpu).and_then(|t| t.permute((0, 3, 1, 2))).unwrap();
+    let weighting = Tensor::from_vec(random(5, b * c * h * w), (b, c, h, w), &Device::Cpu).unwrap();
+    let mask = DropoutMask { keep, scale: 2.5 };
+    let run = |op: &dyn Fn(&[Tensor]) -> Result<Tensor>| -> Vec<Vec<f32>> {
+        let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+        let ys = op(&tensors).unwrap().contiguous().unwrap();
+        let grads = ys.mul(&weighting).and_then(|t| t.sum_all()).and_then(|t| t.backward()).unwrap();
+        std::iter::once(values(&ys)).chain(tensors.iter().map(|t| values(grads.get(t).unwrap()))).collect()
+    };
+    let compare = |got: Vec<Vec<f32>>, want: Vec<Vec<f32>>| {
+        for (got, want) in got.iter().zip(&want) {
+            let most = want.iter().fold(0f32, |most, x| most.max(x.abs()));
+            let error = got.iter().zip(want).fold(0f32, |most, (x, y)| most.max((x - y).abs()));
+            assert!(error <= 1e-4 * most, "{error} of {most}");
+        }
+    };
+    let apart = run(&|t| {
+        let ys = batch_norm_leaky_relu_train(&t[0], &t[1], &t[2], EPS, 0.2, None)?.0;
+        ys.contiguous()?.mul(&factors.contiguous()?)
+    });
+    let fused = |t: &[Tensor]| Ok(batch_norm_leaky_relu_train(&t[0], &t[1], &t[2], EPS, 0.2, Some(mask.clone()))?.0);
+    compare(run(&fused), apart);
+
+    let first = |op: &dyn Fn(&Tensor) -> Result<Tensor>| {
+        // All three variables take part, so that each has a gradient.
+        run(&|t| op(&t[0])?.contiguous()?.broadcast_add(&(&t[1] + &t[2])?.reshape((1, c, 1, 1))?))
+    };
+    let apart = first(&|xs| cellforge_kernels::leaky_relu(xs, 0.2)?.contiguous()?.mul(&factors.contiguous()?));
+    compare(first(&|xs| cellforge_kernels::leaky_relu_dropout(xs, 0.2, mask.clone())), apart);
+}

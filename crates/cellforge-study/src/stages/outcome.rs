@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cellforge_data::SplitBy;
+use cellforge_kernels::Precision;
 use cellforge_train::{grid_file_name, read_log};
 use serde_json::Value;
 
@@ -90,15 +91,19 @@ fn command(config: &StudyConfig) -> String {
     plain.seed = config.seed;
     plain.data.path.clone_from(&config.data.path);
     plain.data.skip_bad = config.data.skip_bad;
-    if plain != *config {
-        return "cellforge reproduce --config config.toml --out AGAIN".to_owned();
-    }
-    let mut words = format!("cellforge reproduce --preset {} --seed {}", config.preset, config.seed);
-    if let Some(path) = &config.data.path {
+    let mut words = if plain == *config {
+        format!("cellforge reproduce --preset {} --seed {}", config.preset, config.seed)
+    } else {
+        "cellforge reproduce --config config.toml --out AGAIN".to_owned()
+    };
+    if let Some(path) = config.data.path.as_ref().filter(|_| plain == *config) {
         words.push_str(&format!(" --data {}", shell_word(path)));
     }
-    if config.data.skip_bad {
+    if config.data.skip_bad && plain == *config {
         words.push_str(" --skip-bad");
+    }
+    if Precision::current() != Precision::F32 {
+        words.push_str(&format!(" --precision {}", Precision::current().name()));
     }
     words
 }
