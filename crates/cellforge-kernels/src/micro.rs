@@ -221,8 +221,12 @@ impl Gather<'_> {
             match self.addend {
                 Some(addend) => {
                     let mut sums = *sums;
-                    for (sum, x) in sums.iter_mut().zip(addend[columns.clone()].chunks(S::F32_LANES)) {
-                        *sum = with.0.add_f32s(*sum, with.0.partial_load_f32s(x));
+                    let (whole, rest) = S::as_simd_f32s(&addend[columns.clone()]);
+                    for (sum, &x) in sums.iter_mut().zip(whole) {
+                        *sum = with.0.add_f32s(*sum, x);
+                    }
+                    if let Some(sum) = sums.get_mut(whole.len()) {
+                        *sum = with.0.add_f32s(*sum, with.0.partial_load_f32s(rest));
                     }
                     store::<S, NV>(with.0, &sums, &mut self.out[columns]);
                 }
@@ -537,7 +541,7 @@ fn store<S: Simd, const NV: usize>(simd: S, values: &[S::f32s; NV], to: &mut [f3
 /// `k * stride`.
 ///
 /// Of words, `a` holds words of two rows that are summed over, and each row of `g` is given with its partner, `partner` numbers after it;
-/// both are `f32` in `g`, and are paired here.
+/// both are `f32` in `g`, and are paired here. Where `lone` is not 0, the last of every `lone` rows has no partner.
 pub(crate) struct Outer<'a> {
     pub a: &'a [f32],
     pub a_rows: &'a [usize],
@@ -551,6 +555,7 @@ pub(crate) struct Outer<'a> {
     pub stride: usize,
     pub products: Products,
     pub partner: usize,
+    pub lone: usize,
 }
 
 /// Rows of `a` and `g` that are multiplied while a part of `g` stays in the first cache.
@@ -568,8 +573,9 @@ impl Outer<'_> {
 
     /// Writes columns of some rows of `g` side by side, `width` apart, with zeros where there are fewer columns.
     #[inline(always)]
-    fn pack(&self, rows: &[usize], columns: &Range<usize>, width: usize, to: &mut [f32]) {
-        for (to, &row) in to.chunks_exact_mut(width).zip(rows) {
+    fn pack(&self, first: usize, rows: &[usize], columns: &Range<usize>, width: usize, to: &mut [f32]) {
+        for (i, (to, &row)) in to.chunks_exact_mut(width).zip(rows).enumerate() {
+            let lone = self.lone > 0 && (first + i) % self.lone == self.lone - 1;
             let mut filled = 0;
             while filled < columns.len() {
                 let column = columns.start + filled;
@@ -577,7 +583,11 @@ impl Outer<'_> {
                 let n = (self.segment - within).min(columns.len() - filled);
                 let g = &self.g[row + self.segments[run] + within..];
                 let to = &mut to[filled..filled + n];
-                if self.products.are_pairs() {
+                if lone {
+                    for (word, &lower) in to.iter_mut().zip(&g[..n]) {
+                        *word = pair(lower, 0.);
+                    }
+                } else if self.products.are_pairs() {
                     for ((word, &lower), &upper) in to.iter_mut().zip(&g[..n]).zip(&g[self.partner..][..n]) {
                         *word = pair(lower, upper);
                     }
@@ -678,12 +688,12 @@ impl Kernel for Outer<'_> {
         let widest = if S::REGISTER_COUNT >= 32 { 4 } else { 2 };
         let (a_rows, g_rows) = (self.a_rows, self.g_rows);
         let mut packed = [0f32; BLOCK * WIDEST];
-        for (a_rows, g_rows) in a_rows.chunks(BLOCK).zip(g_rows.chunks(BLOCK)) {
+        for (block, (a_rows, g_rows)) in a_rows.chunks(BLOCK).zip(g_rows.chunks(BLOCK)).enumerate() {
             for start in (0..cols).step_by(widest * S::F32_LANES) {
                 let columns = start..cols.min(start + widest * S::F32_LANES);
                 let vectors = columns.len().div_ceil(S::F32_LANES);
                 let packed = &mut packed[..a_rows.len() * vectors * S::F32_LANES];
-                self.pack(g_rows, &columns, vectors * S::F32_LANES, packed);
+                self.pack(block * BLOCK, g_rows, &columns, vectors * S::F32_LANES, packed);
                 let panel = S::as_simd_f32s(packed).0;
                 match (S::REGISTER_COUNT >= 32, vectors) {
                     (true, 4) => self.panel::<S, P, 6, 4>(with, a_rows, panel, &columns),
@@ -755,7 +765,7 @@ mod tests {
             let mut want: Vec<f64> = out.iter().map(|&x| f64::from(x)).collect();
             Outer {
                 a: &left_matrix, a_rows: &out_rows, a_segments: &[0], depth: cols, g: &a, g_rows: &at, segments: &segments, segment,
-                out: &mut out, stride, products: Products::Single, partner: 0,
+                out: &mut out, stride, products: Products::Single, partner: 0, lone: 0,
             }.run();
             for k in 0..cols {
                 for n in 0..depth {

@@ -38,6 +38,8 @@ struct Plan<'a> {
     o: usize,
     cfg: Conv2dConfig,
     products: Products,
+    /// With fewer channels than this on either side, Winograd's algorithm is not used.
+    winograd_from: usize,
 }
 
 impl<'a> Plan<'a> {
@@ -55,7 +57,14 @@ impl<'a> Plan<'a> {
             let origin = (p.top as isize + 1 - kh as isize, p.left as isize + 1 - kw as isize);
             Windows { image: (oh, ow, o), kernel, stride: 1, origin, grid: (h, w) }
         });
-        Ok(Self { weight, direct, turned, o, cfg, products: Products::current() })
+        let products = Products::current();
+        let winograd_from = if super::PLAIN.get() { usize::MAX } else { Winograd::fewest(products) };
+        Ok(Self { weight, direct, turned, o, cfg, products, winograd_from })
+    }
+
+    /// Winograd's algorithm for windows and `o` channels of output, where it is the cheaper way.
+    fn winograd(&self, windows: &Windows, o: usize) -> Option<Winograd> {
+        Winograd::new(windows, o).filter(|_| windows.image.2.min(o) >= self.winograd_from)
     }
 
     fn out_shape(&self, batch: usize) -> Shape {
@@ -87,7 +96,7 @@ impl<'a> Plan<'a> {
         let _span = self.span("forward", xs.len() / self.direct.image_len());
         let (c, o, (kh, kw)) = (self.direct.image.2, self.o, self.direct.kernel);
         let (of_output, of_input) = self.pitch();
-        if let Some(winograd) = Winograd::new(&self.direct, o) {
+        if let Some(winograd) = self.winograd(&self.direct, o) {
             return plus(winograd.forward(self.weight, |k, n| (n * c + k) * 9, false, bias, xs));
         }
         if let Some(windows) = self.turned.filter(|_| kh * kw > 1 && o < FEW && 4 * o <= c) {
@@ -126,7 +135,7 @@ impl<'a> Plan<'a> {
         let _span = self.span("input gradient", grad.len() / (self.direct.cells() * self.o));
         let ((h, w, c), o, (kh, kw)) = (self.direct.image, self.o, self.direct.kernel);
         let (of_output, of_input) = self.pitch();
-        if let Some(winograd) = self.turned.and_then(|windows| Winograd::new(&windows, c)) {
+        if let Some(winograd) = self.turned.and_then(|windows| self.winograd(&windows, c)) {
             return winograd.forward(self.weight, |k, n| (k * c + n) * 9, true, None, grad);
         }
         if kh * kw > 1 && c < FEW && 4 * c <= o {
@@ -161,7 +170,7 @@ impl<'a> Plan<'a> {
     fn weight_gradient(&self, xs: &[f32], grad: &[f32]) -> Vec<f32> {
         let _span = self.span("weight gradient", xs.len() / self.direct.image_len());
         let (c, o, (kh, kw)) = (self.direct.image.2, self.o, self.direct.kernel);
-        if let Some(winograd) = Winograd::new(&self.direct, o) {
+        if let Some(winograd) = self.winograd(&self.direct, o) {
             return winograd.weight_gradient(xs, grad);
         }
         let taps = kh * kw;
@@ -237,17 +246,17 @@ impl Conv {
         with_slice(NAME, grad, |grad| {
             with_slice(NAME, weight, |values| {
                 let plan = Plan::new(xs.dims(), values, weight.dims(), self.0)?;
-                let grad_xs = match wants(xs) {
-                    true => Some(Tensor::from_vec(plan.input_gradient(grad), xs.shape(), device)?),
-                    false => None,
+                let (want_xs, want_weight) = (wants(xs), wants(weight));
+                let (grad_xs, grad_weight) = with_slice(NAME, xs, |xs| {
+                    Ok((
+                        want_xs.then(|| plan.input_gradient(grad)),
+                        want_weight.then(|| plan.weight_gradient(xs, grad)),
+                    ))
+                })?;
+                let tensor = |values: Option<Vec<f32>>, shape: &Shape| {
+                    values.map(|values| Tensor::from_vec(values, shape, device)).transpose()
                 };
-                let grad_weight = match wants(weight) {
-                    true => {
-                        let values = with_slice(NAME, xs, |xs| Ok(plan.weight_gradient(xs, grad)))?;
-                        Some(Tensor::from_vec(values, weight.shape(), device)?)
-                    }
-                    false => None,
-                };
+                let (grad_xs, grad_weight) = (tensor(grad_xs, xs.shape())?, tensor(grad_weight, weight.shape())?);
                 Ok((grad_xs, grad_weight))
             })
         })

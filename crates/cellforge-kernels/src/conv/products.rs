@@ -229,8 +229,7 @@ impl Blocks {
 /// The sum over the batch of `window * grid^T`, `(windows.depth(), channels)`: the gradient of the weights.
 pub(crate) fn outer(windows: &Windows, channels: usize, images: &[f32], grids: &[f32], products: Products) -> Blocks {
     let (segments, segment) = (windows.segments(), windows.segment());
-    // Two cells that lie side by side make a pair.
-    let products = products.if_pairs(windows.grid.1.is_multiple_of(2));
+    // Two cells that lie side by side make a pair; the last of an odd number has none.
     sum_of_products(windows, channels, images, grids, products, |images, rows, grids, grid_rows, columns, sum| {
         Outer {
             a: images,
@@ -245,6 +244,7 @@ pub(crate) fn outer(windows: &Windows, channels: usize, images: &[f32], grids: &
             stride: columns.len(),
             products,
             partner: channels,
+            lone: if products.are_pairs() && windows.grid.1 % 2 == 1 { windows.grid.1.div_ceil(2) } else { 0 },
         }
         .run();
     })
@@ -269,6 +269,7 @@ pub(crate) fn outer_turned(windows: &Windows, channels: usize, images: &[f32], g
             stride: windows.depth(),
             products,
             partner: 0,
+            lone: 0,
         }
         .run();
     })
@@ -290,8 +291,12 @@ fn sum_of_products(
         true => (2, windows.words_len()),
         false => (1, windows.padded_len()),
     };
-    let rows: Vec<usize> = windows.rows(together).into_iter().step_by(step).collect();
-    let grid_rows: Vec<usize> = (0..rows.len()).map(|row| step * row * channels).collect();
+    // Every cell, or every other of each line.
+    let (across, all) = (windows.grid.1, windows.rows(together));
+    let cells_taken: Vec<usize> = (0..all.len()).filter(|cell| cell % across % step == 0).collect();
+    let rows: Vec<usize> = cells_taken.iter().map(|&cell| all[cell]).collect();
+    let grid_rows: Vec<usize> = cells_taken.iter().map(|&cell| cell * channels).collect();
+    let taken = rows.len() / together;
     sum_over_batch((windows.depth(), channels), batch, |part, columns, sum| {
         with_scratch([together * padded_len, 0, 0], |[padded, ..]| {
             for first in part.clone().step_by(together) {
@@ -301,7 +306,7 @@ fn sum_of_products(
                     true => windows.pad_pixel_pairs(images, padded),
                     false => windows.pad(images, padded),
                 };
-                let (rows, grid_rows) = (&rows[..count * cells / step], &grid_rows[..count * cells / step]);
+                let (rows, grid_rows) = (&rows[..count * taken], &grid_rows[..count * taken]);
                 product(images, rows, &grids[first * cells * channels..], grid_rows, columns.clone(), sum);
             }
         });

@@ -258,6 +258,7 @@ impl Plan {
                             stride: width,
                             products,
                             partner: PRODUCTS * width,
+                            lone: 0,
                         }
                         .run();
                     }

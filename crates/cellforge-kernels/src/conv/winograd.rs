@@ -123,13 +123,15 @@ pub(super) struct Winograd {
 }
 
 impl Winograd {
-    /// None where plain sums are wanted or as good: for other kernels, and where there are so few channels that the transforms cost more
-    /// than they save.
+    /// Channels from which on the transforms cost less than the products that they save, beside plain sums of such products.
+    pub fn fewest(products: Products) -> usize {
+        if products.are_pairs() { 48 } else { 32 }
+    }
+
+    /// None for other kernels than 3x3 of stride 1, and for grids of less than a tile.
     pub fn new(windows: &Windows, o: usize) -> Option<Self> {
-        const FEWEST: usize = 48;
-        let c = windows.image.2;
         let (h, w) = windows.grid;
-        if super::PLAIN.get() || windows.kernel != (3, 3) || windows.stride != 1 || c.min(o) < FEWEST || h.min(w) < 2 {
+        if windows.kernel != (3, 3) || windows.stride != 1 || h.min(w) < 2 {
             return None;
         }
         let m = best_tile(windows.grid);
@@ -259,6 +261,7 @@ impl Winograd {
                     stride: o,
                     products: Products::Single,
                     partner: 0,
+                    lone: 0,
                 }
                 .run();
                 sum
