@@ -16,8 +16,8 @@ pub enum Precision {
     /// `f32`.
     #[default]
     F32,
-    /// `bf16`, 8 bits of precision in place of 24, where the processor has the instruction and the shapes allow (channels, or the width of
-    /// the output, in pairs) and where no other way of computing in `f32` is faster; `f32` elsewhere.
+    /// `bf16`, 8 bits of precision in place of 24, where the processor has the instruction, where sums run over an even number of
+    /// channels or over pixels, and where no other way of computing in `f32` is faster; `f32` elsewhere.
     Bf16,
     /// As [`Precision::Bf16`], computed with instructions that every processor has. It is slow, and for tests and trials of
     /// what the lower precision does to training.
