@@ -48,6 +48,54 @@ pub enum Error {
         /// The score.
         value: f64,
     },
+    /// Features that are not whole rows.
+    #[error("{values} features do not make whole rows of {dims} dimensions; give dimensions times images")]
+    Dims {
+        /// Number of values.
+        values: usize,
+        /// Numbers per row.
+        dims: usize,
+    },
+    /// Two sets of features that cannot be compared.
+    #[error("one set has features of {left} dimensions and the other of {right}; take both from the same network")]
+    DimsDiffer {
+        /// Dimensions of the first set.
+        left: usize,
+        /// Dimensions of the second set.
+        right: usize,
+    },
+    /// A feature is NaN or infinite.
+    #[error("feature {col} of image {row} is {value}; features must be finite (has the network diverged?)")]
+    NotFiniteFeature {
+        /// Position of the image.
+        row: usize,
+        /// Position of the feature in its row.
+        col: usize,
+        /// The feature.
+        value: f32,
+    },
+    /// Too few images to have as many neighbours as asked for.
+    #[error(
+        "{k} nearest neighbours of each image need at least {needed} images, and there are {rows}; k must be at least 1"
+    )]
+    Neighbours {
+        /// Neighbours asked for.
+        k: usize,
+        /// Images needed.
+        needed: usize,
+        /// Images there are.
+        rows: usize,
+    },
+    /// A number of a group that is not below the number of groups.
+    #[error("group {group} of image {index} is not below the number of groups, {groups}")]
+    Group {
+        /// Position of the image.
+        index: usize,
+        /// Its group.
+        group: usize,
+        /// Number of groups.
+        groups: usize,
+    },
     /// The area under the ROC curve needs images of the class and others.
     #[error(
         "the area under the ROC curve is not defined: {positives} of {total} images are of the class; it needs some of both kinds"

@@ -34,14 +34,18 @@
 mod auc;
 mod bootstrap;
 mod confusion;
+mod distances;
 mod error;
+mod features;
 mod proportion;
 mod report;
 
 pub use auc::roc_auc;
 pub use bootstrap::{BootstrapOptions, Resampler};
 pub use confusion::{Confusion, confusion};
+pub use distances::{Neighbour, nearest, nearest_in_groups, nearest_other};
 pub use error::{Error, Result};
+pub use features::Features;
 pub use proportion::{Estimate, Interval, LEVEL, Proportion, recognition, wilson, wilson_at};
 pub use report::{Average, ClassReport, ClassifierReport, IntervalMethod, classifier_report, predictions};
 
