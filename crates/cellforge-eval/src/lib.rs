@@ -37,6 +37,7 @@ mod confusion;
 mod distances;
 mod error;
 mod features;
+mod fidelity;
 mod proportion;
 mod report;
 
@@ -46,6 +47,7 @@ pub use confusion::{Confusion, confusion};
 pub use distances::{Neighbour, nearest, nearest_in_groups, nearest_other};
 pub use error::{Error, Result};
 pub use features::Features;
+pub use fidelity::{Fidelity, FidelityOptions, Kid, Prdc, Sample, fidelity, frechet_distance, halves, kid, prdc};
 pub use proportion::{Estimate, Interval, LEVEL, Proportion, recognition, wilson, wilson_at};
 pub use report::{Average, ClassReport, ClassifierReport, IntervalMethod, classifier_report, predictions};
 
