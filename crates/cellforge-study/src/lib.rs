@@ -13,6 +13,7 @@ mod samples;
 mod source;
 mod stages;
 mod stamp;
+pub mod utility;
 
 pub use config::StudyConfig;
 pub use error::{Error, Result};

@@ -124,10 +124,7 @@ pub fn train_classifier(
     config.validate()?;
     let (side, channels) = (config.model.image_size(), config.model.channels());
     run::check_cells(set, &split.train, side, channels)?;
-    if set.classes.len() != config.model.classes() {
-        let reason = format!("has {} classes, the cells have {}", config.model.classes(), set.classes.len());
-        return Err(Error::Invalid { field: "model", reason });
-    }
+    check_classes(&config.model, set)?;
     if config.patience.is_some() && split.val.is_empty() {
         return Err(Error::Invalid {
             field: "patience",
@@ -186,6 +183,15 @@ pub fn train_classifier(
         checkpoint: out.join(if best.is_some() { "best" } else { "last" }),
         log,
     })
+}
+
+/// Checks that a network tells as many classes apart as the cells have.
+pub(crate) fn check_classes(model: &ClassifierConfig, set: &CellSet) -> Result<()> {
+    if set.classes.len() != model.classes() {
+        let reason = format!("has {} classes, the cells have {}", model.classes(), set.classes.len());
+        return Err(Error::Invalid { field: "model", reason });
+    }
+    Ok(())
 }
 
 /// The batch of each iteration: its slice of the epoch's order, scaled to [0, 1], augmented if that is asked for.

@@ -4,11 +4,13 @@
 //!
 //! [`fit`] is the one training loop. It drives a [`Step`] ([`GanStep`], [`ClassifierStep`], or yours) and tells
 //! [`Observer`]s ([`observers`]) what happened; it knows neither networks nor files. [`train_gan`] and
-//! [`train_classifier`] put a step, its batches and the usual observers together.
+//! [`train_classifier`] put a step, its batches and the usual observers together; [`train_for_steps`] trains a classifier
+//! for a number of updates and leaves no files.
 //!
 //! Whatever is random is a function of the seed and of the iteration, epoch or image it is for. Nothing depends on the
 //! number of threads, and a run that was stopped and resumed ends with the same bytes as one that never stopped.
 
+mod budget;
 pub mod checkpoint;
 mod classifier;
 mod classifier_step;
@@ -24,6 +26,8 @@ pub mod presets;
 mod run;
 mod schedule;
 
+pub use budget::train_for_steps;
+pub(crate) use classifier::check_classes;
 pub use classifier::{ClassifierOutcome, ClassifierState, ClassifierTrainConfig, load_classifier, train_classifier};
 pub use classifier_step::{ClassifierStep, LossKind, OptimizerConfig};
 pub use error::{Error, Result};
