@@ -106,6 +106,22 @@ pub enum Error {
         /// Images in all.
         total: usize,
     },
+    /// No trainings to judge, or two ways of training that were not repeated equally often.
+    #[error("{with} trainings against {without}: give the predictions of one or more, and of as many for both ways")]
+    Seeds {
+        /// Trainings of the one way.
+        with: usize,
+        /// Trainings of the other.
+        without: usize,
+    },
+    /// A p-value that is none.
+    #[error("p-value {index} is {value}: it must lie between 0 and 1")]
+    PValue {
+        /// Its position.
+        index: usize,
+        /// The value.
+        value: f64,
+    },
     /// More successes than trials.
     #[error("{successes} successes in {total} trials: the total must be above 0 and not below the successes")]
     Counts {

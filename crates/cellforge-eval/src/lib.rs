@@ -27,6 +27,8 @@
 //! - Without groups, proportions (accuracy, precision, recall, recognition) have [Wilson's interval](wilson); F1, averages and areas
 //!   have percentile intervals of the bootstrap over images.
 //! - With groups (patients), every figure has the percentile interval of the bootstrap over whole groups, see [`Resampler`].
+//! - Networks that were trained several times: [`accuracy_over_seeds`] and [`paired_difference`], whose intervals hold the variation of
+//!   patients and of trainings.
 //!
 //! Resamples run in parallel, each with random numbers keyed by the seed and its own number: results do not depend on the number of
 //! threads.
@@ -39,6 +41,7 @@ mod error;
 mod features;
 mod proportion;
 mod report;
+mod utility;
 
 pub use auc::roc_auc;
 pub use bootstrap::{BootstrapOptions, Resampler};
@@ -48,6 +51,7 @@ pub use error::{Error, Result};
 pub use features::Features;
 pub use proportion::{Estimate, Interval, LEVEL, Proportion, recognition, wilson, wilson_at};
 pub use report::{Average, ClassReport, ClassifierReport, IntervalMethod, classifier_report, predictions};
+pub use utility::{Difference, accuracy_over_seeds, holm, paired_difference};
 
 /// The example of the README compiles and runs too.
 #[cfg(doctest)]
