@@ -153,6 +153,12 @@ pub enum Error {
         /// Trials.
         total: u64,
     },
+    /// A patient whose cells are in training and in the holdout.
+    #[error("patient {group} is in the training set and in the holdout; hold out all cells of a patient or none")]
+    BothSides {
+        /// The patient.
+        group: String,
+    },
     /// A coverage outside (0, 1).
     #[error("the interval level {0} must lie between 0 and 1, for example 0.95")]
     Level(f64),
