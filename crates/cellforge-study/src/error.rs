@@ -98,6 +98,22 @@ pub enum Error {
         /// The reason.
         source: cellforge_train::Error,
     },
+    /// The cells of an evaluation do not fit together.
+    #[error("evaluation, {part} cells: {problem}")]
+    EvaluationCells {
+        /// "real", "holdout" or "synthetic".
+        part: &'static str,
+        /// What is wrong, and what is needed.
+        problem: String,
+    },
+    /// A discriminator does not fit the cells of an evaluation.
+    #[error("the discriminator in {path} cannot be used: {problem}")]
+    Discriminator {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong, and what is needed.
+        problem: String,
+    },
     /// The cells could not be read.
     #[error(transparent)]
     Data(#[from] cellforge_data::Error),
