@@ -81,6 +81,13 @@ pub fn nearest_in_groups(queries: Features, refs: Features, group_of: &[usize], 
     }
     let start = |_| (vec![f64::INFINITY; groups], vec![f32::INFINITY; groups]);
     let found = scan(queries, refs, start, |(best, limits), query, first, row| {
+        // Bounds first: of each group in the block only what may be its nearest is computed exactly.
+        for (j, &group) in group_of[first..first + row.len()].iter().enumerate() {
+            let upper = row.upper(j);
+            if upper < limits[group] {
+                limits[group] = upper;
+            }
+        }
         for j in 0..row.len() {
             let group = group_of[first + j];
             if row.lower(j) > limits[group] {
@@ -89,7 +96,7 @@ pub fn nearest_in_groups(queries: Features, refs: Features, group_of: &[usize], 
             let squared = squared_distance(queries.row(query), refs.row(first + j));
             if squared < best[group] {
                 best[group] = squared;
-                limits[group] = round_up(squared);
+                limits[group] = limits[group].min(round_up(squared));
             }
         }
     })?;

@@ -11,7 +11,7 @@ pub enum Error {
         what: &'static str,
     },
     /// Two arrays that belong together differ in length.
-    #[error("{what} has {found} entries where there are {expected} labels; give one per image")]
+    #[error("{what} has {found} entries where there are {expected} images; give one per image")]
     Length {
         /// Name of the array.
         what: &'static str,
