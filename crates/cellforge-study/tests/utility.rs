@@ -70,11 +70,11 @@ fn run(config: &UtilityConfig, cells: &Cells, out: &Path) -> Utility {
     utility(config, &cells.data(), out, &control(out)).unwrap()
 }
 
-/// The files of the runs.
+/// The files of the runs, without what is being written.
 fn files(out: &Path) -> BTreeMap<String, Vec<u8>> {
     let Ok(entries) = std::fs::read_dir(out.join("runs")) else { return BTreeMap::new() };
-    let entries = entries.map(|entry| entry.unwrap());
-    entries.map(|e| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap())).collect()
+    let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
+    paths.map(|path| (path.file_stem().unwrap().display().to_string(), std::fs::read(&path).unwrap())).collect()
 }
 
 fn json(found: &Utility) -> String {
@@ -175,7 +175,7 @@ fn a_study_that_was_stopped_finds_what_one_that_was_not_does() {
 
     // A file that was cut short, and one of other settings, are made again; others are only read.
     let names: Vec<String> = files(&broken).into_keys().collect();
-    let path = |name: &String| broken.join("runs").join(name);
+    let path = |name: &String| broken.join("runs").join(format!("{name}.json"));
     std::fs::write(path(&names[0]), b"{\"inputs\":\"").unwrap();
     let altered =
         String::from_utf8(files(&broken)[&names[1]].clone()).unwrap().replace("\"inputs\":\"", "\"inputs\":\"0");

@@ -41,7 +41,7 @@ impl fmt::Display for UtilityClassifier {
 impl FromStr for UtilityClassifier {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
         [Self::Cnn, Self::Resnet]
             .into_iter()
             .find(|classifier| classifier.name() == text)
