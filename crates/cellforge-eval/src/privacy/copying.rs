@@ -37,7 +37,8 @@ pub struct Region {
     /// Held-out cells.
     pub holdout: usize,
     /// Mann and Whitney's U of the synthetic cells' distances to training against the held-out cells', less its mean and over its
-    /// standard deviation. Not given for regions with fewer than 20 synthetic cells or no held-out one.
+    /// standard deviation. Not given for regions with no held-out cell or fewer than 20 synthetic ones; where all have so few, all cells
+    /// make one region, which is given.
     pub z: Option<f64>,
 }
 
