@@ -159,6 +159,43 @@ pub enum Error {
         /// The patient.
         group: String,
     },
+    /// Two spaces of one name.
+    #[error("there are two spaces named {name}; give each its own name")]
+    SpaceTwice {
+        /// The name.
+        name: String,
+    },
+    /// Orientations of held-out and synthetic cells that do not belong together.
+    #[error(
+        "space {space} has synthetic cells in {synthetic} orientations and held-out cells in {holdout}; give at least one of both, \
+         and held-out cells in one orientation or in as many"
+    )]
+    Orientations {
+        /// Name of the space.
+        space: String,
+        /// Orientations of held-out cells.
+        holdout: usize,
+        /// Orientations of synthetic cells.
+        synthetic: usize,
+    },
+    /// A set that differs in size from what belongs to it.
+    #[error(
+        "{what} has {found} cells and not {expected}; all that is given of a set must have the same cells in the same order"
+    )]
+    Cells {
+        /// Name of the set.
+        what: &'static str,
+        /// Its cells.
+        found: usize,
+        /// The cells it should have.
+        expected: usize,
+    },
+    /// Too few labellings for a p-value.
+    #[error("{0} labellings are too few for a p-value; use at least 20, better 2000")]
+    Relabellings(usize),
+    /// A false positive rate outside (0, 1).
+    #[error("the false positive rate {0} must lie between 0 and 1, for example 0.01")]
+    Fpr(f64),
     /// A coverage outside (0, 1).
     #[error("the interval level {0} must lie between 0 and 1, for example 0.95")]
     Level(f64),

@@ -2,9 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    BootstrapOptions, Estimate, Resampler, Result, bootstrap::percentiles, proportion::wilson_interval,
-};
+use crate::{BootstrapOptions, Estimate, Resampler, Result, bootstrap::percentiles, proportion::wilson_interval};
 
 use super::{
     chance::Chance,

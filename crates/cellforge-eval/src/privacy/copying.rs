@@ -37,7 +37,8 @@ pub struct Region {
     /// Held-out cells.
     pub holdout: usize,
     /// Mann and Whitney's U of the synthetic cells' distances to training against the held-out cells', less its mean and over its
-    /// standard deviation. Not given for regions with fewer than 20 synthetic cells or no held-out one.
+    /// standard deviation. Not given for regions with no held-out cell or fewer than 20 synthetic ones; where all have so few, all cells
+    /// make one region, which is given.
     pub z: Option<f64>,
 }
 
@@ -51,32 +52,36 @@ pub(crate) struct CopyingTest {
     synthetic: Vec<usize>,
     /// Region of each real cell.
     real: Vec<usize>,
-    /// Synthetic cells of each region.
+    /// Synthetic cells of each region. Where there are too few in every region, all is one region, and this is empty.
     counts: Vec<usize>,
 }
 
 impl CopyingTest {
-    /// Takes the region of each synthetic and each real cell. Where every region has too few synthetic cells, all is one region.
-    pub(crate) fn new(mut synthetic: Vec<usize>, mut real: Vec<usize>) -> Self {
+    /// Takes the region of each synthetic and each real cell.
+    pub(crate) fn new(synthetic: Vec<usize>, real: Vec<usize>) -> Self {
         let regions = synthetic.iter().chain(&real).max().map_or(1, |last| last + 1);
         let mut counts = vec![0; regions];
         synthetic.iter().for_each(|&region| counts[region] += 1);
         if counts.iter().all(|&count| count < FEWEST) {
-            synthetic.fill(0);
-            real.fill(0);
-            counts = vec![FEWEST];
+            counts.clear();
         }
         Self { synthetic, real, counts }
     }
 
+    /// Region of each real cell.
+    pub(crate) fn real_regions(&self) -> &[usize] {
+        &self.real
+    }
+
     fn ordered(&self, table: &Table, units: &Units, sides: &[Side]) -> Ordered {
-        let mut ordered = vec![Vec::new(); self.counts.len()];
+        let mut ordered = vec![Vec::new(); self.counts.len().max(1)];
+        let place = |region| if self.counts.is_empty() { 0 } else { region };
         for (i, (&region, list)) in self.synthetic.iter().zip(&table.synthetic).enumerate() {
-            ordered[region].push((distance_to(list, sides, Side::Train), true, i));
+            ordered[place(region)].push((distance_to(list, sides, Side::Train), true, i));
         }
         for (i, (&region, list)) in self.real.iter().zip(&table.real).enumerate() {
             if sides[units.of[i]] == Side::Holdout {
-                ordered[region].push((distance_to(list, sides, Side::Train), false, i));
+                ordered[place(region)].push((distance_to(list, sides, Side::Train), false, i));
             }
         }
         ordered.iter_mut().for_each(|cells| cells.sort_unstable_by(|a, b| a.0.total_cmp(&b.0)));
@@ -87,7 +92,7 @@ impl CopyingTest {
     fn judge(&self, ordered: &Ordered, weight: impl Fn(bool, usize) -> u32) -> (f64, Vec<Region>) {
         let mut regions = Vec::with_capacity(ordered.len());
         let (mut sum, mut weights) = (0.0, 0.0);
-        for (cells, &count) in ordered.iter().zip(&self.counts) {
+        for (number, cells) in ordered.iter().enumerate() {
             let runs = cells.chunk_by(|a, b| a.0 == b.0).map(|run| {
                 run.iter().fold((0, 0), |(q, p), &(_, synthetic, i)| {
                     let weight = u64::from(weight(synthetic, i));
@@ -95,7 +100,7 @@ impl CopyingTest {
                 })
             });
             let (synthetic, holdout, z) = mann_whitney(runs);
-            let z = z.filter(|_| count >= FEWEST);
+            let z = z.filter(|_| self.counts.get(number).is_none_or(|&count| count >= FEWEST));
             if let Some(z) = z {
                 sum += holdout as f64 * z;
                 weights += holdout as f64;
@@ -184,10 +189,7 @@ mod tests {
         assert_eq!((z.0, z.1), (3, 2));
         close(z.2.unwrap(), -2.0 / 3.0_f64.sqrt());
         // The sides changed over: the same with the other sign.
-        close(
-            mann_whitney([(0, 1), (0, 1), (1, 0), (0, 1), (1, 0)].into_iter()).2.unwrap(),
-            2.0 / 3.0_f64.sqrt(),
-        );
+        close(mann_whitney([(0, 1), (0, 1), (1, 0), (0, 1), (1, 0)].into_iter()).2.unwrap(), 2.0 / 3.0_f64.sqrt());
     }
 
     #[test]
@@ -223,6 +225,9 @@ mod tests {
     #[test]
     fn few_synthetic_cells_make_one_region() {
         let test = CopyingTest::new(vec![0, 1, 2], vec![2, 1, 0]);
-        assert_eq!((test.synthetic, test.real), (vec![0; 3], vec![0; 3]));
+        // One region of three synthetic cells at 1 and a held-out one at 2: U = 0, mean 1.5, variance 3 / 12 * (5 - 24 / 12).
+        let cells = (0..3).map(|i| (1.0, true, i)).chain(std::iter::once((2.0, false, 0))).collect();
+        close(test.judge(&vec![cells], |_, _| 1).0, -1.5 / 0.75_f64.sqrt());
+        assert_eq!(test.real_regions(), [2, 1, 0]);
     }
 }

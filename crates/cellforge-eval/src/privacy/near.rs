@@ -150,6 +150,11 @@ fn merged<const N: usize>(lists: [List; N]) -> List {
     kept
 }
 
+/// The list of a cell that is itself among the real cells, from the list in which it is left out.
+pub(crate) fn with_own(list: &List, own: Near) -> List {
+    merged([vec![own], list.clone()])
+}
+
 fn sort(list: &mut [Near]) {
     list.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance).then(a.cell.cmp(&b.cell)));
 }
@@ -190,14 +195,7 @@ impl Found {
 
 /// The nearest cell of each unit of `refs`, which are the real cells from number `first` on. `same` says that the queries are the
 /// references themselves, none of which is its own neighbour.
-fn search(
-    queries: Features,
-    refs: Features,
-    first: usize,
-    units: &Units,
-    same: bool,
-    two: bool,
-) -> Result<Vec<Found>> {
+fn search(queries: Features, refs: Features, first: usize, units: &Units, same: bool, two: bool) -> Result<Vec<Found>> {
     if units.patients {
         return search_patients(queries, refs, first, units, same, two);
     }

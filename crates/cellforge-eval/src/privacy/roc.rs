@@ -72,7 +72,8 @@ impl Ranked {
             points.push((x + n, y + m));
         }
         let (others, members) = points[points.len() - 1];
-        let rates = points.into_iter().map(|(x, y)| (x as f64 / others.max(1) as f64, y as f64 / members.max(1) as f64));
+        let rates =
+            points.into_iter().map(|(x, y)| (x as f64 / others.max(1) as f64, y as f64 / members.max(1) as f64));
         thinned(corners(rates.collect()))
     }
 }

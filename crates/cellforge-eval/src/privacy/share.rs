@@ -8,22 +8,29 @@ use crate::{BootstrapOptions, Error, Interval, Resampler, Result, proportion::wi
 use super::{
     chance::Chance,
     near::List,
-    units::{Purpose, Side, Units, random, seed_of},
+    units::{Purpose, Side, Units, seed_of},
 };
 
-/// How many synthetic cells are nearer to training than to the holdout.
+/// How many synthetic cells are nearer to training than to the holdout, evened out for the sizes of the two.
+///
+/// The nearest of all real cells is a training cell the more often the more of them there are. By chance it belongs to a training
+/// patient as often as patients are in training: a share `expected`. With `s` the share found, `rate` is `a / (a + b)` with
+/// `a = s / expected` and `b = (1 - s) / (1 - expected)`: 0.5 by chance and 1 if every synthetic cell is nearest to a training patient.
+/// Drawing a training set of the holdout's size instead would leave out most of the patients that might be copied.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Share {
-    /// Synthetic cells nearer to training. Those as near to both sides count half.
+    /// Synthetic cells whose nearest real cell is a training cell. Those as near to both sides count half.
     pub successes: f64,
     /// Synthetic cells.
     pub total: usize,
-    /// `successes / total`, in [0, 1].
+    /// Share of the patients (of the cells, where patients are unknown) that are in training.
+    pub expected: f64,
+    /// The share of successes, evened out, in [0, 1].
     pub rate: f64,
-    /// Clopper and Pearson's exact binomial interval. It takes synthetic cells for independent. Many of them may be near to one patient,
-    /// so it is too narrow where cells come from patients.
+    /// Clopper and Pearson's exact binomial interval, evened out. It takes synthetic cells for independent. Many of them may be near to
+    /// one patient, so it is too narrow where cells come from patients.
     pub binomial: Interval,
-    /// Interval of the bootstrap over patients, where they are known.
+    /// Interval of the bootstrap over patients, where they are known: cells nearest to one patient are drawn together.
     pub by_patient: Option<Interval>,
     /// The rate when membership is anyone's guess.
     pub chance: Chance,
@@ -83,28 +90,32 @@ fn outcomes(lists: &[List], sides: &[Side]) -> impl Iterator<Item = (f64, Option
     })
 }
 
-/// Synthetic cells that are nearer to training.
-pub(crate) fn nearer(lists: &[List], sides: &[Side]) -> f64 {
-    outcomes(lists, sides).map(|(nearer, _)| nearer).sum()
+/// The share of synthetic cells nearer to training in a labelling, evened out.
+pub(crate) fn rate(lists: &[List], sides: &[Side]) -> f64 {
+    let successes: f64 = outcomes(lists, sides).map(|(nearer, _)| nearer).sum();
+    evened(successes / lists.len() as f64, expected(sides))
 }
 
-/// The sides that are compared: as many units of each, drawn anew for every labelling (0 is the true one).
-pub(crate) fn compared(units: &Units, sides: &[Side], seed: u64, labelling: u64) -> Vec<Side> {
-    units.matched(sides, &mut random(seed, Purpose::Matching, labelling))
+/// The share of the units taking part that are in training.
+fn expected(sides: &[Side]) -> f64 {
+    let count = |side| sides.iter().filter(|&&other| other == side).count() as f64;
+    let (train, holdout) = (count(Side::Train), count(Side::Holdout));
+    // Where no unit takes part, no synthetic cell is nearer to either side.
+    if train + holdout > 0.0 { train / (train + holdout) } else { 0.5 }
+}
+
+/// A share, of which `expected` is to be expected by chance, on a scale on which that is 0.5.
+fn evened(share: f64, expected: f64) -> f64 {
+    let (train, holdout) = (share * (1.0 - expected), (1.0 - share) * expected);
+    if train + holdout > 0.0 { train / (train + holdout) } else { 0.5 }
 }
 
 /// The share with its intervals.
-pub(crate) fn share(
-    lists: &[List],
-    units: &Units,
-    seed: u64,
-    bootstrap: &BootstrapOptions,
-    chance: Chance,
-) -> Result<Share> {
-    let sides = compared(units, &units.sides(), seed, 0);
+pub(crate) fn share(lists: &[List], units: &Units, bootstrap: &BootstrapOptions, chance: Chance) -> Result<Share> {
+    let sides = units.exchangeable(&units.sides());
     let (nearer, nearest): (Vec<f64>, Vec<Option<u32>>) = outcomes(lists, &sides).unzip();
-    let (successes, total) = (nearer.iter().sum::<f64>(), nearer.len());
-    let rate = successes / total as f64;
+    let (successes, total, expected) = (nearer.iter().sum::<f64>(), nearer.len(), expected(&sides));
+    let rate = evened(successes / total as f64, expected);
     let on = |side| {
         let cells = units.of.iter().filter(|&&unit| sides[unit] == side).count();
         (cells, sides.iter().filter(|&&other| other == side).count())
@@ -117,16 +128,18 @@ pub(crate) fn share(
         let options = BootstrapOptions { seed: seed_of(bootstrap.seed, Purpose::Synthetic), ..*bootstrap };
         let mean = |weights: &[u32]| {
             let sum: f64 = weights.iter().zip(&nearer).map(|(&weight, value)| f64::from(weight) * value).sum();
-            Some(sum / weights.iter().map(|&weight| f64::from(weight)).sum::<f64>())
+            Some(evened(sum / weights.iter().map(|&weight| f64::from(weight)).sum::<f64>(), expected))
         };
         let found = resampler.interval(&options, mean)?;
         bounded(rate, found, resampler.units(), bootstrap.level)
     };
+    let exact = clopper_pearson(successes, total, bootstrap.level)?;
     Ok(Share {
         successes,
         total,
+        expected,
         rate,
-        binomial: clopper_pearson(successes, total, bootstrap.level)?,
+        binomial: Interval { low: evened(exact.low, expected), high: evened(exact.high, expected) },
         by_patient: units.patients.then(by_patient).transpose()?,
         chance,
         train_cells,
@@ -209,9 +222,10 @@ mod tests {
             vec![near(1, 1.0), near(0, 1.5)],               // holdout
             vec![near(3, 1.0), near(1, 1.0), near(0, 3.0)], // tied: half
             vec![near(3, 1.0), near(0, 1.0), near(1, 3.0)], // tied within training: training
-            vec![near(2, 0.1)],                             // nobody can tell: half
+            vec![near(2, 0.1)],                             // no unit that takes part: half
         ];
-        assert_eq!(nearer(&lists, &sides), 1.0 + 0.0 + 0.5 + 1.0 + 0.5);
+        // 3 of 5 where 2 of 3 are to be expected: a = 0.6 / (2/3) = 0.9, b = 0.4 / (1/3) = 1.2: 0.9 / 2.1.
+        close(rate(&lists, &sides), 0.9 / 2.1, 1e-12);
         let nearest: Vec<_> = outcomes(&lists, &sides).map(|(_, unit)| unit).collect();
         assert_eq!(nearest, [Some(0), Some(1), Some(3), Some(3), None]);
     }

@@ -186,8 +186,7 @@ mod tests {
         let holdout: Vec<Two> = [20.5, 80.0].iter().map(|&d| two(&[d, 100.0])).collect();
         let groups = [0, 1, 2, 3];
         let options = BootstrapOptions::default();
-        let found =
-            compared(Of::Nearest, &synthetic, Some(&holdout), &groups, &groups[..2], &options).unwrap();
+        let found = compared(Of::Nearest, &synthetic, Some(&holdout), &groups, &groups[..2], &options).unwrap();
         // Edges at 0, 2, 4, .. 80.
         assert_eq!((found.edges.len(), found.edges[1], found.edges[40]), (41, 2.0, 80.0));
         assert_eq!((found.synthetic.counts[0], found.synthetic.counts[19], found.synthetic.counts[20]), (2, 1, 1));

@@ -50,10 +50,14 @@ impl Trial {
         Ok(Self { table, copying, plain, calibrated })
     }
 
-    fn figures(&self, units: &Units, sides: &[Side], seed: u64, labelling: u64) -> Drawn {
-        let matched = share::compared(units, sides, seed, labelling);
+    /// Region of each real cell.
+    pub(crate) fn real_regions(&self) -> &[usize] {
+        self.copying.real_regions()
+    }
+
+    fn figures(&self, units: &Units, sides: &[Side]) -> Drawn {
         Drawn {
-            nearer: share::nearer(&self.table.turned, &matched) / self.table.turned.len() as f64,
+            nearer: share::rate(&self.table.turned, &units.exchangeable(sides)),
             c_t: self.copying.statistic(&self.table, units, sides),
             authenticity: authenticity::statistic(&self.table, units, sides),
             plain: self.plain.figures(units, sides),
@@ -62,10 +66,11 @@ impl Trial {
     }
 
     fn judge(&self, units: &Units, options: &PrivacyOptions) -> Result<SpacePrivacy> {
-        let (seed, level) = (options.seed, options.bootstrap.level);
-        let truth = self.figures(units, &units.sides(), seed, 0);
-        let drawn = labellings(units, options, |sides, labelling| self.figures(units, sides, seed, labelling));
-        let chance = |value, of: fn(&Drawn) -> f64, leak| Chance::new(value, drawn.iter().map(of).collect(), leak, level);
+        let level = options.bootstrap.level;
+        let truth = self.figures(units, &units.sides());
+        let drawn = labellings(units, options, |sides| self.figures(units, sides));
+        let chance =
+            |value, of: fn(&Drawn) -> f64, leak| Chance::new(value, drawn.iter().map(of).collect(), leak, level);
         let membership = |attacker: &Attacker, of: fn(&Drawn) -> Figures| -> Result<Membership> {
             attacker.finish(units, &options.bootstrap, &drawn.iter().map(of).collect::<Vec<_>>())
         };
@@ -89,7 +94,6 @@ impl Trial {
             nearer_to_train: share::share(
                 &table.turned,
                 units,
-                seed,
                 bootstrap,
                 chance(truth.nearer, |drawn| drawn.nearer, Leak::High),
             )?,
@@ -107,16 +111,10 @@ impl Trial {
     }
 }
 
-/// What `figures` says of every labelling that is drawn; number 0 is the true one and is not among them.
-fn labellings<T: Send>(
-    units: &Units,
-    options: &PrivacyOptions,
-    figures: impl Fn(&[Side], u64) -> T + Sync,
-) -> Vec<T> {
-    let run = |labelling| {
-        figures(&units.relabelled(&mut random(options.seed, Purpose::Relabelling, labelling)), labelling)
-    };
-    (1..=options.relabellings as u64).into_par_iter().map(run).collect()
+/// What `figures` says of every labelling that is drawn.
+fn labellings<T: Send>(units: &Units, options: &PrivacyOptions, figures: impl Fn(&[Side]) -> T + Sync) -> Vec<T> {
+    let run = |labelling| figures(&units.relabelled(&mut random(options.seed, Purpose::Relabelling, labelling)));
+    (0..options.relabellings as u64).into_par_iter().map(run).collect()
 }
 
 /// All figures of all spaces, and of the discriminator.
@@ -127,7 +125,7 @@ pub(crate) fn judge(
     options: &PrivacyOptions,
 ) -> Result<Privacy> {
     let logan = logan.map(|attacker| {
-        let drawn = labellings(units, options, |sides, _| attacker.figures(units, sides));
+        let drawn = labellings(units, options, |sides| attacker.figures(units, sides));
         attacker.finish(units, &options.bootstrap, &drawn)
     });
     let most = (options.relabellings + 1) as f64;

@@ -12,11 +12,11 @@ use crate::{BootstrapOptions, Error, Result};
 /// What random numbers are drawn for; every use has a stream of its own.
 #[derive(Clone, Copy)]
 pub(crate) enum Purpose {
-    Matching = 1,
-    Relabelling,
+    Relabelling = 1,
     Patients,
     Synthetic,
     Means,
+    Third,
 }
 
 /// The random numbers of draw `number` of a purpose.
@@ -37,7 +37,7 @@ pub(crate) fn seed_of(seed: u64, purpose: Purpose) -> u64 {
 pub(crate) enum Side {
     Train,
     Holdout,
-    /// Left out of a matched draw.
+    /// Takes no part.
     Out,
 }
 
@@ -79,7 +79,15 @@ impl Units {
         }
         let (a, b) = match (train_groups, holdout_groups) {
             (Some(a), Some(b)) => (number(a, train.len())?, number(b, holdout.len())?),
-            _ => return Self::from_units((0..train.len()).collect(), (0..holdout.len()).collect(), train, holdout, false),
+            _ => {
+                return Self::from_units(
+                    (0..train.len()).collect(),
+                    (0..holdout.len()).collect(),
+                    train,
+                    holdout,
+                    false,
+                );
+            }
         };
         if let Some(group) = a.0.keys().find(|group| b.0.contains_key(*group)) {
             return Err(Error::BothSides { group: (*group).clone() });
@@ -139,19 +147,51 @@ impl Units {
         sides
     }
 
-    /// As many units of training as of the holdout, stratum by stratum; the rest of the larger side is left out.
-    pub(crate) fn matched(&self, sides: &[Side], rng: &mut impl Rng) -> Vec<Side> {
-        let mut drawn = vec![Side::Out; self.len()];
+    /// The sides of the units that are exchanged at all; those of strata that are all on one side are left out.
+    pub(crate) fn exchangeable(&self, sides: &[Side]) -> Vec<Side> {
+        let mut taking_part = vec![Side::Out; self.len()];
         for stratum in &self.strata {
-            let of = |side| stratum.iter().copied().filter(|&unit| sides[unit] == side).collect::<Vec<_>>();
-            let (mut train, mut holdout) = (of(Side::Train), of(Side::Holdout));
-            let count = train.len().min(holdout.len());
-            for (units, side) in [(&mut train, Side::Train), (&mut holdout, Side::Holdout)] {
-                shuffle_front(units, count, rng);
-                units[..count].iter().for_each(|&unit| drawn[unit] = side);
+            let is_train = |unit: &usize| *unit < self.train;
+            if stratum.iter().any(is_train) && !stratum.iter().all(is_train) {
+                stratum.iter().for_each(|&unit| taking_part[unit] = sides[unit]);
             }
         }
-        drawn
+        taking_part
+    }
+
+    /// The units of the holdout, stratum by stratum, in each of them shuffled.
+    pub(crate) fn shuffled_holdout(&self, rng: &mut impl Rng) -> Vec<usize> {
+        let mut all = Vec::with_capacity(self.holdout);
+        for stratum in &self.strata {
+            let mut units: Vec<usize> = stratum.iter().copied().filter(|&unit| unit >= self.train).collect();
+            let count = units.len();
+            shuffle_front(&mut units, count, rng);
+            all.extend(units);
+        }
+        all
+    }
+
+    /// What is left without some units of the holdout, and the new number of each unit that is left.
+    pub(crate) fn without(&self, out: &[bool]) -> (Self, Vec<u32>) {
+        let mut numbers = vec![u32::MAX; self.len()];
+        let mut left = 0;
+        for unit in (0..self.len()).filter(|&unit| !out[unit]) {
+            numbers[unit] = left;
+            left += 1;
+        }
+        let renumbered = |units: &[usize]| -> Vec<usize> {
+            units.iter().filter(|&&unit| !out[unit]).map(|&unit| numbers[unit] as usize).collect()
+        };
+        let strata = self.strata.iter().map(|stratum| renumbered(stratum)).filter(|units| !units.is_empty());
+        let units = Self {
+            patients: self.patients,
+            of: renumbered(&self.of),
+            train_cells: self.train_cells,
+            train: self.train,
+            holdout: left as usize - self.train,
+            strata: strata.collect(),
+        };
+        (units, numbers)
     }
 
     /// How often each unit occurs in bootstrap resample `number`; each side is drawn for itself and stays as large as it is.
@@ -183,7 +223,10 @@ impl Units {
 }
 
 /// What `statistic` says of every resample, by its number, in parallel and in their order.
-pub(crate) fn resamples<T: Send>(options: &BootstrapOptions, statistic: impl Fn(u64) -> T + Send + Sync) -> Result<Vec<T>> {
+pub(crate) fn resamples<T: Send>(
+    options: &BootstrapOptions,
+    statistic: impl Fn(u64) -> T + Send + Sync,
+) -> Result<Vec<T>> {
     options.check()?;
     Ok((0..options.resamples as u64).into_par_iter().map(statistic).collect())
 }
@@ -240,11 +283,7 @@ mod tests {
             let sides = units.relabelled(&mut random(3, Purpose::Relabelling, number));
             let train = |range: &[usize]| range.iter().filter(|&&unit| sides[unit] == Side::Train).count();
             assert_eq!((train(&[0, 1, 2, 5, 6]), train(&[3, 4, 7])), (3, 2));
-            let drawn = units.matched(&sides, &mut random(3, Purpose::Matching, number));
-            let count = |side| drawn.iter().filter(|&&drawn| drawn == side).count();
-            // Two and one of the holdout, so two and one of training.
-            assert_eq!((count(Side::Train), count(Side::Holdout)), (3, 3));
-            assert!(drawn.iter().zip(&sides).all(|(&drawn, &side)| drawn == Side::Out || drawn == side));
+            assert_eq!(units.exchangeable(&sides), sides);
             seen.insert(sides.iter().map(|&side| side == Side::Train).collect::<Vec<_>>());
         }
         assert_eq!(seen.len(), 30, "all ways occur");
@@ -256,6 +295,11 @@ mod tests {
         let units = Units::new(&[0, 0, 2], &[1, 2], None, None).unwrap();
         assert_eq!(units.strata, [vec![2, 4], vec![0, 1, 3]]);
         assert!(!units.patients);
+        // {0, 1} has no counterpart: its one unit stays out.
+        let train = names(&["a", "a", "b"]);
+        let units = Units::new(&[0, 1, 1], &[1], Some(&train), Some(&names(&["x"]))).unwrap();
+        assert_eq!(units.exchangeable(&units.sides()), [Side::Out, Side::Train, Side::Holdout]);
+        assert_eq!(units.relabelled(&mut random(0, Purpose::Relabelling, 0))[0], Side::Train);
     }
 
     #[test]
