@@ -1,5 +1,7 @@
 //! What the privacy tests say of cells of which it is known whether they leak.
 
+use cellforge_eval::privacy::Finding;
+
 use super::PrivacyPart;
 
 /// The controls, counted.
@@ -15,7 +17,13 @@ pub(crate) struct Controls {
 
 impl Controls {
     /// Counts the controls of a part, if it has them.
-    pub(crate) fn of(_part: &PrivacyPart) -> Option<Self> {
-        None
+    pub(crate) fn of(part: &PrivacyPart) -> Option<Self> {
+        let controls = part.figures.controls.as_ref()?;
+        let found = |findings: &[Finding]| findings.iter().filter(|finding| finding.leaks).count();
+        Some(Self {
+            tests: controls.replay.len(),
+            caught: found(&controls.replay),
+            accused: controls.innocent.as_deref().map(found),
+        })
     }
 }

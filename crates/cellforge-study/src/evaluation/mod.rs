@@ -89,6 +89,9 @@ pub fn evaluate(
     match &holdout {
         _ if !config.privacy => missing("privacy", "it was not asked for"),
         None => missing("privacy", "it needs held-out cells of other patients"),
+        Some(holdout) if sets::shared_patients(&real, holdout).is_some_and(|shared| shared > 0) => {
+            missing("privacy", "some patients have cells both among the training and among the held-out cells");
+        }
         Some(holdout) => {
             clock.start("privacy");
             let pixels = Extractor::pixels(&real.set, config.pixel_side);

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use cellforge_eval::{Fidelity, Finding, Privacy};
+use cellforge_eval::{
+    Fidelity,
+    privacy::{Finding, Privacy},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{EvaluationConfig, Provenance};

@@ -75,11 +75,7 @@ pub(super) fn measure(
                 })
             })
             .collect::<Result<_>>()?,
-        labels: Labels {
-            train: &sets.real.set.labels,
-            holdout: &sets.holdout.set.labels,
-            synthetic: &sets.synthetic.set.labels,
-        },
+        labels: Labels { train: &sets.real.set.labels, holdout: &sets.holdout.set.labels },
         train_groups: sets.real.groups(),
         holdout_groups: sets.holdout.groups(),
         discriminator: scores.as_ref().map(|(train, holdout)| Discriminator { train, holdout }),

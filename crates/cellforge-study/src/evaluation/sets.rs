@@ -92,7 +92,7 @@ fn relabel(set: &mut CellSet, classes: &[String]) -> std::result::Result<(), Str
 }
 
 /// At most `max` cells of each class, in their old order: whole patients where all are known, in an order that hangs on the seed and the
-/// patients' names. A class whose first patient has more cells than that keeps them all.
+/// patients' names. A patient who is the first of a class is taken however many cells that makes.
 fn choose(set: &CellSet, max: usize, seed: u64) -> Vec<usize> {
     if max == 0 {
         return (0..set.len()).collect();
@@ -108,12 +108,13 @@ fn choose(set: &CellSet, max: usize, seed: u64) -> Vec<usize> {
     let mut kept = Vec::new();
     let mut counts = vec![0; set.classes.len()];
     for (_, cells) in units {
-        for (class, count) in counts.iter_mut().enumerate() {
-            let of_class: Vec<usize> = cells.iter().copied().filter(|&i| set.labels[i] as usize == class).collect();
-            if *count == 0 || *count + of_class.len() <= max {
-                *count += of_class.len();
-                kept.extend(of_class);
-            }
+        let mut own = vec![0; counts.len()];
+        cells.iter().for_each(|&i| own[set.labels[i] as usize] += 1);
+        let fits = counts.iter().zip(&own).all(|(count, own)| *own == 0 || count + own <= max);
+        let first = counts.iter().zip(&own).any(|(count, own)| *own > 0 && *count == 0);
+        if fits || first {
+            counts.iter_mut().zip(&own).for_each(|(count, own)| *count += own);
+            kept.extend(cells);
         }
     }
     kept.sort_unstable();

@@ -48,7 +48,7 @@ pub(crate) fn run(
             synthetic: Part { set: &made, indices: &all, source: "the study's generators" },
             features: FeatureSource::Classifier(resnet),
             discriminators,
-            provenance,
+            provenance: provenance.clone(),
         };
         evaluate(&settings, &inputs, &out, control).map(drop)
     })?;

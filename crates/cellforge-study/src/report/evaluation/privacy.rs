@@ -1,9 +1,6 @@
 //! Whether the synthetic cells give away whom the generators learned from.
 
-use cellforge_eval::{
-    Finding,
-    privacy::{Attack, Compared, SpacePrivacy},
-};
+use cellforge_eval::privacy::{Attack, Compared, Finding, SpacePrivacy};
 use maud::{Markup, PreEscaped, html};
 
 use super::{legend, space_name};
