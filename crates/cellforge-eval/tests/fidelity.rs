@@ -141,7 +141,6 @@ fn the_example_of_prdc() {
     let found =
         prdc(features(&normal(10_000, 1000, 0.0, 1.0, 1), 1000), features(&normal(10_000, 1000, 0.0, 1.0, 2), 1000), 5)
             .unwrap();
-    println!("{found:?}");
     close("precision", found.precision, 0.4772, 0.03);
     close("recall", found.recall, 0.4705, 0.03);
     close("density", found.density, 1.0555, 0.15);
