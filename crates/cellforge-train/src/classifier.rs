@@ -214,7 +214,8 @@ fn batches(
     }
 }
 
-/// Loads a classifier from a checkpoint folder, or from a run's folder: its best checkpoint, else its last.
+/// Loads a classifier from a checkpoint folder, or from a run's folder: its best checkpoint, else its last. It takes no gradients,
+/// so that running it keeps nothing for them.
 ///
 /// # Errors
 /// [`Error::NoCheckpoint`], [`Error::Damaged`] or [`Error::Unsuitable`].
@@ -222,7 +223,7 @@ pub fn load_classifier(dir: &Path, device: &Device) -> Result<(Classifier, Class
     let dir = checkpoint::find(dir, &["best", "last"])?;
     let state: ClassifierState = checkpoint::read_state(&dir, "classifier")?;
     let store = ParamStore::new(Key::new(state.seed), device);
-    let classifier = Classifier::new(&state.config.model, store.vb())?;
+    let classifier = Classifier::new(&state.config.model, store.frozen_vb())?;
     store.set(&checkpoint::read_tensors(&dir, "weights", device)?)?;
     Ok((classifier, state))
 }

@@ -1,7 +1,8 @@
 //! The blocks of Inception-v3, by the letters of PyTorch's ports. Each runs branches side by side and joins their channels.
 
 use candle_core::{Result, Tensor};
-use candle_nn::{Init, VarBuilder};
+use candle_nn::VarBuilder;
+use candle_nn::init::DEFAULT_KAIMING_NORMAL;
 use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2dConfig, Padding, batch_norm2d, ops};
 
 /// Added to the variance in batch normalisation.
@@ -53,7 +54,7 @@ pub(super) struct ConvNorm {
 
 impl ConvNorm {
     pub fn new(c_in: usize, c_out: usize, Shape { kernel: (h, w), cfg }: Shape, vb: VarBuilder) -> Result<Self> {
-        let weight = vb.pp("conv").get_with_hints((c_out, c_in, h, w), "weight", Init::Const(0.))?;
+        let weight = vb.pp("conv").get_with_hints((c_out, c_in, h, w), "weight", DEFAULT_KAIMING_NORMAL)?;
         let bn_cfg = BatchNormConfig { eps: EPS, ..Default::default() };
         Ok(Self { weight, bn: batch_norm2d(c_out, bn_cfg, vb.pp("bn"))?, cfg })
     }
@@ -125,11 +126,7 @@ impl BlockA {
             branches: [
                 branch(&[("branch1x1", 64, one)])?,
                 branch(&[("branch5x5_1", 48, one), ("branch5x5_2", 64, five)])?,
-                branch(&[
-                    ("branch3x3dbl_1", 64, one),
-                    ("branch3x3dbl_2", 96, three),
-                    ("branch3x3dbl_3", 96, three),
-                ])?,
+                branch(&[("branch3x3dbl_1", 64, one), ("branch3x3dbl_2", 96, three), ("branch3x3dbl_3", 96, three)])?,
             ],
             pool: branch(&[("branch_pool", pool, one)])?,
         })
