@@ -83,7 +83,6 @@ fn agrees_with_pytorch() -> Result<()> {
             error = error.max((f64::from(got) - expected).abs() / largest);
         }
     }
-    println!("largest difference: {error:.1e} of the largest feature");
     assert!(error <= TOLERANCE, "features differ from PyTorch's by {error:.1e} of the largest");
     Ok(())
 }
