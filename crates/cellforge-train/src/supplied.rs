@@ -126,7 +126,10 @@ mod tests {
         assert_eq!(sets["real"].row(2), [1., 1.25]);
         assert_eq!(sets["holdout"], Matrix { values: vec![0., 0.25], dims: 2 });
         assert_eq!(sets["synthetic"].values, [0., 0.25, 0.5, 0.75]);
-        assert_eq!(read(&[("real", tensor((1, 2), DType::F32)), ("synthetic", tensor((1, 2), DType::F32))]).unwrap().len(), 2);
+        assert_eq!(
+            read(&[("real", tensor((1, 2), DType::F32)), ("synthetic", tensor((1, 2), DType::F32))]).unwrap().len(),
+            2
+        );
     }
 
     #[test]

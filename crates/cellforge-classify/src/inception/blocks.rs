@@ -126,11 +126,7 @@ impl BlockA {
             branches: [
                 branch(&[("branch1x1", 64, one)])?,
                 branch(&[("branch5x5_1", 48, one), ("branch5x5_2", 64, five)])?,
-                branch(&[
-                    ("branch3x3dbl_1", 64, one),
-                    ("branch3x3dbl_2", 96, three),
-                    ("branch3x3dbl_3", 96, three),
-                ])?,
+                branch(&[("branch3x3dbl_1", 64, one), ("branch3x3dbl_2", 96, three), ("branch3x3dbl_3", 96, three)])?,
             ],
             pool: branch(&[("branch_pool", pool, one)])?,
         })

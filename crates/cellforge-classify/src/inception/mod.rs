@@ -55,11 +55,7 @@ impl Inception {
             conv_2b: conv("Conv2d_2b_3x3", 32, 64, Shape::square(3).same())?,
             conv_3b: conv("Conv2d_3b_1x1", 64, 80, Shape::square(1))?,
             conv_4a: conv("Conv2d_4a_3x3", 80, 192, Shape::square(3))?,
-            mixed_5: [
-                mixed_5("Mixed_5b", 192, 32)?,
-                mixed_5("Mixed_5c", 256, 64)?,
-                mixed_5("Mixed_5d", 288, 64)?,
-            ],
+            mixed_5: [mixed_5("Mixed_5b", 192, 32)?, mixed_5("Mixed_5c", 256, 64)?, mixed_5("Mixed_5d", 288, 64)?],
             mixed_6a: BlockB::new(288, vb.pp("Mixed_6a"))?,
             mixed_6: [
                 mixed_6("Mixed_6b", 128)?,

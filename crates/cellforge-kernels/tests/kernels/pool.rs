@@ -11,7 +11,8 @@ fn reference(
     pool: impl Fn(&mut dyn Iterator<Item = f64>) -> f64,
 ) -> Vec<f64> {
     let (oh, ow) = ((h + 2 * p - k) / s + 1, (w + 2 * p - k) / s + 1);
-    let inside = |at: usize, size: usize| (at * s..at * s + k).filter_map(move |i| i.checked_sub(p).filter(|&i| i < size));
+    let inside =
+        |at: usize, size: usize| (at * s..at * s + k).filter_map(move |i| i.checked_sub(p).filter(|&i| i < size));
     let mut ys = Vec::new();
     for plane in xs.chunks(h * w) {
         for (y, x) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {

@@ -4,8 +4,9 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use cellforge_kernels::{
     Conv2dConfig, DropoutMask, Padding, add, avg_pool2d, avg_pool2d_global, batch_norm_eval,
-    batch_norm_leaky_relu_train, batch_norm_train, bce_with_logits, conv2d, conv2d_add, cross_entropy, dropout, gradients, leaky_relu, linear,
-    max_pool2d, pad_bottom_right, relu, reshape, tanh, upsample_nearest2x, upsample2x_conv2d,
+    batch_norm_leaky_relu_train, batch_norm_train, bce_with_logits, conv2d, conv2d_add, cross_entropy, dropout,
+    gradients, leaky_relu, linear, max_pool2d, pad_bottom_right, relu, reshape, tanh, upsample_nearest2x,
+    upsample2x_conv2d,
 };
 
 use crate::common::{assert_close, values, variable};

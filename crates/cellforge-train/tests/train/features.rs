@@ -3,9 +3,7 @@
 use crate::common::{cells, cnn, gan, split};
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
-use cellforge_classify::{
-    Classifier, ClassifierConfig, INCEPTION_FEATURES, Inception, ResNetConfig, inception_input,
-};
+use cellforge_classify::{Classifier, ClassifierConfig, INCEPTION_FEATURES, Inception, ResNetConfig, inception_input};
 use cellforge_data::{Batch, Scale};
 use cellforge_nn::{Key, ParamStore};
 use cellforge_train::{
@@ -72,7 +70,9 @@ fn a_discriminator_is_read_back_and_scores_cells() {
     let saved = candle_core::safetensors::load(&path, &device).unwrap();
     assert!(saved.contains_key("body.0.conv.weight"), "{:?}", saved.keys());
     std::fs::remove_file(&path).unwrap();
-    for error in [load_discriminator(folder.path(), &device).map(|_| ()), load_generator(folder.path(), &device).map(|_| ())] {
+    for error in
+        [load_discriminator(folder.path(), &device).map(|_| ()), load_generator(folder.path(), &device).map(|_| ())]
+    {
         assert!(error.unwrap_err().to_string().contains("discriminator.safetensors"));
     }
 
@@ -108,7 +108,10 @@ fn inception_is_read_from_a_file_that_the_user_brings() -> Result<()> {
     let last = tensors.remove("Mixed_7c.branch_pool.bn.running_var").expect("a parameter");
     save(&tensors)?;
     let error = load_inception(&path, &device).unwrap_err().to_string();
-    assert!(error.contains("inception.safetensors") && error.contains("Mixed_7c.branch_pool.bn.running_var"), "{error}");
+    assert!(
+        error.contains("inception.safetensors") && error.contains("Mixed_7c.branch_pool.bn.running_var"),
+        "{error}"
+    );
     tensors.insert("Mixed_7c.branch_pool.bn.running_var".into(), last.narrow(0, 0, 3)?);
     save(&tensors)?;
     let error = load_inception(&path, &device).unwrap_err().to_string();
@@ -127,8 +130,8 @@ fn equal_cells_have_equal_features_in_the_resnet_too() {
     let resnet = Classifier::new(&ClassifierConfig::Resnet(config), store.frozen_vb()).unwrap();
     let indices: Vec<usize> = (0..70).map(|i| i * 7 % 9).collect();
     let all = features(&resnet, &cells, &indices, &device).unwrap();
-    for i in 9..70 {
-        assert_eq!(all.row(i), all.row(i - 9), "cell {} at {i}", indices[i]);
+    for (i, index) in indices.iter().enumerate().skip(9) {
+        assert_eq!(all.row(i), all.row(i - 9), "cell {index} at {i}");
     }
     assert_ne!(all.row(0), all.row(1));
 }
