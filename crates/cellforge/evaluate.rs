@@ -114,7 +114,8 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
     let mut args: Args = layered(&mut globals, flags)?;
     args.overwrite = flags.overwrite;
     let real = args.real.clone().context("--real is missing: name a folder or zip of real cells")?;
-    let synthetic = args.synthetic.clone().context("--synthetic is missing: name a folder or zip of synthetic cells")?;
+    let synthetic =
+        args.synthetic.clone().context("--synthetic is missing: name a folder or zip of synthetic cells")?;
     let features = feature_source(args.features.get_or_insert_with(|| "pixels".to_owned()))?;
     let session = globals.open_stoppable()?;
     let config = config(&mut args, session.seed);

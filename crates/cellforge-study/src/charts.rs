@@ -38,7 +38,11 @@ impl Axis {
         let last = (to / step + 1e-9).floor() as i64;
         let decimals = (-(step.log10().floor()) as i32).clamp(0, 6) as usize;
         // A step of 2.5 has a digit more than its size says.
-        let decimals = if (step / scale - 2.5).abs() < 1e-9 { decimals.max((1 - scale.log10() as i32).max(0) as usize) } else { decimals };
+        let decimals = if (step / scale - 2.5).abs() < 1e-9 {
+            decimals.max((1 - scale.log10() as i32).max(0) as usize)
+        } else {
+            decimals
+        };
         let ticks = (first..=last).map(|i| i as f64 * step).map(|x| (x, format!("{x:.decimals$}"))).collect();
         Self { from, to, ticks, title: title.to_owned() }
     }
@@ -68,7 +72,9 @@ struct Canvas {
 impl Canvas {
     fn new(x: Axis, y: Axis) -> Self {
         let (width, height) = SIZE;
-        let svg = format!("<svg width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" xmlns=\"http://www.w3.org/2000/svg\" font-family=\"sans-serif\" font-size=\"15\" fill=\"none\">");
+        let svg = format!(
+            "<svg width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" xmlns=\"http://www.w3.org/2000/svg\" font-family=\"sans-serif\" font-size=\"15\" fill=\"none\">"
+        );
         let mut canvas = Self { svg, x, y };
         canvas.axes();
         canvas
@@ -76,10 +82,7 @@ impl Canvas {
 
     fn at(&self, x: f64, y: f64) -> (f64, f64) {
         let (width, height) = SIZE;
-        (
-            LEFT + self.x.place(x) * (width - LEFT - RIGHT),
-            height - BOTTOM - self.y.place(y) * (height - TOP - BOTTOM),
-        )
+        (LEFT + self.x.place(x) * (width - LEFT - RIGHT), height - BOTTOM - self.y.place(y) * (height - TOP - BOTTOM))
     }
 
     fn add(&mut self, text: std::fmt::Arguments<'_>) {
@@ -99,12 +102,16 @@ impl Canvas {
             let (x, _) = self.at(value, self.y.from);
             let (tick, y) = (bottom + 5.0, bottom + 20.0);
             self.add(format_args!("<path d=\"M{x:.1} {bottom}V{tick}\" stroke=\"#9696a0\"/>"));
-            self.add(format_args!("<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\" fill=\"#464650\">{label}</text>"));
+            self.add(format_args!(
+                "<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\" fill=\"#464650\">{label}</text>"
+            ));
         }
         self.add(format_args!("<path d=\"M{LEFT} {TOP}V{bottom}H{right}\" stroke=\"#9696a0\"/>"));
         let (middle, low) = ((LEFT + right) / 2.0, height - 10.0);
         let title = self.x.title.clone();
-        self.add(format_args!("<text x=\"{middle}\" y=\"{low}\" text-anchor=\"middle\" fill=\"#464650\">{title}</text>"));
+        self.add(format_args!(
+            "<text x=\"{middle}\" y=\"{low}\" text-anchor=\"middle\" fill=\"#464650\">{title}</text>"
+        ));
         let (title, centre) = (self.y.title.clone(), (TOP + bottom) / 2.0);
         self.add(format_args!(
             "<text x=\"15\" y=\"{centre}\" text-anchor=\"middle\" fill=\"#464650\" transform=\"rotate(-90 15 {centre})\">{title}</text>"
@@ -141,7 +148,10 @@ pub(crate) fn histograms(edges: &[f64], filled: &[u64], line: Option<&[u64]>, ti
         std::iter::once((edges[0], 0.0)).chain(tops).chain([(edges[edges.len() - 1], 0.0)]).collect()
     };
     let colour = css_colour(0);
-    canvas.line(&steps(&filled), &format!("fill=\"{colour}\" fill-opacity=\"0.3\" stroke=\"{colour}\" stroke-width=\"1.5\""));
+    canvas.line(
+        &steps(&filled),
+        &format!("fill=\"{colour}\" fill-opacity=\"0.3\" stroke=\"{colour}\" stroke-width=\"1.5\""),
+    );
     if let Some(line) = line {
         canvas.line(&steps(&line), &format!("stroke=\"{}\" stroke-width=\"2\"", css_colour(1)));
     }

@@ -105,13 +105,15 @@ pub const TABLE: &[Setting] = &[
         "a quarter of the numbers per cell"),
     row("evaluate.training.width",      "0.25",      "0.25",        "1.0",
         "a convolution's cost goes with the square of the width"),
-    row("evaluate.training.steps",      "4",         "60",          "500",
+    row("evaluate.training.steps",      "4",         "1200",        "500",
         "many small networks are trained; what the time allows"),
+    row("evaluate.training.batch",      "16",        "16",          "32",
+        "more updates in the same time, without which so small a network learns nothing"),
     row("evaluate.training.seeds",      "2",         "5",           "5",
         "smoke only needs the stage to run"),
-    row("evaluate.training.fractions",  "[1.0]",     "[0.05, 1.0]", "[0.01, 0.05, 0.1, 1.0]",
+    row("evaluate.training.fractions",  "[1.0]",     "[0.1, 1.0]",  "[0.01, 0.05, 0.1, 1.0]",
         "one per cent of few patients is none"),
-    row("evaluate.training.ratios",     "[0, 1]",    "[0, 1, 4]",   "[0, 1, 4]",
+    row("evaluate.training.ratios",     "[0, 1]",    "[0, 4]",      "[0, 1, 4]",
         "smoke only needs the stage to run"),
 ];
 

@@ -80,7 +80,10 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     writeln!(text, "\n## What it must not be used for\n")?;
     writeln!(text, "- Diagnosis, or any decision about a patient. It is no medical device and part of none.")?;
     writeln!(text, "- As evidence of how a method does on patients: judge it on real cells.")?;
-    writeln!(text, "- As anonymous data without a review of the privacy findings by whoever answers for the real cells.")?;
+    writeln!(
+        text,
+        "- As anonymous data without a review of the privacy findings by whoever answers for the real cells."
+    )?;
     if !trainable {
         writeln!(text, "- In place of real cells for training: that it can stand in for them was not shown.")?;
     }
@@ -122,7 +125,10 @@ fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     let show = |e: Estimate| format!("{} ({} to {})", digits(e.value), digits(e.low), digits(e.high));
     if let Some(fidelity) = &found.fidelity {
         let n = fidelity.pooled.cells;
-        writeln!(text, "| Figure ({n} cells on each side) | Synthetic against real | Real against real |\n|---|---|---|")?;
+        writeln!(
+            text,
+            "| Figure ({n} cells on each side) | Synthetic against real | Real against real |\n|---|---|---|"
+        )?;
         let (a, b) = (&fidelity.pooled.against_real, &fidelity.pooled.floor);
         for (name, a, b) in [
             (found.features.metric.as_str(), a.frechet, b.frechet),

@@ -175,7 +175,10 @@ fn from_file(sets: &BTreeMap<String, Matrix>, path: &Path, set: &'static str, ce
     };
     if matrix.len() != cells.available {
         let (rows, images) = (matrix.len(), cells.available);
-        return Err(fail(format!("{} has {rows} rows for {images} images: expected one row per image", path.display())));
+        return Err(fail(format!(
+            "{} has {rows} rows for {images} images: expected one row per image",
+            path.display()
+        )));
     }
     let values = cells.rows.iter().flat_map(|&row| matrix.row(row).iter().copied()).collect();
     Ok(Matrix { values, dims: matrix.dims })

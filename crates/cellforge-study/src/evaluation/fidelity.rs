@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cellforge_eval::{Features, FidelityOptions, Sample, fidelity, halves};
+use cellforge_eval::{Features, FidelityOptions, Interval, Sample, fidelity, frechet_distance, halves};
 use cellforge_train::Matrix;
 
 use super::{
@@ -10,6 +10,9 @@ use super::{
     sets::{Cells, pick},
 };
 use crate::{Control, Error, Result, derive_seed};
+
+/// Ways to halve the real cells, for the range of distances between real and real.
+const HALVINGS: usize = 20;
 
 /// A set and the features of its cells.
 #[derive(Clone, Copy)]
@@ -39,6 +42,7 @@ impl Chosen {
 /// Rows of one class of the two halves of the real cells, the synthetic and the held-out ones: as many of each.
 struct OfClass {
     rows: [Vec<usize>; 4],
+    label: usize,
     n: usize,
 }
 
@@ -80,7 +84,7 @@ pub(super) fn measure(
         }
         let from = [real.cells, real.cells, synthetic.cells, holdout.map_or(real.cells, |holdout| holdout.cells)];
         let rows = std::array::from_fn(|i| if i < there { pick(&from[i].set, &sets[i], n, seed) } else { Vec::new() });
-        chosen.push(OfClass { rows, n });
+        chosen.push(OfClass { rows, label: class, n });
     }
     let options = config.fidelity_options();
     let scope = |of: &[&OfClass]| -> Result<FidelityScope> {
@@ -94,6 +98,7 @@ pub(super) fn measure(
         };
         compare(
             of.iter().map(|class| class.n).sum(),
+            floor_range(real, by_patient, &of.iter().map(|class| (class.label, class.n)).collect::<Vec<_>>(), seed)?,
             [Chosen::new(real, &rows(0)), Chosen::new(real, &rows(1)), Chosen::new(synthetic, &rows(2))],
             holdout.map(|holdout| Chosen::new(holdout, &rows(3))),
             &options,
@@ -111,8 +116,36 @@ pub(super) fn measure(
     })
 }
 
+/// The range of the Fréchet distance between halves of the real cells, with `n` cells of each class `(label, n)` in each half, or all
+/// there are.
+fn floor_range(real: Measured<'_>, by_patient: bool, classes: &[(usize, usize)], seed: u64) -> Result<Interval> {
+    let set = &real.cells.set;
+    let mut range = Interval { low: f64::INFINITY, high: 0.0 };
+    for number in 0..HALVINGS {
+        let seed = derive_seed(seed, &format!("halving {number}"));
+        let [first, second] = halves(set.len(), real.cells.groups().filter(|_| by_patient), seed)?.map(|half| {
+            let mut rows = Vec::new();
+            for &(label, n) in classes {
+                let of: Vec<usize> = half.iter().copied().filter(|&row| set.labels[row] as usize == label).collect();
+                rows.extend(pick(set, &of, n, seed));
+            }
+            rows
+        });
+        // A half may be without a class where patients are few.
+        if first.len() < 2 || second.len() < 2 {
+            continue;
+        }
+        let (first, second) = (Chosen::new(real, &first), Chosen::new(real, &second));
+        let distance = frechet_distance(first.sample()?.features, second.sample()?.features)?;
+        range = Interval { low: range.low.min(distance), high: range.high.max(distance) };
+    }
+    range.low = range.low.min(range.high);
+    Ok(range)
+}
+
 fn compare(
     cells: usize,
+    floor_range: Interval,
     [first, second, synthetic]: [Chosen; 3],
     holdout: Option<Chosen>,
     options: &FidelityOptions,
@@ -124,6 +157,7 @@ fn compare(
         cells,
         against_real: against(&first, &synthetic)?,
         floor: against(&first, &second)?,
+        floor_range,
         against_holdout: holdout.as_ref().map(|holdout| against(holdout, &synthetic)).transpose()?,
         holdout_against_real: holdout.as_ref().map(|holdout| against(&first, holdout)).transpose()?,
     })

@@ -22,12 +22,12 @@ use std::{collections::BTreeMap, path::Path, time::Instant};
 use cellforge_train::Orientation;
 
 pub use config::{EvaluationConfig, EvaluationInputs, FeatureSource, Part, Provenance};
+pub(crate) use controls::Controls;
+pub use datasheet::datasheet;
 pub use outcome::{
     Answer, EVALUATION_SCHEMA, Evaluation, FeatureInfo, FidelityPart, FidelityScope, PairImage, PrivacyPart, Scatter,
     SetInfo, SetsInfo, UtilityPart, Verdict,
 };
-pub(crate) use controls::Controls;
-pub use datasheet::datasheet;
 pub(crate) use verdicts::digits;
 
 use crate::{Control, Error, Result, derive_seed, files::write_json, results::Versions, runner::device_name};
@@ -70,8 +70,7 @@ pub fn evaluate(
     let synthetic_rows = rows("synthetic", &synthetic)?;
     let measured_real = Measured { cells: &real, rows: &real_rows };
     let measured_synthetic = Measured { cells: &synthetic, rows: &synthetic_rows };
-    let measured_holdout =
-        holdout.as_ref().zip(holdout_rows.as_ref()).map(|(cells, rows)| Measured { cells, rows });
+    let measured_holdout = holdout.as_ref().zip(holdout_rows.as_ref()).map(|(cells, rows)| Measured { cells, rows });
 
     let mut not_measured = BTreeMap::new();
     let mut missing = |part: &str, reason: &str| {
@@ -80,8 +79,7 @@ pub fn evaluate(
     let mut fidelity_part = None;
     if config.fidelity {
         clock.start("fidelity");
-        fidelity_part =
-            Some(fidelity::measure(config, measured_real, measured_holdout, measured_synthetic, control)?);
+        fidelity_part = Some(fidelity::measure(config, measured_real, measured_holdout, measured_synthetic, control)?);
     } else {
         missing("fidelity", "it was not asked for");
     }
@@ -106,7 +104,8 @@ pub fn evaluate(
         }
     }
     clock.start("pictures");
-    let scatter = scatter::scatter(measured_real, measured_holdout, measured_synthetic, derive_seed(config.seed, "scatter"));
+    let scatter =
+        scatter::scatter(measured_real, measured_holdout, measured_synthetic, derive_seed(config.seed, "scatter"));
     let pairs = pairs::save(config.pairs, privacy_part.as_ref(), &real, &synthetic, out)?;
     let mut utility_part = None;
     match &config.utility {
@@ -118,7 +117,11 @@ pub fn evaluate(
     }
     let seconds = clock.finish();
 
-    fn part<'a, T>(found: &'a Option<T>, name: &str, reasons: &'a BTreeMap<String, String>) -> std::result::Result<&'a T, &'a str> {
+    fn part<'a, T>(
+        found: &'a Option<T>,
+        name: &str,
+        reasons: &'a BTreeMap<String, String>,
+    ) -> std::result::Result<&'a T, &'a str> {
         found.as_ref().ok_or_else(|| reasons.get(name).map_or("", String::as_str))
     }
     let verdicts = verdicts::verdicts(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cellforge_eval::{
-    Fidelity,
+    Fidelity, Interval,
     privacy::{Finding, Privacy},
 };
 use serde::{Deserialize, Serialize};
@@ -145,6 +145,8 @@ pub struct FidelityScope {
     pub against_real: Fidelity,
     /// Real against real: the other half against that half. No generator can be told from a perfect one below it.
     pub floor: Fidelity,
+    /// The least and the largest Fréchet distance between two halves of the real cells, over 20 ways to halve them.
+    pub floor_range: Interval,
     /// Synthetic cells against held-out ones.
     pub against_holdout: Option<Fidelity>,
     /// Held-out cells against the same half of the real ones: what new patients look like.

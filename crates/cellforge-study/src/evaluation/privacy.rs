@@ -9,11 +9,7 @@ use cellforge_eval::{
 };
 use cellforge_train::{Matrix, Orientation, discriminator_scores, load_discriminator};
 
-use super::{
-    EvaluationConfig, PrivacyPart,
-    features::Extractor,
-    sets::Cells,
-};
+use super::{EvaluationConfig, PrivacyPart, features::Extractor, sets::Cells};
 use crate::{Control, Error, Result, folder_name, resized};
 
 /// The three sets of cells.

@@ -2,11 +2,7 @@
 
 use cellforge_train::Matrix;
 
-use super::{
-    Scatter,
-    fidelity::Measured,
-    sets::pick,
-};
+use super::{Scatter, fidelity::Measured, sets::pick};
 
 /// Cells of each set that are shown, at most.
 const SHOWN: usize = 600;

@@ -2,10 +2,13 @@
 
 use cellforge_eval::{Estimate, Fidelity};
 
-use super::{Answer, FidelityPart, PrivacyPart, UtilityPart, Verdict};
+use super::{Answer, FidelityPart, FidelityScope, PrivacyPart, UtilityPart, Verdict};
 
 /// Accuracy that a classifier may lose by being trained on synthetic cells before that counts as a loss.
 const TOLERATED_LOSS: f64 = 0.02;
+
+/// Where neither holds.
+const UNCLEAR: &str = "It cannot be told: the intervals are too wide, or overlap with those of real cells.";
 
 /// How a figure of synthetic cells compares with that of real cells of other patients.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -15,23 +18,41 @@ enum Against {
     Unclear,
 }
 
-/// For figures that are better when low: against the upper end of what real cells have.
-fn low_is_better(found: Estimate, floor: Estimate) -> Against {
-    if found.high <= floor.high {
+/// The synthetic cells' distance against the upper end of what two sets of real cells have.
+fn distance(scope: &FidelityScope) -> Against {
+    let (found, highest) = (scope.against_real.frechet, scope.floor.frechet.high.max(scope.floor_range.high));
+    if found.high <= highest {
         Against::AsGood
-    } else if found.low > floor.high {
+    } else if found.low > highest {
         Against::Worse
     } else {
         Against::Unclear
     }
 }
 
-/// For figures that are better when high: against the lower end of what real cells have.
-fn high_is_better(found: Estimate, floor: Estimate) -> Against {
-    if found.low >= floor.low {
+/// A share that is better when high, against the lower end of what real cells have. Where real cells of other patients do not reach
+/// half themselves, there is nothing to compare with.
+fn share_of(scope: &FidelityScope, figure: fn(&Fidelity) -> Estimate) -> Against {
+    let (found, floor) = (figure(&scope.against_real), figure(&scope.floor));
+    if floor.low < 0.5 {
+        Against::Unclear
+    } else if found.low >= floor.low {
         Against::AsGood
     } else if found.high < floor.low {
         Against::Worse
+    } else {
+        Against::Unclear
+    }
+}
+
+/// One answer for all classes: worse where one class is worse, as good where all are. Classes are compared one by one, since among
+/// all together the share of each class varies with the patients who are drawn.
+fn over_classes(part: &FidelityPart, compare: impl Fn(&FidelityScope) -> Against) -> Against {
+    let found: Vec<Against> = part.per_class.values().map(compare).collect();
+    if found.contains(&Against::Worse) {
+        Against::Worse
+    } else if found.iter().all(|&one| one == Against::AsGood) {
+        Against::AsGood
     } else {
         Against::Unclear
     }
@@ -68,8 +89,8 @@ pub(super) fn verdicts(
     let mut all = Vec::new();
     match fidelity {
         Ok(part) => {
-            all.push(realism(&part.pooled.against_real, &part.pooled.floor, metric));
-            all.push(coverage(&part.pooled.against_real, &part.pooled.floor));
+            all.push(realism(part, metric));
+            all.push(coverage(part));
         }
         Err(reason) => all.extend(["realism", "coverage"].map(|about| not_measured(about, reason))),
     }
@@ -78,47 +99,54 @@ pub(super) fn verdicts(
     all
 }
 
-fn realism(found: &Fidelity, floor: &Fidelity, metric: &str) -> Verdict {
-    let distance = low_is_better(found.frechet, floor.frechet);
-    let precision = high_is_better(found.precision, floor.precision);
+fn realism(part: &FidelityPart, metric: &str) -> Verdict {
+    let distance = over_classes(part, distance);
+    let precision = over_classes(part, |scope| share_of(scope, |figures| figures.precision));
     let answer = answer([distance, precision]);
     let start = match answer {
         Answer::Good => "They cannot be told from real cells of other patients.",
         Answer::Bad => "They can be told from real cells, both as a set and one by one.",
         Answer::Caution if distance == Against::Worse => {
-            "Single cells come close to real ones, but as a set they differ from real cells."
+            "Single cells may come close to real ones, but as a set they differ from real cells."
         }
-        Answer::Caution => "As a set they are close to real cells, but many single ones are unlike any real cell.",
-        Answer::Unknown => "It cannot be told: the intervals overlap with those of real cells.",
+        Answer::Caution => "As a set they may be close to real cells, but many single ones are unlike any real cell.",
+        Answer::Unknown => UNCLEAR,
     };
-    let sentence = format!(
-        "{start} {} of them lie among real cells (real cells of other patients: {}); distance {metric} {} (between real cells: {}).",
-        share(found.precision),
-        share(floor.precision),
-        number(found.frechet),
-        number(floor.frechet),
-    );
-    verdict("realism", answer, sentence)
+    let of = |(class, scope): (&String, &FidelityScope)| {
+        let (found, floor) = (&scope.against_real, &scope.floor);
+        format!(
+            "{class}: {} lie among real cells (real cells of other patients: {}), distance {metric} {} (between real cells up to {})",
+            share(found.precision),
+            share(floor.precision),
+            number(found.frechet),
+            digits(floor.frechet.high.max(scope.floor_range.high)),
+        )
+    };
+    verdict("realism", answer, format!("{start} {}.", part.per_class.iter().map(of).collect::<Vec<_>>().join("; ")))
 }
 
-fn coverage(found: &Fidelity, floor: &Fidelity) -> Verdict {
-    let recall = high_is_better(found.recall, floor.recall);
-    let coverage = high_is_better(found.coverage, floor.coverage);
+fn coverage(part: &FidelityPart) -> Verdict {
+    let recall = over_classes(part, |scope| share_of(scope, |figures| figures.recall));
+    let coverage = over_classes(part, |scope| share_of(scope, |figures| figures.coverage));
     let answer = answer([recall, coverage]);
     let start = match answer {
         Answer::Good => "They are as varied as real cells are.",
         Answer::Bad => "They leave out part of what real cells show.",
         Answer::Caution => "They come close to some of what real cells show and leave out the rest.",
-        Answer::Unknown => "It cannot be told: the intervals overlap with those of real cells.",
+        Answer::Unknown => UNCLEAR,
     };
-    let sentence = format!(
-        "{start} {} of the real cells have a synthetic cell near by (real cells of other patients: {}); {} lie within the spread of the synthetic ones ({}).",
-        share(found.coverage),
-        share(floor.coverage),
-        share(found.recall),
-        share(floor.recall),
-    );
-    verdict("coverage", answer, sentence)
+    let of = |(class, scope): (&String, &FidelityScope)| {
+        let (found, floor) = (&scope.against_real, &scope.floor);
+        format!(
+            "{class}: {} of the real cells have a synthetic cell near by (of other patients: {}), {} lie within the spread of the \
+             synthetic ones ({})",
+            share(found.coverage),
+            share(floor.coverage),
+            share(found.recall),
+            share(floor.recall),
+        )
+    };
+    verdict("coverage", answer, format!("{start} {}.", part.per_class.iter().map(of).collect::<Vec<_>>().join("; ")))
 }
 
 fn of_utility(part: &UtilityPart) -> Verdict {
@@ -136,7 +164,9 @@ fn of_utility(part: &UtilityPart) -> Verdict {
         Answer::Unknown
     };
     let start = match answer {
-        Answer::Good => "Yes: a classifier trained on them alone does as well on real cells as one trained on real cells.",
+        Answer::Good => {
+            "Yes: a classifier trained on them alone does as well on real cells as one trained on real cells."
+        }
         Answer::Bad => "Not in place of real cells: a classifier trained on them alone does worse on real cells.",
         _ if !learned => "It cannot be told: the classifier did not learn the task from real cells either.",
         _ => "It cannot be told whether a classifier trained on them alone does as well: the interval is too wide.",
@@ -181,11 +211,14 @@ fn of_privacy(part: &PrivacyPart) -> Verdict {
         match controls {
             Some(found) if found.accused.is_some_and(|n| n > 0) => (
                 Answer::Unknown,
-                "It cannot be told: the tests also accuse cells that cannot leak, of patients whom no generator saw.".to_owned(),
+                "It cannot be told: the tests also accuse cells that cannot leak, of patients whom no generator saw."
+                    .to_owned(),
             ),
             Some(found) if found.caught == found.tests => (
                 Answer::Good,
-                format!("No leak was found by any of {tests} tests, each of which finds a plain copy of the training cells."),
+                format!(
+                    "No leak was found by any of {tests} tests, each of which finds a plain copy of the training cells."
+                ),
             ),
             Some(found) if found.caught > 0 => (
                 Answer::Caution,
@@ -244,19 +277,8 @@ pub(crate) fn digits(x: f64) -> String {
 mod tests {
     use super::*;
 
-    fn e(low: f64, value: f64, high: f64) -> Estimate {
-        Estimate { value, low, high }
-    }
-
     #[test]
     fn an_interval_has_to_show_it() {
-        let floor = e(1.0, 2.0, 3.0);
-        assert!(low_is_better(e(1.0, 2.0, 2.9), floor) == Against::AsGood);
-        assert!(low_is_better(e(2.0, 3.0, 4.0), floor) == Against::Unclear);
-        assert!(low_is_better(e(3.1, 4.0, 5.0), floor) == Against::Worse);
-        assert!(high_is_better(e(1.0, 1.5, 2.0), floor) == Against::AsGood);
-        assert!(high_is_better(e(0.5, 1.5, 2.0), floor) == Against::Unclear);
-        assert!(high_is_better(e(0.5, 0.6, 0.9), floor) == Against::Worse);
         use Against::{AsGood, Unclear, Worse};
         assert_eq!(answer([AsGood, AsGood]), Answer::Good);
         assert_eq!(answer([AsGood, Unclear]), Answer::Unknown);

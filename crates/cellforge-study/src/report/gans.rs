@@ -19,7 +19,8 @@ use crate::{
 pub(super) fn grids(results: &Results, base_dir: &Path) -> Result<Markup> {
     let mut classes = Vec::new();
     for (class, gan) in &results.gan {
-        let images: Vec<_> = gan.grids.iter().map(|grid| Ok((grid, embed(&grid.path, base_dir)?))).collect::<Result<_>>()?;
+        let images: Vec<_> =
+            gan.grids.iter().map(|grid| Ok((grid, embed(&grid.path, base_dir)?))).collect::<Result<_>>()?;
         classes.push((class, gan, images));
     }
     let reads = if results.data.is_phantom { "phantom " } else { "" };

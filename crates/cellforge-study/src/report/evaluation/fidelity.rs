@@ -14,7 +14,7 @@ pub(super) fn figures(part: &FidelityPart, found: &Evaluation) -> Markup {
     html! {
         p { "Every figure stands beside the same figure between real cells (the floor): half of the real cells against the other half, of "
             (halves) ". A generator as good as reality could not be told from it. All comparisons have the same numbers of cells, because
-            distances depend on them." }
+            distances depend on them. An arrow marks figures that are better when low." }
         (scope("All classes", &part.pooled, &found.features.metric))
         @for (name, of_class) in classes { (scope(name, of_class, &found.features.metric)) }
         p.note {
@@ -31,18 +31,18 @@ pub(super) fn figures(part: &FidelityPart, found: &Evaluation) -> Markup {
 
 fn scope(name: &str, scope: &FidelityScope, metric: &str) -> Markup {
     let columns: Vec<(&str, &Fidelity)> = [
-        ("Synthetic against real", Some(&scope.against_real)),
-        ("Floor: real against real", Some(&scope.floor)),
-        ("Synthetic against held-out", scope.against_holdout.as_ref()),
-        ("Held-out against real", scope.holdout_against_real.as_ref()),
+        ("Synthetic, real", Some(&scope.against_real)),
+        ("Real, real (floor)", Some(&scope.floor)),
+        ("Synthetic, held-out", scope.against_holdout.as_ref()),
+        ("Held-out, real", scope.holdout_against_real.as_ref()),
     ]
     .into_iter()
     .filter_map(|(title, figures)| Some((title, figures?)))
     .collect();
     type Row = (String, fn(&Fidelity) -> Estimate, bool);
     let rows: [Row; 6] = [
-        (format!("Fréchet distance ({metric}), lower is better"), |f| f.frechet, false),
-        ("Kernel distance (KID), lower is better".to_owned(), |f| f.kid, false),
+        ("Fréchet distance ↓".to_owned(), |f| f.frechet, false),
+        ("Kernel distance ↓".to_owned(), |f| f.kid, false),
         ("Precision".to_owned(), |f| f.precision, true),
         ("Recall".to_owned(), |f| f.recall, true),
         ("Density".to_owned(), |f| f.density, false),
@@ -63,5 +63,5 @@ fn scope(name: &str, scope: &FidelityScope, metric: &str) -> Markup {
             }
         }
     };
-    table(&format!("{name}: {} cells on each side", count(scope.cells as u64)), body)
+    table(&format!("{name}: {} cells on each side, Fréchet distance {metric}", count(scope.cells as u64)), body)
 }

@@ -32,7 +32,11 @@ pub(super) fn page(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
     let pairs = pairs(found, base_dir)?;
     let title = "Synthetic cells, evaluated";
     let sections = parts(found, &pairs);
-    let more = [("The cells", "cells", sets(found)), ("How to repeat this", "repeat", repeat(found)), ("Limits", "limits", limits(found))];
+    let more = [
+        ("The cells", "cells", sets(found)),
+        ("How to repeat this", "repeat", repeat(found)),
+        ("Limits", "limits", limits(found)),
+    ];
     let sections: Vec<_> = sections.into_iter().chain(more).collect();
     let version = &found.versions.cellforge;
     Ok(html! {
@@ -117,8 +121,7 @@ fn parts(found: &Evaluation, pairs: &Markup) -> Vec<(&'static str, &'static str,
         let reason = found.not_measured.get(part).map_or("it was not measured", String::as_str);
         html! { p.muted { "Not measured: " (reason) "." } }
     };
-    let fidelity =
-        found.fidelity.as_ref().map_or_else(|| missing("fidelity"), |part| fidelity::figures(part, found));
+    let fidelity = found.fidelity.as_ref().map_or_else(|| missing("fidelity"), |part| fidelity::figures(part, found));
     let utility = found.utility.as_ref().map_or_else(|| missing("utility"), utility::figures);
     let privacy = found.privacy.as_ref().map_or_else(|| missing("privacy"), |part| privacy::figures(part, found));
     vec![
