@@ -69,6 +69,7 @@ fn help_of_every_verb_has_examples() {
         &["train", "classifier"],
         &["generate"],
         &["classify"],
+        &["evaluate"],
         &["reproduce"],
         &["completions"],
     ];

@@ -40,7 +40,7 @@ fn results(out: &Path) -> Value {
 #[test]
 fn the_results_are_complete() {
     let results = results(smoke());
-    assert_eq!(results["schema_version"], 1);
+    assert_eq!(results["schema_version"], 2);
     assert_eq!(results["data"]["is_phantom"], true);
     assert_eq!(results["data"]["split_by"], "group");
     for class in ["Parasitized", "Uninfected"] {
@@ -61,7 +61,7 @@ fn the_results_are_complete() {
     }
     assert!(results["resnet"]["test"]["accuracy"].is_number());
     assert!(results["cnn"]["models"][results["cnn"]["best"].as_str().unwrap()]["test"]["accuracy"].is_number());
-    for stage in ["data", "cnn", "resnet", "generate", "judge"] {
+    for stage in ["data", "cnn", "resnet", "generate", "judge", "evaluate"] {
         assert!(results["durations"][stage].as_f64().unwrap() > 0.0, "{stage}");
     }
     assert_eq!(results["published"]["recognition"]["Parasitized"]["recognised"], 300);

@@ -34,6 +34,7 @@
 //! cellforge train gan --data cell_images.zip --class Parasitized --out gan
 //! cellforge generate --checkpoint runs/quick --count 100 --out cells.zip
 //! cellforge classify --checkpoint runs/quick --data cells.zip --csv each.csv
+//! cellforge evaluate --real train.zip --holdout test.zip --synthetic cells.zip --features resnet:runs/quick --out evaluation
 //! ```
 //!
 //! Every verb takes `--seed`, `--device`, `--threads`, `-q`, `-v` and `--config FILE`, a TOML file with any of its flags; flags on

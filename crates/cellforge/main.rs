@@ -5,6 +5,7 @@ mod classify;
 mod common;
 mod completions;
 mod data;
+mod evaluate;
 mod generate;
 mod inspect;
 mod reproduce;
@@ -32,6 +33,7 @@ Examples:
   cellforge reproduce --data cell_images.zip             the same on real cells
   cellforge generate --checkpoint runs/quick --count 100 --out cells.zip
   cellforge classify --checkpoint runs/quick --data cells.zip
+  cellforge evaluate --real train.zip --holdout test.zip --synthetic cells.zip --features resnet:runs/quick --out evaluation
 
 Exit codes:
   0    done
@@ -55,7 +57,9 @@ enum Verb {
     Generate(generate::Args),
     /// Judge a folder or zip of cells with a trained classifier
     Classify(classify::Args),
-    /// Run the whole study: cells, classifiers, GANs, synthetic cells, report
+    /// Measure what synthetic cells are worth: realism, coverage, use for training, leaks
+    Evaluate(Box<evaluate::Args>),
+    /// Run the whole study: cells, classifiers, GANs, synthetic cells, evaluation, report
     Reproduce(reproduce::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
@@ -75,6 +79,7 @@ fn main() -> ExitCode {
         Verb::Train(command) => train::run(globals, &command),
         Verb::Generate(args) => generate::run(globals, &args),
         Verb::Classify(args) => classify::run(globals, &args),
+        Verb::Evaluate(args) => evaluate::run(globals, &args),
         Verb::Reproduce(args) => reproduce::run(globals, &args),
         Verb::Completions(args) => completions::run(&args),
     };

@@ -182,7 +182,7 @@ pub fn run(globals: Globals, command: &Command) -> Result<()> {
 }
 
 /// With `--resume`, the settings the run was started with stand in for flags that are not given.
-fn remember(globals: &mut Globals, resume: bool, out: Option<&PathBuf>) -> Result<()> {
+pub(crate) fn remember(globals: &mut Globals, resume: bool, out: Option<&PathBuf>) -> Result<()> {
     if let (true, Some(out)) = (resume, out) {
         let saved = out.join("config.toml");
         if !saved.is_file() {

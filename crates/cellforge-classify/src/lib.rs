@@ -1,4 +1,5 @@
-//! The classifiers of the study: a small convolutional network and a pre-activation ResNet.
+//! The classifiers of the study: a small convolutional network and a pre-activation ResNet. Beside them [`Inception`], whose
+//! features the Fréchet Inception distance compares.
 //!
 //! Both follow the published architectures at their default configurations, and scale with them in image side,
 //! channels, classes, width and depth. Parameters have the names and layouts of the same networks written in PyTorch,
@@ -27,10 +28,12 @@
 
 mod cnn;
 mod config;
+mod inception;
 mod resnet;
 
 pub use cnn::{CnnConfig, SmallCnn};
 pub use config::ClassifierConfig;
+pub use inception::{INCEPTION_FEATURES, INCEPTION_SIDE, Inception, inception_input};
 pub use resnet::{Bottleneck, ResNet, ResNetConfig};
 
 use candle_core::{Result, Tensor, bail};

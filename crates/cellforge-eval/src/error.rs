@@ -11,7 +11,7 @@ pub enum Error {
         what: &'static str,
     },
     /// Two arrays that belong together differ in length.
-    #[error("{what} has {found} entries where there are {expected} labels; give one per image")]
+    #[error("{what} has {found} entries where there are {expected} images; give one per image")]
     Length {
         /// Name of the array.
         what: &'static str,
@@ -48,6 +48,77 @@ pub enum Error {
         /// The score.
         value: f64,
     },
+    /// Features that are not whole rows.
+    #[error("{values} features do not make whole rows of {dims} dimensions; give dimensions times images")]
+    Dims {
+        /// Number of values.
+        values: usize,
+        /// Numbers per row.
+        dims: usize,
+    },
+    /// Two sets of features that cannot be compared.
+    #[error("one set has features of {left} dimensions and the other of {right}; take both from the same network")]
+    DimsDiffer {
+        /// Dimensions of the first set.
+        left: usize,
+        /// Dimensions of the second set.
+        right: usize,
+    },
+    /// A feature is NaN or infinite.
+    #[error("feature {col} of image {row} is {value}; features must be finite (has the network diverged?)")]
+    NotFiniteFeature {
+        /// Position of the image.
+        row: usize,
+        /// Position of the feature in its row.
+        col: usize,
+        /// The feature.
+        value: f32,
+    },
+    /// Too few images to have as many neighbours as asked for.
+    #[error(
+        "{k} nearest neighbours of each image need at least {needed} images, and there are {rows}; k must be at least 1"
+    )]
+    Neighbours {
+        /// Neighbours asked for.
+        k: usize,
+        /// Images needed.
+        needed: usize,
+        /// Images there are.
+        rows: usize,
+    },
+    /// Too few images for a figure.
+    #[error("{figure} needs at least {needed} images of each set, and one has {rows}")]
+    Images {
+        /// Name of the figure.
+        figure: &'static str,
+        /// Images needed.
+        needed: usize,
+        /// Images there are.
+        rows: usize,
+    },
+    /// Too few images or groups to make two halves of.
+    #[error("{units} {what} cannot be put into two halves; it takes at least 2")]
+    Halves {
+        /// Number of images or groups.
+        units: usize,
+        /// What was to be divided.
+        what: &'static str,
+    },
+    /// Singular values could not be found. Not known to happen for finite features.
+    #[error(
+        "the singular values of the product of two covariances did not converge; are some features extremely large?"
+    )]
+    NotConverged,
+    /// A number of a group that is not below the number of groups.
+    #[error("group {group} of image {index} is not below the number of groups, {groups}")]
+    Group {
+        /// Position of the image.
+        index: usize,
+        /// Its group.
+        group: usize,
+        /// Number of groups.
+        groups: usize,
+    },
     /// The area under the ROC curve needs images of the class and others.
     #[error(
         "the area under the ROC curve is not defined: {positives} of {total} images are of the class; it needs some of both kinds"
@@ -58,6 +129,22 @@ pub enum Error {
         /// Images in all.
         total: usize,
     },
+    /// No trainings to judge, or two ways of training that were not repeated equally often.
+    #[error("{with} trainings against {without}: give the predictions of one or more, and of as many for both ways")]
+    Seeds {
+        /// Trainings of the one way.
+        with: usize,
+        /// Trainings of the other.
+        without: usize,
+    },
+    /// A p-value that is none.
+    #[error("p-value {index} is {value}: it must lie between 0 and 1")]
+    PValue {
+        /// Its position.
+        index: usize,
+        /// The value.
+        value: f64,
+    },
     /// More successes than trials.
     #[error("{successes} successes in {total} trials: the total must be above 0 and not below the successes")]
     Counts {
@@ -66,6 +153,49 @@ pub enum Error {
         /// Trials.
         total: u64,
     },
+    /// A patient whose cells are in training and in the holdout.
+    #[error("patient {group} is in the training set and in the holdout; hold out all cells of a patient or none")]
+    BothSides {
+        /// The patient.
+        group: String,
+    },
+    /// Two spaces of one name.
+    #[error("there are two spaces named {name}; give each its own name")]
+    SpaceTwice {
+        /// The name.
+        name: String,
+    },
+    /// Orientations of held-out and synthetic cells that do not belong together.
+    #[error(
+        "space {space} has synthetic cells in {synthetic} orientations and held-out cells in {holdout}; give at least one of both, \
+         and held-out cells in one orientation or in as many"
+    )]
+    Orientations {
+        /// Name of the space.
+        space: String,
+        /// Orientations of held-out cells.
+        holdout: usize,
+        /// Orientations of synthetic cells.
+        synthetic: usize,
+    },
+    /// A set that differs in size from what belongs to it.
+    #[error(
+        "{what} has {found} cells and not {expected}; all that is given of a set must have the same cells in the same order"
+    )]
+    Cells {
+        /// Name of the set.
+        what: &'static str,
+        /// Its cells.
+        found: usize,
+        /// The cells it should have.
+        expected: usize,
+    },
+    /// Too few labellings for a p-value.
+    #[error("{0} labellings are too few for a p-value; use at least 20, better 2000")]
+    Relabellings(usize),
+    /// A false positive rate outside (0, 1).
+    #[error("the false positive rate {0} must lie between 0 and 1, for example 0.01")]
+    Fpr(f64),
     /// A coverage outside (0, 1).
     #[error("the interval level {0} must lie between 0 and 1, for example 0.95")]
     Level(f64),

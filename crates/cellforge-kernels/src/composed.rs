@@ -96,24 +96,55 @@ pub fn max_pool2d(xs: &Tensor, window: usize, stride: usize, padding: usize) -> 
         let cols = Tensor::full(f32::MIN, (b, c, h + 2 * padding, padding), device)?;
         xs = Tensor::cat(&[&cols, &xs, &cols], 3)?;
     }
-    // One shifted, strided view for each cell of the window. A later cell wins only if it is strictly greater, so
-    // the first maximum takes the whole gradient.
+    // A later cell wins only if it is strictly greater, so the first maximum takes the whole gradient.
+    over_window(&xs, window, stride, (oh, ow), |best, cell| cell.gt(&best)?.where_cond(cell, &best))
+}
+
+/// See [`crate::avg_pool2d`].
+pub fn avg_pool2d(
+    xs: &Tensor,
+    window: usize,
+    stride: usize,
+    padding: usize,
+    count_include_pad: bool,
+) -> Result<Tensor> {
+    let (_, _, h, w) = xs.dims4()?;
+    let out = |size: usize| (size + 2 * padding - window) / stride + 1;
+    let padded = xs.pad_with_zeros(2, padding, padding)?.pad_with_zeros(3, padding, padding)?;
+    let sums = over_window(&padded, window, stride, (out(h), out(w)), |sum, cell| sum + cell)?;
+    // How many cells of an axis each window covers.
+    let counts = |size: usize| {
+        let inside = |at: usize| (at * stride + window).min(size + padding) - (at * stride).max(padding);
+        let counts = (0..out(size)).map(|at| if count_include_pad { window } else { inside(at) } as f32);
+        Tensor::from_iter(counts, xs.device())
+    };
+    sums.broadcast_div(&counts(h)?.reshape((1, 1, (), 1))?)?.broadcast_div(&counts(w)?.reshape((1, 1, 1, ()))?)
+}
+
+/// Brings together the cells of each window in reading order: one shifted, strided view of the images for each of them.
+fn over_window(
+    xs: &Tensor,
+    window: usize,
+    stride: usize,
+    (oh, ow): (usize, usize),
+    bring_together: impl Fn(Tensor, &Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
     let index = |start: usize, n: usize| {
         let ids = (0..n).map(|i| (start + i * stride) as u32).collect::<Vec<_>>();
         Tensor::new(ids, xs.device())
     };
-    let mut best: Option<Tensor> = None;
+    let mut all: Option<Tensor> = None;
     for i in 0..window {
         let rows = xs.index_select(&index(i, oh)?, 2)?;
         for j in 0..window {
             let cell = rows.index_select(&index(j, ow)?, 3)?;
-            best = Some(match best {
-                Some(best) => cell.gt(&best)?.where_cond(&cell, &best)?,
+            all = Some(match all {
+                Some(all) => bring_together(all, &cell)?,
                 None => cell,
             });
         }
     }
-    best.ok_or_else(|| candle_core::Error::Msg("max_pool2d: the window is empty".into()))
+    all.ok_or_else(|| candle_core::Error::Msg("pooling: the window is empty".into()))
 }
 
 /// See [`crate::avg_pool2d_global`].

@@ -61,7 +61,7 @@ pub use loss::{bce_with_logits, cross_entropy, softmax_bce};
 pub use mask::{DropoutMask, dropout};
 pub use memory::keep_freed_memory;
 pub use optim::{AdamStep, SgdStep, adam_update, sgd_update};
-pub use pool::{avg_pool2d_global, max_pool2d};
+pub use pool::{avg_pool2d, avg_pool2d_global, max_pool2d};
 pub use product::{Precision, set_precision, with_precision};
 pub use shape::{add, pad_bottom_right, reshape};
 pub use simd::SimdLevel;

@@ -1,4 +1,4 @@
-//! Max pooling and global average pooling.
+//! Max and average pooling over windows, and global average pooling.
 
 use crate::check::{f32_only, images, slice, with_slice};
 use crate::composed;
@@ -12,21 +12,31 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 /// down. Padded cells never win, and of equal maxima the first in reading order takes the whole gradient, as in
 /// PyTorch. `padding` may be at most half the window.
 pub fn max_pool2d(xs: &Tensor, window: usize, stride: usize, padding: usize) -> Result<Tensor> {
-    let op = "max_pool2d";
-    f32_only(op, &[("xs", xs)])?;
-    let (_, _, h, w) = images(op, "xs", xs)?;
-    if window == 0 || stride == 0 || 2 * padding > window {
-        bail!(
-            "{op}: window {window}, stride {stride}, padding {padding}: expected window and stride of at least 1 and padding of at most half the window"
-        );
-    }
-    if h + 2 * padding < window || w + 2 * padding < window {
-        bail!("{op}: a window of {window} with padding {padding} does not fit images of shape {:?}", xs.dims());
-    }
+    let windows = Windows { window, stride, padding };
+    windows.check("max_pool2d", xs)?;
     if xs.device().is_cpu() {
-        channels_first(&apply1(&channels_last(xs)?, MaxPool { window, stride, padding })?)
+        channels_first(&apply1(&channels_last(xs)?, MaxPool(windows))?)
     } else {
         composed::max_pool2d(xs, window, stride, padding)
+    }
+}
+
+/// The mean over square windows, of the same shapes and with the same limits as [`max_pool2d`]. With `count_include_pad` padded
+/// cells count as zeros, as PyTorch has it by default and Keras never; without it the mean is that of the window's cells inside
+/// the image.
+pub fn avg_pool2d(
+    xs: &Tensor,
+    window: usize,
+    stride: usize,
+    padding: usize,
+    count_include_pad: bool,
+) -> Result<Tensor> {
+    let windows = Windows { window, stride, padding };
+    windows.check("avg_pool2d", xs)?;
+    if xs.device().is_cpu() {
+        channels_first(&apply1(&channels_last(xs)?, AveragePool { windows, count_include_pad })?)
+    } else {
+        composed::avg_pool2d(xs, window, stride, padding, count_include_pad)
     }
 }
 
@@ -37,13 +47,31 @@ pub fn avg_pool2d_global(xs: &Tensor) -> Result<Tensor> {
     if xs.device().is_cpu() { apply1(&channels_last(xs)?, GlobalAverage) } else { composed::avg_pool2d_global(xs) }
 }
 
-struct MaxPool {
+/// How square windows move over images.
+#[derive(Clone, Copy)]
+struct Windows {
     window: usize,
     stride: usize,
     padding: usize,
 }
 
-impl MaxPool {
+impl Windows {
+    /// Refuses windows that are none and images that they do not fit. Every window that passes has a cell inside the image.
+    fn check(&self, op: &str, xs: &Tensor) -> Result<()> {
+        let Self { window, stride, padding } = *self;
+        f32_only(op, &[("xs", xs)])?;
+        let (_, _, h, w) = images(op, "xs", xs)?;
+        if window == 0 || stride == 0 || 2 * padding > window {
+            bail!(
+                "{op}: window {window}, stride {stride}, padding {padding}: expected window and stride of at least 1 and padding of at most half the window"
+            );
+        }
+        if h + 2 * padding < window || w + 2 * padding < window {
+            bail!("{op}: a window of {window} with padding {padding} does not fit images of shape {:?}", xs.dims());
+        }
+        Ok(())
+    }
+
     fn out_size(&self, size: usize) -> usize {
         (size + 2 * self.padding - self.window) / self.stride + 1
     }
@@ -55,7 +83,7 @@ impl MaxPool {
     }
 
     /// The windows over an image `(h, w)` in reading order, numbered.
-    fn windows(&self, (h, w): (usize, usize)) -> impl Iterator<Item = (usize, Window)> + use<'_> {
+    fn over(&self, (h, w): (usize, usize)) -> impl Iterator<Item = (usize, Window)> + use<'_> {
         let (oh, ow) = (self.out_size(h), self.out_size(w));
         (0..oh * ow)
             .map(move |cell| (cell, Window { rows: self.span(cell / ow, h), cols: self.span(cell % ow, w), width: w }))
@@ -70,6 +98,10 @@ struct Window {
 }
 
 impl Window {
+    fn len(&self) -> usize {
+        self.rows.len() * self.cols.len()
+    }
+
     /// The pixels in reading order.
     fn pixels(&self) -> impl Iterator<Item = usize> {
         self.rows.clone().flat_map(move |row| self.cols.clone().map(move |col| row * self.width + col))
@@ -85,14 +117,46 @@ fn wins(x: f32, max: f32) -> bool {
 
 vectorised! {
     /// The maxima of an image's windows.
-    fn maxima(pool: &'a MaxPool, size: (usize, usize), xs: &'a [f32], ys: &'a mut [f32]) {
+    fn maxima(windows: Windows, size: (usize, usize), xs: &'a [f32], ys: &'a mut [f32]) {
         let c = xs.len() / (size.0 * size.1);
-        for (cell, window) in pool.windows(size) {
+        for (cell, window) in windows.over(size) {
             let max = &mut ys[cell * c..][..c];
             max.fill(f32::NEG_INFINITY);
             for pixel in window.pixels() {
                 for (max, &x) in max.iter_mut().zip(&xs[pixel * c..][..c]) {
                     *max = if wins(x, *max) { x } else { *max };
+                }
+            }
+        }
+    }
+
+    /// The means of an image's windows.
+    fn means(pool: &'a AveragePool, size: (usize, usize), xs: &'a [f32], ys: &'a mut [f32]) {
+        let c = xs.len() / (size.0 * size.1);
+        for (cell, window) in pool.windows.over(size) {
+            let mean = &mut ys[cell * c..][..c];
+            mean.fill(0.);
+            for pixel in window.pixels() {
+                for (mean, &x) in mean.iter_mut().zip(&xs[pixel * c..][..c]) {
+                    *mean += x;
+                }
+            }
+            let share = pool.share(&window);
+            for mean in mean {
+                *mean *= share;
+            }
+        }
+    }
+
+    /// Shares the gradients of an image's windows out among their pixels.
+    fn share_out(pool: &'a AveragePool, size: (usize, usize), grad: &'a [f32], grad_xs: &'a mut [f32]) {
+        grad_xs.fill(0.);
+        let c = grad_xs.len() / (size.0 * size.1);
+        for (cell, window) in pool.windows.over(size) {
+            let share = pool.share(&window);
+            for pixel in window.pixels() {
+                for (to, &g) in grad_xs[pixel * c..][..c].iter_mut().zip(&grad[cell * c..][..c]) {
+                    *to += g * share;
                 }
             }
         }
@@ -109,7 +173,7 @@ vectorised! {
 
     /// Gives the gradients of an image's windows to the pixels that had the maxima.
     fn hand_back(
-        pool: &'a MaxPool,
+        windows: Windows,
         size: (usize, usize),
         xs: &'a [f32],
         grad: &'a [f32],
@@ -118,7 +182,7 @@ vectorised! {
         grad_xs.fill(0.);
         let c = xs.len() / (size.0 * size.1);
         let (mut max, mut from) = (vec![0f32; c], vec![0u32; c]);
-        for (cell, window) in pool.windows(size) {
+        for (cell, window) in windows.over(size) {
             max.fill(f32::NEG_INFINITY);
             from.fill(u32::MAX);
             for pixel in window.pixels() {
@@ -140,6 +204,8 @@ vectorised! {
     }
 }
 
+struct MaxPool(Windows);
+
 impl CustomOp1 for MaxPool {
     fn name(&self) -> &'static str {
         "max_pool2d"
@@ -148,21 +214,60 @@ impl CustomOp1 for MaxPool {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let xs = slice(self.name(), storage, layout)?;
         let (b, h, w, c) = layout.shape().dims4()?;
-        let (oh, ow) = (self.out_size(h), self.out_size(w));
+        let (oh, ow) = (self.0.out_size(h), self.0.out_size(w));
         let image = h * w * c;
-        let ys = filled(b * oh * ow * c, oh * ow * c, |i, ys| maxima(self, (h, w), &xs[i * image..][..image], ys));
+        let ys = filled(b * oh * ow * c, oh * ow * c, |i, ys| maxima(self.0, (h, w), &xs[i * image..][..image], ys));
         Ok((CpuStorage::F32(ys), (b, oh, ow, c).into()))
     }
 
     fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let (_, h, w, c) = xs.dims4()?;
-        let (image, out) = (h * w * c, self.out_size(h) * self.out_size(w) * c);
+        let (image, out) = (h * w * c, self.0.out_size(h) * self.0.out_size(w) * c);
         let grad_xs = with_slice(self.name(), xs, |xs| {
             with_slice(self.name(), grad, |grad| {
                 Ok(filled(xs.len(), image, |i, grad_xs| {
-                    hand_back(self, (h, w), &xs[i * image..][..image], &grad[i * out..][..out], grad_xs);
+                    hand_back(self.0, (h, w), &xs[i * image..][..image], &grad[i * out..][..out], grad_xs);
                 }))
             })
+        })?;
+        Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
+    }
+}
+
+struct AveragePool {
+    windows: Windows,
+    count_include_pad: bool,
+}
+
+impl AveragePool {
+    /// What each cell counts for in the mean of its window.
+    fn share(&self, window: &Window) -> f32 {
+        let cells = if self.count_include_pad { self.windows.window.pow(2) } else { window.len() };
+        1. / cells as f32
+    }
+}
+
+impl CustomOp1 for AveragePool {
+    fn name(&self) -> &'static str {
+        "avg_pool2d"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let xs = slice(self.name(), storage, layout)?;
+        let (b, h, w, c) = layout.shape().dims4()?;
+        let (oh, ow) = (self.windows.out_size(h), self.windows.out_size(w));
+        let image = h * w * c;
+        let ys = filled(b * oh * ow * c, oh * ow * c, |i, ys| means(self, (h, w), &xs[i * image..][..image], ys));
+        Ok((CpuStorage::F32(ys), (b, oh, ow, c).into()))
+    }
+
+    fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let (_, h, w, c) = xs.dims4()?;
+        let out = self.windows.out_size(h) * self.windows.out_size(w) * c;
+        let grad_xs = with_slice(self.name(), grad, |grad| {
+            Ok(filled(xs.elem_count(), h * w * c, |i, grad_xs| {
+                share_out(self, (h, w), &grad[i * out..][..out], grad_xs);
+            }))
         })?;
         Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
     }

@@ -82,6 +82,38 @@ pub enum Error {
         /// The class without cells.
         class: String,
     },
+    /// The cells of a utility study do not fit together.
+    #[error("utility, {part} cells: {problem}")]
+    UtilityCells {
+        /// "training", "test" or "synthetic".
+        part: &'static str,
+        /// What is wrong, and what is needed.
+        problem: String,
+    },
+    /// A network of a utility study could not be trained or asked.
+    #[error("utility, run {run}: the classifier failed")]
+    UtilityRun {
+        /// Which of the study's trainings.
+        run: String,
+        /// The reason.
+        source: cellforge_train::Error,
+    },
+    /// The cells of an evaluation do not fit together.
+    #[error("evaluation, {part} cells: {problem}")]
+    EvaluationCells {
+        /// "real", "holdout" or "synthetic".
+        part: &'static str,
+        /// What is wrong, and what is needed.
+        problem: String,
+    },
+    /// A discriminator does not fit the cells of an evaluation.
+    #[error("the discriminator in {path} cannot be used: {problem}")]
+    Discriminator {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong, and what is needed.
+        problem: String,
+    },
     /// The cells could not be read.
     #[error(transparent)]
     Data(#[from] cellforge_data::Error),

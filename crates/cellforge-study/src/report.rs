@@ -4,6 +4,7 @@
 
 mod classifiers;
 mod data;
+mod evaluation;
 mod format;
 mod gans;
 mod outcome;
@@ -12,7 +13,7 @@ use std::path::Path;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::{Result, results::Results};
+use crate::{Result, evaluation::Evaluation, results::Results};
 
 /// Draws the report. Images are read from `base_dir`, to which the paths in the results are relative.
 ///
@@ -20,13 +21,26 @@ use crate::{Result, results::Results};
 /// [`Error::Io`](crate::Error::Io) if a grid named by the results is missing, is not a PNG file, or lies outside `base_dir`.
 pub fn render(results: &Results, base_dir: &Path) -> Result<String> {
     let grids = gans::grids(results, base_dir)?;
-    Ok(page(results, &grids).into_string())
+    let worth = match &results.evaluation {
+        Some(found) => evaluation::section(found, base_dir)?,
+        None => html! {},
+    };
+    Ok(page(results, &grids, &worth).into_string())
+}
+
+/// Draws the report of an evaluation alone. Pictures of pairs are read from `base_dir`.
+///
+/// # Errors
+/// [`Error::Io`](crate::Error::Io) if a picture that the evaluation names is missing, is not a PNG file, or lies outside `base_dir`.
+pub fn render_evaluation(found: &Evaluation, base_dir: &Path) -> Result<String> {
+    Ok(evaluation::page(found, base_dir)?.into_string())
 }
 
 /// The sections in the order in which they are read: heading, anchor and content.
-fn page(results: &Results, grids: &Markup) -> Markup {
+fn page(results: &Results, grids: &Markup, worth: &Markup) -> Markup {
     let title = "Synthetic blood cells, judged";
     let sections: Vec<(&str, &str, Markup)> = vec![
+        ("What the synthetic cells are worth", "worth", worth.clone()),
         ("The study's test: synthetic cells on a trained classifier", "recognition", outcome::recognition(results)),
         ("What the generators learned to draw", "grids", grids.clone()),
         ("The classifiers", "classifiers", classifiers::tables(results)),

@@ -8,9 +8,11 @@ use cellforge_eval::{ClassifierReport, Proportion};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::Evaluation;
+
 /// The version of the schema this crate writes. It grows by one whenever a field is removed, renamed or changes its meaning;
 /// new fields alone do not change it.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Points kept of one training curve, at most: as many as a plot can show, few enough to keep the file small.
 pub const CURVE_POINTS: usize = 500;
@@ -36,10 +38,12 @@ pub struct Results {
     pub recognition: BTreeMap<String, Recognition>,
     /// The same for real held-out cells of each class.
     pub recognition_real: BTreeMap<String, Recognition>,
+    /// What the synthetic cells are worth, measured beyond the study's own test; none where that was left out.
+    pub evaluation: Option<Evaluation>,
     /// What the study published.
     pub published: Published,
     /// Seconds each stage took, over all its attempts but those that were killed, by stage name (`data`, `cnn`, `resnet`,
-    /// `gan/<folder of the class>`, `generate`, `judge`).
+    /// `gan/<folder of the class>`, `generate`, `judge`, `evaluate`).
     pub durations: BTreeMap<String, f64>,
 }
 
@@ -112,6 +116,22 @@ pub struct Versions {
     pub arch: String,
     /// What the stages ran on: `cpu`, `cuda:0`, `metal`, with commas where they differ.
     pub device: String,
+}
+
+/// The version of Candle in the workspace's `Cargo.lock`; a test holds it to that.
+pub(crate) const CANDLE: &str = "0.11.1";
+
+impl Versions {
+    /// Those of this program, with what it computed on.
+    pub(crate) fn here(device: String) -> Self {
+        Self {
+            cellforge: env!("CARGO_PKG_VERSION").to_owned(),
+            candle: CANDLE.to_owned(),
+            os: std::env::consts::OS.to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
+            device,
+        }
+    }
 }
 
 /// Which cells were used, and how they were split.

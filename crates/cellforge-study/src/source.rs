@@ -123,6 +123,23 @@ fn vision(kind: &str, _dir: &Path) -> Result<CellSet> {
     Err(Error::NoVision(kind.to_owned()))
 }
 
+/// Whether a set holds cells that were rendered as a phantom: one among real ones is one too many.
+#[must_use]
+pub fn is_phantom(set: &CellSet) -> bool {
+    set.names.iter().any(|name| file_name(name).contains("ThinF_phantom_cell_"))
+}
+
+/// Whether a set is that of the NIH/NLM malaria cells, by its classes and the names of its files.
+#[must_use]
+pub fn is_nih(set: &CellSet) -> bool {
+    let nih_name = |name: &String| file_name(name).starts_with('C') && name.contains("_cell_");
+    !is_phantom(set) && set.classes == ["Parasitized", "Uninfected"] && set.names.iter().all(nih_name)
+}
+
+fn file_name(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
 /// The set with another image side and number of channels (Lanczos3; grey by luma).
 ///
 /// # Errors

@@ -150,6 +150,7 @@ fn sample(dir: &Path, classes: [&str; 2], is_phantom: bool) -> Results {
         gan,
         recognition: rates([612, 973]),
         recognition_real: rates([941, 968]),
+        evaluation: None,
         published: Published::study(),
         durations: [("data", 2.5), ("cnn", 41.0), ("resnet", 88.0), ("gan/a", 70.0), ("judge", 5.0)]
             .map(|(stage, seconds)| (stage.to_owned(), seconds))
@@ -283,7 +284,7 @@ fn little_was_run() {
 fn the_file_has_the_fields_it_promises() {
     let dir = tempfile::tempdir().unwrap();
     let value = serde_json::to_value(sample(dir.path(), ["Parasitized", "Uninfected"], true)).unwrap();
-    assert_eq!(value["schema_version"], 1);
+    assert_eq!(value["schema_version"], 2);
     for field in ["recognised", "total", "rate", "low", "high"] {
         assert!(value["recognition"]["Parasitized"][field].is_number(), "recognition.Parasitized.{field}");
         assert!(value["recognition_real"]["Uninfected"][field].is_number(), "recognition_real.Uninfected.{field}");

@@ -124,10 +124,7 @@ pub fn train_classifier(
     config.validate()?;
     let (side, channels) = (config.model.image_size(), config.model.channels());
     run::check_cells(set, &split.train, side, channels)?;
-    if set.classes.len() != config.model.classes() {
-        let reason = format!("has {} classes, the cells have {}", config.model.classes(), set.classes.len());
-        return Err(Error::Invalid { field: "model", reason });
-    }
+    check_classes(&config.model, set)?;
     if config.patience.is_some() && split.val.is_empty() {
         return Err(Error::Invalid {
             field: "patience",
@@ -188,6 +185,15 @@ pub fn train_classifier(
     })
 }
 
+/// Checks that a network tells as many classes apart as the cells have.
+pub(crate) fn check_classes(model: &ClassifierConfig, set: &CellSet) -> Result<()> {
+    if set.classes.len() != model.classes() {
+        let reason = format!("has {} classes, the cells have {}", model.classes(), set.classes.len());
+        return Err(Error::Invalid { field: "model", reason });
+    }
+    Ok(())
+}
+
 /// The batch of each iteration: its slice of the epoch's order, scaled to [0, 1], augmented if that is asked for.
 fn batches(
     config: &ClassifierTrainConfig,
@@ -214,7 +220,8 @@ fn batches(
     }
 }
 
-/// Loads a classifier from a checkpoint folder, or from a run's folder: its best checkpoint, else its last.
+/// Loads a classifier from a checkpoint folder, or from a run's folder: its best checkpoint, else its last. It takes no gradients,
+/// so that running it keeps nothing for them.
 ///
 /// # Errors
 /// [`Error::NoCheckpoint`], [`Error::Damaged`] or [`Error::Unsuitable`].
@@ -222,7 +229,7 @@ pub fn load_classifier(dir: &Path, device: &Device) -> Result<(Classifier, Class
     let dir = checkpoint::find(dir, &["best", "last"])?;
     let state: ClassifierState = checkpoint::read_state(&dir, "classifier")?;
     let store = ParamStore::new(Key::new(state.seed), device);
-    let classifier = Classifier::new(&state.config.model, store.vb())?;
+    let classifier = Classifier::new(&state.config.model, store.frozen_vb())?;
     store.set(&checkpoint::read_tensors(&dir, "weights", device)?)?;
     Ok((classifier, state))
 }

@@ -89,6 +89,14 @@ pub enum Error {
         /// What it is and what was expected.
         reason: String,
     },
+    /// A file of weights or features that the user brought along is not what it should be.
+    #[error("{path}: {reason}")]
+    Supplied {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
 }
 
 impl Error {

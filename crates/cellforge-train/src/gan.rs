@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use candle_nn::VarBuilder;
 use cellforge_data::{Batch, CellSet, Scale, replacement_draw};
-use cellforge_gan::{GanConfig, Generator};
+use cellforge_gan::{Discriminator, GanConfig, Generator};
 use cellforge_nn::{Key, ParamStore};
 use serde::{Deserialize, Serialize};
 
@@ -192,10 +193,28 @@ fn batches(
 /// # Errors
 /// [`Error::NoCheckpoint`], [`Error::Damaged`] or [`Error::Unsuitable`].
 pub fn load_generator(dir: &Path, device: &Device) -> Result<(Generator, GanState)> {
+    load(dir, "weights", device, Generator::new)
+}
+
+/// Loads the discriminator from a checkpoint folder, or from a run's folder.
+///
+/// # Errors
+/// As [`load_generator`].
+pub fn load_discriminator(dir: &Path, device: &Device) -> Result<(Discriminator, GanState)> {
+    load(dir, "discriminator", device, Discriminator::new)
+}
+
+/// A network with the weights of the checkpoint's file `stem`. It takes no gradients, so that running it keeps nothing for them.
+fn load<T>(
+    dir: &Path,
+    stem: &str,
+    device: &Device,
+    build: impl FnOnce(&GanConfig, VarBuilder<'static>) -> candle_core::Result<T>,
+) -> Result<(T, GanState)> {
     let dir = checkpoint::find(dir, &["last"])?;
     let state: GanState = checkpoint::read_state(&dir, "gan")?;
     let store = ParamStore::new(state.config.key(), device);
-    let generator = Generator::new(&state.config.model, store.vb())?;
-    store.set(&checkpoint::read_tensors(&dir, "weights", device)?)?;
-    Ok((generator, state))
+    let network = build(&state.config.model, store.frozen_vb())?;
+    store.set(&checkpoint::read_tensors(&dir, stem, device)?)?;
+    Ok((network, state))
 }

@@ -4,35 +4,45 @@
 //!
 //! [`fit`] is the one training loop. It drives a [`Step`] ([`GanStep`], [`ClassifierStep`], or yours) and tells
 //! [`Observer`]s ([`observers`]) what happened; it knows neither networks nor files. [`train_gan`] and
-//! [`train_classifier`] put a step, its batches and the usual observers together.
+//! [`train_classifier`] put a step, its batches and the usual observers together; [`train_for_steps`] trains a classifier
+//! for a number of updates and leaves no files.
 //!
 //! Whatever is random is a function of the seed and of the iteration, epoch or image it is for. Nothing depends on the
 //! number of threads, and a run that was stopped and resumed ends with the same bytes as one that never stopped.
 
+mod budget;
 pub mod checkpoint;
 mod classifier;
 mod classifier_step;
 mod error;
+mod features;
 mod fit;
 mod gan;
 mod gan_step;
 mod generate;
 mod grid;
 pub mod observers;
+mod orientation;
 mod predict;
 pub mod presets;
 mod run;
 mod schedule;
+mod supplied;
 
+pub use budget::train_for_steps;
+pub(crate) use classifier::check_classes;
 pub use classifier::{ClassifierOutcome, ClassifierState, ClassifierTrainConfig, load_classifier, train_classifier};
 pub use classifier_step::{ClassifierStep, LossKind, OptimizerConfig};
 pub use error::{Error, Result};
+pub use features::{Matrix, discriminator_scores, features, inception_features, pixel_features};
 pub use fit::{Event, FitPlan, Losses, Observer, Outcome, Position, Snapshot, Step, fit};
-pub use gan::{GanOutcome, GanState, GanTrainConfig, load_generator, train_gan};
+pub use gan::{GanOutcome, GanState, GanTrainConfig, load_discriminator, load_generator, train_gan};
 pub use gan_step::GanStep;
 pub use generate::{GenerateOptions, Images, generate};
 pub use grid::sample_grid;
 pub use observers::{LogLine, Progress, grid_file_name, read_log};
+pub use orientation::{Orientation, oriented};
 pub use predict::{Score, evaluate, predict};
 pub use run::{Claim, Control, claim};
 pub use schedule::Schedule;
+pub use supplied::{load_inception, read_feature_file};

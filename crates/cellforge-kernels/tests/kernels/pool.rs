@@ -1,25 +1,36 @@
 use crate::common::{check, values, variable};
 use candle_core::{Device, Result, Var};
-use cellforge_kernels::{avg_pool2d_global, composed, max_pool2d};
+use cellforge_kernels::{avg_pool2d, avg_pool2d_global, composed, max_pool2d};
 use proptest::prelude::*;
 
-fn reference(xs: &[f64], [h, w]: [usize; 2], [k, s, p]: [usize; 3]) -> Vec<f64> {
+/// What `pool` makes of the cells of each window that lie inside the image.
+fn reference(
+    xs: &[f64],
+    [h, w]: [usize; 2],
+    [k, s, p]: [usize; 3],
+    pool: impl Fn(&mut dyn Iterator<Item = f64>) -> f64,
+) -> Vec<f64> {
     let (oh, ow) = ((h + 2 * p - k) / s + 1, (w + 2 * p - k) / s + 1);
+    let inside =
+        |at: usize, size: usize| (at * s..at * s + k).filter_map(move |i| i.checked_sub(p).filter(|&i| i < size));
     let mut ys = Vec::new();
     for plane in xs.chunks(h * w) {
-        for y in 0..oh {
-            for x in 0..ow {
-                let mut best = f64::NEG_INFINITY;
-                for row in (y * s..y * s + k).map(|r| r.wrapping_sub(p)).filter(|&r| r < h) {
-                    for col in (x * s..x * s + k).map(|c| c.wrapping_sub(p)).filter(|&c| c < w) {
-                        best = best.max(plane[row * w + col]);
-                    }
-                }
-                ys.push(best);
-            }
+        for (y, x) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {
+            let mut cells = inside(y, h).flat_map(|row| inside(x, w).map(move |col| plane[row * w + col]));
+            ys.push(pool(&mut cells));
         }
     }
     ys
+}
+
+fn largest(cells: &mut dyn Iterator<Item = f64>) -> f64 {
+    cells.fold(f64::NEG_INFINITY, f64::max)
+}
+
+/// The mean of the cells, or of as many as are given with zeros for those that are missing.
+fn mean(cells: &mut dyn Iterator<Item = f64>, of: Option<usize>) -> f64 {
+    let (n, sum) = cells.fold((0, 0.), |(n, sum), x| (n + 1, sum + x));
+    sum / of.unwrap_or(n) as f64
 }
 
 proptest! {
@@ -29,8 +40,15 @@ proptest! {
     fn any_shape(b in 1usize..3, c in 1usize..3, h in 4usize..9, w in 4usize..9, k in 1usize..5, s in 1usize..4, p in 0usize..3) {
         let p = p.min(k / 2);
         let vars = [variable(1, &[b, c, h, w])];
-        check(&vars, |t| max_pool2d(&t[0], k, s, p), |x| reference(&x[0], [h, w], [k, s, p]));
-        check(&vars, |t| composed::max_pool2d(&t[0], k, s, p), |x| reference(&x[0], [h, w], [k, s, p]));
+        let maxima = |x: &[Vec<f64>]| reference(&x[0], [h, w], [k, s, p], largest);
+        check(&vars, |t| max_pool2d(&t[0], k, s, p), maxima);
+        check(&vars, |t| composed::max_pool2d(&t[0], k, s, p), maxima);
+        for padding_counts in [false, true] {
+            let of = padding_counts.then_some(k * k);
+            let means = |x: &[Vec<f64>]| reference(&x[0], [h, w], [k, s, p], |cells| mean(cells, of));
+            check(&vars, |t| avg_pool2d(&t[0], k, s, p, padding_counts), means);
+            check(&vars, |t| composed::avg_pool2d(&t[0], k, s, p, padding_counts), means);
+        }
     }
 }
 
@@ -57,6 +75,17 @@ fn padding_never_wins() -> Result<()> {
     Ok(())
 }
 
+/// A window of 3 around each pixel of a 2x2 image covers all four pixels and five padded cells.
+#[test]
+fn padded_cells_count_in_a_mean_only_if_asked_for() -> Result<()> {
+    let xs = Var::from_vec(vec![1f32, 2., 3., 6.], (1, 1, 2, 2), &Device::Cpu)?;
+    for pool in [avg_pool2d, composed::avg_pool2d] {
+        assert_eq!(values(&pool(&xs, 3, 1, 1, false)?), [3.; 4]);
+        assert_eq!(values(&(pool(&xs, 3, 1, 1, true)? * 3.)?), [4.; 4]);
+    }
+    Ok(())
+}
+
 #[test]
 fn global_average() {
     let vars = [variable(1, &[2, 3, 5, 4])];
@@ -71,5 +100,7 @@ fn impossible_windows_are_errors() {
     for (window, stride, padding) in [(4, 1, 0), (0, 1, 0), (2, 0, 0), (2, 1, 2)] {
         let error = max_pool2d(&xs, window, stride, padding).expect_err("this must fail").to_string();
         assert!(error.starts_with("max_pool2d: "), "{error}");
+        let error = avg_pool2d(&xs, window, stride, padding, true).expect_err("this must fail").to_string();
+        assert!(error.starts_with("avg_pool2d: "), "{error}");
     }
 }

@@ -3,9 +3,10 @@
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use cellforge_kernels::{
-    Conv2dConfig, DropoutMask, Padding, add, avg_pool2d_global, batch_norm_eval, batch_norm_leaky_relu_train,
-    batch_norm_train, bce_with_logits, conv2d, conv2d_add, cross_entropy, dropout, gradients, leaky_relu, linear,
-    max_pool2d, pad_bottom_right, relu, reshape, tanh, upsample_nearest2x, upsample2x_conv2d,
+    Conv2dConfig, DropoutMask, Padding, add, avg_pool2d, avg_pool2d_global, batch_norm_eval,
+    batch_norm_leaky_relu_train, batch_norm_train, bce_with_logits, conv2d, conv2d_add, cross_entropy, dropout,
+    gradients, leaky_relu, linear, max_pool2d, pad_bottom_right, relu, reshape, tanh, upsample_nearest2x,
+    upsample2x_conv2d,
 };
 
 use crate::common::{assert_close, values, variable};
@@ -15,7 +16,7 @@ fn loss(v: &[Var]) -> Result<Tensor> {
     let same = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
     let xs = conv2d(&v[0], &v[1], Some(&v[2]), &same)?; // (2, 4, 6, 6)
     let (xs, _) = batch_norm_leaky_relu_train(&xs, &v[3], &v[4], 1e-3, 0.2, None)?;
-    let ys = max_pool2d(&upsample_nearest2x(&xs)?, 2, 2, 0)?;
+    let ys = avg_pool2d(&max_pool2d(&upsample_nearest2x(&xs)?, 2, 2, 0)?, 3, 1, 1, false)?;
     let ys = add(&add(&ys, &xs)?, &relu(&xs)?)?;
     let (normed, stats) = batch_norm_train(&ys, &v[3], &v[4], 1e-3)?;
     let ys = conv2d_add(&normed, &v[5], &ys, &same)?;

@@ -17,7 +17,8 @@ fn run() -> Result<Vec<Vec<f32>>> {
     let ys = conv2d(&vars[0], &vars[1], Some(&vars[2]), &strided)?;
     let (ys, stats) = batch_norm_train(&ys, &vars[3], &vars[2], 1e-3)?;
     let ys = upsample2x_conv2d(&leaky_relu(&ys, 0.2)?, &vars[4], None)?;
-    let ys = conv2d(&tanh(&max_pool2d(&ys, 3, 2, 1)?)?, &vars[5], None, &Conv2dConfig::default())?;
+    let ys = avg_pool2d(&max_pool2d(&ys, 3, 2, 1)?, 2, 1, 1, true)?;
+    let ys = conv2d(&tanh(&ys)?, &vars[5], None, &Conv2dConfig::default())?;
     let logits = linear(&avg_pool2d_global(&relu(&ys)?)?, &vars[6], None)?;
     let targets = Tensor::new(&[0u32, 1, 2, 3, 0, 1, 2, 3, 0], &Device::Cpu)?;
     let loss = cross_entropy(&logits, &targets)?;

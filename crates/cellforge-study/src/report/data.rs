@@ -129,7 +129,7 @@ pub(super) fn setting_value(value: &Value) -> String {
 /// The command, the versions and the time it took.
 pub(super) fn repeat(results: &Results) -> Markup {
     let (settings, versions) = (&results.settings, &results.versions);
-    let order = ["data", "cnn", "resnet", "gan", "generate", "judge", "report"];
+    let order = ["data", "cnn", "resnet", "gan", "generate", "judge", "evaluate", "report"];
     let place =
         |stage: &str| order.iter().position(|known| stage.split('/').next() == Some(known)).unwrap_or(order.len());
     let mut stages: Vec<(&String, f64)> = results.durations.iter().map(|(stage, seconds)| (stage, *seconds)).collect();
@@ -164,7 +164,11 @@ pub(super) fn limits(results: &Results) -> Markup {
             li { "That a classifier recognises a synthetic cell does not make the cell realistic, nor the cells varied: a generator that draws one
                 convincing cell again and again would score 100%." }
             li { "The judge is a single network from a single training. Another seed gives another judge; the intervals do not cover that." }
-            li { "Nothing here shows that the synthetic cells keep the privacy of those whose cells the generators saw." }
+            @if results.evaluation.as_ref().is_some_and(|found| found.privacy.is_some()) {
+                li { "That no test finds a leak would not prove that there is none: it shows what these attacks find with these cells." }
+            } @else {
+                li { "Nothing here shows that the synthetic cells keep the privacy of those whose cells the generators saw." }
+            }
             @if results.data.split_by != "group" {
                 li { "The split is not by patient: accuracy on new patients may be lower." }
             }

@@ -12,14 +12,15 @@ use super::format::{count, plot};
 use crate::{
     Error, Result,
     plots::{Axes, Series},
-    results::{GanResult, GridImage, Results},
+    results::{GanResult, Results},
 };
 
 /// The grids of every class, embedded.
 pub(super) fn grids(results: &Results, base_dir: &Path) -> Result<Markup> {
     let mut classes = Vec::new();
     for (class, gan) in &results.gan {
-        let images: Vec<_> = gan.grids.iter().map(|grid| Ok((grid, embed(grid, base_dir)?))).collect::<Result<_>>()?;
+        let images: Vec<_> =
+            gan.grids.iter().map(|grid| Ok((grid, embed(&grid.path, base_dir)?))).collect::<Result<_>>()?;
         classes.push((class, gan, images));
     }
     let reads = if results.data.is_phantom { "phantom " } else { "" };
@@ -42,20 +43,20 @@ pub(super) fn grids(results: &Results, base_dir: &Path) -> Result<Markup> {
     })
 }
 
-struct Embedded {
-    base64: String,
-    width: u32,
-    height: u32,
+pub(super) struct Embedded {
+    pub(super) base64: String,
+    pub(super) width: u32,
+    pub(super) height: u32,
 }
 
 /// Reads a PNG file and the size in its header, so that the page does not jump while it is drawn.
-fn embed(grid: &GridImage, base_dir: &Path) -> Result<Embedded> {
-    let inside = Path::new(&grid.path);
+pub(super) fn embed(inside: &str, base_dir: &Path) -> Result<Embedded> {
+    let inside = Path::new(inside);
     let path = base_dir.join(inside);
     let refuse = |why| Error::io("read", &path)(IoError::new(ErrorKind::InvalidData, why));
     // A results file from elsewhere must not make the report swallow files that are not the study's.
     if !inside.components().all(|part| matches!(part, Component::Normal(_))) {
-        return Err(refuse("a grid must lie inside the folder of the study"));
+        return Err(refuse("an image must lie inside the folder of the study"));
     }
     let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
     let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));

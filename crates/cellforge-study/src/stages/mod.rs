@@ -2,6 +2,7 @@
 
 mod classifiers;
 mod data;
+mod evaluate;
 mod gan;
 mod outcome;
 
@@ -19,7 +20,7 @@ pub(crate) use data::Cells;
 pub use data::{split_by, split_cells};
 
 /// Runs the study into `control.out`: data, the small networks, the residual network, one GAN per class, synthetic cells, their
-/// judgement, and the report.
+/// judgement, their evaluation, and the report.
 ///
 /// A stage whose outputs are whole and whose inputs have not changed is skipped; one that was cut short goes on from its last
 /// checkpoint. The folder then holds `results.json`, `report.html`, `config.toml`, and one folder per stage.
@@ -47,12 +48,21 @@ pub fn run(config: &StudyConfig, control: &Control) -> Result<Results> {
     })?;
     let judgement = crate::files::read_json(&path)?;
 
-    let results = outcome::collect(config, &cells, judgement, &gan_runs, &runner)?;
-    let files = [runner.path("results.json"), runner.path("report.html")];
-    let [json, html] = &files;
+    let upstream: Vec<&Stamp> = [&data, &resnet, &synthetic].into_iter().chain(&gans).collect();
+    let evaluation = evaluate::run(config, &cells, &gan_runs, &upstream, &mut runner)?;
+
+    let results = outcome::collect(config, &cells, judgement, evaluation, &gan_runs, &runner)?;
+    let mut files = ["results.json", "report.html"].map(|name| runner.path(name)).to_vec();
+    if results.evaluation.is_some() {
+        files.extend(["evaluation.json", "datasheet.md"].map(|name| runner.path(name)));
+    }
     runner.stage("report", &results, &[], Makes::Files(&files), |_| {
-        crate::files::write_json(json, &results)?;
-        write_atomic(html, report::render(&results, &control.out)?.as_bytes())
+        crate::files::write_json(&files[0], &results)?;
+        if let Some(evaluation) = &results.evaluation {
+            crate::files::write_json(&files[2], evaluation)?;
+            write_atomic(&files[3], crate::evaluation::datasheet(evaluation).as_bytes())?;
+        }
+        write_atomic(&files[1], report::render(&results, &control.out)?.as_bytes())
     })?;
     Ok(results)
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{data::Cells, gan::TrainedGan};
 use crate::{
-    Error, Preset, Result, StudyConfig,
+    Error, Evaluation, Preset, Result, StudyConfig,
     files::shell_word,
     judge::Judgement,
     presets,
@@ -20,13 +20,11 @@ use crate::{
     runner::Runner,
 };
 
-/// The version of Candle in the workspace's `Cargo.lock`; a test holds it to that.
-const CANDLE: &str = "0.11.1";
-
 pub(crate) fn collect(
     config: &StudyConfig,
     cells: &Cells,
     judgement: Judgement,
+    evaluation: Option<Evaluation>,
     gans: &[TrainedGan],
     runner: &Runner<'_>,
 ) -> Result<Results> {
@@ -37,19 +35,14 @@ pub(crate) fn collect(
     Ok(Results {
         schema_version: SCHEMA_VERSION,
         settings: settings(config)?,
-        versions: Versions {
-            cellforge: env!("CARGO_PKG_VERSION").to_owned(),
-            candle: CANDLE.to_owned(),
-            os: std::env::consts::OS.to_owned(),
-            arch: std::env::consts::ARCH.to_owned(),
-            device: runner.devices.iter().cloned().collect::<Vec<_>>().join(", "),
-        },
+        versions: Versions::here(runner.devices.iter().cloned().collect::<Vec<_>>().join(", ")),
         data: summary(config, cells),
         cnn: judgement.cnn,
         resnet: judgement.resnet,
         gan,
         recognition: judgement.recognition,
         recognition_real: judgement.recognition_real,
+        evaluation,
         published: Published::study(),
         durations: runner.durations.iter().cloned().collect(),
     })
@@ -86,7 +79,7 @@ fn settings(config: &StudyConfig) -> Result<Settings> {
 }
 
 /// The command that repeats the study: flags where they say it all, the saved settings otherwise.
-fn command(config: &StudyConfig) -> String {
+pub(super) fn command(config: &StudyConfig) -> String {
     let mut plain = StudyConfig::preset(config.preset);
     plain.seed = config.seed;
     plain.data.path.clone_from(&config.data.path);
@@ -111,13 +104,9 @@ fn command(config: &StudyConfig) -> String {
 fn summary(config: &StudyConfig, cells: &Cells) -> DataSummary {
     let set = &cells.set;
     let n = set.len();
-    // A phantom that was written to disk and given as data is still a phantom, and one rendered cell among real ones is one
-    // too many.
-    let rendered = |name: &String| name.rsplit('/').next().is_some_and(|file| file.contains("ThinF_phantom_cell_"));
-    let is_phantom = config.data.path.is_none() || set.names.iter().any(rendered);
-    let nih_name =
-        |name: &String| name.rsplit('/').next().is_some_and(|file| file.starts_with('C') && file.contains("_cell_"));
-    let is_nih = !is_phantom && set.classes == ["Parasitized", "Uninfected"] && set.names.iter().all(nih_name);
+    // A phantom that was written to disk and given as data is still a phantom.
+    let is_phantom = config.data.path.is_none() || crate::is_phantom(set);
+    let is_nih = !is_phantom && crate::is_nih(set);
     let source = match &config.data.path {
         None => "the phantom: cells rendered by this program, from no patient".to_owned(),
         Some(path) if is_phantom => format!("{path} (the phantom: rendered cells, from no patient)"),
@@ -219,7 +208,7 @@ mod tests {
         let lock: toml::Table = std::fs::read_to_string(lock).unwrap().parse().unwrap();
         let packages = lock["package"].as_array().unwrap();
         let candle = packages.iter().find(|package| package["name"].as_str() == Some("candle-core")).unwrap();
-        assert_eq!(candle["version"].as_str(), Some(CANDLE));
+        assert_eq!(candle["version"].as_str(), Some(crate::results::CANDLE));
     }
 
     #[test]

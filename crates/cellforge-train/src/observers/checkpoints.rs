@@ -43,7 +43,7 @@ impl<C: Serialize + Clone> Checkpoints<C> {
 }
 
 /// A step can leave weights that are not finite behind a loss that was: such a checkpoint would be good for nothing.
-fn check_finite(snapshot: &Snapshot, iteration: u64) -> Result<()> {
+pub(crate) fn check_finite(snapshot: &Snapshot, iteration: u64) -> Result<()> {
     for (file, tensors) in &snapshot.files {
         for (name, tensor) in tensors.iter().filter(|(_, tensor)| tensor.dtype() == DType::F32) {
             let sum = tensor.sum_all()?.to_scalar::<f32>()?;

@@ -10,6 +10,7 @@ mod tensorboard;
 mod tfrecord;
 
 pub use checkpoints::Checkpoints;
+pub(crate) use checkpoints::check_finite;
 pub use early_stop::EarlyStop;
 pub use evaluate::Evaluate;
 pub use grids::SampleGrids;

@@ -1,5 +1,6 @@
 //! Whole runs of tiny networks on phantom cells. One binary, because linking is the slowest part.
 
 mod common;
+mod features;
 mod outputs;
 mod resume;

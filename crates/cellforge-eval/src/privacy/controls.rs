@@ -1,0 +1,242 @@
+//! The controls: a generator that replays training cells must be caught, other patients' cells must pass.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+
+use super::{
+    Finding, PrivacyOptions,
+    membership::Attacker,
+    near::{Close, List, Near, Table, Two, distance_to, first_on, with_own},
+    trial::{Trial, judge},
+    units::{Purpose, Side, Units, random},
+};
+
+/// The tests of cells of which it is known whether they leak. Distances are those of the study itself, so the controls have its
+/// patients, its features and its numbers of cells.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Controls {
+    /// The training cells themselves in the place of the synthetic ones, and a discriminator that knows them by heart: to be found by
+    /// every test.
+    pub replay: Vec<Finding>,
+    /// Cells of half of the held-out patients in the place of the synthetic ones, against the training patients and the other half, and
+    /// a discriminator that knows that half by heart: to be found by no test. None where there are fewer than two held-out patients.
+    pub innocent: Option<Vec<Finding>>,
+}
+
+impl Controls {
+    /// Whether every test finds the replay, and none accuses the innocent, as far as there are any.
+    #[must_use]
+    pub fn behave(&self) -> bool {
+        self.replay.iter().all(|finding| finding.leaks) && self.innocent.iter().flatten().all(|finding| !finding.leaks)
+    }
+}
+
+/// Runs both controls in every space. `logan` says whether a discriminator is judged too.
+pub(crate) fn controls(
+    trials: &BTreeMap<String, Trial>,
+    logan: bool,
+    labels: &[u32],
+    units: &Units,
+    options: &PrivacyOptions,
+) -> Result<Controls> {
+    let findings = |trials: BTreeMap<String, Trial>, labels: &[u32], units: &Units| -> Result<Vec<Finding>> {
+        // The discriminator's score of a cell: how near the cells that are given away come to it, in the first space.
+        let attacker = match trials.values().next() {
+            Some(trial) if logan => {
+                let scores: Vec<f64> = trial.table.to_synthetic.iter().map(|distance| -distance).collect();
+                Some(Attacker::logan(&scores, labels, units, options.fpr)?)
+            }
+            _ => None,
+        };
+        Ok(judge(&trials, attacker.as_ref(), units, options)?.findings())
+    };
+    let build = |trial: &Trial, of: &dyn Fn(&Trial) -> Parts, units: &Units| -> Result<Trial> {
+        let parts = of(trial);
+        Trial::new(parts.table, parts.synthetic_regions, parts.real_regions, units, options.fpr)
+    };
+    let all = |of: &dyn Fn(&Trial) -> Parts, units: &Units| -> Result<BTreeMap<String, Trial>> {
+        trials.iter().map(|(name, trial)| Ok((name.clone(), build(trial, of, units)?))).collect()
+    };
+
+    let replayed = all(&|trial| replay(trial, units), units)?;
+    let third = third(units, options.seed);
+    let innocent = third.map(|third| {
+        let split = Split::new(units, &third);
+        let kept_labels: Vec<u32> = split.kept.iter().map(|&cell| labels[cell]).collect();
+        findings(all(&|trial| split.innocent(trial, units), &split.units)?, &kept_labels, &split.units)
+    });
+    Ok(Controls { replay: findings(replayed, labels, units)?, innocent: innocent.transpose()? })
+}
+
+/// What a trial is made from.
+struct Parts {
+    table: Table,
+    synthetic_regions: Vec<usize>,
+    real_regions: Vec<usize>,
+}
+
+/// The training cells as the synthetic set.
+fn replay(trial: &Trial, units: &Units) -> Parts {
+    let (table, sides) = (&trial.table, units.sides());
+    let train = &table.real[..units.train_cells];
+    let lists: Vec<List> = train
+        .iter()
+        .enumerate()
+        .map(|(i, list)| with_own(list, Near { unit: units.of[i] as u32, cell: i as u32, distance: 0.0 }))
+        .collect();
+    let two: Vec<Two> = train
+        .iter()
+        .enumerate()
+        .map(|(i, list)| {
+            let close = |cell, distance| Close { cell, distance, orientation: 0 };
+            let other = first_on(list, &sides, Side::Train).map(|near| close(near.cell as usize, near.distance));
+            std::iter::once(close(i, 0.0)).chain(other).collect()
+        })
+        .collect();
+    let held_out = table.real[units.train_cells..].iter().map(|list| distance_to(list, &sides, Side::Train));
+    let table = Table {
+        orientations: 1,
+        synthetic: lists.clone(),
+        turned: lists,
+        real: table.real.clone(),
+        to_synthetic: std::iter::repeat_n(0.0, train.len()).chain(held_out).collect(),
+        to_holdout: train.iter().map(|list| distance_to(list, &sides, Side::Holdout)).collect(),
+        synthetic_two: two.clone(),
+        turned_two: two,
+        holdout_two: table.holdout_two.clone(),
+        holdout_turned_two: None,
+    };
+    let real_regions = trial.real_regions().to_vec();
+    Parts { table, synthetic_regions: real_regions[..units.train_cells].to_vec(), real_regions }
+}
+
+/// Half of the held-out units, of each stratum as far as it goes; the smaller half where they are odd. None where that is no unit.
+fn third(units: &Units, seed: u64) -> Option<Vec<usize>> {
+    let shuffled = units.shuffled_holdout(&mut random(seed, Purpose::Third, 0));
+    let third: Vec<usize> = shuffled.into_iter().skip(1).step_by(2).collect();
+    (!third.is_empty()).then_some(third)
+}
+
+/// The real cells without those of some held-out units, numbered anew.
+struct Split {
+    /// Units that are left.
+    units: Units,
+    /// Whether a unit, by its old number, was taken out.
+    is_third: Vec<bool>,
+    /// New number of each old unit that is left.
+    unit: Vec<u32>,
+    /// New number of each old cell that is left.
+    cell: Vec<u32>,
+    /// Old numbers of the cells that are left.
+    kept: Vec<usize>,
+    /// Old numbers of the cells that were taken out.
+    taken: Vec<usize>,
+}
+
+impl Split {
+    fn new(units: &Units, third: &[usize]) -> Self {
+        let mut is_third = vec![false; units.len()];
+        third.iter().for_each(|&unit| is_third[unit] = true);
+        let (taken, kept): (Vec<usize>, Vec<usize>) = (0..units.of.len()).partition(|&cell| is_third[units.of[cell]]);
+        let mut cell = vec![u32::MAX; units.of.len()];
+        kept.iter().zip(0..).for_each(|(&old, new)| cell[old] = new);
+        let (left, unit) = units.without(&is_third);
+        Self { units: left, is_third, unit, cell, kept, taken }
+    }
+
+    fn list(&self, list: &List) -> List {
+        let left = list.iter().filter(|near| !self.is_third[near.unit as usize]);
+        left.map(|near| Near { unit: self.unit[near.unit as usize], cell: self.cell[near.cell as usize], ..*near })
+            .collect()
+    }
+
+    fn innocent(&self, trial: &Trial, units: &Units) -> Parts {
+        let table = &trial.table;
+        let lists: Vec<List> = self.taken.iter().map(|&i| self.list(&table.real[i])).collect();
+        let real: Vec<List> = self.kept.iter().map(|&i| self.list(&table.real[i])).collect();
+        let third: Vec<Side> = self.is_third.iter().map(|&third| if third { Side::Train } else { Side::Out }).collect();
+        let sides = self.units.sides();
+        let two = |cells: &[usize]| -> Vec<Two> {
+            let held_out = cells.iter().filter(|&&i| i >= units.train_cells);
+            held_out.map(|&i| table.holdout_two[i - units.train_cells].clone()).collect()
+        };
+        let regions = |cells: &[usize]| cells.iter().map(|&i| trial.real_regions()[i]).collect();
+        let table = Table {
+            orientations: 1,
+            to_holdout: lists.iter().map(|list| distance_to(list, &sides, Side::Holdout)).collect(),
+            synthetic: lists.clone(),
+            turned: lists,
+            real,
+            to_synthetic: self.kept.iter().map(|&i| distance_to(&table.real[i], &third, Side::Train)).collect(),
+            synthetic_two: two(&self.taken),
+            turned_two: two(&self.taken),
+            holdout_two: two(&self.kept),
+            holdout_turned_two: None,
+        };
+        Parts { table, synthetic_regions: regions(&self.taken), real_regions: regions(&self.kept) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Space, *};
+    use crate::Features;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    /// On a line: training cells of a at 0 and 10 and of b at 1, held-out cells of x at 4 and of y at 20 and 21.
+    fn trial() -> (Trial, Units) {
+        let (train, holdout, synthetic) = ([0.0, 10.0, 1.0], [4.0, 20.0, 21.0], [7.0]);
+        let features = |values| Features::new(values, 1).unwrap();
+        let space = Space {
+            name: "line".to_owned(),
+            train: features(&train),
+            holdout: vec![features(&holdout)],
+            synthetic: vec![features(&synthetic)],
+        };
+        let (a, b) = (names(&["a", "a", "b"]), names(&["x", "y", "y"]));
+        let units = Units::new(&[0; 3], &[0; 3], Some(&a), Some(&b)).unwrap();
+        let table = Table::new(&space, &units).unwrap();
+        (Trial::new(table, vec![0], vec![0, 1, 0, 0, 1, 1], &units, 0.01).unwrap(), units)
+    }
+
+    fn short(list: &[Near]) -> Vec<(u32, u32, f64)> {
+        list.iter().map(|near| (near.unit, near.cell, near.distance)).collect()
+    }
+
+    #[test]
+    fn a_replayed_cell_is_at_distance_nothing_from_itself() {
+        let (trial, units) = trial();
+        let parts = replay(&trial, &units);
+        // Units: a 0, b 1, x 2, y 3. The cell of a at 0: itself, b at 1, x at 4, y at 20; the other cell of a is further than itself.
+        assert_eq!(short(&parts.table.synthetic[0]), [(0, 0, 0.0), (1, 2, 1.0), (2, 3, 4.0), (3, 4, 20.0)]);
+        assert_eq!(parts.table.to_synthetic, [0.0, 0.0, 0.0, 3.0, 10.0, 11.0]);
+        assert_eq!(parts.table.to_holdout, [4.0, 6.0, 3.0]);
+        assert_eq!(parts.synthetic_regions, [0, 1, 0]);
+        let two: Vec<_> = parts.table.synthetic_two[0].iter().map(|c| (c.cell, c.distance)).collect();
+        assert_eq!(two, [(0, 0.0), (2, 1.0)]);
+    }
+
+    #[test]
+    fn third_patients_leave_the_holdout() {
+        let (trial, units) = trial();
+        // x is taken out: y becomes unit 2 and its cells 3 and 4.
+        let split = Split::new(&units, &[2]);
+        assert_eq!((split.units.train, split.units.holdout, &split.units.of[..]), (2, 1, &[0, 0, 1, 2, 2][..]));
+        let parts = split.innocent(&trial, &units);
+        // 4 is 3 from b at 1, 4 from a at 0, 16 from y at 20.
+        assert_eq!(short(&parts.table.synthetic[0]), [(1, 2, 3.0), (0, 0, 4.0), (2, 3, 16.0)]);
+        assert_eq!(short(&parts.table.real[4]), [(2, 3, 1.0), (0, 1, 11.0), (1, 2, 20.0)]);
+        assert_eq!(parts.table.to_synthetic, [4.0, 6.0, 3.0, 16.0, 17.0]);
+        assert_eq!(parts.table.holdout_two.len(), 2);
+        assert_eq!((parts.synthetic_regions, parts.real_regions), (vec![0], vec![0, 1, 0, 1, 1]));
+        // Of two held-out patients one is taken, of one none.
+        assert_eq!(third(&units, 0).unwrap().len(), 1);
+        assert_eq!(third(&split.units, 0), None);
+    }
+}

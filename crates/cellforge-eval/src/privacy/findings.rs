@@ -1,0 +1,159 @@
+//! What the figures say: a verdict for each test.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Estimate, Interval, holm};
+
+use super::{Attack, Chance, Membership, Privacy, SpacePrivacy};
+
+/// The verdict of one test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Name of the space; none for the discriminator's scores.
+    pub space: Option<String>,
+    /// Name of the test: `nearer_to_train`, `copying`, `authenticity`, or `gan_leaks`, `gan_leaks_calibrated` and `logan`, each with
+    /// `_cell_auc`, `_cell_tpr` and, where patients are known, `_patient_auc`.
+    pub test: String,
+    /// The figure.
+    pub value: f64,
+    /// What the figure is by its definition when nothing leaks. For some figures that holds only of a generator that makes perfect new
+    /// cells, see [`Chance`].
+    pub ideal: f64,
+    /// Interval of the figure, by patients where they are known: for the size of a leak. It does not decide.
+    pub interval: Option<Interval>,
+    /// The figure when membership is anyone's guess, and its p-value.
+    pub chance: Chance,
+    /// The p-value adjusted for all tests by Holm's method.
+    pub p_adjusted: f64,
+    /// Whether a leak is found: the adjusted p-value is at most `(1 - level) / 2`.
+    pub leaks: bool,
+    /// Whether there are patients enough for this test to find a leak at all.
+    pub conclusive: bool,
+    /// The figure and the verdict in plain words.
+    pub in_words: String,
+}
+
+impl Privacy {
+    /// One finding per test, in the order of the spaces, the discriminator's last.
+    ///
+    /// A test finds a leak when its one-sided p-value, adjusted for all tests together (Holm 1979), is at most `(1 - level) / 2`,
+    /// 2.5% by default. So in at most 2.5% of studies is a generator accused by any test that did not depend on who was in training,
+    /// however bad its cells are, as long as patients were shared out at random.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (name, space) in &self.spaces {
+            of_space(name, space, &mut findings);
+        }
+        if let Some(logan) = &self.logan {
+            of_membership(None, "logan", logan, &mut findings);
+        }
+        let p: Vec<f64> = findings.iter().map(|finding| finding.chance.p).collect();
+        // Every p-value that this crate computes is in (0, 1]; others, read from an altered file, find nothing.
+        let adjusted = holm(&p).unwrap_or_else(|_| vec![1.0; p.len()]);
+        let limit = (1.0 - self.level) / 2.0 + 1e-12;
+        let conclusive = self.smallest_p * p.len() as f64 <= limit;
+        for (finding, p_adjusted) in findings.iter_mut().zip(adjusted) {
+            finding.p_adjusted = p_adjusted;
+            finding.leaks = p_adjusted <= limit;
+            finding.conclusive = conclusive;
+            finding.in_words.push_str(&match (finding.leaks, conclusive) {
+                (true, _) => format!(" That is a leak (p = {p_adjusted:.4} over all tests)."),
+                (false, true) => format!(" That shows no leak (p = {p_adjusted:.3} over all tests)."),
+                (false, false) => " There are too few patients for this test to show a leak.".to_owned(),
+            });
+        }
+        findings
+    }
+
+    /// Whether any test finds a leak.
+    #[must_use]
+    pub fn leaks(&self) -> bool {
+        self.findings().iter().any(|finding| finding.leaks)
+    }
+}
+
+fn of_space(name: &str, space: &SpacePrivacy, findings: &mut Vec<Finding>) {
+    let mut push = |test: &str, value, ideal, interval, chance: Chance, in_words| {
+        findings.push(finding(Some(name), test, value, ideal, interval, chance, in_words));
+    };
+    let (share, chance) = (&space.nearer_to_train, space.nearer_to_train.chance);
+    let words = format!(
+        "Evened out for the numbers of patients, {:.1}% of the synthetic cells are nearer to training than to the holdout; {:.1}% to \
+         {:.1}% come about by chance.",
+        100.0 * share.rate,
+        100.0 * chance.low,
+        100.0 * chance.high,
+    );
+    push("nearer_to_train", share.rate, 0.5, share.by_patient.or(Some(share.binomial)), chance, words);
+
+    let (copying, chance) = (&space.copying, space.copying.chance);
+    let words = format!(
+        "Against held-out cells, synthetic cells are {} training cells by C_T = {:.2}; {:.2} to {:.2} come about by chance.",
+        if copying.c_t < 0.0 { "nearer to" } else { "no nearer to" },
+        copying.c_t,
+        chance.low,
+        chance.high,
+    );
+    push("copying", copying.c_t, 0.0, copying.interval, chance, words);
+
+    let (authenticity, chance) = (&space.authenticity, space.authenticity.chance);
+    let words = format!(
+        "{:.1}% of the synthetic and {:.1}% of the held-out cells are authentic, a difference of {:.1} points; {:.1} to {:.1} points \
+         come about by chance.",
+        100.0 * authenticity.synthetic.value,
+        100.0 * authenticity.holdout.value,
+        100.0 * authenticity.difference.value,
+        100.0 * chance.low,
+        100.0 * chance.high,
+    );
+    push("authenticity", authenticity.difference.value, 0.0, interval(authenticity.difference), chance, words);
+    of_membership(Some(name), "gan_leaks", &space.gan_leaks, findings);
+    of_membership(Some(name), "gan_leaks_calibrated", &space.gan_leaks_calibrated, findings);
+}
+
+/// The areas over cells and patients, and the rate over cells. The rate over patients is left to [`Attack`]: there are seldom enough
+/// of them for a false positive rate of 1% to mean anything.
+fn of_membership(space: Option<&str>, test: &str, membership: &Membership, findings: &mut Vec<Finding>) {
+    let area = |attack: &Attack, of: &str| {
+        let (auc, chance) = (attack.auc, attack.auc_chance);
+        let words = format!(
+            "A {of} of training is told from a held-out one in {:.1}% of pairs; {:.1}% to {:.1}% come about by chance.",
+            100.0 * auc.value,
+            100.0 * chance.low,
+            100.0 * chance.high,
+        );
+        finding(space, &format!("{test}_{of}_auc"), auc.value, 0.5, interval(auc), chance, words)
+    };
+    let cell = &membership.cell;
+    findings.push(area(cell, "cell"));
+    let (tpr, chance) = (cell.tpr_at_fpr, cell.tpr_chance);
+    let words = format!(
+        "While {:.1}% of held-out cells are taken for training cells, {:.1}% of training cells are; {:.1}% to {:.1}% come about by \
+         chance.",
+        100.0 * cell.fpr,
+        100.0 * tpr.value,
+        100.0 * chance.low,
+        100.0 * chance.high,
+    );
+    findings.push(finding(space, &format!("{test}_cell_tpr"), tpr.value, cell.fpr, interval(tpr), chance, words));
+    findings.extend(membership.patient.as_ref().map(|patient| area(patient, "patient")));
+}
+
+fn interval(estimate: Estimate) -> Option<Interval> {
+    Some(Interval { low: estimate.low, high: estimate.high })
+}
+
+/// A finding whose verdict is still to come.
+fn finding(
+    space: Option<&str>,
+    test: &str,
+    value: f64,
+    ideal: f64,
+    interval: Option<Interval>,
+    chance: Chance,
+    in_words: String,
+) -> Finding {
+    let (space, test) = (space.map(str::to_owned), test.to_owned());
+    Finding { space, test, value, ideal, interval, chance, p_adjusted: 1.0, leaks: false, conclusive: false, in_words }
+}

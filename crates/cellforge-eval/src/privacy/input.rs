@@ -1,0 +1,137 @@
+//! What goes in: three sets of cells in one or more spaces.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BootstrapOptions, Error, Features, Result};
+
+/// One space in which distances are measured.
+#[derive(Clone, Debug)]
+pub struct Space<'a> {
+    /// Its name: `pixels`, or that of the features.
+    pub name: String,
+    /// Training cells, `(n, d)`.
+    pub train: Features<'a>,
+    /// Held-out cells, `(m, d)`: as they are, alone or followed by the other orientations of `synthetic`. The others are needed for
+    /// the baseline of [`SpacePrivacy::dcr_turned`](super::SpacePrivacy::dcr_turned) and nothing else.
+    pub holdout: Vec<Features<'a>>,
+    /// Synthetic cells, `(k, d)`: as they are, alone or followed by the same cells in the same order in other orientations, e.g. flips
+    /// and right-angle rotations.
+    pub synthetic: Vec<Features<'a>>,
+}
+
+/// The class of each real cell: patients with cells of the same classes can stand in for each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Labels<'a> {
+    /// Of training cells, `(n,)`.
+    pub train: &'a [u32],
+    /// Of held-out cells, `(m,)`.
+    pub holdout: &'a [u32],
+}
+
+/// What the discriminator says of each real cell: higher where it finds the cell more real. Where each class has its own discriminator,
+/// each cell is judged by that of its class; scales may differ between classes.
+#[derive(Clone, Copy, Debug)]
+pub struct Discriminator<'a> {
+    /// Of training cells, `(n,)`.
+    pub train: &'a [f64],
+    /// Of held-out cells, `(m,)`.
+    pub holdout: &'a [f64],
+}
+
+/// Training, held-out and synthetic cells.
+///
+/// All sets of a space have the same dimensions; each set has as many cells in all spaces. There are at least two training cells. No
+/// patient is on both sides. Patients count as known where they are on both sides.
+#[derive(Clone, Debug)]
+pub struct PrivacyInput<'a> {
+    /// The spaces, at least one, under different names.
+    pub spaces: Vec<Space<'a>>,
+    /// Classes of the real cells.
+    pub labels: Labels<'a>,
+    /// Patient of each training cell, `(n,)`, where known.
+    pub train_groups: Option<&'a [String]>,
+    /// Patient of each held-out cell, `(m,)`, where known.
+    pub holdout_groups: Option<&'a [String]>,
+    /// Scores of the discriminator, where there is one.
+    pub discriminator: Option<Discriminator<'a>>,
+}
+
+/// How to compute the figures.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PrivacyOptions {
+    /// Bootstrap of the intervals.
+    pub bootstrap: BootstrapOptions,
+    /// Labellings to draw, at least 20. The smallest p-value is one over this, and Holm's method multiplies it by the number of tests.
+    pub relabellings: usize,
+    /// Regions of the copying test, clusters of k-means over all real cells; 0 counts as 1.
+    pub clusters: usize,
+    /// False positive rate at which true positives are counted, in (0, 1).
+    pub fpr: f64,
+    /// Closest pairs to list.
+    pub pairs: usize,
+    /// Seed of the labellings, the clusters and the controls.
+    pub seed: u64,
+    /// Whether to run the controls; they compute no distances, but as many labellings as the study.
+    pub controls: bool,
+}
+
+impl Default for PrivacyOptions {
+    fn default() -> Self {
+        Self {
+            bootstrap: BootstrapOptions::default(),
+            relabellings: 2000,
+            clusters: 10,
+            fpr: 0.01,
+            pairs: 10,
+            seed: 0,
+            controls: true,
+        }
+    }
+}
+
+impl PrivacyInput<'_> {
+    pub(crate) fn check(&self, options: &PrivacyOptions) -> Result<()> {
+        options.bootstrap.check()?;
+        if options.relabellings < 20 {
+            return Err(Error::Relabellings(options.relabellings));
+        }
+        if !(options.fpr > 0.0 && options.fpr < 1.0) {
+            return Err(Error::Fpr(options.fpr));
+        }
+        let (train, holdout) = (self.labels.train.len(), self.labels.holdout.len());
+        let Some(first) = self.spaces.first() else { return Err(Error::Empty { what: "the list of spaces" }) };
+        for (i, space) in self.spaces.iter().enumerate() {
+            if self.spaces[..i].iter().any(|other| other.name == space.name) {
+                return Err(Error::SpaceTwice { name: space.name.clone() });
+            }
+            let (turned, synthetic) = (space.holdout.len(), space.synthetic.len());
+            if turned == 0 || synthetic == 0 || turned != 1 && turned != synthetic {
+                return Err(Error::Orientations { space: space.name.clone(), holdout: turned, synthetic });
+            }
+            let expected = first.synthetic.first().map_or(0, Features::len);
+            for set in &space.synthetic {
+                same_cells("a set of synthetic cells", set.len(), expected)?;
+            }
+            same_cells("the set of training cells", space.train.len(), train)?;
+            for set in &space.holdout {
+                same_cells("a set of held-out cells", set.len(), holdout)?;
+            }
+            for set in space.holdout.iter().chain(&space.synthetic) {
+                space.train.same_dims(set)?;
+            }
+        }
+        if train < 2 {
+            return Err(Error::Neighbours { k: 1, needed: 2, rows: train });
+        }
+        if let Some(scores) = self.discriminator {
+            same_cells("the array of scores of training cells", scores.train.len(), train)?;
+            same_cells("the array of scores of held-out cells", scores.holdout.len(), holdout)?;
+        }
+        Ok(())
+    }
+}
+
+fn same_cells(what: &'static str, found: usize, expected: usize) -> Result<()> {
+    if found == expected { Ok(()) } else { Err(Error::Cells { what, found, expected }) }
+}

@@ -1,0 +1,405 @@
+//! The nearest units of every cell: all that the tests need of the features, so that relabelling patients recomputes no distance.
+
+use crate::{Features, Result, distances, distances::squared_distance, nearest, nearest_other};
+
+use super::{
+    Space,
+    units::{Side, Units},
+};
+
+/// Longest list of units that is kept for a cell. Each list is read from its front until a unit is on the wanted side, which is soon.
+const WIDTH: usize = 64;
+
+/// The cell of one unit that is nearest to some cell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Near {
+    pub(crate) unit: u32,
+    /// Number of the cell among all real cells, training first.
+    pub(crate) cell: u32,
+    /// Euclidean.
+    pub(crate) distance: f64,
+}
+
+/// A training cell that is near to some cell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Close {
+    pub(crate) cell: usize,
+    pub(crate) distance: f64,
+    /// Orientation in which the other cell was nearest.
+    pub(crate) orientation: usize,
+}
+
+/// The nearest cell of each unit, nearest unit first; cut to [`WIDTH`].
+pub(crate) type List = Vec<Near>;
+
+/// The two nearest training cells, fewer where there are fewer.
+pub(crate) type Two = Vec<Close>;
+
+/// What is near to what in one space.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    /// Orientations of synthetic cells that were searched.
+    pub(crate) orientations: usize,
+    /// Of each synthetic cell as it is.
+    pub(crate) synthetic: Vec<List>,
+    /// Of each synthetic cell in whichever orientation is nearest.
+    pub(crate) turned: Vec<List>,
+    /// Of each real cell, itself left out.
+    pub(crate) real: Vec<List>,
+    /// Distance of each real cell to the nearest synthetic cell in any orientation.
+    pub(crate) to_synthetic: Vec<f64>,
+    /// Distance of each synthetic cell to the nearest held-out cell in any orientation.
+    pub(crate) to_holdout: Vec<f64>,
+    /// Training cells near to each synthetic cell as it is.
+    pub(crate) synthetic_two: Vec<Two>,
+    /// Training cells near to each synthetic cell in any orientation.
+    pub(crate) turned_two: Vec<Two>,
+    /// Training cells near to each held-out cell as it is.
+    pub(crate) holdout_two: Vec<Two>,
+    /// Training cells near to each held-out cell in any orientation, where the space has them.
+    pub(crate) holdout_turned_two: Option<Vec<Two>>,
+}
+
+impl Table {
+    /// Searches a space whose sets have been checked.
+    pub(crate) fn new(space: &Space, units: &Units) -> Result<Self> {
+        let (train, holdout) = (space.train, space.holdout[0]);
+        let holdout_first = units.train_cells;
+        let mut by_orientation = Vec::new();
+        let mut to_synthetic = vec![f64::INFINITY; units.of.len()];
+        for (orientation, &synthetic) in space.synthetic.iter().enumerate() {
+            let to_train = search(synthetic, train, 0, units, false, true)?;
+            let to_holdout = search(synthetic, holdout, holdout_first, units, false, false)?;
+            let two: Vec<Two> = to_train.iter().map(|found| found.two(orientation)).collect();
+            let nearest_holdout: Vec<f64> = to_holdout.iter().map(|found| found.list[0].distance).collect();
+            let lists: Vec<List> =
+                to_train.into_iter().zip(to_holdout).map(|(a, b)| merged([a.list, b.list])).collect();
+            by_orientation.push((lists, two, nearest_holdout));
+
+            let real = nearest(train, synthetic, 1)?.into_iter().chain(nearest(holdout, synthetic, 1)?);
+            to_synthetic.iter_mut().zip(real).for_each(|(least, found)| *least = least.min(found[0].distance));
+        }
+        let (synthetic, synthetic_two, _) = by_orientation[0].clone();
+        let (turned, turned_two, to_holdout) = by_orientation
+            .into_iter()
+            .reduce(|a, b| {
+                let lists = a.0.into_iter().zip(b.0).map(|(a, b)| merged([a, b])).collect();
+                let two = a.1.into_iter().zip(b.1).map(|(a, b)| two_of(a.into_iter().chain(b))).collect();
+                (lists, two, a.2.into_iter().zip(b.2).map(|(a, b)| a.min(b)).collect())
+            })
+            .unwrap_or_default();
+
+        let mut real = Vec::with_capacity(units.of.len());
+        let (inside, across) =
+            (search(train, train, 0, units, true, false)?, search(train, holdout, holdout_first, units, false, false)?);
+        real.extend(inside.into_iter().zip(across).map(|(a, b)| merged([a.list, b.list])));
+        let (across, inside) = (
+            search(holdout, train, 0, units, false, true)?,
+            search(holdout, holdout, holdout_first, units, true, false)?,
+        );
+        let holdout_two: Vec<Two> = across.iter().map(|found| found.two(0)).collect();
+        real.extend(across.into_iter().zip(inside).map(|(a, b)| merged([a.list, b.list])));
+
+        let mut holdout_turned_two = (space.holdout.len() > 1).then(|| holdout_two.clone());
+        if let Some(all) = &mut holdout_turned_two {
+            for (orientation, &holdout) in space.holdout.iter().enumerate().skip(1) {
+                for (two, found) in all.iter_mut().zip(search_two(holdout, train, orientation)?) {
+                    *two = two_of(std::mem::take(two).into_iter().chain(found));
+                }
+            }
+        }
+        Ok(Self {
+            orientations: space.synthetic.len(),
+            synthetic,
+            turned,
+            real,
+            to_synthetic,
+            to_holdout,
+            synthetic_two,
+            turned_two,
+            holdout_two,
+            holdout_turned_two,
+        })
+    }
+}
+
+/// The nearest cell of a list whose unit is on the side. `None` where the list ends before.
+pub(crate) fn first_on<'a>(list: &'a [Near], sides: &[Side], side: Side) -> Option<&'a Near> {
+    list.iter().find(|near| sides[near.unit as usize] == side)
+}
+
+/// The distance to the nearest cell on the side. Where the list was cut before such a cell, that of its last cell, which is no
+/// further; infinite where there is no cell.
+pub(crate) fn distance_to(list: &[Near], sides: &[Side], side: Side) -> f64 {
+    first_on(list, sides, side).or(list.last()).map_or(f64::INFINITY, |near| near.distance)
+}
+
+/// Joins lists: the nearest cell of each unit in any of them.
+fn merged<const N: usize>(lists: [List; N]) -> List {
+    let mut all: List = lists.into_iter().flatten().collect();
+    sort(&mut all);
+    let mut kept: List = Vec::with_capacity(all.len().min(WIDTH));
+    for near in all {
+        if kept.len() == WIDTH {
+            break;
+        }
+        if kept.iter().all(|other| other.unit != near.unit) {
+            kept.push(near);
+        }
+    }
+    kept
+}
+
+/// The list of a cell that is itself among the real cells, from the list in which it is left out.
+pub(crate) fn with_own(list: &List, own: Near) -> List {
+    merged([vec![own], list.clone()])
+}
+
+fn sort(list: &mut [Near]) {
+    list.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance).then(a.cell.cmp(&b.cell)));
+}
+
+/// The two nearest of some training cells, each cell counted once.
+fn two_of(cells: impl Iterator<Item = Close>) -> Two {
+    let mut all: Two = cells.collect();
+    all.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.cell.cmp(&b.cell)));
+    let mut kept: Two = Vec::with_capacity(2);
+    for close in all {
+        if kept.len() < 2 && kept.iter().all(|other| other.cell != close.cell) {
+            kept.push(close);
+        }
+    }
+    kept
+}
+
+fn search_two(queries: Features, train: Features, orientation: usize) -> Result<Vec<Two>> {
+    let found = nearest(queries, train, train.len().min(2))?;
+    let close = |found: Vec<crate::Neighbour>| {
+        found.into_iter().map(|near| Close { cell: near.index, distance: near.distance, orientation }).collect()
+    };
+    Ok(found.into_iter().map(close).collect())
+}
+
+/// What a search found for one query.
+struct Found {
+    list: List,
+    /// The two nearest cells and their distances, where they were asked for.
+    two: Vec<(usize, f64)>,
+}
+
+impl Found {
+    fn two(&self, orientation: usize) -> Two {
+        self.two.iter().map(|&(cell, distance)| Close { cell, distance, orientation }).collect()
+    }
+}
+
+/// The nearest cell of each unit of `refs`, which are the real cells from number `first` on. `same` says that the queries are the
+/// references themselves, none of which is its own neighbour.
+fn search(queries: Features, refs: Features, first: usize, units: &Units, same: bool, two: bool) -> Result<Vec<Found>> {
+    if units.patients {
+        return search_patients(queries, refs, first, units, same, two);
+    }
+    let k = WIDTH.min(refs.len() - usize::from(same));
+    let found = match (k, same) {
+        (0, _) => vec![Vec::new(); queries.len()],
+        (_, true) => nearest_other(refs, k)?,
+        (_, false) => nearest(queries, refs, k)?,
+    };
+    let listed = |found: Vec<crate::Neighbour>| Found {
+        two: found.iter().take(2).map(|near| (first + near.index, near.distance)).collect(),
+        list: found
+            .into_iter()
+            .map(|near| {
+                let cell = (first + near.index) as u32;
+                Near { unit: units.of[first + near.index] as u32, cell, distance: near.distance }
+            })
+            .collect(),
+    };
+    Ok(found.into_iter().map(listed).collect())
+}
+
+/// The state of one query while its references pass by; distances are squared.
+struct State {
+    best: Vec<(f64, u32)>,
+    limits: Vec<f32>,
+    two: Vec<(usize, f64)>,
+    two_limit: f32,
+}
+
+fn search_patients(
+    queries: Features,
+    refs: Features,
+    first: usize,
+    units: &Units,
+    same: bool,
+    two: bool,
+) -> Result<Vec<Found>> {
+    let of = &units.of[first..first + refs.len()];
+    let (from, count) = if first == 0 { (0, units.train) } else { (units.train, units.holdout) };
+    let start = |_| State {
+        best: vec![(f64::INFINITY, u32::MAX); count],
+        limits: vec![f32::INFINITY; count],
+        two: Vec::new(),
+        two_limit: if two { f32::INFINITY } else { f32::NEG_INFINITY },
+    };
+    let found = distances::scan(queries, refs, start, |state, query, begin, row| {
+        // The least bounds first: then most of the others need not be computed.
+        let mut candidates: Vec<(f32, usize)> = (0..row.len())
+            .map(|j| (row.lower(j), begin + j))
+            .filter(|&(lower, j)| !(lower > state.limits[of[j] - from] && lower > state.two_limit))
+            .collect();
+        candidates.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        for (lower, j) in candidates {
+            let unit = of[j] - from;
+            if lower > state.limits[unit] && lower > state.two_limit || same && j == query {
+                continue;
+            }
+            let squared = squared_distance(queries.row(query), refs.row(j));
+            let cell = (first + j) as u32;
+            if squared < state.best[unit].0 || squared == state.best[unit].0 && cell < state.best[unit].1 {
+                state.best[unit] = (squared, cell);
+                state.limits[unit] = distances::round_up(squared);
+            }
+            if two {
+                let place = state.two.partition_point(|&(other, d)| d < squared || d == squared && other < first + j);
+                state.two.insert(place, (first + j, squared));
+                state.two.truncate(2);
+                state.two_limit = state.two.get(1).map_or(f32::INFINITY, |last| distances::round_up(last.1));
+            }
+        }
+    })?;
+    let listed = |state: State| {
+        let mut list: List = state
+            .best
+            .into_iter()
+            .enumerate()
+            .filter(|(_, (squared, _))| squared.is_finite())
+            .map(|(unit, (squared, cell))| Near { unit: (from + unit) as u32, cell, distance: squared.sqrt() })
+            .collect();
+        sort(&mut list);
+        list.truncate(WIDTH);
+        Found { list, two: state.two.into_iter().map(|(cell, squared)| (cell, squared.sqrt())).collect() }
+    };
+    Ok(found.into_iter().map(listed).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    /// On a line: training cells of a at 0 and 10 and of b at 1, held-out cells of x at 4 and of y at 20; synthetic at 1 and 11, and
+    /// turned round (minus) at -1 and -11.
+    fn table(patients: bool) -> Table {
+        let (train, holdout) = ([0.0, 10.0, 1.0], [4.0, 20.0]);
+        let (synthetic, turned) = ([1.0, 11.0], [-1.0, -11.0]);
+        let features = |values| Features::new(values, 1).unwrap();
+        let space = Space {
+            name: "line".to_owned(),
+            train: features(&train),
+            holdout: vec![features(&holdout)],
+            synthetic: vec![features(&synthetic), features(&turned)],
+        };
+        let (a, b) = (names(&["a", "a", "b"]), names(&["x", "y"]));
+        let units = Units::new(&[0; 3], &[0; 2], patients.then_some(&a), patients.then_some(&b)).unwrap();
+        Table::new(&space, &units).unwrap()
+    }
+
+    fn short(list: &[Near]) -> Vec<(u32, u32, f64)> {
+        list.iter().map(|near| (near.unit, near.cell, near.distance)).collect()
+    }
+
+    #[test]
+    fn nearest_patients_by_hand() {
+        let table = table(true);
+        // Units: a 0, b 1, x 2, y 3; cells: a 0, a 1, b 2, x 3, y 4.
+        assert_eq!(short(&table.synthetic[0]), [(1, 2, 0.0), (0, 0, 1.0), (2, 3, 3.0), (3, 4, 19.0)]);
+        assert_eq!(short(&table.synthetic[1]), [(0, 1, 1.0), (2, 3, 7.0), (3, 4, 9.0), (1, 2, 10.0)]);
+        // Turned round, -11 is nearer to none.
+        assert_eq!(short(&table.turned[1]), short(&table.synthetic[1]));
+        // The cell of a at 0 has the other cell of a at 10; the only cell of b has none of its own.
+        assert_eq!(short(&table.real[0]), [(1, 2, 1.0), (2, 3, 4.0), (0, 1, 10.0), (3, 4, 20.0)]);
+        assert_eq!(short(&table.real[2]), [(0, 0, 1.0), (2, 3, 3.0), (3, 4, 19.0)]);
+        assert_eq!(short(&table.real[4]), [(0, 1, 10.0), (2, 3, 16.0), (1, 2, 19.0)]);
+        // The cell at 0 is as near to 1 as to -1.
+        assert_eq!(table.to_synthetic, [1.0, 1.0, 0.0, 3.0, 9.0]);
+        assert_eq!(table.to_holdout, [3.0, 7.0]);
+        let two = |two: &Two| two.iter().map(|c| (c.cell, c.distance, c.orientation)).collect::<Vec<_>>();
+        assert_eq!(two(&table.synthetic_two[0]), [(2, 0.0, 0), (0, 1.0, 0)]);
+        assert_eq!(two(&table.synthetic_two[1]), [(1, 1.0, 0), (2, 10.0, 0)]);
+        assert_eq!(two(&table.turned_two[0]), [(2, 0.0, 0), (0, 1.0, 0)]);
+        assert_eq!(two(&table.holdout_two[0]), [(2, 3.0, 0), (0, 4.0, 0)]);
+        assert_eq!(table.holdout_turned_two, None);
+    }
+
+    #[test]
+    fn sides_are_looked_up_in_lists() {
+        let table = table(true);
+        use Side::{Holdout, Out, Train};
+        assert_eq!(distance_to(&table.synthetic[1], &[Train, Train, Holdout, Holdout], Train), 1.0);
+        assert_eq!(distance_to(&table.synthetic[1], &[Holdout, Train, Out, Holdout], Train), 10.0);
+        assert_eq!(first_on(&table.synthetic[1], &[Out, Out, Out, Holdout], Train), None);
+    }
+
+    #[test]
+    fn without_patients_every_cell_is_a_unit() {
+        let table = table(false);
+        assert_eq!(short(&table.real[0]), [(2, 2, 1.0), (3, 3, 4.0), (1, 1, 10.0), (4, 4, 20.0)]);
+        assert_eq!(table.to_synthetic, [1.0, 1.0, 0.0, 3.0, 9.0]);
+        assert_eq!(table.synthetic_two[1].iter().map(|c| c.cell).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn the_nearest_cell_of_each_patient_is_the_one_a_plain_search_finds() {
+        // 300 training and 900 held-out cells of 7 and 11 patients in 5 dimensions, from a small generator of whole numbers with ties.
+        let numbers = |n: usize, seed: u64| {
+            let mut state = seed;
+            (0..n)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    ((state >> 33) % 9) as f32
+                })
+                .collect::<Vec<_>>()
+        };
+        let (train, holdout, synthetic) = (numbers(1500, 1), numbers(4500, 2), numbers(500, 3));
+        let features = |values| Features::new(values, 5).unwrap();
+        let group = |i: usize, n: usize| format!("{}", (i * i + i / 3) % n);
+        let a: Vec<String> = (0..300).map(|i| format!("a{}", group(i, 7))).collect();
+        let b: Vec<String> = (0..900).map(|i| format!("b{}", group(i, 11))).collect();
+        let units = Units::new(&[0; 300], &[0; 900], Some(&a), Some(&b)).unwrap();
+        let space = Space {
+            name: "plain".to_owned(),
+            train: features(&train),
+            holdout: vec![features(&holdout)],
+            synthetic: vec![features(&synthetic)],
+        };
+        let table = Table::new(&space, &units).unwrap();
+        let real = |i: usize| if i < 300 { space.train.row(i) } else { space.holdout[0].row(i - 300) };
+        let plain = |query: &[f32], skip: usize| {
+            let mut best = vec![(f64::INFINITY, usize::MAX); units.len()];
+            for i in (0..1200).filter(|&i| i != skip) {
+                let squared: f64 = query.iter().zip(real(i)).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+                if squared < best[units.of[i]].0 {
+                    best[units.of[i]] = (squared, i);
+                }
+            }
+            let mut all: Vec<_> = best
+                .into_iter()
+                .enumerate()
+                .filter(|(_, (squared, _))| squared.is_finite())
+                .map(|(unit, (squared, cell))| (unit as u32, cell as u32, squared.sqrt()))
+                .collect();
+            all.sort_by(|a, b| a.2.total_cmp(&b.2).then(a.1.cmp(&b.1)));
+            all
+        };
+        for i in 0..100 {
+            assert_eq!(short(&table.synthetic[i]), plain(space.synthetic[0].row(i), usize::MAX));
+        }
+        for i in 0..1200 {
+            assert_eq!(short(&table.real[i]), plain(real(i), i));
+        }
+    }
+}

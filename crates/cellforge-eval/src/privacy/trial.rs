@@ -1,0 +1,146 @@
+//! All tests of one space, on the true labelling and on those that are drawn.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+
+use crate::Result;
+
+use super::{
+    Privacy, PrivacyOptions, SpacePrivacy, authenticity,
+    chance::{Chance, Leak},
+    copying::{CopyingTest, nearest_training_units},
+    membership::{Attacker, Figures, Membership},
+    near::Table,
+    share,
+    spread::{Of, closest, compared},
+    units::{Purpose, Side, Units, random},
+};
+
+/// What the tests need of one space: computed once, before any labelling is drawn.
+#[derive(Clone, Debug)]
+pub(crate) struct Trial {
+    pub(crate) table: Table,
+    copying: CopyingTest,
+    plain: Attacker,
+    calibrated: Attacker,
+}
+
+/// Figures of one labelling.
+struct Drawn {
+    nearer: f64,
+    c_t: f64,
+    authenticity: f64,
+    plain: Figures,
+    calibrated: Figures,
+}
+
+impl Trial {
+    /// `synthetic_regions` and `real_regions` are the clusters of the cells.
+    pub(crate) fn new(
+        table: Table,
+        synthetic_regions: Vec<usize>,
+        real_regions: Vec<usize>,
+        units: &Units,
+        fpr: f64,
+    ) -> Result<Self> {
+        let copying = CopyingTest::new(synthetic_regions, real_regions);
+        let plain = Attacker::gan_leaks(&table, units, fpr)?;
+        let calibrated = Attacker::gan_leaks_calibrated(&table, units, fpr)?;
+        Ok(Self { table, copying, plain, calibrated })
+    }
+
+    /// Region of each real cell.
+    pub(crate) fn real_regions(&self) -> &[usize] {
+        self.copying.real_regions()
+    }
+
+    fn figures(&self, units: &Units, sides: &[Side]) -> Drawn {
+        Drawn {
+            nearer: share::rate(&self.table.turned, &units.exchangeable(sides)),
+            c_t: self.copying.statistic(&self.table, units, sides),
+            authenticity: authenticity::statistic(&self.table, units, sides),
+            plain: self.plain.figures(units, sides),
+            calibrated: self.calibrated.figures(units, sides),
+        }
+    }
+
+    fn judge(&self, units: &Units, options: &PrivacyOptions) -> Result<SpacePrivacy> {
+        let level = options.bootstrap.level;
+        let truth = self.figures(units, &units.sides());
+        let drawn = labellings(units, options, |sides| self.figures(units, sides));
+        let chance =
+            |value, of: fn(&Drawn) -> f64, leak| Chance::new(value, drawn.iter().map(of).collect(), leak, level);
+        let membership = |attacker: &Attacker, of: fn(&Drawn) -> Figures| -> Result<Membership> {
+            attacker.finish(units, &options.bootstrap, &drawn.iter().map(of).collect::<Vec<_>>())
+        };
+
+        let table = &self.table;
+        let (bootstrap, groups) = (&options.bootstrap, nearest_training_units(table, units, &units.sides()));
+        let spread = |of, turned: bool| {
+            let (synthetic, holdout) = match turned {
+                false => (&table.synthetic_two, Some(&table.holdout_two)),
+                true => (&table.turned_two, table.holdout_turned_two.as_ref()),
+            };
+            let holdout = holdout.map(Vec::as_slice);
+            compared(of, synthetic, holdout, &groups, &units.of[units.train_cells..], bootstrap)
+        };
+        let turned = |of| (table.orientations > 1).then(|| spread(of, true)).transpose();
+        Ok(SpacePrivacy {
+            dcr: spread(Of::Nearest, false)?,
+            nndr: spread(Of::Ratio, false)?,
+            dcr_turned: turned(Of::Nearest)?,
+            nndr_turned: turned(Of::Ratio)?,
+            nearer_to_train: share::share(
+                &table.turned,
+                units,
+                bootstrap,
+                chance(truth.nearer, |drawn| drawn.nearer, Leak::High),
+            )?,
+            copying: self.copying.finish(table, units, bootstrap, chance(truth.c_t, |drawn| drawn.c_t, Leak::Low))?,
+            authenticity: authenticity::authenticity(
+                table,
+                units,
+                bootstrap,
+                chance(truth.authenticity, |drawn| drawn.authenticity, Leak::Low),
+            )?,
+            gan_leaks: membership(&self.plain, |drawn| drawn.plain)?,
+            gan_leaks_calibrated: membership(&self.calibrated, |drawn| drawn.calibrated)?,
+            closest: closest(table, options.pairs),
+        })
+    }
+}
+
+/// What `figures` says of every labelling that is drawn.
+fn labellings<T: Send>(units: &Units, options: &PrivacyOptions, figures: impl Fn(&[Side]) -> T + Sync) -> Vec<T> {
+    let run = |labelling| figures(&units.relabelled(&mut random(options.seed, Purpose::Relabelling, labelling)));
+    (0..options.relabellings as u64).into_par_iter().map(run).collect()
+}
+
+/// All figures of all spaces, and of the discriminator.
+pub(crate) fn judge(
+    trials: &BTreeMap<String, Trial>,
+    logan: Option<&Attacker>,
+    units: &Units,
+    options: &PrivacyOptions,
+) -> Result<Privacy> {
+    let logan = logan.map(|attacker| {
+        let drawn = labellings(units, options, |sides| attacker.figures(units, sides));
+        attacker.finish(units, &options.bootstrap, &drawn)
+    });
+    let most = (options.relabellings + 1) as f64;
+    Ok(Privacy {
+        spaces: trials
+            .iter()
+            .map(|(name, trial)| Ok((name.clone(), trial.judge(units, options)?)))
+            .collect::<Result<_>>()?,
+        logan: logan.transpose()?,
+        by_patient: units.patients,
+        train_units: units.train,
+        holdout_units: units.holdout,
+        relabellings: options.relabellings,
+        smallest_p: 1.0 / units.labellings(most),
+        level: options.bootstrap.level,
+        controls: None,
+    })
+}

@@ -1,0 +1,134 @@
+//! Made-up patients: each has a place of their own in feature space, and cells around it. Infected patients have cells of two classes.
+
+use cellforge_eval::{
+    BootstrapOptions, Features,
+    privacy::{Labels, Privacy, PrivacyInput, PrivacyOptions, Space, privacy},
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha12Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+/// Dimensions of the features.
+pub const DIMS: usize = 12;
+
+/// Cells of some patients.
+pub struct Cells {
+    pub values: Vec<f32>,
+    pub patients: Vec<String>,
+    pub labels: Vec<u32>,
+}
+
+impl Cells {
+    pub fn row(&self, i: usize) -> &[f32] {
+        &self.values[i * DIMS..][..DIMS]
+    }
+
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+}
+
+/// Where patients come from.
+pub struct Population {
+    rng: ChaCha12Rng,
+    /// Spread of the patients' places; that of the cells of one patient is 1.
+    spread: f64,
+    /// Patients so far.
+    patients: usize,
+}
+
+impl Population {
+    pub fn new(seed: u64, spread: f64) -> Self {
+        Self { rng: ChaCha12Rng::seed_from_u64(seed), spread, patients: 0 }
+    }
+
+    pub fn normal(&mut self) -> f64 {
+        StandardNormal.sample(&mut self.rng)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        self.rng.random_range(0..n)
+    }
+
+    /// Patients with 4 to 82 cells, about 17 on average.
+    pub fn patients(&mut self, count: usize) -> Cells {
+        let mut cells = Cells { values: Vec::new(), patients: Vec::new(), labels: Vec::new() };
+        for _ in 0..count {
+            self.patients += 1;
+            let infected = self.rng.random_bool(0.75);
+            let place: Vec<f64> = (0..DIMS).map(|_| self.spread * self.normal()).collect();
+            let number = (2.0 + 8.0 * self.normal().exp()).min(80.0) as usize + 2;
+            for i in 0..number {
+                let label = u32::from(infected && i % 2 == 0);
+                for (d, place) in place.iter().enumerate() {
+                    let class = if d == 0 { 1.5 * f64::from(label) } else { 0.0 };
+                    let value = place + class + self.normal();
+                    cells.values.push(value as f32);
+                }
+                cells.patients.push(format!("P{}", self.patients));
+                cells.labels.push(label);
+            }
+        }
+        cells
+    }
+
+    /// What a perfect generator makes: a cell each of new patients.
+    pub fn new_cells(&mut self, count: usize) -> Vec<f32> {
+        let mut values = Vec::new();
+        for _ in 0..count {
+            let cells = self.patients(1);
+            let i = self.below(cells.len());
+            values.extend_from_slice(cells.row(i));
+        }
+        values
+    }
+
+    /// As `new_cells`, but a share of them is copied from `train`, off by noise of the given size.
+    pub fn copies(&mut self, train: &Cells, count: usize, share: f64, noise: f64) -> Vec<f32> {
+        let mut values = self.new_cells(count);
+        for cell in values.chunks_mut(DIMS) {
+            if self.rng.random_bool(share) {
+                let copied = self.below(train.len());
+                for (value, &copied) in cell.iter_mut().zip(train.row(copied)) {
+                    *value = copied + (noise * self.normal()) as f32;
+                }
+            }
+        }
+        values
+    }
+
+    /// Cells around one point, `spread` wide.
+    pub fn around(&mut self, point: f64, spread: f64, count: usize) -> Vec<f32> {
+        (0..count * DIMS).map(|_| (point + spread * self.normal()) as f32).collect()
+    }
+}
+
+pub fn features(values: &[f32]) -> Features<'_> {
+    Features::new(values, DIMS).unwrap()
+}
+
+/// Training, holdout and synthetic cells in one space.
+pub fn input<'a>(train: &'a Cells, holdout: &'a Cells, synthetic: &'a [f32]) -> PrivacyInput<'a> {
+    PrivacyInput {
+        spaces: vec![Space {
+            name: "features".to_owned(),
+            train: features(&train.values),
+            holdout: vec![features(&holdout.values)],
+            synthetic: vec![features(synthetic)],
+        }],
+        labels: Labels { train: &train.labels, holdout: &holdout.labels },
+        train_groups: Some(&train.patients),
+        holdout_groups: Some(&holdout.patients),
+        discriminator: None,
+    }
+}
+
+/// Fewer draws than usual, and no controls.
+pub fn quick(seed: u64) -> PrivacyOptions {
+    let bootstrap = BootstrapOptions { resamples: 200, ..BootstrapOptions::default() };
+    PrivacyOptions { bootstrap, relabellings: 1000, seed, controls: false, ..PrivacyOptions::default() }
+}
+
+pub fn judge(train: &Cells, holdout: &Cells, synthetic: &[f32], seed: u64) -> Privacy {
+    privacy(&input(train, holdout, synthetic), &quick(seed)).unwrap()
+}

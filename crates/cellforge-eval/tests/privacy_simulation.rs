@@ -1,0 +1,93 @@
+//! How often innocents are accused, and how often copies are found: the figures behind the choice of the verdict. It takes minutes:
+//!
+//! ```sh
+//! cargo test --release -p cellforge-eval --test privacy_simulation -- --ignored --nocapture
+//! ```
+#![allow(clippy::print_stdout, reason = "the table is what it is for")]
+
+use std::collections::BTreeMap;
+
+use population::{Cells, DIMS, Population, judge};
+
+mod population;
+
+/// Studies of each kind.
+const STUDIES: u64 = 200;
+
+/// Number of training and held-out patients, spread of the patients' places, and synthetic cells.
+type Setting = (usize, usize, f64, usize);
+
+type Generator = fn(&mut Population, &Cells, Setting) -> Vec<f32>;
+
+const GENERATORS: [(&str, Generator); 10] = [
+    ("third patients' cells", |population, _, setting| population.patients(setting.1).values),
+    ("new cells of new patients", |population, _, setting| population.new_cells(setting.3)),
+    ("blurred: a third of the spread", |population, _, setting| population.around(0.0, 0.4, setting.3)),
+    ("collapsed to one point", |population, _, setting| population.around(0.3, 0.01, setting.3)),
+    ("far from everything", |population, _, setting| population.around(15.0, 2.0, setting.3)),
+    ("5% copies", |population, train, setting| population.copies(train, setting.3, 0.05, 0.0)),
+    ("20% copies", |population, train, setting| population.copies(train, setting.3, 0.2, 0.0)),
+    ("20% copies with noise of 0.2", |population, train, setting| population.copies(train, setting.3, 0.2, 0.2)),
+    ("all copies", |population, train, setting| population.copies(train, setting.3, 1.0, 0.0)),
+    ("new cells of training patients", |population, train, setting| of_training_patients(population, train, setting.3)),
+];
+
+/// Cells around the mean of a training patient's cells.
+fn of_training_patients(population: &mut Population, train: &Cells, count: usize) -> Vec<f32> {
+    let mut cells_of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    train.patients.iter().enumerate().for_each(|(i, patient)| cells_of.entry(patient).or_default().push(i));
+    let mut values = Vec::new();
+    for _ in 0..count {
+        let cells = &cells_of[train.patients[population.below(train.len())].as_str()];
+        for d in 0..DIMS {
+            let mean = cells.iter().map(|&i| f64::from(train.row(i)[d])).sum::<f64>() / cells.len() as f64;
+            values.push((mean + population.normal()) as f32);
+        }
+    }
+    values
+}
+
+#[test]
+#[ignore = "takes minutes, and prints figures instead of checking them"]
+fn accusations() {
+    let settings: [Setting; 4] = [(60, 20, 0.7, 500), (60, 20, 2.0, 500), (150, 50, 0.7, 1000), (40, 6, 0.7, 500)];
+    for setting in settings {
+        let (patients, held_out, spread, synthetic) = setting;
+        println!(
+            "\n{patients} and {held_out} patients, spread {spread}, {synthetic} synthetic cells, {STUDIES} studies of each kind"
+        );
+        for (name, generator) in GENERATORS {
+            let (mut accused, mut binomial, mut bootstrap) = (0, 0, 0);
+            let mut by_test: BTreeMap<String, [u32; 2]> = BTreeMap::new();
+            for study in 0..STUDIES {
+                let mut population = Population::new(1000 + study, spread);
+                let (train, holdout) = (population.patients(patients), population.patients(held_out));
+                let synthetic = generator(&mut population, &train, setting);
+                let found = judge(&train, &holdout, &synthetic, study);
+                let findings = found.findings();
+                accused += u32::from(findings.iter().any(|finding| finding.leaks));
+                binomial += u32::from(found.spaces["features"].nearer_to_train.binomial.low > 0.5);
+                // What intervals would say: any that lies beyond the ideal, each at its own 97.5%.
+                bootstrap += u32::from(findings.iter().any(|finding| {
+                    let low = finding.test == "copying" || finding.test == "authenticity";
+                    finding.interval.is_some_and(|i| if low { i.high < finding.ideal } else { i.low > finding.ideal })
+                }));
+                for finding in findings {
+                    let counts = by_test.entry(finding.test).or_default();
+                    counts[0] += u32::from(finding.leaks);
+                    counts[1] += u32::from(finding.chance.p <= 0.025);
+                }
+            }
+            let percent = |count: u32| 100.0 * f64::from(count) / STUDIES as f64;
+            println!(
+                "{name:32} accused {:5.1}%; by the binomial interval {:5.1}%; by any bootstrap interval {:5.1}%",
+                percent(accused),
+                percent(binomial),
+                percent(bootstrap),
+            );
+            for (test, [adjusted, alone]) in by_test {
+                println!("    {test:34} {:5.1}% adjusted, {:5.1}% alone", percent(adjusted), percent(alone));
+            }
+        }
+    }
+}

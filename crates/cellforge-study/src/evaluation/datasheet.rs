@@ -1,0 +1,156 @@
+//! The data sheet that goes with a synthetic set, after Gebru et al. (2021), Datasheets for datasets.
+
+use std::fmt::Write;
+
+use cellforge_eval::Estimate;
+
+use super::{Answer, Evaluation, SetInfo, digits};
+
+/// Writes the data sheet as Markdown.
+#[must_use]
+pub fn datasheet(found: &Evaluation) -> String {
+    let mut text = String::new();
+    write(&mut text, found).expect("writing into a string cannot fail");
+    text
+}
+
+fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
+    let (sets, provenance) = (&found.sets, &found.provenance);
+    writeln!(text, "# Data sheet: synthetic cells\n")?;
+    writeln!(text, "Written by cellforge {} from the figures in `evaluation.json`.\n", found.versions.cellforge)?;
+    if provenance.is_phantom {
+        writeln!(
+            text,
+            "> **Phantom data.** The real cells are rendered by a program and come from no patient. Nothing here says anything about real \
+             blood cells or about malaria.\n"
+        )?;
+    }
+
+    writeln!(text, "## What it is\n")?;
+    let images = format!("{0} x {0} pixels, {1}", sets.side, if sets.channels == 1 { "grey" } else { "colour" });
+    writeln!(text, "- {} synthetic images of {}: {}.", sets.synthetic.available, images, classes(&sets.synthetic))?;
+    writeln!(text, "- Source: {}.", sets.synthetic.source)?;
+    let generator = provenance.generator.as_deref().unwrap_or("not recorded");
+    writeln!(text, "- Made by: {generator}.")?;
+    if let Some(seed) = provenance.seed {
+        writeln!(text, "- Seed of the generation: {seed}.")?;
+    }
+    writeln!(text, "- Labels are those the images were made for. No image was checked by a person.")?;
+    writeln!(text, "- SHA-256 of the cells that were measured: `{}`.\n", sets.synthetic.fingerprint)?;
+
+    writeln!(text, "## What it was made from\n")?;
+    writeln!(text, "- Training cells: {}; {}{}.", sets.real.source, classes(&sets.real), patients(&sets.real))?;
+    match &sets.holdout {
+        Some(holdout) => writeln!(
+            text,
+            "- Held out, seen by no generator: {}; {}{}.",
+            holdout.source,
+            classes(holdout),
+            patients(holdout)
+        )?,
+        None => writeln!(text, "- No cells of other patients were held out, so leaks could not be tested.")?,
+    }
+    if let Some(shared) = sets.shared_patients {
+        writeln!(text, "- Patients on both sides: {shared}.")?;
+    }
+    writeln!(text)?;
+
+    writeln!(text, "## What was measured\n")?;
+    for verdict in &found.verdicts {
+        let word = match verdict.answer {
+            Answer::Good => "good",
+            Answer::Caution => "with care",
+            Answer::Bad => "bad",
+            Answer::Unknown => "cannot tell",
+        };
+        writeln!(text, "- **{}** {word}. {}", verdict.question, verdict.sentence)?;
+    }
+    writeln!(text)?;
+    figures(text, found)?;
+    for (part, reason) in &found.not_measured {
+        writeln!(text, "- Not measured, {part}: {reason}.")?;
+    }
+
+    writeln!(text, "\n## What it may be used for\n")?;
+    writeln!(text, "- Research on generative models and on their evaluation, teaching, and tests of software.")?;
+    let trainable = found.verdicts.iter().any(|v| v.about == "utility" && v.answer == Answer::Good);
+    if trainable {
+        writeln!(text, "- Training classifiers for research, as far as the figures above go.")?;
+    }
+    writeln!(text, "\n## What it must not be used for\n")?;
+    writeln!(text, "- Diagnosis, or any decision about a patient. It is no medical device and part of none.")?;
+    writeln!(text, "- As evidence of how a method does on patients: judge it on real cells.")?;
+    writeln!(
+        text,
+        "- As anonymous data without a review of the privacy findings by whoever answers for the real cells."
+    )?;
+    if !trainable {
+        writeln!(text, "- In place of real cells for training: that it can stand in for them was not shown.")?;
+    }
+
+    writeln!(text, "\n## Licence and citation of the source data\n")?;
+    if provenance.is_nih {
+        writeln!(
+            text,
+            "NIH/NLM malaria cell images, treated as U.S. government public-domain data; courtesy of the U.S. National Library of Medicine. \
+             Please cite: Rajaraman S, Antani SK, Poostchi M, Silamut K, Hossain MA, Maude RJ, Jaeger S, Thoma GR. Pre-trained convolutional \
+             neural networks as feature extractors toward improved malaria parasite detection in thin blood smear images. PeerJ 6:e4568, 2018."
+        )?;
+    } else if provenance.is_phantom {
+        writeln!(text, "The phantom is made by this program, under the program's licence.")?;
+    } else {
+        writeln!(text, "Not recorded: whoever passes the set on has to add the terms of the real cells.")?;
+    }
+
+    writeln!(text, "\n## How to repeat it\n")?;
+    writeln!(text, "```sh\n{}\n```\n", provenance.command)?;
+    let versions = &found.versions;
+    writeln!(
+        text,
+        "With cellforge {}, Candle {}, {} ({}), device {}, seed {}. The settings are in `config.toml`.",
+        versions.cellforge, versions.candle, versions.os, versions.arch, versions.device, found.settings.seed
+    )
+}
+
+fn classes(set: &SetInfo) -> String {
+    set.cells_per_class.iter().map(|(class, n)| format!("{n} {class}")).collect::<Vec<_>>().join(", ")
+}
+
+fn patients(set: &SetInfo) -> String {
+    set.patients.map_or(" of patients that are not known".to_owned(), |n| format!(" of {n} patients"))
+}
+
+/// A table of the main figures.
+fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
+    let show = |e: Estimate| format!("{} ({} to {})", digits(e.value), digits(e.low), digits(e.high));
+    if let Some(fidelity) = &found.fidelity {
+        let n = fidelity.pooled.cells;
+        writeln!(
+            text,
+            "| Figure ({n} cells on each side) | Synthetic against real | Real against real |\n|---|---|---|"
+        )?;
+        let (a, b) = (&fidelity.pooled.against_real, &fidelity.pooled.floor);
+        for (name, a, b) in [
+            (found.features.metric.as_str(), a.frechet, b.frechet),
+            ("KID", a.kid, b.kid),
+            ("precision", a.precision, b.precision),
+            ("recall", a.recall, b.recall),
+            ("density", a.density, b.density),
+            ("coverage", a.coverage, b.coverage),
+        ] {
+            writeln!(text, "| {name} | {} | {} |", show(a), show(b))?;
+        }
+        writeln!(text)?;
+    }
+    if let Some(utility) = &found.utility {
+        let figures = &utility.figures;
+        writeln!(text, "- Accuracy on real cells, trained on synthetic ones: {}.", show(figures.tstr.accuracy))?;
+        writeln!(text, "- The same, trained on real ones: {}.", show(figures.trtr.accuracy))?;
+        writeln!(text, "- Accuracy on synthetic cells, trained on real ones: {}.", show(figures.trts.accuracy))?;
+    }
+    if let Some(privacy) = &found.privacy {
+        let leaks = privacy.findings.iter().filter(|finding| finding.leaks).count();
+        writeln!(text, "- Tests for leaks: {leaks} of {} find one.", privacy.findings.len())?;
+    }
+    Ok(())
+}

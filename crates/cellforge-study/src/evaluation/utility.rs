@@ -1,0 +1,35 @@
+//! Whether a classifier can be trained on the synthetic cells.
+
+use std::path::Path;
+
+use super::{UtilityPart, sets};
+use crate::{
+    Control, Result,
+    utility::{UtilityConfig, UtilityData, utility},
+};
+
+/// Share of the real patients that networks are judged on where there are no held-out cells.
+const ASIDE: f64 = 0.2;
+
+pub(super) fn measure(
+    config: &UtilityConfig,
+    real: &sets::Cells,
+    holdout: Option<&sets::Cells>,
+    synthetic: &sets::Cells,
+    out: &Path,
+    control: &Control,
+) -> Result<UtilityPart> {
+    let all: Vec<usize> = (0..real.set.len()).collect();
+    let (train, test_set, test, judged_on) = match holdout {
+        Some(holdout) => {
+            (all, &holdout.set, (0..holdout.set.len()).collect::<Vec<_>>(), "the held-out cells".to_owned())
+        }
+        None => {
+            let [test, train] = sets::set_aside(real, ASIDE, config.seed);
+            let what = if real.patients.is_some() { "patients" } else { "cells" };
+            (train, &real.set, test, format!("{:.0}% of the real {what}, which were set aside", 100.0 * ASIDE))
+        }
+    };
+    let data = UtilityData { real: &real.set, train: &train, test_set, test: &test, synthetic: &synthetic.set };
+    Ok(UtilityPart { judged_on, figures: utility(config, &data, out, control)? })
+}

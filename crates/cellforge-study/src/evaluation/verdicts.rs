@@ -1,0 +1,294 @@
+//! Answers to the four questions, drawn from intervals.
+
+use cellforge_eval::{Estimate, Fidelity};
+
+use super::{Answer, FidelityPart, FidelityScope, PrivacyPart, UtilityPart, Verdict};
+
+/// Accuracy that a classifier may lose by being trained on synthetic cells before that counts as a loss.
+const TOLERATED_LOSS: f64 = 0.02;
+
+/// Where neither holds.
+const UNCLEAR: &str = "It cannot be told: the intervals are too wide, or overlap with those of real cells.";
+
+/// How a figure of synthetic cells compares with that of real cells of other patients.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Against {
+    AsGood,
+    Worse,
+    Unclear,
+}
+
+/// The synthetic cells' distance against the upper end of what two sets of real cells have.
+fn distance(scope: &FidelityScope) -> Against {
+    let (found, highest) = (scope.against_real.frechet, scope.floor.frechet.high.max(scope.floor_range.high));
+    if found.high <= highest {
+        Against::AsGood
+    } else if found.low > highest {
+        Against::Worse
+    } else {
+        Against::Unclear
+    }
+}
+
+/// A share that is better when high, against the lower end of what real cells have. Where real cells of other patients do not reach
+/// half themselves, there is nothing to compare with.
+fn share_of(scope: &FidelityScope, figure: fn(&Fidelity) -> Estimate) -> Against {
+    let (found, floor) = (figure(&scope.against_real), figure(&scope.floor));
+    if floor.low < 0.5 {
+        Against::Unclear
+    } else if found.low >= floor.low {
+        Against::AsGood
+    } else if found.high < floor.low {
+        Against::Worse
+    } else {
+        Against::Unclear
+    }
+}
+
+/// One answer for all classes: worse where one class is worse, as good where all are. Classes are compared one by one, since among
+/// all together the share of each class varies with the patients who are drawn.
+fn over_classes(part: &FidelityPart, compare: impl Fn(&FidelityScope) -> Against) -> Against {
+    let found: Vec<Against> = part.per_class.values().map(compare).collect();
+    if found.contains(&Against::Worse) {
+        Against::Worse
+    } else if found.iter().all(|&one| one == Against::AsGood) {
+        Against::AsGood
+    } else {
+        Against::Unclear
+    }
+}
+
+fn answer(figures: [Against; 2]) -> Answer {
+    let count = |which| figures.iter().filter(|&&figure| figure == which).count();
+    match (count(Against::AsGood), count(Against::Worse)) {
+        (2, _) => Answer::Good,
+        (_, 2) => Answer::Bad,
+        (_, 1) => Answer::Caution,
+        _ => Answer::Unknown,
+    }
+}
+
+fn verdict(about: &str, answer: Answer, sentence: String) -> Verdict {
+    let question = match about {
+        "realism" => "Do they look real?",
+        "coverage" => "Do they cover what is real?",
+        "utility" => "Can a model be trained on them?",
+        _ => "Do they leak a patient?",
+    };
+    Verdict { about: about.to_owned(), question: question.to_owned(), answer, sentence }
+}
+
+/// The four verdicts. A part that is missing has its reason in place of its figures.
+pub(super) fn verdicts(
+    fidelity: Result<&FidelityPart, &str>,
+    utility: Result<&UtilityPart, &str>,
+    privacy: Result<&PrivacyPart, &str>,
+    metric: &str,
+) -> Vec<Verdict> {
+    let not_measured = |about: &str, reason: &str| verdict(about, Answer::Unknown, format!("Not measured: {reason}."));
+    let mut all = Vec::new();
+    match fidelity {
+        Ok(part) => {
+            all.push(realism(part, metric));
+            all.push(coverage(part));
+        }
+        Err(reason) => all.extend(["realism", "coverage"].map(|about| not_measured(about, reason))),
+    }
+    all.push(utility.map_or_else(|reason| not_measured("utility", reason), of_utility));
+    all.push(privacy.map_or_else(|reason| not_measured("privacy", reason), of_privacy));
+    all
+}
+
+fn realism(part: &FidelityPart, metric: &str) -> Verdict {
+    let distance = over_classes(part, distance);
+    let precision = over_classes(part, |scope| share_of(scope, |figures| figures.precision));
+    let answer = answer([distance, precision]);
+    let start = match answer {
+        Answer::Good => "They cannot be told from real cells of other patients.",
+        Answer::Bad => "They can be told from real cells, both as a set and one by one.",
+        Answer::Caution if distance == Against::Worse => {
+            "Single cells may come close to real ones, but as a set they differ from real cells."
+        }
+        Answer::Caution => "As a set they may be close to real cells, but many single ones are unlike any real cell.",
+        Answer::Unknown => UNCLEAR,
+    };
+    let of = |(class, scope): (&String, &FidelityScope)| {
+        let (found, floor) = (&scope.against_real, &scope.floor);
+        format!(
+            "{class}: {} lie among real cells (real cells of other patients: {}), distance {metric} {} (between real cells up to {})",
+            share(found.precision),
+            share(floor.precision),
+            number(found.frechet),
+            digits(floor.frechet.high.max(scope.floor_range.high)),
+        )
+    };
+    verdict("realism", answer, format!("{start} {}.", part.per_class.iter().map(of).collect::<Vec<_>>().join("; ")))
+}
+
+fn coverage(part: &FidelityPart) -> Verdict {
+    let recall = over_classes(part, |scope| share_of(scope, |figures| figures.recall));
+    let coverage = over_classes(part, |scope| share_of(scope, |figures| figures.coverage));
+    let answer = answer([recall, coverage]);
+    let start = match answer {
+        Answer::Good => "They are as varied as real cells are.",
+        Answer::Bad => "They leave out part of what real cells show.",
+        Answer::Caution => "They come close to some of what real cells show and leave out the rest.",
+        Answer::Unknown => UNCLEAR,
+    };
+    let of = |(class, scope): (&String, &FidelityScope)| {
+        let (found, floor) = (&scope.against_real, &scope.floor);
+        format!(
+            "{class}: {} of the real cells have a synthetic cell near by (of other patients: {}), {} lie within the spread of the \
+             synthetic ones ({})",
+            share(found.coverage),
+            share(floor.coverage),
+            share(found.recall),
+            share(floor.recall),
+        )
+    };
+    verdict("coverage", answer, format!("{start} {}.", part.per_class.iter().map(of).collect::<Vec<_>>().join("; ")))
+}
+
+fn of_utility(part: &UtilityPart) -> Verdict {
+    let utility = &part.figures;
+    let gap = utility.tstr_gap.difference;
+    let chance = utility.test.per_class.values().copied().max().unwrap_or(0) as f64 / utility.test.cells.max(1) as f64;
+    let learned = utility.trtr.accuracy.low > chance;
+    let answer = if !learned {
+        Answer::Unknown
+    } else if gap.low >= -TOLERATED_LOSS {
+        Answer::Good
+    } else if gap.high < -TOLERATED_LOSS {
+        Answer::Bad
+    } else {
+        Answer::Unknown
+    };
+    let start = match answer {
+        Answer::Good => {
+            "Yes: a classifier trained on them alone does as well on real cells as one trained on real cells."
+        }
+        Answer::Bad => "Not in place of real cells: a classifier trained on them alone does worse on real cells.",
+        _ if !learned => "It cannot be told: the classifier did not learn the task from real cells either.",
+        _ => "It cannot be told whether a classifier trained on them alone does as well: the interval is too wide.",
+    };
+    let mut sentence = format!(
+        "{start} Right on {} of the real test cells, against {} ({} points).",
+        share(utility.tstr.accuracy),
+        share(utility.trtr.accuracy),
+        points(gap),
+    );
+    let limit = 1.0 - utility.config.bootstrap.level;
+    let tested: Vec<_> = utility.augmentation.iter().filter(|point| point.p_holm.is_some()).collect();
+    let found = |sign: f64| {
+        let of = |point: &&&crate::utility::UtilityPoint| {
+            let up = point.difference.is_some_and(|found| found.difference.value * sign > 0.0);
+            up && point.p_holm.is_some_and(|p| p <= limit)
+        };
+        tested.iter().filter(of).count()
+    };
+    if !tested.is_empty() {
+        sentence.push_str(&format!(
+            " Added to real cells they helped in {} and hurt in {} of {} comparisons.",
+            found(1.0),
+            found(-1.0),
+            tested.len()
+        ));
+    }
+    verdict("utility", answer, sentence)
+}
+
+fn of_privacy(part: &PrivacyPart) -> Verdict {
+    let leaks: Vec<&str> = part.findings.iter().filter(|finding| finding.leaks).map(|f| f.test.as_str()).collect();
+    let tests = part.findings.len();
+    let controls = super::controls::Controls::of(part);
+    let (answer, start) = if !leaks.is_empty() {
+        let start = format!(
+            "Yes: {} of {tests} tests find that the synthetic cells give away cells that the generators learned from.",
+            leaks.len()
+        );
+        (Answer::Bad, start)
+    } else {
+        match controls {
+            Some(found) if found.accused.is_some_and(|n| n > 0) => (
+                Answer::Unknown,
+                "It cannot be told: the tests also accuse cells that cannot leak, of patients whom no generator saw."
+                    .to_owned(),
+            ),
+            Some(found) if found.caught == found.tests => (
+                Answer::Good,
+                format!(
+                    "No leak was found by any of {tests} tests, each of which finds a plain copy of the training cells."
+                ),
+            ),
+            Some(found) if found.caught > 0 => (
+                Answer::Caution,
+                format!(
+                    "No leak was found by any of {tests} tests, but with these few cells {} of them would miss a plain copy of the \
+                     training cells.",
+                    found.tests - found.caught
+                ),
+            ),
+            _ => (
+                Answer::Unknown,
+                format!("No leak was found by any of {tests} tests, but these few cells would hide even a plain copy."),
+            ),
+        }
+    };
+    let patients = if part.figures.by_patient {
+        ""
+    } else {
+        " The patients are not known, so the tests take every cell for a patient of its own."
+    };
+    let answer = if answer == Answer::Good && !part.figures.by_patient { Answer::Caution } else { answer };
+    verdict("privacy", answer, format!("{start}{patients}"))
+}
+
+/// A share as `61% (58 to 64%)`.
+fn share(e: Estimate) -> String {
+    format!("{:.0}% ({:.0} to {:.0}%)", 100.0 * e.value, 100.0 * e.low, 100.0 * e.high)
+}
+
+fn points(e: Estimate) -> String {
+    format!("{:+.1}, {:+.1} to {:+.1}", 100.0 * e.value, 100.0 * e.low, 100.0 * e.high)
+}
+
+/// A distance to three digits, with its interval.
+fn number(e: Estimate) -> String {
+    format!("{} ({} to {})", digits(e.value), digits(e.low), digits(e.high))
+}
+
+/// Three digits that mean something, as people write them.
+pub(crate) fn digits(x: f64) -> String {
+    let size = x.abs();
+    if size >= 100.0 {
+        format!("{x:.0}")
+    } else if size >= 10.0 {
+        format!("{x:.1}")
+    } else if size >= 1.0 {
+        format!("{x:.2}")
+    } else if size >= 0.001 || size == 0.0 {
+        format!("{x:.3}")
+    } else {
+        format!("{x:.1e}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_has_to_show_it() {
+        use Against::{AsGood, Unclear, Worse};
+        assert_eq!(answer([AsGood, AsGood]), Answer::Good);
+        assert_eq!(answer([AsGood, Unclear]), Answer::Unknown);
+        assert_eq!(answer([Unclear, Worse]), Answer::Caution);
+        assert_eq!(answer([Worse, Worse]), Answer::Bad);
+    }
+
+    #[test]
+    fn three_digits() {
+        assert_eq!([123.4, 12.34, 1.234, 0.1234, 0.0].map(digits), ["123", "12.3", "1.23", "0.123", "0.000"]);
+        assert_eq!(digits(0.000_123), "1.2e-4");
+    }
+}

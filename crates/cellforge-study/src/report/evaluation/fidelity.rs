@@ -1,0 +1,67 @@
+//! Tables of realism and coverage.
+
+use cellforge_eval::{Estimate, Fidelity};
+use maud::{Markup, html};
+
+use crate::{
+    evaluation::{Evaluation, FidelityPart, FidelityScope, digits},
+    report::format::{count, percent, percent_range, table, with_interval},
+};
+
+pub(super) fn figures(part: &FidelityPart, found: &Evaluation) -> Markup {
+    let classes = found.classes.iter().filter_map(|class| Some((class.as_str(), part.per_class.get(class)?)));
+    let halves = if part.halves_by_patient { "other patients" } else { "other cells" };
+    html! {
+        p { "Every figure stands beside the same figure between real cells (the floor): half of the real cells against the other half, of "
+            (halves) ". A generator as good as reality could not be told from it. All comparisons have the same numbers of cells, because
+            distances depend on them. An arrow marks figures that are better when low." }
+        (scope("All classes", &part.pooled, &found.features.metric))
+        @for (name, of_class) in classes { (scope(name, of_class, &found.features.metric)) }
+        p.note {
+            "The Fréchet distance compares means and covariances of features (Heusel et al. 2017); it is called FID only with Inception-v3. The
+            kernel distance (Bińkowski et al. 2018) compares all pairs through a polynomial kernel and does not grow when cells are few."
+        }
+        p.note {
+            "Precision is the share of synthetic cells within the spread of the real ones, recall the share of real cells within the spread of the
+            synthetic ones (Kynkäänniemi et al. 2019). Density and coverage are their sturdier kin (Naeem et al. 2020): real neighbourhoods per
+            synthetic cell, and the share of real cells with a synthetic cell among their " (found.settings.k) " nearest."
+        }
+    }
+}
+
+fn scope(name: &str, scope: &FidelityScope, metric: &str) -> Markup {
+    let columns: Vec<(&str, &Fidelity)> = [
+        ("Synthetic, real", Some(&scope.against_real)),
+        ("Real, real (floor)", Some(&scope.floor)),
+        ("Synthetic, held-out", scope.against_holdout.as_ref()),
+        ("Held-out, real", scope.holdout_against_real.as_ref()),
+    ]
+    .into_iter()
+    .filter_map(|(title, figures)| Some((title, figures?)))
+    .collect();
+    type Row = (String, fn(&Fidelity) -> Estimate, bool);
+    let rows: [Row; 6] = [
+        ("Fréchet distance ↓".to_owned(), |f| f.frechet, false),
+        ("Kernel distance ↓".to_owned(), |f| f.kid, false),
+        ("Precision".to_owned(), |f| f.precision, true),
+        ("Recall".to_owned(), |f| f.recall, true),
+        ("Density".to_owned(), |f| f.density, false),
+        ("Coverage".to_owned(), |f| f.coverage, true),
+    ];
+    let cell = |e: Estimate, share: bool| {
+        if share {
+            with_interval(&percent(e.value), &percent_range(e.low, e.high))
+        } else {
+            with_interval(&digits(e.value), &format!("{} to {}", digits(e.low), digits(e.high)))
+        }
+    };
+    let body = html! {
+        thead { tr { th scope="col" { "Figure" } @for (title, _) in &columns { th scope="col" { (title) } } } }
+        tbody {
+            @for (title, of, share) in &rows {
+                tr { th scope="row" { (title) } @for (_, figures) in &columns { td { (cell(of(figures), *share)) } } }
+            }
+        }
+    };
+    table(&format!("{name}: {} cells on each side, Fréchet distance {metric}", count(scope.cells as u64)), body)
+}

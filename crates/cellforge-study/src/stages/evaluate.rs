@@ -1,0 +1,79 @@
+//! The evaluation stage: what the synthetic cells are worth.
+
+use super::{data::Cells, gan::TrainedGan, outcome::command};
+use crate::{
+    Evaluation, Result, SourceOptions, StudyConfig,
+    config::GroupSource,
+    derive_seed, evaluate,
+    evaluation::{EvaluationInputs, FeatureSource, Part, Provenance},
+    files::read_json,
+    runner::{Makes, Runner},
+    source::open_path,
+    stamp::Stamp,
+};
+
+/// The folder of the stage.
+const FOLDER: &str = "evaluation";
+
+/// Evaluates the synthetic cells against the training cells, with the test cells as the holdout and the features of the residual
+/// network. `upstream` are the stages whose outputs are used. None where the settings leave all of it out.
+pub(crate) fn run(
+    config: &StudyConfig,
+    cells: &Cells,
+    gans: &[TrainedGan],
+    upstream: &[&Stamp],
+    runner: &mut Runner<'_>,
+) -> Result<Option<Evaluation>> {
+    if !config.evaluate.is_on() {
+        return Ok(None);
+    }
+    let settings = config.evaluation();
+    let (out, control) = (runner.path(FOLDER), runner.control);
+    let synthetic = runner.path("synthetic");
+    let provenance = provenance(config, cells, gans);
+    let discriminators = gans.iter().map(|run| runner.path(&run.folder)).collect();
+    let resnet = runner.path("resnet").join("last");
+    runner.stage("evaluate", &(&settings, &provenance), upstream, Makes::Folder(FOLDER), |_| {
+        let options = SourceOptions {
+            side: cells.set.side(),
+            channels: cells.set.channels(),
+            groups: GroupSource::None,
+            ..SourceOptions::default()
+        };
+        let made = open_path(&synthetic, &options)?;
+        let all: Vec<usize> = (0..made.len()).collect();
+        let inputs = EvaluationInputs {
+            real: Part { set: &cells.set, indices: &cells.split.train, source: "the training part of the study" },
+            holdout: Some(Part { set: &cells.set, indices: &cells.split.test, source: "the test part of the study" }),
+            synthetic: Part { set: &made, indices: &all, source: "the study's generators" },
+            features: FeatureSource::Classifier(resnet),
+            discriminators,
+            provenance: provenance.clone(),
+        };
+        evaluate(&settings, &inputs, &out, control).map(drop)
+    })?;
+    let mut found: Evaluation = read_json(&out.join("evaluation.json"))?;
+    // Paths are relative to the file that names them, and the results lie one folder up.
+    found.pairs.iter_mut().for_each(|pair| pair.path = format!("{FOLDER}/{}", pair.path));
+    Ok(Some(found))
+}
+
+fn provenance(config: &StudyConfig, cells: &Cells, gans: &[TrainedGan]) -> Provenance {
+    let gan = &config.gan;
+    let generator = format!(
+        "one GAN per class ({}), width {}, {} iterations with {} cells each{}",
+        gans.iter().map(|run| run.class.as_str()).collect::<Vec<_>>().join(", "),
+        gan.width,
+        gan.iterations,
+        gan.batch,
+        config.generate.truncation.map_or(String::new(), |t| format!(", noise truncated at {t}")),
+    );
+    let is_phantom = config.data.path.is_none() || crate::is_phantom(&cells.set);
+    Provenance {
+        generator: Some(generator),
+        seed: Some(derive_seed(config.seed, "generate")),
+        command: command(config),
+        is_phantom,
+        is_nih: !is_phantom && crate::is_nih(&cells.set),
+    }
+}

@@ -1,0 +1,232 @@
+//! The figures of a utility study.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cellforge_eval::{
+    BootstrapOptions, Confusion, Difference, Estimate, accuracy_over_seeds, confusion, holm, paired_difference,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    UtilityConfig, UtilityTraining,
+    cells::{Judged, Pool},
+    plan::{Entry, Plan},
+    runs::Said,
+};
+use crate::Result;
+
+/// What synthetic cells are worth to somebody who trains a classifier.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Utility {
+    /// The settings.
+    pub config: UtilityConfig,
+    /// How every network was trained.
+    pub training: UtilityTraining,
+    /// Class names, in the order of the confusion matrices.
+    pub classes: Vec<String>,
+    /// The real cells that could be trained on.
+    pub train: UtilityCells,
+    /// The real cells that all networks were judged on.
+    pub test: UtilityCells,
+    /// The synthetic cells.
+    pub synthetic: UtilityCells,
+    /// Patients with cells in both `train` and `test`; 0 is as it should be. None where patients are not known.
+    pub shared_patients: Option<usize>,
+    /// Trained on all synthetic cells, judged on the real test cells.
+    pub tstr: UtilityScore,
+    /// Trained on all real cells, judged on the synthetic cells. Their interval knows of patients only where synthetic cells have some.
+    pub trts: UtilityScore,
+    /// Trained on all real cells, judged on the real test cells: the ceiling.
+    pub trtr: UtilityScore,
+    /// `tstr` against `trtr`, paired by seed and test cell.
+    pub tstr_gap: Difference,
+    /// The augmentation study: a fraction of the real cells with synthetic ones added, in the order of `config.fractions` and, within
+    /// each, of `config.ratios`.
+    pub augmentation: Vec<UtilityPoint>,
+}
+
+/// How many cells of each class, and of how many patients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UtilityCells {
+    /// Cells by class.
+    pub per_class: BTreeMap<String, usize>,
+    /// Cells in all.
+    pub cells: usize,
+    /// Patients they come from, where all are known.
+    pub patients: Option<usize>,
+}
+
+/// How networks that differ in their seed alone did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UtilityScore {
+    /// Share of the cells classified rightly, the mean over the seeds.
+    pub accuracy: Estimate,
+    /// The share of each seed.
+    pub per_seed: Vec<f64>,
+    /// Share of the cells of each class classified rightly, the mean over the seeds.
+    pub recall: BTreeMap<String, Estimate>,
+    /// Cells by true and predicted class, the sum over the seeds.
+    pub confusion: Confusion,
+}
+
+/// One fraction of the real cells with one ratio of synthetic ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UtilityPoint {
+    /// Share of the patients asked for (of the cells, where patients are not known).
+    pub fraction: f64,
+    /// Patients used, the mean over the seeds; more than were asked for where those had not every class. None where patients are not
+    /// known.
+    pub patients: Option<f64>,
+    /// Real cells used, the mean over the seeds.
+    pub real_cells: f64,
+    /// Synthetic cells asked for, for each real one.
+    pub ratio: usize,
+    /// Synthetic cells used, the mean over the seeds.
+    pub synthetic_cells: f64,
+    /// Whether some seed used fewer than were asked for, because there are no more.
+    pub short: bool,
+    /// Share of the real test cells classified rightly, the mean over the seeds.
+    pub accuracy: Estimate,
+    /// What each seed used and how it did.
+    pub per_seed: Vec<UtilitySeed>,
+    /// Against the same real cells with no synthetic ones, paired by seed and test cell; none for ratio 0.
+    pub difference: Option<Difference>,
+    /// The p-value of the difference, adjusted by Holm's method for all differences of the augmentation study.
+    pub p_holm: Option<f64>,
+}
+
+/// One training of a point.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UtilitySeed {
+    /// Patients used, where they are known.
+    pub patients: Option<usize>,
+    /// Real cells used.
+    pub real_cells: usize,
+    /// Synthetic cells used.
+    pub synthetic_cells: usize,
+    /// Share of the real test cells classified rightly.
+    pub accuracy: f64,
+}
+
+pub(super) fn collect(config: &UtilityConfig, pool: &Pool<'_>, plan: &Plan, said: &[Said]) -> Result<Utility> {
+    let on_test = |runs: &[usize]| -> Vec<Vec<u32>> { runs.iter().map(|&run| said[run].test.clone()).collect() };
+    let (tstr, trtr) = (on_test(&plan.synthetic), on_test(&plan.real));
+    let trts: Vec<Vec<u32>> = plan.real.iter().filter_map(|&run| said[run].synthetic.clone()).collect();
+    let classes = &pool.set.classes;
+    let options = &config.bootstrap;
+    let test = &pool.test;
+    let mut augmentation = Vec::new();
+    for (ratios, &fraction) in plan.augmentation.iter().zip(&config.fractions) {
+        let predictions: Vec<Vec<Vec<u32>>> =
+            ratios.iter().map(|seeds| on_test(&seeds.iter().map(|entry| entry.run).collect::<Vec<_>>())).collect();
+        let baseline = config.ratios.iter().position(|&ratio| ratio == 0).map(|at| &predictions[at]);
+        for ((seeds, with), &ratio) in ratios.iter().zip(&predictions).zip(&config.ratios) {
+            let mut point = point(fraction, ratio, seeds, with, test, options)?;
+            if let Some(without) = baseline.filter(|_| ratio > 0) {
+                let groups = test.patients.as_deref();
+                point.difference = Some(paired_difference(&test.truth, with, without, groups, options)?);
+            }
+            augmentation.push(point);
+        }
+    }
+    let p: Vec<f64> = augmentation.iter().filter_map(|point| point.difference.map(|found| found.p)).collect();
+    let tested = augmentation.iter_mut().filter(|point| point.difference.is_some());
+    for (point, p) in tested.zip(holm(&p)?) {
+        point.p_holm = Some(p);
+    }
+    let real = pool.real_labels();
+    Ok(Utility {
+        config: config.clone(),
+        training: config.training(&pool.set, 0).into(),
+        train: cells(real, pool.patients.as_deref(), classes),
+        test: cells(&test.truth, test.patients.as_deref(), classes),
+        synthetic: cells(&pool.synthetic.truth, pool.synthetic.patients.as_deref(), classes),
+        shared_patients: shared(pool),
+        tstr: score(&tstr, test, classes, options)?,
+        trts: score(&trts, &pool.synthetic, classes, options)?,
+        trtr: score(&trtr, test, classes, options)?,
+        tstr_gap: paired_difference(&test.truth, &tstr, &trtr, test.patients.as_deref(), options)?,
+        augmentation,
+        classes: classes.clone(),
+    })
+}
+
+fn cells(labels: &[u32], patients: Option<&[String]>, classes: &[String]) -> UtilityCells {
+    let count = |class: usize| labels.iter().filter(|&&label| label as usize == class).count();
+    UtilityCells {
+        per_class: classes.iter().enumerate().map(|(class, name)| (name.clone(), count(class))).collect(),
+        cells: labels.len(),
+        patients: patients.map(|patients| patients.iter().collect::<BTreeSet<_>>().len()),
+    }
+}
+
+fn shared(pool: &Pool<'_>) -> Option<usize> {
+    let (train, test) = (pool.patients.as_ref()?, pool.test.patients.as_ref()?);
+    let train: BTreeSet<&String> = train.iter().collect();
+    Some(test.iter().filter(|patient| train.contains(patient)).collect::<BTreeSet<_>>().len())
+}
+
+fn score(
+    predictions: &[Vec<u32>],
+    judged: &Judged<'_>,
+    classes: &[String],
+    options: &BootstrapOptions,
+) -> Result<UtilityScore> {
+    let groups = judged.patients.as_deref();
+    let mut recall = BTreeMap::new();
+    for (class, name) in classes.iter().enumerate() {
+        let of_class: Vec<usize> = (0..judged.truth.len()).filter(|&i| judged.truth[i] as usize == class).collect();
+        let kept = |labels: &[u32]| -> Vec<u32> { of_class.iter().map(|&i| labels[i]).collect() };
+        let predictions: Vec<Vec<u32>> = predictions.iter().map(|labels| kept(labels)).collect();
+        let groups: Option<Vec<String>> = groups.map(|groups| of_class.iter().map(|&i| groups[i].clone()).collect());
+        let found = accuracy_over_seeds(&kept(&judged.truth), &predictions, groups.as_deref(), options)?;
+        recall.insert(name.clone(), found);
+    }
+    let mut sum = Confusion { counts: vec![vec![0; classes.len()]; classes.len()] };
+    for labels in predictions {
+        let one = confusion(&judged.truth, labels, classes.len())?;
+        let counts = sum.counts.iter_mut().flatten().zip(one.counts.into_iter().flatten());
+        counts.for_each(|(sum, count)| *sum += count);
+    }
+    Ok(UtilityScore {
+        accuracy: accuracy_over_seeds(&judged.truth, predictions, groups, options)?,
+        per_seed: predictions.iter().map(|labels| accuracy(&judged.truth, labels)).collect(),
+        recall,
+        confusion: sum,
+    })
+}
+
+fn accuracy(truth: &[u32], labels: &[u32]) -> f64 {
+    truth.iter().zip(labels).filter(|(a, b)| a == b).count() as f64 / truth.len() as f64
+}
+
+/// A point without its difference.
+fn point(
+    fraction: f64,
+    ratio: usize,
+    seeds: &[Entry],
+    predictions: &[Vec<u32>],
+    test: &Judged<'_>,
+    options: &BootstrapOptions,
+) -> Result<UtilityPoint> {
+    let mean = |of: &dyn Fn(&Entry) -> usize| seeds.iter().map(of).sum::<usize>() as f64 / seeds.len() as f64;
+    let known = seeds.iter().all(|entry| entry.real.patients.is_some());
+    let one = |(entry, labels): (&Entry, &Vec<u32>)| UtilitySeed {
+        patients: entry.real.patients,
+        real_cells: entry.real.cells.len(),
+        synthetic_cells: entry.synthetic_cells,
+        accuracy: accuracy(&test.truth, labels),
+    };
+    Ok(UtilityPoint {
+        fraction,
+        patients: known.then(|| mean(&|entry| entry.real.patients.unwrap_or(0))),
+        real_cells: mean(&|entry| entry.real.cells.len()),
+        ratio,
+        synthetic_cells: mean(&|entry| entry.synthetic_cells),
+        short: seeds.iter().any(|entry| entry.short),
+        accuracy: accuracy_over_seeds(&test.truth, predictions, test.patients.as_deref(), options)?,
+        per_seed: seeds.iter().zip(predictions).map(one).collect(),
+        difference: None,
+        p_holm: None,
+    })
+}

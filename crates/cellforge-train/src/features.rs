@@ -1,0 +1,224 @@
+//! What networks make of cells: rows of numbers to compare sets by.
+
+use candle_core::{Device, Tensor};
+use cellforge_classify::{Classifier, Inception, inception_input};
+use cellforge_data::{Batch, CellSet, Scale};
+use cellforge_gan::Discriminator;
+use cellforge_nn::Key;
+
+use crate::{Error, Result};
+
+/// Cells judged at once. The last batch is filled up with cells whose rows are thrown away: sums of another number of rows may run
+/// in another order, and then two equal cells would not have equal features.
+const BATCH: usize = 64;
+
+/// The same for Inception-v3, whose images are larger.
+const INCEPTION_BATCH: usize = 16;
+
+/// Rows of numbers, one row a cell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Matrix {
+    /// All rows, one after the other.
+    pub values: Vec<f32>,
+    /// Numbers in a row, at least 1.
+    pub dims: usize,
+}
+
+impl Matrix {
+    /// Number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.values.len() / self.dims
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Row `i`.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn row(&self, i: usize) -> &[f32] {
+        &self.values[i * self.dims..][..self.dims]
+    }
+}
+
+/// What the classifier's last layer judges the cells `indices` of `set` by, in that order: see [`Classifier::features`]. Equal cells
+/// have equal features, to the last digit, whatever stands beside them. For cells that are turned or flipped, see
+/// [`oriented`](crate::oriented).
+///
+/// # Errors
+/// If there are no cells, an index names none, or their size or channels are not the classifier's.
+pub fn features(classifier: &Classifier, set: &CellSet, indices: &[usize], device: &Device) -> Result<Matrix> {
+    in_batches(set, indices, BATCH, |chunk| {
+        Ok(classifier.features(&Batch::gather(set, chunk, Scale::Unit, None, device)?.images)?)
+    })
+}
+
+/// The 2048 features of Inception-v3 of the cells `indices` of `set`, in that order. Cells of any size are brought to 299x299 as
+/// [`inception_input`] says.
+///
+/// # Errors
+/// If there are no cells, or an index names none.
+pub fn inception_features(network: &Inception, set: &CellSet, indices: &[usize], device: &Device) -> Result<Matrix> {
+    in_batches(set, indices, INCEPTION_BATCH, |chunk| {
+        let images: Vec<&[u8]> = chunk.iter().map(|&i| set.image(i)).collect();
+        Ok(network.features(&inception_input(&images, set.side(), set.channels(), device)?)?)
+    })
+}
+
+/// The pixels of the cells `indices` of `set`, in that order, each cell averaged over areas to `side` by `side` pixels. A row holds
+/// them row by row with the channels of a pixel together, in [0, 1].
+///
+/// # Errors
+/// [`Error::Invalid`] if `side` is 0 or more than the cells', if there are no cells, or if an index names none.
+pub fn pixel_features(set: &CellSet, indices: &[usize], side: usize) -> Result<Matrix> {
+    check(set, indices)?;
+    if side == 0 || side > set.side() {
+        let reason = format!("{side} is out of range: from 1 to the {0} pixels of the cells", set.side());
+        return Err(Error::Invalid { field: "side", reason });
+    }
+    let taps = taps(set.side(), side);
+    let mut values = Vec::with_capacity(indices.len() * side * side * set.channels());
+    for &index in indices {
+        average(set.image(index), set.side(), set.channels(), &taps, &mut values);
+    }
+    Ok(Matrix { values, dims: side * side * set.channels() })
+}
+
+/// The logits that the discriminator gives to the cells `indices` of `set`, in that order: above zero means judged real. It runs in
+/// inference mode on pixels in [-1, 1], as it was trained.
+///
+/// # Errors
+/// If there are no cells, an index names none, or their size or channels are not the discriminator's.
+pub fn discriminator_scores(
+    discriminator: &Discriminator,
+    set: &CellSet,
+    indices: &[usize],
+    device: &Device,
+) -> Result<Vec<f64>> {
+    let logits = in_batches(set, indices, BATCH, |chunk| {
+        let images = Batch::gather(set, chunk, Scale::SignedUnit, None, device)?.images;
+        // The key is of dropout, which inference has none of.
+        Ok(discriminator.forward_t(&images, false, &Key::new(0))?)
+    })?;
+    Ok(logits.values.into_iter().map(f64::from).collect())
+}
+
+/// The rows `(batch, dims)` that `of` makes of so many cells at a time.
+fn in_batches(
+    set: &CellSet,
+    indices: &[usize],
+    batch: usize,
+    of: impl Fn(&[usize]) -> Result<Tensor>,
+) -> Result<Matrix> {
+    check(set, indices)?;
+    let mut matrix = Matrix { values: Vec::new(), dims: 0 };
+    for chunk in indices.chunks(batch) {
+        let filled: Vec<usize> = chunk.iter().copied().cycle().take(batch).collect();
+        let rows = of(&filled)?.detach().narrow(0, 0, chunk.len())?;
+        matrix.dims = rows.dim(1)?;
+        matrix.values.extend(rows.flatten_all()?.to_vec1::<f32>()?);
+    }
+    Ok(matrix)
+}
+
+fn check(set: &CellSet, indices: &[usize]) -> Result<()> {
+    let invalid = |reason| Err(Error::Invalid { field: "cells", reason });
+    match indices.iter().find(|index| **index >= set.len()) {
+        Some(index) => invalid(format!("index {index} is past the end of the {} cells", set.len())),
+        None if indices.is_empty() => invalid("there are none to take features of".to_owned()),
+        None => Ok(()),
+    }
+}
+
+/// The pixels of an axis that a pixel of the result covers, with how much of each, in parts of which `side` make a pixel.
+type Cover = Vec<(usize, u64)>;
+
+/// What each of `side` pixels covers of an axis of `from` pixels.
+fn taps(from: usize, side: usize) -> Vec<Cover> {
+    let cover = |i: usize| {
+        // Of parts, a pixel of the result has `from` and a pixel of the image `side`.
+        let (start, end) = (i * from, (i + 1) * from);
+        let part = |pixel: usize| (end.min((pixel + 1) * side) - start.max(pixel * side)) as u64;
+        (start / side..end.div_ceil(side)).map(|pixel| (pixel, part(pixel))).collect()
+    };
+    (0..side).map(cover).collect()
+}
+
+/// Appends an image's averages. Sums are of whole numbers, so that a turned image has the same averages, turned.
+fn average(image: &[u8], from: usize, channels: usize, taps: &[Cover], values: &mut Vec<f32>) {
+    let whole = (from * from * 255) as f64;
+    for rows in taps {
+        for cols in taps {
+            for channel in 0..channels {
+                let mut sum = 0;
+                for &(row, height) in rows {
+                    let line = |&(col, width): &(usize, u64)| {
+                        width * u64::from(image[(row * from + col) * channels + channel])
+                    };
+                    sum += height * cols.iter().map(line).sum::<u64>();
+                }
+                values.push((sum as f64 / whole) as f32);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Orientation, oriented};
+
+    /// One class of cells with these pixels.
+    fn set(side: usize, channels: usize, pixels: Vec<u8>) -> CellSet {
+        let n = pixels.len() / (side * side * channels);
+        let names = (0..n).map(|i| format!("a/{i}.png")).collect();
+        CellSet::from_parts(vec!["a".into()], names, vec![0; n], vec![None; n], side, channels, pixels).unwrap()
+    }
+
+    #[test]
+    fn averages_by_hand() {
+        // Blocks of 2x2: (0 + 255 + 255 + 0) / 4, (255 + 255 + 0 + 255) / 4, ...
+        let four = set(4, 1, vec![0, 255, 255, 255, 255, 0, 0, 255, 51, 51, 0, 0, 51, 51, 0, 51]);
+        let pixels = pixel_features(&four, &[0], 2).unwrap();
+        assert_eq!((pixels.dims, pixels.len()), (4, 1));
+        assert_eq!(pixels.row(0), [0.5, 0.75, 0.2, 0.05]);
+        // Of three pixels a side, each of two covers one and a half. Top left: (a + b / 2 + d / 2 + e / 4) / 2.25.
+        let three = set(3, 1, vec![255, 0, 0, 0, 255, 0, 0, 0, 0]);
+        let pixels = pixel_features(&three, &[0, 0], 2).unwrap();
+        let expected = [1.25, 0.25, 0.25, 0.25].map(|sum| (sum / 2.25) as f32);
+        assert_eq!((pixels.row(0), pixels.row(1)), (&expected[..], &expected[..]));
+        // The size itself: channels stay together.
+        let own = set(1, 3, vec![0, 51, 255, 255, 0, 0]);
+        assert_eq!(pixel_features(&own, &[1, 0], 1).unwrap().values, [1., 0., 0., 0., 0.2, 1.]);
+    }
+
+    #[test]
+    fn a_turned_cell_has_the_same_averages_turned() {
+        let pixels: Vec<u8> = (0..5 * 5).map(|i| (i * 37 % 256) as u8).collect();
+        let cells = set(5, 1, pixels);
+        let straight = pixel_features(&cells, &[0], 3).unwrap();
+        for orientation in Orientation::ALL {
+            let turned = pixel_features(&oriented(&cells, &[0], orientation).unwrap(), &[0], 3).unwrap();
+            let places = orientation.apply(&[0, 1, 2, 3, 4, 5, 6, 7, 8], 3, 1);
+            let expected: Vec<f32> = places.iter().map(|&place| straight.values[usize::from(place)]).collect();
+            assert_eq!(turned.values, expected, "{orientation:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_told() {
+        let cells = set(2, 1, vec![0; 8]);
+        for (indices, side, expected) in
+            [(&[][..], 1, "none"), (&[2], 1, "index 2"), (&[0], 0, "side: 0"), (&[0], 3, "side: 3")]
+        {
+            let error = pixel_features(&cells, indices, side).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

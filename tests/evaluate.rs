@@ -1,0 +1,248 @@
+//! `cellforge evaluate` through the binary, on small phantoms.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use assert_cmd::Command;
+use predicates::{prelude::*, str::contains};
+use serde_json::Value;
+
+fn cellforge() -> Command {
+    assert_cmd::cargo::cargo_bin_cmd!("cellforge")
+}
+
+/// Real, held-out and synthetic cells, made once: patients of one phantom shared out, and cells of another.
+struct Sets {
+    root: PathBuf,
+    real: PathBuf,
+    holdout: PathBuf,
+    synthetic: PathBuf,
+}
+
+fn sets() -> &'static Sets {
+    static MADE: OnceLock<Sets> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("evaluate");
+        let _ = fs::remove_dir_all(&root);
+        let phantom = |name: &str, seed: &str| {
+            let out = root.join(name);
+            let mut command = cellforge();
+            command.args([
+                "-q",
+                "data",
+                "phantom",
+                "--cells-per-class",
+                "120",
+                "--patients",
+                "24",
+                "--seed",
+                seed,
+                "--out",
+            ]);
+            command.arg(&out).assert().success();
+            out
+        };
+        let (all, synthetic) = (phantom("all", "1"), phantom("synthetic", "2"));
+        let (real, holdout) = (root.join("real"), root.join("holdout"));
+        for class in ["Parasitized", "Uninfected"] {
+            for entry in fs::read_dir(all.join(class)).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                // File names begin with the patient, as the NIH's do.
+                let patient: usize =
+                    name.chars().skip(1).take_while(char::is_ascii_digit).collect::<String>().parse().unwrap();
+                let to = if patient % 2 == 0 { &real } else { &holdout }.join(class);
+                fs::create_dir_all(&to).unwrap();
+                fs::copy(&path, to.join(&name)).unwrap();
+            }
+        }
+        Sets { root, real, holdout, synthetic }
+    })
+}
+
+/// An evaluation by pixels that takes a second.
+fn evaluate(real: &Path, holdout: Option<&Path>, synthetic: &Path) -> Command {
+    let mut command = cellforge();
+    command.args(["-q", "evaluate", "--side", "32", "--k", "3", "--resamples", "50", "--real"]).arg(real);
+    if let Some(holdout) = holdout {
+        command.arg("--holdout").arg(holdout);
+    }
+    command.arg("--synthetic").arg(synthetic);
+    command
+}
+
+fn read(out: &Path) -> Value {
+    serde_json::from_slice(&fs::read(out.join("evaluation.json")).unwrap()).unwrap()
+}
+
+/// The figures without the times.
+fn timeless(out: &Path) -> Value {
+    let mut found = read(out);
+    found.as_object_mut().unwrap().remove("seconds");
+    found
+}
+
+fn answer<'a>(found: &'a Value, about: &str) -> &'a str {
+    let verdicts = found["verdicts"].as_array().unwrap();
+    verdicts.iter().find(|v| v["about"] == about).unwrap()["answer"].as_str().unwrap()
+}
+
+fn assert_estimate(value: &Value, name: &str) {
+    let [v, low, high] =
+        ["value", "low", "high"].map(|field| value[field].as_f64().unwrap_or_else(|| panic!("{name}.{field}")));
+    assert!(low <= v && v <= high, "{name}: {value}");
+}
+
+#[test]
+fn figures_are_complete_and_do_not_depend_on_threads() {
+    let sets = sets();
+    let run = |name: &str, threads: &str| {
+        let out = sets.root.join(name);
+        let mut command = evaluate(&sets.real, Some(&sets.holdout), &sets.synthetic);
+        command.args(["--utility", "cnn", "--utility-steps", "3", "--utility-seeds", "2", "--utility-width", "0.1"]);
+        command.args(["--threads", threads, "--out"]).arg(&out);
+        command.assert().success().stdout(contains("Do they leak a patient?").and(contains("fd_pixels")));
+        out
+    };
+    let (one, two) = (run("one", "1"), run("two", "2"));
+    assert_eq!(timeless(&one), timeless(&two));
+
+    let found = read(&one);
+    assert_eq!(found["schema_version"], 1);
+    assert_eq!(found["features"]["metric"], "fd_pixels");
+    assert_eq!(found["sets"]["shared_patients"], 0);
+    let fidelity = &found["fidelity"];
+    for scope in [&fidelity["pooled"], &fidelity["per_class"]["Parasitized"], &fidelity["per_class"]["Uninfected"]] {
+        for comparison in ["against_real", "floor", "against_holdout", "holdout_against_real"] {
+            for figure in ["frechet", "kid", "precision", "recall", "density", "coverage"] {
+                assert_estimate(&scope[comparison][figure], &format!("{comparison}.{figure}"));
+            }
+            assert_eq!(scope[comparison]["reference"], scope["cells"]);
+            assert_eq!(scope[comparison]["compared"], scope["cells"]);
+        }
+    }
+    assert!(found["privacy"]["figures"]["spaces"]["pixels"]["dcr"].is_object());
+    assert!(found["privacy"]["findings"].as_array().unwrap().iter().all(|f| f["p_adjusted"].is_number()));
+    for score in ["tstr", "trts", "trtr"] {
+        assert_estimate(&found["utility"]["figures"][score]["accuracy"], score);
+    }
+    assert_eq!(found["verdicts"].as_array().unwrap().len(), 4);
+    assert_eq!(found["not_measured"].as_object().unwrap().keys().collect::<Vec<_>>(), ["discriminator"]);
+    assert_eq!(found["pairs"].as_array().unwrap().len(), 10);
+
+    let html = fs::read_to_string(one.join("report.html")).unwrap();
+    assert!(html.contains("Phantom data, not patients") && !html.contains("<script") && !html.contains("NaN"));
+    assert_eq!(html.matches("data:image/png;base64,").count(), 10);
+    let sheet = fs::read_to_string(one.join("datasheet.md")).unwrap();
+    assert!(sheet.contains("must not be used for") && sheet.contains("Phantom"), "{sheet}");
+
+    // What was computed on the way is used again: nothing but the trainings that are missing is done, with the same outcome.
+    fs::remove_file(two.join("evaluation.json")).unwrap();
+    let run = fs::read_dir(two.join("runs")).unwrap().next().unwrap().unwrap().path();
+    fs::remove_file(run).unwrap();
+    cellforge().args(["-q", "evaluate", "--resume", "--out"]).arg(&two).assert().success();
+    assert_eq!(timeless(&one), timeless(&two));
+
+    let again = || {
+        let mut command = evaluate(&sets.real, None, &sets.synthetic);
+        command.arg("--out").arg(&two);
+        command
+    };
+    again().assert().code(1).stderr(contains("--overwrite").and(contains("--resume")));
+    again().arg("--overwrite").assert().success().stdout(contains("needs held-out cells"));
+    assert!(read(&two)["privacy"].is_null());
+}
+
+#[test]
+fn a_copy_of_the_training_cells_is_caught() {
+    let sets = sets();
+    let out = sets.root.join("copy");
+    evaluate(&sets.real, Some(&sets.holdout), &sets.real).args(["--no-pairs", "--out"]).arg(&out).assert().success();
+    let found = read(&out);
+    assert_eq!(answer(&found, "privacy"), "bad", "{}", found["verdicts"]);
+    assert_eq!(found["privacy"]["figures"]["spaces"]["pixels"]["nearer_to_train"]["rate"], 1.0);
+    assert!(found["pairs"].as_array().unwrap().is_empty() && !out.join("pairs").exists());
+}
+
+#[test]
+fn features_of_a_trained_network() {
+    let sets = sets();
+    let (net, out) = (sets.root.join("net"), sets.root.join("by-net"));
+    cellforge()
+        .args(["-q", "train", "classifier", "--side", "32", "--width", "0.1", "--epochs", "1", "--data"])
+        .arg(&sets.real)
+        .arg("--out")
+        .arg(&net)
+        .assert()
+        .success();
+    evaluate(&sets.real, Some(&sets.holdout), &sets.synthetic)
+        .arg("--features")
+        .arg(format!("resnet:{}", net.display()))
+        .arg("--out")
+        .arg(&out)
+        .assert()
+        .success();
+    let found = read(&out);
+    let dims = found["features"]["dims"].as_u64().unwrap();
+    assert_eq!(found["features"]["metric"], format!("fd_resnet{dims}"));
+    assert_eq!(found["privacy"]["figures"]["spaces"].as_object().unwrap().len(), 2);
+    assert!(!out.join("features").exists(), "features are removed at the end");
+}
+
+#[test]
+fn what_does_not_fit_is_told() {
+    let sets = sets();
+    let refused = |mut command: Command, words: &str| {
+        command.assert().code(1).stderr(contains("error:").and(contains(words)).and(contains("panicked").not()));
+    };
+    let plain = || evaluate(&sets.real, None, &sets.synthetic);
+    refused(evaluate(&sets.root.join("nowhere"), None, &sets.synthetic), "nowhere");
+
+    let empty = sets.root.join("empty");
+    fs::create_dir_all(&empty).unwrap();
+    refused(evaluate(&sets.real, None, &empty), "empty");
+
+    let other = sets.root.join("other");
+    for (from, to) in [("Parasitized", "cat"), ("Uninfected", "dog")] {
+        fs::create_dir_all(other.join(to)).unwrap();
+        for entry in fs::read_dir(sets.synthetic.join(from)).unwrap().take(6) {
+            let path = entry.unwrap().path();
+            fs::copy(&path, other.join(to).join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    refused(evaluate(&sets.real, None, &other), "cat, dog");
+
+    let mut few = plain();
+    few.args(["--k", "100"]);
+    // The earlier --k is the one that counts as given twice.
+    few.assert().code(2);
+    let mut few = cellforge();
+    few.args(["-q", "evaluate", "--side", "32", "--k", "100", "--real"])
+        .arg(&sets.real)
+        .arg("--synthetic")
+        .arg(&sets.synthetic);
+    refused(few, "k = 100");
+
+    let with = |features: &str| {
+        let mut command = plain();
+        command.args(["--features", features]);
+        command
+    };
+    refused(with("vgg:x"), "inception:FILE");
+    refused(with("resnet:no/such/net"), "no/such/net");
+    refused(with("inception:none.safetensors"), "none.safetensors");
+    refused(with("safetensors:none.safetensors"), "none.safetensors");
+    let text = sets.root.join("text.safetensors");
+    fs::write(&text, "no tensors").unwrap();
+    refused(with(&format!("safetensors:{}", text.display())), "text.safetensors");
+    let mut gan = evaluate(&sets.real, Some(&sets.holdout), &sets.synthetic);
+    gan.arg("--discriminator").arg(sets.root.join("no-gan"));
+    refused(gan, "no-gan");
+    let mut nothing = cellforge();
+    nothing.args(["evaluate", "--synthetic", "x"]);
+    refused(nothing, "--real is missing");
+    cellforge().args(["evaluate", "--utility", "vgg"]).assert().code(2);
+}
