@@ -96,7 +96,7 @@ pub enum Error {
         /// Which of the study's trainings.
         run: String,
         /// The reason.
-        source: cellforge_train::Error,
+        source: Box<cellforge_train::Error>,
     },
     /// The cells of an evaluation do not fit together.
     #[error("evaluation, {part} cells: {problem}")]

@@ -88,7 +88,7 @@ fn a_study_from_end_to_end() {
     assert_eq!((found.test.cells, found.synthetic.cells), (cells.test.len(), 40));
     assert_eq!((found.shared_patients, found.synthetic.patients), (Some(0), None));
     assert_eq!(found.train.per_class.values().sum::<usize>(), cells.train.len());
-    assert_eq!(found.training.optimizer.lr(), 0.01);
+    assert_eq!(found.training.optimizer.lr(), 0.001);
 
     // Points come by fraction and ratio; the real cells of a fraction and seed are the same whatever is added to them.
     assert_eq!(found.augmentation.len(), 9);
@@ -220,7 +220,7 @@ fn the_residual_network_and_cells_without_patients() {
     let tenth = found.train.per_class.values().map(|&n| (n as f64 / 10.0).round()).sum::<f64>();
     assert_eq!((part.patients, part.real_cells), (None, tenth));
     assert_eq!((whole.difference, whole.real_cells), (None, cells.train.len() as f64));
-    assert_eq!((found.training.optimizer.lr(), found.training.l2), (0.01, true));
+    assert_eq!((found.training.optimizer.lr(), found.training.l2), (0.1, true));
 }
 
 #[test]

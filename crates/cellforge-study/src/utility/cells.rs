@@ -122,7 +122,10 @@ fn check_size(part: &'static str, set: &CellSet, real: &CellSet) -> Result<()> {
 
 /// Real and synthetic cells as one set.
 fn joined(real: &Judged<'_>, synthetic: &Judged<'_>, classes: &[String]) -> Result<CellSet> {
-    let (mut names, mut labels, mut pixels) = (Vec::new(), Vec::new(), Vec::new());
+    let set = real.set;
+    let cells = real.indices.len() + synthetic.indices.len();
+    let (mut names, mut labels) = (Vec::with_capacity(cells), Vec::with_capacity(cells));
+    let mut pixels = Vec::with_capacity(cells * set.side() * set.side() * set.channels());
     for part in [real, synthetic] {
         labels.extend_from_slice(&part.truth);
         for &index in &part.indices {
@@ -130,6 +133,5 @@ fn joined(real: &Judged<'_>, synthetic: &Judged<'_>, classes: &[String]) -> Resu
             pixels.extend_from_slice(part.set.image(index));
         }
     }
-    let (groups, set) = (vec![None; names.len()], real.set);
-    Ok(CellSet::from_parts(classes.to_vec(), names, labels, groups, set.side(), set.channels(), pixels)?)
+    Ok(CellSet::from_parts(classes.to_vec(), names, labels, vec![None; cells], set.side(), set.channels(), pixels)?)
 }

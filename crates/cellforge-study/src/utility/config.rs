@@ -122,12 +122,8 @@ impl UtilityConfig {
     /// How the network for the cells of `set` is trained in training number `seed`.
     pub(super) fn training(&self, set: &CellSet, seed: usize) -> ClassifierTrainConfig {
         let mut config = match self.classifier {
-            UtilityClassifier::Cnn => presets::cnn_tuned(1),
-            UtilityClassifier::Resnet => ClassifierTrainConfig {
-                // The study's 0.1 takes thousands of updates to leave chance.
-                optimizer: OptimizerConfig::Sgd { lr: 0.01, momentum: 0.9, nesterov: false },
-                ..presets::resnet_study()
-            },
+            UtilityClassifier::Cnn => presets::cnn_tuned(3),
+            UtilityClassifier::Resnet => presets::resnet_study(),
         };
         let (side, channels, classes) = (set.side(), set.channels(), set.classes.len());
         config.model = classifier_config(config.model, Some(side), Some(channels), Some(classes), Some(self.width));

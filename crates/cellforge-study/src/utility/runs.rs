@@ -98,7 +98,7 @@ fn train(
     bar: &mut Bar,
     control: &Control,
 ) -> Result<Said> {
-    let failed = |source| Error::UtilityRun { run: run.name.clone(), source };
+    let failed = |source| Error::UtilityRun { run: run.name.clone(), source: Box::new(source) };
     let training = config.training(&pool.set, run.seed);
     let trained = train_for_steps(&training, config.steps, &pool.set, &run.cells, &control.training(false), &mut [bar]);
     let classifier = trained.map_err(failed)?.ok_or_else(|| control.interrupted("utility"))?;
