@@ -220,10 +220,42 @@ fn search(queries: Features, refs: Features, first: usize, units: &Units, same: 
 
 /// The state of one query while its references pass by; distances are squared.
 struct State {
+    /// Nearest cell of each unit so far, and the bound that others must not exceed.
     best: Vec<(f64, u32)>,
     limits: Vec<f32>,
+    /// The two nearest of all cells, where they are asked for, and their bound.
     two: Vec<(usize, f64)>,
     two_limit: f32,
+}
+
+impl State {
+    fn new(units: usize, two: bool) -> Self {
+        Self {
+            best: vec![(f64::INFINITY, u32::MAX); units],
+            limits: vec![f32::INFINITY; units],
+            two: Vec::new(),
+            two_limit: if two { f32::INFINITY } else { f32::NEG_INFINITY },
+        }
+    }
+
+    /// Whether a cell with this lower bound can be left out; a bound that is NaN says nothing.
+    fn rules_out(&self, unit: usize, lower: f32) -> bool {
+        lower > self.limits[unit] && lower > self.two_limit
+    }
+
+    fn take(&mut self, unit: usize, cell: usize, squared: f64, two: bool) {
+        let best = self.best[unit];
+        if squared < best.0 || squared == best.0 && (cell as u32) < best.1 {
+            self.best[unit] = (squared, cell as u32);
+            self.limits[unit] = distances::round_up(squared);
+        }
+        if two {
+            let place = self.two.partition_point(|&(other, d)| d < squared || d == squared && other < cell);
+            self.two.insert(place, (cell, squared));
+            self.two.truncate(2);
+            self.two_limit = self.two.get(1).map_or(f32::INFINITY, |last| distances::round_up(last.1));
+        }
+    }
 }
 
 fn search_patients(
@@ -234,40 +266,38 @@ fn search_patients(
     same: bool,
     two: bool,
 ) -> Result<Vec<Found>> {
-    let of = &units.of[first..first + refs.len()];
     let (from, count) = if first == 0 { (0, units.train) } else { (units.train, units.holdout) };
-    let start = |_| State {
-        best: vec![(f64::INFINITY, u32::MAX); count],
-        limits: vec![f32::INFINITY; count],
-        two: Vec::new(),
-        two_limit: if two { f32::INFINITY } else { f32::NEG_INFINITY },
-    };
-    let found = distances::scan(queries, refs, start, |state, query, begin, row| {
-        // The least bounds first: then most of the others need not be computed.
-        let mut candidates: Vec<(f32, usize)> = (0..row.len())
-            .map(|j| (row.lower(j), begin + j))
-            .filter(|&(lower, j)| !(lower > state.limits[of[j] - from] && lower > state.two_limit))
-            .collect();
-        candidates.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        for (lower, j) in candidates {
-            let unit = of[j] - from;
-            if lower > state.limits[unit] && lower > state.two_limit || same && j == query {
-                continue;
+    let of: Vec<usize> = units.of[first..first + refs.len()].iter().map(|unit| unit - from).collect();
+    let found = distances::scan(
+        queries,
+        refs,
+        |_| State::new(count, two),
+        |state: &mut State, query, begin, row| {
+            let exact = |j: usize| squared_distance(queries.row(query), refs.row(begin + j));
+            // The least bound of each run of cells of one unit comes first: its distance rules out most of the others.
+            let mut done = 0;
+            while done < row.len() {
+                let unit = of[begin + done];
+                let run = done..(done..row.len()).find(|&j| of[begin + j] != unit).unwrap_or(row.len());
+                done = run.end;
+                let (mut least, mut at) = (f32::INFINITY, None);
+                for j in run.clone().filter(|&j| !(same && begin + j == query)) {
+                    let lower = row.lower(j);
+                    if lower < least {
+                        (least, at) = (lower, Some(j));
+                    }
+                }
+                if let Some(j) = at.filter(|_| !state.rules_out(unit, least)) {
+                    state.take(unit, first + begin + j, exact(j), two);
+                }
+                for j in run {
+                    if !state.rules_out(unit, row.lower(j)) && Some(j) != at && !(same && begin + j == query) {
+                        state.take(unit, first + begin + j, exact(j), two);
+                    }
+                }
             }
-            let squared = squared_distance(queries.row(query), refs.row(j));
-            let cell = (first + j) as u32;
-            if squared < state.best[unit].0 || squared == state.best[unit].0 && cell < state.best[unit].1 {
-                state.best[unit] = (squared, cell);
-                state.limits[unit] = distances::round_up(squared);
-            }
-            if two {
-                let place = state.two.partition_point(|&(other, d)| d < squared || d == squared && other < first + j);
-                state.two.insert(place, (first + j, squared));
-                state.two.truncate(2);
-                state.two_limit = state.two.get(1).map_or(f32::INFINITY, |last| distances::round_up(last.1));
-            }
-        }
-    })?;
+        },
+    )?;
     let listed = |state: State| {
         let mut list: List = state
             .best
