@@ -1,6 +1,8 @@
-//! One training step (or one batch) of each kind at batch 32 and 64x64, and each kernel. See `benches/README.md`.
+//! One training step (or one batch) of each kind at batch 32 and 64x64, each kernel, and the comparison of two sets of features. See
+//! `benches/README.md`.
 
 mod data;
+mod evaluate;
 mod kernels;
 mod train;
 
@@ -29,6 +31,7 @@ criterion_group! {
         kernels::passes,
         kernels::updates,
         data::decode,
-        data::batch
+        data::batch,
+        evaluate::evaluate
 }
 criterion_main!(speed);

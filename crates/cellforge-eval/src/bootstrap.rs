@@ -83,6 +83,11 @@ impl Resampler {
         self.units
     }
 
+    /// The unit of each image, below [`Self::units`].
+    pub(crate) fn unit_of(&self) -> &[usize] {
+        &self.unit_of
+    }
+
     /// How often each image occurs in resample `number`: as many units are drawn, with replacement, as there are.
     #[must_use]
     pub fn weights(&self, seed: u64, number: u64) -> Vec<u32> {

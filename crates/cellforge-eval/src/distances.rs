@@ -47,7 +47,7 @@ pub fn nearest(queries: Features, refs: Features, k: usize) -> Result<Vec<Vec<Ne
     if k == 0 || k > refs.len() {
         return Err(Error::Neighbours { k, needed: k.max(1), rows: refs.len() });
     }
-    search(queries, refs, k, |_, _| false)
+    Ok(with_roots(search(queries, refs, k, |_, _| false)?))
 }
 
 /// The `k` other rows of `set` nearest to each of its rows, in the order of [`nearest`]. A row is not its own neighbour; a second row
@@ -56,6 +56,11 @@ pub fn nearest(queries: Features, refs: Features, k: usize) -> Result<Vec<Vec<Ne
 /// # Errors
 /// [`Error::Neighbours`] if `k` is 0 or `set` has fewer than `k + 1` rows.
 pub fn nearest_other(set: Features, k: usize) -> Result<Vec<Vec<Neighbour>>> {
+    Ok(with_roots(others(set, k)?))
+}
+
+/// As [`nearest_other`], with squared distances.
+fn others(set: Features, k: usize) -> Result<Vec<Vec<Neighbour>>> {
     if k == 0 || k >= set.len() {
         return Err(Error::Neighbours { k, needed: k.max(1) + 1, rows: set.len() });
     }
@@ -76,6 +81,13 @@ pub fn nearest_in_groups(queries: Features, refs: Features, group_of: &[usize], 
     }
     let start = |_| (vec![f64::INFINITY; groups], vec![f32::INFINITY; groups]);
     let found = scan(queries, refs, start, |(best, limits), query, first, row| {
+        // Bounds first: of each group in the block only what may be its nearest is computed exactly.
+        for (j, &group) in group_of[first..first + row.len()].iter().enumerate() {
+            let upper = row.upper(j);
+            if upper < limits[group] {
+                limits[group] = upper;
+            }
+        }
         for j in 0..row.len() {
             let group = group_of[first + j];
             if row.lower(j) > limits[group] {
@@ -84,11 +96,17 @@ pub fn nearest_in_groups(queries: Features, refs: Features, group_of: &[usize], 
             let squared = squared_distance(queries.row(query), refs.row(first + j));
             if squared < best[group] {
                 best[group] = squared;
-                limits[group] = round_up(squared);
+                limits[group] = limits[group].min(round_up(squared));
             }
         }
     })?;
     Ok(found.into_iter().flat_map(|(best, _)| best).map(f64::sqrt).collect())
+}
+
+/// The squared distance from each row to its `k`-th nearest other row of `set`: before roots are taken, so that it compares exactly with
+/// [`squared_distance`].
+pub(crate) fn squared_to_other(set: Features, k: usize) -> Result<Vec<f64>> {
+    Ok(others(set, k)?.iter().map(|found| found[k - 1].distance).collect())
 }
 
 /// Squared Euclidean distance in `f64`, of eight sums side by side, so that it does not depend on the processor.
@@ -106,19 +124,23 @@ pub(crate) fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-/// The `k` nearest references that `skip(query, reference)` does not leave out; there are at least `k`.
+fn with_roots(mut found: Vec<Vec<Neighbour>>) -> Vec<Vec<Neighbour>> {
+    found.iter_mut().flatten().for_each(|neighbour| neighbour.distance = neighbour.distance.sqrt());
+    found
+}
+
+/// The `k` nearest references, with squared distances, that `skip(query, reference)` does not leave out; there are at least `k`.
 fn search(
     queries: Features,
     refs: Features,
     k: usize,
     skip: impl Fn(usize, usize) -> bool + Sync,
 ) -> Result<Vec<Vec<Neighbour>>> {
-    let mut found = scan(
+    scan(
         queries,
         refs,
         |_| Vec::with_capacity(k + 1),
         |best: &mut Vec<Neighbour>, query, first, row| {
-            // `distance` is squared until the search is over.
             let limit_of = |best: &[Neighbour]| best.get(k - 1).map_or(f32::INFINITY, |last| round_up(last.distance));
             let mut limit = limit_of(best);
             for j in 0..row.len() {
@@ -136,14 +158,17 @@ fn search(
                 }
             }
         },
-    )?;
-    found.iter_mut().flatten().for_each(|neighbour| neighbour.distance = neighbour.distance.sqrt());
-    Ok(found)
+    )
 }
 
-/// The smallest `f32` above `value`.
+/// An `f32` above `value`, and not far.
 pub(crate) fn round_up(value: f64) -> f32 {
     (value as f32).next_up()
+}
+
+/// An `f32` below `value`, and not far.
+pub(crate) fn round_down(value: f64) -> f32 {
+    (value as f32).next_down()
 }
 
 /// Bounds of the squared distances of one query to a block of references.
@@ -177,7 +202,6 @@ impl Row<'_> {
     }
 
     /// No less than the squared distance to reference `j` of the block, or NaN.
-    #[allow(dead_code, reason = "fidelity uses it")]
     pub(crate) fn upper(&self, j: usize) -> f32 {
         self.products[j] + (1.0 + self.relative) * (self.norm + self.ref_norms[j]) + self.absolute
     }

@@ -11,7 +11,7 @@ pub enum Error {
         what: &'static str,
     },
     /// Two arrays that belong together differ in length.
-    #[error("{what} has {found} entries where there are {expected} labels; give one per image")]
+    #[error("{what} has {found} entries where there are {expected} images; give one per image")]
     Length {
         /// Name of the array.
         what: &'static str,
@@ -86,6 +86,29 @@ pub enum Error {
         /// Images there are.
         rows: usize,
     },
+    /// Too few images for a figure.
+    #[error("{figure} needs at least {needed} images of each set, and one has {rows}")]
+    Images {
+        /// Name of the figure.
+        figure: &'static str,
+        /// Images needed.
+        needed: usize,
+        /// Images there are.
+        rows: usize,
+    },
+    /// Too few images or groups to make two halves of.
+    #[error("{units} {what} cannot be put into two halves; it takes at least 2")]
+    Halves {
+        /// Number of images or groups.
+        units: usize,
+        /// What was to be divided.
+        what: &'static str,
+    },
+    /// Singular values could not be found. Not known to happen for finite features.
+    #[error(
+        "the singular values of the product of two covariances did not converge; are some features extremely large?"
+    )]
+    NotConverged,
     /// A number of a group that is not below the number of groups.
     #[error("group {group} of image {index} is not below the number of groups, {groups}")]
     Group {

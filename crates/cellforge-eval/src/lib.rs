@@ -22,6 +22,32 @@
 //! # Ok::<(), cellforge_eval::Error>(())
 //! ```
 //!
+//! Two sets of images are compared through features, one row of numbers per image, from whatever network (or from none: pixels will do):
+//!
+//! ```
+//! use cellforge_eval::{Features, FidelityOptions, Sample, fidelity, halves};
+//!
+//! // 120 real cells of 30 patients and 90 synthetic ones, with two features each.
+//! let values = |n: usize, start: f32| (0..2 * n).map(|i| (start + 0.7 * i as f32).sin()).collect::<Vec<f32>>();
+//! let (real, synthetic) = (values(120, 0.0), values(90, 0.2));
+//! let patients: Vec<String> = (0..120).map(|i| format!("C{}", i / 4)).collect();
+//! let real = Sample { features: Features::new(&real, 2)?, groups: Some(&patients) };
+//! let synthetic = Sample { features: Features::new(&synthetic, 2)?, groups: None };
+//!
+//! let found = fidelity(&real, &synthetic, &FidelityOptions::default())?;
+//! assert!(found.frechet.low <= found.frechet.value && found.precision.value <= 1.0);
+//!
+//! // What the distance is between real and real: two halves of the patients.
+//! let [first, second] = halves(120, real.groups, 0)?;
+//! let (first, second) = (real.features.select(&first), real.features.select(&second));
+//! let floor = cellforge_eval::frechet_distance(Features::new(&first, 2)?, Features::new(&second, 2)?)?;
+//! assert!(floor >= 0.0);
+//! # Ok::<(), cellforge_eval::Error>(())
+//! ```
+//!
+//! Neighbours are found by [`nearest`], [`nearest_other`] and [`nearest_in_groups`]: exactly, in memory that does not grow with the
+//! number of pairs, and the same on any processor.
+//!
 //! # Which interval
 //!
 //! - Without groups, proportions (accuracy, precision, recall, recognition) have [Wilson's interval](wilson); F1, averages and areas
@@ -29,6 +55,8 @@
 //! - With groups (patients), every figure has the percentile interval of the bootstrap over whole groups, see [`Resampler`].
 //! - Networks that were trained several times: [`accuracy_over_seeds`] and [`paired_difference`], whose intervals hold the variation of
 //!   patients and of trainings.
+//! - Whether a generator leaks is not read from intervals but from who else could have been in training, see [`mod@privacy`].
+//! - Distances between two sets have intervals of their own, for reasons that are given at [`fidelity()`].
 //!
 //! Resamples run in parallel, each with random numbers keyed by the seed and its own number: results do not depend on the number of
 //! threads.
@@ -39,6 +67,7 @@ mod confusion;
 mod distances;
 mod error;
 mod features;
+mod fidelity;
 pub mod privacy;
 mod proportion;
 mod report;
@@ -50,6 +79,7 @@ pub use confusion::{Confusion, confusion};
 pub use distances::{Neighbour, nearest, nearest_in_groups, nearest_other};
 pub use error::{Error, Result};
 pub use features::Features;
+pub use fidelity::{Fidelity, FidelityOptions, Kid, Prdc, Sample, fidelity, frechet_distance, halves, kid, prdc};
 pub use privacy::{Privacy, PrivacyInput, PrivacyOptions, clopper_pearson, privacy};
 pub use proportion::{Estimate, Interval, LEVEL, Proportion, recognition, wilson, wilson_at};
 pub use report::{Average, ClassReport, ClassifierReport, IntervalMethod, classifier_report, predictions};

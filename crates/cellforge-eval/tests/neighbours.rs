@@ -25,7 +25,7 @@ fn whole_numbers() -> impl Strategy<Value = (usize, Vec<f32>, Vec<f32>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn as_sorting_all_distances((dims, queries, refs) in whole_numbers(), k in 1..8_usize, groups in 1..5_usize) {
