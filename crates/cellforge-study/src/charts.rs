@@ -7,7 +7,7 @@ use crate::plots::css_colour;
 /// Size of a drawing, in the units of its view box, and the room that axes take.
 const SIZE: (f64, f64) = (560.0, 300.0);
 const LEFT: f64 = 66.0;
-const RIGHT: f64 = 14.0;
+const RIGHT: f64 = 24.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 52.0;
 

@@ -81,6 +81,7 @@ mod kmeans;
 mod membership;
 mod near;
 mod roc;
+mod search;
 mod share;
 mod spread;
 mod trial;

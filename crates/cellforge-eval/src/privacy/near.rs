@@ -1,14 +1,15 @@
 //! The nearest units of every cell: all that the tests need of the features, so that relabelling patients recomputes no distance.
 
-use crate::{Features, Result, distances, distances::squared_distance, nearest, nearest_other};
+use crate::{Features, Result, nearest};
 
 use super::{
     Space,
+    search::{search, search_two},
     units::{Side, Units},
 };
 
 /// Longest list of units that is kept for a cell. Each list is read from its front until a unit is on the wanted side, which is soon.
-const WIDTH: usize = 64;
+pub(crate) const WIDTH: usize = 64;
 
 /// The cell of one unit that is nearest to some cell.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,31 +64,24 @@ pub(crate) struct Table {
 impl Table {
     /// Searches a space whose sets have been checked.
     pub(crate) fn new(space: &Space, units: &Units) -> Result<Self> {
-        let (train, holdout) = (space.train, space.holdout[0]);
-        let holdout_first = units.train_cells;
-        let mut by_orientation = Vec::new();
+        let (train, holdout, holdout_first) = (space.train, space.holdout[0], units.train_cells);
         let mut to_synthetic = vec![f64::INFINITY; units.of.len()];
+        let mut as_it_is = None;
+        let mut nearest_turned: Option<Oriented> = None;
         for (orientation, &synthetic) in space.synthetic.iter().enumerate() {
-            let to_train = search(synthetic, train, 0, units, false, true)?;
-            let to_holdout = search(synthetic, holdout, holdout_first, units, false, false)?;
-            let two: Vec<Two> = to_train.iter().map(|found| found.two(orientation)).collect();
-            let nearest_holdout: Vec<f64> = to_holdout.iter().map(|found| found.list[0].distance).collect();
-            let lists: Vec<List> =
-                to_train.into_iter().zip(to_holdout).map(|(a, b)| merged([a.list, b.list])).collect();
-            by_orientation.push((lists, two, nearest_holdout));
-
+            let found = Oriented::new(synthetic, orientation, space, units)?;
             let real = nearest(train, synthetic, 1)?.into_iter().chain(nearest(holdout, synthetic, 1)?);
             to_synthetic.iter_mut().zip(real).for_each(|(least, found)| *least = least.min(found[0].distance));
+            if orientation == 0 {
+                as_it_is = Some((found.lists.clone(), found.two.clone()));
+            }
+            nearest_turned = Some(match nearest_turned {
+                None => found,
+                Some(others) => others.nearest(found),
+            });
         }
-        let (synthetic, synthetic_two, _) = by_orientation[0].clone();
-        let (turned, turned_two, to_holdout) = by_orientation
-            .into_iter()
-            .reduce(|a, b| {
-                let lists = a.0.into_iter().zip(b.0).map(|(a, b)| merged([a, b])).collect();
-                let two = a.1.into_iter().zip(b.1).map(|(a, b)| two_of(a.into_iter().chain(b))).collect();
-                (lists, two, a.2.into_iter().zip(b.2).map(|(a, b)| a.min(b)).collect())
-            })
-            .unwrap_or_default();
+        let (synthetic, synthetic_two) = as_it_is.unwrap_or_default();
+        let Oriented { lists: turned, two: turned_two, to_holdout } = nearest_turned.unwrap_or_default();
 
         let mut real = Vec::with_capacity(units.of.len());
         let (inside, across) =
@@ -123,6 +117,35 @@ impl Table {
     }
 }
 
+/// What is near to synthetic cells in one orientation, or in any of several.
+#[derive(Default)]
+struct Oriented {
+    lists: Vec<List>,
+    two: Vec<Two>,
+    to_holdout: Vec<f64>,
+}
+
+impl Oriented {
+    fn new(synthetic: Features, orientation: usize, space: &Space, units: &Units) -> Result<Self> {
+        let to_train = search(synthetic, space.train, 0, units, false, true)?;
+        let to_holdout = search(synthetic, space.holdout[0], units.train_cells, units, false, false)?;
+        Ok(Self {
+            two: to_train.iter().map(|found| found.two(orientation)).collect(),
+            to_holdout: to_holdout.iter().map(|found| found.list[0].distance).collect(),
+            lists: to_train.into_iter().zip(to_holdout).map(|(a, b)| merged([a.list, b.list])).collect(),
+        })
+    }
+
+    /// The nearer of both.
+    fn nearest(self, other: Self) -> Self {
+        Self {
+            lists: self.lists.into_iter().zip(other.lists).map(|(a, b)| merged([a, b])).collect(),
+            two: self.two.into_iter().zip(other.two).map(|(a, b)| two_of(a.into_iter().chain(b))).collect(),
+            to_holdout: self.to_holdout.into_iter().zip(other.to_holdout).map(|(a, b)| a.min(b)).collect(),
+        }
+    }
+}
+
 /// The nearest cell of a list whose unit is on the side. `None` where the list ends before.
 pub(crate) fn first_on<'a>(list: &'a [Near], sides: &[Side], side: Side) -> Option<&'a Near> {
     list.iter().find(|near| sides[near.unit as usize] == side)
@@ -155,7 +178,8 @@ pub(crate) fn with_own(list: &List, own: Near) -> List {
     merged([vec![own], list.clone()])
 }
 
-fn sort(list: &mut [Near]) {
+/// Nearest first; of cells equally far, those with lower numbers.
+pub(crate) fn sort(list: &mut [Near]) {
     list.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance).then(a.cell.cmp(&b.cell)));
 }
 
@@ -170,117 +194,6 @@ fn two_of(cells: impl Iterator<Item = Close>) -> Two {
         }
     }
     kept
-}
-
-fn search_two(queries: Features, train: Features, orientation: usize) -> Result<Vec<Two>> {
-    let found = nearest(queries, train, train.len().min(2))?;
-    let close = |found: Vec<crate::Neighbour>| {
-        found.into_iter().map(|near| Close { cell: near.index, distance: near.distance, orientation }).collect()
-    };
-    Ok(found.into_iter().map(close).collect())
-}
-
-/// What a search found for one query.
-struct Found {
-    list: List,
-    /// The two nearest cells and their distances, where they were asked for.
-    two: Vec<(usize, f64)>,
-}
-
-impl Found {
-    fn two(&self, orientation: usize) -> Two {
-        self.two.iter().map(|&(cell, distance)| Close { cell, distance, orientation }).collect()
-    }
-}
-
-/// The nearest cell of each unit of `refs`, which are the real cells from number `first` on. `same` says that the queries are the
-/// references themselves, none of which is its own neighbour.
-fn search(queries: Features, refs: Features, first: usize, units: &Units, same: bool, two: bool) -> Result<Vec<Found>> {
-    if units.patients {
-        return search_patients(queries, refs, first, units, same, two);
-    }
-    let k = WIDTH.min(refs.len() - usize::from(same));
-    let found = match (k, same) {
-        (0, _) => vec![Vec::new(); queries.len()],
-        (_, true) => nearest_other(refs, k)?,
-        (_, false) => nearest(queries, refs, k)?,
-    };
-    let listed = |found: Vec<crate::Neighbour>| Found {
-        two: found.iter().take(2).map(|near| (first + near.index, near.distance)).collect(),
-        list: found
-            .into_iter()
-            .map(|near| {
-                let cell = (first + near.index) as u32;
-                Near { unit: units.of[first + near.index] as u32, cell, distance: near.distance }
-            })
-            .collect(),
-    };
-    Ok(found.into_iter().map(listed).collect())
-}
-
-/// The state of one query while its references pass by; distances are squared.
-struct State {
-    best: Vec<(f64, u32)>,
-    limits: Vec<f32>,
-    two: Vec<(usize, f64)>,
-    two_limit: f32,
-}
-
-fn search_patients(
-    queries: Features,
-    refs: Features,
-    first: usize,
-    units: &Units,
-    same: bool,
-    two: bool,
-) -> Result<Vec<Found>> {
-    let of = &units.of[first..first + refs.len()];
-    let (from, count) = if first == 0 { (0, units.train) } else { (units.train, units.holdout) };
-    let start = |_| State {
-        best: vec![(f64::INFINITY, u32::MAX); count],
-        limits: vec![f32::INFINITY; count],
-        two: Vec::new(),
-        two_limit: if two { f32::INFINITY } else { f32::NEG_INFINITY },
-    };
-    let found = distances::scan(queries, refs, start, |state, query, begin, row| {
-        // The least bounds first: then most of the others need not be computed.
-        let mut candidates: Vec<(f32, usize)> = (0..row.len())
-            .map(|j| (row.lower(j), begin + j))
-            .filter(|&(lower, j)| !(lower > state.limits[of[j] - from] && lower > state.two_limit))
-            .collect();
-        candidates.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        for (lower, j) in candidates {
-            let unit = of[j] - from;
-            if lower > state.limits[unit] && lower > state.two_limit || same && j == query {
-                continue;
-            }
-            let squared = squared_distance(queries.row(query), refs.row(j));
-            let cell = (first + j) as u32;
-            if squared < state.best[unit].0 || squared == state.best[unit].0 && cell < state.best[unit].1 {
-                state.best[unit] = (squared, cell);
-                state.limits[unit] = distances::round_up(squared);
-            }
-            if two {
-                let place = state.two.partition_point(|&(other, d)| d < squared || d == squared && other < first + j);
-                state.two.insert(place, (first + j, squared));
-                state.two.truncate(2);
-                state.two_limit = state.two.get(1).map_or(f32::INFINITY, |last| distances::round_up(last.1));
-            }
-        }
-    })?;
-    let listed = |state: State| {
-        let mut list: List = state
-            .best
-            .into_iter()
-            .enumerate()
-            .filter(|(_, (squared, _))| squared.is_finite())
-            .map(|(unit, (squared, cell))| Near { unit: (from + unit) as u32, cell, distance: squared.sqrt() })
-            .collect();
-        sort(&mut list);
-        list.truncate(WIDTH);
-        Found { list, two: state.two.into_iter().map(|(cell, squared)| (cell, squared.sqrt())).collect() }
-    };
-    Ok(found.into_iter().map(listed).collect())
 }
 
 #[cfg(test)]

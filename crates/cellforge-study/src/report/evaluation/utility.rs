@@ -86,7 +86,7 @@ fn augmentation(utility: &Utility) -> Markup {
             @for point in &utility.augmentation {
                 tr {
                     th scope="row" {
-                        (show_fraction(point.fraction)) ": " (count(point.real_cells.round() as u64))
+                        (show_fraction(point.fraction)) ": " (count(point.real_cells.round() as u64)) " cells"
                         @if let Some(patients) = point.patients { " of " (count(patients.round() as u64)) @if patients.round() == 1.0 { " patient" } @else { " patients" } }
                     }
                     td { (count(point.synthetic_cells.round() as u64)) @if point.short { " (all there are)" } }
