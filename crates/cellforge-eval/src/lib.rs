@@ -55,10 +55,7 @@
 //! - With groups (patients), every figure has the percentile interval of the bootstrap over whole groups, see [`Resampler`].
 //! - Networks that were trained several times: [`accuracy_over_seeds`] and [`paired_difference`], whose intervals hold the variation of
 //!   patients and of trainings.
-<<<<<<< HEAD
-=======
 //! - Whether a generator leaks is not read from intervals but from who else could have been in training, see [`mod@privacy`].
->>>>>>> priv
 //! - Distances between two sets have intervals of their own, for reasons that are given at [`fidelity()`].
 //!
 //! Resamples run in parallel, each with random numbers keyed by the seed and its own number: results do not depend on the number of
