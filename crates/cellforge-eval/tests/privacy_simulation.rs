@@ -96,7 +96,7 @@ fn accusations(setting: Setting) {
             for finding in findings {
                 let counts = by_test.entry(finding.test).or_default();
                 counts[0] += u32::from(finding.leaks);
-                counts[1] += u32::from(finding.chance.p <= 0.025);
+                counts[1] += u32::from(finding.chance.map_or(finding.leaks, |chance| chance.p <= 0.025));
             }
         }
         let percent = |count: u32| 100.0 * f64::from(count) / studies as f64;

@@ -55,7 +55,7 @@ pub(crate) fn controls(
     };
     let build = |trial: &Trial, of: &dyn Fn(&Trial) -> Parts, units: &Units| -> Result<Trial> {
         let parts = of(trial);
-        Trial::new(parts.table, parts.synthetic_regions, parts.real_regions, units, options.fpr)
+        Trial::new(parts.table, parts.synthetic_regions, parts.real_regions, units, options)
     };
     let all = |of: &dyn Fn(&Trial) -> Parts, units: &Units| -> Result<BTreeMap<String, Trial>> {
         trials.iter().map(|(name, trial)| Ok((name.clone(), build(trial, of, units)?))).collect()
@@ -202,7 +202,7 @@ mod tests {
         let (a, b) = (names(&["a", "a", "b"]), names(&["x", "y", "y"]));
         let units = Units::new(&[0; 3], &[0; 3], Some(&a), Some(&b)).unwrap();
         let table = Table::new(&space, &units).unwrap();
-        (Trial::new(table, vec![0], vec![0, 1, 0, 0, 1, 1], &units, 0.01).unwrap(), units)
+        (Trial::new(table, vec![0], vec![0, 1, 0, 0, 1, 1], &units, &PrivacyOptions::default()).unwrap(), units)
     }
 
     fn short(list: &[Near]) -> Vec<(u32, u32, f64)> {

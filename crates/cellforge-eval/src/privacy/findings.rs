@@ -11,7 +11,7 @@ use super::{Attack, Chance, Membership, Privacy, SpacePrivacy};
 pub struct Finding {
     /// Name of the space; none for the discriminator's scores.
     pub space: Option<String>,
-    /// Name of the test: `nearer_to_train`, `copying`, `authenticity`, or `gan_leaks`, `gan_leaks_calibrated` and `logan`, each with
+    /// Name of the test: `identical`, `nearer_to_train`, `closest_nearer_to_train`, `copying`, `authenticity`, or `gan_leaks`, `gan_leaks_calibrated` and `logan`, each with
     /// `_cell_auc`, `_cell_tpr` and, where patients are known, `_patient_auc`.
     pub test: String,
     /// The figure.
@@ -21,9 +21,9 @@ pub struct Finding {
     pub ideal: f64,
     /// Interval of the figure, by patients where they are known: for the size of a leak. It does not decide.
     pub interval: Option<Interval>,
-    /// The figure when membership is anyone's guess, and its p-value.
-    pub chance: Chance,
-    /// The p-value adjusted for all tests by Holm's method.
+    /// The figure when membership is anyone's guess, and its p-value; none for `identical`, to which chance has no part.
+    pub chance: Option<Chance>,
+    /// The p-value adjusted for all tests by Holm's method; of `identical` 0 where there are such cells, else 1.
     pub p_adjusted: f64,
     /// Whether a leak is found: the adjusted p-value is at most `(1 - level) / 2`.
     pub leaks: bool,
@@ -48,12 +48,12 @@ impl Privacy {
         if let Some(logan) = &self.logan {
             of_membership(None, "logan", logan, &mut findings);
         }
-        let p: Vec<f64> = findings.iter().map(|finding| finding.chance.p).collect();
+        let p: Vec<f64> = findings.iter().filter_map(|finding| Some(finding.chance?.p)).collect();
         // Every p-value that this crate computes is in (0, 1]; others, read from an altered file, find nothing.
         let adjusted = holm(&p).unwrap_or_else(|_| vec![1.0; p.len()]);
         let limit = (1.0 - self.level) / 2.0 + 1e-12;
         let conclusive = self.smallest_p * p.len() as f64 <= limit;
-        for (finding, p_adjusted) in findings.iter_mut().zip(adjusted) {
+        for (finding, p_adjusted) in findings.iter_mut().filter(|finding| finding.chance.is_some()).zip(adjusted) {
             finding.p_adjusted = p_adjusted;
             finding.leaks = p_adjusted <= limit;
             finding.conclusive = conclusive;
@@ -74,6 +74,7 @@ impl Privacy {
 }
 
 fn of_space(name: &str, space: &SpacePrivacy, findings: &mut Vec<Finding>) {
+    findings.push(of_identical(name, space.identical));
     let mut push = |test: &str, value, ideal, interval, chance: Chance, in_words| {
         findings.push(finding(Some(name), test, value, ideal, interval, chance, in_words));
     };
@@ -86,6 +87,21 @@ fn of_space(name: &str, space: &SpacePrivacy, findings: &mut Vec<Finding>) {
         100.0 * chance.high,
     );
     push("nearer_to_train", share.rate, 0.5, share.by_patient.or(Some(share.binomial)), chance, words);
+
+    let (closest, chance) = (&space.closest_nearer_to_train, space.closest_nearer_to_train.chance);
+    let words = closest.strongest_cut().map_or_else(String::new, |cut| {
+        format!(
+            "Of the {} synthetic cells that come closest to real ones, {} are nearest to a training cell, where {:.1} are to be \
+             expected: {:.1} standard deviations, and {:.1} to {:.1} come about by chance.",
+            cut.cells,
+            cut.successes,
+            share.expected * cut.cells as f64,
+            cut.z,
+            chance.low,
+            chance.high,
+        )
+    });
+    push("closest_nearer_to_train", closest.strongest, 0.0, None, chance, words);
 
     let (copying, chance) = (&space.copying, space.copying.chance);
     let words = format!(
@@ -110,6 +126,28 @@ fn of_space(name: &str, space: &SpacePrivacy, findings: &mut Vec<Finding>) {
     push("authenticity", authenticity.difference.value, 0.0, interval(authenticity.difference), chance, words);
     of_membership(Some(name), "gan_leaks", &space.gan_leaks, findings);
     of_membership(Some(name), "gan_leaks_calibrated", &space.gan_leaks_calibrated, findings);
+}
+
+/// One cell that is exactly a training cell is a leak, whatever else is found.
+fn of_identical(space: &str, identical: usize) -> Finding {
+    let leaks = identical > 0;
+    let in_words = match identical {
+        0 => "No synthetic cell is identical to a training cell. That shows no leak.".to_owned(),
+        1 => "One synthetic cell is identical to a training cell. That is a leak.".to_owned(),
+        _ => format!("{identical} synthetic cells are identical to training cells. That is a leak."),
+    };
+    Finding {
+        space: Some(space.to_owned()),
+        test: "identical".to_owned(),
+        value: identical as f64,
+        ideal: 0.0,
+        interval: None,
+        chance: None,
+        p_adjusted: f64::from(u8::from(!leaks)),
+        leaks,
+        conclusive: true,
+        in_words,
+    }
 }
 
 /// The areas over cells and patients, and the rate over cells. The rate over patients is left to [`Attack`]: there are seldom enough
@@ -155,5 +193,16 @@ fn finding(
     in_words: String,
 ) -> Finding {
     let (space, test) = (space.map(str::to_owned), test.to_owned());
-    Finding { space, test, value, ideal, interval, chance, p_adjusted: 1.0, leaks: false, conclusive: false, in_words }
+    Finding {
+        space,
+        test,
+        value,
+        ideal,
+        interval,
+        chance: Some(chance),
+        p_adjusted: 1.0,
+        leaks: false,
+        conclusive: false,
+        in_words,
+    }
 }

@@ -35,6 +35,8 @@
 //!   (Zhao et al. 2021, CTAB-GAN).
 //! - [`SpacePrivacy::nearer_to_train`]: the share of synthetic cells whose nearest real cell is a training cell, evened out for the sizes
 //!   of both sides. The binomial interval is Clopper and Pearson's (1934).
+//! - [`SpacePrivacy::closest_nearer_to_train`]: the same share of the few synthetic cells that come closest to real ones, where copies
+//!   are if there are any. [`SpacePrivacy::identical`] counts those that are exactly a training cell.
 //! - [`SpacePrivacy::copying`]: in each region of the space, the distances of synthetic cells to training are ranked against those of
 //!   held-out cells, and the regions' z-values are averaged. The three-sample test of Meehan, Chaudhuri and Dasgupta (2020).
 //! - [`SpacePrivacy::authenticity`]: the share of synthetic cells that are further from the nearest training cell than that cell is from
@@ -57,7 +59,8 @@
 //! What can be known is who was in training. If the synthetic set does not depend on that, every way of sharing out the same patients
 //! between training and holdout is as likely as the true one. So every figure is computed again for many such ways (a permutation test
 //! by patients, within strata of patients with cells of the same classes), and [`Chance`] holds where it lies. A leak is found where the
-//! true figure is more extreme than chance allows, over all tests together ([`Privacy::findings`]). That needs three things:
+//! true figure is more extreme than chance allows, over all tests together ([`Privacy::findings`]). Cells identical to training cells
+//! need no statistics: one of them is a leak. The rest needs three things:
 //!
 //! - Patients were shared out at random, or as if at random.
 //! - The cells of a patient were chosen in the same way on both sides: do not thin out one side alone.
@@ -73,6 +76,7 @@
 
 mod authenticity;
 mod chance;
+mod closest;
 mod controls;
 mod copying;
 mod findings;
@@ -95,6 +99,7 @@ use crate::Result;
 
 pub use authenticity::Authenticity;
 pub use chance::Chance;
+pub use closest::{Closest, Cut};
 pub use controls::Controls;
 pub use copying::{Copying, Region};
 pub use findings::Finding;
@@ -145,6 +150,10 @@ pub struct SpacePrivacy {
     pub nndr_turned: Option<Compared>,
     /// Synthetic cells nearer to training than to the holdout, in any orientation.
     pub nearer_to_train: Share,
+    /// Of the synthetic cells that come closest to real ones, those that come close to training, in any orientation.
+    pub closest_nearer_to_train: Closest,
+    /// Synthetic cells that equal a training cell in some orientation, and no held-out one.
+    pub identical: usize,
     /// The three-sample test of data copying, cells as they are.
     pub copying: Copying,
     /// Authenticity, cells as they are.
@@ -173,7 +182,7 @@ pub fn privacy(input: &PrivacyInput, options: &PrivacyOptions) -> Result<Privacy
         let real = [space.train, space.holdout[0]];
         let centres = kmeans::centres(&real, options.clusters, &mut random(options.seed, Purpose::Means, 0))?;
         let regions = (kmeans::assign(&space.synthetic[..1], &centres)?, kmeans::assign(&real, &centres)?);
-        trials.insert(space.name.clone(), Trial::new(table, regions.0, regions.1, &units, options.fpr)?);
+        trials.insert(space.name.clone(), Trial::new(table, regions.0, regions.1, &units, options)?);
     }
     let logan = input.discriminator.map(|scores| {
         let scores = [scores.train, scores.holdout].concat();

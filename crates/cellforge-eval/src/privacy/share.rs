@@ -77,8 +77,11 @@ pub fn clopper_pearson(successes: f64, total: usize, level: f64) -> Result<Inter
 
 /// Whether each synthetic cell is nearer to training (1) or to the holdout (0), or as near to both (0.5), and the unit nearest to it.
 /// Where a list ends before a unit that takes part, nobody can tell: 0.5.
-fn outcomes(lists: &[List], sides: &[Side]) -> impl Iterator<Item = (f64, Option<u32>)> {
-    lists.iter().map(|list| {
+pub(crate) fn outcomes<'a>(
+    lists: impl IntoIterator<Item = &'a List>,
+    sides: &[Side],
+) -> impl Iterator<Item = (f64, Option<u32>)> {
+    lists.into_iter().map(|list| {
         let mut taking_part = list.iter().filter(|near| sides[near.unit as usize] != Side::Out);
         let Some(nearest) = taking_part.next() else { return (0.5, None) };
         let side = sides[nearest.unit as usize];
@@ -97,7 +100,7 @@ pub(crate) fn rate(lists: &[List], sides: &[Side]) -> f64 {
 }
 
 /// The share of the units taking part that are in training.
-fn expected(sides: &[Side]) -> f64 {
+pub(crate) fn expected(sides: &[Side]) -> f64 {
     let count = |side| sides.iter().filter(|&&other| other == side).count() as f64;
     let (train, holdout) = (count(Side::Train), count(Side::Holdout));
     // Where no unit takes part, no synthetic cell is nearer to either side.
@@ -105,7 +108,7 @@ fn expected(sides: &[Side]) -> f64 {
 }
 
 /// A share, of which `expected` is to be expected by chance, on a scale on which that is 0.5.
-fn evened(share: f64, expected: f64) -> f64 {
+pub(crate) fn evened(share: f64, expected: f64) -> f64 {
     let (train, holdout) = (share * (1.0 - expected), (1.0 - share) * expected);
     if train + holdout > 0.0 { train / (train + holdout) } else { 0.5 }
 }

@@ -140,7 +140,7 @@ fn quantile(values: &[f64], order: &[usize], weights: &[u32], q: f64) -> f64 {
 }
 
 /// The closest pairs, nearest first, one for a synthetic cell.
-pub(crate) fn closest(table: &Table, pairs: usize) -> Vec<Pair> {
+pub(crate) fn closest_pairs(table: &Table, pairs: usize) -> Vec<Pair> {
     let nearest = table.turned_two.iter().zip(&table.to_holdout).enumerate();
     let mut all: Vec<Pair> = nearest
         .filter_map(|(synthetic, (two, &holdout_distance))| {

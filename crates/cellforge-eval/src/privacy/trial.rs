@@ -9,11 +9,12 @@ use crate::Result;
 use super::{
     Privacy, PrivacyOptions, SpacePrivacy, authenticity,
     chance::{Chance, Leak},
+    closest::ClosestTest,
     copying::{CopyingTest, nearest_training_units},
     membership::{Attacker, Figures, Membership},
     near::Table,
     share,
-    spread::{Of, closest, compared},
+    spread::{Of, closest_pairs, compared},
     units::{Purpose, Side, Units, random},
 };
 
@@ -21,6 +22,7 @@ use super::{
 #[derive(Clone, Debug)]
 pub(crate) struct Trial {
     pub(crate) table: Table,
+    closest: ClosestTest,
     copying: CopyingTest,
     plain: Attacker,
     calibrated: Attacker,
@@ -29,6 +31,7 @@ pub(crate) struct Trial {
 /// Figures of one labelling.
 struct Drawn {
     nearer: f64,
+    closest: f64,
     c_t: f64,
     authenticity: f64,
     plain: Figures,
@@ -42,12 +45,14 @@ impl Trial {
         synthetic_regions: Vec<usize>,
         real_regions: Vec<usize>,
         units: &Units,
-        fpr: f64,
+        options: &PrivacyOptions,
     ) -> Result<Self> {
+        let fpr = options.fpr;
+        let closest = ClosestTest::new(&table, units, options.seed);
         let copying = CopyingTest::new(synthetic_regions, real_regions);
         let plain = Attacker::gan_leaks(&table, units, fpr)?;
         let calibrated = Attacker::gan_leaks_calibrated(&table, units, fpr)?;
-        Ok(Self { table, copying, plain, calibrated })
+        Ok(Self { table, closest, copying, plain, calibrated })
     }
 
     /// Region of each real cell.
@@ -58,6 +63,7 @@ impl Trial {
     fn figures(&self, units: &Units, sides: &[Side]) -> Drawn {
         Drawn {
             nearer: share::rate(&self.table.turned, &units.exchangeable(sides)),
+            closest: self.closest.statistic(&self.table, units, sides),
             c_t: self.copying.statistic(&self.table, units, sides),
             authenticity: authenticity::statistic(&self.table, units, sides),
             plain: self.plain.figures(units, sides),
@@ -97,6 +103,12 @@ impl Trial {
                 bootstrap,
                 chance(truth.nearer, |drawn| drawn.nearer, Leak::High),
             )?,
+            closest_nearer_to_train: self.closest.finish(
+                table,
+                units,
+                chance(truth.closest, |drawn| drawn.closest, Leak::High),
+            ),
+            identical: identical(table),
             copying: self.copying.finish(table, units, bootstrap, chance(truth.c_t, |drawn| drawn.c_t, Leak::Low))?,
             authenticity: authenticity::authenticity(
                 table,
@@ -106,9 +118,15 @@ impl Trial {
             )?,
             gan_leaks: membership(&self.plain, |drawn| drawn.plain)?,
             gan_leaks_calibrated: membership(&self.calibrated, |drawn| drawn.calibrated)?,
-            closest: closest(table, options.pairs),
+            closest: closest_pairs(table, options.pairs),
         })
     }
+}
+
+/// Synthetic cells that equal a training cell in some orientation, and no held-out one.
+fn identical(table: &Table) -> usize {
+    let nearest = table.turned_two.iter().zip(&table.to_holdout);
+    nearest.filter(|(two, held_out)| two.first().is_some_and(|close| close.distance == 0.0) && **held_out > 0.0).count()
 }
 
 /// What `figures` says of every labelling that is drawn.

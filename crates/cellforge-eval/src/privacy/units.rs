@@ -17,6 +17,7 @@ pub(crate) enum Purpose {
     Synthetic,
     Means,
     Third,
+    Ties,
 }
 
 /// The random numbers of draw `number` of a purpose.
@@ -243,7 +244,7 @@ fn number(groups: &[String], cells: usize) -> Result<(BTreeMap<&String, usize>, 
 }
 
 /// Draws `count` of `units` without replacement to the front.
-fn shuffle_front(units: &mut [usize], count: usize, rng: &mut impl Rng) {
+pub(crate) fn shuffle_front(units: &mut [usize], count: usize, rng: &mut impl Rng) {
     for i in 0..count {
         let other = rng.random_range(i..units.len());
         units.swap(i, other);
