@@ -48,9 +48,10 @@ fn controls(part: &PrivacyPart) -> Markup {
 }
 
 fn findings(findings: &[Finding]) -> Markup {
-    let range = |finding: &Finding| match finding.interval {
-        Some(interval) => format!("{} to {}", digits(interval.low), digits(interval.high)),
-        None => "not known".to_owned(),
+    let range = |finding: &Finding| {
+        finding
+            .interval
+            .map_or(String::new(), |interval| format!("{} to {}", digits(interval.low), digits(interval.high)))
     };
     let body = html! {
         thead { tr { th scope="col" { "Test" } th scope="col" { "Figure" } th scope="col" { "By lot" } th scope="col" { "p" } th scope="col" { "p (Holm)" } th scope="col" { "Leak" } } }
@@ -59,10 +60,15 @@ fn findings(findings: &[Finding]) -> Markup {
                 tr {
                     th scope="row" { (test_name(&finding.test)) @if let Some(space) = &finding.space { br; span.range { (space_name(space)) } } }
                     td { span.value { (digits(finding.value)) } " " span.range { (range(finding)) } }
-                    td { span.value { (digits(finding.chance.mean)) } " " span.range { (digits(finding.chance.low)) " to " (digits(finding.chance.high)) } }
-                    td { (format!("{:.4}", finding.chance.p)) }
-                    td { (format!("{:.4}", finding.p_adjusted)) }
-                    td { @if finding.leaks { span.answer.bad { "found" } } @else { "none" } }
+                    @match finding.chance {
+                        Some(chance) => {
+                            td { span.value { (digits(chance.mean)) } " " span.range { (digits(chance.low)) " to " (digits(chance.high)) } }
+                            td { (format!("{:.4}", chance.p)) }
+                        },
+                        None => { td {} td {} },
+                    }
+                    td { @if finding.chance.is_some() { (format!("{:.4}", finding.p_adjusted)) } }
+                    td { @if finding.leaks { span.answer.bad { "found" } } @else if finding.conclusive { "none" } @else { "cannot tell" } }
                 }
             }
         }
@@ -90,6 +96,8 @@ fn test_name(test: &str) -> String {
     }
     match test {
         "nearer_to_train" => "Share nearer to training than to held-out cells".to_owned(),
+        "identical" => "Cells identical to a training cell".to_owned(),
+        "closest_nearer_to_train" => "The same among the cells closest to any real cell".to_owned(),
         "copying" => "Copying (C_T; below 0 is copying)".to_owned(),
         "authenticity" => "Authentic cells, less those among held-out ones".to_owned(),
         other => other.replace('_', " "),
