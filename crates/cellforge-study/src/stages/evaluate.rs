@@ -2,7 +2,7 @@
 
 use super::{data::Cells, gan::TrainedGan, outcome::command};
 use crate::{
-    Evaluation, Result, SourceOptions, StudyConfig,
+    Error, Evaluation, Result, SourceOptions, StudyConfig,
     config::GroupSource,
     derive_seed, evaluate,
     evaluation::{EvaluationInputs, FeatureSource, Part, Provenance},
@@ -16,7 +16,8 @@ use crate::{
 const FOLDER: &str = "evaluation";
 
 /// Evaluates the synthetic cells against the training cells, with the test cells as the holdout and the features of the residual
-/// network. `upstream` are the stages whose outputs are used. None where the settings leave all of it out.
+/// network. `upstream` are the stages whose outputs are used. None where the settings leave all of it out, and, with a warning, where there
+/// are too few cells: the rest of a study is worth as much without.
 pub(crate) fn run(
     config: &StudyConfig,
     cells: &Cells,
@@ -33,7 +34,7 @@ pub(crate) fn run(
     let provenance = provenance(config, cells, gans);
     let discriminators = gans.iter().map(|run| runner.path(&run.folder)).collect();
     let resnet = runner.path("resnet").join("last");
-    runner.stage("evaluate", &(&settings, &provenance), upstream, Makes::Folder(FOLDER), |_| {
+    let done = runner.stage("evaluate", &(&settings, &provenance), upstream, Makes::Folder(FOLDER), |_| {
         let options = SourceOptions {
             side: cells.set.side(),
             channels: cells.set.channels(),
@@ -51,7 +52,14 @@ pub(crate) fn run(
             provenance: provenance.clone(),
         };
         evaluate(&settings, &inputs, &out, control).map(drop)
-    })?;
+    });
+    match done {
+        Err(error @ Error::EvaluationCells { .. }) => {
+            tracing::warn!("the evaluation is left out of this study: {error}");
+            return Ok(None);
+        }
+        done => done?,
+    };
     let mut found: Evaluation = read_json(&out.join("evaluation.json"))?;
     // Paths are relative to the file that names them, and the results lie one folder up.
     found.pairs.iter_mut().for_each(|pair| pair.path = format!("{FOLDER}/{}", pair.path));
