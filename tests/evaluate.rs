@@ -54,7 +54,7 @@ fn sets() -> &'static Sets {
                 // File names begin with the patient, as the NIH's do.
                 let patient: usize =
                     name.chars().skip(1).take_while(char::is_ascii_digit).collect::<String>().parse().unwrap();
-                let to = if patient % 2 == 0 { &real } else { &holdout }.join(class);
+                let to = if patient.is_multiple_of(2) { &real } else { &holdout }.join(class);
                 fs::create_dir_all(&to).unwrap();
                 fs::copy(&path, to.join(&name)).unwrap();
             }

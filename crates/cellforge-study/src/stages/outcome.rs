@@ -208,7 +208,7 @@ mod tests {
         let lock: toml::Table = std::fs::read_to_string(lock).unwrap().parse().unwrap();
         let packages = lock["package"].as_array().unwrap();
         let candle = packages.iter().find(|package| package["name"].as_str() == Some("candle-core")).unwrap();
-        assert_eq!(candle["version"].as_str(), Some(crate::results::CANDLE));
+        assert_eq!(candle["version"].as_str(), Some(results::CANDLE));
     }
 
     #[test]
