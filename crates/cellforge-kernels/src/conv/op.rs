@@ -246,17 +246,17 @@ impl Conv {
         with_slice(NAME, grad, |grad| {
             with_slice(NAME, weight, |values| {
                 let plan = Plan::new(xs.dims(), values, weight.dims(), self.0)?;
-                let (want_xs, want_weight) = (wants(xs), wants(weight));
-                let (grad_xs, grad_weight) = with_slice(NAME, xs, |xs| {
-                    Ok((
-                        want_xs.then(|| plan.input_gradient(grad)),
-                        want_weight.then(|| plan.weight_gradient(xs, grad)),
-                    ))
-                })?;
-                let tensor = |values: Option<Vec<f32>>, shape: &Shape| {
-                    values.map(|values| Tensor::from_vec(values, shape, device)).transpose()
+                let grad_xs = match wants(xs) {
+                    true => Some(Tensor::from_vec(plan.input_gradient(grad), xs.shape(), device)?),
+                    false => None,
                 };
-                let (grad_xs, grad_weight) = (tensor(grad_xs, xs.shape())?, tensor(grad_weight, weight.shape())?);
+                let grad_weight = match wants(weight) {
+                    true => {
+                        let values = with_slice(NAME, xs, |xs| Ok(plan.weight_gradient(xs, grad)))?;
+                        Some(Tensor::from_vec(values, weight.shape(), device)?)
+                    }
+                    false => None,
+                };
                 Ok((grad_xs, grad_weight))
             })
         })
