@@ -31,7 +31,7 @@ fn main() -> Result<()> {
         let store = ParamStore::new(Key::new(0), &Device::Cpu);
         (Generator::new(&config, store.vb())?, "untrained".to_owned(), config.latent)
     };
-    let options = GenerateOptions { seed: 0, class, latent, first: 0, count: 25, truncation: None };
+    let options = GenerateOptions { seed: 0, class, latent, first: 0, count: 25, label: None, truncation: None };
     let images = generate(&generator, &options, &Device::Cpu)?;
     if let Some(folder) = out.parent() {
         std::fs::create_dir_all(folder)?;

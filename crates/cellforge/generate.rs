@@ -65,8 +65,9 @@ pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
     let mut generators = Vec::new();
     for dir in generator_folders(&checkpoint)? {
         let (generator, state) = train::load_generator(&dir, &session.device)?;
-        let class = state.classes.first().cloned().unwrap_or_default();
-        generators.push((class, generator, state.config.model.latent));
+        for class in &state.classes {
+            generators.push((class.clone(), generator.clone(), state.config.model.latent, state.label(class)?));
+        }
     }
     let classes: Vec<String> = generators.iter().map(|(class, ..)| class.clone()).collect();
     if let Some(wanted) = &args.class {
@@ -82,10 +83,11 @@ pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
 
     let mut writer = study::SampleWriter::create(&out)?;
     let mut shown: Option<train::Images> = None;
-    for (class, generator, latent) in &generators {
+    for (class, generator, latent, label) in &generators {
         let options = |first, count| train::GenerateOptions {
             seed: session.seed,
             class: class.clone(),
+            label: *label,
             latent: *latent,
             first,
             count,

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use cellforge::{
     data::{self, CellSet, Split},
     eval,
+    gan::AugmentConfig,
     kernels::Precision,
     study,
     study::config::SplitRule,
@@ -21,7 +22,7 @@ use crate::{
 /// What to train.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Train a GAN on the cells of one class, or one on each class
+    /// Train a GAN on the cells of one class, one on each class, or one on all
     Gan(Box<GanArgs>),
     /// Train a small CNN or the ResNet, and judge it on the test cells
     Classifier(Box<ClassifierArgs>),
@@ -33,6 +34,8 @@ pub enum Command {
 Examples:
   cellforge train gan --data cell_images.zip --class Parasitized --out gan
   cellforge train gan --data cell_images.zip --split split.csv --side 32 --width 0.5 --iterations 2000 --out gans
+  cellforge train gan --data cell_images.zip --recipe best --out best
+  cellforge train gan --data cell_images.zip --recipe best --r1 0 --augment none --out ablation
   cellforge train gan --resume --out gan
 
 Ctrl-C finishes the step, writes a checkpoint and says how to go on; a resumed run ends with the same bytes.")]
@@ -49,18 +52,73 @@ pub struct GanArgs {
     /// Folder for checkpoints, sample grids and logs
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// study: a GAN for each class as published; best: one GAN of all classes that makes cells that pass. The flags below change what a
+    /// recipe says [default: study]
+    #[arg(long, value_name = "NAME", value_parser = ["study", "best"])]
+    recipe: Option<String>,
     /// Iterations (the study calls them epochs) [default: 15000]
     #[arg(long, value_name = "N")]
     iterations: Option<u64>,
     /// Images per step [default: 32]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// Adam's learning rate [default: 1.5e-4]
+    /// Parts in which a batch goes through the networks, to save memory [default: 1]
+    #[arg(long, value_name = "N")]
+    accumulate: Option<u64>,
+    /// Adam's learning rate [default: the recipe's; study 1.5e-4]
     #[arg(long, value_name = "X")]
     lr: Option<f64>,
-    /// Adam's first moment decay [default: 0.5]
+    /// Adam's learning rate for the discriminator [default: that of --lr]
+    #[arg(long, value_name = "X")]
+    discriminator_lr: Option<f64>,
+    /// Adam's first moment decay [default: the recipe's; study 0.5]
     #[arg(long, value_name = "X")]
     beta1: Option<f64>,
+    /// Adam's second moment decay [default: the recipe's; study 0.999]
+    #[arg(long, value_name = "X")]
+    beta2: Option<f64>,
+    /// What the generator is built of: study, residual or style (after StyleGAN2) [default: the recipe's]
+    #[arg(long, value_name = "NAME", value_parser = ["study", "residual", "style"])]
+    generator: Option<String>,
+    /// What the discriminator is built of: study or residual [default: the recipe's]
+    #[arg(long, value_name = "NAME", value_parser = ["study", "residual"])]
+    discriminator: Option<String>,
+    /// Whether one GAN learns all classes [default: the recipe's; study false]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    conditional: Option<bool>,
+    /// Divide the residual discriminator's weights by their largest singular value [default: false]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    spectral_norm: Option<bool>,
+    /// logistic (binary cross-entropy), hinge or relativistic [default: logistic]
+    #[arg(long, value_name = "NAME", value_parser = ["logistic", "hinge", "relativistic"])]
+    loss: Option<String>,
+    /// Whether the discriminator sees real and synthetic cells in one update [default: the recipe's; study false]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    joint: Option<bool>,
+    /// What the logistic loss's target of real cells lacks to 1 [default: 0]
+    #[arg(long, value_name = "X")]
+    label_smoothing: Option<f64>,
+    /// Weight of the penalty on the discriminator's gradient at real cells, 0 for none [default: the recipe's; study 0]
+    #[arg(long, value_name = "X")]
+    r1: Option<f64>,
+    /// The same at synthetic cells [default: 0]
+    #[arg(long, value_name = "X")]
+    r2: Option<f64>,
+    /// Iterations between penalties, each of which counts for all of them [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    penalty_every: Option<u64>,
+    /// Random changes to all that the discriminator sees: none, or some of flips, translation, cutout and colour
+    /// [default: the recipe's; study none]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',', value_parser = ["none", "flips", "translation", "cutout", "colour"])]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    augment: Vec<String>,
+    /// Make those changes the more often, the surer the discriminator is of real cells: the mean sign of its answers to aim at, 0.6 in
+    /// StyleGAN2-ADA [default: make them always]
+    #[arg(long, value_name = "X")]
+    augment_target: Option<f64>,
+    /// Decay of the moving average of the generator's weights, 0 for none [default: the recipe's; study 0]
+    #[arg(long, value_name = "X")]
+    average: Option<f64>,
     /// Multiplies every filter count [default: 1]
     #[arg(long, value_name = "X")]
     width: Option<f64>,
@@ -232,7 +290,7 @@ fn gan(mut globals: Globals, flags: &GanArgs) -> Result<()> {
     let session = globals.open_stoppable()?;
     let out = args.out.clone().context("--out is missing: name a folder for the run")?;
     args.cells.settle();
-    let base = gan_config(&mut args, session.seed)?;
+    let mut base = gan_config(&mut args, session.seed)?;
     base.validate()?;
 
     let mut options = args.cells.options(Some(out.join("cache")), session.progress);
@@ -249,8 +307,19 @@ fn gan(mut globals: Globals, flags: &GanArgs) -> Result<()> {
             None => bail!("no class {name:?} in the data; it has {}", set.classes.join(", ")),
         },
     };
-    check_layout(&out, chosen.len() == 1)?;
+    let together = args.conditional == Some(true) && chosen.len() > 1;
+    check_layout(&out, chosen.len() == 1 || together)?;
     let control = control(&session, (args.resume, args.overwrite), &out, "train gan", &args)?;
+    if together {
+        base.model.classes = chosen.len();
+        tracing::info!("training a GAN on {} cells of {} in {}", usable.len(), set.classes.join(", "), out.display());
+        let outcome = train::train_gan(&base, &set, &usable, &out, &control)?;
+        if outcome.interrupted {
+            return Err(stopped("gan", outcome.iterations, &out, &globals));
+        }
+        say(format!("{} iterations; checkpoint in {}", outcome.iterations, outcome.checkpoint.display()));
+        return Ok(());
+    }
     for &class in &chosen {
         let name = &set.classes[class];
         let folder = if chosen.len() == 1 { out.clone() } else { out.join(study::folder_name(name)) };
@@ -284,17 +353,39 @@ fn check_layout(out: &Path, one: bool) -> Result<()> {
 
 /// The training settings, every default named in `args`.
 fn gan_config(args: &mut GanArgs, seed: u64) -> Result<GanTrainConfig> {
-    let mut config = GanTrainConfig { seed, ..GanTrainConfig::default() };
+    let recipe = match args.recipe.get_or_insert_with(|| "study".to_owned()).as_str() {
+        "best" => presets::gan_best(2),
+        _ => GanTrainConfig::default(),
+    };
+    let mut config = GanTrainConfig { seed, ..recipe };
     let model = &mut config.model;
     model.image_size = args.cells.side.unwrap_or(model.image_size);
     model.channels = args.cells.channels.unwrap_or(model.channels);
     model.width = *args.width.get_or_insert(model.width);
     model.latent = *args.latent.get_or_insert(model.latent);
     model.dropout = *args.dropout.get_or_insert(model.dropout);
+    model.spectral_norm = *args.spectral_norm.get_or_insert(model.spectral_norm);
+    choose(&mut args.generator, &mut model.generator)?;
+    choose(&mut args.discriminator, &mut model.discriminator)?;
+    args.conditional.get_or_insert(model.classes > 1);
+    // How many there are is known when the cells are.
+    model.classes = 1;
     config.iterations = *args.iterations.get_or_insert(config.iterations);
     config.batch = *args.batch.get_or_insert(config.batch);
+    config.accumulate = *args.accumulate.get_or_insert(config.accumulate);
     config.lr = *args.lr.get_or_insert(config.lr);
+    config.discriminator_lr = args.discriminator_lr.or(config.discriminator_lr);
     config.beta1 = *args.beta1.get_or_insert(config.beta1);
+    config.beta2 = *args.beta2.get_or_insert(config.beta2);
+    choose(&mut args.loss, &mut config.loss)?;
+    config.joint = *args.joint.get_or_insert(config.joint);
+    config.label_smoothing = *args.label_smoothing.get_or_insert(config.label_smoothing);
+    config.r1 = *args.r1.get_or_insert(config.r1);
+    config.r2 = *args.r2.get_or_insert(config.r2);
+    config.penalty_every = *args.penalty_every.get_or_insert(config.penalty_every);
+    augmentation(&mut args.augment, &mut config.augment)?;
+    config.augment.target = args.augment_target.or(config.augment.target);
+    config.average = *args.average.get_or_insert(config.average);
     config.checkpoint_every = *args.checkpoint_every.get_or_insert(config.checkpoint_every);
     config.log_every = *args.log_every.get_or_insert(config.log_every);
     if args.grid_at.is_empty() {
@@ -309,6 +400,44 @@ fn gan_config(args: &mut GanArgs, seed: u64) -> Result<GanTrainConfig> {
     }
     config.grid_at.clone_from(&args.grid_at);
     Ok(config)
+}
+
+/// Sets a choice by its name in settings, or names the one that stands.
+fn choose<T: Serialize + serde::de::DeserializeOwned>(name: &mut Option<String>, choice: &mut T) -> Result<()> {
+    if let Some(name) = name {
+        *choice = T::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(name))?;
+    } else if let toml::Value::String(text) = toml::Value::try_from(&*choice)? {
+        *name = Some(text);
+    }
+    Ok(())
+}
+
+/// Switches the named kinds of augmentation on, as strong as the best recipe has them or DiffAugment, and all others off; with no names,
+/// names those that stand.
+fn augmentation(names: &mut Vec<String>, config: &mut AugmentConfig) -> Result<()> {
+    if names.is_empty() {
+        let on = [
+            ("flips", config.flips),
+            ("translation", config.translation > 0.0),
+            ("cutout", config.cutout > 0.0),
+            ("colour", config.colour > 0.0),
+        ];
+        names.extend(on.into_iter().filter(|(_, on)| *on).map(|(name, _)| name.to_owned()));
+        if names.is_empty() {
+            names.push("none".to_owned());
+        }
+        return Ok(());
+    }
+    let has = |name: &str| names.iter().any(|given| given == name);
+    if has("none") && names.len() > 1 {
+        bail!("--augment none leaves nothing to name beside it");
+    }
+    let strength = |name: &str, strength: f64| if has(name) { strength } else { 0.0 };
+    config.flips = has("flips");
+    config.translation = strength("translation", 0.125);
+    config.cutout = strength("cutout", 0.5);
+    config.colour = strength("colour", 0.1);
+    Ok(())
 }
 
 fn classifier(mut globals: Globals, flags: &ClassifierArgs) -> Result<()> {

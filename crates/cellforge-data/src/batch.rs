@@ -101,6 +101,18 @@ pub fn replacement_draw(indices: &[usize], seed: u64, iteration: u64, b: usize) 
     (0..b).map(|_| indices[rng.random_range(0..indices.len())]).collect()
 }
 
+/// `b` indices for one iteration, drawn with replacement from each of `classes` in turn, so that each has as many, but for a remainder
+/// that the first classes get.
+///
+/// # Panics
+/// If there is no class, or one is empty.
+#[must_use]
+pub fn balanced_draw(classes: &[Vec<usize>], seed: u64, iteration: u64, b: usize) -> Vec<usize> {
+    assert!(!classes.is_empty() && classes.iter().all(|class| !class.is_empty()), "nothing to draw from");
+    let mut rng = keyed("balanced draw", &[seed, iteration]);
+    classes.iter().cycle().take(b).map(|class| class[rng.random_range(0..class.len())]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

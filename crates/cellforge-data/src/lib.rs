@@ -55,7 +55,7 @@ pub mod vision;
 
 pub use atomic::write_atomic;
 pub use augment::Augment;
-pub use batch::{Batch, Scale, epoch_order, replacement_draw};
+pub use batch::{Batch, Scale, balanced_draw, epoch_order, replacement_draw};
 pub use cells::CellSet;
 pub use decode::DecodeOptions;
 pub use error::{Error, Result};

@@ -9,10 +9,43 @@ pub(crate) const SEED_SIDE: usize = 4;
 const SEED_FILTERS: usize = 256;
 /// The longest noise vector; a longer one is a mistake, or a damaged file's.
 const MAX_LATENT: usize = 1 << 14;
+/// The most classes of one GAN; more are a mistake, or a damaged file's.
+const MAX_CLASSES: usize = 1 << 10;
 /// No layer is narrower than this, whatever the width multiplier.
 const MIN_FILTERS: usize = 8;
 /// How many of the discriminator's convolutions halve the image; the rest keep its side.
 pub(crate) const STRIDED: usize = 3;
+
+/// Filters of the generator's blocks at width 1 where it is not the study's, for images of 128 pixels. Smaller images take the first.
+const UP_FILTERS: [usize; 5] = [192, 128, 64, 32, 16];
+/// The same of the residual discriminator, whose last map is of 4 pixels: the last ones for smaller images.
+const DOWN_FILTERS: [usize; 5] = [24, 48, 96, 192, 192];
+
+/// What a generator is built of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GeneratorKind {
+    /// The study's: a dense layer, then upsampling, convolution, batch norm and ReLU at each size.
+    #[default]
+    Study,
+    /// Residual blocks of two convolutions, with batch norm whose scale and shift depend on the class (Miyato and Koyama 2018).
+    Residual,
+    /// Convolutions whose inputs are scaled by styles, which a small network makes of noise and class (StyleGAN2, Karras et al. 2020), two
+    /// at each size; no normalisation by the batch.
+    Style,
+}
+
+/// What a discriminator is built of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiscriminatorKind {
+    /// The study's: convolutions with batch norm and dropout.
+    #[default]
+    Study,
+    /// Residual blocks without any normalisation by the batch. Its answer on a class is a projection (Miyato and Koyama 2018): the dot
+    /// product of the last features with a row of numbers that the class has.
+    Residual,
+}
 
 /// Size and constants of a generator and its discriminator. The default is the study's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,14 +59,29 @@ pub struct GanConfig {
     pub latent: usize,
     /// Multiplies every filter count; no layer goes below 8 filters.
     pub width: f64,
+    /// What the generator is built of.
+    #[serde(skip_serializing_if = "is_default")]
+    pub generator: GeneratorKind,
+    /// What the discriminator is built of.
+    #[serde(skip_serializing_if = "is_default")]
+    pub discriminator: DiscriminatorKind,
+    /// How many classes one GAN makes images of; 1 is a GAN that knows of no classes. The study's networks know of none.
+    #[serde(skip_serializing_if = "is_one")]
+    pub classes: usize,
+    /// Whether the weights of the residual discriminator are divided by their largest singular value (Miyato et al. 2018).
+    #[serde(skip_serializing_if = "is_default")]
+    pub spectral_norm: bool,
     /// Filters of the generator's upsampling blocks at width 1, one for each doubling from 4 pixels to `image_size`.
-    /// Without it: 256, 256, 128 for 32 pixels, 256, 256, 128, 128 for 64 and 256, 256, 128, 128, 64 for 128.
+    /// Without it, the study's generator has 256, 256, 128 for 32 pixels, 256, 256, 128, 128 for 64 and 256, 256, 128, 128, 64 for 128,
+    /// and the others as many as are needed of 192, 128, 64, 32, 16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generator_filters: Option<Vec<usize>>,
-    /// Filters of the discriminator's convolutions at width 1. The first three have stride 2, later ones stride 1;
-    /// three is the fewest.
-    pub discriminator_filters: Vec<usize>,
-    /// Chance that the discriminator's dropout clears a value in training, in `[0, 1)`.
+    /// Filters of the discriminator's convolutions at width 1. Of the study's the first three have stride 2, later ones stride 1;
+    /// three is the fewest, and 32, 64, 128, 256, 512 are the study's own. The residual discriminator takes a count for half the image's
+    /// side and one for each halving from there to 4 pixels; without it, the last ones of 24, 48, 96, 192, 192.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discriminator_filters: Option<Vec<usize>>,
+    /// Chance that the study's discriminator's dropout clears a value in training, in `[0, 1)`.
     pub dropout: f64,
     /// Slope of the discriminator's leaky ReLU below zero.
     pub leak: f64,
@@ -50,8 +98,12 @@ impl Default for GanConfig {
             channels: 3,
             latent: 100,
             width: 1.0,
+            generator: GeneratorKind::Study,
+            discriminator: DiscriminatorKind::Study,
+            classes: 1,
+            spectral_norm: false,
             generator_filters: None,
-            discriminator_filters: vec![32, 64, 128, 256, 512],
+            discriminator_filters: None,
             dropout: 0.25,
             leak: 0.2,
             bn_momentum: 0.2,
@@ -75,7 +127,7 @@ impl GanConfig {
         if !(self.width > 0.0 && self.width <= 16.0) {
             bail!("width is {}: the filter multiplier must be above 0 and at most 16", self.width)
         }
-        let doublings = (self.image_size / SEED_SIDE).ilog2() as usize;
+        let doublings = self.doublings();
         if let Some(filters) = &self.generator_filters
             && (filters.len() != doublings || filters.contains(&0))
         {
@@ -84,11 +136,28 @@ impl GanConfig {
                 self.image_size
             )
         }
-        if self.discriminator_filters.len() < STRIDED || self.discriminator_filters.contains(&0) {
+        let (least, most) = match self.discriminator {
+            DiscriminatorKind::Study => (STRIDED, usize::MAX),
+            DiscriminatorKind::Residual => (doublings, doublings),
+        };
+        if let Some(filters) = &self.discriminator_filters
+            && (!(least..=most).contains(&filters.len()) || filters.contains(&0))
+        {
+            let exactly = if least == most { "exactly" } else { "at least" };
+            bail!("discriminator_filters is {filters:?}: give {exactly} {least} counts, each above 0")
+        }
+        if !(1..=MAX_CLASSES).contains(&self.classes) {
+            bail!("classes is {}: a GAN is of 1 to {MAX_CLASSES} classes", self.classes)
+        }
+        let of_study = (self.generator == GeneratorKind::Study, self.discriminator == DiscriminatorKind::Study);
+        if self.classes > 1 && (of_study.0 || of_study.1) {
             bail!(
-                "discriminator_filters is {:?}: give at least {STRIDED} counts, each above 0",
-                self.discriminator_filters
+                "classes is {}: the study's networks know of no classes; take generator \"style\" or \"residual\" and discriminator \"residual\"",
+                self.classes
             )
+        }
+        if self.spectral_norm && of_study.1 {
+            bail!("spectral_norm is true: the study's discriminator has none; take discriminator \"residual\"")
         }
         for (name, value) in [("dropout", self.dropout), ("leak", self.leak)] {
             if !(0.0..1.0).contains(&value) {
@@ -104,27 +173,48 @@ impl GanConfig {
         Ok(())
     }
 
+    /// How often the side doubles from [`SEED_SIDE`] to the image's.
+    fn doublings(&self) -> usize {
+        (self.image_size / SEED_SIDE).ilog2() as usize
+    }
+
     /// Filters of the 4x4 map that the generator starts from.
     pub(crate) fn seed_filters(&self) -> usize {
-        self.scaled(SEED_FILTERS)
+        match self.generator {
+            GeneratorKind::Study => self.scaled(SEED_FILTERS),
+            _ => self.up_filters()[0],
+        }
     }
 
     /// Filters of each upsampling block of the generator, smallest image first.
     pub(crate) fn up_filters(&self) -> Vec<usize> {
-        let study: &[usize] = match self.image_size {
-            32 => &[256, 256, 128],
-            64 => &[256, 256, 128, 128],
-            _ => &[256, 256, 128, 128, 64],
+        let usual: &[usize] = match (self.generator, self.image_size) {
+            (GeneratorKind::Study, 32) => &[256, 256, 128],
+            (GeneratorKind::Study, 64) => &[256, 256, 128, 128],
+            (GeneratorKind::Study, _) => &[256, 256, 128, 128, 64],
+            _ => &UP_FILTERS[..self.doublings()],
         };
-        self.generator_filters.as_deref().unwrap_or(study).iter().map(|&n| self.scaled(n)).collect()
+        self.generator_filters.as_deref().unwrap_or(usual).iter().map(|&n| self.scaled(n)).collect()
     }
 
-    /// Filters of each convolution of the discriminator.
+    /// Filters of each convolution of the study's discriminator, or at each side of the residual one, largest first.
     pub(crate) fn down_filters(&self) -> Vec<usize> {
-        self.discriminator_filters.iter().map(|&n| self.scaled(n)).collect()
+        let usual: &[usize] = match self.discriminator {
+            DiscriminatorKind::Study => &[32, 64, 128, 256, 512],
+            DiscriminatorKind::Residual => &DOWN_FILTERS[DOWN_FILTERS.len() - self.doublings()..],
+        };
+        self.discriminator_filters.as_deref().unwrap_or(usual).iter().map(|&n| self.scaled(n)).collect()
     }
 
     fn scaled(&self, filters: usize) -> usize {
         ((filters as f64 * self.width).round() as usize).max(MIN_FILTERS)
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn is_one(value: &usize) -> bool {
+    *value == 1
 }

@@ -31,14 +31,29 @@
 //! # }
 //! ```
 
+mod augment;
 mod config;
 mod discriminator;
 mod generator;
 pub mod loss;
 
-pub use config::GanConfig;
-pub use discriminator::Discriminator;
+pub use augment::AugmentConfig;
+pub use config::{DiscriminatorKind, GanConfig, GeneratorKind};
+pub use discriminator::{Discriminator, Slope};
 pub use generator::Generator;
+
+use candle_core::{Result, Tensor, bail};
+
+/// Fails unless a network of `of` classes is given the rows it needs for `b` images: none where there is one class.
+fn check_classes(network: &str, classes: Option<&Tensor>, b: usize, of: usize) -> Result<()> {
+    match classes {
+        None if of == 1 => Ok(()),
+        Some(rows) if of > 1 && rows.dims() == [b, of] => Ok(()),
+        None => bail!("the {network} is of {of} classes: say of which each image is, in rows of shape ({b}, {of})"),
+        Some(_) if of == 1 => bail!("the {network} knows of no classes, and was given some"),
+        Some(rows) => bail!("the {network} takes classes of shape ({b}, {of}), not {:?}", rows.dims()),
+    }
+}
 
 /// Compiles the README's example.
 #[cfg(doctest)]

@@ -242,7 +242,7 @@ fn bad_configurations_and_inputs_name_the_field_or_the_shape() -> Result<()> {
         (GanConfig { latent: 0, ..study() }, "latent is 0"),
         (GanConfig { width: f64::NAN, ..study() }, "width is NaN"),
         (GanConfig { generator_filters: Some(vec![64, 64]), ..study() }, "generator_filters is [64, 64]"),
-        (GanConfig { discriminator_filters: vec![32], ..study() }, "discriminator_filters is [32]"),
+        (GanConfig { discriminator_filters: Some(vec![32]), ..study() }, "discriminator_filters is [32]"),
         (GanConfig { dropout: 1.0, ..study() }, "dropout is 1"),
         (GanConfig { leak: -0.1, ..study() }, "leak is -0.1"),
         (GanConfig { bn_momentum: 0.0, ..study() }, "bn_momentum is 0"),

@@ -7,7 +7,7 @@ use crate::mask::DropoutMask;
 use crate::memory::filled;
 use crate::simd::dispatch;
 use crate::tape::{apply1, contiguous};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use pulp::{Simd, WithSimd};
 
 /// Elements handled by one task; small enough to balance, large enough to hide the cost of the task.
@@ -35,6 +35,26 @@ pub fn leaky_relu_dropout(xs: &Tensor, slope: f32, mask: DropoutMask) -> Result<
     match xs.rank() {
         4 => channels_first(&apply1(&channels_last(xs)?, op)?),
         _ => apply1(&contiguous(xs)?, op),
+    }
+}
+
+/// What a [`leaky_relu`] at `at` does to a small change of its input: `xs` where `at` is positive and `slope * xs` elsewhere. Both
+/// are of one shape, and `at` takes no gradient.
+pub fn leaky_relu_tangent(xs: &Tensor, at: &Tensor, slope: f32) -> Result<Tensor> {
+    let name = "leaky_relu_tangent";
+    f32_only(name, &[("xs", xs), ("at", at)])?;
+    if xs.dims() != at.dims() {
+        bail!("{name}: xs has shape {:?}, at {:?}", xs.dims(), at.dims());
+    }
+    if !xs.device().is_cpu() {
+        return composed::leaky_relu_tangent(xs, at, slope);
+    }
+    match xs.rank() {
+        4 => {
+            let at = channels_last(&at.detach())?;
+            channels_first(&apply1(&channels_last(xs)?, Tangent { at, slope })?)
+        }
+        _ => apply1(&contiguous(xs)?, Tangent { at: at.detach().contiguous()?, slope }),
     }
 }
 
@@ -88,6 +108,34 @@ impl CustomOp1 for Activation {
             }
             Kind::Tanh => with_slice(self.name, ys, |ys| Ok(zip_map(ys, g, |y, g| g * (1. - y * y)))),
         })?;
+        Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
+    }
+}
+
+struct Tangent {
+    at: Tensor,
+    slope: f32,
+}
+
+impl Tangent {
+    fn applied(&self, xs: &[f32]) -> Result<Vec<f32>> {
+        let slope = self.slope;
+        with_slice(self.name(), &self.at, |at| Ok(zip_map(at, xs, move |at, x| x * leak(at, slope))))
+    }
+}
+
+impl CustomOp1 for Tangent {
+    fn name(&self) -> &'static str {
+        "leaky_relu_tangent"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let ys = self.applied(slice(self.name(), storage, layout)?)?;
+        Ok((CpuStorage::F32(ys), layout.shape().clone()))
+    }
+
+    fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let grad_xs = with_slice(self.name(), grad, |grad| self.applied(grad))?;
         Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
     }
 }

@@ -5,7 +5,7 @@
 //! Arguments are checked by the functions of the crate root, which call these on devices other than the CPU; on the
 //! CPU they serve as the reference that the fast kernels are tested against.
 
-use crate::{BatchStats, Conv2dConfig, DropoutMask, Padding};
+use crate::{BatchStats, Conv2dConfig, DropoutMask, ImageMap, Padding};
 use candle_core::{D, DType, Result, Tensor};
 
 /// See [`crate::conv2d`].
@@ -158,6 +158,64 @@ pub fn leaky_relu(xs: &Tensor, slope: f32) -> Result<Tensor> {
     xs.mul(&positive.affine(1. - f64::from(slope), f64::from(slope))?)
 }
 
+/// See [`crate::leaky_relu_tangent`].
+pub fn leaky_relu_tangent(xs: &Tensor, at: &Tensor, slope: f32) -> Result<Tensor> {
+    let positive = at.detach().gt(0f32)?.to_dtype(DType::F32)?;
+    xs.mul(&positive.affine(1. - f64::from(slope), f64::from(slope))?)
+}
+
+/// See [`crate::modulate`].
+pub fn modulate(xs: &Tensor, scale: &Tensor, shift: &Tensor, slope: f32) -> Result<Tensor> {
+    let (b, c, ..) = xs.dims4()?;
+    let shift = shift.reshape((shift.elem_count() / c, c, 1, 1))?;
+    let scaled = xs.broadcast_mul(&scale.reshape((b, c, 1, 1))?)?.broadcast_add(&shift)?;
+    leaky_relu(&scaled, slope)
+}
+
+/// See [`crate::demodulation`].
+pub fn demodulation(weight: &Tensor, styles: &Tensor) -> Result<Tensor> {
+    let energies = weight.sqr()?.sum(3)?.sum(2)?; // (out, in)
+    let sums = styles.sqr()?.matmul(&energies.t()?)?;
+    (sums + f64::from(crate::modulate::DEMODULATION_EPS))?.sqrt()?.recip()
+}
+
+/// See [`crate::spectral_normalised`].
+pub fn spectral_normalised(weight: &Tensor, u: &Tensor, v: &Tensor) -> Result<Tensor> {
+    let outer = u.detach().unsqueeze(1)?.broadcast_mul(&v.detach().unsqueeze(0)?)?.reshape(weight.shape())?;
+    weight.broadcast_div(&weight.mul(&outer)?.sum_all()?)
+}
+
+/// See [`crate::remap`].
+pub fn remap(xs: &Tensor, maps: &[ImageMap]) -> Result<Tensor> {
+    let (b, c, h, w) = xs.dims4()?;
+    let device = xs.device();
+    let pixels = xs.permute((0, 2, 3, 1))?.contiguous()?.reshape((b * h * w, c))?;
+    let (mut from, mut inside, mut base) = (Vec::new(), Vec::new(), Vec::new());
+    for (n, map) in maps.iter().enumerate() {
+        for at in 0..h * w {
+            let source = map.source((at / w, at % w), (h, w));
+            let (i, j) = source.flatten().unwrap_or_default();
+            from.push((n * h * w + i * w + j) as u32);
+            inside.push(if matches!(source, Some(Some(_))) { 1f32 } else { 0. });
+            // What a pixel has that depends on no other: the constants of its colour, and those of what came into view.
+            base.extend(map.colour[..c].iter().map(|row| match source {
+                None => 0.,
+                Some(None) => row[3] + map.fill * row[..c].iter().sum::<f32>(),
+                Some(Some(_)) => row[3],
+            }));
+        }
+    }
+    let count = from.len();
+    let moved = pixels.index_select(&Tensor::from_vec(from, count, device)?, 0)?;
+    let moved = moved.broadcast_mul(&Tensor::from_vec(inside, (count, 1), device)?)?;
+    // (b, pixels, from) times (b, from, to).
+    let factors = maps.iter().flat_map(|map| (0..c).flat_map(move |from| (0..c).map(move |to| map.colour[to][from])));
+    let factors = Tensor::from_iter(factors, device)?.reshape((b, c, c))?;
+    let coloured = moved.reshape((b, h * w, c))?.matmul(&factors)?;
+    let ys = (coloured + Tensor::from_vec(base, (b, h * w, c), device)?)?;
+    ys.reshape((b, h, w, c))?.permute((0, 3, 1, 2))
+}
+
 /// See [`crate::tanh`].
 pub fn tanh(xs: &Tensor) -> Result<Tensor> {
     xs.tanh()
@@ -183,6 +241,13 @@ pub fn bce_with_logits(logits: &Tensor, target: f32) -> Result<Tensor> {
     let slope = (sigmoid - f64::from(target))?.detach();
     let linear = logits.mul(&slope)?;
     ((value - linear.detach())?.detach() + linear)?.mean_all()
+}
+
+/// See [`crate::hinge`]; `side` is 1 or -1.
+pub fn hinge(logits: &Tensor, side: f64) -> Result<Tensor> {
+    let short = logits.affine(-side, 1.)?;
+    let positive = short.detach().gt(0f32)?.to_dtype(DType::F32)?;
+    short.mul(&positive)?.mean_all()
 }
 
 /// See [`crate::softmax_bce`].

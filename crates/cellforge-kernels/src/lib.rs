@@ -41,31 +41,37 @@ mod loss;
 mod mask;
 mod memory;
 mod micro;
+mod modulate;
 mod optim;
 mod pool;
 mod product;
 pub mod profile;
+mod remap;
 mod shape;
 mod simd;
+mod spectral;
 mod sum;
 mod tape;
 mod upsample;
 
-pub use activation::{leaky_relu, leaky_relu_dropout, relu, tanh};
+pub use activation::{leaky_relu, leaky_relu_dropout, leaky_relu_tangent, relu, tanh};
 pub use batch_norm::{
     BatchStats, batch_norm_eval, batch_norm_leaky_relu_eval, batch_norm_leaky_relu_train, batch_norm_train,
 };
 pub use conv::{Conv2dConfig, Padding, conv2d, conv2d_add, upsample2x_conv2d, with_plain_sums};
 pub use linear::linear;
-pub use loss::{bce_with_logits, cross_entropy, softmax_bce};
+pub use loss::{bce_with_logits, cross_entropy, hinge, mean, softmax_bce};
 pub use mask::{DropoutMask, dropout};
 pub use memory::keep_freed_memory;
-pub use optim::{AdamStep, SgdStep, adam_update, sgd_update};
+pub use modulate::{demodulation, modulate};
+pub use optim::{AdamStep, SgdStep, adam_update, average_update, sgd_update};
 pub use pool::{avg_pool2d, avg_pool2d_global, max_pool2d};
 pub use product::{Precision, set_precision, with_precision};
-pub use shape::{add, pad_bottom_right, reshape};
+pub use remap::{ImageMap, remap};
+pub use shape::{add, pad_bottom_right, reshape, row_dot, scale};
 pub use simd::SimdLevel;
-pub use tape::gradients;
+pub use spectral::spectral_normalised;
+pub use tape::{Recorded, gradients, record};
 pub use upsample::upsample_nearest2x;
 
 /// Compiles the README's example.

@@ -2,7 +2,7 @@
 
 use crate::check::{f32_only, matrix, slice, with_slice};
 use crate::composed;
-use crate::tape::apply1;
+use crate::tape::{apply1, contiguous};
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 
 /// Keras's fuzz factor: probabilities are clipped to `[1e-7, 1 - 1e-7]` before their logarithm is taken.
@@ -47,6 +47,26 @@ pub fn bce_with_logits(logits: &Tensor, target: f32) -> Result<Tensor> {
     }
 }
 
+/// The hinge loss of logits `(b, 1)` against one side for all: the mean of `max(0, 1 - z)` where they are to be `positive`, and of
+/// `max(0, 1 + z)` otherwise (Lim and Ye 2017). The gradient at the hinge is 0. The result is a scalar.
+pub fn hinge(logits: &Tensor, positive: bool) -> Result<Tensor> {
+    f32_only("hinge", &[("logits", logits)])?;
+    matrix("hinge", "logits", logits)?;
+    let side = if positive { 1. } else { -1. };
+    if logits.device().is_cpu() {
+        apply1(&contiguous(logits)?, RowLoss::Hinge(side))
+    } else {
+        composed::hinge(logits, side)
+    }
+}
+
+/// The mean of all elements of a matrix, a scalar.
+pub fn mean(xs: &Tensor) -> Result<Tensor> {
+    f32_only("mean", &[("xs", xs)])?;
+    matrix("mean", "xs", xs)?;
+    if xs.device().is_cpu() { apply1(&contiguous(xs)?, RowLoss::Mean) } else { xs.mean_all() }
+}
+
 /// Checks the arguments of a classification loss and returns the targets.
 fn class_ids(op: &str, logits: &Tensor, targets: &Tensor) -> Result<Vec<u32>> {
     f32_only(op, &[("logits", logits)])?;
@@ -66,6 +86,8 @@ enum RowLoss {
     CrossEntropy(Vec<u32>),
     SoftmaxBce(Vec<u32>),
     BceWithLogits(f64),
+    Hinge(f64),
+    Mean,
 }
 
 impl RowLoss {
@@ -88,6 +110,19 @@ impl RowLoss {
                 }
                 loss
             }
+            Self::Hinge(side) => {
+                let mut loss = 0.;
+                for (g, &z) in grad.iter_mut().zip(row) {
+                    let short = (1. - side * f64::from(z)).max(0.);
+                    *g = if short > 0. { -side } else { 0. };
+                    loss += short;
+                }
+                loss
+            }
+            Self::Mean => {
+                grad.fill(1.);
+                row.iter().map(|&x| f64::from(x)).sum()
+            }
         }
     }
 
@@ -95,7 +130,7 @@ impl RowLoss {
     fn count(&self, rows: usize, cols: usize) -> f64 {
         match self {
             Self::CrossEntropy(_) => rows as f64,
-            Self::SoftmaxBce(_) | Self::BceWithLogits(_) => (rows * cols) as f64,
+            Self::SoftmaxBce(_) | Self::BceWithLogits(_) | Self::Hinge(_) | Self::Mean => (rows * cols) as f64,
         }
     }
 }
@@ -139,6 +174,8 @@ impl CustomOp1 for RowLoss {
             Self::CrossEntropy(_) => "cross_entropy",
             Self::SoftmaxBce(_) => "softmax_bce",
             Self::BceWithLogits(_) => "bce_with_logits",
+            Self::Hinge(_) => "hinge",
+            Self::Mean => "mean",
         }
     }
 

@@ -49,6 +49,18 @@ pub fn adam_update(param: &Var, grad: &Tensor, m: &Var, v: &Var, step: &AdamStep
     param.inplace_op3(m, v, &Update(|w: f32, m: f32, v: f32| w - rate * m / (v.sqrt() / root + eps)))
 }
 
+/// Moves `average` towards `value`, of one shape: `average = decay * average + (1 - decay) * value`.
+pub fn average_update(average: &Var, value: &Tensor, decay: f64) -> Result<()> {
+    same_shape("average_update", average, &[("value", value)])?;
+    let _span = span("update", || ("average".to_owned(), 0., 12. * average.elem_count() as f64));
+    if !average.device().is_cpu() {
+        return average.set(&((average.as_detached_tensor() * decay)? + (value.detach() * (1. - decay))?)?);
+    }
+    let value = value.detach().contiguous()?;
+    let (kept, new) = (decay as f32, (1. - decay) as f32);
+    average.inplace_op3(&value, &value, &Update(|a: f32, x: f32, _| kept * a + new * x))
+}
+
 /// The numbers of one SGD update.
 #[derive(Clone, Copy, Debug)]
 pub struct SgdStep {

@@ -1,8 +1,8 @@
 //! Operations that networks need between the layers, with a place on the tape of [`gradients`](crate::gradients).
 
-use crate::activation::zip_map;
-use crate::check::{f32_only, images, slice, with_slice};
-use crate::layout::{channels_first, channels_last, is_channels_last};
+use crate::activation::{map, zip_map};
+use crate::check::{f32_only, images, matrix, slice, with_slice};
+use crate::layout::{channels_first, channels_last, elementwise, is_channels_last};
 use crate::tape;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -25,6 +25,28 @@ pub fn add(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
         return channels_first(&tape::apply2(&channels_last(xs)?, &channels_last(ys)?, Add)?);
     }
     tape::apply2(&tape::contiguous(xs)?, &tape::contiguous(ys)?, Add)
+}
+
+/// `xs` times a number; `xs` may have any shape.
+pub fn scale(xs: &Tensor, factor: f32) -> Result<Tensor> {
+    f32_only("scale", &[("xs", xs)])?;
+    if !xs.device().is_cpu() {
+        return xs * f64::from(factor);
+    }
+    elementwise(xs, |xs| tape::apply1(xs, Scale(factor)))
+}
+
+/// The dot product of each row of `xs` `(b, n)` with the same row of `ys` `(b, n)`: `(b, 1)`.
+pub fn row_dot(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
+    f32_only("row_dot", &[("xs", xs), ("ys", ys)])?;
+    matrix("row_dot", "xs", xs)?;
+    if xs.dims() != ys.dims() {
+        bail!("row_dot: xs has shape {:?}, ys {:?}", xs.dims(), ys.dims());
+    }
+    if !xs.device().is_cpu() {
+        return xs.mul(ys)?.sum_keepdim(1);
+    }
+    tape::apply2(&tape::contiguous(xs)?, &tape::contiguous(ys)?, RowDot)
 }
 
 /// Adds `rows` rows of zeros below images `(b, c, h, w)` and as many columns on their right.
@@ -52,6 +74,55 @@ impl CustomOp2 for Add {
 
     fn bwd(&self, _a: &Tensor, _b: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         Ok((Some(grad.clone()), Some(grad.clone())))
+    }
+}
+
+struct Scale(f32);
+
+impl CustomOp1 for Scale {
+    fn name(&self) -> &'static str {
+        "scale"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let factor = self.0;
+        Ok((CpuStorage::F32(map(slice("scale", storage, layout)?, move |x| factor * x)), layout.shape().clone()))
+    }
+
+    fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let factor = self.0;
+        let values = with_slice("scale", grad, |grad| Ok(map(grad, move |g| factor * g)))?;
+        Ok(Some(Tensor::from_vec(values, xs.shape(), xs.device())?))
+    }
+}
+
+struct RowDot;
+
+impl CustomOp2 for RowDot {
+    fn name(&self) -> &'static str {
+        "row_dot"
+    }
+
+    fn cpu_fwd(&self, a: &CpuStorage, a_l: &Layout, b: &CpuStorage, b_l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (rows, cols) = a_l.shape().dims2()?;
+        let (a, b) = (slice("row_dot", a, a_l)?, slice("row_dot", b, b_l)?);
+        let dot = |(a, b): (&[f32], &[f32])| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        let dots = a.chunks_exact(cols).zip(b.chunks_exact(cols)).map(|rows| dot(rows) as f32).collect();
+        Ok((CpuStorage::F32(dots), (rows, 1).into()))
+    }
+
+    fn bwd(&self, a: &Tensor, b: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let times = |other: &Tensor| -> Result<Tensor> {
+            let cols = other.dim(1)?;
+            let values = with_slice("row_dot", grad, |grad| {
+                with_slice("row_dot", other, |other| {
+                    let rows = other.chunks_exact(cols).zip(grad);
+                    Ok(rows.flat_map(|(row, g)| row.iter().map(move |x| x * g)).collect::<Vec<f32>>())
+                })
+            })?;
+            Tensor::from_vec(values, other.shape(), other.device())
+        };
+        Ok((Some(times(b)?), Some(times(a)?)))
     }
 }
 

@@ -91,13 +91,66 @@ pub fn gradients(forward: impl FnOnce() -> Result<Tensor>) -> Result<(Tensor, Gr
     if loss.elem_count() != 1 || !wants(&loss) {
         bail!("gradients: the loss, of shape {:?}, is no scalar computed from variables by this crate", loss.dims());
     }
-    let grads = walk(&loss, nodes)?;
+    let grads = walk(&loss, loss.ones_like()?, nodes)?;
     Ok((loss, grads))
 }
 
-/// From the loss back to the variables. Results are dropped as soon as they have been passed.
-fn walk(loss: &Tensor, mut nodes: Vec<(Op, Tensor)>) -> Result<GradStore> {
-    let mut grads = HashMap::from([(loss.id(), loss.ones_like()?)]);
+/// A computation that was noted down, for [`Recorded::gradients`] to walk back later.
+pub struct Recorded {
+    result: Tensor,
+    /// None where the result is on Candle's own graph.
+    tape: Option<Tape>,
+}
+
+/// Runs `forward` and keeps what it did, so that the gradient of its result can be handed to [`Recorded::gradients`] later, with other
+/// things done in between. What [`gradients`] says of Candle's own operations is true of `forward`.
+///
+/// # Errors
+/// Those of `forward`, and a call from within the closure of this function or of [`gradients`].
+pub fn record(forward: impl FnOnce() -> Result<Tensor>) -> Result<Recorded> {
+    if TAPE.with_borrow(Option::is_some) {
+        bail!("record: called from within another recording");
+    }
+    TAPE.set(Some(Tape::default()));
+    let recording = Recording;
+    let result = forward()?;
+    if result.track_op() {
+        return Ok(Recorded { result, tape: None });
+    }
+    let tape = TAPE.take();
+    drop(recording);
+    Ok(Recorded { result, tape })
+}
+
+impl Recorded {
+    /// The result, as a constant.
+    #[must_use]
+    pub fn result(&self) -> Tensor {
+        self.result.detach()
+    }
+
+    /// The gradients by all variables of a loss whose gradient by the result is `grad`. Variables must not have changed since.
+    ///
+    /// # Errors
+    /// A gradient of another shape than the result's; a variable that was used but that no gradient reaches.
+    pub fn gradients(self, grad: &Tensor) -> Result<GradStore> {
+        let Self { result, tape } = self;
+        if grad.dims() != result.dims() {
+            bail!("gradients: the gradient has shape {:?}, the result {:?}", grad.dims(), result.dims());
+        }
+        let Some(mut tape) = tape else {
+            return result.mul(&grad.detach())?.sum_all()?.backward();
+        };
+        let nodes = std::mem::take(&mut tape.nodes);
+        TAPE.set(Some(tape));
+        let _recording = Recording;
+        walk(&result, grad.clone(), nodes)
+    }
+}
+
+/// From a result and its gradient back to the variables. Intermediate results are dropped as soon as they have been passed.
+fn walk(result: &Tensor, grad: Tensor, mut nodes: Vec<(Op, Tensor)>) -> Result<GradStore> {
+    let mut grads = HashMap::from([(result.id(), grad)]);
     let mut variables: Vec<(Tensor, String)> = Vec::new();
     while let Some((op, result)) = nodes.pop() {
         for arg in op.args().iter().filter(|arg| arg.is_variable()) {
@@ -201,7 +254,7 @@ fn recording() -> bool {
 }
 
 /// Notes an operation whose result was computed outside Candle's graph.
-fn record(op: Op, result: Tensor) -> Tensor {
+fn note_down(op: Op, result: Tensor) -> Tensor {
     if op.args().iter().any(wants) {
         TAPE.with_borrow_mut(|tape| {
             if let Some(tape) = tape {
@@ -227,7 +280,7 @@ pub(crate) fn apply1(xs: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) ->
         return xs.apply_op1(op);
     }
     let result = xs.apply_op1_no_bwd(&op)?;
-    Ok(record(Op::One(xs.clone(), Box::new(op)), result))
+    Ok(note_down(Op::One(xs.clone(), Box::new(op)), result))
 }
 
 /// See [`apply1`].
@@ -237,7 +290,7 @@ pub(crate) fn apply2(a: &Tensor, b: &Tensor, op: impl CustomOp2 + Send + Sync + 
         return a.apply_op2(b, op);
     }
     let result = a.apply_op2_no_bwd(b, &op)?;
-    Ok(record(Op::Two([a.clone(), b.clone()], Box::new(op)), result))
+    Ok(note_down(Op::Two([a.clone(), b.clone()], Box::new(op)), result))
 }
 
 /// See [`apply1`].
@@ -247,7 +300,7 @@ pub(crate) fn apply3(a: &Tensor, b: &Tensor, c: &Tensor, op: impl CustomOp3 + Se
         return a.apply_op3(b, c, op);
     }
     let result = a.apply_op3_no_bwd(b, c, &op)?;
-    Ok(record(Op::Three([a.clone(), b.clone(), c.clone()], Box::new(op)), result))
+    Ok(note_down(Op::Three([a.clone(), b.clone(), c.clone()], Box::new(op)), result))
 }
 
 /// See [`apply1`].
@@ -262,7 +315,7 @@ pub(crate) fn apply3_adding(
         return a.apply_op3(b, c, op);
     }
     let result = a.apply_op3_no_bwd(b, c, &op)?;
-    Ok(record(Op::Adding([a.clone(), b.clone(), c.clone()], Box::new(op)), result))
+    Ok(note_down(Op::Adding([a.clone(), b.clone(), c.clone()], Box::new(op)), result))
 }
 
 /// `xs` with another shape of as many elements.
@@ -272,7 +325,7 @@ pub(crate) fn reshape(xs: &Tensor, shape: &[usize]) -> Result<Tensor> {
     if !recording() || xs.op_is_on_graph() {
         return Ok(result);
     }
-    Ok(record(Op::Reshape(xs), result.detach()))
+    Ok(note_down(Op::Reshape(xs), result.detach()))
 }
 
 /// `xs` with its dimensions in another order, of which `back` is the inverse.
@@ -281,7 +334,7 @@ pub(crate) fn permute(xs: &Tensor, order: [usize; 4], back: [usize; 4]) -> Resul
     if !recording() || xs.op_is_on_graph() {
         return Ok(result);
     }
-    Ok(record(Op::Permute(xs.clone(), back), result.detach()))
+    Ok(note_down(Op::Permute(xs.clone(), back), result.detach()))
 }
 
 /// `xs`, copied if its elements do not lie in their order.
@@ -292,7 +345,7 @@ pub(crate) fn contiguous(xs: &Tensor) -> Result<Tensor> {
     if xs.op_is_on_graph() || (!recording() && xs.track_op()) {
         return xs.contiguous();
     }
-    Ok(record(Op::Contiguous(xs.clone()), layout::gathered(xs)?))
+    Ok(note_down(Op::Contiguous(xs.clone()), layout::gathered(xs)?))
 }
 
 /// A gradient whose elements lie in their order.

@@ -22,7 +22,17 @@ pub fn conv2d(
     cfg: Conv2dConfig,
     vb: VarBuilder<'_>,
 ) -> Result<Conv2d> {
-    let init = glorot_uniform(c_in * k * k, c_out * k * k);
+    conv2d_with(glorot_uniform(c_in * k * k, c_out * k * k), (c_in, c_out, k), bias, cfg, vb)
+}
+
+/// As [`conv2d`], of `k` by `k` kernels from `c_in` to `c_out` channels that start as `init` says, for example [`he_normal`](crate::he_normal).
+pub fn conv2d_with(
+    init: Init,
+    (c_in, c_out, k): (usize, usize, usize),
+    bias: bool,
+    cfg: Conv2dConfig,
+    vb: VarBuilder<'_>,
+) -> Result<Conv2d> {
     let weight = vb.get_with_hints((c_out, c_in, k, k), "weight", init)?;
     let bias = if bias { Some(vb.get_with_hints(c_out, "bias", Init::Const(0.))?) } else { None };
     Ok(Conv2d { weight, bias, cfg })
@@ -32,6 +42,21 @@ impl Conv2d {
     /// `(b, c_in, h, w)` to `(b, c_out, oh, ow)`.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         ops::conv2d(xs, &self.weight, self.bias.as_ref(), &self.cfg)
+    }
+
+    /// The kernels, `(c_out, c_in, k, k)`.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// This layer with kernels of another value, such as [`SpectralNorm`](crate::SpectralNorm) makes of its own.
+    pub fn with_weight(&self, weight: Tensor) -> Self {
+        Self { weight, ..self.clone() }
+    }
+
+    /// What this layer does to a small change of its input: [`Conv2d::forward`] without the bias.
+    pub fn tangent(&self, xs: &Tensor) -> Result<Tensor> {
+        ops::conv2d(xs, &self.weight, None, &self.cfg)
     }
 
     /// The sum of [`Conv2d::forward`] and `addend`, of the output's shape.

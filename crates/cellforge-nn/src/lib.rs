@@ -32,25 +32,46 @@ mod dropout;
 mod key;
 mod linear;
 pub mod optim;
+mod spectral;
 mod store;
 pub mod summary;
 
 pub use batch_norm::{BatchNorm2d, BatchNormConfig, batch_norm2d};
 pub use cellforge_kernels as ops;
-pub use cellforge_kernels::{Conv2dConfig, Padding, gradients};
-pub use conv::{Conv2d, conv2d};
+pub use cellforge_kernels::{Conv2dConfig, Padding, Recorded, gradients, record};
+pub use conv::{Conv2d, conv2d, conv2d_with};
 pub use dropout::Dropout;
 pub use key::Key;
-pub use linear::{Linear, linear};
-pub use optim::{Adam, AdamConfig, Optimizer, Sgd, SgdConfig};
+pub use linear::{Linear, embedding, linear, linear_with};
+pub use optim::{Adam, AdamConfig, Optimizer, Sgd, SgdConfig, accumulate};
+pub use spectral::{SpectralNorm, spectral_norm};
 pub use store::ParamStore;
 
+use candle_core::{Device, Result, Tensor, bail};
 use candle_nn::Init;
+
+/// Labels as rows `(b, classes)` of zeros with a one at each label's place.
+///
+/// # Errors
+/// If a label is not below `classes`.
+pub fn one_hot(labels: &[u32], classes: usize, device: &Device) -> Result<Tensor> {
+    if let Some(label) = labels.iter().find(|&&label| label as usize >= classes) {
+        bail!("one_hot: label {label} is not below the number of classes, {classes}");
+    }
+    let rows = labels.iter().flat_map(|&label| (0..classes).map(move |class| f32::from(class == label as usize)));
+    Tensor::from_iter(rows, device)?.reshape((labels.len(), classes))
+}
 
 /// Glorot and Bengio's (2010) uniform start, Keras's default: within `sqrt(6 / (fan_in + fan_out))` of zero.
 fn glorot_uniform(fan_in: usize, fan_out: usize) -> Init {
     let limit = (6. / (fan_in + fan_out) as f64).sqrt();
     Init::Uniform { lo: -limit, up: limit }
+}
+
+/// The normal start of He et al. (2015) before a leaky ReLU of this slope, of variance `2 / ((1 + slope^2) fan_in)`; a slope of 1 is for
+/// layers without an activation.
+pub fn he_normal(fan_in: usize, slope: f64) -> Init {
+    Init::Randn { mean: 0., stdev: (2. / ((1. + slope * slope) * fan_in as f64)).sqrt() }
 }
 
 /// Compiles the README's example.

@@ -96,6 +96,24 @@ impl ParamStore {
         self.set(&tensors.into_iter().collect()).map_err(|e| e.with_path(path))
     }
 
+    /// Moves every variable towards the same one of `other`, by `decay * own + (1 - decay) * other`: an exponential moving average
+    /// of the weights, if done after each update of them. Running statistics are copied.
+    ///
+    /// # Errors
+    /// If `other` is the store of another model.
+    pub fn average(&self, other: &ParamStore, decay: f64) -> Result<()> {
+        let others = other.vars().clone();
+        let vars = self.vars();
+        if !vars.keys().eq(others.keys()) {
+            bail!("an average of the weights of another model");
+        }
+        for ((name, var), value) in vars.iter().zip(others.values()) {
+            let decay = if is_buffer(name) { 0. } else { decay };
+            crate::ops::average_update(var, value.as_tensor(), decay)?;
+        }
+        Ok(())
+    }
+
     /// The number of elements as Keras counts parameters: running statistics included.
     pub fn num_elements(&self) -> usize {
         self.vars().values().map(|var| var.elem_count()).sum()
@@ -128,10 +146,10 @@ impl ParamStore {
     }
 }
 
-/// Whether a path is that of a running statistic, which takes no gradient.
+/// Whether a path is that of a running statistic or of a vector of spectral normalisation, which take no gradient.
 fn is_buffer(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
-    matches!(last, "running_mean" | "running_var" | "num_batches_tracked")
+    matches!(last, "running_mean" | "running_var" | "num_batches_tracked" | "weight_u" | "weight_v")
 }
 
 impl SimpleBackend for ParamStore {

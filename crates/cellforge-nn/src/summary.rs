@@ -111,6 +111,19 @@ impl Table {
         self.push(name, "Dense", vec![out], (weights + out, weights + out), weights);
     }
 
+    /// A layer beside the path that the table follows, such as one that makes the scales of another: its output, parameters (all
+    /// trained) and multiply-adds. The shape at this point stays.
+    pub fn beside(&mut self, name: &str, kind: &str, output: &[usize], params: usize, macs: usize) {
+        let shape = self.shape.clone();
+        self.push(name, kind, output.to_vec(), (params, params), macs);
+        self.shape = shape;
+    }
+
+    /// So many numbers that training changes but not by gradient.
+    pub fn buffers(&mut self, name: &str, kind: &str, count: usize) {
+        self.push(name, kind, self.shape.clone(), (count, 0), 0);
+    }
+
     /// A layer without parameters that keeps the shape.
     pub fn keep(&mut self, name: &str, kind: &str) {
         self.reshape(name, kind, self.shape.clone());

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use candle_nn::VarBuilder;
-use cellforge_data::{Batch, CellSet, Scale, replacement_draw};
-use cellforge_gan::{Discriminator, GanConfig, Generator};
+use cellforge_data::{Batch, CellSet, Scale, balanced_draw, replacement_draw};
+use cellforge_gan::loss::GanLoss;
+use cellforge_gan::{AugmentConfig, Discriminator, DiscriminatorKind, GanConfig, Generator};
 use cellforge_nn::{Key, ParamStore};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,23 @@ use crate::{Error, FitPlan, Observer, Position, Result, fit};
 /// A GAN's `state.json`.
 pub type GanState = State<GanTrainConfig>;
 
+impl GanState {
+    /// The number of `class` and how many there are, for a GAN of several classes; `None` where one class needs no number.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the GAN is not of this class.
+    pub fn label(&self, class: &str) -> Result<Option<(u32, usize)>> {
+        match self.classes.iter().position(|known| known == class) {
+            Some(_) if self.config.model.classes == 1 => Ok(None),
+            Some(at) => Ok(Some((at as u32, self.config.model.classes))),
+            None => {
+                let reason = format!("{class:?} is none that the GAN makes: it has {}", self.classes.join(", "));
+                Err(Error::Invalid { field: "class", reason })
+            }
+        }
+    }
+}
+
 /// Everything that decides what a GAN becomes. The default is the study's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -29,15 +47,49 @@ pub struct GanTrainConfig {
     pub iterations: u64,
     /// Real images, and fake ones, in an update.
     pub batch: usize,
-    /// Adam's learning rate, for both networks.
+    /// Adam's learning rate, for both networks unless `discriminator_lr` is given.
     pub lr: f64,
+    /// Adam's learning rate for the discriminator (two time-scale updates, Heusel et al. 2017).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discriminator_lr: Option<f64>,
     /// Adam's decay of the first moment.
     pub beta1: f64,
     /// Adam's decay of the second moment.
     pub beta2: f64,
+    /// What the networks are paid for.
+    #[serde(skip_serializing_if = "is_default")]
+    pub loss: GanLoss,
+    /// Whether the discriminator learns of real and generated images in one update, and not, as in the study, in one after the other.
+    /// The relativistic loss and the penalties need it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub joint: bool,
+    /// What the logistic loss's target of real images lacks to 1 (one-sided label smoothing, Salimans et al. 2016), in `[0, 0.5]`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub label_smoothing: f64,
+    /// Weight of the penalty on the discriminator's gradient at real images, R1 (Mescheder et al. 2018): half of this times the mean
+    /// squared gradient is added to its loss. 0 is none.
+    #[serde(skip_serializing_if = "is_default")]
+    pub r1: f64,
+    /// The same at generated images, R2.
+    #[serde(skip_serializing_if = "is_default")]
+    pub r2: f64,
+    /// The penalties are taken at every so many iterations, and then count so many times (lazy regularisation, Karras et al. 2020).
+    #[serde(skip_serializing_if = "is_one")]
+    pub penalty_every: u64,
+    /// How images are changed before either network sees them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub augment: AugmentConfig,
+    /// Decay of the moving average of the generator's weights over its updates, below 1; 0 is none. The average is what is saved as
+    /// `weights`, sampled and judged. It follows faster in the beginning: after `n` updates by `(1 + n) / (10 + n)` at most.
+    #[serde(skip_serializing_if = "is_default")]
+    pub average: f64,
+    /// Parts in which a batch goes through the networks, their gradients being averaged: less memory, the same update but for batch
+    /// norm, whose statistics are of one part.
+    #[serde(skip_serializing_if = "is_one")]
+    pub accumulate: u64,
     /// Everything random is drawn from this and the class.
     pub seed: u64,
-    /// Name of the class; separates the noise of GANs that share a seed.
+    /// Name of the class; separates the noise of GANs that share a seed. Empty for a GAN of several classes.
     pub class: String,
     /// Iterations after which a sample grid is drawn.
     pub grid_at: Vec<u64>,
@@ -56,8 +108,18 @@ impl Default for GanTrainConfig {
             iterations: 15_000,
             batch: 32,
             lr: 1.5e-4,
+            discriminator_lr: None,
             beta1: 0.5,
             beta2: 0.999,
+            loss: GanLoss::Logistic,
+            joint: false,
+            label_smoothing: 0.0,
+            r1: 0.0,
+            r2: 0.0,
+            penalty_every: 1,
+            augment: AugmentConfig::default(),
+            average: 0.0,
+            accumulate: 1,
             seed: 0,
             class: String::new(),
             grid_at: vec![1, 5_000, 10_000, 15_000],
@@ -85,9 +147,52 @@ impl GanTrainConfig {
             ("batch", self.batch as u64),
             ("grid_images", self.grid_images as u64),
             ("log_every", self.log_every),
+            ("penalty_every", self.penalty_every),
+            ("accumulate", self.accumulate),
         ];
         run::check_counts(&at_least_one)?;
         run::check_rate("lr", self.lr)?;
+        run::check_rate("discriminator_lr", self.discriminator_lr.unwrap_or(self.lr))?;
+        self.augment.validate()?;
+        let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
+        for (field, weight) in [("r1", self.r1), ("r2", self.r2)] {
+            if !(weight.is_finite() && weight >= 0.0) {
+                return invalid(field, format!("{weight} is out of range: 0 or more"));
+            }
+            if weight > 0.0 && self.model.discriminator == DiscriminatorKind::Study {
+                return invalid(
+                    field,
+                    format!("{weight}, but the study's discriminator has no such penalty: take the residual one"),
+                );
+            }
+            if weight > 0.0 && !self.joint {
+                return invalid(
+                    field,
+                    format!("{weight}, but real and generated images are in separate updates: set joint"),
+                );
+            }
+        }
+        if self.loss == GanLoss::Relativistic && !self.joint {
+            return invalid(
+                "loss",
+                "the relativistic one is of real and generated images together: set joint".to_owned(),
+            );
+        }
+        if !(0.0..=0.5).contains(&self.label_smoothing) {
+            return invalid("label_smoothing", format!("{} is out of range: from 0 to 0.5", self.label_smoothing));
+        }
+        if self.label_smoothing > 0.0 && self.loss != GanLoss::Logistic {
+            return invalid("label_smoothing", "only the logistic loss has targets to smooth".to_owned());
+        }
+        if !(0.0..1.0).contains(&self.average) {
+            return invalid("average", format!("{} is out of range: from 0 to below 1", self.average));
+        }
+        if !(self.batch as u64).is_multiple_of(self.accumulate) {
+            return invalid(
+                "accumulate",
+                format!("{} parts of a batch of {} are not of one size", self.accumulate, self.batch),
+            );
+        }
         for (field, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&beta) {
                 return Err(Error::Invalid { field, reason: format!("{beta} is out of range: from 0 to below 1") });
@@ -112,7 +217,7 @@ pub struct GanOutcome {
     pub log: PathBuf,
 }
 
-/// Trains a GAN on the cells `indices` of `set` (those of one class) into the folder `out`: `last/` (the checkpoint),
+/// Trains a GAN on the cells `indices` of `set` (those of one class, or of all if the model is of as many classes as the set) into the folder `out`: `last/` (the checkpoint),
 /// `log.jsonl`, `grids/grid-00005000.png`, ... and `tensorboard/`.
 ///
 /// # Errors
@@ -128,6 +233,7 @@ pub fn train_gan(
 ) -> Result<GanOutcome> {
     config.validate()?;
     run::check_cells(set, indices, config.model.image_size, config.model.channels)?;
+    let classes = check_set(config, set, indices)?;
     let mut step = GanStep::new(config, &control.device)?;
     let fresh = State {
         format_version: FORMAT_VERSION,
@@ -135,7 +241,7 @@ pub fn train_gan(
         seed: config.seed,
         position: Position::default(),
         best: None,
-        classes: vec![config.class.clone()],
+        classes,
         data: run::data_fingerprint(set, &[indices]),
         config: config.clone(),
         files: BTreeMap::new(),
@@ -152,11 +258,11 @@ pub fn train_gan(
         prefetch: run::PREFETCH,
         stop: &control.stop,
     };
-    let mut grids = SampleGrids::new(&grid_dir, config.grid_at.clone(), noise, columns);
+    let mut grids = SampleGrids::new(&grid_dir, config.grid_at.clone(), noise, config.model.classes, columns);
     let mut jsonl = JsonlLog::new(&log, config.log_every, config.checkpoint_every);
     let mut board = TensorBoard::new(out.join("tensorboard"), config.log_every);
     let mut checkpoints = Checkpoints::new(out, config.checkpoint_every, None, state);
-    let mut progress = Progress::new(format!("gan {}", config.class));
+    let mut progress = Progress::new(format!("gan {}", config.class).trim_end());
     let mut observers: Vec<&mut dyn Observer<GanStep>> = vec![&mut grids, &mut jsonl, &mut board, &mut checkpoints];
     if control.progress {
         observers.push(&mut progress);
@@ -173,7 +279,24 @@ pub fn train_gan(
     })
 }
 
-/// The batch of each iteration: reals drawn with replacement, scaled to [-1, 1].
+/// The names of the classes the GAN makes images of.
+fn check_set(config: &GanTrainConfig, set: &CellSet, indices: &[usize]) -> Result<Vec<String>> {
+    let of = config.model.classes;
+    if of == 1 {
+        return Ok(vec![config.class.clone()]);
+    }
+    let invalid = |field, reason| Err(Error::Invalid { field, reason });
+    if of != set.classes.len() {
+        return invalid("classes", format!("the model is of {of}, the cells are of {}", set.classes.join(", ")));
+    }
+    match (0..of).find(|&class| !indices.iter().any(|&i| set.labels[i] as usize == class)) {
+        Some(class) => invalid("cells", format!("none of class {} to train on", set.classes[class])),
+        None => Ok(set.classes.clone()),
+    }
+}
+
+/// The batch of each iteration: reals drawn with replacement, scaled to [-1, 1]. A GAN of several classes sees as many of each, whatever
+/// their share of the cells.
 fn batches(
     config: &GanTrainConfig,
     set: &CellSet,
@@ -181,9 +304,14 @@ fn batches(
     device: &Device,
 ) -> impl FnMut(u64) -> Result<Batch> + Send + use<> {
     let (set, indices, device) = (set.clone(), indices.to_vec(), device.clone());
-    let (seed, b) = (config.seed, config.batch);
+    let (seed, b, of) = (config.seed, config.batch, config.model.classes);
+    let classes: Vec<Vec<usize>> =
+        (0..of).map(|class| indices.iter().copied().filter(|&i| set.labels[i] as usize == class).collect()).collect();
     move |iteration| {
-        let drawn = replacement_draw(&indices, seed, iteration, b);
+        let drawn = match of {
+            1 => replacement_draw(&indices, seed, iteration, b),
+            _ => balanced_draw(&classes, seed, iteration, b),
+        };
         Ok(Batch::gather(&set, &drawn, Scale::SignedUnit, None, &device)?)
     }
 }
@@ -217,4 +345,12 @@ fn load<T>(
     let network = build(&state.config.model, store.frozen_vb())?;
     store.set(&checkpoint::read_tensors(&dir, stem, device)?)?;
     Ok((network, state))
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn is_one(value: &u64) -> bool {
+    *value == 1
 }

@@ -1,14 +1,26 @@
-//! One iteration of the study's GAN training.
+//! One iteration of GAN training.
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor};
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Tensor, Var};
 use cellforge_data::Batch;
-use cellforge_gan::{Discriminator, Generator, loss};
-use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, gradients};
+use cellforge_gan::loss::GanLoss;
+use cellforge_gan::{Discriminator, Generator};
+use cellforge_nn::{
+    Adam, AdamConfig, Key, Optimizer, ParamStore, Recorded, accumulate, gradients, one_hot, ops, record,
+};
 
 use crate::gan::GanTrainConfig;
 use crate::{Losses, Result, Snapshot, Step};
+
+/// Keras's epsilon, as in the study; PyTorch's default is 1e-8.
+const ADAM_EPS: f64 = 1e-7;
+
+/// The file of the generator's weights as they are trained, where `weights` holds their average.
+const TRAINED: &str = "generator";
+/// The name, in the optimiser's file, of the chance of augmentations.
+const CHANCE: &str = "augment.chance";
 
 /// Generator, discriminator and their optimisers.
 pub struct GanStep {
@@ -20,9 +32,23 @@ pub struct GanStep {
     discriminator_store: ParamStore,
     generator_optimizer: Optimizer,
     discriminator_optimizer: Optimizer,
-    latent: usize,
+    /// The generator whose weights are a moving average.
+    averaged: Option<(Generator, ParamStore)>,
+    /// The chance of each kind of augmentation.
+    chance: f64,
+    config: GanTrainConfig,
     key: Key,
     device: Device,
+}
+
+/// Real images of one part of a batch, what the discriminator is shown of them, and the noise and classes of the generated ones.
+struct Part {
+    reals: Tensor,
+    shown: Tensor,
+    z: Tensor,
+    classes: Option<Tensor>,
+    /// Its number among the parts.
+    number: u64,
 }
 
 impl GanStep {
@@ -37,33 +63,254 @@ impl GanStep {
         let discriminator_store = ParamStore::new(key.with("discriminator"), device);
         let discriminator = Discriminator::new(&config.model, discriminator_store.vb())?;
         let frozen = Discriminator::new(&config.model, discriminator_store.frozen_vb())?;
-        let adam = |store: &ParamStore| -> Result<Optimizer> {
-            // Keras's epsilon, as in the study; PyTorch's default is 1e-8.
-            let settings = AdamConfig { lr: config.lr, beta1: config.beta1, beta2: config.beta2, eps: 1e-7 };
+        let adam = |store: &ParamStore, lr: f64| -> Result<Optimizer> {
+            let settings = AdamConfig { lr, beta1: config.beta1, beta2: config.beta2, eps: ADAM_EPS };
             Ok(Optimizer::Adam(Adam::new(store.trainable(), settings)?))
         };
+        let averaged = if config.average > 0.0 {
+            // The same key: the average starts where the weights do.
+            let store = ParamStore::new(key.with("generator"), device);
+            Some((Generator::new(&config.model, store.frozen_vb())?, store))
+        } else {
+            None
+        };
         Ok(Self {
-            generator_optimizer: adam(&generator_store)?,
-            discriminator_optimizer: adam(&discriminator_store)?,
+            generator_optimizer: adam(&generator_store, config.lr)?,
+            discriminator_optimizer: adam(&discriminator_store, config.discriminator_lr.unwrap_or(config.lr))?,
             generator,
             discriminator,
             frozen,
             generator_store,
             discriminator_store,
-            latent: config.model.latent,
+            averaged,
+            chance: if config.augment.target.is_some() { 0.0 } else { config.augment.chance },
+            config: config.clone(),
             key,
             device: device.clone(),
         })
     }
 
-    /// The generator as it stands.
+    /// The generator as it stands: its average, where there is one.
     pub fn generator(&self) -> &Generator {
-        &self.generator
+        self.averaged.as_ref().map_or(&self.generator, |(generator, _)| generator)
     }
 
-    /// Each phase of an iteration has dropout of its own.
-    fn dropout(&self, iteration: u64, phase: &str) -> Key {
-        self.key.with("dropout").at(iteration).with(phase)
+    /// Multiplies both learning rates of the configuration by `factor`, from the next step on.
+    pub fn scale_rates(&mut self, factor: f64) {
+        self.generator_optimizer.set_lr(self.config.lr * factor);
+        self.discriminator_optimizer.set_lr(self.config.discriminator_lr.unwrap_or(self.config.lr) * factor);
+    }
+
+    /// Each phase of an iteration has randomness of its own, and so has each part of a batch.
+    fn random(&self, kind: &str, iteration: u64, phase: &str, part: u64) -> Key {
+        let key = self.key.with(kind).at(iteration).with(phase);
+        if self.config.accumulate == 1 { key } else { key.at(part) }
+    }
+
+    /// The images as the discriminator is shown them.
+    fn shown(&self, images: &Tensor, iteration: u64, phase: &str, part: u64) -> Result<Tensor> {
+        let key = self.random("augment", iteration, phase, part);
+        Ok(self.config.augment.apply(images, self.chance, &key)?)
+    }
+
+    fn parts(&self, batch: &Batch, iteration: u64) -> Result<Vec<Part>> {
+        let (parts, of) = (self.config.accumulate, self.config.model.classes);
+        let b = batch.images.dim(0)?;
+        let z = self.key.with("z").at(iteration).normal((b, self.config.model.latent), &self.device)?;
+        let classes = if of > 1 { Some(one_hot(&batch.labels.to_vec1::<u32>()?, of, &self.device)?) } else { None };
+        let size = b / parts as usize;
+        (0..parts)
+            .map(|number| {
+                let part = |xs: &Tensor| xs.narrow(0, number as usize * size, size)?.contiguous();
+                let reals = if parts == 1 { batch.images.clone() } else { part(&batch.images)? };
+                let shown = self.shown(&reals, iteration, "real", number)?;
+                Ok(Part { reals, shown, z: part(&z)?, classes: classes.as_ref().map(part).transpose()?, number })
+            })
+            .collect()
+    }
+
+    /// A loss, averaged over the parts of the batch in the end.
+    fn share(&self, loss: Tensor) -> candle_core::Result<Tensor> {
+        match self.config.accumulate {
+            1 => Ok(loss),
+            parts => ops::scale(&loss, 1.0 / parts as f32),
+        }
+    }
+
+    /// As in the study: reals and fakes are separate updates, so that batch-norm never mixes their statistics.
+    fn separate_updates(&mut self, parts: &[Part], iteration: u64, tally: &mut Tally) -> Result<()> {
+        let generated = parts
+            .iter()
+            .map(|part| Ok(self.generator.forward_class_t(&part.z, part.classes.as_ref(), false)?.detach()));
+        let fakes: Vec<Tensor> = generated.collect::<Result<_>>()?;
+        for phase in ["real", "fake"] {
+            let mut total = None;
+            for (part, fakes) in parts.iter().zip(&fakes) {
+                let images = match phase {
+                    "real" => part.shown.clone(),
+                    _ => self.shown(fakes, iteration, "fake", part.number)?,
+                };
+                let dropout = self.random("dropout", iteration, phase, part.number);
+                let (loss, grads) = gradients(|| {
+                    let scores = self.discriminator.forward_class_t(&images, part.classes.as_ref(), true, &dropout)?;
+                    tally.count(&scores, phase == "real")?;
+                    let loss = match phase {
+                        "real" => self.config.loss.on_reals(&scores, self.config.label_smoothing as f32)?,
+                        _ => self.config.loss.on_fakes(&scores)?,
+                    };
+                    self.share(loss)
+                })?;
+                tally.add(if phase == "real" { "d_real" } else { "d_fake" }, &loss)?;
+                accumulate(&mut total, grads, &self.discriminator_store.trainable())?;
+            }
+            self.update_discriminator(total)?;
+        }
+        Ok(())
+    }
+
+    /// One update by real and generated images, with the penalties where they are due. Returns what the generator did for each part:
+    /// its own update goes back through the same images.
+    fn joint_update(&mut self, parts: &[Part], iteration: u64, tally: &mut Tally) -> Result<Vec<Recorded>> {
+        let GanTrainConfig { r1, r2, penalty_every, label_smoothing, .. } = self.config;
+        let due = (iteration - 1).is_multiple_of(penalty_every);
+        let (mut total, mut generated) = (None, Vec::new());
+        for part in parts {
+            let classes = part.classes.as_ref();
+            let images = record(|| self.generator.forward_class_t(&part.z, classes, true))?;
+            let fakes = self.shown(&images.result(), iteration, "fake", part.number)?;
+            generated.push(images);
+            let penalised =
+                [("r1", r1, &part.shown), ("r2", r2, &fakes)].into_iter().filter(|(_, r, _)| due && *r > 0.0);
+            let penalised: Vec<_> = penalised
+                .map(|(name, weight, images)| Ok((name, weight, self.frozen.slope(images, classes)?)))
+                .collect::<Result<_>>()?;
+            let (_, grads) = gradients(|| {
+                let dropout = |phase| self.random("dropout", iteration, phase, part.number);
+                let discriminator = &self.discriminator;
+                let reals = discriminator.forward_class_t(&part.shown, classes, true, &dropout("real"))?;
+                let fakes = discriminator.forward_class_t(&fakes, classes, true, &dropout("fake"))?;
+                tally.count(&reals, true)?;
+                tally.count(&fakes, false)?;
+                let mut loss = match self.config.loss {
+                    GanLoss::Relativistic => {
+                        let loss = self.share(self.config.loss.discriminator(&reals, &fakes, 0.0)?)?;
+                        tally.add("d", &loss)?;
+                        loss
+                    }
+                    other => {
+                        let reals = self.share(other.on_reals(&reals, label_smoothing as f32)?)?;
+                        let fakes = self.share(other.on_fakes(&fakes)?)?;
+                        tally.add("d_real", &reals)?;
+                        tally.add("d_fake", &fakes)?;
+                        ops::add(&reals, &fakes)?
+                    }
+                };
+                for (name, weight, slope) in &penalised {
+                    let penalty =
+                        self.share(ops::scale(&discriminator.squared_slope(slope, classes)?, *weight as f32 / 2.)?)?;
+                    tally.add(name, &penalty)?;
+                    loss = ops::add(&loss, &ops::scale(&penalty, penalty_every as f32)?)?;
+                }
+                Ok(loss)
+            })?;
+            accumulate(&mut total, grads, &self.discriminator_store.trainable())?;
+        }
+        self.update_discriminator(total)?;
+        Ok(generated)
+    }
+
+    fn update_discriminator(&mut self, total: Option<GradStore>) -> Result<()> {
+        match total {
+            Some(grads) => Ok(self.discriminator_optimizer.step(&grads)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Through the discriminator in training mode, as in the study: its running statistics move, its parameters do not.
+    ///
+    /// `generated` is what the generator has made for each part already, in training mode and with its present weights, if it has.
+    fn generator_update(
+        &mut self,
+        parts: &[Part],
+        generated: Vec<Recorded>,
+        iteration: u64,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let mut total = None;
+        let mut generated = generated.into_iter();
+        for part in parts {
+            let classes = part.classes.as_ref();
+            let dropout = self.random("dropout", iteration, "generator", part.number);
+            // Constants, but for the relativistic loss.
+            let reals = match self.config.loss {
+                GanLoss::Relativistic => Some(self.frozen.forward_class_t(&part.shown, classes, true, &dropout)?),
+                _ => None,
+            };
+            let judge = |images: &Tensor| {
+                let key = self.random("augment", iteration, "generator", part.number);
+                let shown = self.config.augment.apply(images, self.chance, &key)?;
+                let scores = self.frozen.forward_class_t(&shown, classes, true, &dropout)?;
+                self.share(self.config.loss.generator(&scores, reals.as_ref())?)
+            };
+            let (loss, grads) = match generated.next() {
+                None => gradients(|| judge(&self.generator.forward_class_t(&part.z, classes, true)?))?,
+                Some(recorded) => {
+                    let images = Var::from_tensor(&recorded.result().contiguous()?)?;
+                    let (loss, by_images) = gradients(|| judge(&images))?;
+                    let missing = || candle_core::Error::msg("the generator's loss does not depend on its images");
+                    (loss, recorded.gradients(by_images.get(&images).ok_or_else(missing)?)?)
+                }
+            };
+            tally.add("g", &loss)?;
+            accumulate(&mut total, grads, &self.generator_store.trainable())?;
+        }
+        if let Some(grads) = total {
+            self.generator_optimizer.step(&grads)?;
+        }
+        if let Some((_, store)) = &self.averaged {
+            let n = iteration as f64;
+            store.average(&self.generator_store, self.config.average.min((1.0 + n) / (10.0 + n)))?;
+        }
+        Ok(())
+    }
+
+    /// Moves the chance of augmentations towards where the discriminator's answers on real images have the wanted mean sign.
+    fn adapt(&mut self, sign: f64, images: usize) {
+        let augment = &self.config.augment;
+        if let Some(target) = augment.target {
+            let change = images as f64 / augment.rise as f64;
+            self.chance = (self.chance + (sign - target).signum() * change).clamp(0.0, augment.chance);
+        }
+    }
+}
+
+/// What is reported of an iteration.
+#[derive(Default)]
+struct Tally {
+    losses: Vec<(&'static str, f32)>,
+    /// How many of the real images, and how many of the generated ones, the discriminator was right about.
+    right: [f32; 2],
+}
+
+impl Tally {
+    /// Adds to the loss of this name.
+    fn add(&mut self, name: &'static str, value: &Tensor) -> candle_core::Result<()> {
+        let value = value.to_scalar::<f32>()?;
+        match self.losses.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum += value,
+            None => self.losses.push((name, value)),
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, logits: &Tensor, real: bool) -> candle_core::Result<()> {
+        let positive: f32 = logits.gt(0f32)?.to_dtype(candle_core::DType::F32)?.sum_all()?.to_scalar()?;
+        if real {
+            self.right[0] += positive;
+        } else {
+            self.right[1] += logits.elem_count() as f32 - positive;
+        }
+        Ok(())
     }
 }
 
@@ -72,40 +319,24 @@ impl Step for GanStep {
     type Batch = Batch;
 
     fn step(&mut self, batch: &Batch, iteration: u64) -> Result<Losses> {
-        let reals = &batch.images; // (b, c, h, w)
-        let b = reals.dim(0)?;
-        let z = self.key.with("z").at(iteration).normal((b, self.latent), &self.device)?;
-        let fakes = self.generator.forward_t(&z, false)?.detach();
-
-        // Reals and fakes are separate updates, so that batch-norm never mixes their statistics.
-        let (mut right, discriminator) = (0.0, &self.discriminator);
-        let (d_real, grads) = gradients(|| {
-            let scores = discriminator.forward_t(reals, true, &self.dropout(iteration, "real"))?;
-            right += positives(&scores)?;
-            loss::discriminator_real(&scores)
-        })?;
-        self.discriminator_optimizer.step(&grads)?;
-
-        let (d_fake, grads) = gradients(|| {
-            let scores = discriminator.forward_t(&fakes, true, &self.dropout(iteration, "fake"))?;
-            right += b as f32 - positives(&scores)?;
-            loss::discriminator_fake(&scores)
-        })?;
-        self.discriminator_optimizer.step(&grads)?;
-
-        // Through the discriminator in training mode, as in the study: its running statistics move, its parameters do not.
-        let (g, grads) = gradients(|| {
-            let images = self.generator.forward_t(&z, true)?;
-            loss::generator(&self.frozen.forward_t(&images, true, &self.dropout(iteration, "generator"))?)
-        })?;
-        self.generator_optimizer.step(&grads)?;
-
-        Ok(vec![
-            ("d_real", d_real.to_scalar()?),
-            ("d_fake", d_fake.to_scalar()?),
-            ("g", g.to_scalar()?),
-            ("d_accuracy", right / (2 * b) as f32),
-        ])
+        let parts = self.parts(batch, iteration)?;
+        let b: usize = parts.iter().map(|part| part.reals.dims()[0]).sum();
+        let mut tally = Tally::default();
+        let generated = if self.config.joint {
+            self.joint_update(&parts, iteration, &mut tally)?
+        } else {
+            self.separate_updates(&parts, iteration, &mut tally)?;
+            Vec::new()
+        };
+        self.generator_update(&parts, generated, iteration, &mut tally)?;
+        let b = b as f32;
+        self.adapt(f64::from(2.0 * tally.right[0] / b - 1.0), b as usize);
+        let mut losses = tally.losses;
+        losses.push(("d_accuracy", (tally.right[0] + tally.right[1]) / (2.0 * b)));
+        if self.config.augment.target.is_some() {
+            losses.push(("augment", self.chance as f32));
+        }
+        Ok(losses)
     }
 
     fn snapshot(&self) -> Result<Snapshot> {
@@ -113,28 +344,41 @@ impl Step for GanStep {
         for (prefix, optimizer) in [("g", &self.generator_optimizer), ("d", &self.discriminator_optimizer)] {
             optimiser.extend(optimizer.state()?.into_iter().map(|(name, tensor)| (format!("{prefix}.{name}"), tensor)));
         }
-        Ok(Snapshot {
-            files: BTreeMap::from([
-                ("weights".to_owned(), self.generator_store.tensors()),
-                ("discriminator".to_owned(), self.discriminator_store.tensors()),
-                ("optimiser".to_owned(), optimiser),
-            ]),
-        })
+        if self.config.augment.target.is_some() {
+            optimiser.insert(CHANCE.to_owned(), Tensor::new(self.chance, &Device::Cpu)?);
+        }
+        let mut files = BTreeMap::from([
+            ("discriminator".to_owned(), self.discriminator_store.tensors()),
+            ("optimiser".to_owned(), optimiser),
+        ]);
+        let trained = self.generator_store.tensors();
+        match &self.averaged {
+            Some((_, store)) => {
+                files.insert("weights".to_owned(), store.tensors());
+                files.insert(TRAINED.to_owned(), trained);
+            }
+            None => _ = files.insert("weights".to_owned(), trained),
+        }
+        Ok(Snapshot { files })
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
-        self.generator_store.set(snapshot.file("weights")?)?;
+        match &self.averaged {
+            Some((_, store)) => {
+                store.set(snapshot.file("weights")?)?;
+                self.generator_store.set(snapshot.file(TRAINED)?)?;
+            }
+            None => self.generator_store.set(snapshot.file("weights")?)?,
+        }
         self.discriminator_store.set(snapshot.file("discriminator")?)?;
         let optimiser = snapshot.file("optimiser")?;
+        if let Some(chance) = optimiser.get(CHANCE) {
+            self.chance = chance.to_scalar::<f64>()?;
+        }
         for (prefix, optimizer) in [("g.", &mut self.generator_optimizer), ("d.", &mut self.discriminator_optimizer)] {
             let own = optimiser.iter().filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_owned(), t.clone())));
             optimizer.set_state(&own.collect())?;
         }
         Ok(())
     }
-}
-
-/// How many logits are above 0, that is judged real.
-fn positives(logits: &Tensor) -> candle_core::Result<f32> {
-    logits.gt(0f32)?.to_dtype(candle_core::DType::F32)?.sum_all()?.to_scalar()
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use cellforge_gan::Generator;
-use cellforge_nn::Key;
+use cellforge_nn::{Key, one_hot};
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::{Error, Result};
@@ -53,6 +53,8 @@ pub struct GenerateOptions {
     pub seed: u64,
     /// The class the generator was trained on; keys the noise together with the seed.
     pub class: String,
+    /// For a generator of several classes, the number of the class in its order, and how many there are.
+    pub label: Option<(u32, usize)>,
     /// Length of the generator's noise, `GanConfig::latent`.
     pub latent: usize,
     /// Number of the first image, from 0: a long series can be made in parts.
@@ -77,10 +79,11 @@ pub fn generate(generator: &Generator, options: &GenerateOptions, device: &Devic
         return Err(Error::Invalid { field: "truncation", reason });
     }
     let key = Key::new(options.seed).with("generate").with(&options.class);
+    let classes = options.label.map(|(label, of)| one_hot(&[label; BATCH], of, device)).transpose()?;
     let batch = |start: usize| -> Result<Images> {
         let of = |index: usize| noise(&key.at(index as u64), options.latent, options.truncation);
         let noise: Vec<f32> = (start..start + BATCH).flat_map(of).collect();
-        images_of(generator, &Tensor::from_vec(noise, (BATCH, options.latent), device)?)
+        images_of(generator, &Tensor::from_vec(noise, (BATCH, options.latent), device)?, classes.as_ref())
     };
     // Batches start where those of the whole series do.
     let skipped = options.first % BATCH;
@@ -94,9 +97,10 @@ pub fn generate(generator: &Generator, options: &GenerateOptions, device: &Devic
     Ok(images)
 }
 
-/// The images of `noise` (count, latent), with the generator in inference mode.
-pub(crate) fn images_of(generator: &Generator, noise: &Tensor) -> Result<Images> {
-    let xs = generator.forward_t(noise, false)?.detach(); // (b, c, h, w) in [-1, 1]
+/// The images of `noise` (count, latent) and, where the generator is of several, `classes` (count, classes), with the generator in
+/// inference mode.
+pub(crate) fn images_of(generator: &Generator, noise: &Tensor, classes: Option<&Tensor>) -> Result<Images> {
+    let xs = generator.forward_class_t(noise, classes, false)?.detach(); // (b, c, h, w) in [-1, 1]
     let (_, channels, side, _) = xs.dims4()?;
     let values = xs.permute((0, 2, 3, 1))?.flatten_all()?.to_vec1::<f32>()?;
     let pixels = values.iter().map(|x| ((x + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8).collect();

@@ -3,7 +3,9 @@
 use cellforge_classify::ClassifierConfig;
 use cellforge_data::Augment;
 
-use crate::{ClassifierTrainConfig, LossKind, OptimizerConfig, Schedule};
+use cellforge_gan::{AugmentConfig, DiscriminatorKind, GanConfig, GeneratorKind};
+
+use crate::{ClassifierTrainConfig, GanTrainConfig, LossKind, OptimizerConfig, Schedule};
 
 /// The study's small CNN number `model` (1, 2 or 3) as published: 30, 100 and 50 epochs of SGD at a learning rate of
 /// 1e-6 with decay 1e-6, momentum 0.9 and Nesterov. At that rate it hardly learns: the study reports 0.52 to 0.53.
@@ -55,6 +57,26 @@ pub fn resnet_study() -> ClassifierTrainConfig {
         patience: None,
         checkpoint_every: 100,
         log_every: 10,
+    }
+}
+
+/// The recipe for cells that pass: one GAN of all `classes`, StyleGAN2's generator in small (Karras et al. 2020) against a residual
+/// discriminator with a projection of the class (Miyato and Koyama 2018), the non-saturating logistic loss with a lazy R1 penalty
+/// (Mescheder et al. 2018), augmentations of what the discriminator sees (Zhao et al. 2020), and a moving average of the generator.
+pub fn gan_best(classes: usize) -> GanTrainConfig {
+    let mut model = GanConfig { latent: 64, classes, ..GanConfig::default() };
+    (model.generator, model.discriminator) = (GeneratorKind::Style, DiscriminatorKind::Residual);
+    GanTrainConfig {
+        model,
+        joint: true,
+        lr: 5e-4,
+        beta1: 0.0,
+        beta2: 0.99,
+        r1: 0.5,
+        penalty_every: 8,
+        augment: AugmentConfig { flips: true, translation: 0.125, colour: 0.1, ..AugmentConfig::default() },
+        average: 0.999,
+        ..GanTrainConfig::default()
     }
 }
 

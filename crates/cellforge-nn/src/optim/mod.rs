@@ -63,6 +63,27 @@ impl Optimizer {
     }
 }
 
+/// Adds the gradients of `vars` to `total`, which they become if there is none: the gradient of a sum of losses.
+///
+/// # Errors
+/// Those of the sums.
+pub fn accumulate(total: &mut Option<GradStore>, grads: GradStore, vars: &[(String, Var)]) -> Result<()> {
+    let Some(total) = total else {
+        *total = Some(grads);
+        return Ok(());
+    };
+    for (_, var) in vars {
+        if let Some(grad) = grads.get(var) {
+            let sum = match total.get(var) {
+                Some(other) => (other + grad)?,
+                None => grad.clone(),
+            };
+            total.insert(var, sum);
+        }
+    }
+    Ok(())
+}
+
 const STEP: &str = "step";
 
 /// A variable of zeros like each of the parameters, under the name `<prefix>.<parameter>`.

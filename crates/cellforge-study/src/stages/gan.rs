@@ -78,6 +78,7 @@ pub(crate) fn generate(config: &StudyConfig, cells: &Cells, gans: &[Stamp], runn
             let options = GenerateOptions {
                 seed: derive_seed(config.seed, "generate"),
                 class: class.clone(),
+                label: state.label(class)?,
                 latent: state.config.model.latent,
                 first: 0,
                 count: config.generate.per_class,

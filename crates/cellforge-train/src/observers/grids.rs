@@ -3,6 +3,7 @@ use std::io::Cursor;
 use std::path::PathBuf;
 
 use candle_core::Tensor;
+use cellforge_nn::one_hot;
 
 use crate::gan_step::GanStep;
 use crate::grid::sample_grid;
@@ -15,13 +16,15 @@ pub struct SampleGrids {
     dir: PathBuf,
     at: Vec<u64>,
     noise: Tensor,
+    classes: usize,
     columns: usize,
 }
 
 impl SampleGrids {
-    /// Writes into `dir` after the iterations `at`; `noise` has shape (images, latent).
-    pub fn new(dir: impl Into<PathBuf>, at: Vec<u64>, noise: Tensor, columns: usize) -> Self {
-        Self { dir: dir.into(), at, noise, columns }
+    /// Writes into `dir` after the iterations `at`; `noise` has shape (images, latent). A generator of several `classes` draws the
+    /// same noise as each of them, one class below the other.
+    pub fn new(dir: impl Into<PathBuf>, at: Vec<u64>, noise: Tensor, classes: usize, columns: usize) -> Self {
+        Self { dir: dir.into(), at, noise, classes, columns }
     }
 }
 
@@ -41,7 +44,18 @@ impl Observer<GanStep> for SampleGrids {
         if !self.at.contains(&iteration) {
             return Ok(());
         }
-        let images = generate::images_of(step.generator(), &self.noise)?;
+        let rows = |class: usize| -> Result<Option<Tensor>> {
+            let labels = vec![class as u32; self.noise.dim(0)?];
+            Ok(if self.classes > 1 { Some(one_hot(&labels, self.classes, self.noise.device())?) } else { None })
+        };
+        let mut images = generate::images_of(step.generator(), &self.noise, rows(0)?.as_ref())?;
+        // Every class begins a row.
+        let missing = images.len().next_multiple_of(self.columns.max(1)) - images.len();
+        for class in 1..self.classes {
+            let more = generate::images_of(step.generator(), &self.noise, rows(class)?.as_ref())?;
+            let white = vec![255; missing * more.pixels.len() / more.len()];
+            images.pixels.extend(white.into_iter().chain(more.pixels));
+        }
         let grid = sample_grid(&images, self.columns);
         let path = self.dir.join(file_name(iteration));
         let mut png = Cursor::new(Vec::new());

@@ -18,6 +18,7 @@ fn generated_images_do_not_depend_on_the_count() {
     let options = |count, truncation| GenerateOptions {
         seed: 9,
         class: "Parasitized".into(),
+        label: None,
         latent: 8,
         first: 0,
         count,

@@ -1,8 +1,8 @@
-//! The generator: from noise to images.
+//! The study's generator.
 
 use crate::GanConfig;
 use crate::config::SEED_SIDE;
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, Padding};
@@ -18,11 +18,10 @@ const BLOCK: usize = 4;
 /// Checkpoint keys: `fc`, then for block `i` `body.{4i + 1}` (convolution) and `body.{4i + 2}` (batch norm), and
 /// `body.{4n}` for the convolution to the image after `n` blocks.
 #[derive(Debug, Clone)]
-pub struct Generator {
+pub(super) struct StudyGenerator {
     fc: Linear,
     blocks: Vec<UpBlock>,
     to_image: Conv2d,
-    latent: usize,
     seed_filters: usize,
 }
 
@@ -40,10 +39,9 @@ impl UpBlock {
     }
 }
 
-impl Generator {
+impl StudyGenerator {
     /// Builds the network in `vb`; weights start Glorot uniform, biases at zero.
-    pub fn new(cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
-        cfg.validate()?;
+    pub(super) fn new(cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
         let bn_cfg = BatchNormConfig { eps: cfg.bn_eps, momentum: cfg.bn_momentum };
         let body = vb.pp("body");
         let seed_filters = cfg.seed_filters();
@@ -56,16 +54,13 @@ impl Generator {
         }
         let to_image = conv2d(c, cfg.channels, 3, true, SAME, body.pp(BLOCK * blocks.len()))?;
         let fc = linear(cfg.latent, seed_filters * SEED_SIDE * SEED_SIDE, vb.pp("fc"))?;
-        Ok(Self { fc, blocks, to_image, latent: cfg.latent, seed_filters })
+        Ok(Self { fc, blocks, to_image, seed_filters })
     }
 
     /// Noise `(b, latent)`, standard normal, to images `(b, channels, side, side)` in `[-1, 1]`. With `train`, batch
     /// norm uses the statistics of this batch and moves its running ones towards them.
-    pub fn forward_t(&self, zs: &Tensor, train: bool) -> Result<Tensor> {
-        let b = match zs.dims() {
-            &[b, latent] if latent == self.latent => b,
-            dims => bail!("the generator takes noise of shape (batch, {}), not {dims:?}", self.latent),
-        };
+    pub(super) fn forward_t(&self, zs: &Tensor, train: bool) -> Result<Tensor> {
+        let b = zs.dim(0)?;
         let xs = ops::relu(&self.fc.forward(zs)?)?; // (b, c * 4 * 4)
         let mut xs = ops::reshape(&xs, &[b, self.seed_filters, SEED_SIDE, SEED_SIDE])?; // (b, c, 4, 4)
         for block in &self.blocks {
@@ -75,26 +70,23 @@ impl Generator {
     }
 }
 
-impl GanConfig {
-    /// The layers of a valid configuration's generator, as [`Generator::new`] builds them. Activations that Keras counts as part of a dense
-    /// layer have no row of their own, and multiply-adds are those of convolutions and dense layers.
-    pub fn generator_summary(&self) -> ModelSummary {
-        let mut table = Table::new("generator", &[self.latent]);
-        let mut side = SEED_SIDE;
-        table.dense("fc", self.seed_filters() * side * side);
-        table.reshape("reshape", "Reshape", vec![self.seed_filters(), side, side]);
-        let filters = self.up_filters();
-        for (i, &n) in filters.iter().enumerate() {
-            let (c, ..) = table.image();
-            side *= 2;
-            table.reshape(&format!("body.{}", BLOCK * i), "UpSampling2D 2x2", vec![c, side, side]);
-            table.conv(&format!("body.{}", BLOCK * i + 1), n, 3, true, SAME);
-            table.batch_norm(&format!("body.{}", BLOCK * i + 2));
-            table.keep(&format!("body.{}", BLOCK * i + 3), "Activation relu");
-        }
-        let last = BLOCK * filters.len();
-        table.conv(&format!("body.{last}"), self.channels, 3, true, SAME);
-        table.keep(&format!("body.{}", last + 1), "Activation tanh");
-        table.finish()
+/// The layers of the generator.
+pub(super) fn summary(cfg: &GanConfig) -> ModelSummary {
+    let mut table = Table::new("generator", &[cfg.latent]);
+    let mut side = SEED_SIDE;
+    table.dense("fc", cfg.seed_filters() * side * side);
+    table.reshape("reshape", "Reshape", vec![cfg.seed_filters(), side, side]);
+    let filters = cfg.up_filters();
+    for (i, &n) in filters.iter().enumerate() {
+        let (c, ..) = table.image();
+        side *= 2;
+        table.reshape(&format!("body.{}", BLOCK * i), "UpSampling2D 2x2", vec![c, side, side]);
+        table.conv(&format!("body.{}", BLOCK * i + 1), n, 3, true, SAME);
+        table.batch_norm(&format!("body.{}", BLOCK * i + 2));
+        table.keep(&format!("body.{}", BLOCK * i + 3), "Activation relu");
     }
+    let last = BLOCK * filters.len();
+    table.conv(&format!("body.{last}"), cfg.channels, 3, true, SAME);
+    table.keep(&format!("body.{}", last + 1), "Activation tanh");
+    table.finish()
 }

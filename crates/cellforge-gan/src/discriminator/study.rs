@@ -1,8 +1,8 @@
-//! The discriminator: from images to one logit each.
+//! The study's discriminator.
 
 use crate::GanConfig;
 use crate::config::STRIDED;
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Dropout, Key, Linear, Padding};
@@ -16,12 +16,11 @@ use cellforge_nn::{batch_norm2d, conv2d, linear, ops};
 /// every layer: convolution, zero padding (after the second), batch norm (after all but the first), leaky ReLU,
 /// dropout; and flatten before the dense layer.
 #[derive(Debug, Clone)]
-pub struct Discriminator {
+pub(super) struct StudyDiscriminator {
     blocks: Vec<DownBlock>,
     fc: Linear,
     dropout: Dropout,
     leak: f32,
-    input: [usize; 3],
 }
 
 /// Convolution, zero padding where the study has it, batch norm where the study has it.
@@ -68,10 +67,9 @@ fn plan(cfg: &GanConfig) -> (Vec<BlockPlan>, usize, usize) {
     (blocks, number(), side)
 }
 
-impl Discriminator {
+impl StudyDiscriminator {
     /// Builds the network in `vb`; weights start Glorot uniform, biases at zero.
-    pub fn new(cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
-        cfg.validate()?;
+    pub(super) fn new(cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
         let bn_cfg = BatchNormConfig { eps: cfg.bn_eps, momentum: cfg.bn_momentum };
         let body = vb.pp("body");
         let (plans, flatten, side) = plan(cfg);
@@ -84,18 +82,13 @@ impl Discriminator {
             c = plan.filters;
         }
         let fc = linear(c * side * side, 1, body.pp(flatten + 1))?;
-        let input = [cfg.channels, cfg.image_size, cfg.image_size];
-        Ok(Self { blocks, fc, dropout: Dropout::new(cfg.dropout), leak: cfg.leak as f32, input })
+        Ok(Self { blocks, fc, dropout: Dropout::new(cfg.dropout), leak: cfg.leak as f32 })
     }
 
     /// Images `(b, channels, side, side)` in `[-1, 1]` to logits `(b, 1)`: above zero means judged real. With `train`,
     /// batch norm uses and records the statistics of this batch, and dropout draws its masks from `key` (a key per
     /// step); without it the key is not used.
-    pub fn forward_t(&self, xs: &Tensor, train: bool, key: &Key) -> Result<Tensor> {
-        if xs.rank() != 4 || xs.dims()[1..] != self.input {
-            let [c, h, w] = self.input;
-            bail!("the discriminator takes images of shape (batch, {c}, {h}, {w}), not {:?}", xs.dims())
-        }
+    pub(super) fn forward_t(&self, xs: &Tensor, train: bool, key: &Key) -> Result<Tensor> {
         let mut xs = xs.clone();
         for (i, block) in self.blocks.iter().enumerate() {
             xs = block.conv.forward(&xs)?; // (b, filters, ceil(h / stride), ceil(w / stride))
@@ -113,26 +106,23 @@ impl Discriminator {
     }
 }
 
-impl GanConfig {
-    /// The layers of a valid configuration's discriminator, as [`Discriminator::new`] builds them. Multiply-adds are those of convolutions and
-    /// the dense layer. The study's last layer ends in a sigmoid; here it is part of the loss.
-    pub fn discriminator_summary(&self) -> ModelSummary {
-        let mut table = Table::new("discriminator", &[self.channels, self.image_size, self.image_size]);
-        let (blocks, flatten, _) = plan(self);
-        for block in blocks {
-            table.conv(&format!("body.{}", block.conv), block.filters, 3, true, block.cfg);
-            if let Some(number) = block.extend {
-                let (c, h, w) = table.image();
-                table.reshape(&format!("body.{number}"), "ZeroPadding2D", vec![c, h + 1, w + 1]);
-            }
-            if let Some(number) = block.bn {
-                table.batch_norm(&format!("body.{number}"));
-            }
-            table.keep(&format!("body.{}", block.act), "LeakyReLU");
-            table.keep(&format!("body.{}", block.dropout), "Dropout");
+/// The layers of the discriminator.
+pub(super) fn summary(cfg: &GanConfig) -> ModelSummary {
+    let mut table = Table::new("discriminator", &[cfg.channels, cfg.image_size, cfg.image_size]);
+    let (blocks, flatten, _) = plan(cfg);
+    for block in blocks {
+        table.conv(&format!("body.{}", block.conv), block.filters, 3, true, block.cfg);
+        if let Some(number) = block.extend {
+            let (c, h, w) = table.image();
+            table.reshape(&format!("body.{number}"), "ZeroPadding2D", vec![c, h + 1, w + 1]);
         }
-        table.flatten(&format!("body.{flatten}"));
-        table.dense(&format!("body.{}", flatten + 1), 1);
-        table.finish()
+        if let Some(number) = block.bn {
+            table.batch_norm(&format!("body.{number}"));
+        }
+        table.keep(&format!("body.{}", block.act), "LeakyReLU");
+        table.keep(&format!("body.{}", block.dropout), "Dropout");
     }
+    table.flatten(&format!("body.{flatten}"));
+    table.dense(&format!("body.{}", flatten + 1), 1);
+    table.finish()
 }

@@ -1,0 +1,257 @@
+//! A residual discriminator without normalisation by the batch.
+
+use crate::GanConfig;
+use candle_core::{Result, Tensor, bail};
+use candle_nn::VarBuilder;
+use cellforge_nn::summary::{ModelSummary, Table};
+use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding, SpectralNorm};
+use cellforge_nn::{conv2d_with, embedding, he_normal, linear_with, ops, spectral_norm};
+
+const SAME: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+const HALVING: Conv2dConfig = Conv2dConfig { stride: 2, padding: Padding::uniform(1) };
+const POINT: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::uniform(0) };
+/// Standard deviation of a class's numbers at the start.
+const CLASS_START: f64 = 0.02;
+
+/// A convolution of stride 2, then residual blocks that halve the side until it is 4 (convolution, leaky ReLU, mean over 2x2 pixels,
+/// convolution, leaky ReLU, beside the mean and a 1x1 convolution), a convolution and a dense layer to features, and the answer: a
+/// linear function of the features, and their product with the class's numbers.
+///
+/// Everything between the activations is linear and acts on each image alone, which [`Discriminator::squared_slope`] relies on.
+///
+/// [`Discriminator::squared_slope`]: crate::Discriminator::squared_slope
+#[derive(Debug, Clone)]
+pub(super) struct ResidualDiscriminator {
+    stem: Normed<Conv2d>,
+    blocks: Vec<Block>,
+    conv: Normed<Conv2d>,
+    fc: Normed<Linear>,
+    head: Normed<Linear>,
+    class: Option<Normed<Linear>>,
+    leak: f32,
+}
+
+#[derive(Debug, Clone)]
+struct Block {
+    conv1: Normed<Conv2d>,
+    conv2: Normed<Conv2d>,
+    skip: Normed<Conv2d>,
+}
+
+/// A layer whose weights may be normalised.
+#[derive(Debug, Clone)]
+struct Normed<L> {
+    layer: L,
+    norm: Option<SpectralNorm>,
+}
+
+trait Layer: Sized + Clone {
+    fn weight(&self) -> &Tensor;
+    fn with_weight(&self, weight: Tensor) -> Self;
+    fn run(&self, xs: &Tensor) -> Result<Tensor>;
+    fn tangent(&self, xs: &Tensor) -> Result<Tensor>;
+}
+
+impl Layer for Conv2d {
+    fn weight(&self) -> &Tensor {
+        self.weight()
+    }
+    fn with_weight(&self, weight: Tensor) -> Self {
+        self.with_weight(weight)
+    }
+    fn run(&self, xs: &Tensor) -> Result<Tensor> {
+        self.forward(xs)
+    }
+    fn tangent(&self, xs: &Tensor) -> Result<Tensor> {
+        self.tangent(xs)
+    }
+}
+
+impl Layer for Linear {
+    fn weight(&self) -> &Tensor {
+        self.weight()
+    }
+    fn with_weight(&self, weight: Tensor) -> Self {
+        self.with_weight(weight)
+    }
+    fn run(&self, xs: &Tensor) -> Result<Tensor> {
+        self.forward(xs)
+    }
+    fn tangent(&self, xs: &Tensor) -> Result<Tensor> {
+        self.tangent(xs)
+    }
+}
+
+impl<L: Layer> Normed<L> {
+    fn new(layer: L, cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
+        let norm = if cfg.spectral_norm { Some(spectral_norm(layer.weight(), vb)?) } else { None };
+        Ok(Self { layer, norm })
+    }
+
+    /// The layer with the weights it has in this pass.
+    fn at(&self, pass: &Pass) -> Result<L> {
+        match &self.norm {
+            Some(norm) => Ok(self.layer.with_weight(norm.apply(self.layer.weight(), pass.train)?)),
+            None => Ok(self.layer.clone()),
+        }
+    }
+
+    fn run(&self, xs: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let layer = self.at(pass)?;
+        if pass.linear { layer.tangent(xs) } else { layer.run(xs) }
+    }
+}
+
+/// How the network is gone through.
+#[derive(Clone, Copy)]
+struct Pass {
+    /// Whether spectral normalisation takes a step.
+    train: bool,
+    /// Whether biases are left out, as for a small change of the input.
+    linear: bool,
+}
+
+impl ResidualDiscriminator {
+    pub(super) fn new(cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
+        let conv =
+            |(c_in, c_out, k): (usize, usize, usize), gain: f64, slope: f64, conf: Conv2dConfig, vb: VarBuilder| {
+                // Of this variance for each sum over the inputs: with a gain of a half, two such outputs add up to one.
+                let start = he_normal(((c_in * k * k) as f64 / gain) as usize, slope);
+                let layer = conv2d_with(start, (c_in, c_out, k), slope < 1.0, conf, vb.clone())?;
+                Normed::new(layer, cfg, vb)
+            };
+        let filters = cfg.down_filters();
+        let mut c = filters[0];
+        let stem = conv((cfg.channels, c, 3), 1.0, cfg.leak, HALVING, vb.pp("stem"))?;
+        let mut blocks = Vec::new();
+        for (i, &next) in filters[1..].iter().enumerate() {
+            let vb = vb.pp("blocks").pp(i);
+            blocks.push(Block {
+                conv1: conv((c, c, 3), 1.0, cfg.leak, SAME, vb.pp("conv1"))?,
+                conv2: conv((c, next, 3), 0.5, cfg.leak, SAME, vb.pp("conv2"))?,
+                skip: conv((c, next, 1), 0.5, 1.0, POINT, vb.pp("skip"))?,
+            });
+            c = next;
+        }
+        let dense = |sizes: (usize, usize), slope: f64, vb: VarBuilder| {
+            let layer = linear_with(he_normal(sizes.0, slope), Some(0.), sizes, vb.clone())?;
+            Normed::new(layer, cfg, vb)
+        };
+        let class = if cfg.classes > 1 {
+            let vb = vb.pp("class");
+            Some(Normed::new(embedding(cfg.classes, c, CLASS_START, vb.clone())?, cfg, vb)?)
+        } else {
+            None
+        };
+        let side = cfg.image_size >> filters.len();
+        Ok(Self {
+            stem,
+            blocks,
+            conv: conv((c, c, 3), 1.0, cfg.leak, SAME, vb.pp("conv"))?,
+            fc: dense((c * side * side, c), cfg.leak, vb.pp("fc"))?,
+            head: dense((c, 1), 1.0, vb.pp("head"))?,
+            class,
+            leak: cfg.leak as f32,
+        })
+    }
+
+    pub(super) fn forward_t(&self, xs: &Tensor, classes: Option<&Tensor>, train: bool) -> Result<Tensor> {
+        let activate = |xs: Tensor| ops::leaky_relu(&xs, self.leak);
+        self.run(xs, classes, &Pass { train, linear: false }, activate)
+    }
+
+    /// The logits as in inference, and what went into each activation.
+    pub(super) fn traced(&self, xs: &Tensor, classes: Option<&Tensor>, trace: &mut Vec<Tensor>) -> Result<Tensor> {
+        let activate = |xs: Tensor| {
+            trace.push(xs.detach());
+            ops::leaky_relu(&xs, self.leak)
+        };
+        self.run(xs, classes, &Pass { train: false, linear: false }, activate)
+    }
+
+    /// What a small change of the images changes about the logits, where the activations had the inputs `trace`.
+    pub(super) fn tangent(&self, xs: &Tensor, classes: Option<&Tensor>, trace: &[Tensor]) -> Result<Tensor> {
+        let mut trace = trace.iter();
+        let activate = |xs: Tensor| match trace.next() {
+            Some(at) => ops::leaky_relu_tangent(&xs, at, self.leak),
+            None => bail!("the trace is of another discriminator"),
+        };
+        self.run(xs, classes, &Pass { train: false, linear: true }, activate)
+    }
+
+    /// One pass through the network, the same for values and for their changes.
+    fn run(
+        &self,
+        xs: &Tensor,
+        classes: Option<&Tensor>,
+        pass: &Pass,
+        mut activate: impl FnMut(Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let mut xs = activate(self.stem.run(xs, pass)?)?; // (b, c, side / 2, side / 2)
+        let halved = |xs: &Tensor| ops::avg_pool2d(xs, 2, 2, 0, true);
+        for block in &self.blocks {
+            let ys = activate(block.conv1.run(&xs, pass)?)?;
+            let ys = activate(block.conv2.run(&halved(&ys)?, pass)?)?;
+            xs = block.skip.at(pass)?.forward_add(&halved(&xs)?, &ys)?; // (b, c', h / 2, w / 2)
+        }
+        xs = activate(self.conv.run(&xs, pass)?)?;
+        let b = xs.dim(0)?;
+        let flat = ops::reshape(&xs, &[b, xs.elem_count() / b])?;
+        let features = activate(self.fc.run(&flat, pass)?)?; // (b, c)
+        let mut logits = self.head.run(&features, pass)?;
+        if let (Some(class), Some(classes)) = (&self.class, classes) {
+            // Without a bias, so that it is the same in every pass.
+            let rows = class.at(pass)?.forward(classes)?;
+            logits = ops::add(&logits, &ops::row_dot(&features, &rows)?)?;
+        }
+        Ok(logits)
+    }
+}
+
+/// The layers of the discriminator.
+pub(super) fn summary(cfg: &GanConfig) -> ModelSummary {
+    let mut table = Table::new("discriminator", &[cfg.channels, cfg.image_size, cfg.image_size]);
+    let filters = cfg.down_filters();
+    // The singular vectors of a layer's weights.
+    let vectors = |table: &mut Table, name: &str, rows: usize, columns: usize| {
+        if cfg.spectral_norm {
+            table.buffers(&format!("{name}.norm"), "SpectralNormalization", rows + columns);
+        }
+    };
+    let conv = |table: &mut Table, name: &str, n: usize, conf: Conv2dConfig| {
+        let (c, ..) = table.image();
+        table.conv(name, n, 3, true, conf);
+        vectors(table, name, n, 9 * c);
+        table.keep(&format!("{name}.0"), "LeakyReLU");
+    };
+    conv(&mut table, "stem", filters[0], HALVING);
+    let halve = |table: &mut Table, name: &str| {
+        let (c, h, w) = table.image();
+        table.reshape(name, "AveragePooling2D 2x2/2", vec![c, h / 2, w / 2]);
+    };
+    for (i, &next) in filters[1..].iter().enumerate() {
+        let name = |part: &str| format!("blocks.{i}.{part}");
+        let (c, h, w) = table.image();
+        let area = h / 2 * (w / 2);
+        table.beside(&name("skip"), "Conv2D 1x1", &[next, h / 2, w / 2], c * next, c * next * area);
+        vectors(&mut table, &name("skip"), next, c);
+        conv(&mut table, &name("conv1"), c, SAME);
+        halve(&mut table, &name("pool"));
+        conv(&mut table, &name("conv2"), next, SAME);
+        table.keep(&name("add"), "Add");
+    }
+    let (c, ..) = table.image();
+    conv(&mut table, "conv", c, SAME);
+    table.flatten("flatten");
+    let inputs = table.features();
+    table.dense("fc", c);
+    vectors(&mut table, "fc", c, inputs);
+    table.keep("fc.0", "LeakyReLU");
+    if cfg.classes > 1 {
+        table.beside("class", "Embedding", &[1], cfg.classes * c, c);
+        vectors(&mut table, "class", c, cfg.classes);
+    }
+    table.dense("head", 1);
+    vectors(&mut table, "head", 1, c);
+    table.finish()
+}

@@ -1,0 +1,153 @@
+//! A small generator after StyleGAN2.
+
+use crate::GanConfig;
+use crate::config::SEED_SIDE;
+use candle_core::{Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+use cellforge_nn::summary::{ModelSummary, Table};
+use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding};
+use cellforge_nn::{conv2d_with, embedding, he_normal, linear_with, ops};
+
+const SAME: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+/// Length of the style vector.
+const STYLE: usize = 128;
+/// Slope of the leaky ReLUs below zero.
+const SLOPE: f32 = 0.2;
+
+/// A mapping network makes a style of noise and class; the first map, of 4x4 pixels, is a linear function of it; at each size two
+/// convolutions, of which the first doubles the side, have their inputs scaled by the style and their outputs scaled back to unit
+/// variance. The image is a convolution of the last map.
+///
+/// Left out of StyleGAN2: noise at each pixel, blurred resampling, images at every size, mixing of styles.
+#[derive(Debug, Clone)]
+pub(super) struct StyleGenerator {
+    noise: Linear,
+    class: Option<Linear>,
+    mapping: Linear,
+    start: Linear,
+    layers: Vec<StyledConv>,
+    image_style: Linear,
+    to_image: Conv2d,
+}
+
+#[derive(Debug, Clone)]
+struct StyledConv {
+    conv: Conv2d,
+    style: Linear,
+    bias: Tensor,
+    /// In place of a shift of the inputs.
+    zeros: Tensor,
+    up: bool,
+}
+
+impl StyledConv {
+    fn new(c_in: usize, c_out: usize, up: bool, vb: VarBuilder) -> Result<Self> {
+        Ok(Self {
+            conv: conv2d_with(he_normal(c_in * 9, 1.0), (c_in, c_out, 3), false, SAME, vb.clone())?,
+            style: style(c_in, vb.pp("style"))?,
+            bias: vb.get_with_hints(c_out, "bias", Init::Const(0.))?,
+            zeros: zeros(c_in, &vb)?,
+            up,
+        })
+    }
+
+    fn forward(&self, xs: &Tensor, style: &Tensor) -> Result<Tensor> {
+        let scale = self.style.forward(style)?; // (b, c)
+        let xs = ops::modulate(xs, &scale, &self.zeros, 1.)?;
+        let ys = if self.up { self.conv.forward_upsampled2x(&xs)? } else { self.conv.forward(&xs)? };
+        // What the leaky ReLU takes of the variance is given back, as in StyleGAN2.
+        let back = ops::scale(&ops::demodulation(self.conv.weight(), &scale)?, std::f32::consts::SQRT_2)?;
+        ops::modulate(&ys, &back, &self.bias, SLOPE)
+    }
+}
+
+/// The scale of `c` channels as a function of the style, 1 on average at the start.
+fn style(c: usize, vb: VarBuilder) -> Result<Linear> {
+    linear_with(he_normal(STYLE, 1.0), Some(1.), (STYLE, c), vb)
+}
+
+fn zeros(c: usize, vb: &VarBuilder) -> Result<Tensor> {
+    Tensor::zeros(c, candle_core::DType::F32, vb.device())
+}
+
+impl StyleGenerator {
+    pub(super) fn new(cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
+        let slope = f64::from(SLOPE);
+        let mapping = vb.pp("mapping");
+        let class = (cfg.classes > 1).then(|| embedding(cfg.classes, STYLE, 1.0, mapping.pp("class"))).transpose()?;
+        let mut c = cfg.seed_filters();
+        let side = SEED_SIDE * SEED_SIDE;
+        let start = linear_with(he_normal(STYLE, 1.0), Some(0.), (STYLE, c * side), vb.pp("start"))?;
+        let mut layers = Vec::new();
+        for (i, filters) in cfg.up_filters().into_iter().enumerate() {
+            let block = vb.pp("blocks").pp(i);
+            layers.push(StyledConv::new(c, filters, true, block.pp("conv1"))?);
+            layers.push(StyledConv::new(filters, filters, false, block.pp("conv2"))?);
+            c = filters;
+        }
+        let image = vb.pp("to_image");
+        Ok(Self {
+            noise: linear_with(he_normal(cfg.latent, slope), Some(0.), (cfg.latent, STYLE), mapping.pp("noise"))?,
+            class,
+            mapping: linear_with(he_normal(STYLE, slope), Some(0.), (STYLE, STYLE), mapping.pp("fc"))?,
+            start,
+            layers,
+            image_style: style(c, image.pp("style"))?,
+            to_image: conv2d_with(he_normal(c * 9, 1.0), (c, cfg.channels, 3), true, SAME, image)?,
+        })
+    }
+
+    pub(super) fn forward(&self, zs: &Tensor, classes: Option<&Tensor>) -> Result<Tensor> {
+        let mut mapped = self.noise.forward(zs)?;
+        if let (Some(class), Some(classes)) = (&self.class, classes) {
+            mapped = ops::add(&mapped, &class.forward(classes)?)?;
+        }
+        let mapped = ops::leaky_relu(&mapped, SLOPE)?;
+        let style = ops::leaky_relu(&self.mapping.forward(&mapped)?, SLOPE)?; // (b, STYLE)
+        let start = self.start.forward(&style)?;
+        let channels = start.dim(1)? / (SEED_SIDE * SEED_SIDE);
+        let mut xs = ops::reshape(&start, &[zs.dim(0)?, channels, SEED_SIDE, SEED_SIDE])?; // (b, c, 4, 4)
+        for layer in &self.layers {
+            xs = layer.forward(&xs, &style)?;
+        }
+        let scale = self.image_style.forward(&style)?;
+        let zeros = Tensor::zeros(scale.dim(1)?, candle_core::DType::F32, scale.device())?;
+        ops::tanh(&self.to_image.forward(&ops::modulate(&xs, &scale, &zeros, 1.)?)?) // (b, channels, side, side)
+    }
+}
+
+/// The layers of the generator.
+pub(super) fn summary(cfg: &GanConfig) -> ModelSummary {
+    let mut table = Table::new("generator", &[cfg.latent]);
+    table.dense("mapping.noise", STYLE);
+    if cfg.classes > 1 {
+        table.beside("mapping.class", "Embedding", &[STYLE], cfg.classes * STYLE, 0);
+    }
+    table.keep("mapping.0", "LeakyReLU");
+    table.dense("mapping.fc", STYLE);
+    table.keep("mapping.1", "LeakyReLU");
+    let (mut side, c) = (SEED_SIDE, cfg.seed_filters());
+    table.dense("start", c * side * side);
+    table.reshape("reshape", "Reshape", vec![c, side, side]);
+    let style = |table: &mut Table, name: &str| {
+        let (c, ..) = table.image();
+        table.beside(&format!("{name}.style"), "Dense", &[c], (STYLE + 1) * c, STYLE * c);
+    };
+    for (i, filters) in cfg.up_filters().into_iter().enumerate() {
+        let (c, ..) = table.image();
+        side *= 2;
+        for (conv, up) in [("conv1", true), ("conv2", false)] {
+            let name = format!("blocks.{i}.{conv}");
+            style(&mut table, &name);
+            if up {
+                table.reshape(&format!("blocks.{i}"), "UpSampling2D 2x2", vec![c, side, side]);
+            }
+            table.conv(&name, filters, 3, true, SAME);
+            table.keep(&format!("{name}.0"), "LeakyReLU");
+        }
+    }
+    style(&mut table, "to_image");
+    table.conv("to_image", cfg.channels, 3, true, SAME);
+    table.keep("tanh", "Activation tanh");
+    table.finish()
+}

@@ -1,0 +1,46 @@
+//! Spectral normalisation of a layer's weights.
+
+use crate::ops;
+use candle_core::{Result, Tensor, Var};
+use candle_nn::{Init, VarBuilder};
+
+/// The singular vectors by which a layer's weights are normalised (Miyato et al. 2018): buffers `weight_u` `(rows)` and `weight_v`
+/// `(columns)` beside the layer's own parameters, under PyTorch's names.
+#[derive(Clone, Debug)]
+pub struct SpectralNorm {
+    u: Var,
+    v: Var,
+}
+
+/// The vectors of weights `weight`, random at the start and brought nearer by power iteration.
+pub fn spectral_norm(weight: &Tensor, vb: VarBuilder<'_>) -> Result<SpectralNorm> {
+    let rows = weight.dim(0)?;
+    let normal = Init::Randn { mean: 0., stdev: 1. };
+    let vector = |len: usize, name: &str| Var::from_tensor(&vb.get_with_hints(len, name, normal)?);
+    Ok(SpectralNorm { u: vector(rows, "weight_u")?, v: vector(weight.elem_count() / rows, "weight_v")? })
+}
+
+impl SpectralNorm {
+    /// `weight` divided by its largest singular value. With `train`, one more step of power iteration is taken first; otherwise the
+    /// vectors are those of the last step.
+    pub fn apply(&self, weight: &Tensor, train: bool) -> Result<Tensor> {
+        if train {
+            self.iterate(&weight.detach())?;
+        }
+        ops::spectral_normalised(weight, &self.u.as_detached_tensor(), &self.v.as_detached_tensor())
+    }
+
+    /// `v = W^T u / |W^T u|`, `u = W v / |W v|`.
+    fn iterate(&self, weight: &Tensor) -> Result<()> {
+        let rows = weight.dim(0)?;
+        let matrix = weight.reshape((rows, weight.elem_count() / rows))?;
+        let unit = |xs: Tensor| -> Result<Tensor> {
+            let norm = xs.sqr()?.sum_all()?.sqrt()?;
+            xs.broadcast_div(&(norm + 1e-12)?)?.flatten_all()
+        };
+        let v = unit(self.u.as_detached_tensor().unsqueeze(0)?.matmul(&matrix)?)?;
+        let u = unit(matrix.matmul(&v.unsqueeze(1)?)?)?;
+        self.v.set(&v)?;
+        self.u.set(&u)
+    }
+}
