@@ -28,7 +28,7 @@ pub struct StudyConfig {
     pub cnn: CnnStage,
     /// The residual network that judges the synthetic cells.
     pub resnet: ResnetStage,
-    /// One generative network per class.
+    /// The generative networks.
     pub gan: GanStage,
     /// The synthetic cells.
     pub generate: GenerateStage,
@@ -163,10 +163,23 @@ pub struct ResnetStage {
     pub lr: f64,
 }
 
-/// One generative network per class.
+/// What GANs are made of and how they learn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GanRecipe {
+    /// As published: one GAN per class.
+    #[default]
+    Study,
+    /// That of [`gan_best`](cellforge_train::presets::gan_best): one GAN of all classes.
+    Best,
+}
+
+/// The generative networks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GanStage {
+    /// What they are made of and how they learn, in all that the settings below leave open.
+    pub recipe: GanRecipe,
     /// Multiplies every filter count; 1 is the study's networks.
     pub width: f64,
     /// Length of the noise vector.
@@ -407,6 +420,7 @@ impl Default for ResnetStage {
 impl Default for GanStage {
     fn default() -> Self {
         Self {
+            recipe: GanRecipe::Study,
             width: 1.0,
             latent: 100,
             iterations: 15_000,

@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use cellforge_classify::{Classifier, Inception, inception_input};
 use cellforge_data::{Batch, CellSet, Scale};
 use cellforge_gan::Discriminator;
-use cellforge_nn::Key;
+use cellforge_nn::{Key, one_hot};
 
 use crate::{Error, Result};
 
@@ -91,20 +91,23 @@ pub fn pixel_features(set: &CellSet, indices: &[usize], side: usize) -> Result<M
 }
 
 /// The logits that the discriminator gives to the cells `indices` of `set`, in that order: above zero means judged real. It runs in
-/// inference mode on pixels in [-1, 1], as it was trained.
+/// inference mode on pixels in [-1, 1], as it was trained. One of several classes takes all cells for those of the class `label`: its
+/// number in the discriminator's order, and how many there are (see [`GanState::label`](crate::GanState::label)).
 ///
 /// # Errors
 /// If there are no cells, an index names none, or their size or channels are not the discriminator's.
 pub fn discriminator_scores(
     discriminator: &Discriminator,
+    label: Option<(u32, usize)>,
     set: &CellSet,
     indices: &[usize],
     device: &Device,
 ) -> Result<Vec<f64>> {
+    let classes = label.map(|(label, of)| one_hot(&[label; BATCH], of, device)).transpose()?;
     let logits = in_batches(set, indices, BATCH, |chunk| {
         let images = Batch::gather(set, chunk, Scale::SignedUnit, None, device)?.images;
         // The key is of dropout, which inference has none of.
-        Ok(discriminator.forward_t(&images, false, &Key::new(0))?)
+        Ok(discriminator.forward_class_t(&images, classes.as_ref(), false, &Key::new(0))?)
     })?;
     Ok(logits.values.into_iter().map(f64::from).collect())
 }

@@ -84,26 +84,38 @@ fn features(matrix: &Matrix) -> Result<Features<'_>> {
     Ok(Features::new(&matrix.values, matrix.dims)?)
 }
 
-/// One discriminator per class, in the order of the classes.
-type Networks = Vec<(cellforge_gan::Discriminator, usize, usize)>;
+/// What judges the cells of a class.
+struct Network {
+    discriminator: cellforge_gan::Discriminator,
+    /// The number of the class in the discriminator's order and how many it knows, if it knows several.
+    label: Option<(u32, usize)>,
+    side: usize,
+    channels: usize,
+}
 
-fn load(folders: &[PathBuf], real: &Cells, device: &Device) -> Result<Networks> {
+/// One for each class, in the order of the classes.
+fn load(folders: &[PathBuf], real: &Cells, device: &Device) -> Result<Vec<Network>> {
     let classes = &real.set.classes;
-    let mut found: Vec<Option<(cellforge_gan::Discriminator, usize, usize)>> = Vec::new();
+    let mut found: Vec<Option<Network>> = Vec::new();
     found.resize_with(classes.len(), || None);
     for folder in folders {
-        let (network, state) = load_discriminator(folder, device)?;
-        let config = &state.config;
+        let (discriminator, state) = load_discriminator(folder, device)?;
         let fail = |problem: String| Error::Discriminator { path: folder.clone(), problem };
-        let class = &config.class;
-        let at = classes.iter().position(|name| name == class || folder_name(name) == *class);
-        let Some(at) = at else {
-            return Err(fail(format!("it was trained on class {class:?}, which the cells have not")));
-        };
-        if found[at].is_some() {
-            return Err(fail(format!("another one was given for class {class:?}")));
+        for class in &state.classes {
+            let at = classes.iter().position(|name| name == class || folder_name(name) == *class);
+            let Some(at) = at else {
+                return Err(fail(format!("it was trained on class {class:?}, which the cells have not")));
+            };
+            if found[at].is_some() {
+                return Err(fail(format!("another one was given for class {class:?}")));
+            }
+            found[at] = Some(Network {
+                discriminator: discriminator.clone(),
+                label: state.label(class)?,
+                side: state.config.model.image_size,
+                channels: state.config.model.channels,
+            });
         }
-        found[at] = Some((network, config.model.image_size, config.model.channels));
     }
     let missing = found.iter().position(Option::is_none);
     if let (Some(at), Some(folder)) = (missing, folders.first()) {
@@ -114,12 +126,12 @@ fn load(folders: &[PathBuf], real: &Cells, device: &Device) -> Result<Networks> 
 }
 
 /// The score that the discriminator of each cell's class gives it.
-fn score(networks: &Networks, cells: &Cells, control: &Control) -> Result<Vec<f64>> {
+fn score(networks: &[Network], cells: &Cells, control: &Control) -> Result<Vec<f64>> {
     let mut scores = vec![0.0; cells.set.len()];
-    for (class, (network, side, channels)) in networks.iter().enumerate() {
+    for (class, network) in networks.iter().enumerate() {
         let rows = cells.set.class_indices(class as u32);
-        let set = resized(&cells.set, *side, *channels)?;
-        let found = discriminator_scores(network, &set, &rows, &control.device)?;
+        let set = resized(&cells.set, network.side, network.channels)?;
+        let found = discriminator_scores(&network.discriminator, network.label, &set, &rows, &control.device)?;
         rows.into_iter().zip(found).for_each(|(row, value)| scores[row] = value);
     }
     Ok(scores)

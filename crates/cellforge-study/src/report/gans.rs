@@ -15,26 +15,43 @@ use crate::{
     results::{GanResult, Results},
 };
 
-/// The grids of every class, embedded.
-pub(super) fn grids(results: &Results, base_dir: &Path) -> Result<Markup> {
-    let mut classes = Vec::new();
+/// The GANs with the names of their classes, several where one GAN makes the cells of all.
+fn by_gan(results: &Results) -> Vec<(String, &GanResult)> {
+    let mut found: Vec<(String, &GanResult)> = Vec::new();
     for (class, gan) in &results.gan {
+        match found.last_mut() {
+            // Grids lie in the folder of the run that drew them.
+            Some((names, last)) if last.grids == gan.grids && !gan.grids.is_empty() => {
+                names.push_str(&format!(", {class}"))
+            }
+            _ => found.push((class.clone(), gan)),
+        }
+    }
+    found
+}
+
+/// The grids of every GAN, embedded.
+pub(super) fn grids(results: &Results, base_dir: &Path) -> Result<Markup> {
+    let mut gans = Vec::new();
+    for (names, gan) in by_gan(results) {
         let images: Vec<_> =
             gan.grids.iter().map(|grid| Ok((grid, embed(&grid.path, base_dir)?))).collect::<Result<_>>()?;
-        classes.push((class, gan, images));
+        gans.push((names, gan, images));
     }
     let reads = if results.data.is_phantom { "phantom " } else { "" };
+    let shared = gans.len() < results.gan.len();
     Ok(html! {
-        p { "Each place in a grid shows the same noise vector throughout, so that the pictures of a class can be compared place by place." }
-        @for (class, gan, images) in &classes {
-            h3 { (class) }
+        p { "Each place in a grid shows the same noise vector throughout, so that the pictures of a class can be compared place by place."
+            @if shared { " One GAN makes the cells of all classes: its grids show the same noise as each of them, one class below the other." } }
+        @for (names, gan, images) in &gans {
+            h3 { (names) }
             p.note { "Generator of " (count(gan.params_g as u64)) " parameters, discriminator of " (count(gan.params_d as u64)) ", "
                 (count(gan.iterations)) " iterations (the study calls them epochs)." }
             div.grids {
                 @for (grid, image) in images {
                     figure {
                         img src={ "data:image/png;base64," (image.base64) } width=(image.width) height=(image.height)
-                            alt={ "Grid of synthetic " (reads) (class) " cells after " (count(grid.iteration)) " iterations" };
+                            alt={ "Grid of synthetic " (reads) (names) " cells after " (count(grid.iteration)) " iterations" };
                         figcaption { "Iteration " (count(grid.iteration)) }
                     }
                 }
@@ -68,36 +85,56 @@ pub(super) fn embed(inside: &str, base_dir: &Path) -> Result<Embedded> {
     }
 }
 
-/// Loss curves of every class.
+/// Loss curves of every GAN, and what was measured of its cells while it learned.
 pub(super) fn losses(results: &Results) -> Markup {
     html! {
         h3 { "GANs" }
-        p { "Losses of single batches. The discriminator's two losses and the generator's pull against each other; none of them says how
-            good the pictures are. About 0.69 is a discriminator that cannot tell." }
-        div.plots { @for (class, gan) in &results.gan { (loss_plot(class, gan)) } }
+        p { "Losses of single batches. The discriminator's losses and the generator's pull against each other; none of them says how
+            good the pictures are. With the logistic loss, about 0.69 is a discriminator that cannot tell." }
+        div.plots {
+            @for (names, gan) in by_gan(results) {
+                (curves(gan, &format!("{names}: GAN losses"), "loss", is_loss))
+                @if gan.losses.contains_key("fd") {
+                    (curves(gan, &format!("{names}: Fréchet distance to validation cells"), "distance", |name| name == "fd"))
+                    (curves(gan, &format!("{names}: against validation cells"), "share", is_share))
+                }
+            }
+        }
     }
 }
 
-fn loss_plot(class: &str, gan: &GanResult) -> Markup {
-    // Logs may hold other series beside losses; an accuracy does not belong on the same axis.
+/// Logs hold other series beside losses, which do not belong on the same axis.
+fn is_loss(name: &str) -> bool {
+    matches!(name, "d" | "d_real" | "d_fake" | "g" | "r1" | "r2")
+}
+
+fn is_share(name: &str) -> bool {
+    matches!(name, "precision" | "recall" | "coverage" | "recognised" | "diversity")
+}
+
+fn curves(gan: &GanResult, heading: &str, y: &'static str, wanted: impl Fn(&str) -> bool) -> Markup {
     let series: Vec<Series> = gan
         .losses
         .iter()
-        .filter(|(name, _)| !name.contains("accuracy"))
+        .filter(|(name, _)| wanted(name))
         .map(|(name, points)| Series {
             name: title(name).to_owned(),
             points: points.iter().map(|p| (p.iteration as f64, p.value)).collect(),
         })
         .collect();
-    let axes = Axes { x: "iteration", y: "loss", dots: false, share: false };
-    plot(&format!("{class}: GAN losses"), &series, &axes)
+    let axes = Axes { x: "iteration", y, dots: false, share: y == "share" };
+    plot(heading, &series, &axes)
 }
 
 fn title(name: &str) -> &str {
     match name {
+        "d" => "discriminator",
         "d_real" => "discriminator on real images",
         "d_fake" => "discriminator on synthetic images",
         "g" => "generator",
+        "r1" => "penalty at real images",
+        "r2" => "penalty at synthetic images",
+        "fd" => "mean over the classes",
         other => other,
     }
 }

@@ -1,5 +1,7 @@
 //! The evaluation stage: what the synthetic cells are worth.
 
+use std::collections::BTreeSet;
+
 use super::{data::Cells, gan::TrainedGan, outcome::command};
 use crate::{
     Error, Evaluation, Result, SourceOptions, StudyConfig,
@@ -32,7 +34,8 @@ pub(crate) fn run(
     let (out, control) = (runner.path(FOLDER), runner.control);
     let synthetic = runner.path("synthetic");
     let provenance = provenance(config, cells, gans);
-    let discriminators = gans.iter().map(|run| runner.path(&run.folder)).collect();
+    let folders: BTreeSet<&str> = gans.iter().map(|run| run.folder.as_str()).collect();
+    let discriminators = folders.into_iter().map(|folder| runner.path(folder)).collect();
     let resnet = runner.path("resnet").join("last");
     let done = runner.stage("evaluate", &(&settings, &provenance), upstream, Makes::Folder(FOLDER), |_| {
         let options = SourceOptions {
@@ -68,8 +71,10 @@ pub(crate) fn run(
 
 fn provenance(config: &StudyConfig, cells: &Cells, gans: &[TrainedGan]) -> Provenance {
     let gan = &config.gan;
+    let together = gans.iter().any(|run| run.config.model.classes > 1);
     let generator = format!(
-        "one GAN per class ({}), width {}, {} iterations with {} cells each{}",
+        "{} ({}), width {}, {} iterations with {} cells each{}",
+        if together { "one GAN of all classes" } else { "one GAN per class" },
         gans.iter().map(|run| run.class.as_str()).collect::<Vec<_>>().join(", "),
         gan.width,
         gan.iterations,

@@ -1,76 +1,110 @@
-//! The GAN stages, one per class, and the synthetic cells.
+//! The GAN stages, one per class or one for all, and the synthetic cells.
 
 use std::path::PathBuf;
 
 use cellforge_gan::GanConfig;
-use cellforge_train::{GanTrainConfig, GenerateOptions, load_generator, train_gan};
+use cellforge_train::{GanTrainConfig, GenerateOptions, load_generator, presets::gan_best, train_gan};
 
 use super::data::Cells;
 use crate::{
-    Result, SampleWriter, StudyConfig, derive_seed,
+    Result, SampleWriter, StudyConfig,
+    config::GanRecipe,
+    derive_seed,
     runner::{Makes, Runner},
     stamp::Stamp,
 };
 
-/// A trained GAN of the study.
+/// The folder of a GAN of all classes, which stands in place of those of single classes.
+const TOGETHER: &str = "gan/_all";
+
+/// What made the cells of a class.
 pub(crate) struct TrainedGan {
     pub(crate) class: String,
     pub(crate) config: GanTrainConfig,
-    /// The folder of its run, below the study's.
+    /// The folder of its run, below the study's. Classes of one GAN have one folder.
     pub(crate) folder: String,
 }
 
-/// Trains one GAN per class, on the training cells alone: no cell that the classifiers are tested on has been seen by a generator.
+/// Trains the GANs on the training part of the split, so that no cell the classifiers are tested on has been seen by a generator.
 pub(crate) fn train(
     config: &StudyConfig,
     cells: &Cells,
     data: &Stamp,
     runner: &mut Runner<'_>,
 ) -> Result<(Vec<TrainedGan>, Vec<Stamp>)> {
+    let classes = &cells.set.classes;
+    let together = config.gan.recipe == GanRecipe::Best && classes.len() > 1;
     let (mut runs, mut stamps) = (Vec::new(), Vec::new());
-    for (index, class) in cells.set.classes.iter().enumerate() {
-        let gan = &config.gan;
-        let train_config = GanTrainConfig {
-            model: GanConfig {
-                image_size: cells.set.side(),
-                channels: cells.set.channels(),
-                latent: gan.latent,
-                width: gan.width,
-                ..GanConfig::default()
-            },
-            iterations: gan.iterations,
-            batch: gan.batch,
-            lr: gan.lr,
-            beta1: gan.beta1,
-            seed: derive_seed(config.seed, "gan"),
+    let mut train = |train_config: &GanTrainConfig, folder: &str, reals: &[usize]| {
+        let (out, control) = (runner.path(folder), runner.control);
+        runner.stage(folder, train_config, &[data], Makes::Folder(folder), |resume| {
+            let outcome = train_gan(train_config, &cells.set, reals, &out, &control.training(resume))?;
+            if outcome.interrupted { Err(control.interrupted(folder)) } else { Ok(()) }
+        })
+    };
+    if together {
+        let train_config = train_config(config, cells, None);
+        stamps.push(train(&train_config, TOGETHER, &cells.split.train)?);
+        let run = |class: &String| TrainedGan {
             class: class.clone(),
-            grid_at: gan.grid_at.iter().copied().filter(|&at| at <= gan.iterations).collect(),
-            checkpoint_every: gan.checkpoint_every,
-            log_every: gan.log_every,
-            ..GanTrainConfig::default()
+            config: train_config.clone(),
+            folder: TOGETHER.to_owned(),
         };
+        runs.extend(classes.iter().map(run));
+        return Ok((runs, stamps));
+    }
+    for (index, class) in classes.iter().enumerate() {
+        let train_config = train_config(config, cells, Some(class));
         let folder = format!("gan/{}", cells.folders[index]);
-        let (out, control) = (runner.path(&folder), runner.control);
-        let reals = cells.of_class(&cells.split.train, index);
-        let stamp = runner.stage(&folder, &train_config, &[data], Makes::Folder(&folder), |resume| {
-            let outcome = train_gan(&train_config, &cells.set, &reals, &out, &control.training(resume))?;
-            if outcome.interrupted { Err(control.interrupted(&folder)) } else { Ok(()) }
-        })?;
+        stamps.push(train(&train_config, &folder, &cells.of_class(&cells.split.train, index))?);
         runs.push(TrainedGan { class: class.clone(), config: train_config, folder });
-        stamps.push(stamp);
     }
     Ok((runs, stamps))
 }
 
+/// The settings of the GAN of one class, or of all.
+fn train_config(config: &StudyConfig, cells: &Cells, class: Option<&String>) -> GanTrainConfig {
+    let (gan, classes) = (&config.gan, cells.set.classes.len());
+    let recipe = match gan.recipe {
+        GanRecipe::Study => GanTrainConfig::default(),
+        GanRecipe::Best => gan_best(if class.is_some() { 1 } else { classes }),
+    };
+    GanTrainConfig {
+        model: GanConfig {
+            image_size: cells.set.side(),
+            channels: cells.set.channels(),
+            latent: gan.latent,
+            width: gan.width,
+            ..recipe.model
+        },
+        iterations: gan.iterations,
+        batch: gan.batch,
+        lr: gan.lr,
+        beta1: gan.beta1,
+        seed: derive_seed(config.seed, "gan"),
+        class: class.cloned().unwrap_or_default(),
+        grid_at: gan.grid_at.iter().copied().filter(|&at| at <= gan.iterations).collect(),
+        checkpoint_every: gan.checkpoint_every,
+        log_every: gan.log_every,
+        ..recipe
+    }
+}
+
 /// Makes the synthetic cells of every class.
-pub(crate) fn generate(config: &StudyConfig, cells: &Cells, gans: &[Stamp], runner: &mut Runner<'_>) -> Result<Stamp> {
-    let upstream: Vec<&Stamp> = gans.iter().collect();
+pub(crate) fn generate(
+    config: &StudyConfig,
+    gans: &[TrainedGan],
+    stamps: &[Stamp],
+    runner: &mut Runner<'_>,
+) -> Result<Stamp> {
+    let upstream: Vec<&Stamp> = stamps.iter().collect();
     let control = runner.control;
-    let sources: Vec<PathBuf> = cells.folders.iter().map(|folder| runner.path("gan").join(folder)).collect();
+    let sources: Vec<(String, PathBuf)> =
+        gans.iter().map(|gan| (gan.class.clone(), runner.path(&gan.folder))).collect();
     let out = runner.path("synthetic");
     runner.stage("generate", &(&config.generate, config.seed), &upstream, Makes::Folder("synthetic"), |_| {
         let mut writer = SampleWriter::create(&out)?;
-        for (class, source) in cells.set.classes.iter().zip(&sources) {
+        for (class, source) in &sources {
             if control.stopped() {
                 return Err(control.interrupted("generate"));
             }

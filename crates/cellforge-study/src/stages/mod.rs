@@ -19,7 +19,7 @@ pub use classifiers::classifier_config;
 pub(crate) use data::Cells;
 pub use data::{split_by, split_cells};
 
-/// Runs the study into `control.out`: data, the small networks, the residual network, one GAN per class, synthetic cells, their
+/// Runs the study into `control.out`: data, the small networks, the residual network, GANs, synthetic cells, their
 /// judgement, their evaluation, and the report.
 ///
 /// A stage whose outputs are whole and whose inputs have not changed is skipped; one that was cut short goes on from its last
@@ -38,7 +38,7 @@ pub fn run(config: &StudyConfig, control: &Control) -> Result<Results> {
     let (cnn_runs, cnn) = classifiers::run_cnn(config, &cells, &data, &mut runner)?;
     let (resnet_run, resnet) = classifiers::run_resnet(config, &cells, &data, &mut runner)?;
     let (gan_runs, gans) = gan::train(config, &cells, &data, &mut runner)?;
-    let synthetic = gan::generate(config, &cells, &gans, &mut runner)?;
+    let synthetic = gan::generate(config, &gan_runs, &gans, &mut runner)?;
 
     let upstream: Vec<&Stamp> = [&data, &cnn, &resnet, &synthetic].into();
     let path = runner.path("judge/judgement.json");

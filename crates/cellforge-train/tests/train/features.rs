@@ -58,7 +58,7 @@ fn a_discriminator_is_read_back_and_scores_cells() {
     let (discriminator, state) = load_discriminator(folder.path(), &device).unwrap();
     assert_eq!((state.classes, state.config), (vec!["Parasitized".to_owned()], config));
 
-    let scores = discriminator_scores(&discriminator, &cells, &[5, 3, 5], &device).unwrap();
+    let scores = discriminator_scores(&discriminator, None, &cells, &[5, 3, 5], &device).unwrap();
     assert!(scores[0] == scores[2] && scores[0] != scores[1] && scores.iter().all(|score| score.is_finite()));
     // Pixels as in training, and neither dropout nor the batch's own statistics.
     let batch = Batch::gather(&cells, &[5], Scale::SignedUnit, None, &device).unwrap();
