@@ -1,0 +1,142 @@
+//! What each ingredient of the best recipe is worth: GANs of few iterations, each with one ingredient left out or exchanged, three seeds
+//! each, judged on patients that neither they nor their judge were trained on.
+//!
+//! ```sh
+//! cargo run --release --example ablation -- datasets/cell_images.zip            # 1,500 iterations each, at 32x32
+//! cargo run --release --example ablation -- datasets/cell_images.zip 200 best hinge
+//! cargo run --release --example ablation -- phantom 2                            # only to see that it runs
+//! ```
+//!
+//! The second argument is the number of iterations, those after it are the variants to train (all of them without). Runs are kept in
+//! `runs/examples/ablation`, and one that was finished or interrupted is gone on with. Prints a Markdown table: means over the seeds and
+//! the classes, with the lowest and the highest seed.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use cellforge::candle::Device;
+use cellforge::classify::{ClassifierConfig, ResNetConfig};
+use cellforge::data::{CellSet, Split, SplitBy, SplitOptions, phantom, split};
+use cellforge::gan::loss::GanLoss;
+use cellforge::gan::{AugmentConfig, DiscriminatorKind, GeneratorKind};
+use cellforge::study::{SourceOptions, open_cells};
+use cellforge::train::observers::Judge;
+use cellforge::train::{ClassifierTrainConfig, Control, GanTrainConfig, OptimizerConfig, presets, read_log};
+use cellforge::train::{train_classifier, train_judged_gan};
+
+const SIDE: usize = 32;
+const SEEDS: u64 = 3;
+const FIGURES: [&str; 5] = ["fd", "precision", "recall", "coverage", "recognised"];
+const OUT: &str = "runs/examples/ablation";
+
+/// A variant's name, what it is, and how it departs from the best recipe.
+type Variant = (&'static str, &'static str, fn(&mut GanTrainConfig));
+
+const VARIANTS: [Variant; 13] = [
+    ("best", "the recipe", |_| {}),
+    ("per-class", "one GAN per class", |c| c.model.classes = 1),
+    ("no-r1", "without R1", |c| c.r1 = 0.0),
+    ("spectral", "spectral normalisation in place of R1", |c| (c.r1, c.model.spectral_norm) = (0.0, true)),
+    ("r2", "with R2 too", |c| c.r2 = c.r1),
+    ("no-augment", "without augmentation", |c| c.augment = AugmentConfig::default()),
+    ("cutout", "with cutout too", |c| c.augment.cutout = 0.5),
+    ("adaptive", "augmentation at an adaptive chance", |c| c.augment.target = Some(0.6)),
+    ("no-average", "without the moving average", |c| c.average = 0.0),
+    ("hinge", "hinge loss", |c| c.loss = GanLoss::Hinge),
+    ("relativistic", "relativistic loss", |c| c.loss = GanLoss::Relativistic),
+    ("residual", "residual generator", |c| c.model.generator = GeneratorKind::Residual),
+    ("study", "the study's GANs", |c| {
+        let (model, monitor, (iterations, seed)) = (c.model.clone(), c.monitor.clone(), (c.iterations, c.seed));
+        *c = GanTrainConfig { monitor, iterations, seed, ..GanTrainConfig::default() };
+        (c.model.image_size, c.model.width, c.model.classes) = (model.image_size, model.width, 1);
+        (c.model.generator, c.model.discriminator) = (GeneratorKind::Study, DiscriminatorKind::Study);
+    }),
+];
+
+#[allow(clippy::print_stdout)]
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let data = args.next().context("name the data: a folder, a zip, or `phantom`")?;
+    let iterations = args.next().map_or(Ok(1_500), |n| n.parse())?;
+    let wanted: Vec<String> = args.collect();
+    if let Some(name) = wanted.iter().find(|name| !VARIANTS.iter().any(|(known, ..)| known == name)) {
+        bail!("no variant {name:?}; there are {}", VARIANTS.map(|(name, ..)| name).join(", "));
+    }
+    let set = match data.as_str() {
+        "phantom" => phantom::render(&phantom::PhantomConfig { side: SIDE, cells_per_class: 150, ..Default::default() })?,
+        path => open_cells(path, &SourceOptions { side: SIDE, ..SourceOptions::default() })?,
+    };
+    let sides = split(&set, &SplitOptions { by: SplitBy::Group, val: 0.2, test: 0.0, seed: 0 })?;
+    let judge = judge(&set, &sides, iterations)?;
+
+    println!("| variant | Fréchet distance | precision | recall | coverage | recognised |");
+    println!("|---|---|---|---|---|---|");
+    for (name, words, change) in VARIANTS {
+        if !wanted.is_empty() && !wanted.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        let seeds: Vec<[f64; 5]> =
+            (0..SEEDS).map(|seed| run(name, change, &set, &sides, &judge, iterations, seed)).collect::<Result<_>>()?;
+        let cell = |figure: usize| {
+            let values: Vec<f64> = seeds.iter().map(|seed| seed[figure]).collect();
+            let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(l, h), &v| (l.min(v), h.max(v)));
+            format!("{:.3} ({low:.3} to {high:.3})", values.iter().sum::<f64>() / values.len() as f64)
+        };
+        println!("| {words} | {} |", (0..FIGURES.len()).map(cell).collect::<Vec<_>>().join(" | "));
+    }
+    Ok(())
+}
+
+/// A ResNet that learns from the cells the GANs learn from, and judges on those of the validation patients.
+fn judge(set: &CellSet, sides: &Split, iterations: u64) -> Result<Judge> {
+    let config = ClassifierTrainConfig {
+        model: ClassifierConfig::Resnet(ResNetConfig { image_size: SIDE, width: 0.5, ..ResNetConfig::default() }),
+        epochs: if iterations < 10 { 1 } else { 4 },
+        optimizer: OptimizerConfig::Sgd { lr: 0.01, momentum: 0.9, nesterov: false },
+        ..presets::resnet_study()
+    };
+    let control = Control { resume: true, progress: true, ..Control::default() };
+    let outcome = train_classifier(&config, set, sides, &Path::new(OUT).join("judge"), &control)?;
+    Ok(Judge::load(&outcome.checkpoint, set, &sides.val, &Device::Cpu)?)
+}
+
+/// The figures of one training at its end, means over the classes.
+fn run(
+    name: &str,
+    change: fn(&mut GanTrainConfig),
+    set: &CellSet,
+    sides: &Split,
+    judge: &Judge,
+    iterations: u64,
+    seed: u64,
+) -> Result<[f64; 5]> {
+    let mut config = GanTrainConfig { iterations, seed, ..presets::gan_best(set.classes.len()) };
+    (config.model.image_size, config.model.width) = (SIDE, 0.5);
+    config.grid_at = vec![iterations];
+    config.monitor.every = iterations;
+    change(&mut config);
+    let control = Control { resume: true, progress: true, ..Control::default() };
+    let out = Path::new(OUT).join(format!("{name}-{iterations}-{seed}"));
+    let mut figures = [0.0; 5];
+    let mut add = |folder: &Path, share: f64| -> Result<()> {
+        let log = read_log(&folder.join("log.jsonl"))?;
+        let line = log.iter().rev().find(|line| line.values.contains_key("fd")).context("a run was not judged")?;
+        for (figure, name) in figures.iter_mut().zip(FIGURES) {
+            *figure += share * f64::from(line.values[name]);
+        }
+        Ok(())
+    };
+    if config.model.classes > 1 {
+        train_judged_gan(&config, set, &sides.train, Some(judge), &out, &control)?;
+        add(&out, 1.0)?;
+        return Ok(figures);
+    }
+    for (label, class) in set.classes.iter().enumerate() {
+        let config = GanTrainConfig { class: class.clone(), ..config.clone() };
+        let cells: Vec<usize> = sides.train.iter().copied().filter(|&i| set.labels[i] as usize == label).collect();
+        let folder = out.join(class);
+        train_judged_gan(&config, set, &cells, Some(judge), &folder, &control)?;
+        add(&folder, 1.0 / set.classes.len() as f64)?;
+    }
+    Ok(figures)
+}
