@@ -2,7 +2,7 @@
 
 use candle_core::Device;
 use cellforge_data::phantom::{self, PhantomConfig};
-use cellforge_data::{Augment, Batch, CellSet, Scale, epoch_order, prefetch, replacement_draw};
+use cellforge_data::{Augment, Batch, CellSet, Scale, balanced_draw, epoch_order, prefetch, replacement_draw};
 use proptest::prelude::*;
 
 fn cells() -> CellSet {
@@ -73,8 +73,53 @@ fn draws_with_replacement_reach_every_cell_evenly() {
     assert!(counts.iter().all(|count| (2930..3470).contains(count)), "{counts:?}");
 }
 
+/// Two classes of 2 and of 8 cells: half of each batch is of the first, spread evenly over its cells.
+#[test]
+fn balanced_draws_reach_every_class_alike() {
+    let classes = [vec![3, 5], (100..108).collect()];
+    let mut counts = [0; 108];
+    for iteration in 0..1000 {
+        for index in balanced_draw(&classes, 4, iteration, 32) {
+            counts[index] += 1;
+        }
+    }
+    // 16,000 draws of each class: 8,000 of either of two with a standard deviation of 63, 2,000 of each of eight with one of 42.
+    assert!([3, 5].iter().all(|&i| (7690..8310).contains(&counts[i])), "{counts:?}");
+    assert!(counts[100..].iter().all(|count| (1790..2210).contains(count)), "{counts:?}");
+    assert_ne!(balanced_draw(&classes, 4, 0, 32), balanced_draw(&classes, 4, 1, 32));
+    assert_ne!(balanced_draw(&classes, 4, 0, 32), balanced_draw(&classes, 5, 0, 32));
+}
+
+#[test]
+#[should_panic(expected = "nothing to draw from")]
+fn no_class_is_nothing_to_draw_from() {
+    let _ = balanced_draw(&[], 1, 1, 4);
+}
+
+#[test]
+#[should_panic(expected = "nothing to draw from")]
+fn an_empty_class_is_nothing_to_draw_from() {
+    let _ = balanced_draw(&[vec![1], vec![]], 1, 1, 4);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn balanced_draws_are_pure_and_give_each_class_its_share(
+        sizes in prop::collection::vec(1usize..9, 1..5), seed: u64, iteration: u64, b in 0usize..64,
+    ) {
+        let classes: Vec<Vec<usize>> =
+            sizes.iter().enumerate().map(|(class, &size)| (0..size).map(|i| class * 10 + i).collect()).collect();
+        let draw = balanced_draw(&classes, seed, iteration, b);
+        prop_assert_eq!(&draw, &balanced_draw(&classes, seed, iteration, b));
+        prop_assert!(draw.iter().all(|&i| classes[i / 10].contains(&i)));
+        for class in 0..sizes.len() {
+            // The first classes get the remainder.
+            let share = b / sizes.len() + usize::from(class < b % sizes.len());
+            prop_assert_eq!(draw.iter().filter(|&&i| i / 10 == class).count(), share);
+        }
+    }
 
     #[test]
     fn augmentation_is_pure_and_keeps_to_the_values_it_finds(

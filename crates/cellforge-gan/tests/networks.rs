@@ -1,12 +1,15 @@
 //! Layer tables, shapes, configuration, gradients, and one training step of the GAN.
 
+#[path = "support/gan.rs"]
+mod gan;
 #[path = "support/tape.rs"]
 mod tape;
 
-use candle_core::{Device, Result, Tensor, Var};
-use cellforge_gan::{Discriminator, GanConfig, Generator, loss};
+use candle_core::{Device, Result, Tensor};
+use cellforge_gan::{Discriminator, DiscriminatorKind, GanConfig, GeneratorKind, loss};
 use cellforge_nn::summary::ModelSummary;
 use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore};
+use gan::{assert_counts, build};
 use tape::assert_same_gradients;
 
 /// Kind, output (height, width, channels, as Keras writes it, or features) and parameters of each layer.
@@ -72,30 +75,6 @@ fn assert_table(summary: &ModelSummary, expected: &[Row]) {
         };
         assert_eq!((&layer.output, layer.params), (&output, params), "{}", layer.name);
     }
-}
-
-struct Gan {
-    generator: Generator,
-    discriminator: Discriminator,
-    g_store: ParamStore,
-    d_store: ParamStore,
-}
-
-fn build(cfg: &GanConfig) -> Result<Gan> {
-    let g_store = ParamStore::new(Key::new(1).with("generator"), &Device::Cpu);
-    let d_store = ParamStore::new(Key::new(1).with("discriminator"), &Device::Cpu);
-    let (generator, discriminator) = (Generator::new(cfg, g_store.vb())?, Discriminator::new(cfg, d_store.vb())?);
-    Ok(Gan { generator, discriminator, g_store, d_store })
-}
-
-fn elements(vars: &[(String, Var)]) -> usize {
-    vars.iter().map(|(_, var)| var.elem_count()).sum()
-}
-
-/// What the table counts is what the store holds.
-fn assert_counts(summary: &ModelSummary, store: &ParamStore) {
-    assert_eq!(summary.params(), store.num_elements());
-    assert_eq!(summary.trainable(), elements(&store.trainable()));
 }
 
 #[test]
@@ -223,12 +202,59 @@ fn losses_by_hand() -> Result<()> {
     Ok(())
 }
 
+/// Logits 0 and 2 of one kind, -1 and 0.5 of the other.
+/// Hinge, as reals: max(0, 1 - z) is 1 and 0, mean 0.5; -1 and 0.5 as fakes: max(0, 1 + z) is 0 and 1.5, mean 0.75. The generator
+/// pays minus the mean of its logits, 0.25.
+/// Relativistic: differences 1 and 1.5; ln(1 + e^-1) = 0.313262 and ln(1 + e^-1.5) = 0.201413, mean 0.257337; the generator pays
+/// ln(1 + e^1) = 1.313262 and ln(1 + e^1.5) = 1.701413, mean 1.507337.
+/// Logistic with 0.1 of smoothing on logits 0 and 2: the target 0.9 adds 0.1 times the logit, so 0.410038 + 0.1.
+#[test]
+fn other_losses_by_hand() -> Result<()> {
+    use loss::GanLoss::{Hinge, Logistic, Relativistic};
+    let [reals, fakes] =
+        [[[0f32], [2.0]], [[-1.0], [0.5]]].map(|rows| Tensor::new(&rows, &Device::Cpu).expect("a matrix"));
+    let near = |loss: Tensor, expected: f32| {
+        let got = loss.to_scalar::<f32>().expect("a scalar");
+        assert!((got - expected).abs() < 1e-6, "{got}, expected {expected}");
+    };
+    near(Hinge.on_reals(&reals, 0.0)?, 0.5);
+    near(Hinge.on_fakes(&fakes)?, 0.75);
+    near(Hinge.discriminator(&reals, &fakes, 0.0)?, 1.25);
+    near(Hinge.generator(&fakes, None)?, 0.25);
+    near(Relativistic.discriminator(&reals, &fakes, 0.0)?, 0.257_337);
+    near(Relativistic.generator(&fakes, Some(&reals))?, 1.507_337);
+    near(Logistic.on_reals(&reals, 0.0)?, 0.410_038);
+    near(Logistic.on_reals(&reals, 0.1)?, 0.510_038);
+    near(Logistic.on_fakes(&reals)?, 1.410_038);
+    near(Logistic.discriminator(&reals, &reals, 0.1)?, 0.510_038 + 1.410_038);
+    near(Logistic.generator(&reals, None)?, 0.410_038);
+
+    let message = |loss: Result<Tensor>| loss.unwrap_err().to_string();
+    assert!(message(Relativistic.on_reals(&reals, 0.0)).contains("no part of the real images alone"));
+    assert!(message(Relativistic.on_fakes(&fakes)).contains("no part of the generated images alone"));
+    assert!(message(Relativistic.generator(&fakes, None)).contains("needs the logits of real images"));
+    Ok(())
+}
+
 #[test]
 fn configurations_read_with_defaults_and_refuse_what_they_do_not_know() {
     let cfg: GanConfig = toml::from_str("image_size = 32\nwidth = 0.5").unwrap();
     assert_eq!(cfg, GanConfig { image_size: 32, width: 0.5, ..Default::default() });
     let written = toml::to_string(&GanConfig::default()).unwrap();
     assert_eq!(toml::from_str::<GanConfig>(&written).unwrap(), GanConfig::default());
+    for option in ["generator", "discriminator", "classes", "spectral_norm"] {
+        assert!(!written.contains(&format!("{option} =")), "the study's settings are written as they were: {written}");
+    }
+    let conditional = GanConfig {
+        generator: GeneratorKind::Style,
+        discriminator: DiscriminatorKind::Residual,
+        classes: 2,
+        spectral_norm: true,
+        ..Default::default()
+    };
+    let written = toml::to_string(&conditional).unwrap();
+    assert!(written.contains("generator = \"style\"") && written.contains("discriminator = \"residual\""), "{written}");
+    assert_eq!(toml::from_str::<GanConfig>(&written).unwrap(), conditional);
     let unknown = toml::from_str::<GanConfig>("image_side = 32").unwrap_err();
     assert!(unknown.to_string().contains("image_side"), "{unknown}");
 }
@@ -247,6 +273,29 @@ fn bad_configurations_and_inputs_name_the_field_or_the_shape() -> Result<()> {
         (GanConfig { leak: -0.1, ..study() }, "leak is -0.1"),
         (GanConfig { bn_momentum: 0.0, ..study() }, "bn_momentum is 0"),
         (GanConfig { bn_eps: 0.0, ..study() }, "bn_eps is 0"),
+        (GanConfig { classes: 0, ..study() }, "classes is 0"),
+        (GanConfig { classes: 2000, ..study() }, "classes is 2000: a GAN is of 1 to 1024 classes"),
+        (GanConfig { classes: 2, ..study() }, "classes is 2: the study's networks know of no classes; take generator"),
+        (
+            GanConfig { classes: 2, generator: GeneratorKind::Style, ..study() },
+            "classes is 2: the study's networks know of no classes",
+        ),
+        (
+            GanConfig { classes: 2, discriminator: DiscriminatorKind::Residual, ..study() },
+            "classes is 2: the study's networks know of no classes",
+        ),
+        (
+            GanConfig { spectral_norm: true, ..study() },
+            "spectral_norm is true: the study's discriminator has none; take discriminator \"residual\"",
+        ),
+        (
+            GanConfig {
+                discriminator: DiscriminatorKind::Residual,
+                discriminator_filters: Some(vec![8; 5]),
+                ..study()
+            },
+            "discriminator_filters is [8, 8, 8, 8, 8]: give exactly 4 counts",
+        ),
     ] {
         let error = cfg.validate().unwrap_err().to_string();
         assert!(error.contains(field), "{error}");

@@ -106,7 +106,8 @@ pub struct Recorded {
 /// things done in between. What [`gradients`] says of Candle's own operations is true of `forward`.
 ///
 /// # Errors
-/// Those of `forward`, and a call from within the closure of this function or of [`gradients`].
+/// Those of `forward`; a result that depends on variables both through this crate and on Candle's own graph; a call from within the
+/// closure of this function or of [`gradients`].
 pub fn record(forward: impl FnOnce() -> Result<Tensor>) -> Result<Recorded> {
     if TAPE.with_borrow(Option::is_some) {
         bail!("record: called from within another recording");
@@ -114,12 +115,15 @@ pub fn record(forward: impl FnOnce() -> Result<Tensor>) -> Result<Recorded> {
     TAPE.set(Some(Tape::default()));
     let recording = Recording;
     let result = forward()?;
-    if result.track_op() {
-        return Ok(Recorded { result, tape: None });
-    }
     let tape = TAPE.take();
     drop(recording);
-    Ok(Recorded { result, tape })
+    if !result.track_op() {
+        return Ok(Recorded { result, tape });
+    }
+    if tape.is_some_and(|tape| !tape.nodes.is_empty()) {
+        bail!("record: the result depends on variables through operations of Candle's own; use those of this crate");
+    }
+    Ok(Recorded { result, tape: None })
 }
 
 impl Recorded {
@@ -132,9 +136,13 @@ impl Recorded {
     /// The gradients by all variables of a loss whose gradient by the result is `grad`. Variables must not have changed since.
     ///
     /// # Errors
-    /// A gradient of another shape than the result's; a variable that was used but that no gradient reaches.
+    /// A gradient of another shape than the result's; a variable that was used but that no gradient reaches; a call from within the
+    /// closure of [`record`] or of [`gradients`].
     pub fn gradients(self, grad: &Tensor) -> Result<GradStore> {
         let Self { result, tape } = self;
+        if TAPE.with_borrow(Option::is_some) {
+            bail!("gradients: called from within a recording");
+        }
         if grad.dims() != result.dims() {
             bail!("gradients: the gradient has shape {:?}, the result {:?}", grad.dims(), result.dims());
         }

@@ -12,12 +12,21 @@ pub struct SpectralNorm {
     v: Var,
 }
 
-/// The vectors of weights `weight`, random at the start and brought nearer by power iteration.
+/// Steps of power iteration that random vectors are brought nearer by, as in PyTorch: without any, what the weights are divided by
+/// would be any number at all until the first step of training.
+const FIRST_STEPS: usize = 15;
+
+/// The vectors of weights `weight`. New ones start from random numbers and power iteration.
 pub fn spectral_norm(weight: &Tensor, vb: VarBuilder<'_>) -> Result<SpectralNorm> {
     let rows = weight.dim(0)?;
+    let new = !vb.contains_tensor("weight_u");
     let normal = Init::Randn { mean: 0., stdev: 1. };
     let vector = |len: usize, name: &str| Var::from_tensor(&vb.get_with_hints(len, name, normal)?);
-    Ok(SpectralNorm { u: vector(rows, "weight_u")?, v: vector(weight.elem_count() / rows, "weight_v")? })
+    let norm = SpectralNorm { u: vector(rows, "weight_u")?, v: vector(weight.elem_count() / rows, "weight_v")? };
+    if new {
+        (0..FIRST_STEPS).try_for_each(|_| norm.iterate(&weight.detach()))?;
+    }
+    Ok(norm)
 }
 
 impl SpectralNorm {

@@ -100,11 +100,14 @@ impl ParamStore {
     /// of the weights, if done after each update of them. Running statistics are copied.
     ///
     /// # Errors
-    /// If `other` is the store of another model.
+    /// If `other` is the store of another model; nothing is changed then.
     pub fn average(&self, other: &ParamStore, decay: f64) -> Result<()> {
         let others = other.vars().clone();
         let vars = self.vars();
-        if !vars.keys().eq(others.keys()) {
+        let shapes = |vars: &BTreeMap<String, Var>| -> Vec<_> {
+            vars.iter().map(|(name, var)| (name.clone(), var.shape().clone())).collect()
+        };
+        if shapes(&vars) != shapes(&others) {
             bail!("an average of the weights of another model");
         }
         for ((name, var), value) in vars.iter().zip(others.values()) {

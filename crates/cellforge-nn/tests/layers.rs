@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use cellforge_nn::{
-    BatchNormConfig, Conv2dConfig, Dropout, Key, ParamStore, batch_norm2d, conv2d, linear, ops::Padding,
+    BatchNormConfig, Conv2dConfig, Dropout, Key, ParamStore, batch_norm2d, conv2d, embedding, he_normal, linear,
+    linear_with, one_hot, ops::Padding, spectral_norm, summary::Table,
 };
 use std::collections::BTreeMap;
 
@@ -183,4 +184,192 @@ fn frozen_layers_share_their_weights() -> Result<()> {
     assert!(values(&store.tensors()["bn.running_mean"]).iter().any(|&m| m != 0.));
     assert_eq!(store.all().len(), 6);
     Ok(())
+}
+
+/// The largest singular value of weights as a matrix of `rows` rows, by power iteration in `f64`.
+fn largest_singular_value(weight: &Tensor) -> Result<f64> {
+    let rows = weight.dim(0)?;
+    let w: Vec<f64> = values(weight).into_iter().map(f64::from).collect();
+    let cols = w.len() / rows;
+    let (mut v, mut norm) = (vec![1.; cols], 0f64);
+    for _ in 0..2000 {
+        let u: Vec<f64> = w.chunks(cols).map(|row| row.iter().zip(&v).map(|(w, v)| w * v).sum()).collect();
+        let back: Vec<f64> = (0..cols).map(|j| u.iter().enumerate().map(|(i, u)| u * w[i * cols + j]).sum()).collect();
+        norm = back.iter().map(|x| x * x).sum::<f64>().sqrt();
+        v = back.into_iter().map(|x| x / norm).collect();
+    }
+    // W^T W has grown v by the square of it.
+    Ok(norm.sqrt())
+}
+
+#[test]
+fn spectral_normalisation_brings_the_largest_singular_value_to_one() -> Result<()> {
+    for shape in [&[6, 3, 3, 3][..], &[5, 40], &[40, 5], &[1, 9], &[9, 1]] {
+        let store = ParamStore::new(Key::new(1), &Device::Cpu);
+        let weight = candle_core::Var::from_tensor(&Key::new(2).normal(shape, &Device::Cpu)?)?;
+        let norm = spectral_norm(&weight, store.vb().pp("layer"))?;
+        // Near from the start, by the steps that new vectors take.
+        let first = largest_singular_value(&norm.apply(&weight, false)?)?;
+        assert!((1. - 1e-3..1.3).contains(&first), "{shape:?}: {first}");
+        let start = bits(&store);
+        norm.apply(&weight, false)?;
+        assert_eq!(bits(&store), start, "without training nothing moves");
+
+        for _ in 0..500 {
+            norm.apply(&weight, true)?;
+        }
+        let last = largest_singular_value(&norm.apply(&weight, true)?)?;
+        assert!((last - 1.).abs() < 1e-3, "{shape:?}: {last}");
+        // After a change of the weights the vectors follow, in training alone.
+        weight.set(&Key::new(3).normal(shape, &Device::Cpu)?)?;
+        let moved = bits(&store);
+        let stale = values(&norm.apply(&weight, false)?);
+        assert_eq!(bits(&store), moved);
+        norm.apply(&weight, true)?;
+        if shape != [9, 1] && shape != [1, 9] {
+            assert_ne!(stale, values(&norm.apply(&weight, false)?));
+        }
+        assert_ne!(bits(&store), moved);
+    }
+    Ok(())
+}
+
+#[test]
+fn singular_vectors_are_buffers_that_frozen_layers_share() -> Result<()> {
+    let store = ParamStore::new(Key::new(1), &Device::Cpu);
+    let build = |vb: candle_nn::VarBuilder<'static>| -> Result<_> {
+        let layer = linear(7, 4, vb.clone())?;
+        Ok((spectral_norm(layer.weight(), vb)?, layer))
+    };
+    let (norm, layer) = build(store.vb().pp("fc"))?;
+    let start = bits(&store);
+    let (shared, frozen) = build(store.frozen_vb().pp("fc"))?;
+    assert_eq!(bits(&store), start, "vectors that are there already stay as they are");
+    let names = |vars: Vec<(String, candle_core::Var)>| vars.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names(store.trainable()), ["fc.bias", "fc.weight"]);
+    assert_eq!(names(store.all()), ["fc.bias", "fc.weight", "fc.weight_u", "fc.weight_v"]);
+
+    let before = values(&shared.apply(frozen.weight(), false)?);
+    let ys = norm.apply(layer.weight(), true)?;
+    let after = shared.apply(frozen.weight(), false)?;
+    assert!(before != values(&after) && values(&ys) == values(&after));
+    assert!(ys.sqr()?.sum_all()?.backward()?.get(&store.trainable()[1].1).is_some() && !after.track_op());
+    Ok(())
+}
+
+/// decay 0.75: each parameter becomes three quarters of itself and a quarter of the other's, and statistics are the other's.
+#[test]
+fn an_average_of_weights() -> Result<()> {
+    let (average, trained) = (small(1)?, small(2)?);
+    for (i, (_, var)) in trained.all().into_iter().enumerate() {
+        var.set(&Key::new(3).at(i as u64).normal(var.shape(), &Device::Cpu)?)?;
+    }
+    let (before, other) = (average.tensors(), trained.tensors());
+    average.average(&trained, 0.75)?;
+    for (name, tensor) in average.tensors() {
+        let pairs = values(&before[&name]).into_iter().zip(values(&other[&name]));
+        let running = name.contains("running");
+        let want = pairs.map(|(a, b)| if running { b } else { 0.75 * a + 0.25 * b });
+        assert!(values(&tensor).iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-6), "{name}");
+    }
+    let unchanged = trained.tensors();
+    assert!(unchanged.iter().all(|(name, tensor)| values(tensor) == values(&other[name])));
+
+    let more = small(1)?;
+    linear(1, 1, more.vb().pp("more"))?;
+    let error = average.average(&more, 0.75).expect_err("it has another layer").to_string();
+    assert!(error.contains("another model"), "{error}");
+    let wide = ParamStore::new(Key::new(1), &Device::Cpu);
+    linear(3, 5, wide.vb().pp("fc"))?;
+    batch_norm2d(2, BatchNormConfig::default(), wide.vb().pp("bn"))?;
+    let held = bits(&average);
+    let error = average.average(&wide, 0.75).expect_err("its layers are of another size").to_string();
+    assert!(error.contains("another model"), "{error}");
+    assert_eq!(bits(&average), held, "an error changes nothing");
+    Ok(())
+}
+
+#[test]
+fn labels_as_rows() -> Result<()> {
+    let rows = one_hot(&[2, 0, 1, 2], 3, &Device::Cpu)?;
+    assert_eq!(rows.to_vec2::<f32>()?, [[0., 0., 1.], [1., 0., 0.], [0., 1., 0.], [0., 0., 1.]]);
+    assert_eq!(one_hot(&[], 3, &Device::Cpu)?.dims(), [0, 3]);
+    let error = one_hot(&[0, 3], 3, &Device::Cpu).expect_err("there is no class 3").to_string();
+    assert!(error.contains("label 3 is not below the number of classes, 3"), "{error}");
+    Ok(())
+}
+
+/// Fan-in 100: variance 2 / (1.04 * 100) before a leaky ReLU of slope 0.2, and 2 / 200 where there is none. Of 40,000 draws the mean
+/// square lies within 5 standard errors, 5 * sqrt(2 / 40000) = 3.5% of it.
+#[test]
+fn he_normal_has_its_variance() -> Result<()> {
+    for (slope, want) in [(0.2, 0.019_230_77), (1., 0.01), (0., 0.02)] {
+        let store = ParamStore::new(Key::new(1), &Device::Cpu);
+        linear_with(he_normal(100, slope), Some(3.), (100, 400), store.vb())?;
+        let weight = values(&store.tensors()["weight"]);
+        let variance = weight.iter().map(|w| f64::from(w * w)).sum::<f64>() / weight.len() as f64;
+        assert!((variance / want - 1.).abs() < 0.035, "{slope}: {variance}");
+        assert!(weight.iter().any(|w| f64::from(w.abs()) > 3. * want.sqrt()), "normal, not uniform");
+        assert!(values(&store.tensors()["bias"]).iter().all(|&b| b == 3.));
+    }
+    Ok(())
+}
+
+#[test]
+fn an_embedding_gives_each_class_its_numbers() -> Result<()> {
+    let store = ParamStore::new(Key::new(1), &Device::Cpu);
+    let rows = embedding(3, 500, 0.02, store.vb())?;
+    let weight = store.tensors()["weight"].clone();
+    assert_eq!((store.all().len(), weight.dims()), (1, &[500, 3][..]));
+    let out = rows.forward(&one_hot(&[1, 2, 1], 3, &Device::Cpu)?)?;
+    assert_eq!(
+        out.to_vec2::<f32>()?,
+        weight.t()?.contiguous()?.index_select(&Tensor::new(&[1u32, 2, 1], &Device::Cpu)?, 0)?.to_vec2::<f32>()?
+    );
+    // The deviation of 1500 draws, within 5 standard errors: 5 / sqrt(3000) = 9%.
+    let deviation = (values(&weight).iter().map(|w| f64::from(w * w)).sum::<f64>() / 1500.).sqrt();
+    assert!((deviation / 0.02 - 1.).abs() < 0.09, "{deviation}");
+    let zero = ParamStore::new(Key::new(1), &Device::Cpu);
+    embedding(3, 5, 0., zero.vb())?;
+    assert!(values(&zero.tensors()["weight"]).iter().all(|&w| w == 0.));
+    Ok(())
+}
+
+/// What a layer does to a small change of its input has no bias in it, and other weights take the place of its own.
+#[test]
+fn tangents_and_other_weights() -> Result<()> {
+    let store = ParamStore::new(Key::new(1), &Device::Cpu);
+    let cfg = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    let (conv, fc) = (conv2d(2, 3, 3, true, cfg, store.vb().pp("conv"))?, linear(5, 4, store.vb().pp("fc"))?);
+    for (name, var) in store.trainable().iter().filter(|(name, _)| name.ends_with("bias")) {
+        var.set(&Key::new(2).with(name).normal(var.shape(), &Device::Cpu)?)?;
+    }
+    let draw = |label: &str, shape: &[usize]| Key::new(3).with(label).normal(shape, &Device::Cpu);
+    let near = |a: &Tensor, b: &Tensor| values(a).iter().zip(values(b)).all(|(a, b)| (a - b).abs() < 1e-5);
+    let (xs, dx) = (draw("x", &[2, 2, 4, 4])?, draw("dx", &[2, 2, 4, 4])?);
+    let change = (conv.forward(&(&xs + &dx)?)?.contiguous()? - conv.forward(&xs)?.contiguous()?)?;
+    assert!(near(&change, &conv.tangent(&dx)?) && !near(&change, &conv.forward(&dx)?));
+    let twice = conv.with_weight((conv.weight() * 2.)?);
+    assert!(near(&twice.tangent(&dx)?, &(&change * 2.)?) && !near(&twice.forward(&dx)?, &(&change * 2.)?));
+
+    let (xs, dx) = (draw("x", &[3, 5])?, draw("dx", &[3, 5])?);
+    let change = (fc.forward(&(&xs + &dx)?)? - fc.forward(&xs)?)?;
+    assert!(near(&change, &fc.tangent(&dx)?) && !near(&change, &fc.forward(&dx)?));
+    let twice = fc.with_weight((fc.weight() * 2.)?);
+    assert!(near(&twice.tangent(&dx)?, &(&change * 2.)?) && !near(&twice.forward(&dx)?, &(&change * 2.)?));
+    Ok(())
+}
+
+#[test]
+fn layers_beside_the_path_and_buffers_are_counted() {
+    let mut table = Table::new("small", &[8, 4, 4]);
+    table.beside("style", "Dense", &[8], 129 * 8, 128 * 8);
+    assert_eq!(table.image(), (8, 4, 4), "the shape at this point stays");
+    table.buffers("norm", "SpectralNormalization", 80);
+    assert_eq!(table.image(), (8, 4, 4));
+    table.flatten("flatten");
+    let summary = table.finish();
+    let rows: Vec<_> = summary.layers.iter().map(|l| (l.output.as_slice(), l.params, l.trainable, l.macs)).collect();
+    assert_eq!(rows, [(&[8][..], 1032, 1032, 1024), (&[8, 4, 4], 80, 0, 0), (&[128], 0, 0, 0)]);
+    assert_eq!((summary.params(), summary.trainable(), summary.macs()), (1112, 1032, 1024));
 }

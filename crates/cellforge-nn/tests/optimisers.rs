@@ -2,7 +2,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, Var};
-use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, Sgd, SgdConfig, linear};
+use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, Sgd, SgdConfig, accumulate, linear};
 use std::collections::BTreeMap;
 
 fn value(var: &Var) -> f32 {
@@ -120,5 +120,35 @@ fn a_state_of_another_model_is_an_error() -> Result<()> {
     assert!(adam.set_state(&state).is_err());
     adam.set_lr(0.5);
     assert_eq!(adam.lr(), 0.5);
+    Ok(())
+}
+
+/// Losses 2a, 3a + 5b and 7b: the gradients of their sum are 5 and 12.
+#[test]
+fn accumulated_gradients_are_those_of_the_sum() -> Result<()> {
+    let vars: Vec<(String, Var)> = ["a", "b"]
+        .into_iter()
+        .map(|name| Ok((name.to_owned(), Var::new(&[1f32], &Device::Cpu)?)))
+        .collect::<Result<_>>()?;
+    let gradient = |a: f64, b: f64| -> Result<GradStore> {
+        let part = |i: usize, g: f64| vars[i].1.as_tensor() * g;
+        match (a, b) {
+            (a, 0.) => part(0, a)?.sum_all()?.backward(),
+            (0., b) => part(1, b)?.sum_all()?.backward(),
+            (a, b) => (part(0, a)? + part(1, b)?)?.sum_all()?.backward(),
+        }
+    };
+    let mut total = None;
+    let at = |total: &Option<GradStore>| {
+        let of =
+            |i: usize| total.as_ref().and_then(|t| t.get(&vars[i].1)).map(|g| g.to_vec1::<f32>().expect("a vector")[0]);
+        [of(0), of(1)]
+    };
+    for (losses, want) in
+        [((2., 0.), [Some(2.), None]), ((3., 5.), [Some(5.), Some(5.)]), ((0., 7.), [Some(5.), Some(12.)])]
+    {
+        accumulate(&mut total, gradient(losses.0, losses.1)?, &vars)?;
+        assert_eq!(at(&total), want);
+    }
     Ok(())
 }

@@ -6,7 +6,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
 use cellforge_data::Batch;
 use cellforge_gan::loss::GanLoss;
-use cellforge_gan::{Discriminator, Generator};
+use cellforge_gan::{Discriminator, Generator, Slope};
 use cellforge_nn::{
     Adam, AdamConfig, Key, Optimizer, ParamStore, Recorded, accumulate, gradients, one_hot, ops, record,
 };
@@ -187,6 +187,12 @@ impl GanStep {
             let (_, grads) = gradients(|| {
                 let dropout = |phase| self.random("dropout", iteration, phase, part.number);
                 let discriminator = &self.discriminator;
+                // Before spectral normalisation takes a step: a slope is of the weights it was taken at.
+                let penalty = |(name, weight, slope): &(&'static str, f64, Slope)| {
+                    let squared = discriminator.squared_slope(slope, classes)?;
+                    Ok((*name, self.share(ops::scale(&squared, *weight as f32 / 2.)?)?))
+                };
+                let penalties: Vec<_> = penalised.iter().map(penalty).collect::<candle_core::Result<_>>()?;
                 let reals = discriminator.forward_class_t(&part.shown, classes, true, &dropout("real"))?;
                 let fakes = discriminator.forward_class_t(&fakes, classes, true, &dropout("fake"))?;
                 tally.count(&reals, true)?;
@@ -205,11 +211,9 @@ impl GanStep {
                         ops::add(&reals, &fakes)?
                     }
                 };
-                for (name, weight, slope) in &penalised {
-                    let penalty =
-                        self.share(ops::scale(&discriminator.squared_slope(slope, classes)?, *weight as f32 / 2.)?)?;
-                    tally.add(name, &penalty)?;
-                    loss = ops::add(&loss, &ops::scale(&penalty, penalty_every as f32)?)?;
+                for (name, penalty) in &penalties {
+                    tally.add(name, penalty)?;
+                    loss = ops::add(&loss, &ops::scale(penalty, penalty_every as f32)?)?;
                 }
                 Ok(loss)
             })?;

@@ -1,6 +1,8 @@
 use crate::common::{check, random, values, variable};
 use candle_core::{Device, Result, Tensor, Var};
-use cellforge_kernels::{DropoutMask, composed, dropout, leaky_relu, leaky_relu_dropout, relu, tanh};
+use cellforge_kernels::{
+    DropoutMask, composed, dropout, leaky_relu, leaky_relu_dropout, leaky_relu_tangent, relu, tanh,
+};
 
 #[test]
 fn values_and_gradients() {
@@ -81,4 +83,44 @@ fn masks() {
 
     let short = DropoutMask { keep: vec![1; 59], scale: 1. };
     assert!(dropout(&vars[0], short.clone()).is_err() && leaky_relu_dropout(&vars[0], 0.2, short).is_err());
+}
+
+/// The tangent keeps the slopes of another place, whatever the order in which either lies in memory.
+#[test]
+fn tangents() -> Result<()> {
+    for slope in [0., 0.2] {
+        let plain = |p: &[Vec<f64>], at: &[f32]| -> Vec<f64> {
+            let slope = |at: f32| if at > 0. { 1. } else { f64::from(slope) };
+            p[0].iter().zip(at).map(|(x, &at)| x * slope(at)).collect()
+        };
+        // More elements than one task takes.
+        let (vars, at) = ([variable(1, &[3, 7001])], variable(2, &[3, 7001]));
+        check(&vars, |t| leaky_relu_tangent(&t[0], &at, slope), |p| plain(p, &values(&at)));
+        check(&vars, |t| composed::leaky_relu_tangent(&t[0], &at, slope), |p| plain(p, &values(&at)));
+
+        let (vars, contiguous) = ([variable(1, &[2, 3, 4, 5])], variable(2, &[2, 3, 4, 5]));
+        let last = |t: &Tensor| t.permute((0, 2, 3, 1))?.contiguous()?.permute((0, 3, 1, 2));
+        for at in [contiguous.as_tensor().clone(), last(&contiguous)?] {
+            let plain = |p: &[Vec<f64>]| plain(p, &values(&at));
+            check(&vars, |t| leaky_relu_tangent(&t[0], &at, slope), plain);
+            check(&vars, |t| leaky_relu_tangent(&last(&t[0])?, &at, slope), plain);
+            check(&vars, |t| composed::leaky_relu_tangent(&last(&t[0])?, &at, slope), plain);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_place_of_a_tangent_is_a_constant_and_zero_is_not_positive() -> Result<()> {
+    for f in [leaky_relu_tangent, composed::leaky_relu_tangent] {
+        let (xs, at) = (Var::new(&[1f32, 1., 1.], &Device::Cpu)?, Var::new(&[0f32, -1., 1.], &Device::Cpu)?);
+        let ys = f(&xs, &at, 0.25)?;
+        assert_eq!(values(&ys), [0.25, 0.25, 1.]);
+        let grads = ys.sum_all()?.backward()?;
+        assert_eq!(values(grads.get(&xs).expect("a variable")), [0.25, 0.25, 1.]);
+        assert!(grads.get(&at).is_none());
+    }
+    let error = leaky_relu_tangent(&variable(1, &[2, 3]), &variable(2, &[3, 2]), 0.2).expect_err("other shapes");
+    assert!(error.to_string().contains("leaky_relu_tangent: xs has shape [2, 3], at [3, 2]"), "{error}");
+    Ok(())
 }

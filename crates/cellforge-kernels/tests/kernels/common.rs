@@ -16,6 +16,12 @@ pub fn variable(seed: u64, dims: &[usize]) -> Var {
     Var::from_vec(values, dims, &Device::Cpu).expect("the number of values fits the shape")
 }
 
+/// A variable of random values between a half and 1.5 in size, of either sign.
+pub fn off_zero(seed: u64, dims: &[usize]) -> Var {
+    let values = random(seed, dims.iter().product()).into_iter().map(|x| x + 0.5f32.copysign(x)).collect::<Vec<_>>();
+    Var::from_vec(values, dims, &Device::Cpu).expect("the number of values fits the shape")
+}
+
 pub fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().and_then(|t| t.to_vec1()).expect("a tensor of f32")
 }

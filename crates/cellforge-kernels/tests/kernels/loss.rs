@@ -1,6 +1,6 @@
 use crate::common::{check, values, variable};
 use candle_core::{Device, Result, Tensor, Var};
-use cellforge_kernels::{bce_with_logits, composed, cross_entropy, softmax_bce};
+use cellforge_kernels::{bce_with_logits, composed, cross_entropy, hinge, mean, softmax_bce};
 
 fn softmax(row: &[f64]) -> Vec<f64> {
     let sum: f64 = row.iter().map(|z| z.exp()).sum();
@@ -79,5 +79,36 @@ fn bad_targets_are_errors() -> Result<()> {
     assert!(message(Tensor::new(&[0u32], &Device::Cpu)?).contains("expected U32 of shape [2]"));
     assert!(message(Tensor::new(&[0i64, 1], &Device::Cpu)?).contains("I64"));
     assert!(bce_with_logits(&logits, 2.).is_err());
+    Ok(())
+}
+
+#[test]
+fn hinges_and_means() -> Result<()> {
+    let logits = vec![-2.5f32, -1.2, -0.3, 0.4, 0.9, 1.7];
+    let vars = [Var::from_vec(logits, (6, 1), &Device::Cpu)?];
+    for positive in [true, false] {
+        let side = if positive { 1. } else { -1. };
+        let plain = |p: &[Vec<f64>]| vec![p[0].iter().map(|z| (1. - side * z).max(0.)).sum::<f64>() / 6.];
+        check(&vars, |t| hinge(&t[0], positive), plain);
+        check(&vars, |t| composed::hinge(&t[0], side), plain);
+    }
+    for dims in [[6, 1], [1, 1], [3, 5]] {
+        check(&[variable(1, &dims)], |t| mean(&t[0]), |p| vec![p[0].iter().sum::<f64>() / p[0].len() as f64]);
+    }
+    assert!(mean(&variable(1, &[4])).is_err() && hinge(&variable(1, &[4]), true).is_err());
+    Ok(())
+}
+
+/// At the hinge itself and beyond it there is nothing to pay and no gradient.
+#[test]
+fn the_gradient_at_the_hinge_is_zero() -> Result<()> {
+    for side in [1f32, -1.] {
+        let logits = Var::from_vec(vec![side, 3. * side, 0.], (3, 1), &Device::Cpu)?;
+        for loss in [hinge(&logits, side > 0.)?, composed::hinge(&logits, f64::from(side))?] {
+            assert!((loss.to_scalar::<f32>()? - 1. / 3.).abs() < 1e-6);
+            let grad = values(loss.backward()?.get(&logits).expect("a variable"));
+            assert!(grad[0] == 0. && grad[1] == 0. && (grad[2] + side / 3.).abs() < 1e-6, "{grad:?}");
+        }
+    }
     Ok(())
 }

@@ -1,6 +1,6 @@
 use crate::common::{values, variable};
 use candle_core::{DType, Device, Result, Var};
-use cellforge_kernels::{AdamStep, SgdStep, adam_update, sgd_update};
+use cellforge_kernels::{AdamStep, SgdStep, adam_update, average_update, sgd_update};
 
 /// Several steps of Adam against the formula in `f64`, over more elements than one task takes.
 #[test]
@@ -53,5 +53,28 @@ fn another_shape_is_an_error() -> Result<()> {
     let step = SgdStep { lr: 0.1, momentum: 0., nesterov: false, l2: 0. };
     let error = sgd_update(&param, &other, &param.clone(), &step).expect_err("3 is not 4").to_string();
     assert!(error.contains("sgd_update: grad has shape [4], the parameter [3]"), "{error}");
+    Ok(())
+}
+
+/// Several updates of an average, over more elements than one task takes, by values in another order in memory.
+#[test]
+fn averages() -> Result<()> {
+    let (rows, cols, decay) = (200, 200, 0.7);
+    let average = variable(1, &[rows, cols]);
+    let mut want: Vec<f64> = values(&average).into_iter().map(f64::from).collect();
+    for step in 0..3 {
+        let value = variable(10 + step, &[cols, rows]).t()?;
+        average_update(&average, &value, decay)?;
+        for (a, x) in want.iter_mut().zip(values(&value)) {
+            *a = decay * *a + (1. - decay) * f64::from(x);
+        }
+    }
+    for (got, want) in values(&average).into_iter().zip(&want) {
+        assert!((f64::from(got) - want).abs() < 1e-6, "{got} {want}");
+    }
+    average_update(&average, &variable(2, &[rows, cols]), 0.)?;
+    assert_eq!(values(&average), values(&variable(2, &[rows, cols])), "without decay it is the value");
+    let error = average_update(&average, &variable(3, &[3]), decay).expect_err("another shape").to_string();
+    assert!(error.contains("average_update: value has shape [3], the parameter [200, 200]"), "{error}");
     Ok(())
 }

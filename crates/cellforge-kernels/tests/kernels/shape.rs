@@ -1,5 +1,5 @@
 use crate::common::{check, variable};
-use cellforge_kernels::{add, pad_bottom_right, reshape};
+use cellforge_kernels::{add, pad_bottom_right, reshape, row_dot, scale};
 
 #[test]
 fn sums() {
@@ -37,4 +37,32 @@ fn padding() {
 fn reshaping() {
     check(&[variable(1, &[2, 3, 4])], |t| reshape(&t[0], &[4, 6]), |p| p[0].clone());
     assert!(reshape(&variable(1, &[2, 3, 4]), &[5, 5]).is_err());
+}
+
+#[test]
+fn factors() {
+    let plain = |p: &[Vec<f64>]| -> Vec<f64> { p[0].iter().map(|x| f64::from(-1.3f32) * x).collect() };
+    check(&[variable(1, &[2, 3, 7])], |t| scale(&t[0], -1.3), plain);
+    // Images whose channels lie side by side.
+    let last = |t: &candle_core::Tensor| t.permute((0, 2, 3, 1))?.contiguous()?.permute((0, 3, 1, 2));
+    check(&[variable(1, &[2, 3, 4, 5])], |t| scale(&last(&t[0])?, -1.3), plain);
+}
+
+#[test]
+fn dot_products_of_rows() {
+    let dots = |xs: &[f64], ys: &[f64], n: usize| -> Vec<f64> {
+        xs.chunks(n).zip(ys.chunks(n)).map(|(x, y)| x.iter().zip(y).map(|(x, y)| x * y).sum()).collect()
+    };
+    for (b, n) in [(1, 1), (1, 7), (5, 1), (3, 33)] {
+        let vars = [variable(1, &[b, n]), variable(2, &[b, n])];
+        check(&vars, |t| row_dot(&t[0], &t[1]), |p| dots(&p[0], &p[1], n));
+        // One matrix as both operands takes the gradient of both.
+        check(&vars[..1], |t| row_dot(&t[0], &t[0]), |p| dots(&p[0], &p[0], n));
+    }
+    let transposed = [variable(1, &[4, 3]), variable(2, &[3, 4])];
+    let turned = |xs: &[f64]| -> Vec<f64> { (0..3).flat_map(|j| (0..4).map(move |i| xs[i * 3 + j])).collect() };
+    check(&transposed, |t| row_dot(&t[0].t()?, &t[1]), |p| dots(&turned(&p[0]), &p[1], 4));
+    assert_eq!(row_dot(&transposed[0], &transposed[0]).expect("rows").dims(), [4, 1]);
+    let error = row_dot(&transposed[0], &transposed[1]).expect_err("the shapes differ").to_string();
+    assert!(error.contains("row_dot: xs has shape [4, 3], ys [3, 4]"), "{error}");
 }

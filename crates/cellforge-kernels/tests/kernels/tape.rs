@@ -3,10 +3,10 @@
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use cellforge_kernels::{
-    Conv2dConfig, DropoutMask, Padding, add, avg_pool2d, avg_pool2d_global, batch_norm_eval,
-    batch_norm_leaky_relu_train, batch_norm_train, bce_with_logits, conv2d, conv2d_add, cross_entropy, dropout,
-    gradients, leaky_relu, linear, max_pool2d, pad_bottom_right, relu, reshape, tanh, upsample_nearest2x,
-    upsample2x_conv2d,
+    Conv2dConfig, DropoutMask, ImageMap, Padding, add, avg_pool2d, avg_pool2d_global, batch_norm_eval,
+    batch_norm_leaky_relu_train, batch_norm_train, bce_with_logits, conv2d, conv2d_add, cross_entropy, demodulation,
+    dropout, gradients, hinge, leaky_relu, leaky_relu_tangent, linear, max_pool2d, mean, modulate, pad_bottom_right,
+    record, relu, remap, reshape, row_dot, scale, spectral_normalised, tanh, upsample_nearest2x, upsample2x_conv2d,
 };
 
 use crate::common::{assert_close, values, variable};
@@ -36,20 +36,133 @@ fn variables() -> Vec<Var> {
 
 #[test]
 fn they_are_those_of_candles_graph() -> Result<()> {
-    let vars = variables();
-    let expected = loss(&vars)?;
-    let graph = expected.backward()?;
-    let (value, tape) = gradients(|| loss(&vars))?;
-    assert_eq!(value.to_scalar::<f32>()?, expected.to_scalar::<f32>()?);
+    let networks: [(Vec<Var>, fn(&[Var]) -> Result<Tensor>); 2] =
+        [(variables(), loss), (styled_variables(), |v| judged(&styled(v)?, v))];
+    for (vars, loss) in networks {
+        let expected = loss(&vars)?;
+        let graph = expected.backward()?;
+        let (value, tape) = gradients(|| loss(&vars))?;
+        assert_eq!(value.to_scalar::<f32>()?, expected.to_scalar::<f32>()?);
+        assert_same(&tape, &graph, &vars);
+        assert!(!value.track_op(), "the tape leaves no graph behind");
+    }
+    Ok(())
+}
+
+/// Fails unless both have the same gradients, none of them zero. Candle adds each gradient to zero and in another order.
+fn assert_same(a: &GradStore, b: &GradStore, vars: &[Var]) {
     for (i, var) in vars.iter().enumerate() {
-        let [a, b] =
-            [&tape, &graph].map(|grads| grads.get(var).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap());
+        let [a, b] = [a, b].map(|grads| values(grads.get(var).expect("it is used")));
         let size = b.iter().fold(0f32, |m, x| m.max(x.abs()));
         assert!(size > 0., "variable {i} has a gradient of zero");
-        // Candle adds each gradient to zero and in another order.
         assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-6 * size), "variable {i}: {a:?} and {b:?}");
     }
-    assert!(!value.track_op(), "the tape leaves no graph behind");
+}
+
+/// A generator of images with styles, by the first five variables.
+fn styled(v: &[Var]) -> Result<Tensor> {
+    let xs = modulate(&v[0], &v[1], &v[2], 0.2)?; // (2, 4, 3, 3)
+    let xs = upsample2x_conv2d(&xs, &v[3], None)?; // (2, 3, 6, 6)
+    tanh(&modulate(&xs, &scale(&demodulation(&v[3], &v[1])?, 1.5)?, &v[4], 0.2)?)
+}
+
+/// What a discriminator thinks of the images, by the others.
+fn judged(images: &Tensor, v: &[Var]) -> Result<Tensor> {
+    let map = ImageMap { turns: 1, shift: [1, -2], hole: Some([0, 0, 2, 2]), ..ImageMap::default() };
+    let xs = remap(images, &[map, ImageMap { mirrored: true, ..ImageMap::default() }])?;
+    let [u, ones] = [5, 27].map(|n| variable(90, &[n]).detach());
+    let weight = spectral_normalised(&v[5], &u, &ones)?;
+    let same = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    let ys = conv2d(&xs, &weight, Some(&v[6]), &same)?; // (2, 5, 6, 6)
+    let features = avg_pool2d_global(&leaky_relu_tangent(&ys, &ys, 0.2)?)?; // (2, 5)
+    let logits = add(&row_dot(&features, &v[7])?, &linear(&features, &v[8], None)?)?;
+    add(&hinge(&logits, true)?, &scale(&mean(&logits)?, 0.3)?)
+}
+
+fn styled_variables() -> Vec<Var> {
+    let shapes: [&[usize]; 9] =
+        [&[2, 4, 3, 3], &[2, 4], &[4], &[3, 4, 3, 3], &[2, 3], &[5, 3, 3, 3], &[5], &[2, 5], &[1, 5]];
+    shapes.iter().enumerate().map(|(i, shape)| variable(20 + i as u64, shape)).collect()
+}
+
+/// The generator's part is recorded; the discriminator, whose parameters are constants, is gone through later, and its gradient by
+/// the images handed back.
+#[test]
+fn a_recording_goes_on_from_the_gradient_by_its_result() -> Result<()> {
+    let vars = styled_variables();
+    let (generator, others) = vars.split_at(5);
+    let frozen: Vec<Var> = others.iter().map(|var| Var::from_tensor(&var.copy()?)).collect::<Result<_>>()?;
+    let constants = [generator, &frozen].concat();
+    let (_, whole) = gradients(|| judged(&styled(&vars)?, &vars))?;
+
+    let recorded = record(|| styled(&vars))?;
+    let images = Var::from_tensor(&recorded.result().contiguous()?)?;
+    assert!(!recorded.result().track_op());
+    let (_, by_images) = gradients(|| judged(&images, &constants))?;
+    let parts = recorded.gradients(by_images.get(&images).expect("an input that is a variable has a gradient"))?;
+    assert_same(&parts, &whole, generator);
+    assert!(others.iter().all(|var| parts.get(var).is_none()));
+    Ok(())
+}
+
+/// A network whose parameters take no gradient still passes one on to its input.
+#[test]
+fn the_input_of_a_frozen_network_has_a_gradient() -> Result<()> {
+    let images = variable(1, &[2, 3, 6, 6]);
+    let (weight, fc) = (variable(2, &[4, 3, 3, 3]), variable(3, &[1, 4]));
+    let loss = |weight: &Tensor, fc: &Tensor| {
+        let same = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+        let features = avg_pool2d_global(&leaky_relu(&conv2d(&images, weight, None, &same)?, 0.2)?)?;
+        bce_with_logits(&linear(&features, fc, None)?, 1.)
+    };
+    let (_, frozen) = gradients(|| loss(&weight.detach(), &fc.detach()))?;
+    assert_same(&frozen, &loss(&weight, &fc)?.backward()?, std::slice::from_ref(&images));
+    assert!(frozen.get(&weight).is_none() && frozen.get(&fc).is_none());
+    Ok(())
+}
+
+#[test]
+fn recordings_that_cannot_be_walked_back_are_errors() -> Result<()> {
+    let (xs, weight) = (variable(1, &[2, 3]), variable(2, &[4, 3]));
+    let wrong = record(|| linear(&xs, &weight, None))?.gradients(&variable(3, &[4, 2])).err().map(|e| e.to_string());
+    assert!(wrong.as_ref().is_some_and(|e| e.contains("has shape [4, 2], the result [2, 4]")), "{wrong:?}");
+
+    // Nested in any way, and nothing is left behind.
+    let forward = || linear(&xs, &weight, None);
+    let grad = variable(3, &[2, 4]).detach();
+    let nested: [Result<Tensor>; 4] = [
+        record(|| Ok(record(forward)?.result())).map(|recorded| recorded.result()),
+        record(|| Ok(gradients(|| mean(&forward()?))?.0)).map(|recorded| recorded.result()),
+        gradients(|| Ok(record(forward)?.result())).map(|(loss, _)| loss),
+        {
+            let recorded = record(forward)?;
+            gradients(|| {
+                recorded.gradients(&grad)?;
+                mean(&forward()?)
+            })
+            .map(|(loss, _)| loss)
+        },
+    ];
+    for (i, nested) in nested.into_iter().enumerate() {
+        let error = nested.expect_err("one at a time").to_string();
+        assert!(error.contains("from within"), "{i}: {error}");
+        assert!(forward()?.track_op(), "{i} left a recording behind");
+    }
+    assert!(record(|| candle_core::bail!("failed")).is_err() && forward()?.track_op());
+
+    // An operation of Candle's own in between, and one beside those of this crate.
+    let unreached =
+        record(|| linear(&forward()?.sqr()?, &variable(4, &[2, 4]), None))?.gradients(&variable(3, &[2, 2]));
+    let unreached = unreached.err().map(|e| e.to_string());
+    assert!(unreached.as_ref().is_some_and(|e| e.contains("none reaches a variable of shape [2, 3]")), "{unreached:?}");
+    let mixed = record(|| forward()? + weight.sqr()?.narrow(0, 0, 2)?.pad_with_zeros(1, 0, 1)?).err();
+    let mixed = mixed.map(|e| e.to_string());
+    assert!(mixed.as_ref().is_some_and(|e| e.contains("operations of Candle's own")), "{mixed:?}");
+
+    // On Candle's graph alone it is Candle's back-propagation.
+    let grads = record(|| xs.sqr())?.gradients(&xs.detach())?;
+    let want: Vec<f64> = values(&xs).into_iter().map(|x| 2. * f64::from(x) * f64::from(x)).collect();
+    assert_close("gradient", &values(grads.get(&xs).expect("a variable")), &want, 1e-6);
     Ok(())
 }
 

@@ -6,6 +6,8 @@ use std::path::Path;
 use cellforge_classify::ClassifierConfig;
 use cellforge_data::phantom::{self, PhantomConfig};
 use cellforge_data::{CellSet, Split};
+use cellforge_gan::loss::GanLoss;
+use cellforge_gan::{AugmentConfig, DiscriminatorKind, GeneratorKind};
 use cellforge_train::{ClassifierTrainConfig, GanTrainConfig, OptimizerConfig, Schedule, presets};
 
 pub fn cells() -> CellSet {
@@ -32,6 +34,35 @@ pub fn gan(iterations: u64) -> GanTrainConfig {
     };
     (config.model.image_size, config.model.width, config.model.latent) = (32, 0.03, 8);
     config
+}
+
+/// A GAN of both classes with every option on. One part of a batch of 4 has a cell of each class.
+pub fn everything(iterations: u64, generator: GeneratorKind) -> GanTrainConfig {
+    let mut config = gan(iterations);
+    config.model.generator = generator;
+    config.model.discriminator = DiscriminatorKind::Residual;
+    (config.model.classes, config.model.spectral_norm) = (2, true);
+    GanTrainConfig {
+        class: String::new(),
+        discriminator_lr: Some(3e-4),
+        loss: GanLoss::Relativistic,
+        joint: true,
+        r1: 0.5,
+        r2: 0.25,
+        penalty_every: 2,
+        augment: AugmentConfig {
+            flips: true,
+            translation: 0.125,
+            cutout: 0.3,
+            colour: 0.1,
+            chance: 0.9,
+            target: Some(0.01),
+            rise: 10,
+        },
+        average: 0.9,
+        accumulate: 2,
+        ..config
+    }
 }
 
 pub fn cnn(epochs: u64) -> ClassifierTrainConfig {
