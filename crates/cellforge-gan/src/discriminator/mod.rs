@@ -24,7 +24,7 @@ pub struct Discriminator {
 #[derive(Debug, Clone)]
 enum Body {
     Study(StudyDiscriminator),
-    Residual(ResidualDiscriminator),
+    Residual(Box<ResidualDiscriminator>),
 }
 
 /// Where a discriminator stood on some images, and in which direction each answer grows fastest: what
@@ -54,7 +54,7 @@ impl Discriminator {
         cfg.validate()?;
         let body = match cfg.discriminator {
             DiscriminatorKind::Study => Body::Study(StudyDiscriminator::new(cfg, vb)?),
-            DiscriminatorKind::Residual => Body::Residual(ResidualDiscriminator::new(cfg, vb)?),
+            DiscriminatorKind::Residual => Body::Residual(Box::new(ResidualDiscriminator::new(cfg, vb)?)),
         };
         Ok(Self { body, input: [cfg.channels, cfg.image_size, cfg.image_size], classes: cfg.classes })
     }

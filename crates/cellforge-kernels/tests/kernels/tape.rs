@@ -34,10 +34,12 @@ fn variables() -> Vec<Var> {
     shapes.iter().enumerate().map(|(i, shape)| variable(i as u64, shape)).collect()
 }
 
+type Loss = fn(&[Var]) -> Result<Tensor>;
+
 #[test]
 fn they_are_those_of_candles_graph() -> Result<()> {
-    let networks: [(Vec<Var>, fn(&[Var]) -> Result<Tensor>); 2] =
-        [(variables(), loss), (styled_variables(), |v| judged(&styled(v)?, v))];
+    let styled: Loss = |v| judged(&styled(v)?, v);
+    let networks = [(variables(), loss as Loss), (styled_variables(), styled)];
     for (vars, loss) in networks {
         let expected = loss(&vars)?;
         let graph = expected.backward()?;
