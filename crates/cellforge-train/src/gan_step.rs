@@ -172,7 +172,7 @@ impl GanStep {
     /// its own update goes back through the same images.
     fn joint_update(&mut self, parts: &[Part], iteration: u64, tally: &mut Tally) -> Result<Vec<Recorded>> {
         let GanTrainConfig { r1, r2, penalty_every, label_smoothing, .. } = self.config;
-        let due = (iteration - 1).is_multiple_of(penalty_every);
+        let due = iteration.is_multiple_of(penalty_every);
         let (mut total, mut generated) = (None, Vec::new());
         for part in parts {
             let classes = part.classes.as_ref();
