@@ -68,6 +68,7 @@ fn help_of_every_verb_has_examples() {
         &["train", "gan"],
         &["train", "classifier"],
         &["generate"],
+        &["pack"],
         &["classify"],
         &["evaluate"],
         &["reproduce"],
@@ -90,7 +91,7 @@ fn wrong_usage_is_2_and_failure_is_1() {
     cellforge().arg("frobnicate").assert().code(2);
     cellforge().args(["inspect", "generator", "--device", "abacus"]).assert().code(2).stderr(contains("cuda:N"));
     cellforge().args(["reproduce", "--preset", "huge"]).assert().code(2).stderr(contains("smoke, quick and paper"));
-    cellforge().args(["generate", "--count", "5"]).assert().code(1).stderr(contains("--checkpoint"));
+    cellforge().args(["generate", "--count", "5"]).assert().code(1).stderr(contains("--out"));
 }
 
 #[test]

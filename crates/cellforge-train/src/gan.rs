@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 use cellforge_data::{Batch, CellSet, Scale, balanced_draw, replacement_draw};
 use cellforge_gan::loss::GanLoss;
@@ -327,7 +327,8 @@ pub fn load_generator(dir: &Path, device: &Device) -> Result<(Generator, GanStat
 /// Loads the discriminator from a checkpoint folder, or from a run's folder.
 ///
 /// # Errors
-/// As [`load_generator`].
+/// As [`load_generator`]; [`Error::Unsuitable`] too if the folder holds a generator alone, as [`pack_generator`](crate::pack_generator)
+/// leaves it.
 pub fn load_discriminator(dir: &Path, device: &Device) -> Result<(Discriminator, GanState)> {
     load(dir, "discriminator", device, Discriminator::new)
 }
@@ -341,10 +342,25 @@ fn load<T>(
 ) -> Result<(T, GanState)> {
     let dir = checkpoint::find(dir, &["last"])?;
     let state: GanState = checkpoint::read_state(&dir, "gan")?;
+    if !state.files.is_empty() && !state.files.contains_key(&format!("{stem}.safetensors")) {
+        let reason = format!("it has no {stem}.safetensors: it was packed, and holds a generator alone");
+        return Err(Error::Unsuitable { path: dir, reason });
+    }
+    let network = network(&state, &checkpoint::read_tensors(&dir, stem, device)?, device, build)?;
+    Ok((network, state))
+}
+
+/// A network of the state's configuration with these weights. It takes no gradients.
+pub(crate) fn network<T>(
+    state: &GanState,
+    tensors: &BTreeMap<String, Tensor>,
+    device: &Device,
+    build: impl FnOnce(&GanConfig, VarBuilder<'static>) -> candle_core::Result<T>,
+) -> Result<T> {
     let store = ParamStore::new(state.config.key(), device);
     let network = build(&state.config.model, store.frozen_vb())?;
-    store.set(&checkpoint::read_tensors(&dir, stem, device)?)?;
-    Ok((network, state))
+    store.set(tensors)?;
+    Ok(network)
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

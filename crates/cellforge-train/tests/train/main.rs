@@ -2,5 +2,6 @@
 
 mod common;
 mod features;
+mod generation;
 mod outputs;
 mod resume;
