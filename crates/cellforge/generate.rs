@@ -28,8 +28,8 @@ Examples:
 The images are PNG files in one folder per class. The same checkpoint, seed, truncation and share to keep give the same files,
 and a smaller count gives the first of them. The built-in generator may be another in another version.
 
---keep makes images more alike to real ones, as the discriminator sees it, and less varied: image i is the best of n candidates, images
-n i to n i + n - 1 of those made without it, where n is 1/SHARE rounded up. What is generated so is no sample of what was learned.
+--keep makes images more alike to real ones, as the discriminator sees it, and less varied: image 1 is the best of the first n images
+made without it, image 2 of the next n, and so on, where n is 1/SHARE rounded up. They are no sample of what was learned.
 
 A strip leads from image 1 to image 2 of its class, the next from 3 to 4, along the arc between their noise; with --strip-to, from image
 1 to the other class with the same noise, the next from image 2. Its ends are the images made without --strips.")]
