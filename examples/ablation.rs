@@ -63,7 +63,9 @@ fn main() -> Result<()> {
         bail!("no variant {name:?}; there are {}", VARIANTS.map(|(name, ..)| name).join(", "));
     }
     let set = match data.as_str() {
-        "phantom" => phantom::render(&phantom::PhantomConfig { side: SIDE, cells_per_class: 150, ..Default::default() })?,
+        "phantom" => {
+            phantom::render(&phantom::PhantomConfig { side: SIDE, cells_per_class: 150, ..Default::default() })?
+        }
         path => open_cells(path, &SourceOptions { side: SIDE, ..SourceOptions::default() })?,
     };
     let sides = split(&set, &SplitOptions { by: SplitBy::Group, val: 0.2, test: 0.0, seed: 0 })?;

@@ -68,6 +68,7 @@ fn help_of_every_verb_has_examples() {
         &["train", "gan"],
         &["train", "classifier"],
         &["generate"],
+        &["pack"],
         &["classify"],
         &["evaluate"],
         &["reproduce"],
@@ -94,7 +95,7 @@ fn wrong_usage_is_2_and_failure_is_1() {
         .assert()
         .code(2)
         .stderr(contains("smoke, quick, paper and best"));
-    cellforge().args(["generate", "--count", "5"]).assert().code(1).stderr(contains("--checkpoint"));
+    cellforge().args(["generate", "--count", "5"]).assert().code(1).stderr(contains("--out"));
 }
 
 #[test]

@@ -32,6 +32,7 @@
 //! cellforge inspect generator                       # layers, shapes, parameters, multiply-adds
 //! cellforge data info cell_images.zip               # what is in a set of cells
 //! cellforge train gan --data cell_images.zip --class Parasitized --out gan
+//! cellforge generate --count 100 --out some         # cells of the built-in generator
 //! cellforge generate --checkpoint runs/quick --count 100 --out cells.zip
 //! cellforge classify --checkpoint runs/quick --data cells.zip --csv each.csv
 //! cellforge evaluate --real train.zip --holdout test.zip --synthetic cells.zip --features resnet:runs/quick --out evaluation
@@ -55,6 +56,7 @@
 //! | [`train`] | one training loop, checkpoints, observers |
 //! | [`eval`] | figures with intervals, from arrays alone |
 //! | [`study`] | the stages of the study, its presets, its results and its report |
+//! | [`shipped`] | the generator that is built into this crate, and its data sheet |
 //!
 //! # What can be relied on
 //!
@@ -64,6 +66,8 @@
 //! - In a study, a generator never sees a cell that the classifiers are tested on, and where patients are known, none of theirs.
 //!   `train gan` does the same when it is given the classifier's `--split`.
 //! - Figures on the phantom say nothing about malaria, and every report that uses it says so.
+
+pub mod shipped;
 
 pub use candle_core as candle;
 pub use cellforge_classify as classify;

@@ -8,6 +8,7 @@ mod data;
 mod evaluate;
 mod generate;
 mod inspect;
+mod pack;
 mod reproduce;
 mod train;
 
@@ -31,7 +32,7 @@ const AFTER_HELP: &str = "\
 Examples:
   cellforge reproduce                                    the whole study on rendered cells, about 5 minutes
   cellforge reproduce --data cell_images.zip             the same on real cells
-  cellforge generate --checkpoint runs/quick --count 100 --out cells.zip
+  cellforge generate --count 100 --out cells.zip         with the built-in generator; or with --checkpoint runs/quick
   cellforge classify --checkpoint runs/quick --data cells.zip
   cellforge evaluate --real train.zip --holdout test.zip --synthetic cells.zip --features resnet:runs/quick --out evaluation
 
@@ -53,8 +54,10 @@ enum Verb {
     /// Train a GAN or a classifier
     #[command(subcommand)]
     Train(train::Command),
-    /// Make synthetic cells with a trained generator
+    /// Make synthetic cells with a trained generator, or with the built-in one
     Generate(generate::Args),
+    /// Pack a trained generator into a small folder of its own
+    Pack(pack::Args),
     /// Judge a folder or zip of cells with a trained classifier
     Classify(classify::Args),
     /// Measure what synthetic cells are worth: realism, coverage, use for training, leaks
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Verb::Data(command) => data::run(globals, &command),
         Verb::Train(command) => train::run(globals, &command),
         Verb::Generate(args) => generate::run(globals, &args),
+        Verb::Pack(args) => pack::run(globals, &args),
         Verb::Classify(args) => classify::run(globals, &args),
         Verb::Evaluate(args) => evaluate::run(globals, &args),
         Verb::Reproduce(args) => reproduce::run(globals, &args),

@@ -18,8 +18,8 @@ pub(crate) const STRIDED: usize = 3;
 
 /// Filters of the generator's blocks at width 1 where it is not the study's, for images of 128 pixels. Smaller images take the first.
 const UP_FILTERS: [usize; 5] = [192, 128, 64, 32, 16];
-/// The same of the residual discriminator, whose last map is of 4 pixels: the last ones for smaller images.
-const DOWN_FILTERS: [usize; 5] = [24, 48, 96, 192, 192];
+/// The same of the residual discriminator, from the image's side down to 4 pixels: the last ones for smaller images.
+const DOWN_FILTERS: [usize; 6] = [12, 24, 48, 96, 192, 192];
 
 /// What a generator is built of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,8 +77,8 @@ pub struct GanConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generator_filters: Option<Vec<usize>>,
     /// Filters of the discriminator's convolutions at width 1. Of the study's the first three have stride 2, later ones stride 1;
-    /// three is the fewest, and 32, 64, 128, 256, 512 are the study's own. The residual discriminator takes a count for half the image's
-    /// side and one for each halving from there to 4 pixels; without it, the last ones of 24, 48, 96, 192, 192.
+    /// three is the fewest, and 32, 64, 128, 256, 512 are the study's own. The residual discriminator takes a count for the image's side
+    /// and one for each halving from there to 4 pixels; without it, the last ones of 12, 24, 48, 96, 192, 192.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discriminator_filters: Option<Vec<usize>>,
     /// Chance that the study's discriminator's dropout clears a value in training, in `[0, 1)`.
@@ -138,7 +138,7 @@ impl GanConfig {
         }
         let (least, most) = match self.discriminator {
             DiscriminatorKind::Study => (STRIDED, usize::MAX),
-            DiscriminatorKind::Residual => (doublings, doublings),
+            DiscriminatorKind::Residual => (doublings + 1, doublings + 1),
         };
         if let Some(filters) = &self.discriminator_filters
             && (!(least..=most).contains(&filters.len()) || filters.contains(&0))
@@ -201,7 +201,7 @@ impl GanConfig {
     pub(crate) fn down_filters(&self) -> Vec<usize> {
         let usual: &[usize] = match self.discriminator {
             DiscriminatorKind::Study => &[32, 64, 128, 256, 512],
-            DiscriminatorKind::Residual => &DOWN_FILTERS[DOWN_FILTERS.len() - self.doublings()..],
+            DiscriminatorKind::Residual => &DOWN_FILTERS[DOWN_FILTERS.len() - 1 - self.doublings()..],
         };
         self.discriminator_filters.as_deref().unwrap_or(usual).iter().map(|&n| self.scaled(n)).collect()
     }

@@ -88,7 +88,7 @@ pub const TABLE: &[Setting] = &[
         "little is lost when a run is killed"),
     row("gan.log_every",                "1",         "10",          "50", "50",
         "a few hundred points per curve at most"),
-    row("gan.lr",                       "1e-3",      "4e-4",        "1.5e-4", "5e-4",
+    row("gan.lr",                       "1e-3",      "4e-4",        "1.5e-4", "2e-4",
         "narrow networks and few iterations need larger steps"),
     row("gan.recipe",                   "'study'",    "'study'",      "'study'", "'best'",
         "better networks, losses and data for the discriminator than were published"),

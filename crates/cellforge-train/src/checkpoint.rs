@@ -18,7 +18,7 @@ use crate::{Error, Position, Result, Snapshot};
 /// Version of the folder's layout and of `state.json`.
 pub const FORMAT_VERSION: u32 = 1;
 
-const STATE: &str = "state.json";
+pub(crate) const STATE: &str = "state.json";
 
 /// `state.json`: everything about a run but its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,8 +136,13 @@ pub(crate) fn delete(parent: &Path, name: &str) -> Result<()> {
 /// [`Error::NoCheckpoint`], [`Error::Damaged`], or [`Error::Unsuitable`] for another kind or format version.
 pub fn read_state<C: DeserializeOwned>(dir: &Path, kind: &str) -> Result<State<C>> {
     let json = fs::read(dir.join(STATE)).map_err(|_| Error::NoCheckpoint(dir.to_path_buf()))?;
+    parse_state(dir, kind, &json)
+}
+
+/// As [`read_state`], of the bytes of a `state.json`; errors name `dir`.
+pub(crate) fn parse_state<C: DeserializeOwned>(dir: &Path, kind: &str, json: &[u8]) -> Result<State<C>> {
     // The header alone is read first, because another version or kind need not have our fields.
-    let header: Header = serde_json::from_slice(&json).map_err(|e| damaged(dir, e))?;
+    let header: Header = serde_json::from_slice(json).map_err(|e| damaged(dir, e))?;
     let unsuitable = |reason| Error::Unsuitable { path: dir.to_path_buf(), reason };
     if header.format_version != FORMAT_VERSION {
         let version = header.format_version;
@@ -148,7 +153,7 @@ pub fn read_state<C: DeserializeOwned>(dir: &Path, kind: &str) -> Result<State<C
     if header.kind != kind {
         return Err(unsuitable(format!("it is of a {}, expected one of a {kind}", header.kind)));
     }
-    serde_json::from_slice(&json).map_err(|e| damaged(dir, e))
+    serde_json::from_slice(json).map_err(|e| damaged(dir, e))
 }
 
 /// Reads one safetensors file (`stem` as in [`Snapshot::files`]) of the checkpoint folder `dir`.
@@ -221,7 +226,7 @@ fn verify(dir: &Path) -> Result<bool> {
     Ok(true)
 }
 
-fn damaged(path: &Path, reason: impl ToString) -> Error {
+pub(crate) fn damaged(path: &Path, reason: impl ToString) -> Error {
     Error::Damaged { path: path.to_path_buf(), reason: reason.to_string() }
 }
 

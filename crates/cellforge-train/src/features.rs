@@ -6,7 +6,7 @@ use cellforge_data::{Batch, CellSet, Scale};
 use cellforge_gan::Discriminator;
 use cellforge_nn::{Key, one_hot};
 
-use crate::{Error, Result};
+use crate::{Error, Images, Result};
 
 /// Cells judged at once. The last batch is filled up with cells whose rows are thrown away: sums of another number of rows may run
 /// in another order, and then two equal cells would not have equal features.
@@ -103,13 +103,31 @@ pub fn discriminator_scores(
     indices: &[usize],
     device: &Device,
 ) -> Result<Vec<f64>> {
-    let classes = label.map(|(label, of)| one_hot(&[label; BATCH], of, device)).transpose()?;
+    let classes = label.map(|(label, of)| one_hot(&[label; BATCH], of, device)).transpose()?; // (BATCH, of)
     let logits = in_batches(set, indices, BATCH, |chunk| {
         let images = Batch::gather(set, chunk, Scale::SignedUnit, None, device)?.images;
         // The key is of dropout, which inference has none of.
         Ok(discriminator.forward_class_t(&images, classes.as_ref(), false, &Key::new(0))?)
     })?;
     Ok(logits.values.into_iter().map(f64::from).collect())
+}
+
+/// As [`discriminator_scores`], of 8-bit images as [`generate`](crate::generate) makes them: an image that is saved and read back has the
+/// score it has here, to the last digit.
+///
+/// # Errors
+/// If there are no images, their size or channels are not the discriminator's, or `label` is not what it takes.
+pub fn image_scores(
+    discriminator: &Discriminator,
+    images: &Images,
+    label: Option<(u32, usize)>,
+    device: &Device,
+) -> Result<Vec<f64>> {
+    let n = images.len();
+    let (names, labels, groups) = (vec![String::new(); n], vec![0; n], vec![None; n]);
+    let pixels = images.pixels.clone();
+    let set = CellSet::from_parts(vec![String::new()], names, labels, groups, images.side, images.channels, pixels)?;
+    discriminator_scores(discriminator, label, &set, &(0..n).collect::<Vec<usize>>(), device)
 }
 
 /// The rows `(batch, dims)` that `of` makes of so many cells at a time.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 use cellforge_data::{Batch, CellSet, Scale, balanced_draw, replacement_draw};
 use cellforge_gan::loss::GanLoss;
@@ -76,6 +76,11 @@ pub struct GanTrainConfig {
     /// The penalties are taken at every so many iterations, and then count so many times (lazy regularisation, Karras et al. 2020).
     #[serde(skip_serializing_if = "is_one")]
     pub penalty_every: u64,
+    /// Whether real images are shown in any of eight orientations, mirrored and turned by right angles: right for cells, which lie in any
+    /// direction. It makes eight of each, and the generator learns to make all of them; with the flips of `augment`, which both kinds of
+    /// images go through, it need not.
+    #[serde(skip_serializing_if = "is_default")]
+    pub any_orientation: bool,
     /// How images are changed before either network sees them.
     #[serde(skip_serializing_if = "is_default")]
     pub augment: AugmentConfig,
@@ -117,6 +122,7 @@ impl Default for GanTrainConfig {
             r1: 0.0,
             r2: 0.0,
             penalty_every: 1,
+            any_orientation: false,
             augment: AugmentConfig::default(),
             average: 0.0,
             accumulate: 1,
@@ -327,7 +333,8 @@ pub fn load_generator(dir: &Path, device: &Device) -> Result<(Generator, GanStat
 /// Loads the discriminator from a checkpoint folder, or from a run's folder.
 ///
 /// # Errors
-/// As [`load_generator`].
+/// As [`load_generator`]; [`Error::Unsuitable`] too if the folder holds a generator alone, as [`pack_generator`](crate::pack_generator)
+/// leaves it.
 pub fn load_discriminator(dir: &Path, device: &Device) -> Result<(Discriminator, GanState)> {
     load(dir, "discriminator", device, Discriminator::new)
 }
@@ -341,10 +348,25 @@ fn load<T>(
 ) -> Result<(T, GanState)> {
     let dir = checkpoint::find(dir, &["last"])?;
     let state: GanState = checkpoint::read_state(&dir, "gan")?;
+    if !state.files.is_empty() && !state.files.contains_key(&format!("{stem}.safetensors")) {
+        let reason = format!("it has no {stem}.safetensors: it was packed, and holds a generator alone");
+        return Err(Error::Unsuitable { path: dir, reason });
+    }
+    let network = network(&state, &checkpoint::read_tensors(&dir, stem, device)?, device, build)?;
+    Ok((network, state))
+}
+
+/// A network of the state's configuration with these weights. It takes no gradients.
+pub(crate) fn network<T>(
+    state: &GanState,
+    tensors: &BTreeMap<String, Tensor>,
+    device: &Device,
+    build: impl FnOnce(&GanConfig, VarBuilder<'static>) -> candle_core::Result<T>,
+) -> Result<T> {
     let store = ParamStore::new(state.config.key(), device);
     let network = build(&state.config.model, store.frozen_vb())?;
-    store.set(&checkpoint::read_tensors(&dir, stem, device)?)?;
-    Ok((network, state))
+    store.set(tensors)?;
+    Ok(network)
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

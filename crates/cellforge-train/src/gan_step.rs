@@ -6,7 +6,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
 use cellforge_data::Batch;
 use cellforge_gan::loss::GanLoss;
-use cellforge_gan::{Discriminator, Generator, Slope};
+use cellforge_gan::{AugmentConfig, Discriminator, Generator, Slope};
 use cellforge_nn::{
     Adam, AdamConfig, Key, Optimizer, ParamStore, Recorded, accumulate, gradients, one_hot, ops, record,
 };
@@ -123,6 +123,12 @@ impl GanStep {
             .map(|number| {
                 let part = |xs: &Tensor| xs.narrow(0, number as usize * size, size)?.contiguous();
                 let reals = if parts == 1 { batch.images.clone() } else { part(&batch.images)? };
+                let reals = if self.config.any_orientation {
+                    let flips = AugmentConfig { flips: true, ..AugmentConfig::default() };
+                    flips.apply(&reals, 1.0, &self.random("orientation", iteration, "real", number))?
+                } else {
+                    reals
+                };
                 let shown = self.shown(&reals, iteration, "real", number)?;
                 Ok(Part { reals, shown, z: part(&z)?, classes: classes.as_ref().map(part).transpose()?, number })
             })

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 
 /// Images made at once. The last batch is filled up with images that are thrown away, so that an image's bytes do not
 /// depend on how many are asked for.
-const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
 
 /// The lowest truncation allowed: below it, nearly every draw would have to be thrown away.
 const LOWEST_TRUNCATION: f64 = 0.01;
@@ -62,8 +62,32 @@ pub struct GenerateOptions {
     /// How many images.
     pub count: usize,
     /// Draws each number of the noise again until it lies in [-T, T]; at least 0.01. Lower is more typical and less
-    /// varied.
+    /// varied. It is the truncation trick of Brock et al. (2019), on the noise, and means the same for generators of every kind: the
+    /// styles of [`GeneratorKind::Style`](cellforge_gan::GeneratorKind::Style) are not drawn towards their mean, which is what StyleGAN
+    /// calls truncation.
     pub truncation: Option<f64>,
+}
+
+impl GenerateOptions {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a truncation below 0.01 or not finite.
+    pub fn validate(&self) -> Result<()> {
+        match self.truncation.filter(|limit| !(limit.is_finite() && *limit >= LOWEST_TRUNCATION)) {
+            None => Ok(()),
+            Some(limit) => {
+                let reason = format!("{limit} is out of range: at least {LOWEST_TRUNCATION}, or none");
+                Err(Error::Invalid { field: "truncation", reason })
+            }
+        }
+    }
+
+    /// The noise of image `index` of the series.
+    pub(crate) fn noise(&self, index: usize) -> Vec<f32> {
+        let key = Key::new(self.seed).with("generate").with(&self.class).at(index as u64);
+        noise(&key, self.latent, self.truncation)
+    }
 }
 
 /// Makes `options.count` images, from number `options.first`. Image `i` is a function of the generator, seed, class,
@@ -74,15 +98,10 @@ pub struct GenerateOptions {
 /// # Errors
 /// [`Error::Invalid`] for a truncation below 0.01 or not finite.
 pub fn generate(generator: &Generator, options: &GenerateOptions, device: &Device) -> Result<Images> {
-    if let Some(limit) = options.truncation.filter(|limit| !(limit.is_finite() && *limit >= LOWEST_TRUNCATION)) {
-        let reason = format!("{limit} is out of range: at least {LOWEST_TRUNCATION}, or none");
-        return Err(Error::Invalid { field: "truncation", reason });
-    }
-    let key = Key::new(options.seed).with("generate").with(&options.class);
+    options.validate()?;
     let classes = options.label.map(|(label, of)| one_hot(&[label; BATCH], of, device)).transpose()?;
     let batch = |start: usize| -> Result<Images> {
-        let of = |index: usize| noise(&key.at(index as u64), options.latent, options.truncation);
-        let noise: Vec<f32> = (start..start + BATCH).flat_map(of).collect();
+        let noise: Vec<f32> = (start..start + BATCH).flat_map(|index| options.noise(index)).collect();
         images_of(generator, &Tensor::from_vec(noise, (BATCH, options.latent), device)?, classes.as_ref())
     };
     // Batches start where those of the whole series do.

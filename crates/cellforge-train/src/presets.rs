@@ -62,20 +62,22 @@ pub fn resnet_study() -> ClassifierTrainConfig {
 
 /// The recipe for cells that pass: one GAN of all `classes`, StyleGAN2's generator in small (Karras et al. 2020) against a residual
 /// discriminator with a projection of the class (Miyato and Koyama 2018), the non-saturating logistic loss with a lazy R1 penalty
-/// (Mescheder et al. 2018), augmentations of what the discriminator sees (Zhao et al. 2020), and a moving average of the generator.
+/// (Mescheder et al. 2018), real cells in any orientation, augmentations of what the discriminator sees at an adaptive chance (Zhao et al.
+/// 2020; Karras et al. 2020), and a moving average of the generator.
 pub fn gan_best(classes: usize) -> GanTrainConfig {
     let mut model = GanConfig { latent: 64, classes, ..GanConfig::default() };
     (model.generator, model.discriminator) = (GeneratorKind::Style, DiscriminatorKind::Residual);
     GanTrainConfig {
         model,
         joint: true,
-        lr: 5e-4,
+        lr: 2e-4,
         beta1: 0.0,
         beta2: 0.99,
-        r1: 0.5,
+        r1: 0.1,
         penalty_every: 8,
-        augment: AugmentConfig { flips: true, translation: 0.125, colour: 0.1, ..AugmentConfig::default() },
-        average: 0.999,
+        any_orientation: true,
+        augment: AugmentConfig { translation: 0.125, colour: 0.1, target: Some(0.6), ..AugmentConfig::default() },
+        average: 0.998,
         ..GanTrainConfig::default()
     }
 }

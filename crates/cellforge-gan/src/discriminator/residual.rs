@@ -8,12 +8,11 @@ use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding, SpectralNorm};
 use cellforge_nn::{conv2d_with, embedding, he_normal, linear_with, ops, spectral_norm};
 
 const SAME: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
-const HALVING: Conv2dConfig = Conv2dConfig { stride: 2, padding: Padding::uniform(1) };
 const POINT: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::uniform(0) };
 /// Standard deviation of a class's numbers at the start.
 const CLASS_START: f64 = 0.02;
 
-/// A convolution of stride 2, then residual blocks that halve the side until it is 4 (convolution, leaky ReLU, mean over 2x2 pixels,
+/// A convolution, then residual blocks that halve the side until it is 4 (convolution, leaky ReLU, mean over 2x2 pixels,
 /// convolution, leaky ReLU, beside the mean and a 1x1 convolution), a convolution and a dense layer to features, and the answer: a
 /// linear function of the features, and their product with the class's numbers.
 ///
@@ -122,7 +121,7 @@ impl ResidualDiscriminator {
             };
         let filters = cfg.down_filters();
         let mut c = filters[0];
-        let stem = conv((cfg.channels, c, 3), 1.0, cfg.leak, HALVING, vb.pp("stem"))?;
+        let stem = conv((cfg.channels, c, 3), 1.0, cfg.leak, SAME, vb.pp("stem"))?;
         let mut blocks = Vec::new();
         for (i, &next) in filters[1..].iter().enumerate() {
             let vb = vb.pp("blocks").pp(i);
@@ -143,7 +142,7 @@ impl ResidualDiscriminator {
         } else {
             None
         };
-        let side = cfg.image_size >> filters.len();
+        let side = cfg.image_size >> (filters.len() - 1);
         Ok(Self {
             stem,
             blocks,
@@ -187,7 +186,7 @@ impl ResidualDiscriminator {
         pass: &Pass,
         mut activate: impl FnMut(Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let mut xs = activate(self.stem.run(xs, pass)?)?; // (b, c, side / 2, side / 2)
+        let mut xs = activate(self.stem.run(xs, pass)?)?; // (b, c, side, side)
         let halved = |xs: &Tensor| ops::avg_pool2d(xs, 2, 2, 0, true);
         for block in &self.blocks {
             let ys = activate(block.conv1.run(&xs, pass)?)?;
@@ -224,7 +223,7 @@ pub(super) fn summary(cfg: &GanConfig) -> ModelSummary {
         vectors(table, name, n, 9 * c);
         table.keep(&format!("{name}.0"), "LeakyReLU");
     };
-    conv(&mut table, "stem", filters[0], HALVING);
+    conv(&mut table, "stem", filters[0], SAME);
     let halve = |table: &mut Table, name: &str| {
         let (c, h, w) = table.image();
         table.reshape(name, "AveragePooling2D 2x2/2", vec![c, h / 2, w / 2]);

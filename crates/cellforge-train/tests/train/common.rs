@@ -65,6 +65,13 @@ pub fn everything(iterations: u64, generator: GeneratorKind) -> GanTrainConfig {
     }
 }
 
+/// A GAN of both classes.
+pub fn gan_of_two(iterations: u64) -> GanTrainConfig {
+    let mut config = GanTrainConfig { iterations, batch: 4, seed: 5, grid_at: vec![], ..presets::gan_best(2) };
+    (config.model.image_size, config.model.width, config.model.latent) = (32, 0.05, 8);
+    config
+}
+
 pub fn cnn(epochs: u64) -> ClassifierTrainConfig {
     let mut config = ClassifierTrainConfig {
         epochs,

@@ -2,6 +2,7 @@
 
 mod common;
 mod features;
+mod generation;
 mod outputs;
 mod recipes;
 mod resume;

@@ -1,0 +1,93 @@
+//! A generator alone, in half precision: what is given away or built into a program.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use cellforge_data::write_atomic;
+use cellforge_gan::Generator;
+use cellforge_nn::ParamStore;
+
+use crate::checkpoint::{self, STATE};
+use crate::{Error, GanState, Position, Result, gan};
+
+/// The generator's file in a checkpoint.
+const WEIGHTS: &str = "weights.safetensors";
+
+/// Packs the generator of the checkpoint folder, or run's folder, `dir` into the folder `out`, and returns what its `state.json` says.
+///
+/// `out` gets `weights.safetensors` with the weights in `f16`, half the size, and `state.json` with the configuration, classes, seed,
+/// iterations, fingerprint of the training cells and the SHA-256 of the weights. The sums of the log, the discriminator and the optimiser stay
+/// behind, so that it can be generated from ([`load_generator`](crate::load_generator), [`load_generator_bytes`]) but not trained on.
+/// `f16` keeps 11 binary digits of a weight: images differ from those of the checkpoint by a grey level or a few. The files are the same bytes
+/// whenever the same checkpoint is packed. Other files in `out` are left alone, and a generator that was packed there before is replaced.
+///
+/// # Errors
+/// As [`load_generator`](crate::load_generator); [`Error::Unsuitable`] if a weight is not finite or beyond the range of `f16`, 65504;
+/// [`Error::Occupied`] if `out` holds a run or a checkpoint that is more than a packed generator.
+pub fn pack_generator(dir: &Path, out: &Path) -> Result<GanState> {
+    let dir = checkpoint::find(dir, &["last"])?;
+    let state: GanState = checkpoint::read_state(&dir, "gan")?;
+    let store = ParamStore::new(state.config.key(), &Device::Cpu);
+    Generator::new(&state.config.model, store.vb())?;
+    store.set(&checkpoint::read_tensors(&dir, "weights", &Device::Cpu)?)?;
+    let mut halves = BTreeMap::new();
+    for (name, weights) in store.tensors() {
+        let half = half(&weights)?.map_err(|value| {
+            let reason = format!("{name} holds {value}, and packed weights are finite numbers from -65504 to 65504");
+            Error::Unsuitable { path: dir.clone(), reason }
+        })?;
+        halves.insert(name, half);
+    }
+    let weights = safetensors::serialize(&halves, None).map_err(candle_core::Error::from)?;
+
+    check_free(out)?;
+    let position = Position { epoch_sums: BTreeMap::new(), ..state.position.clone() };
+    let files = BTreeMap::from([(WEIGHTS.to_owned(), checkpoint::hex(&weights))]);
+    let state = GanState { position, best: None, files, ..state };
+    let mut json = serde_json::to_vec_pretty(&state).map_err(|e| checkpoint::damaged(out, e))?;
+    json.push(b'\n');
+    fs::create_dir_all(out).map_err(Error::io(out))?;
+    // A crash between the two leaves a state whose sum is not that of the weights, which is an error when they are loaded.
+    write_atomic(&out.join(WEIGHTS), &weights)?;
+    write_atomic(&out.join(STATE), &json)?;
+    Ok(state)
+}
+
+/// Loads a packed generator from the bytes of its `weights.safetensors` and `state.json`, such as `include_bytes!` gives. The weights become
+/// `f32` again.
+///
+/// # Errors
+/// [`Error::Damaged`] if the bytes do not fit together, [`Error::Unsuitable`] if they are of another kind or format version.
+pub fn load_generator_bytes(weights: &[u8], state: &[u8], device: &Device) -> Result<(Generator, GanState)> {
+    let path = Path::new("in memory");
+    let state: GanState = checkpoint::parse_state(path, "gan", state)?;
+    if state.files.get(WEIGHTS).is_some_and(|sum| checkpoint::hex(weights) != *sum) {
+        return Err(checkpoint::damaged(path, format!("the SHA-256 of {WEIGHTS} is not the one in {STATE}")));
+    }
+    let tensors = candle_core::safetensors::load_buffer(weights, device).map_err(|e| checkpoint::damaged(path, e))?;
+    let generator = gan::network(&state, &tensors.into_iter().collect(), device, Generator::new)?;
+    Ok((generator, state))
+}
+
+/// The weights in `f16`, or the first that `f16` cannot hold.
+fn half(weights: &Tensor) -> Result<std::result::Result<Tensor, f32>> {
+    let half = weights.to_dtype(DType::F16)?;
+    let back = half.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    Ok(match back.iter().position(|value| !value.is_finite()) {
+        None => Ok(half),
+        Some(at) => Err(weights.flatten_all()?.to_vec1::<f32>()?[at]),
+    })
+}
+
+/// Fails if there is anything in `out` that packing would spoil.
+fn check_free(out: &Path) -> Result<()> {
+    let holds_more = || match checkpoint::read_state::<serde_json::Value>(out, "gan") {
+        Ok(state) => state.files.keys().any(|file| file != WEIGHTS),
+        Err(Error::NoCheckpoint(_)) => false,
+        Err(_) => true,
+    };
+    let is_run = ["last", "last.old", "best"].iter().any(|name| out.join(name).exists());
+    if is_run || holds_more() { Err(Error::Occupied(out.to_path_buf())) } else { Ok(()) }
+}

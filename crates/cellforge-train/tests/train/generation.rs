@@ -1,0 +1,218 @@
+//! Images that the discriminator chooses, strips, and packed generators.
+
+use std::fs;
+use std::path::Path;
+
+use crate::common::{cells, cnn, gan, gan_of_two, split};
+use candle_core::{Device, Tensor};
+use cellforge_data::CellSet;
+use cellforge_gan::{Discriminator, Generator};
+use cellforge_train::{
+    Control, Error, GanState, GenerateOptions, Images, StripOptions, discriminator_scores, generate, generate_kept,
+    image_scores, interpolate, load_discriminator, load_generator, load_generator_bytes, pack_generator,
+    train_classifier, train_gan,
+};
+
+const CPU: Device = Device::Cpu;
+
+/// Both networks of a GAN after a few iterations: the study's of one class, or one of two classes.
+fn trained(dir: &Path, of_two: bool) -> (Generator, Discriminator, GanState) {
+    let cells = cells();
+    let (config, indices) =
+        if of_two { (gan_of_two(3), (0..cells.len()).collect()) } else { (gan(3), cells.class_indices(0)) };
+    train_gan(&config, &cells, &indices, dir, &Control::default()).unwrap();
+    let (generator, state) = load_generator(dir, &CPU).unwrap();
+    (generator, load_discriminator(dir, &CPU).unwrap().0, state)
+}
+
+fn options(state: &GanState, class: &str, first: usize, count: usize) -> GenerateOptions {
+    let (class, label) = (class.to_owned(), state.label(class).unwrap());
+    GenerateOptions { seed: 9, class, label, latent: state.config.model.latent, first, count, truncation: None }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+#[test]
+fn the_best_of_each_few_is_kept() {
+    for (of_two, class) in [(false, "Parasitized"), (true, "Uninfected")] {
+        let folder = tempfile::tempdir().unwrap();
+        let (generator, judge, state) = trained(folder.path(), of_two);
+        let of = |first, count| options(&state, class, first, count);
+        let label = of(0, 0).label;
+        // 100 images take 300 candidates, more than are in memory at once.
+        let kept = generate_kept(&generator, &judge, 1.0 / 3.0, &of(0, 100), &CPU).unwrap();
+        let plain = generate(&generator, &of(0, 300), &CPU).unwrap();
+        let scores = image_scores(&judge, &plain, label, &CPU).unwrap();
+        let kept_scores = image_scores(&judge, &kept, label, &CPU).unwrap();
+        assert_eq!(kept.len(), 100);
+        for (i, group) in scores.chunks(3).enumerate() {
+            let best = group.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let at = 3 * i + group.iter().position(|score| *score == best).unwrap();
+            assert_eq!(kept.image(i), plain.image(at));
+            // An image has the score it was chosen for.
+            assert_eq!(kept_scores[i], best);
+        }
+        assert!(mean(&kept_scores) > mean(&scores), "{} and {}", mean(&kept_scores), mean(&scores));
+
+        // The first of a longer series, and a part of one.
+        let few = generate_kept(&generator, &judge, 1.0 / 3.0, &of(0, 3), &CPU).unwrap();
+        assert_eq!(few.pixels, kept.pixels[..few.pixels.len()]);
+        let part = generate_kept(&generator, &judge, 1.0 / 3.0, &of(37, 5), &CPU).unwrap();
+        assert!((0..5).all(|i| part.image(i) == kept.image(37 + i)));
+        // To keep all is to keep what is made; and none is none.
+        assert_eq!(
+            generate_kept(&generator, &judge, 1.0, &of(0, 5), &CPU).unwrap(),
+            generate(&generator, &of(0, 5), &CPU).unwrap()
+        );
+        assert!(generate_kept(&generator, &judge, 0.5, &of(4, 0), &CPU).unwrap().is_empty());
+        for share in [0.0, -1.0, 1.5, f64::NAN, 1e-4] {
+            let error = generate_kept(&generator, &judge, share, &of(0, 1), &CPU).unwrap_err();
+            assert!(matches!(error, Error::Invalid { field: "keep", .. }), "{error}");
+        }
+    }
+}
+
+#[test]
+fn images_score_as_the_cells_they_are_saved_as() {
+    let folder = tempfile::tempdir().unwrap();
+    let (generator, judge, state) = trained(folder.path(), false);
+    let Images { side, channels, pixels } = generate(&generator, &options(&state, "Parasitized", 0, 70), &CPU).unwrap();
+    let images = Images { side, channels, pixels: pixels.clone() };
+    let names = (0..70).map(|i| format!("{i}.png")).collect();
+    let set =
+        CellSet::from_parts(vec!["a".into()], names, vec![0; 70], vec![None; 70], side, channels, pixels).unwrap();
+    let scores = image_scores(&judge, &images, None, &CPU).unwrap();
+    assert_eq!(scores, discriminator_scores(&judge, None, &set, &(0..70).collect::<Vec<_>>(), &CPU).unwrap());
+    assert_eq!(discriminator_scores(&judge, None, &set, &[69], &CPU).unwrap(), scores[69..]);
+    assert!(image_scores(&judge, &images, Some((0, 2)), &CPU).is_err(), "it knows of no classes");
+}
+
+#[test]
+fn strips_end_in_the_images_of_their_noise() {
+    for (of_two, class) in [(false, "Parasitized"), (true, "Uninfected")] {
+        let folder = tempfile::tempdir().unwrap();
+        let (generator, _, state) = trained(folder.path(), of_two);
+        let strips = |first, count, steps| {
+            let options = StripOptions { images: options(&state, class, first, count), steps, to: None };
+            interpolate(&generator, &options, &CPU)
+        };
+        let images = generate(&generator, &options(&state, class, 0, 6), &CPU).unwrap();
+        // More steps than a batch has images.
+        let made = strips(0, 3, 40).unwrap();
+        assert_eq!(made.len(), 3);
+        for (i, strip) in made.iter().enumerate() {
+            assert_eq!((strip.len(), strip.side, strip.channels), (40, 32, 3));
+            assert_eq!(strip.image(0), images.image(2 * i));
+            assert_eq!(strip.image(39), images.image(2 * i + 1));
+            assert!(strip.image(20) != strip.image(0) && strip.image(20) != strip.image(39));
+        }
+        assert_eq!(strips(2, 1, 40).unwrap(), made[2..]);
+        for steps in [0, 1, 2000] {
+            assert!(matches!(strips(0, 1, steps), Err(Error::Invalid { field: "steps", .. })));
+        }
+    }
+}
+
+#[test]
+fn strips_lead_from_class_to_class() {
+    let folder = tempfile::tempdir().unwrap();
+    let (generator, _, state) = trained(folder.path(), true);
+    let to = |to, first, count| {
+        let images = GenerateOptions { truncation: Some(0.9), ..options(&state, "Parasitized", first, count) };
+        interpolate(&generator, &StripOptions { images, steps: 5, to: Some(to) }, &CPU)
+    };
+    let strips = to(1, 0, 2).unwrap();
+    let ends = |label| {
+        let options = GenerateOptions { truncation: Some(0.9), label, ..options(&state, "Parasitized", 0, 2) };
+        generate(&generator, &options, &CPU).unwrap()
+    };
+    // The noise stays that of the class where the strip starts.
+    let (from, other) = (ends(Some((0, 2))), ends(Some((1, 2))));
+    for (i, strip) in strips.iter().enumerate() {
+        assert_eq!((strip.image(0), strip.image(4)), (from.image(i), other.image(i)));
+        assert!(strip.image(2) != strip.image(0) && strip.image(2) != strip.image(4));
+    }
+    assert_eq!(to(1, 1, 1).unwrap(), strips[1..]);
+    assert!(matches!(to(2, 0, 1), Err(Error::Invalid { field: "to", .. })));
+
+    let folder = tempfile::tempdir().unwrap();
+    let (generator, _, state) = trained(folder.path(), false);
+    let options = StripOptions { images: options(&state, "Parasitized", 0, 1), steps: 5, to: Some(0) };
+    assert!(matches!(interpolate(&generator, &options, &CPU), Err(Error::Invalid { field: "to", .. })));
+}
+
+#[test]
+fn a_packed_generator_makes_nearly_the_same_images() {
+    for (of_two, class) in [(false, "Parasitized"), (true, "Uninfected")] {
+        let folder = tempfile::tempdir().unwrap();
+        let (run, out) = (folder.path().join("run"), folder.path().join("packed"));
+        let (generator, _, state) = trained(&run, of_two);
+        let packed = pack_generator(&run, &out).unwrap();
+        assert_eq!((&packed.classes, &packed.config, &packed.data), (&state.classes, &state.config, &state.data));
+        assert_eq!(packed.position.iteration, 3);
+        let [weights, json] = ["weights.safetensors", "state.json"].map(|name| fs::read(out.join(name)).unwrap());
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
+        let whole = fs::metadata(run.join("last/weights.safetensors")).unwrap().len() as f64;
+        assert!((weights.len() as f64) < 0.6 * whole, "{} of {whole} bytes", weights.len());
+
+        // From memory and from the folder it is the same generator, and its images are a few grey levels from the checkpoint's.
+        let (small, read) = load_generator_bytes(&weights, &json, &CPU).unwrap();
+        assert_eq!(read, packed);
+        let of = options(&state, class, 0, 8);
+        let images = generate(&small, &of, &CPU).unwrap();
+        assert_eq!(generate(&load_generator(&out, &CPU).unwrap().0, &of, &CPU).unwrap(), images);
+        let exact = generate(&generator, &of, &CPU).unwrap();
+        let far = images.pixels.iter().zip(&exact.pixels).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(far <= 3, "{far} grey levels");
+
+        // There is no discriminator, and that is said.
+        let error = load_discriminator(&out, &CPU).unwrap_err().to_string();
+        assert!(error.contains("packed") && error.contains("discriminator"), "{error}");
+
+        // Packed again, from the checkpoint or from itself, it is the same bytes, and what lies beside it stays.
+        fs::write(out.join("DATASHEET.md"), "# It").unwrap();
+        for from in [&run, &out] {
+            pack_generator(from, &out).unwrap();
+            assert_eq!(fs::read(out.join("weights.safetensors")).unwrap(), weights);
+            assert_eq!(fs::read(out.join("state.json")).unwrap(), json);
+        }
+        assert!(out.join("DATASHEET.md").is_file());
+        // A run and its checkpoint are not replaced.
+        for taken in [&run, &run.join("last")] {
+            assert!(matches!(pack_generator(&out, taken), Err(Error::Occupied(_))));
+        }
+
+        let mut other = weights.clone();
+        *other.last_mut().unwrap() ^= 1;
+        assert!(matches!(load_generator_bytes(&other, &json, &CPU), Err(Error::Damaged { .. })));
+        assert!(matches!(load_generator_bytes(&weights, b"{}", &CPU), Err(Error::Damaged { .. })));
+    }
+}
+
+#[test]
+fn weights_that_cannot_be_packed_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, out) = (folder.path().join("run"), folder.path().join("packed"));
+    trained(&run, true);
+    let (file, state) = (run.join("last/weights.safetensors"), run.join("last/state.json"));
+    // Without the sums of its files, a checkpoint's weights can be changed.
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
+    json.as_object_mut().unwrap().remove("files");
+    fs::write(&state, json.to_string()).unwrap();
+    let mut tensors = candle_core::safetensors::load(&file, &CPU).unwrap();
+    for (value, shown) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (-70_000.0, "-70000")] {
+        let bias = tensors["start.bias"].dims().to_vec();
+        tensors.insert("start.bias".into(), Tensor::full(value, bias, &CPU).unwrap());
+        candle_core::safetensors::save(&tensors, &file).unwrap();
+        let error = pack_generator(&run, &out).unwrap_err().to_string();
+        assert!(error.contains("start.bias") && error.contains(shown), "{error}");
+    }
+    assert!(!out.exists());
+
+    let other = folder.path().join("cnn");
+    train_classifier(&cnn(1), &cells(), &split(), &other, &Control::default()).unwrap();
+    assert!(matches!(pack_generator(&other, &out), Err(Error::Unsuitable { .. })));
+    assert!(matches!(pack_generator(&folder.path().join("none"), &out), Err(Error::NoCheckpoint(_))));
+}

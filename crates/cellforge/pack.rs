@@ -1,0 +1,46 @@
+//! `cellforge pack`: a generator alone, small enough to give away.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use cellforge::train;
+use serde::{Deserialize, Serialize};
+
+use crate::common::{Globals, layered, say};
+
+/// Arguments of `pack`.
+#[derive(clap::Args, Serialize, Deserialize)]
+#[command(after_help = "\
+Examples:
+  cellforge pack --checkpoint runs/best --out packed
+  cellforge generate --checkpoint packed --count 100 --out synthetic
+
+The folder gets weights.safetensors, in half precision, and state.json. Cells can be generated from it, a grey level or a few from
+those of the checkpoint; it cannot be trained further. Files that describe it may lie beside them.")]
+pub struct Args {
+    /// The folder of one trained GAN
+    #[arg(long, value_name = "DIR")]
+    checkpoint: Option<PathBuf>,
+    /// The folder for the packed generator
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
+    let args = layered(&mut globals, args)?;
+    let checkpoint = args.checkpoint.context("--checkpoint is missing: name a trained GAN's folder")?;
+    let out = args.out.context("--out is missing: name a folder for the packed generator")?;
+    let state = train::pack_generator(&checkpoint, &out)?;
+    let weights = out.join("weights.safetensors");
+    let bytes = std::fs::metadata(&weights).with_context(|| format!("cannot read {}", weights.display()))?.len();
+    let model = &state.config.model;
+    say(format!(
+        "a generator of {} at {side}x{side} pixels after {} iterations, {} KiB, in {}",
+        state.classes.join(" and "),
+        state.position.iteration,
+        bytes.div_ceil(1024),
+        out.display(),
+        side = model.image_size,
+    ));
+    Ok(())
+}

@@ -1,0 +1,228 @@
+//! `cellforge generate` and `cellforge pack`: the built-in generator, strips, what the discriminator chooses, packed generators.
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use assert_cmd::Command;
+use common::files;
+use predicates::{prelude::*, str::contains};
+
+fn cellforge() -> Command {
+    assert_cmd::cargo::cargo_bin_cmd!("cellforge")
+}
+
+/// An empty folder of this test file.
+fn folder(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("generate").join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// GANs after three iterations, made once: `both` of two classes, `study` of one class each.
+fn gans() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let root = folder("gans");
+        let phantom = root.join("phantom.zip");
+        cellforge().args(["data", "phantom", "--cells-per-class", "20", "--out"]).arg(&phantom).assert().success();
+        for (name, recipe) in [("both", "best"), ("study", "study")] {
+            cellforge()
+                .args(["train", "gan", "--side", "32", "--width", "0.05", "--iterations", "3", "--batch", "4", "-q"])
+                .args(["--recipe", recipe, "--data"])
+                .arg(&phantom)
+                .arg("--out")
+                .arg(root.join(name))
+                .assert()
+                .success();
+        }
+        root
+    })
+}
+
+fn both() -> PathBuf {
+    gans().join("both")
+}
+
+/// Runs `generate` with these flags into `out`, and returns what it says on the error stream.
+fn generate(out: &Path, checkpoint: Option<&Path>, flags: &[&str]) -> String {
+    let mut command = cellforge();
+    command.arg("generate").args(flags).arg("--out").arg(out);
+    if let Some(checkpoint) = checkpoint {
+        command.arg("--checkpoint").arg(checkpoint);
+    }
+    String::from_utf8(command.assert().success().get_output().stderr.clone()).unwrap()
+}
+
+/// The PNG files under a folder, without the settings.
+fn pictures(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = files(root);
+    found.remove(Path::new("config.toml")).expect("the settings lie beside the pictures");
+    found
+}
+
+fn refused(flags: &[&str], reason: &str) {
+    let out = folder("refused").join("no");
+    let mut command = cellforge();
+    command.arg("generate").args(flags).arg("--out").arg(&out);
+    command.assert().code(1).stderr(contains(reason).and(contains("panicked").not()));
+    assert!(!out.exists(), "{flags:?}");
+}
+
+#[test]
+fn without_a_checkpoint_the_built_in_generator_is_used() {
+    let dir = folder("built-in");
+    let said = generate(&dir.join("a"), None, &["--count", "3"]);
+    assert!(said.contains("built-in generator") && said.contains("cellforge generate --about"), "{said}");
+    let made = pictures(&dir.join("a"));
+    // A folder for each class, with three images each.
+    let classes: Vec<String> = fs::read_dir(dir.join("a"))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    assert!(!classes.is_empty());
+    assert_eq!(made.len(), 3 * classes.len(), "{:?}", made.keys());
+
+    // Again, and from its settings: the same. One class, fewer images: the first of the same.
+    generate(&dir.join("b"), None, &["--config", dir.join("a/config.toml").to_str().unwrap()]);
+    assert!(made == pictures(&dir.join("b")));
+    generate(&dir.join("c"), None, &["--count", "2", "--class", &classes[0]]);
+    let few = pictures(&dir.join("c"));
+    assert!(few.len() == 2 && few.iter().all(|(name, bytes)| made[name] == *bytes));
+    generate(
+        &dir.join("d.zip"),
+        None,
+        &["--count", "2", "--truncation", "0.7", "--grid", dir.join("d.png").to_str().unwrap()],
+    );
+    assert!(dir.join("d.zip").is_file() && dir.join("d.png").is_file());
+
+    cellforge()
+        .args(["generate", "--about"])
+        .assert()
+        .success()
+        .stdout(contains("# ").and(contains("trained")).and(contains("not")));
+    refused(&["--class", "Martian"], &classes[0]);
+    refused(&["--keep", "0.5"], "built-in generator has none");
+    cellforge().args(["generate", "--count", "2"]).assert().code(1).stderr(contains("--out is missing"));
+}
+
+#[test]
+fn strips_are_rows_between_images() {
+    let dir = folder("strips");
+    generate(&dir.join("images"), Some(&both()), &["--count", "4"]);
+    generate(&dir.join("strips"), Some(&both()), &["--strips", "2", "--strip-steps", "5"]);
+    let open = |path: &str| image::open(dir.join(path)).unwrap().into_rgb8();
+    for class in ["Parasitized", "Uninfected"] {
+        assert_eq!(files(&dir.join("strips").join(class)).len(), 2);
+        let strip = open(&format!("strips/{class}/strip_000002.png"));
+        // Five images of 32 pixels with gaps of two.
+        assert_eq!(strip.dimensions(), (5 * 34 - 2, 32));
+        for (place, number) in [(0, 3), (4, 4)] {
+            let end = image::imageops::crop_imm(&strip, place * 34, 0, 32, 32).to_image();
+            assert!(end == open(&format!("images/{class}/synthetic_{number:06}.png")), "{class} {number}");
+        }
+    }
+    generate(&dir.join("to"), Some(&both()), &["--strips", "1", "--strip-to", "Uninfected"]);
+    assert_eq!(pictures(&dir.join("to")).len(), 1);
+    let strip = open("to/Parasitized_to_Uninfected/strip_000001.png");
+    assert_eq!(strip.dimensions(), (8 * 34 - 2, 32));
+    let start = image::imageops::crop_imm(&strip, 0, 0, 32, 32).to_image();
+    assert!(start == open("images/Parasitized/synthetic_000001.png"));
+    // The same again, and fewer: the first. More than are wanted, and cells beside strips, are refused.
+    generate(&dir.join("again"), Some(&both()), &["--config", dir.join("to/config.toml").to_str().unwrap()]);
+    assert!(pictures(&dir.join("to")) == pictures(&dir.join("again")));
+    let into = |out: &str, flags: &[&str], reason: &str| {
+        let mut command = cellforge();
+        command.arg("generate").args(flags).arg("--checkpoint").arg(both()).arg("--out").arg(dir.join(out));
+        command.assert().code(1).stderr(contains(reason));
+    };
+    into("strips", &["--strips", "1"], "1 more");
+    into("images", &["--strips", "4"], "do not share");
+    into("strips", &["--count", "4"], "do not share");
+    // With the built-in generator too.
+    generate(&dir.join("built-in"), None, &["--strips", "1", "--strip-steps", "3"]);
+
+    let study = gans().join("study");
+    let (both, study) = (both().to_str().unwrap().to_owned(), study.to_str().unwrap());
+    refused(&["--strips", "2", "--count", "3"], "--count is of images");
+    refused(&["--strips", "2", "--keep", "0.5", "--checkpoint", &both], "--keep is of images");
+    refused(&["--strip-steps", "4"], "--strips");
+    refused(&["--checkpoint", &both, "--strips", "1", "--strip-to", "Martian"], "Parasitized, Uninfected");
+    let same = ["--checkpoint", &both, "--strips", "1", "--class", "Uninfected", "--strip-to", "Uninfected"];
+    refused(&same, "name another class");
+    refused(
+        &["--checkpoint", study, "--class", "Uninfected", "--strips", "1", "--strip-to", "Uninfected"],
+        "several classes",
+    );
+    cellforge().args(["generate", "--strips", "1", "--out", "x.zip"]).assert().code(1).stderr(contains("is a zip"));
+    cellforge().args(["generate", "--strips", "1", "--strip-steps", "1"]).assert().code(2);
+}
+
+#[test]
+fn the_discriminator_chooses() {
+    let dir = folder("keep");
+    for name in ["both", "study"] {
+        let (checkpoint, out) = (gans().join(name), dir.join(name));
+        generate(&out.join("all"), Some(&checkpoint), &["--count", "12"]);
+        generate(&out.join("kept"), Some(&checkpoint), &["--count", "3", "--keep", "0.25"]);
+        generate(&out.join("few"), Some(&checkpoint), &["--count", "2", "--keep", "0.25", "--threads", "1"]);
+        let settings = fs::read_to_string(out.join("kept/config.toml")).unwrap();
+        assert!(settings.contains("keep = 0.25"), "{settings}");
+        let (all, kept, few) = (pictures(&out.join("all")), pictures(&out.join("kept")), pictures(&out.join("few")));
+        assert_eq!((kept.len(), few.len()), (6, 4));
+        assert!(few.iter().all(|(name, bytes)| kept[name] == *bytes));
+        // Each is one of its four candidates.
+        for (path, bytes) in &kept {
+            let number: usize = path.to_str().unwrap()[path.to_str().unwrap().len() - 10..][..6].parse().unwrap();
+            let candidate = |n: usize| &all[&path.with_file_name(format!("synthetic_{n:06}.png"))];
+            assert!((4 * number - 3..=4 * number).any(|n| candidate(n) == bytes), "{}", path.display());
+        }
+    }
+    let both = both().to_str().unwrap().to_owned();
+    for share in ["0", "-1", "1.5", "NaN"] {
+        refused(&["--checkpoint", &both, "--keep", share], "--keep takes a share");
+    }
+}
+
+#[test]
+fn a_packed_generator_is_generated_from() {
+    let dir = folder("pack");
+    let packed = dir.join("packed");
+    let pack = |from: &Path, out: &Path| {
+        let mut command = cellforge();
+        command.args(["pack", "--checkpoint"]).arg(from).arg("--out").arg(out);
+        command.assert()
+    };
+    pack(&both(), &packed).success().stdout(contains("Parasitized and Uninfected at 32x32").and(contains("KiB")));
+    let first = files(&packed);
+    pack(&both(), &packed).success();
+    assert!(first == files(&packed) && first.len() == 2);
+
+    generate(&dir.join("exact"), Some(&both()), &["--count", "3", "--seed", "4"]);
+    generate(&dir.join("made"), Some(&packed), &["--count", "3", "--seed", "4"]);
+    let (exact, made) = (pictures(&dir.join("exact")), pictures(&dir.join("made")));
+    assert!(exact.keys().eq(made.keys()) && exact.len() == 6);
+    for (name, bytes) in &exact {
+        let [a, b] = [bytes, &made[name]].map(|png| image::load_from_memory(png).unwrap().into_rgb8().into_raw());
+        let far = a.iter().zip(&b).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(far <= 3, "{} is {far} grey levels off", name.display());
+    }
+
+    refused(&["--checkpoint", packed.to_str().unwrap(), "--keep", "0.5"], "holds a generator alone");
+    pack(&packed, &both()).code(1).stderr(contains("already holds"));
+    pack(&gans().join("study"), &dir.join("no")).code(1).stderr(contains("no checkpoint"));
+    cellforge().args(["pack", "--out", "x"]).assert().code(1).stderr(contains("--checkpoint is missing"));
+    cellforge().args(["pack", "--checkpoint", "x"]).assert().code(1).stderr(contains("--out is missing"));
+    let weights = packed.join("weights.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+    refused(&["--checkpoint", packed.to_str().unwrap()], "weights.safetensors");
+}
