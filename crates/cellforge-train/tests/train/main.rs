@@ -2,5 +2,6 @@
 
 mod common;
 mod features;
+mod monitor;
 mod outputs;
 mod resume;
