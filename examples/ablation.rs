@@ -20,8 +20,7 @@ use cellforge::data::{CellSet, Split, SplitBy, SplitOptions, phantom, split};
 use cellforge::gan::loss::GanLoss;
 use cellforge::gan::{AugmentConfig, DiscriminatorKind, GeneratorKind};
 use cellforge::study::{SourceOptions, open_cells};
-use cellforge::train::observers::Judge;
-use cellforge::train::{ClassifierTrainConfig, Control, GanTrainConfig, OptimizerConfig, presets, read_log};
+use cellforge::train::{ClassifierTrainConfig, Control, GanTrainConfig, Judge, OptimizerConfig, presets, read_log};
 use cellforge::train::{train_classifier, train_judged_gan};
 
 const SIDE: usize = 32;
@@ -32,7 +31,7 @@ const OUT: &str = "runs/examples/ablation";
 /// A variant's name, what it is, and how it departs from the best recipe.
 type Variant = (&'static str, &'static str, fn(&mut GanTrainConfig));
 
-const VARIANTS: [Variant; 13] = [
+const VARIANTS: [Variant; 14] = [
     ("best", "the recipe", |_| {}),
     ("per-class", "one GAN per class", |c| c.model.classes = 1),
     ("no-r1", "without R1", |c| c.r1 = 0.0),
@@ -40,7 +39,8 @@ const VARIANTS: [Variant; 13] = [
     ("r2", "with R2 too", |c| c.r2 = c.r1),
     ("no-augment", "without augmentation", |c| c.augment = AugmentConfig::default()),
     ("cutout", "with cutout too", |c| c.augment.cutout = 0.5),
-    ("adaptive", "augmentation at an adaptive chance", |c| c.augment.target = Some(0.6)),
+    ("always", "augmentation of every image", |c| c.augment.target = None),
+    ("orientation", "real cells as they lie", |c| c.any_orientation = false),
     ("no-average", "without the moving average", |c| c.average = 0.0),
     ("hinge", "hinge loss", |c| c.loss = GanLoss::Hinge),
     ("relativistic", "relativistic loss", |c| c.loss = GanLoss::Relativistic),

@@ -240,6 +240,17 @@ fn precision_changes_the_images_and_is_kept_with_them() {
 }
 
 #[test]
+fn a_judge_needs_cells_of_its_own() {
+    let out = folder("judge").join("run");
+    for (flags, part) in [(["--judge", "resnet"], "--split"), (["--monitor-every", "5"], "--judge")] {
+        let mut command = cellforge();
+        command.args(["train", "gan", "--out"]).arg(&out).args(flags);
+        command.assert().code(1).stderr(contains(part));
+    }
+    assert!(!out.exists());
+}
+
+#[test]
 fn nothing_is_resumed_where_there_is_nothing() {
     let dir = folder("no-run");
     for what in ["gan", "classifier"] {

@@ -327,7 +327,7 @@ fn as_flag(command: &clap::Command, key: &str, value: &toml::Value) -> Result<Ve
     }
     let one = |value: &toml::Value| match value {
         toml::Value::String(text) => Ok(text.clone()),
-        toml::Value::Integer(_) | toml::Value::Float(_) => Ok(value.to_string()),
+        toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => Ok(value.to_string()),
         _ => bail!("{key} cannot be {value}"),
     };
     let values = match value {

@@ -35,6 +35,7 @@ Examples:
   cellforge train gan --data cell_images.zip --class Parasitized --out gan
   cellforge train gan --data cell_images.zip --split split.csv --side 32 --width 0.5 --iterations 2000 --out gans
   cellforge train gan --data cell_images.zip --recipe best --out best
+  cellforge train gan --data cell_images.zip --recipe best --split resnet/split.csv --judge resnet --out judged
   cellforge train gan --data cell_images.zip --recipe best --r1 0 --augment none --out ablation
   cellforge train gan --resume --out gan
 
@@ -112,6 +113,9 @@ pub struct GanArgs {
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', value_parser = ["none", "flips", "translation", "cutout", "colour"])]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     augment: Vec<String>,
+    /// Whether real cells are shown in any of eight orientations [default: the recipe's; study false]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    any_orientation: Option<bool>,
     /// Make those changes the more often, the surer the discriminator is of real cells: the mean sign of its answers to aim at, 0.6 in
     /// StyleGAN2-ADA [default: make them always]
     #[arg(long, value_name = "X")]
@@ -138,6 +142,17 @@ pub struct GanArgs {
     /// Iterations between lines of the log [default: 10]
     #[arg(long, value_name = "N")]
     log_every: Option<u64>,
+    /// Let this classifier (from `train classifier` on the same --split) hold synthetic cells against the split's validation cells as the
+    /// GAN trains: the figures are in the log, and the best generator in OUT/best [default: none]
+    #[arg(long, value_name = "DIR")]
+    judge: Option<PathBuf>,
+    /// Iterations between its judgements [default: the recipe's; 500 where it has none]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    monitor_every: Option<u64>,
+    /// Whether training that went wrong goes back to a good checkpoint and on from there at half the rate [default: the recipe's; study
+    /// false]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    guard: Option<bool>,
     /// Go on with the run in OUT; flags not given are those it was started with, but for --device and --threads
     #[arg(long)]
     #[serde(default, skip_serializing_if = "is_false")]
@@ -296,9 +311,12 @@ fn gan(mut globals: Globals, flags: &GanArgs) -> Result<()> {
     let mut options = args.cells.options(Some(out.join("cache")), session.progress);
     options.allow_one_class = true;
     let set = args.cells.open(&options, session.seed)?;
-    let usable: Vec<usize> = match &args.split {
-        Some(file) => data::read_manifest(file, &set)?.train,
-        None => (0..set.len()).collect(),
+    let (usable, val): (Vec<usize>, Vec<usize>) = match &args.split {
+        Some(file) => {
+            let split = data::read_manifest(file, &set)?;
+            (split.train, split.val)
+        }
+        None => ((0..set.len()).collect(), Vec::new()),
     };
     let chosen: Vec<usize> = match &args.class {
         None => (0..set.classes.len()).collect(),
@@ -309,15 +327,19 @@ fn gan(mut globals: Globals, flags: &GanArgs) -> Result<()> {
     };
     let together = args.conditional == Some(true) && chosen.len() > 1;
     check_layout(&out, chosen.len() == 1 || together)?;
+    let judge = match &args.judge {
+        Some(dir) => Some(judge(dir, &set, &val, &chosen, base.monitor.k, &session)?),
+        None => None,
+    };
     let control = control(&session, (args.resume, args.overwrite), &out, "train gan", &args)?;
     if together {
         base.model.classes = chosen.len();
         tracing::info!("training a GAN on {} cells of {} in {}", usable.len(), set.classes.join(", "), out.display());
-        let outcome = train::train_gan(&base, &set, &usable, &out, &control)?;
+        let outcome = train::train_judged_gan(&base, &set, &usable, judge.as_ref(), &out, &control)?;
         if outcome.interrupted {
             return Err(stopped("gan", outcome.iterations, &out, &globals));
         }
-        say(format!("{} iterations; checkpoint in {}", outcome.iterations, outcome.checkpoint.display()));
+        say(trained(&outcome));
         return Ok(());
     }
     for &class in &chosen {
@@ -326,13 +348,46 @@ fn gan(mut globals: Globals, flags: &GanArgs) -> Result<()> {
         let cells: Vec<usize> = usable.iter().copied().filter(|&i| set.labels[i] as usize == class).collect();
         let config = GanTrainConfig { class: name.clone(), ..base.clone() };
         tracing::info!("training a GAN on {} cells of {name} in {}", cells.len(), folder.display());
-        let outcome = train::train_gan(&config, &set, &cells, &folder, &control)?;
+        let outcome = train::train_judged_gan(&config, &set, &cells, judge.as_ref(), &folder, &control)?;
         if outcome.interrupted {
             return Err(stopped("gan", outcome.iterations, &out, &globals));
         }
-        say(format!("{name}: {} iterations; checkpoint in {}", outcome.iterations, outcome.checkpoint.display()));
+        say(format!("{name}: {}", trained(&outcome)));
     }
     Ok(())
+}
+
+/// What a finished GAN's run has come to.
+fn trained(outcome: &train::GanOutcome) -> String {
+    let best = match outcome.best {
+        Some(best) => {
+            format!("closest to the validation cells after {} of them (fd {:.4}); ", best.iteration, best.value)
+        }
+        None => String::new(),
+    };
+    format!("{} iterations; {best}checkpoint in {}", outcome.iterations, outcome.checkpoint.display())
+}
+
+/// The classifier in `dir` with the validation cells of the split, of which each chosen class needs more than `k`.
+fn judge(
+    dir: &Path,
+    set: &CellSet,
+    val: &[usize],
+    chosen: &[usize],
+    k: usize,
+    session: &Session,
+) -> Result<train::Judge> {
+    for &class in chosen {
+        let found = val.iter().filter(|&&i| set.labels[i] as usize == class).count();
+        if found <= k {
+            bail!(
+                "--judge needs at least {} validation cells of {} and --split has {found}: make it with a larger --val",
+                k + 1,
+                set.classes[class]
+            );
+        }
+    }
+    Ok(train::Judge::load(dir, set, val, &session.device)?)
 }
 
 /// One GAN lies in the folder itself, several in folders below it; both in one would leave each with the other's settings.
@@ -383,11 +438,29 @@ fn gan_config(args: &mut GanArgs, seed: u64) -> Result<GanTrainConfig> {
     config.r1 = *args.r1.get_or_insert(config.r1);
     config.r2 = *args.r2.get_or_insert(config.r2);
     config.penalty_every = *args.penalty_every.get_or_insert(config.penalty_every);
+    config.any_orientation = *args.any_orientation.get_or_insert(config.any_orientation);
     augmentation(&mut args.augment, &mut config.augment)?;
     config.augment.target = args.augment_target.or(config.augment.target);
     config.average = *args.average.get_or_insert(config.average);
     config.checkpoint_every = *args.checkpoint_every.get_or_insert(config.checkpoint_every);
     config.log_every = *args.log_every.get_or_insert(config.log_every);
+    match (&args.judge, args.monitor_every) {
+        (None, Some(_)) => bail!("--monitor-every is how often a judge looks: name one with --judge"),
+        (Some(_), _) if args.split.is_none() => {
+            bail!("--judge needs cells that the GAN is not trained on: give --split, whose validation part they are")
+        }
+        (Some(_), every) => {
+            let usual = if config.monitor.every == 0 { 500 } else { config.monitor.every };
+            config.monitor.every = every.unwrap_or(usual);
+            args.monitor_every = Some(config.monitor.every);
+        }
+        (None, None) => {}
+    }
+    if *args.guard.get_or_insert(config.guard.is_some()) {
+        config.guard.get_or_insert_default();
+    } else {
+        config.guard = None;
+    }
     if args.grid_at.is_empty() {
         // The study's grids: at the start, and after each third of the training.
         let n = config.iterations;

@@ -113,7 +113,12 @@ impl SmallCnn {
 
     /// Images `(b, channels, side, side)` to logits `(b, classes)`. No layer depends on the mode.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        self.out.forward(&self.features(xs)?)
+        self.logits(&self.features(xs)?)
+    }
+
+    /// The hidden layer's output `(b, dense)` to logits `(b, classes)`.
+    pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
+        self.out.forward(features)
     }
 
     /// Images `(b, channels, side, side)` to the hidden layer's output `(b, dense)`.

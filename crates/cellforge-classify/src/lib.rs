@@ -82,6 +82,14 @@ impl Classifier {
         }
     }
 
+    /// The last layer alone: [`Classifier::features`] `(b, features)` to logits `(b, classes)`.
+    pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
+        match &self.network {
+            Network::Cnn(cnn) => cnn.logits(features),
+            Network::Resnet(resnet) => resnet.logits(features),
+        }
+    }
+
     fn check(&self, xs: &Tensor) -> Result<()> {
         if xs.rank() != 4 || xs.dims()[1..] != self.input {
             let [c, h, w] = self.input;

@@ -226,7 +226,12 @@ impl ResNet {
     /// Images `(b, channels, side, side)` to logits `(b, classes)`. With `train`, batch norm uses the statistics of
     /// this batch and moves its running ones towards them.
     pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
-        self.fc.forward(&self.pooled(xs, train)?)
+        self.logits(&self.pooled(xs, train)?)
+    }
+
+    /// The averaged last feature map `(b, filters)` to logits `(b, classes)`.
+    pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
+        self.fc.forward(features)
     }
 
     /// Images `(b, channels, side, side)` to the averaged last feature map `(b, filters)`, in inference mode.

@@ -79,7 +79,9 @@ pub use confusion::{Confusion, confusion};
 pub use distances::{Neighbour, nearest, nearest_in_groups, nearest_other};
 pub use error::{Error, Result};
 pub use features::Features;
-pub use fidelity::{Fidelity, FidelityOptions, Kid, Prdc, Sample, fidelity, frechet_distance, halves, kid, prdc};
+pub use fidelity::{
+    Fidelity, FidelityOptions, Kid, Prdc, Sample, fidelity, frechet_distance, halves, kid, mean_distance, prdc,
+};
 pub use privacy::{Privacy, PrivacyInput, PrivacyOptions, clopper_pearson, privacy};
 pub use proportion::{Estimate, Interval, LEVEL, Proportion, recognition, wilson, wilson_at};
 pub use report::{Average, ClassReport, ClassifierReport, IntervalMethod, classifier_report, predictions};

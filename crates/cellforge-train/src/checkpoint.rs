@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Position, Result, Snapshot};
+use crate::{Error, GuardState, Position, Result, Snapshot};
 
 /// Version of the folder's layout and of `state.json`.
 pub const FORMAT_VERSION: u32 = 1;
@@ -32,12 +32,18 @@ pub struct State<C> {
     /// Updates and epochs done.
     #[serde(flatten)]
     pub position: Position,
-    /// Best validation accuracy so far and the epoch (counted from 1) that reached it.
+    /// The best figure so far, and when it was reached: a classifier's highest validation accuracy, a monitored GAN's lowest `fd`.
     pub best: Option<Best>,
     /// Class names in label order; for a GAN the one class it was trained on.
     pub classes: Vec<String>,
     /// Fingerprint of the cells that are trained on and of their choice.
     pub data: String,
+    /// Fingerprint of the classifier and the validation cells that a GAN is judged by while it trains, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<String>,
+    /// What a GAN's guard remembers.
+    #[serde(default, skip_serializing_if = "GuardState::is_new")]
+    pub guard: GuardState,
     /// The run's whole configuration.
     pub config: C,
     /// SHA-256 of each safetensors file, by file name.
@@ -45,13 +51,16 @@ pub struct State<C> {
     pub files: BTreeMap<String, String>,
 }
 
-/// The best epoch so far.
+/// The best moment so far.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Best {
-    /// The figure by which epochs are compared.
+    /// The figure by which moments are compared.
     pub value: f32,
-    /// The epoch, counted from 1.
+    /// Whole epochs done then; 0 where a run has no epochs.
     pub epoch: u64,
+    /// Updates done then; 0 in checkpoints that were written before this was recorded.
+    #[serde(default)]
+    pub iteration: u64,
 }
 
 /// Writes `parent/name` so that a crash at any moment leaves this or the previous checkpoint whole.
@@ -272,6 +281,8 @@ mod tests {
             best: None,
             classes: vec!["Parasitized".into()],
             data: "x".into(),
+            judge: None,
+            guard: GuardState::default(),
             config: 3,
             files: BTreeMap::new(),
         }

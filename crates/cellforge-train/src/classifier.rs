@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{self, Best, FORMAT_VERSION, State};
 use crate::classifier_step::{ClassifierStep, LossKind, OptimizerConfig};
-use crate::observers::{Checkpoints, EarlyStop, Evaluate, JsonlLog, Progress, TensorBoard};
+use crate::observers::{Checkpoints, Criterion, EarlyStop, Evaluate, JsonlLog, Progress, TensorBoard};
 use crate::run::{self, Control};
-use crate::{Error, FitPlan, Observer, Position, Result, Schedule, fit, presets};
+use crate::{Error, FitPlan, GuardState, Observer, Position, Result, Schedule, fit, presets};
 
 /// A classifier's `state.json`.
 pub type ClassifierState = State<ClassifierTrainConfig>;
@@ -141,6 +141,8 @@ pub fn train_classifier(
         best: None,
         classes: set.classes.clone(),
         data: run::data_fingerprint(set, &[&split.train, &split.val]),
+        judge: None,
+        guard: GuardState::default(),
         config: config.clone(),
         files: BTreeMap::new(),
     };
@@ -159,7 +161,8 @@ pub fn train_classifier(
     let mut evaluate = Evaluate::new(set.clone(), split.val.clone(), control.device.clone());
     let mut jsonl = JsonlLog::new(&log, config.log_every, config.checkpoint_every);
     let mut board = TensorBoard::new(out.join("tensorboard"), config.log_every);
-    let mut checkpoints = Checkpoints::new(out, config.checkpoint_every, Some("val_accuracy"), state);
+    let best_by = Some(Criterion::Highest("val_accuracy"));
+    let mut checkpoints = Checkpoints::new(out, config.checkpoint_every, best_by, state);
     let mut progress = Progress::new(match config.model {
         ClassifierConfig::Cnn(_) => "cnn",
         ClassifierConfig::Resnet(_) => "resnet",

@@ -50,6 +50,48 @@ pub enum Error {
         /// The iteration that produced it, counted from 1.
         iteration: u64,
     },
+    /// A loss became larger than the guard allows.
+    #[error("{name} became {value} at iteration {iteration}, beyond the limit of {limit}: training has exploded")]
+    Exploded {
+        /// Which loss.
+        name: String,
+        /// Its value.
+        value: f32,
+        /// The highest magnitude allowed.
+        limit: f64,
+        /// The iteration that produced it, counted from 1.
+        iteration: u64,
+    },
+    /// The generator makes ever the same images.
+    #[error(
+        "{figure} was {value}, below {bound}, at iteration {iteration} and too low at the point before: the generator has collapsed"
+    )]
+    Collapsed {
+        /// The monitor's figure.
+        figure: &'static str,
+        /// Its value.
+        value: f32,
+        /// What it should have reached.
+        bound: f64,
+        /// The iteration that was judged, counted from 1.
+        iteration: u64,
+    },
+    /// The guard has gone back as often as it may.
+    #[error(
+        "{source}. The run went back {rollbacks} times, to no avail; {}. Start anew with a lower learning rate",
+        last_good(.checkpoint.as_deref())
+    )]
+    Unstable {
+        /// How often it went back.
+        rollbacks: usize,
+        /// The last good checkpoint's folder; none if there was none yet.
+        checkpoint: Option<PathBuf>,
+        /// What went wrong once more.
+        source: Box<Error>,
+    },
+    /// Figures could not be computed.
+    #[error(transparent)]
+    Figures(#[from] cellforge_eval::Error),
     /// Another process is working in the same folder.
     #[error("another run is using {0}: wait for it to end, or choose another folder")]
     Busy(PathBuf),
@@ -97,6 +139,13 @@ pub enum Error {
         /// What was found and what was expected.
         reason: String,
     },
+}
+
+fn last_good(checkpoint: Option<&Path>) -> String {
+    match checkpoint {
+        Some(path) => format!("the last good checkpoint is {}", path.display()),
+        None => "no good checkpoint had been written yet".to_owned(),
+    }
 }
 
 impl Error {

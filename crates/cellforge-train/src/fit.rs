@@ -98,12 +98,28 @@ pub struct Event<'a> {
     pub total: u64,
     /// True in `on_step` when `on_epoch` follows at once.
     pub ends_epoch: bool,
-    /// The step's losses, or in `on_epoch` their means over the epoch's steps; observers may append.
+    /// The step's losses, or in `on_epoch` their means over the epoch's steps.
     pub losses: Losses,
+    /// What observers found out about this step or epoch, by name; observers may append. A step with figures is logged whenever it comes.
+    pub figures: Vec<(String, f32)>,
     /// Images to show, by tag; observers may append.
     pub images: Vec<(String, RgbImage)>,
     /// An observer sets it to end the run here, as complete.
     pub end: bool,
+}
+
+impl Event<'_> {
+    /// The losses by name, and after them the figures.
+    pub fn values(&self) -> impl Iterator<Item = (&str, f32)> {
+        let losses = self.losses.iter().map(|(name, value)| (*name, *value));
+        losses.chain(self.figures.iter().map(|(name, value)| (name.as_str(), *value)))
+    }
+
+    /// The figure of this name, if an observer added it.
+    #[must_use]
+    pub fn figure(&self, name: &str) -> Option<f32> {
+        self.figures.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+    }
 }
 
 /// How a run ended.
@@ -173,6 +189,7 @@ where
                 total,
                 ends_epoch: epoch_end.is_some(),
                 losses: losses.clone(),
+                figures: vec![],
                 images: vec![],
                 end: false,
             };
@@ -182,8 +199,8 @@ where
             ended = event.end;
             if let Some(steps) = epoch_end {
                 let means = position.finish_epoch(&losses, steps);
-                let (ends_epoch, images, end) = (true, vec![], ended);
-                let mut event = Event { position: &position, total, ends_epoch, losses: means, images, end };
+                let (ends_epoch, figures, images, end) = (true, vec![], vec![], ended);
+                let mut event = Event { position: &position, total, ends_epoch, losses: means, figures, images, end };
                 for observer in observers.iter_mut() {
                     observer.on_epoch(step, &mut event)?;
                 }

@@ -11,9 +11,12 @@ use cellforge_gan::{AugmentConfig, Discriminator, DiscriminatorKind, GanConfig, 
 use cellforge_nn::{Key, ParamStore};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{self, FORMAT_VERSION, State};
+use crate::checkpoint::{self, Best, FORMAT_VERSION, State};
 use crate::gan_step::GanStep;
-use crate::observers::{Checkpoints, JsonlLog, Progress, SampleGrids, TensorBoard, grid_file_name};
+use crate::guard::{Guard, GuardConfig, GuardState};
+use crate::observers::{
+    Checkpoints, Criterion, JsonlLog, Judge, Monitor, MonitorConfig, Progress, SampleGrids, TensorBoard, grid_file_name,
+};
 use crate::run::{self, Control};
 use crate::{Error, FitPlan, Observer, Position, Result, fit};
 
@@ -104,6 +107,13 @@ pub struct GanTrainConfig {
     pub checkpoint_every: u64,
     /// Iterations between lines of the log.
     pub log_every: u64,
+    /// When and on how many images the generator is judged as it trains, where there is a [`Judge`].
+    #[serde(skip_serializing_if = "is_default")]
+    pub monitor: MonitorConfig,
+    /// What counts as training that went wrong, and how it goes on then. Without a guard, a loss that is not finite ends the run, and
+    /// nothing else does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guard: Option<GuardConfig>,
 }
 
 impl Default for GanTrainConfig {
@@ -132,6 +142,8 @@ impl Default for GanTrainConfig {
             grid_images: 16,
             checkpoint_every: 500,
             log_every: 10,
+            monitor: MonitorConfig::default(),
+            guard: None,
         }
     }
 }
@@ -160,6 +172,10 @@ impl GanTrainConfig {
         run::check_rate("lr", self.lr)?;
         run::check_rate("discriminator_lr", self.discriminator_lr.unwrap_or(self.lr))?;
         self.augment.validate()?;
+        self.monitor.validate()?;
+        if let Some(guard) = &self.guard {
+            guard.validate()?;
+        }
         let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
         for (field, weight) in [("r1", self.r1), ("r2", self.r2)] {
             if !(weight.is_finite() && weight >= 0.0) {
@@ -215,7 +231,11 @@ pub struct GanOutcome {
     pub iterations: u64,
     /// True if the stop flag ended the run early; resume to go on.
     pub interrupted: bool,
-    /// The checkpoint folder.
+    /// The lowest mean `fd` that the monitor found, and where, if the generator was judged.
+    pub best: Option<Best>,
+    /// How often the guard went back.
+    pub rollbacks: usize,
+    /// The checkpoint folder to use: that of the lowest `fd`, or the last where the generator was not judged.
     pub checkpoint: PathBuf,
     /// Sample grids on disk: iteration and PNG file.
     pub grids: Vec<(u64, PathBuf)>,
@@ -223,13 +243,15 @@ pub struct GanOutcome {
     pub log: PathBuf,
 }
 
-/// Trains a GAN on the cells `indices` of `set` (those of one class, or of all if the model is of as many classes as the set) into the folder `out`: `last/` (the checkpoint),
-/// `log.jsonl`, `grids/grid-00005000.png`, ... and `tensorboard/`.
+/// Trains a GAN on the cells `indices` of `set` (those of one class, or of all if the model is of as many classes as the set) into
+/// the folder `out`: `last/` (the checkpoint), `log.jsonl`, `grids/grid-00005000.png`, ... and `tensorboard/`. Nothing judges it as it
+/// trains, whatever `config.monitor` says.
 ///
 /// # Errors
 /// [`Error::Busy`] if another process is at work in `out`, [`Error::Occupied`] if `out` already holds a run and `control`
 /// says neither to resume nor to overwrite, [`Error::Mismatch`] if the run to resume was started with other settings or
-/// cells, [`Error::Invalid`] for settings out of range, [`Error::Diverged`] if a loss is no longer finite.
+/// cells, [`Error::Invalid`] for settings out of range, [`Error::Diverged`] if a loss is no longer finite, or with
+/// `config.guard` [`Error::Unstable`] if one is not even after the last return to an earlier checkpoint.
 pub fn train_gan(
     config: &GanTrainConfig,
     set: &CellSet,
@@ -237,9 +259,30 @@ pub fn train_gan(
     out: &Path,
     control: &Control,
 ) -> Result<GanOutcome> {
+    train_judged_gan(config, set, indices, None, out, control)
+}
+
+/// [`train_gan`] with a judge, whose figures of the generator (see [`Monitor`]) are in the log after each `config.monitor.every`
+/// iterations. The generator whose mean `fd` is the lowest is kept in `best/`, beside `last/` that a run is resumed from.
+///
+/// # Errors
+/// As [`train_gan`]; [`Error::Invalid`] too if the judge does not fit the GAN, as at [`Monitor::new`].
+pub fn train_judged_gan(
+    config: &GanTrainConfig,
+    set: &CellSet,
+    indices: &[usize],
+    judge: Option<&Judge>,
+    out: &Path,
+    control: &Control,
+) -> Result<GanOutcome> {
     config.validate()?;
     run::check_cells(set, indices, config.model.image_size, config.model.channels)?;
     let classes = check_set(config, set, indices)?;
+    let judge = judge.filter(|_| config.monitor.every > 0);
+    let mut monitor = judge.map(|judge| Monitor::new(config, judge, &control.device)).transpose()?;
+    if monitor.is_none() && config.monitor.every > 0 {
+        tracing::info!("no judge was named: the generator is not judged as it trains");
+    }
     let mut step = GanStep::new(config, &control.device)?;
     let fresh = State {
         format_version: FORMAT_VERSION,
@@ -249,37 +292,56 @@ pub fn train_gan(
         best: None,
         classes,
         data: run::data_fingerprint(set, &[indices]),
+        judge: judge.map(Judge::fingerprint),
+        guard: GuardState::default(),
         config: config.clone(),
         files: BTreeMap::new(),
     };
     let (_claim, state) = run::open(out, control, &mut step, fresh)?;
+    step.scale_rates(state.guard.rate());
 
     let noise = config.key().with("grid").normal((config.grid_images, config.model.latent), &control.device)?;
     let columns = (config.grid_images as f64).sqrt().ceil() as usize;
     let (grid_dir, log) = (out.join("grids"), out.join("log.jsonl"));
-    let plan = FitPlan {
-        start: state.position.clone(),
-        total: config.iterations,
-        epoch_len: None,
-        prefetch: run::PREFETCH,
-        stop: &control.stop,
-    };
     let mut grids = SampleGrids::new(&grid_dir, config.grid_at.clone(), noise, config.model.classes, columns);
     let mut jsonl = JsonlLog::new(&log, config.log_every, config.checkpoint_every);
     let mut board = TensorBoard::new(out.join("tensorboard"), config.log_every);
-    let mut checkpoints = Checkpoints::new(out, config.checkpoint_every, None, state);
+    let best_by = monitor.is_some().then_some(Criterion::Lowest("fd"));
+    let checkpoints = Checkpoints::new(out, config.checkpoint_every, best_by, state);
+    let mut guard = Guard::new(config.guard.clone(), out, checkpoints);
     let mut progress = Progress::new(format!("gan {}", config.class).trim_end());
-    let mut observers: Vec<&mut dyn Observer<GanStep>> = vec![&mut grids, &mut jsonl, &mut board, &mut checkpoints];
-    if control.progress {
-        observers.push(&mut progress);
-    }
-    let outcome = fit(&mut step, batches(config, set, indices, &control.device), plan, &mut observers)?;
+    // Once, and again after each return to an earlier iteration.
+    let outcome = loop {
+        let plan = FitPlan {
+            start: guard.state().position.clone(),
+            total: config.iterations,
+            epoch_len: None,
+            prefetch: run::PREFETCH,
+            stop: &control.stop,
+        };
+        jsonl.went_back(guard.state().guard.line());
+        let mut observers: Vec<&mut dyn Observer<GanStep>> = vec![&mut grids];
+        if let Some(monitor) = &mut monitor {
+            observers.push(monitor);
+        }
+        observers.extend([&mut jsonl as &mut dyn Observer<GanStep>, &mut board, &mut guard]);
+        if control.progress {
+            observers.push(&mut progress);
+        }
+        match fit(&mut step, batches(config, set, indices, &control.device), plan, &mut observers) {
+            Ok(outcome) => break outcome,
+            Err(error) => guard.roll_back(&mut step, error, &control.device)?,
+        }
+    };
 
+    let best = guard.state().best;
     let grid = |iteration: &u64| (*iteration, grid_dir.join(grid_file_name(*iteration)));
     Ok(GanOutcome {
         iterations: outcome.position.iteration,
         interrupted: outcome.interrupted,
-        checkpoint: out.join("last"),
+        best,
+        rollbacks: guard.state().guard.rollbacks.len(),
+        checkpoint: out.join(if best.is_some() { "best" } else { "last" }),
         grids: config.grid_at.iter().map(grid).filter(|(_, path)| path.is_file()).collect(),
         log,
     })
@@ -322,7 +384,8 @@ fn batches(
     }
 }
 
-/// Loads the generator from a checkpoint folder, or from a run's folder.
+/// Loads the generator from a checkpoint folder, or from a run's folder: its best checkpoint, that came closest to the validation
+/// cells, if it was judged as it trained, else its last.
 ///
 /// # Errors
 /// [`Error::NoCheckpoint`], [`Error::Damaged`] or [`Error::Unsuitable`].
@@ -330,7 +393,7 @@ pub fn load_generator(dir: &Path, device: &Device) -> Result<(Generator, GanStat
     load(dir, "weights", device, Generator::new)
 }
 
-/// Loads the discriminator from a checkpoint folder, or from a run's folder.
+/// Loads the discriminator from a checkpoint folder, or from a run's folder, of the same checkpoint as [`load_generator`].
 ///
 /// # Errors
 /// As [`load_generator`]; [`Error::Unsuitable`] too if the folder holds a generator alone, as [`pack_generator`](crate::pack_generator)
@@ -346,7 +409,7 @@ fn load<T>(
     device: &Device,
     build: impl FnOnce(&GanConfig, VarBuilder<'static>) -> candle_core::Result<T>,
 ) -> Result<(T, GanState)> {
-    let dir = checkpoint::find(dir, &["last"])?;
+    let dir = checkpoint::find(dir, &["best", "last"])?;
     let state: GanState = checkpoint::read_state(&dir, "gan")?;
     if !state.files.is_empty() && !state.files.contains_key(&format!("{stem}.safetensors")) {
         let reason = format!("it has no {stem}.safetensors: it was packed, and holds a generator alone");

@@ -5,7 +5,8 @@
 //! [`fit`] is the one training loop. It drives a [`Step`] ([`GanStep`], [`ClassifierStep`], or yours) and tells
 //! [`Observer`]s ([`observers`]) what happened; it knows neither networks nor files. [`train_gan`] and
 //! [`train_classifier`] put a step, its batches and the usual observers together; [`train_for_steps`] trains a classifier
-//! for a number of updates and leaves no files.
+//! for a number of updates and leaves no files. [`train_judged_gan`] lets a [`Judge`] look at the generator from time to time and keeps
+//! the best; with [`GuardConfig`] a GAN's training that went wrong goes back to a good checkpoint.
 //!
 //! Whatever is random is a function of the seed and of the iteration, epoch or image it is for. Nothing depends on the
 //! number of threads, and a run that was stopped and resumed ends with the same bytes as one that never stopped.
@@ -21,6 +22,7 @@ mod gan;
 mod gan_step;
 mod generate;
 mod grid;
+mod guard;
 mod kept;
 pub mod observers;
 mod orientation;
@@ -39,12 +41,13 @@ pub use classifier_step::{ClassifierStep, LossKind, OptimizerConfig};
 pub use error::{Error, Result};
 pub use features::{Matrix, discriminator_scores, features, image_scores, inception_features, pixel_features};
 pub use fit::{Event, FitPlan, Losses, Observer, Outcome, Position, Snapshot, Step, fit};
-pub use gan::{GanOutcome, GanState, GanTrainConfig, load_discriminator, load_generator, train_gan};
+pub use gan::{GanOutcome, GanState, GanTrainConfig, load_discriminator, load_generator, train_gan, train_judged_gan};
 pub use gan_step::GanStep;
 pub use generate::{GenerateOptions, Images, generate};
 pub use grid::sample_grid;
+pub use guard::{GuardConfig, GuardState, Rollback};
 pub use kept::{candidates, generate_kept};
-pub use observers::{LogLine, Progress, grid_file_name, read_log};
+pub use observers::{Judge, LogLine, Monitor, MonitorConfig, Progress, grid_file_name, read_log};
 pub use orientation::{Orientation, oriented};
 pub use pack::{load_generator_bytes, pack_generator};
 pub use predict::{Score, evaluate, predict};

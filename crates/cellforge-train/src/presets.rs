@@ -5,7 +5,7 @@ use cellforge_data::Augment;
 
 use cellforge_gan::{AugmentConfig, DiscriminatorKind, GanConfig, GeneratorKind};
 
-use crate::{ClassifierTrainConfig, GanTrainConfig, LossKind, OptimizerConfig, Schedule};
+use crate::{ClassifierTrainConfig, GanTrainConfig, GuardConfig, LossKind, MonitorConfig, OptimizerConfig, Schedule};
 
 /// The study's small CNN number `model` (1, 2 or 3) as published: 30, 100 and 50 epochs of SGD at a learning rate of
 /// 1e-6 with decay 1e-6, momentum 0.9 and Nesterov. At that rate it hardly learns: the study reports 0.52 to 0.53.
@@ -63,7 +63,7 @@ pub fn resnet_study() -> ClassifierTrainConfig {
 /// The recipe for cells that pass: one GAN of all `classes`, StyleGAN2's generator in small (Karras et al. 2020) against a residual
 /// discriminator with a projection of the class (Miyato and Koyama 2018), the non-saturating logistic loss with a lazy R1 penalty
 /// (Mescheder et al. 2018), real cells in any orientation, augmentations of what the discriminator sees at an adaptive chance (Zhao et al.
-/// 2020; Karras et al. 2020), and a moving average of the generator.
+/// 2020; Karras et al. 2020), and a moving average of the generator. It is judged every 500 iterations where there is a judge, and guarded.
 pub fn gan_best(classes: usize) -> GanTrainConfig {
     let mut model = GanConfig { latent: 64, classes, ..GanConfig::default() };
     (model.generator, model.discriminator) = (GeneratorKind::Style, DiscriminatorKind::Residual);
@@ -78,6 +78,8 @@ pub fn gan_best(classes: usize) -> GanTrainConfig {
         any_orientation: true,
         augment: AugmentConfig { translation: 0.125, colour: 0.1, target: Some(0.6), ..AugmentConfig::default() },
         average: 0.998,
+        monitor: MonitorConfig { every: 500, ..MonitorConfig::default() },
+        guard: Some(GuardConfig::default()),
         ..GanTrainConfig::default()
     }
 }
@@ -109,6 +111,7 @@ mod tests {
             cnn_tuned(model).validate().unwrap();
         }
         resnet_study().validate().unwrap();
+        gan_best(2).validate().unwrap();
         assert_eq!([1, 2, 3].map(|model| cnn_paper(model).epochs), [30, 100, 50]);
     }
 }

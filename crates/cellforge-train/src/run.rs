@@ -124,13 +124,17 @@ fn check_same<C: Serialize>(dir: &Path, saved: &State<C>, given: &State<C>) -> R
         // Through text, so that both sides hold numbers as they are after reading them back.
         let config = serde_json::to_string(&state.config).map_err(reason)?;
         let config: Value = serde_json::from_str(&config).map_err(reason)?;
-        Ok(serde_json::json!({ "config": config, "classes": state.classes, "data": state.data }))
+        Ok(serde_json::json!({ "config": config, "classes": state.classes, "data": state.data, "judge": state.judge }))
     };
     match difference(&view(saved)?, &view(given)?, "") {
         None => Ok(()),
         Some((field, saved, given)) => {
             let field = field.trim_start_matches("config.").to_owned();
-            let field = if field == "data" { "the choice of training cells (data)".to_owned() } else { field };
+            let field = match field.as_str() {
+                "data" => "the choice of training cells (data)".to_owned(),
+                "judge" => "the fingerprint of the judge and its validation cells".to_owned(),
+                _ => field,
+            };
             Err(Error::Mismatch { field, saved, given, path: dir.to_path_buf() })
         }
     }

@@ -4,6 +4,7 @@ mod frechet;
 mod halves;
 mod kid;
 mod prdc;
+mod spread;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ pub use self::frechet::frechet_distance;
 pub use self::halves::halves;
 pub use self::kid::{Kid, kid};
 pub use self::prdc::{Prdc, prdc};
+pub use self::spread::mean_distance;
 
 use self::frechet::Moments;
 use self::kid::{Bundled, Discrepancy};

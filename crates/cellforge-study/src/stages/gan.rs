@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cellforge_gan::GanConfig;
-use cellforge_train::{GanTrainConfig, GenerateOptions, load_generator, presets::gan_best, train_gan};
+use cellforge_train::{GanTrainConfig, GenerateOptions, Judge, load_generator, presets::gan_best, train_judged_gan};
 
 use super::data::Cells;
 use crate::{
@@ -25,11 +25,13 @@ pub(crate) struct TrainedGan {
     pub(crate) folder: String,
 }
 
-/// Trains the GANs on the training part of the split, so that no cell the classifiers are tested on has been seen by a generator.
+/// Trains the GANs on the training part of the split, so that no cell the classifiers are tested on has been seen by a generator. Where
+/// the recipe has them judged as they train, it is by the residual network, on the validation part.
 pub(crate) fn train(
     config: &StudyConfig,
     cells: &Cells,
     data: &Stamp,
+    resnet: &Stamp,
     runner: &mut Runner<'_>,
 ) -> Result<(Vec<TrainedGan>, Vec<Stamp>)> {
     let classes = &cells.set.classes;
@@ -37,8 +39,14 @@ pub(crate) fn train(
     let (mut runs, mut stamps) = (Vec::new(), Vec::new());
     let mut train = |train_config: &GanTrainConfig, folder: &str, reals: &[usize]| {
         let (out, control) = (runner.path(folder), runner.control);
-        runner.stage(folder, train_config, &[data], Makes::Folder(folder), |resume| {
-            let outcome = train_gan(train_config, &cells.set, reals, &out, &control.training(resume))?;
+        let judged = train_config.monitor.every > 0;
+        let upstream: &[&Stamp] = if judged { &[data, resnet] } else { &[data] };
+        let network = runner.path("resnet");
+        runner.stage(folder, train_config, upstream, Makes::Folder(folder), |resume| {
+            let judge =
+                if judged { Some(Judge::load(&network, &cells.set, &cells.split.val, &control.device)?) } else { None };
+            let control_training = control.training(resume);
+            let outcome = train_judged_gan(train_config, &cells.set, reals, judge.as_ref(), &out, &control_training)?;
             if outcome.interrupted { Err(control.interrupted(folder)) } else { Ok(()) }
         })
     };

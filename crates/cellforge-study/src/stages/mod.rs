@@ -37,7 +37,7 @@ pub fn run(config: &StudyConfig, control: &Control) -> Result<Results> {
     write_atomic(&runner.path("config.toml"), config.to_toml()?.as_bytes())?;
     let (cnn_runs, cnn) = classifiers::run_cnn(config, &cells, &data, &mut runner)?;
     let (resnet_run, resnet) = classifiers::run_resnet(config, &cells, &data, &mut runner)?;
-    let (gan_runs, gans) = gan::train(config, &cells, &data, &mut runner)?;
+    let (gan_runs, gans) = gan::train(config, &cells, &data, &resnet, &mut runner)?;
     let synthetic = gan::generate(config, &gan_runs, &gans, &mut runner)?;
 
     let upstream: Vec<&Stamp> = [&data, &cnn, &resnet, &synthetic].into();

@@ -4,23 +4,45 @@ use candle_core::DType;
 use serde::Serialize;
 
 use crate::checkpoint::{self, Best, State};
-use crate::{Error, Event, Observer, Outcome, Result, Snapshot, Step};
+use crate::{Error, Event, Observer, Outcome, Position, Result, Snapshot, Step};
+
+/// By which figure, and in which direction, one moment of a run is better than another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Criterion {
+    /// The higher the figure of this name, the better.
+    Highest(&'static str),
+    /// The lower the figure of this name, the better.
+    Lowest(&'static str),
+}
+
+impl Criterion {
+    /// The event's figure, if it is finite and better than `best`.
+    fn better(self, event: &Event<'_>, best: Option<Best>) -> Option<f32> {
+        let (Self::Highest(name) | Self::Lowest(name)) = self;
+        let value = event.figure(name).filter(|value| value.is_finite())?;
+        let better = best.is_none_or(|best| match self {
+            Self::Highest(_) => value > best.value,
+            Self::Lowest(_) => value < best.value,
+        });
+        better.then_some(value)
+    }
+}
 
 /// Writes the checkpoints `last` (every so many steps, after every epoch, and when the run stops) and, where there is
-/// a figure to compare epochs by, `best`.
+/// a figure to compare moments by, `best` (after the step or epoch that has the figure).
 #[derive(Debug)]
 pub struct Checkpoints<C> {
     dir: PathBuf,
     every: u64,
-    best_by: Option<&'static str>,
+    best_by: Option<Criterion>,
     state: State<C>,
     saved: Option<u64>,
 }
 
 impl<C: Serialize + Clone> Checkpoints<C> {
-    /// Writes under `dir`. `every` counts steps, 0 for none between epochs; `best_by` names the figure of `on_epoch`
-    /// whose highest value is the best; `state` is that of a fresh run or of the checkpoint that is resumed.
-    pub fn new(dir: impl Into<PathBuf>, every: u64, best_by: Option<&'static str>, state: State<C>) -> Self {
+    /// Writes under `dir`. `every` counts steps, 0 for none between epochs; `best_by` says which
+    /// of the figures that observers add is the best; `state` is that of a fresh run or of the checkpoint that is resumed.
+    pub fn new(dir: impl Into<PathBuf>, every: u64, best_by: Option<Criterion>, state: State<C>) -> Self {
         Self { dir: dir.into(), every, best_by, state, saved: None }
     }
 
@@ -29,10 +51,32 @@ impl<C: Serialize + Clone> Checkpoints<C> {
         &self.state
     }
 
+    pub(crate) fn state_mut(&mut self) -> &mut State<C> {
+        &mut self.state
+    }
+
+    /// Goes on from `state`, to which `step` was put back, and writes it as `last`.
+    pub(crate) fn go_back<S: Step>(&mut self, step: &S, state: State<C>) -> Result<()> {
+        self.state = state;
+        self.save_last(step)
+    }
+
     fn save<S: Step>(&mut self, step: &S, name: &str) -> Result<()> {
         let snapshot = step.snapshot()?;
         check_finite(&snapshot, self.state.position.iteration)?;
         checkpoint::write(&self.dir, name, &snapshot, &self.state)
+    }
+
+    fn save_if_best<S: Step>(&mut self, step: &S, event: &Event<'_>) -> Result<()> {
+        let Some(value) = self.best_by.and_then(|by| by.better(event, self.state.best)) else { return Ok(()) };
+        let Position { iteration, epoch, .. } = *event.position;
+        self.state.position = event.position.clone();
+        let before = self.state.best.replace(Best { value, epoch, iteration });
+        let saved = self.save(step, "best");
+        if saved.is_err() {
+            self.state.best = before;
+        }
+        saved
     }
 
     fn save_last<S: Step>(&mut self, step: &S) -> Result<()> {
@@ -57,6 +101,8 @@ pub(crate) fn check_finite(snapshot: &Snapshot, iteration: u64) -> Result<()> {
 
 impl<S: Step, C: Serialize + Clone> Observer<S> for Checkpoints<C> {
     fn on_step(&mut self, step: &mut S, event: &mut Event<'_>) -> Result<()> {
+        // Before `last`: should the run die in between, the step is run again and writes the same best again.
+        self.save_if_best(step, event)?;
         // At the end of an epoch, `on_epoch` saves: a checkpoint before it would skip the epoch's evaluation on resume.
         let due = self.every > 0 && event.position.iteration.is_multiple_of(self.every);
         if due && !event.ends_epoch {
@@ -67,15 +113,8 @@ impl<S: Step, C: Serialize + Clone> Observer<S> for Checkpoints<C> {
     }
 
     fn on_epoch(&mut self, step: &mut S, event: &mut Event<'_>) -> Result<()> {
+        self.save_if_best(step, event)?;
         self.state.position = event.position.clone();
-        let figure = event.losses.iter().find(|(name, _)| Some(*name) == self.best_by);
-        if let Some((_, value)) = figure
-            && self.state.best.is_none_or(|best| *value > best.value)
-        {
-            self.state.best = Some(Best { value: *value, epoch: event.position.epoch });
-            // Before `last`: should the run die in between, the epoch is run again and writes the same best again.
-            self.save(step, "best")?;
-        }
         self.save_last(step)
     }
 

@@ -24,11 +24,11 @@ impl EarlyStop {
 
 impl<S: Step> Observer<S> for EarlyStop {
     fn on_epoch(&mut self, _step: &mut S, event: &mut Event<'_>) -> Result<()> {
-        let epoch = event.position.epoch;
-        if let Some((_, value)) = event.losses.iter().find(|(name, _)| *name == self.figure)
-            && self.best.is_none_or(|best| *value > best.value)
+        let (epoch, iteration) = (event.position.epoch, event.position.iteration);
+        if let Some(value) = event.figure(self.figure)
+            && self.best.is_none_or(|best| value > best.value)
         {
-            self.best = Some(Best { value: *value, epoch });
+            self.best = Some(Best { value, epoch, iteration });
         }
         event.end |= self.is_over(epoch);
         Ok(())

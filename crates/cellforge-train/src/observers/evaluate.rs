@@ -29,8 +29,8 @@ impl Observer<ClassifierStep> for Evaluate {
                 let iteration = event.position.iteration;
                 return Err(Error::Diverged { name: "val_loss".to_owned(), value: score.loss, iteration });
             }
-            event.losses.push(("val_loss", score.loss));
-            event.losses.push(("val_accuracy", score.accuracy));
+            event.figures.push(("val_loss".to_owned(), score.loss));
+            event.figures.push(("val_accuracy".to_owned(), score.accuracy));
         }
         Ok(())
     }

@@ -10,9 +10,11 @@ use crate::{Error, Event, Observer, Outcome, Position, Result, Step};
 /// One line of `log.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogLine {
-    /// `step` for one step's losses, `epoch` for an epoch's means and validation figures.
+    /// `step` for one step's losses and figures, `epoch` for an epoch's means and figures, `rollback` for a return of the
+    /// [guard](crate::GuardConfig) to an earlier iteration, with what it left (`from`), by what the learning rates are multiplied from
+    /// then on (`rate`), and how many times it has returned (`rollbacks`).
     pub event: String,
-    /// Updates done.
+    /// Updates done; after a rollback, the iteration it returned to.
     pub iteration: u64,
     /// Whole epochs done.
     pub epoch: u64,
@@ -30,10 +32,11 @@ pub fn read_log(path: &Path) -> Result<Vec<LogLine>> {
     Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// Appends a JSON line for every `every`th step, for the first and the last one, and for every epoch.
+/// Appends a JSON line for every `every`th step, for the first and the last one, for every step with figures, and for every epoch.
 ///
 /// The file depends on the run alone: it holds no times, and a resumed run first cuts it back to the iteration it
-/// resumes from, so that it ends equal to the log of a run that never stopped.
+/// resumes from, so that it ends equal to the log of a run that never stopped. A run that went back is cut in the same way, and has a
+/// line that says so: the log's iterations never fall, and its steps are those that led to the weights.
 #[derive(Debug)]
 pub struct JsonlLog {
     path: PathBuf,
@@ -42,13 +45,19 @@ pub struct JsonlLog {
     /// checkpoint is ahead of it.
     synced_every: u64,
     file: Option<File>,
+    rollback: Option<LogLine>,
 }
 
 impl JsonlLog {
     /// Logs to `path`, for a run that writes a checkpoint every `checkpoint_every` steps (0 for none) and after each epoch. It
     /// goes before the observer that writes them.
     pub fn new(path: impl Into<PathBuf>, every: u64, checkpoint_every: u64) -> Self {
-        Self { path: path.into(), every: every.max(1), synced_every: checkpoint_every, file: None }
+        Self { path: path.into(), every: every.max(1), synced_every: checkpoint_every, file: None, rollback: None }
+    }
+
+    /// The last rollback of the run. Its line is written where the run starts from the iteration it returned to and has none yet.
+    pub(crate) fn went_back(&mut self, rollback: Option<LogLine>) {
+        self.rollback = rollback;
     }
 
     fn sync(&self) -> Result<()> {
@@ -63,12 +72,21 @@ impl JsonlLog {
             event: kind.to_owned(),
             iteration: event.position.iteration,
             epoch: event.position.epoch,
-            values: event.losses.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+            values: event.values().map(|(name, value)| (name.to_owned(), value)).collect(),
         };
-        let text = serde_json::to_string(&line).map_err(std::io::Error::from).map_err(Error::io(&self.path))?;
+        let text = self.text(&line)?;
+        self.put(&text)
+    }
+
+    fn text(&self, line: &LogLine) -> Result<String> {
+        let text = serde_json::to_string(line).map_err(std::io::Error::from).map_err(Error::io(&self.path))?;
+        Ok(format!("{text}\n"))
+    }
+
+    fn put(&mut self, line: &str) -> Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         // One write for the whole line: a killed process leaves lines that are whole but for the last at most.
-        file.write_all(format!("{text}\n").as_bytes()).map_err(Error::io(&self.path))
+        file.write_all(line.as_bytes()).map_err(Error::io(&self.path))
     }
 }
 
@@ -92,15 +110,27 @@ impl<S: Step> Observer<S> for JsonlLog {
         let length = if start.iteration == 0 { 0 } else { kept(&text, start.iteration) };
         file.set_len(length).map_err(Error::io(&self.path))?;
         self.file = Some(file);
+        if let Some(rollback) = self.rollback.clone().filter(|rollback| rollback.iteration == start.iteration) {
+            let line = self.text(&rollback)?;
+            if !text[..length as usize].split_inclusive(|byte| *byte == b'\n').any(|kept| kept == line.as_bytes()) {
+                self.put(&line)?;
+                self.sync()?;
+            }
+        }
         Ok(())
     }
 
     fn on_step(&mut self, _step: &mut S, event: &mut Event<'_>) -> Result<()> {
         let iteration = event.position.iteration;
-        if iteration == 1 || iteration.is_multiple_of(self.every) || iteration == event.total {
+        let judged = !event.figures.is_empty();
+        if judged || iteration == 1 || iteration.is_multiple_of(self.every) || iteration == event.total {
             self.append(event, "step")?;
         }
-        if self.synced_every > 0 && iteration.is_multiple_of(self.synced_every) { self.sync() } else { Ok(()) }
+        // A step with figures may be the best so far, which a run can go back to.
+        if judged || (self.synced_every > 0 && iteration.is_multiple_of(self.synced_every)) {
+            return self.sync();
+        }
+        Ok(())
     }
 
     fn on_epoch(&mut self, _step: &mut S, event: &mut Event<'_>) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::{Event, Observer, Outcome, Position, Result, Step};
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// A progress bar on the error stream with losses, rate and time left; where that is no terminal, a line through
-/// `tracing::info!` every ten seconds and after every epoch.
+/// `tracing::info!` every ten seconds and after every epoch. Steps with figures have a line of their own in either.
 #[derive(Debug)]
 pub struct Progress {
     label: String,
@@ -42,8 +42,7 @@ impl Progress {
 }
 
 fn show(event: &Event<'_>) -> String {
-    let losses = event.losses.iter().map(|(name, value)| format!("{name} {value:.4}"));
-    losses.collect::<Vec<_>>().join(" ")
+    event.values().map(|(name, value)| format!("{name} {value:.4}")).collect::<Vec<_>>().join(" ")
 }
 
 impl<S: Step> Observer<S> for Progress {
@@ -68,8 +67,13 @@ impl<S: Step> Observer<S> for Progress {
         match &self.bar {
             Some(bar) => {
                 bar.set_position(event.position.iteration);
-                bar.set_message(show(event));
+                if event.figures.is_empty() {
+                    bar.set_message(show(event));
+                } else {
+                    bar.println(format!("{}: iteration {} {}", self.label, event.position.iteration, show(event)));
+                }
             }
+            None if !event.figures.is_empty() => self.line(event),
             None if self.last_line.elapsed() >= PLAIN_EVERY && !event.ends_epoch => self.line(event),
             None => {}
         }

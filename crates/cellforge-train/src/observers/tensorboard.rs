@@ -6,12 +6,12 @@ use std::time::Instant;
 use image::{ImageFormat, RgbImage};
 
 use super::tfrecord::{Content, event, first_record, record, time_and_step};
-use crate::{Error, Event, Losses, Observer, Position, Result, Step};
+use crate::{Error, Event, Observer, Position, Result, Step};
 
 /// The one event file of a run; TensorBoard looks for `tfevents` in the name.
 const FILE: &str = "events.out.tfevents.0000000000.cellforge";
 
-/// Writes losses, epoch figures and image grids for TensorBoard (`tensorboard --logdir DIR`).
+/// Writes losses, figures and image grids for TensorBoard (`tensorboard --logdir DIR`).
 ///
 /// Times in the file are seconds of training, pauses between resumed runs left out, and not dates: look at the
 /// "relative" axis. A resumed run cuts the file back to the iteration it resumes from.
@@ -26,7 +26,7 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Writes into the folder `dir`, the losses of every `every`th step.
+    /// Writes into the folder `dir`, the losses of every `every`th step and of those with figures.
     pub fn new(dir: impl Into<PathBuf>, every: u64) -> Self {
         Self { path: dir.into().join(FILE), every: every.max(1), file: None, began: Instant::now(), before: 0.0 }
     }
@@ -37,9 +37,9 @@ impl TensorBoard {
         file.write_all(&record(&event(seconds, step, content))).map_err(Error::io(&self.path))
     }
 
-    fn scalars(&mut self, step: u64, group: &str, losses: &Losses) -> Result<()> {
-        let values: Vec<_> = losses.iter().map(|(name, value)| (format!("{group}/{name}"), *value)).collect();
-        self.put(step, &Content::Scalars(&values))
+    fn scalars(&mut self, group: &str, event: &Event<'_>) -> Result<()> {
+        let values: Vec<_> = event.values().map(|(name, value)| (format!("{group}/{name}"), value)).collect();
+        self.put(event.position.iteration, &Content::Scalars(&values))
     }
 
     fn images(&mut self, step: u64, images: &[(String, RgbImage)]) -> Result<()> {
@@ -83,14 +83,15 @@ impl<S: Step> Observer<S> for TensorBoard {
 
     fn on_step(&mut self, _step: &mut S, event: &mut Event<'_>) -> Result<()> {
         let iteration = event.position.iteration;
-        if iteration == 1 || iteration.is_multiple_of(self.every) || iteration == event.total {
-            self.scalars(iteration, "step", &event.losses)?;
+        let due = iteration == 1 || iteration.is_multiple_of(self.every) || iteration == event.total;
+        if due || !event.figures.is_empty() {
+            self.scalars("step", event)?;
         }
         self.images(iteration, &event.images)
     }
 
     fn on_epoch(&mut self, _step: &mut S, event: &mut Event<'_>) -> Result<()> {
-        self.scalars(event.position.iteration, "epoch", &event.losses)?;
+        self.scalars("epoch", event)?;
         self.images(event.position.iteration, &event.images)
     }
 }

@@ -3,6 +3,7 @@
 mod common;
 mod features;
 mod generation;
+mod monitor;
 mod outputs;
 mod recipes;
 mod resume;

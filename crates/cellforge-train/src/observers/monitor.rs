@@ -1,0 +1,269 @@
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use cellforge_classify::Classifier;
+use cellforge_data::CellSet;
+use cellforge_eval::{Features, frechet_distance, mean_distance, prdc};
+use cellforge_gan::Generator;
+use cellforge_nn::{Key, one_hot};
+use serde::{Deserialize, Serialize};
+
+use crate::gan_step::GanStep;
+use crate::generate::images_of;
+use crate::{Error, Event, GanTrainConfig, Matrix, Observer, Result, checkpoint, features, load_classifier, run};
+
+/// Images made at once; the last batch is filled up.
+const BATCH: usize = 32;
+
+/// The figures, in the order in which they are computed.
+const FIGURES: [&str; 6] = ["fd", "precision", "recall", "coverage", "recognised", "diversity"];
+
+/// When and on how many images a GAN is judged while it trains.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MonitorConfig {
+    /// Iterations between points at which it is judged; it is judged after the last one, too. 0 for never.
+    pub every: u64,
+    /// Images made of each class at a point, more than `k`. The Fréchet distance falls with their number: compare those of equal ones.
+    pub images: usize,
+    /// Which nearest neighbour the balls of precision, recall and coverage reach to, from 1.
+    pub k: usize,
+}
+
+impl Default for MonitorConfig {
+    /// Off; 500 images and 5 neighbours where it is switched on.
+    fn default() -> Self {
+        Self { every: 0, images: 500, k: 5 }
+    }
+}
+
+impl MonitorConfig {
+    /// Checks the ranges of all settings.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the setting.
+    pub fn validate(&self) -> Result<()> {
+        if self.every == 0 {
+            return Ok(());
+        }
+        run::check_counts(&[("monitor.k", self.k as u64)])?;
+        if self.images <= self.k {
+            let reason = format!("{} is too few: {} neighbours need at least {}", self.images, self.k, self.k + 1);
+            return Err(Error::Invalid { field: "monitor.images", reason });
+        }
+        Ok(())
+    }
+}
+
+/// Whom a GAN is judged by while it trains: a classifier, and real cells that the GAN is not trained on. Where the best checkpoint is
+/// chosen by them, they are no longer fit for the final judgement: keep test cells, and another network, for that.
+#[derive(Debug, Clone)]
+pub struct Judge {
+    /// Tells the classes of `set` apart, in their order; best one that was trained on the cells the GAN is trained on.
+    pub classifier: Classifier,
+    /// What tells the classifier from others, such as a checksum of its weights: a run is resumed with no other.
+    pub id: String,
+    /// Cells of all classes, of the size of the generator's images.
+    pub set: CellSet,
+    /// The validation cells among them: of each class that is judged, more than the monitor's `k`.
+    pub cells: Vec<usize>,
+}
+
+impl Judge {
+    /// A judge with the classifier of a checkpoint folder, or of a run's folder.
+    ///
+    /// # Errors
+    /// As [`load_classifier`]; [`Error::Unsuitable`] if the classes, size or channels of the cells are not the classifier's.
+    pub fn load(dir: &Path, set: &CellSet, cells: &[usize], device: &Device) -> Result<Self> {
+        let (classifier, state) = load_classifier(dir, device)?;
+        let unsuitable = |reason| Err(Error::Unsuitable { path: dir.to_path_buf(), reason });
+        if state.classes != set.classes {
+            let (known, there) = (state.classes.join(", "), set.classes.join(", "));
+            return unsuitable(format!("it tells {known} apart, the cells are of {there}"));
+        }
+        let (side, channels) = (state.config.model.image_size(), state.config.model.channels());
+        if (side, channels) != (set.side(), set.channels()) {
+            return unsuitable(format!(
+                "it takes {side}x{side} pixels and {channels} channels, the cells have {0}x{0} and {1}",
+                set.side(),
+                set.channels()
+            ));
+        }
+        let id = state.files.get("weights.safetensors").cloned().unwrap_or_default();
+        Ok(Self { classifier, id, set: set.clone(), cells: cells.to_vec() })
+    }
+
+    /// Identifies the classifier and the validation cells.
+    pub(crate) fn fingerprint(&self) -> String {
+        let cells = run::data_fingerprint(&self.set, &[&self.cells]);
+        checkpoint::hex(format!("{}|{cells}", self.id).as_bytes())
+    }
+}
+
+/// Judges the generator every so many iterations and adds the figures to the step's:
+///
+/// - `fd`: the Fréchet distance between the features of generated images and of validation cells (Heusel et al. 2017,
+///   arXiv:1706.08500, there with Inception's); 0 or above, lower is better.
+/// - `precision`: share of generated images near a validation cell; `recall`: share of validation cells near a generated image
+///   (Kynkäänniemi et al. 2019, arXiv:1904.06991); `coverage`: share of validation cells that have a generated image among what is near
+///   them (Naeem et al. 2020, arXiv:2002.09797). All in [0, 1].
+/// - `recognised`: share of generated images that the judge assigns to their class, in [0, 1].
+/// - `diversity`: mean distance between two generated images over that between two validation cells; about 1 where they are as
+///   various, 0 where all generated images are one.
+///
+/// Figures are computed for each class from the judge's features. For several classes these are their means, and those of each class
+/// follow, as `fd_Parasitized`. The images are made of the same noise at every point, and thrown away.
+#[derive(Debug)]
+pub struct Monitor {
+    config: MonitorConfig,
+    judge: Classifier,
+    classes: Vec<Judged>,
+    key: Key,
+    latent: usize,
+    device: Device,
+}
+
+/// A class and its validation cells.
+#[derive(Debug)]
+struct Judged {
+    class: String,
+    /// Its number among those that the judge tells apart.
+    label: usize,
+    /// For a GAN of several classes, the class as the generator takes it, for a batch.
+    rows: Option<Tensor>,
+    reals: Matrix,
+    /// Mean distance between two validation cells.
+    spread: f64,
+}
+
+impl Monitor {
+    /// Judges a GAN of this configuration by its `monitor` settings. The features of the validation cells are computed here, once.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the judge does not know the GAN's classes, or has too few validation cells of one, or of another size.
+    pub fn new(config: &GanTrainConfig, judge: &Judge, device: &Device) -> Result<Self> {
+        let settings = &config.monitor;
+        settings.validate()?;
+        let invalid = |reason| Err(Error::Invalid { field: "judge", reason });
+        let (model, set) = (&config.model, &judge.set);
+        if (set.side(), set.channels()) != (model.image_size, model.channels) {
+            let (side, channels) = (set.side(), set.channels());
+            return invalid(format!(
+                "the validation cells have {side}x{side} pixels and {channels} channels, the GAN's images {0}x{0} and {1}",
+                model.image_size, model.channels
+            ));
+        }
+        let labels = match model.classes {
+            1 => match set.classes.iter().position(|class| *class == config.class) {
+                Some(label) => vec![label],
+                None => {
+                    return invalid(format!("it knows {}, and not {:?}", set.classes.join(", "), config.class));
+                }
+            },
+            of if of == set.classes.len() => (0..of).collect(),
+            of => return invalid(format!("it knows {}, the GAN is of {of} classes", set.classes.join(", "))),
+        };
+        let mut classes = Vec::new();
+        for label in labels {
+            let class = set.classes[label].clone();
+            let cells: Vec<usize> = judge
+                .cells
+                .iter()
+                .copied()
+                .filter(|&i| set.labels.get(i).is_none_or(|&l| l as usize == label))
+                .collect();
+            if cells.len() <= settings.k {
+                let (found, needed) = (cells.len(), settings.k + 1);
+                return invalid(format!("{found} validation cells of class {class}: at least {needed} are needed"));
+            }
+            let reals = features(&judge.classifier, set, &cells, device)?;
+            let spread = mean_distance(Features::new(&reals.values, reals.dims)?)?;
+            if spread == 0.0 {
+                return invalid(format!("all validation cells of class {class} have the same features"));
+            }
+            let rows = match model.classes {
+                1 => None,
+                of => Some(one_hot(&[label as u32; BATCH], of, device)?),
+            };
+            classes.push(Judged { class, label, rows, reals, spread });
+        }
+        let (judge, key, latent) = (judge.classifier.clone(), config.key().with("monitor"), model.latent);
+        let monitor = Self { config: settings.clone(), judge, classes, key, latent, device: device.clone() };
+        let known = monitor.logits(&monitor.classes[0].reals)?[0].len();
+        if known != set.classes.len() {
+            return invalid(format!("it tells {known} classes apart, the cells are of {}", set.classes.join(", ")));
+        }
+        Ok(monitor)
+    }
+
+    /// The figures of a generator, by name. It is used in inference mode.
+    ///
+    /// # Errors
+    /// [`Error::Figures`] if the judge's features of its images are not finite.
+    pub fn figures(&self, generator: &Generator) -> Result<Vec<(String, f32)>> {
+        let of_classes: Vec<[f64; FIGURES.len()]> =
+            self.classes.iter().map(|class| self.of_class(generator, class)).collect::<Result<_>>()?;
+        let mean = |at: usize| of_classes.iter().map(|figures| figures[at]).sum::<f64>() / of_classes.len() as f64;
+        let mut found: Vec<_> =
+            FIGURES.iter().enumerate().map(|(at, name)| ((*name).to_owned(), mean(at) as f32)).collect();
+        if self.classes.len() > 1 {
+            for (Judged { class, .. }, figures) in self.classes.iter().zip(&of_classes) {
+                found.extend(
+                    FIGURES.iter().zip(figures).map(|(name, value)| (format!("{name}_{class}"), *value as f32)),
+                );
+            }
+        }
+        Ok(found)
+    }
+
+    fn of_class(&self, generator: &Generator, of: &Judged) -> Result<[f64; FIGURES.len()]> {
+        let images = self.images(generator, of)?;
+        let indices: Vec<usize> = (0..images.len()).collect();
+        let found = features(&self.judge, &images, &indices, &self.device)?;
+        let (reals, fakes) =
+            (Features::new(&of.reals.values, of.reals.dims)?, Features::new(&found.values, found.dims)?);
+        let near = prdc(reals, fakes, self.config.k)?;
+        let logits = self.logits(&found)?;
+        let recognised = logits.iter().filter(|row| row.iter().all(|logit| *logit <= row[of.label])).count();
+        Ok([
+            frechet_distance(reals, fakes)?,
+            near.precision,
+            near.recall,
+            near.coverage,
+            recognised as f64 / images.len() as f64,
+            mean_distance(fakes)? / of.spread,
+        ])
+    }
+
+    /// Images of the class, always of the same noise.
+    fn images(&self, generator: &Generator, of: &Judged) -> Result<CellSet> {
+        let (key, n) = (self.key.with(&of.class), self.config.images);
+        let mut pixels = Vec::new();
+        let (mut side, mut channels) = (0, 0);
+        for batch in 0..n.div_ceil(BATCH) {
+            let noise = key.at(batch as u64).normal((BATCH, self.latent), &self.device)?;
+            let images = images_of(generator, &noise, of.rows.as_ref())?;
+            (side, channels) = (images.side, images.channels);
+            pixels.extend(images.pixels);
+        }
+        pixels.truncate(n * side * side * channels);
+        let names = (0..n).map(|i| format!("{}/{i}", of.class)).collect();
+        Ok(CellSet::from_parts(vec![of.class.clone()], names, vec![0; n], vec![None; n], side, channels, pixels)?)
+    }
+
+    /// What the judge makes of features: a row of logits, one a class, for each.
+    fn logits(&self, found: &Matrix) -> Result<Vec<Vec<f32>>> {
+        let rows = Tensor::from_slice(&found.values, (found.len(), found.dims), &self.device)?;
+        Ok(self.judge.logits(&rows)?.to_vec2()?)
+    }
+}
+
+impl Observer<GanStep> for Monitor {
+    fn on_step(&mut self, step: &mut GanStep, event: &mut Event<'_>) -> Result<()> {
+        let (iteration, every) = (event.position.iteration, self.config.every);
+        if every > 0 && (iteration.is_multiple_of(every) || iteration == event.total) {
+            event.figures.extend(self.figures(step.generator())?);
+        }
+        Ok(())
+    }
+}
