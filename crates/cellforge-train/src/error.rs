@@ -72,7 +72,7 @@ pub enum Error {
         /// Its value.
         value: f32,
         /// What it should have reached.
-        bound: f64,
+        bound: f32,
         /// The iteration that was judged, counted from 1.
         iteration: u64,
     },

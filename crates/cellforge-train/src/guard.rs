@@ -116,15 +116,16 @@ impl GuardState {
         fd: f32,
         diversity: f32,
         recall: f32,
-    ) -> Option<(&'static str, f32, f64)> {
-        let kept = config.recall * f64::from(self.recall);
-        let closest = self.fd.is_none_or(|lowest| fd < lowest);
-        let low = if closest {
+    ) -> Option<(&'static str, f32, f32)> {
+        // In the figures' own precision, so that a recall of 0.2 is not above 0.2.
+        let (various, recalled, kept) = (config.diversity as f32, config.recall_from as f32, config.recall as f32);
+        let kept = kept * self.recall;
+        let low = if self.fd.is_none_or(|lowest| fd < lowest) {
             self.fd = Some(fd);
             None
-        } else if f64::from(self.diversity) >= config.diversity && f64::from(diversity) < config.diversity {
-            Some(("diversity", diversity, config.diversity))
-        } else if f64::from(self.recall) > config.recall_from && f64::from(recall) < kept {
+        } else if self.diversity >= various && diversity < various {
+            Some(("diversity", diversity, various))
+        } else if self.recall > recalled && recall < kept {
             Some(("recall", recall, kept))
         } else {
             None
