@@ -116,6 +116,7 @@ fn run(
     (config.model.image_size, config.model.width) = (SIDE, 0.5);
     config.grid_at = vec![iterations];
     config.monitor.every = iterations;
+    config.monitor.images = if iterations < 10 { 50 } else { 500 };
     change(&mut config);
     let control = Control { resume: true, progress: true, ..Control::default() };
     let out = Path::new(OUT).join(format!("{name}-{iterations}-{seed}"));

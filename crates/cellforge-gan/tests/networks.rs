@@ -291,10 +291,10 @@ fn bad_configurations_and_inputs_name_the_field_or_the_shape() -> Result<()> {
         (
             GanConfig {
                 discriminator: DiscriminatorKind::Residual,
-                discriminator_filters: Some(vec![8; 5]),
+                discriminator_filters: Some(vec![8; 4]),
                 ..study()
             },
-            "discriminator_filters is [8, 8, 8, 8, 8]: give exactly 4 counts",
+            "discriminator_filters is [8, 8, 8, 8]: give exactly 5 counts",
         ),
     ] {
         let error = cfg.validate().unwrap_err().to_string();

@@ -29,7 +29,7 @@ fn networks() -> Result<Vec<Network>> {
             discriminator: DiscriminatorKind::Residual,
             classes,
             spectral_norm,
-            discriminator_filters: Some(vec![8; 3]),
+            discriminator_filters: Some(vec![8; 4]),
             ..Default::default()
         };
         let store = ParamStore::new(Key::new(1), &Device::Cpu);
@@ -106,7 +106,7 @@ fn the_value_is_the_mean_squared_gradient() -> Result<()> {
 /// why the vector as a whole is compared.
 #[test]
 fn the_direction_is_the_gradient_of_the_logits() -> Result<()> {
-    const H: f32 = 2e-3;
+    const H: f32 = 4e-3;
     for network in networks()? {
         let direction = values(network.slope()?.direction())?;
         let base = values(&network.images)?;
@@ -128,7 +128,7 @@ fn the_direction_is_the_gradient_of_the_logits() -> Result<()> {
             }
         }
         let distance = distance(&got, &want);
-        assert!(distance < 0.02, "{distance}");
+        assert!(distance < 0.05, "{distance}");
     }
     Ok(())
 }
@@ -152,7 +152,8 @@ fn the_direction_of_an_image_is_its_own() -> Result<()> {
 /// what comes in. The gradient of the logit, which has no biases in it, is then a polynomial in the weights, so that central differences
 /// of its square, which is quadratic in each single weight, are exact at any step.
 fn far_from_kinks(store: &ParamStore) -> Result<()> {
-    let order = ["stem", "blocks.0.conv1", "blocks.0.conv2", "blocks.1.conv1", "blocks.1.conv2", "conv", "fc"];
+    let blocks = (0..3).flat_map(|i| [1, 2].map(|conv| format!("blocks.{i}.conv{conv}")));
+    let order: Vec<String> = ["stem".into()].into_iter().chain(blocks).chain(["conv".into(), "fc".into()]).collect();
     for (name, var) in store.trainable().into_iter().filter(|(name, _)| name.ends_with("bias") && name != "head.bias") {
         let depth = order.iter().position(|layer| name == format!("{layer}.bias")).unwrap_or_else(|| panic!("{name}"));
         let sides = values(&Key::new(7).with(&name).normal(var.shape(), &Device::Cpu)?)?;
