@@ -372,7 +372,7 @@ fn the_penalty_at_real_images_makes_the_discriminator_flatter() {
             let moved = plain.iter().filter(|(name, weight)| distance(&once[*name], weight) > 0.0);
             assert!(moved.count() > 5, "the first update with it differs");
             let (with, without) = (steepness(&penalised, 24).1, without(24).1);
-            assert!(with < 0.7 * without, "{with} with the penalty, {without} without: {penalised:?}");
+            assert!(with < 0.8 * without, "{with} with the penalty, {without} without: {penalised:?}");
         }
     }
 }
