@@ -172,6 +172,36 @@ fn any_number_of_classes_with_any_names() {
     assert_eq!(results["data"]["split_by"], "cell");
 }
 
+/// The best recipe: one GAN makes the cells of both classes, and the ResNet judges it as it trains.
+#[test]
+fn one_gan_can_make_all_classes() {
+    let out = root().join("best");
+    let _ = fs::remove_dir_all(&out);
+    let config = root().join("best.toml");
+    fs::create_dir_all(root()).unwrap();
+    fs::write(&config, "preset = \"smoke\"\n[gan]\nrecipe = \"best\"\n").unwrap();
+    let study = || {
+        let mut command = cellforge();
+        command.args(["reproduce", "--config"]).arg(&config).arg("--out").arg(&out);
+        command
+    };
+    study().assert().success();
+    let results = results(&out);
+    let (one, other) = (&results["gan"]["Parasitized"], &results["gan"]["Uninfected"]);
+    assert_eq!(one, other);
+    assert!(one["losses"]["fd_Parasitized"].as_array().is_some_and(|points| !points.is_empty()), "{}", one["losses"]);
+    assert!(results["durations"]["gan/_all"].is_number());
+    for file in ["gan/_all/best/weights.safetensors", "gan/_all/last/generator.safetensors"] {
+        assert!(out.join(file).exists(), "{file}");
+    }
+    for class in ["Parasitized", "Uninfected"] {
+        assert_eq!(results["recognition"][class]["total"], 60);
+    }
+    let html = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(html.contains("One GAN of all classes") && html.contains("Fréchet distance to validation cells"));
+    study().assert().success().stderr(contains("gan/_all: done before"));
+}
+
 /// A settings file that makes the smoke study smaller still.
 fn few(dir: &Path) -> PathBuf {
     fs::create_dir_all(dir).unwrap();

@@ -43,14 +43,14 @@ pub struct Results {
     /// What the study published.
     pub published: Published,
     /// Seconds each stage took, over all its attempts but those that were killed, by stage name (`data`, `cnn`, `resnet`,
-    /// `gan/<folder of the class>`, `generate`, `judge`, `evaluate`).
+    /// `gan/<folder of the class>` or `gan/_all`, `generate`, `judge`, `evaluate`).
     pub durations: BTreeMap<String, f64>,
 }
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// `smoke`, `quick` or `paper`.
+    /// `smoke`, `quick`, `paper` or `best`.
     pub preset: String,
     /// The number every random choice derives from.
     pub seed: u64,

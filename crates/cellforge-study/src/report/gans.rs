@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The GANs with the names of their classes, several where one GAN makes the cells of all.
-fn by_gan(results: &Results) -> Vec<(String, &GanResult)> {
+pub(super) fn by_gan(results: &Results) -> Vec<(String, &GanResult)> {
     let mut found: Vec<(String, &GanResult)> = Vec::new();
     for (class, gan) in &results.gan {
         match found.last_mut() {

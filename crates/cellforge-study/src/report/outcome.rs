@@ -12,6 +12,7 @@ pub(super) fn banners(results: &Results) -> Markup {
     // The settings that change most what the figures mean, in words; the rest is in its own section.
     let words = [
         ("data.side", "image side"),
+        ("gan.recipe", "GAN recipe"),
         ("gan.width", "GAN width"),
         ("gan.iterations", "GAN iterations"),
         ("resnet.width", "ResNet width"),
@@ -59,7 +60,8 @@ pub(super) fn summary(results: &Results) -> Markup {
     let interval = test.accuracy_interval;
     html! {
         p.lead {
-            "One GAN per class learned to draw " @if results.data.is_phantom { "phantom " } "blood cells. A ResNet that was trained on "
+            @if super::gans::by_gan(results).len() < results.gan.len() { "One GAN of all classes" } @else { "One GAN per class" }
+            " learned to draw " @if results.data.is_phantom { "phantom " } "blood cells. A ResNet that was trained on "
             @if results.data.is_phantom { "phantom" } @else { "real" } " cells then judged what they drew. "
             @for (class, r) in &results.recognition {
                 "Of " (count(r.total)) " synthetic " b { (class) } " cells it recognised "
