@@ -41,9 +41,8 @@ pub struct GanStep {
     device: Device,
 }
 
-/// Real images of one part of a batch, what the discriminator is shown of them, and the noise and classes of the generated ones.
+/// What the discriminator is shown of the real images of one part of a batch, and the noise and classes of the generated ones.
 struct Part {
-    reals: Tensor,
     shown: Tensor,
     z: Tensor,
     classes: Option<Tensor>,
@@ -130,7 +129,7 @@ impl GanStep {
                     reals
                 };
                 let shown = self.shown(&reals, iteration, "real", number)?;
-                Ok(Part { reals, shown, z: part(&z)?, classes: classes.as_ref().map(part).transpose()?, number })
+                Ok(Part { shown, z: part(&z)?, classes: classes.as_ref().map(part).transpose()?, number })
             })
             .collect()
     }
@@ -330,7 +329,7 @@ impl Step for GanStep {
 
     fn step(&mut self, batch: &Batch, iteration: u64) -> Result<Losses> {
         let parts = self.parts(batch, iteration)?;
-        let b: usize = parts.iter().map(|part| part.reals.dims()[0]).sum();
+        let b = batch.images.dim(0)?;
         let mut tally = Tally::default();
         let generated = if self.config.joint {
             self.joint_update(&parts, iteration, &mut tally)?

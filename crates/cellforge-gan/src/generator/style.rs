@@ -27,6 +27,8 @@ pub(super) struct StyleGenerator {
     start: Linear,
     layers: Vec<StyledConv>,
     image_style: Linear,
+    /// In place of a shift of the last map.
+    image_zeros: Tensor,
     to_image: Conv2d,
 }
 
@@ -93,6 +95,7 @@ impl StyleGenerator {
             start,
             layers,
             image_style: style(c, image.pp("style"))?,
+            image_zeros: zeros(c, &image)?,
             to_image: conv2d_with(he_normal(c * 9, 1.0), (c, cfg.channels, 3), true, SAME, image)?,
         })
     }
@@ -111,8 +114,7 @@ impl StyleGenerator {
             xs = layer.forward(&xs, &style)?;
         }
         let scale = self.image_style.forward(&style)?;
-        let zeros = Tensor::zeros(scale.dim(1)?, candle_core::DType::F32, scale.device())?;
-        ops::tanh(&self.to_image.forward(&ops::modulate(&xs, &scale, &zeros, 1.)?)?) // (b, channels, side, side)
+        ops::tanh(&self.to_image.forward(&ops::modulate(&xs, &scale, &self.image_zeros, 1.)?)?) // (b, channels, side, side)
     }
 }
 
