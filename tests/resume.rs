@@ -10,27 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::files;
-
-fn cellforge(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cellforge"));
-    command.args(args);
-    command
-}
+use common::{cellforge_command as cellforge, files, phantom};
 
 fn folder(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("resume").join(name);
-    let _ = fs::remove_dir_all(&path);
-    fs::create_dir_all(&path).unwrap();
-    path
-}
-
-fn phantom(dir: &Path) -> String {
-    let zip = dir.join("cells.zip").to_str().unwrap().to_owned();
-    let made =
-        cellforge(&["data", "phantom", "--cells-per-class", "40", "--patients", "8", "--out", &zip]).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    zip
+    common::folder(&format!("resume/{name}"))
 }
 
 /// Waits until the run has written a checkpoint and is some way past it.

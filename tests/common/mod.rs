@@ -1,10 +1,37 @@
 //! What several of the test files need.
 
+#![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
+
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
+
+/// The program with these arguments.
+pub fn cellforge_command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cellforge"));
+    command.args(args);
+    command
+}
+
+/// An empty folder for a test's files.
+pub fn folder(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// A zip in `dir` with a phantom of 40 cells per class.
+pub fn phantom(dir: &Path) -> String {
+    let zip = dir.join("cells.zip").to_str().unwrap().to_owned();
+    let args = ["data", "phantom", "--cells-per-class", "40", "--patients", "8", "--out", &zip];
+    let made = cellforge_command(&args).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    zip
+}
 
 /// Every file under a folder with its bytes, except TensorBoard's, which hold the time of writing, and the cache's, which are not
 /// part of a run.

@@ -1,7 +1,7 @@
 //! Files that are whole or not there: written under a temporary name beside their own, synced and renamed.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use crate::{Error, Result};
@@ -27,7 +27,7 @@ pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>
     let path = resolved.as_path();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".writing-");
+    builder.prefix(PREFIX);
     // Temporary files are private to their owner unless told otherwise. The system takes the user's umask off these rights, as
     // it does for any new file.
     #[cfg(unix)]
@@ -36,6 +36,8 @@ pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     let mut temporary = builder.tempfile_in(folder).map_err(Error::io(folder))?;
+    // Tells `remove_unfinished` that somebody is at work here. Where there are no locks, it removes nothing.
+    let _ = temporary.as_file().try_lock();
     fill(temporary.as_file_mut())?;
     temporary.as_file().sync_all().map_err(Error::io(path))?;
     temporary.persist(path).map_err(|error| Error::io(path)(error.error))?;
@@ -46,9 +48,61 @@ pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>
     Ok(())
 }
 
+/// Removes what writers that were killed have left in `folder`: the temporary files of [`write_atomic`] that no process holds any
+/// more. It is no error if there is no such folder.
+///
+/// # Errors
+/// [`Error::Io`] naming the file that cannot be removed, or the folder that cannot be read.
+pub fn remove_unfinished(folder: &Path) -> Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(Error::io(folder))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(Error::io(folder))?;
+        let path = entry.path();
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        // Whoever removed it, or finished it, in the meantime has done no harm.
+        if File::options().write(true).open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io(&path)(error)),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How the names of temporary files begin.
+const PREFIX: &str = ".writing-";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_writes_any_more_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = || {
+            let names =
+                fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.collect::<Vec<_>>()
+        };
+        fs::write(dir.path().join(".writing-left"), "half").unwrap();
+        write_with(&dir.path().join("file"), |file| {
+            file.write_all(b"half").unwrap();
+            assert_eq!(names().len(), 2);
+            remove_unfinished(dir.path())?;
+            assert_eq!(names().len(), 1, "the file that is being written stays");
+            Ok(())
+        })
+        .unwrap();
+        remove_unfinished(dir.path()).unwrap();
+        assert_eq!(names(), ["file"]);
+        remove_unfinished(&dir.path().join("none")).unwrap();
+    }
 
     #[cfg(unix)]
     #[test]

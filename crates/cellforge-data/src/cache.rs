@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::atomic::write_with;
+use crate::atomic::{remove_unfinished, write_with};
 use crate::cells::{Pixels, hex};
 use crate::decode::{DecodeOptions, cell_bytes};
 use crate::index::{Index, Skipped};
@@ -83,6 +83,7 @@ pub(crate) fn open_or_build(
     } else if let Some(found) = open(&path, key, options)? {
         return Ok(found);
     }
+    remove_unfinished(dir)?;
     write(&path, key, options, build)?;
     open(&path, key, options)?.ok_or_else(|| {
         Error::Invalid(format!(

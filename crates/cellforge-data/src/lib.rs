@@ -53,7 +53,7 @@ pub mod split;
 #[cfg(feature = "candle-datasets")]
 pub mod vision;
 
-pub use atomic::write_atomic;
+pub use atomic::{remove_unfinished, write_atomic};
 pub use augment::Augment;
 pub use batch::{Batch, Scale, balanced_draw, epoch_order, replacement_draw};
 pub use cells::CellSet;

@@ -112,8 +112,7 @@ impl AugmentConfig {
             let [rows, cols] = sides.map(|side| (self.cutout * side as f64).round() as isize);
             // Its middle lies anywhere in the image.
             let middle = |at: f64, side: usize| (at * side as f64) as isize;
-            map.hole =
-                Some([middle(corner[0], sides[0]) - rows / 2, middle(corner[1], sides[1]) - cols / 2, rows, cols]);
+            map.hole = [middle(corner[0], sides[0]) - rows / 2, middle(corner[1], sides[1]) - cols / 2, rows, cols];
         }
         let colour: [f32; 3] = [rng.random(), rng.random(), rng.random()];
         if happens[3] && self.colour > 0.0 {
@@ -150,7 +149,7 @@ mod tests {
         for image in 0..400 {
             let map = full().map(&mut Key::new(1).at(image).rng(), 1.0, [64, 64], 3);
             assert!(map.shift.iter().all(|shift| (-8..=8).contains(shift)), "{map:?}");
-            let [top, left, rows, cols] = map.hole.expect("a hole in every image");
+            let [top, left, rows, cols] = map.hole;
             assert!(rows == 32 && cols == 32 && (-16..48).contains(&top) && (-16..48).contains(&left), "{map:?}");
             seen[usize::from(map.mirrored)][usize::from(map.turns)] = true;
             // Grey stays grey.

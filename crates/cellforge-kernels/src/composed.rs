@@ -209,8 +209,11 @@ pub fn remap(xs: &Tensor, maps: &[ImageMap]) -> Result<Tensor> {
     let moved = pixels.index_select(&Tensor::from_vec(from, count, device)?, 0)?;
     let moved = moved.broadcast_mul(&Tensor::from_vec(inside, (count, 1), device)?)?;
     // (b, pixels, from) times (b, from, to).
-    let factors = maps.iter().flat_map(|map| (0..c).flat_map(move |from| (0..c).map(move |to| map.colour[to][from])));
-    let factors = Tensor::from_iter(factors, device)?.reshape((b, c, c))?;
+    let mut factors = Vec::with_capacity(b * c * c);
+    for map in maps {
+        (0..c).for_each(|from| factors.extend(map.colour[..c].iter().map(|row| row[from])));
+    }
+    let factors = Tensor::from_vec(factors, (b, c, c), device)?;
     let coloured = moved.reshape((b, h * w, c))?.matmul(&factors)?;
     let ys = (coloured + Tensor::from_vec(base, (b, h * w, c), device)?)?;
     ys.reshape((b, h, w, c))?.permute((0, 3, 1, 2))

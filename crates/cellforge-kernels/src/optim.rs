@@ -1,10 +1,12 @@
-//! Optimiser updates in place. On the CPU they change the storage of the tensors they are given in one pass each.
+//! Optimiser updates in place. On the CPU each changes the storage of the tensors it is given in one pass over all of them.
 
-use candle_core::{CpuStorage, InplaceOp3, Layout, Result, Tensor, Var, bail};
+use std::cell::Cell;
+
+use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, Var, bail};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::check::{f32_only, slice};
+use crate::check::{f32_only, with_slice};
 use crate::profile::span;
 use crate::simd::dispatch;
 
@@ -40,13 +42,13 @@ pub fn adam_update(param: &Var, grad: &Tensor, m: &Var, v: &Var, step: &AdamStep
         v.set(&new_v)?;
         return param.set(&(param.as_detached_tensor() - change)?);
     }
-    let grad = grad.contiguous()?;
     let (b1, b2) = (beta1 as f32, beta2 as f32);
     let (c1, c2) = ((1. - beta1) as f32, (1. - beta2) as f32);
-    m.inplace_op3(&grad, &grad, &Update(|m: f32, g: f32, _| b1 * m + c1 * g))?;
-    v.inplace_op3(&grad, &grad, &Update(|v: f32, g: f32, _| b2 * v + c2 * g * g))?;
     let (rate, root, eps) = (rate as f32, root as f32, eps as f32);
-    param.inplace_op3(m, v, &Update(|w: f32, m: f32, v: f32| w - rate * m / (v.sqrt() / root + eps)))
+    update([param, m, v], grad, |[w, m, v], g| {
+        let (m, v) = (b1 * m + c1 * g, b2 * v + c2 * g * g);
+        [w - rate * m / (v.sqrt() / root + eps), m, v]
+    })
 }
 
 /// Moves `average` towards `value`, of one shape: `average = decay * average + (1 - decay) * value`.
@@ -56,9 +58,8 @@ pub fn average_update(average: &Var, value: &Tensor, decay: f64) -> Result<()> {
     if !average.device().is_cpu() {
         return average.set(&((average.as_detached_tensor() * decay)? + (value.detach() * (1. - decay))?)?);
     }
-    let value = value.detach().contiguous()?;
     let (kept, new) = (decay as f32, (1. - decay) as f32);
-    average.inplace_op3(&value, &value, &Update(|a: f32, x: f32, _| kept * a + new * x))
+    update([average], value, |[a], x| [kept * a + new * x])
 }
 
 /// The numbers of one SGD update.
@@ -81,7 +82,6 @@ pub fn sgd_update(param: &Var, grad: &Tensor, velocity: &Var, step: &SgdStep) ->
     same_shape("sgd_update", param, &[("grad", grad), ("velocity", velocity)])?;
     let _span = span("update", || ("sgd".to_owned(), 0., 20. * param.elem_count() as f64));
     let SgdStep { lr, momentum, nesterov, l2 } = *step;
-    let grad = grad.contiguous()?;
     if !param.device().is_cpu() {
         let weight = param.as_detached_tensor();
         let change = ((grad + (&weight * (2. * l2))?)? * -lr)?;
@@ -91,14 +91,11 @@ pub fn sgd_update(param: &Var, grad: &Tensor, velocity: &Var, step: &SgdStep) ->
         return param.set(&(weight + moved)?);
     }
     let (lr, momentum, decay) = (lr as f32, momentum as f32, (2. * l2) as f32);
-    velocity.inplace_op3(&grad, param, &Update(|u: f32, g: f32, w: f32| momentum * u - lr * (g + decay * w)))?;
-    if nesterov {
-        // The decayed gradient is formed again from the parameter, which has not changed yet.
-        let step = |w: f32, u: f32, g: f32| w + momentum * u - lr * (g + decay * w);
-        param.inplace_op3(velocity, &grad, &Update(step))
-    } else {
-        param.inplace_op3(velocity, velocity, &Update(|w: f32, u: f32, _| w + u))
-    }
+    update([param, velocity], grad, |[w, u], g| {
+        let change = lr * (g + decay * w);
+        let u = momentum * u - change;
+        [if nesterov { w + momentum * u - change } else { w + u }, u]
+    })
 }
 
 fn same_shape(op: &str, param: &Var, others: &[(&str, &Tensor)]) -> Result<()> {
@@ -112,52 +109,72 @@ fn same_shape(op: &str, param: &Var, others: &[(&str, &Tensor)]) -> Result<()> {
     Ok(())
 }
 
-/// Replaces each element of the first tensor by a function of it and of the same elements of two others.
-struct Update<F>(F);
+/// Replaces each element of `vars`, of the shape of `grad` and each with a storage of its own, by a function of the same element of all.
+fn update<const N: usize>(vars: [&Var; N], grad: &Tensor, f: impl Fn([f32; N], f32) -> [f32; N] + Sync) -> Result<()> {
+    const CHUNK: usize = 1 << 14;
+    with_slice("optimiser update", &grad.detach(), |grad| {
+        with_slices_mut(&vars, Vec::new(), &mut |slices| {
+            let mut rests: [&mut [f32]; N] = slices.try_into().expect("a slice for each variable");
+            let chunks: Vec<_> = grad
+                .chunks(CHUNK)
+                .map(|grad| (rests.each_mut().map(|rest| rest.split_off_mut(..grad.len()).expect("as long")), grad))
+                .collect();
+            chunks.into_par_iter().for_each(|(vars, grad)| dispatch(Chunk { vars, grad, f: &f }));
+            Ok(())
+        })
+    })
+}
 
-impl<F: Fn(f32, f32, f32) -> f32 + Sync> InplaceOp3 for Update<F> {
+/// Runs `f` on the elements of all variables, each borrowed within the borrow of the one before it.
+fn with_slices_mut(
+    vars: &[&Var],
+    slices: Vec<&mut [f32]>,
+    f: &mut dyn FnMut(Vec<&mut [f32]>) -> Result<()>,
+) -> Result<()> {
+    let Some((var, rest)) = vars.split_first() else { return f(slices) };
+    let borrow = |slice: &mut [f32]| {
+        let mut slices: Vec<&mut [f32]> = slices;
+        slices.push(slice);
+        with_slices_mut(rest, slices, f)
+    };
+    var.inplace_op1(&Borrow(Cell::new(Some(borrow))))
+}
+
+/// Lends the elements of a tensor, once.
+struct Borrow<F>(Cell<Option<F>>);
+
+impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for Borrow<F> {
     fn name(&self) -> &'static str {
         "optimiser update"
     }
 
-    fn cpu_fwd(
-        &self,
-        dst: &mut CpuStorage,
-        dst_l: &Layout,
-        a: &CpuStorage,
-        a_l: &Layout,
-        b: &CpuStorage,
-        b_l: &Layout,
-    ) -> Result<()> {
-        const CHUNK: usize = 1 << 14;
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
         let op = self.name();
-        let (a, b) = (slice(op, a, a_l)?, slice(op, b, b_l)?);
-        let Some((start, end)) = dst_l.contiguous_offsets() else {
-            bail!("{op}: a parameter of shape {:?} is not contiguous", dst_l.dims());
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("{op}: a variable of shape {:?} is not contiguous", layout.dims());
         };
-        let CpuStorage::F32(dst) = dst else { bail!("{op}: the parameter is not F32") };
-        let chunks = a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK));
-        dst[start..end].par_chunks_mut(CHUNK).zip(chunks).for_each(|(dst, (a, b))| {
-            dispatch(Chunk { dst, a, b, f: &self.0 });
-        });
-        Ok(())
+        let CpuStorage::F32(all) = storage else { bail!("{op}: a variable is not F32") };
+        self.0.take().expect("called once")(&mut all[start..end])
     }
 }
 
-struct Chunk<'a, F> {
-    dst: &'a mut [f32],
-    a: &'a [f32],
-    b: &'a [f32],
+struct Chunk<'a, const N: usize, F> {
+    vars: [&'a mut [f32]; N],
+    grad: &'a [f32],
     f: &'a F,
 }
 
-impl<F: Fn(f32, f32, f32) -> f32> WithSimd for Chunk<'_, F> {
+impl<const N: usize, F: Fn([f32; N], f32) -> [f32; N]> WithSimd for Chunk<'_, N, F> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for (x, (&a, &b)) in self.dst.iter_mut().zip(self.a.iter().zip(self.b)) {
-            *x = (self.f)(*x, a, b);
+        let vars = self.vars.map(|var| &mut var[..self.grad.len()]);
+        for (i, &g) in self.grad.iter().enumerate() {
+            let new = (self.f)(std::array::from_fn(|k| vars[k][i]), g);
+            for k in 0..N {
+                vars[k][i] = new[k];
+            }
         }
     }
 }

@@ -21,15 +21,16 @@ pub struct ImageMap {
     /// For each channel of the result: the factors of the three channels, and what is added. Images of one channel use the first
     /// factor and the last number of the first row.
     pub colour: [[f32; 4]; 3],
-    /// A rectangle, as first row, first column, rows and columns, whose pixels become 0. It may reach beyond the image.
-    pub hole: Option<[isize; 4]>,
+    /// A rectangle, as first row, first column, rows and columns, whose pixels become 0. It may reach beyond the image,
+    /// and without rows or columns it covers nothing.
+    pub hole: [isize; 4],
 }
 
 impl Default for ImageMap {
     /// The map that changes nothing.
     fn default() -> Self {
         let colour = [[1., 0., 0., 0.], [0., 1., 0., 0.], [0., 0., 1., 0.]];
-        Self { turns: 0, mirrored: false, shift: [0, 0], fill: 0., colour, hole: None }
+        Self { turns: 0, mirrored: false, shift: [0, 0], fill: 0., colour, hole: [0; 4] }
     }
 }
 
@@ -38,10 +39,8 @@ impl ImageMap {
     /// that came into view, and otherwise row and column of the source.
     pub(crate) fn source(&self, (i, j): (usize, usize), (h, w): (usize, usize)) -> Option<Option<(usize, usize)>> {
         let (i, j) = (i as isize, j as isize);
-        if let Some([top, left, rows, cols]) = self.hole
-            && (top..top + rows).contains(&i)
-            && (left..left + cols).contains(&j)
-        {
+        let [top, left, rows, cols] = self.hole;
+        if (top..top + rows).contains(&i) && (left..left + cols).contains(&j) {
             return None;
         }
         let (i, j) = (i - self.shift[0], j - self.shift[1]);

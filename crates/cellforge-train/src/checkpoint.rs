@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, GuardState, Position, Result, Snapshot};
 
-/// Version of the folder's layout and of `state.json`.
-pub const FORMAT_VERSION: u32 = 1;
+/// Version of the folder's layout and of `state.json`. Versions from 1 on are read; since 2, `state.json` holds its own sum.
+pub const FORMAT_VERSION: u32 = 2;
 
 pub(crate) const STATE: &str = "state.json";
 
@@ -70,7 +70,8 @@ pub struct Best {
 pub fn write<C: Serialize + Clone>(parent: &Path, name: &str, snapshot: &Snapshot, state: &State<C>) -> Result<()> {
     let [target, old, temporary] = names(parent, name);
     remove(&temporary)?;
-    fs::create_dir_all(&temporary).map_err(Error::io(&temporary))?;
+    // A folder that is gone is not made again: the run in it is gone too, and whoever removed it is to hear of it.
+    fs::create_dir(&temporary).map_err(Error::io(&temporary))?;
     let mut state = state.clone();
     state.files.clear();
     for (stem, tensors) in &snapshot.files {
@@ -79,9 +80,7 @@ pub fn write<C: Serialize + Clone>(parent: &Path, name: &str, snapshot: &Snapsho
         write_synced(&temporary.join(&file), &bytes)?;
         state.files.insert(file, hex(&bytes));
     }
-    let mut json = serde_json::to_vec_pretty(&state).map_err(|e| damaged(&temporary, e))?;
-    json.push(b'\n');
-    write_synced(&temporary.join(STATE), &json)?;
+    write_synced(&temporary.join(STATE), &state_json(&temporary, &state)?)?;
     sync_folder(&temporary);
 
     if target.exists() {
@@ -151,18 +150,57 @@ pub fn read_state<C: DeserializeOwned>(dir: &Path, kind: &str) -> Result<State<C
 /// As [`read_state`], of the bytes of a `state.json`; errors name `dir`.
 pub(crate) fn parse_state<C: DeserializeOwned>(dir: &Path, kind: &str, json: &[u8]) -> Result<State<C>> {
     // The header alone is read first, because another version or kind need not have our fields.
-    let header: Header = serde_json::from_slice(json).map_err(|e| damaged(dir, e))?;
+    let header = parse_header(dir, json)?;
     let unsuitable = |reason| Error::Unsuitable { path: dir.to_path_buf(), reason };
-    if header.format_version != FORMAT_VERSION {
+    if !(1..=FORMAT_VERSION).contains(&header.format_version) {
         let version = header.format_version;
         return Err(unsuitable(format!(
-            "it has format version {version}, this program reads version {FORMAT_VERSION}"
+            "it has format version {version}, and this program reads versions 1 to {FORMAT_VERSION}: use the program that wrote it, \
+             or a newer one"
         )));
     }
     if header.kind != kind {
         return Err(unsuitable(format!("it is of a {}, expected one of a {kind}", header.kind)));
     }
     serde_json::from_slice(json).map_err(|e| damaged(dir, e))
+}
+
+/// The bytes of `state.json`. Its last field, `sha256`, is the sum of the text without these 64 digits.
+pub(crate) fn state_json<C: Serialize>(dir: &Path, state: &State<C>) -> Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Sealed<'a, C> {
+        #[serde(flatten)]
+        state: &'a State<C>,
+        sha256: &'static str,
+    }
+    let mut json = serde_json::to_vec_pretty(&Sealed { state, sha256: "" }).map_err(|e| damaged(dir, e))?;
+    json.push(b'\n');
+    let (at, sum) = (json.len() - SEAL_END.len(), hex(&json));
+    json.splice(at..at, sum.bytes());
+    Ok(json)
+}
+
+/// What follows the digits of the sum in `state.json`.
+const SEAL_END: &str = "\"\n}\n";
+
+/// Whether `json` is as [`state_json`] wrote it.
+fn is_sealed(json: &[u8]) -> bool {
+    let Some(at) = json.len().checked_sub(SEAL_END.len() + 64) else { return false };
+    let (sum, end) = json[at..].split_at(64);
+    end == SEAL_END.as_bytes() && sum == hex(&[&json[..at], end].concat()).as_bytes()
+}
+
+/// The header of a `state.json`, whose sum is checked if it is of a version of ours that has one.
+fn parse_header(dir: &Path, json: &[u8]) -> Result<Header> {
+    let header: Header = serde_json::from_slice(json).map_err(|e| damaged(dir, format!("{STATE}: {e}")))?;
+    if (2..=FORMAT_VERSION).contains(&header.format_version) && !is_sealed(json) {
+        return Err(damaged(dir, format!("{STATE} is not the file that was written: its SHA-256 differs")));
+    }
+    // Nothing outside the folder is read because a state says so.
+    match header.files.keys().find(|file| Path::new(file).file_name() != Some(file.as_ref())) {
+        Some(file) => Err(damaged(dir, format!("{STATE} lists {file:?}, which is no name of a file"))),
+        None => Ok(header),
+    }
 }
 
 /// Reads one safetensors file (`stem` as in [`Snapshot::files`]) of the checkpoint folder `dir`.
@@ -225,7 +263,7 @@ fn verify(dir: &Path) -> Result<bool> {
         return Ok(false);
     }
     let json = fs::read(dir.join(STATE)).map_err(|e| damaged(dir, format!("{STATE}: {e}")))?;
-    let header: Header = serde_json::from_slice(&json).map_err(|e| damaged(dir, format!("{STATE}: {e}")))?;
+    let header = parse_header(dir, &json)?;
     for (file, sum) in &header.files {
         let bytes = fs::read(dir.join(file)).map_err(|e| damaged(dir, format!("{file}: {e}")))?;
         if hex(&bytes) != *sum {
@@ -341,6 +379,55 @@ mod tests {
         fs::remove_dir_all(&old).unwrap();
         let error = settle(folder.path(), "last").unwrap_err().to_string();
         assert!(error.contains("weights.safetensors"), "{error}");
+    }
+
+    #[test]
+    fn any_flipped_bit_is_found_and_its_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "last", &snapshot(0.5), &state(5)).unwrap();
+        for file in ["state.json", "weights.safetensors"] {
+            let path = folder.path().join("last").join(file);
+            let whole = fs::read(&path).unwrap();
+            for bit in 0..8 * whole.len() {
+                let mut bytes = whole.clone();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                fs::write(&path, &bytes).unwrap();
+                let error = read(folder.path()).unwrap_err().to_string();
+                // One of these flips makes the version a newer one, and no sum is known of that.
+                let newer = error.contains("format version");
+                assert!(error.contains(file) || (newer && file == STATE), "bit {bit} of {file}: {error}");
+            }
+            fs::write(&path, &whole).unwrap();
+            read(folder.path()).unwrap();
+        }
+    }
+
+    #[test]
+    fn other_versions() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "last", &snapshot(0.5), &state(5)).unwrap();
+        let path = folder.path().join("last").join(STATE);
+        let json = fs::read_to_string(&path).unwrap();
+        let version = |version: u32| json.replace("\"format_version\": 2", &format!("\"format_version\": {version}"));
+        // The first version had no sum of the state itself.
+        let (first, _) = json.split_once(",\n  \"sha256\"").unwrap();
+        fs::write(&path, version(1).replace(&json[first.len()..], "\n}\n")).unwrap();
+        read(folder.path()).unwrap();
+        fs::write(&path, version(3)).unwrap();
+        let error = read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("format version 3, and this program reads versions 1 to 2"), "{error}");
+        // A sum alone does not let a state name files elsewhere.
+        let mut elsewhere = state(5);
+        elsewhere.files.insert("../weights.safetensors".into(), String::new());
+        fs::write(&path, state_json(folder.path(), &elsewhere).unwrap()).unwrap();
+        assert!(read(folder.path()).unwrap_err().to_string().contains("no name of a file"));
+    }
+
+    /// As a resumed run or a program that generates does.
+    fn read(parent: &Path) -> Result<Snapshot> {
+        let dir = find(parent, &["last"])?;
+        let state = read_state::<u32>(&dir, "gan")?;
+        read_snapshot(&dir, &state, &Device::Cpu)
     }
 
     #[test]

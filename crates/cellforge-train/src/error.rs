@@ -93,8 +93,13 @@ pub enum Error {
     #[error(transparent)]
     Figures(#[from] cellforge_eval::Error),
     /// Another process is working in the same folder.
-    #[error("another run is using {0}: wait for it to end, or choose another folder")]
-    Busy(PathBuf),
+    #[error("another run{} is using {path}: wait for it to end, or choose another folder", process(.holder))]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+        /// What the other process says about itself, where that can be read.
+        holder: Option<String>,
+    },
     /// The output folder already holds a run.
     #[error("{0} already holds a checkpoint: resume it, overwrite it, or choose another folder")]
     Occupied(PathBuf),
@@ -139,6 +144,10 @@ pub enum Error {
         /// What was found and what was expected.
         reason: String,
     },
+}
+
+fn process(holder: &Option<String>) -> String {
+    holder.as_ref().map_or_else(String::new, |holder| format!(" ({holder})"))
 }
 
 fn last_good(checkpoint: Option<&Path>) -> String {

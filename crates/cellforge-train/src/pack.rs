@@ -9,7 +9,7 @@ use cellforge_data::write_atomic;
 use cellforge_gan::Generator;
 use cellforge_nn::ParamStore;
 
-use crate::checkpoint::{self, STATE};
+use crate::checkpoint::{self, FORMAT_VERSION, STATE};
 use crate::{Error, GanState, Position, Result, gan};
 
 /// The generator's file in a checkpoint.
@@ -45,9 +45,8 @@ pub fn pack_generator(dir: &Path, out: &Path) -> Result<GanState> {
     check_free(out)?;
     let position = Position { epoch_sums: BTreeMap::new(), ..state.position.clone() };
     let files = BTreeMap::from([(WEIGHTS.to_owned(), checkpoint::hex(&weights))]);
-    let state = GanState { position, best: None, files, ..state };
-    let mut json = serde_json::to_vec_pretty(&state).map_err(|e| checkpoint::damaged(out, e))?;
-    json.push(b'\n');
+    let state = GanState { format_version: FORMAT_VERSION, position, best: None, files, ..state };
+    let json = checkpoint::state_json(out, &state)?;
     fs::create_dir_all(out).map_err(Error::io(out))?;
     // A crash between the two leaves a state whose sum is not that of the weights, which is an error when they are loaded.
     write_atomic(&out.join(WEIGHTS), &weights)?;

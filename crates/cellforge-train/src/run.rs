@@ -1,6 +1,7 @@
 //! What every kind of run does around `fit`: claim or resume an output folder, and check the settings.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -55,21 +56,39 @@ impl Default for Control {
 #[derive(Debug)]
 #[must_use]
 pub struct Claim {
-    _lock: File,
+    lock: File,
 }
 
-/// Makes a folder, if need be, and claims it.
+/// Makes a folder, if need be, claims it, and removes what a process that died there was in the middle of writing.
 ///
 /// # Errors
 /// [`Error::Busy`] while another process holds it; an I/O error if the folder cannot be made.
 pub fn claim(out: &Path) -> Result<Claim> {
     fs::create_dir_all(out).map_err(Error::io(out))?;
     let path = out.join(".lock");
-    let lock = File::create(&path).map_err(Error::io(&path))?;
-    match lock.try_lock() {
-        Err(fs::TryLockError::WouldBlock) => Err(Error::Busy(out.to_path_buf())),
-        // Where the file system has no locks, the folder is the user's to keep apart.
-        _ => Ok(Claim { _lock: lock }),
+    let mut options = File::options();
+    let mut lock = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(Error::io(&path))?;
+    if let Err(fs::TryLockError::WouldBlock) = lock.try_lock() {
+        let holder = fs::read_to_string(&path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        return Err(Error::Busy { path: out.to_path_buf(), holder });
+    }
+    // Where the file system has no locks, the folder is the user's to keep apart.
+    lock.set_len(0).and_then(|()| lock.write_all(myself().as_bytes())).map_err(Error::io(&path))?;
+    cellforge_data::remove_unfinished(out)?;
+    Ok(Claim { lock })
+}
+
+/// What a process that is refused is told about this one.
+fn myself() -> String {
+    let program = std::env::args_os().next().map(PathBuf::from);
+    let program = program.as_deref().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    format!("{program}, process {}\n", std::process::id())
+}
+
+impl Drop for Claim {
+    /// The file stays, empty: if it were removed, two processes could each hold a file of that name.
+    fn drop(&mut self) {
+        let _ = self.lock.set_len(0);
     }
 }
 
@@ -85,6 +104,7 @@ where
     C: Serialize + DeserializeOwned,
 {
     let claim = claim(out)?;
+    cellforge_data::remove_unfinished(&out.join("grids"))?;
     let occupied = ["last", "best"].iter().any(|name| checkpoint::exists(out, name));
     if control.resume && checkpoint::settle(out, "last")? {
         checkpoint::settle(out, "best")?;
@@ -206,8 +226,12 @@ mod tests {
     fn one_process_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let first = claim(dir.path()).unwrap();
-        assert!(matches!(claim(dir.path()), Err(Error::Busy(path)) if path == dir.path()));
+        let refused = claim(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
         drop(first);
+        assert_eq!(fs::read(dir.path().join(".lock")).unwrap(), b"");
+        // What a process that was killed has left is in nobody's way.
+        fs::write(dir.path().join(".lock"), "cellforge, process 1\n").unwrap();
         assert!(claim(dir.path()).is_ok());
     }
 

@@ -70,7 +70,7 @@ fn styled(v: &[Var]) -> Result<Tensor> {
 
 /// What a discriminator thinks of the images, by the others.
 fn judged(images: &Tensor, v: &[Var]) -> Result<Tensor> {
-    let map = ImageMap { turns: 1, shift: [1, -2], hole: Some([0, 0, 2, 2]), ..ImageMap::default() };
+    let map = ImageMap { turns: 1, shift: [1, -2], hole: [0, 0, 2, 2], ..ImageMap::default() };
     let xs = remap(images, &[map, ImageMap { mirrored: true, ..ImageMap::default() }])?;
     let [u, ones] = [5, 27].map(|n| variable(90, &[n]).detach());
     let weight = spectral_normalised(&v[5], &u, &ones)?;

@@ -42,7 +42,7 @@ fn run_styled() -> Result<Vec<Vec<f32>>> {
     let xs = modulate(&vars[0], &vars[1], &vars[2], 0.2)?;
     let xs = upsample2x_conv2d(&xs, &vars[3], None)?;
     let xs = modulate(&xs, &scale(&demodulation(&vars[3], &vars[1])?, 1.4)?, &vars[4], 1.)?;
-    let map = |i: u8| ImageMap { turns: i % 4, shift: [i.into(), -1], hole: Some([3, 3, 4, 5]), ..ImageMap::default() };
+    let map = |i: u8| ImageMap { turns: i % 4, shift: [i.into(), -1], hole: [3, 3, 4, 5], ..ImageMap::default() };
     let xs = remap(&tanh(&xs)?, &(0..9).map(map).collect::<Vec<_>>())?;
     let weight = spectral_normalised(&vars[5], &variable(8, &[33]), &variable(9, &[27]))?;
     let ys = conv2d(&xs, &weight, None, &Conv2dConfig::default())?;
