@@ -89,7 +89,8 @@ fn kinds(dir: &Path) -> [Kind; 3] {
     let tiny = format!("-q --data {data} --side 32 --width 0.05 --batch 4 --checkpoint-every 2");
     let gan = format!("train gan --iterations 9 --grid-at 1,5,9 {tiny}");
     let judge = dir.join("judge");
-    let classifier = Kind { name: "classifier", args: words(&format!("train classifier --epochs 3 --val 0.25 {tiny}")) };
+    let classifier =
+        Kind { name: "classifier", args: words(&format!("train classifier --epochs 3 --val 0.25 {tiny}")) };
     assert!(classifier.command(&judge, &[]).status().unwrap().success());
     let judged = format!("{gan} --recipe best --judge {0} --split {0}/split.csv --monitor-every 3", judge.display());
     let gan = Kind { name: "gan", args: words(&format!("{gan} --class Parasitized")) };

@@ -21,12 +21,31 @@ struct Inner {
     key: Key,
     device: Device,
     vars: Mutex<BTreeMap<String, Var>>,
+    /// Values of all variables there can be, for a store of weights that were read.
+    given: Option<BTreeMap<String, Tensor>>,
 }
 
 impl ParamStore {
     /// An empty store whose variables will start from `key` and live on `device`.
     pub fn new(key: Key, device: &Device) -> Self {
-        Self(Arc::new(Inner { key, device: device.clone(), vars: Mutex::default() }))
+        Self(Arc::new(Inner { key, device: device.clone(), vars: Mutex::default(), given: None }))
+    }
+
+    /// What `build` makes of a builder of these weights, whose parameters take no gradient ([`ParamStore::frozen_vb`]). As strict
+    /// as [`ParamStore::set`], and nothing larger than the weights themselves is made: a configuration that does not belong to them is
+    /// an error before memory is taken for it.
+    pub fn built<T>(
+        tensors: BTreeMap<String, Tensor>,
+        device: &Device,
+        build: impl FnOnce(VarBuilder<'static>) -> Result<T>,
+    ) -> Result<T> {
+        let names: Vec<String> = tensors.keys().cloned().collect();
+        let given = Some(tensors);
+        let store = Self(Arc::new(Inner { key: Key::new(0), device: device.clone(), vars: Mutex::default(), given }));
+        let built = build(store.frozen_vb())?;
+        let vars = store.vars();
+        check_names(&vars, names.iter())?;
+        Ok(built)
     }
 
     /// A builder that creates variables in this store, or returns those that are there.
@@ -65,17 +84,9 @@ impl ParamStore {
     /// is an error and changes nothing; PyTorch's `num_batches_tracked` is passed over.
     pub fn set(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         let vars = self.vars();
-        let missing: Vec<&String> = vars.keys().filter(|name| !tensors.contains_key(*name)).collect();
-        let known = |name: &str| vars.contains_key(name) || name.ends_with("num_batches_tracked");
-        let unknown: Vec<&String> = tensors.keys().filter(|name| !known(name)).collect();
-        if !missing.is_empty() || !unknown.is_empty() {
-            bail!("the weights are of another model: missing {missing:?}, not known {unknown:?}");
-        }
+        check_names(&vars, tensors.keys())?;
         for (name, var) in vars.iter() {
-            let dims = tensors[name].dims();
-            if dims != var.dims() {
-                bail!("the weights are of another model: {name} has shape {dims:?}, expected {:?}", var.dims());
-            }
+            check_shape(name, &tensors[name], var.shape())?;
         }
         for (name, var) in vars.iter() {
             // The copy keeps apart storage that the caller may share with this store.
@@ -128,6 +139,11 @@ impl ParamStore {
     }
 
     fn start(&self, name: &str, shape: Shape, init: Init) -> Result<Var> {
+        if let Some(given) = &self.0.given {
+            let Some(value) = given.get(name) else { bail!("the weights are of another model: missing {name:?}") };
+            check_shape(name, value, &shape)?;
+            return Var::from_tensor(&value.to_device(&self.0.device)?.to_dtype(DType::F32)?);
+        }
         let key = self.0.key.with(name);
         let device = &self.0.device;
         let uniform = |lo, up, shape| key.uniform(lo, up, shape, device);
@@ -147,6 +163,25 @@ impl ParamStore {
         };
         Var::from_tensor(&values)
     }
+}
+
+/// Whether weights of these names are those of a model with these variables.
+fn check_names<'a>(vars: &BTreeMap<String, Var>, names: impl Iterator<Item = &'a String> + Clone) -> Result<()> {
+    let missing: Vec<&String> = vars.keys().filter(|var| !names.clone().any(|name| name == *var)).collect();
+    let known = |name: &str| vars.contains_key(name) || name.ends_with("num_batches_tracked");
+    let unknown: Vec<&String> = names.filter(|name| !known(name)).collect();
+    if !missing.is_empty() || !unknown.is_empty() {
+        bail!("the weights are of another model: missing {missing:?}, not known {unknown:?}");
+    }
+    Ok(())
+}
+
+fn check_shape(name: &str, value: &Tensor, shape: &Shape) -> Result<()> {
+    if value.shape() != shape {
+        let dims = value.dims();
+        bail!("the weights are of another model: {name} has shape {dims:?}, expected {:?}", shape.dims());
+    }
+    Ok(())
 }
 
 /// Whether a path is that of a running statistic or of a vector of spectral normalisation, which take no gradient.

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -206,12 +206,23 @@ fn parse_header(dir: &Path, json: &[u8]) -> Result<Header> {
 /// Reads one safetensors file (`stem` as in [`Snapshot::files`]) of the checkpoint folder `dir`.
 ///
 /// # Errors
-/// [`Error::Damaged`] naming the file.
+/// [`Error::Damaged`] naming the file, also where a tensor holds a NaN or an infinity.
 pub fn read_tensors(dir: &Path, stem: &str, device: &Device) -> Result<BTreeMap<String, Tensor>> {
     let file = format!("{stem}.safetensors");
     let bytes = fs::read(dir.join(&file)).map_err(|e| damaged(dir, format!("{file}: {e}")))?;
-    let tensors =
-        candle_core::safetensors::load_buffer(&bytes, device).map_err(|e| damaged(dir, format!("{file}: {e}")))?;
+    parse_tensors(dir, &file, &bytes, device)
+}
+
+/// As [`read_tensors`], of the bytes of a safetensors file; errors name `dir` and `file`.
+pub(crate) fn parse_tensors(dir: &Path, file: &str, bytes: &[u8], device: &Device) -> Result<BTreeMap<String, Tensor>> {
+    let bad = |e: candle_core::Error| damaged(dir, format!("{file}: {e}"));
+    let tensors = candle_core::safetensors::load_buffer(bytes, device).map_err(bad)?;
+    for (name, tensor) in &tensors {
+        let sum = tensor.to_dtype(DType::F64).and_then(|tensor| tensor.sum_all()?.to_scalar::<f64>()).map_err(bad)?;
+        if !sum.is_finite() {
+            return Err(damaged(dir, format!("{file}: {name} holds numbers that are not finite")));
+        }
+    }
     Ok(tensors.into_iter().collect())
 }
 
@@ -399,6 +410,16 @@ mod tests {
             }
             fs::write(&path, &whole).unwrap();
             read(folder.path()).unwrap();
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_found() {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let folder = tempfile::tempdir().unwrap();
+            write(folder.path(), "last", &snapshot(value), &state(5)).unwrap();
+            let error = read(folder.path()).unwrap_err().to_string();
+            assert!(error.contains("weights.safetensors: a.weight holds numbers that are not finite"), "{error}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use cellforge_classify::{Classifier, ClassifierConfig};
 use cellforge_data::{Augment, Batch, CellSet, Scale, Split, epoch_order};
-use cellforge_nn::{Key, ParamStore};
+use cellforge_nn::ParamStore;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{self, Best, FORMAT_VERSION, State};
@@ -231,8 +231,7 @@ fn batches(
 pub fn load_classifier(dir: &Path, device: &Device) -> Result<(Classifier, ClassifierState)> {
     let dir = checkpoint::find(dir, &["best", "last"])?;
     let state: ClassifierState = checkpoint::read_state(&dir, "classifier")?;
-    let store = ParamStore::new(Key::new(state.seed), device);
-    let classifier = Classifier::new(&state.config.model, store.frozen_vb())?;
-    store.set(&checkpoint::read_tensors(&dir, "weights", device)?)?;
+    let weights = checkpoint::read_tensors(&dir, "weights", device)?;
+    let classifier = ParamStore::built(weights, device, |vb| Classifier::new(&state.config.model, vb))?;
     Ok((classifier, state))
 }

@@ -415,21 +415,18 @@ fn load<T>(
         let reason = format!("it has no {stem}.safetensors: it was packed, and holds a generator alone");
         return Err(Error::Unsuitable { path: dir, reason });
     }
-    let network = network(&state, &checkpoint::read_tensors(&dir, stem, device)?, device, build)?;
+    let network = network(&state, checkpoint::read_tensors(&dir, stem, device)?, device, build)?;
     Ok((network, state))
 }
 
 /// A network of the state's configuration with these weights. It takes no gradients.
 pub(crate) fn network<T>(
     state: &GanState,
-    tensors: &BTreeMap<String, Tensor>,
+    tensors: BTreeMap<String, Tensor>,
     device: &Device,
     build: impl FnOnce(&GanConfig, VarBuilder<'static>) -> candle_core::Result<T>,
 ) -> Result<T> {
-    let store = ParamStore::new(state.config.key(), device);
-    let network = build(&state.config.model, store.frozen_vb())?;
-    store.set(tensors)?;
-    Ok(network)
+    Ok(ParamStore::built(tensors, device, |vb| build(&state.config.model, vb))?)
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

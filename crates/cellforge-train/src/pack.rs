@@ -7,7 +7,6 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use cellforge_data::write_atomic;
 use cellforge_gan::Generator;
-use cellforge_nn::ParamStore;
 
 use crate::checkpoint::{self, FORMAT_VERSION, STATE};
 use crate::{Error, GanState, Position, Result, gan};
@@ -29,11 +28,11 @@ const WEIGHTS: &str = "weights.safetensors";
 pub fn pack_generator(dir: &Path, out: &Path) -> Result<GanState> {
     let dir = checkpoint::find(dir, &["last"])?;
     let state: GanState = checkpoint::read_state(&dir, "gan")?;
-    let store = ParamStore::new(state.config.key(), &Device::Cpu);
-    Generator::new(&state.config.model, store.vb())?;
-    store.set(&checkpoint::read_tensors(&dir, "weights", &Device::Cpu)?)?;
+    let all = checkpoint::read_tensors(&dir, "weights", &Device::Cpu)?;
+    gan::network(&state, all.clone(), &Device::Cpu, Generator::new)?;
     let mut halves = BTreeMap::new();
-    for (name, weights) in store.tensors() {
+    // PyTorch counts batches in its running statistics, and nothing here needs the count.
+    for (name, weights) in all.into_iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")) {
         let half = half(&weights)?.map_err(|value| {
             let reason = format!("{name} holds {value}, and packed weights are finite numbers from -65504 to 65504");
             Error::Unsuitable { path: dir.clone(), reason }
@@ -65,8 +64,8 @@ pub fn load_generator_bytes(weights: &[u8], state: &[u8], device: &Device) -> Re
     if state.files.get(WEIGHTS).is_some_and(|sum| checkpoint::hex(weights) != *sum) {
         return Err(checkpoint::damaged(path, format!("the SHA-256 of {WEIGHTS} is not the one in {STATE}")));
     }
-    let tensors = candle_core::safetensors::load_buffer(weights, device).map_err(|e| checkpoint::damaged(path, e))?;
-    let generator = gan::network(&state, &tensors.into_iter().collect(), device, Generator::new)?;
+    let tensors = checkpoint::parse_tensors(path, WEIGHTS, weights, device)?;
+    let generator = gan::network(&state, tensors, device, Generator::new)?;
     Ok((generator, state))
 }
 

@@ -1,0 +1,48 @@
+//! The seeds of the fuzz targets, and what fuzzing has found, go through the functions that are fuzzed: none may panic.
+
+#[path = "fuzz/src/lib.rs"]
+mod targets;
+
+use std::{fs, path::Path};
+
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: [Target; 6] = [
+    ("zip_index", targets::zip_index),
+    ("image", targets::image),
+    ("csv", targets::csv),
+    ("toml", targets::toml),
+    ("checkpoint", targets::checkpoint),
+    ("results", targets::results),
+];
+
+/// Each seed as it is, cut short at several places, and with single bytes changed.
+#[test]
+fn seeds_and_what_is_near_them() {
+    for (name, run) in TARGETS {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
+        let mut paths: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        assert!(paths.len() >= 2, "{} has no seeds", folder.display());
+        for path in paths {
+            let seed = fs::read(&path).unwrap();
+            assert!(seed.len() < 150_000, "{} is no small seed", path.display());
+            println!("{name}: {}", path.display());
+            run(&seed);
+            for i in 0..24 {
+                // Places all over the file, most of them at its two ends, where headers and directories are.
+                let at = match i % 3 {
+                    0 => i.min(seed.len()),
+                    1 => seed.len().saturating_sub(3 * i),
+                    _ => i * seed.len() / 24,
+                };
+                run(&seed[..at]);
+                let mut changed = seed.clone();
+                if let Some(byte) = changed.get_mut(at) {
+                    *byte ^= 1 << (i % 8);
+                    run(&changed);
+                }
+            }
+        }
+    }
+}

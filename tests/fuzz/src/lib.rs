@@ -1,0 +1,99 @@
+//! What the fuzz targets run: everything that reads a file of a user's. Errors are expected; panics, aborts and memory without bounds
+//! are not. `tests/corpus.rs` runs the same functions on the committed seeds, without a fuzzer.
+
+use std::fs;
+use std::path::Path;
+
+use cellforge::candle::Device;
+use cellforge::data::{CellSet, DecodeOptions, Groups, Index, IndexOptions, read_manifest};
+use cellforge::study::{Results, StudyConfig, report::render};
+use cellforge::train::{load_classifier, load_generator, load_generator_bytes, read_feature_file};
+
+/// Cells of 8 pixels a side.
+fn small(channels: usize) -> DecodeOptions {
+    DecodeOptions { side: 8, channels, ..DecodeOptions::default() }
+}
+
+/// A zip of cells: its directory, and if that is good, what lies in it.
+pub fn zip_index(data: &[u8]) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("cells.zip");
+    fs::write(&path, data).expect("a temporary file");
+    if let Ok(index) = Index::open(&path, &IndexOptions::default()) {
+        let _ = CellSet::load(&index, &DecodeOptions { skip_bad: true, ..small(3) });
+    }
+}
+
+/// One image file; the first byte chooses its name's ending and the channels that are asked for.
+pub fn image(data: &[u8]) {
+    let Some((choice, bytes)) = data.split_first() else { return };
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let endings = ["png", "jpg", "bmp", "tif", "jpeg"];
+    for class in ["a", "b"] {
+        let folder = dir.path().join(class);
+        fs::create_dir(&folder).expect("a temporary folder");
+        let name = format!("cell.{}", endings[usize::from(*choice) % endings.len()]);
+        fs::write(folder.join(name), bytes).expect("a temporary file");
+    }
+    if let Ok(index) = Index::open(dir.path(), &IndexOptions::default()) {
+        let _ = CellSet::load(&index, &small(if *choice < 128 { 3 } else { 1 }));
+    }
+}
+
+/// A manifest of a split, and a table of patients, of four cells.
+pub fn csv(data: &[u8]) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("table.csv");
+    fs::write(&path, data).expect("a temporary file");
+    let _ = read_manifest(&path, &four_cells());
+    let cells = dir.path().join("cells");
+    for name in NAMES {
+        let file = cells.join(name);
+        fs::create_dir_all(file.parent().expect("a folder")).expect("a temporary folder");
+        fs::write(&file, []).expect("a temporary file");
+    }
+    let _ = Index::open(&cells, &IndexOptions { groups: Groups::Csv(vec![path]), ..IndexOptions::default() });
+}
+
+const NAMES: [&str; 4] = ["a/C1_1.png", "a/C2_1.png", "b/C1_2.png", "b/C2_2.png"];
+
+fn four_cells() -> CellSet {
+    let names = NAMES.map(str::to_owned).to_vec();
+    let groups = ["C1", "C2", "C1", "C2"].map(|group| Some(group.to_owned())).to_vec();
+    let classes = vec!["a".to_owned(), "b".to_owned()];
+    CellSet::from_parts(classes, names, vec![0, 0, 1, 1], groups, 4, 1, vec![0; 64]).expect("four cells")
+}
+
+/// The settings of a study.
+pub fn toml(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(config) = StudyConfig::from_toml(text, None) {
+        let _ = config.validate();
+        let again = config.to_toml().expect("settings can be written");
+        let read = StudyConfig::from_toml(&again, None).expect("what was written can be read");
+        assert_eq!(read.to_toml().expect("settings can be written"), again);
+    }
+}
+
+/// A checkpoint: two bytes with the length of its `state.json`, that, and its weights. It is read as a generator from memory and
+/// from a folder, and as a classifier; its weights are read as a file of features too.
+pub fn checkpoint(data: &[u8]) {
+    let Some((length, rest)) = data.split_at_checked(2) else { return };
+    let length = usize::from(u16::from_le_bytes([length[0], length[1]])).min(rest.len());
+    let (state, weights) = rest.split_at(length);
+    let _ = load_generator_bytes(weights, state, &Device::Cpu);
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).expect("a temporary file");
+    file("state.json", state);
+    file("weights.safetensors", weights);
+    let _ = load_generator(dir.path(), &Device::Cpu);
+    let _ = load_classifier(dir.path(), &Device::Cpu);
+    let _ = read_feature_file(&dir.path().join("weights.safetensors"));
+}
+
+/// The results of a study, and the report that is drawn from them.
+pub fn results(data: &[u8]) {
+    if let Ok(results) = serde_json::from_slice::<Results>(data) {
+        let _ = render(&results, Path::new("no/such/folder"));
+    }
+}
