@@ -126,3 +126,37 @@ fn a_study_that_was_killed() {
     };
     assert_eq!(figures("whole"), figures("killed"));
 }
+
+#[test]
+fn two_runs_in_one_folder() {
+    let dir = folder("two");
+    let data = phantom(&dir);
+    let out = dir.join("out");
+    let run = |resume: &[&str], iterations: &str| {
+        let mut command = cellforge(&["train", "gan", "--class", "Parasitized", "-q", "--data", &data, "--side", "32"]);
+        command.args(["--width", "0.1", "--batch", "8", "--checkpoint-every", "10", "--iterations", iterations]);
+        command.args(resume).arg("--out").arg(&out).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+    let mut first = run(&[], "100000").spawn().unwrap();
+    wait_for(&mut first, &out.join("last/state.json"));
+    for way in [&["--resume"][..], &["--overwrite"], &[]] {
+        let second = run(way, "100000").output().unwrap();
+        let said = String::from_utf8_lossy(&second.stderr);
+        assert_eq!(second.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("cellforge, process {}", first.id())), "{said}");
+    }
+    // The first takes no notice. Once it is dead, its lock is nobody's, whatever the file says.
+    let last =
+        || ["last", "last.old"].map(|name| out.join(name).join("state.json")).into_iter().find(|path| path.is_file());
+    let before = iteration(&last().unwrap());
+    wait_for(&mut first, &out.join("last/state.json"));
+    std::thread::sleep(Duration::from_millis(500));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let reached = iteration(&last().unwrap());
+    assert!(reached >= before);
+    assert!(!fs::read(out.join(".lock")).unwrap().is_empty());
+    let again = run(&["--overwrite"], "10").output().unwrap();
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+}

@@ -1,0 +1,137 @@
+//! Trains a GAN and generates from it for a given time, and watches the process: memory, open files and speed must stay as they are.
+//!
+//! ```sh
+//! cargo run --release --example soak -- 120          # two hours, on Linux
+//! cargo run --release --example soak -- 120 best     # with the best recipe in place of the study's GAN
+//! ```
+//!
+//! Nine tenths of the time go to training at 64x64 on the phantom, with a checkpoint every 20 iterations and sample grids; the rest to generating
+//! 64 images at a time from the last checkpoint, which is loaded anew for each. Prints a Markdown table, and fails if memory grew by more
+//! than a twentieth, or a file stayed open, from a twelfth of the time (10 minutes of two hours) to its end, or a half became slower than nine
+//! tenths of the half before it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use cellforge::candle::Device;
+use cellforge::data::phantom::{self, PhantomConfig};
+use cellforge::train::presets::gan_best;
+use cellforge::train::{Control, GanTrainConfig, GenerateOptions, generate, load_generator, read_log, train_gan};
+
+const OUT: &str = "runs/examples/soak";
+const BATCH: usize = 64;
+
+/// The process at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    minutes: f64,
+    /// Resident memory in MiB.
+    memory: f64,
+    files: usize,
+    /// Iterations or batches of images done.
+    done: u64,
+}
+
+#[allow(clippy::print_stdout)]
+fn main() -> Result<()> {
+    cellforge::kernels::keep_freed_memory();
+    let minutes: f64 = std::env::args().nth(1).context("for how many minutes?")?.parse()?;
+    let best = std::env::args().nth(2).is_some_and(|recipe| recipe == "best");
+    let whole = Duration::from_secs_f64(minutes * 60.0);
+    let set = phantom::render(&PhantomConfig { cells_per_class: 300, ..PhantomConfig::default() })?;
+    let recipe = if best { gan_best(set.classes.len()) } else { GanTrainConfig::default() };
+    let class = if best { String::new() } else { set.classes[0].clone() };
+    let indices: Vec<usize> = if best { (0..set.len()).collect() } else { set.class_indices(0) };
+    let (iterations, grid_at) = (u64::from(u32::MAX), (1..1_000).map(|n| n * 100).collect());
+    let mut config = GanTrainConfig { iterations, grid_at, class, log_every: 1, checkpoint_every: 20, ..recipe };
+    config.monitor.every = 0;
+    config.guard = None;
+
+    let control = Control { overwrite: true, ..Control::default() };
+    let stop = control.stop.clone();
+    let began = Instant::now();
+    let log = Path::new(OUT).join("log.jsonl");
+    let watch = {
+        let (stop, until) = (stop.clone(), whole.mul_f64(0.9));
+        std::thread::spawn(move || readings(began, until, whole / 48, &stop, || log_length(&log)))
+    };
+    train_gan(&config, &set, &indices, Path::new(OUT), &control)?;
+    let trained = watch.join().expect("the watch does not panic")?;
+
+    let over = Arc::new(AtomicBool::new(false));
+    let batches = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let watch = {
+        let (over, batches) = (over.clone(), batches.clone());
+        std::thread::spawn(move || readings(began, whole, whole / 96, &over, || Ok(batches.load(Ordering::Relaxed))))
+    };
+    while !over.load(Ordering::Relaxed) {
+        let (generator, state) = load_generator(Path::new(OUT), &Device::Cpu)?;
+        let class = set.classes[0].clone();
+        let (label, latent) = (state.label(&class)?, state.config.model.latent);
+        let first = BATCH * batches.load(Ordering::Relaxed) as usize;
+        let options = GenerateOptions { seed: 1, class, label, latent, first, count: BATCH, truncation: None };
+        generate(&generator, &options, &Device::Cpu)?;
+        batches.fetch_add(1, Ordering::Relaxed);
+    }
+    let generated = watch.join().expect("the watch does not panic")?;
+
+    println!("| work | minute | memory, MiB | open files | done | a minute |\n|---|---|---|---|---|---|");
+    for (work, readings) in [("iterations", &trained), ("batches of images", &generated)] {
+        for pair in readings.windows(2) {
+            let Reading { minutes, memory, files, done } = pair[1];
+            let speed = (done - pair[0].done) as f64 / (minutes - pair[0].minutes);
+            println!("| {work} | {minutes:.1} | {memory:.1} | {files} | {done} | {speed:.1} |");
+        }
+    }
+    println!("{} steps are in the log", read_log(&Path::new(OUT).join("log.jsonl"))?.len());
+    judge("training", &trained, whole.as_secs_f64() / 720.0)?;
+    judge("generation", &generated, generated[0].minutes)
+}
+
+/// Reads memory, files and progress at once and then every `every`, until `until` after `began`, and sets `stop` then.
+fn readings(
+    began: Instant,
+    until: Duration,
+    every: Duration,
+    stop: &AtomicBool,
+    done: impl Fn() -> Result<u64>,
+) -> Result<Vec<Reading>> {
+    let mut readings = Vec::new();
+    loop {
+        let pages: f64 = std::fs::read_to_string("/proc/self/statm")
+            .context("this example needs Linux's /proc")?
+            .split_whitespace()
+            .nth(1)
+            .context("/proc/self/statm has a second number")?
+            .parse()?;
+        let files = std::fs::read_dir("/proc/self/fd")?.count();
+        let minutes = began.elapsed().as_secs_f64() / 60.0;
+        readings.push(Reading { minutes, memory: pages * 4.0 / 1024.0, files, done: done()? });
+        if began.elapsed() >= until {
+            stop.store(true, Ordering::Relaxed);
+            return Ok(readings);
+        }
+        std::thread::sleep(every.min(until.saturating_sub(began.elapsed())));
+    }
+}
+
+/// The lines of the log, one for each iteration.
+fn log_length(log: &Path) -> Result<u64> {
+    Ok(if log.exists() { std::fs::read(log)?.iter().filter(|byte| **byte == b'\n').count() as u64 } else { 0 })
+}
+
+/// Compares the readings from minute `from` on.
+fn judge(work: &str, readings: &[Reading], from: f64) -> Result<()> {
+    let readings: Vec<_> = readings.iter().filter(|reading| reading.minutes >= from).collect();
+    let (first, last) = (readings.first().context("no readings")?, readings.last().context("no readings")?);
+    ensure!(last.memory <= 1.05 * first.memory, "{work}: memory grew from {} to {} MiB", first.memory, last.memory);
+    ensure!(last.files <= first.files, "{work}: open files grew from {} to {}", first.files, last.files);
+    let middle = readings[readings.len() / 2];
+    let speed = |a: &Reading, b: &Reading| (b.done - a.done) as f64 / (b.minutes - a.minutes);
+    let (before, after) = (speed(first, middle), speed(middle, last));
+    ensure!(after >= 0.9 * before, "{work}: {before:.1} a minute in the first half, {after:.1} in the second");
+    Ok(())
+}
