@@ -1,18 +1,16 @@
 //! Each kind of bad input gives a clear error that names the file, and no panic.
 
+mod common;
+
 use std::{
     fs,
     io::Write,
     path::{Path, PathBuf},
 };
 
-use assert_cmd::Command;
+use common::cellforge;
 use predicates::{prelude::*, str::contains};
 use zip::{ZipWriter, write::SimpleFileOptions};
-
-fn cellforge() -> Command {
-    assert_cmd::cargo::cargo_bin_cmd!("cellforge")
-}
 
 /// A folder with a phantom of six cells per class.
 fn cells(name: &str) -> PathBuf {

@@ -1,5 +1,7 @@
 //! `cellforge evaluate` through the binary, on small phantoms.
 
+mod common;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -7,12 +9,9 @@ use std::{
 };
 
 use assert_cmd::Command;
+use common::cellforge;
 use predicates::{prelude::*, str::contains};
 use serde_json::Value;
-
-fn cellforge() -> Command {
-    assert_cmd::cargo::cargo_bin_cmd!("cellforge")
-}
 
 /// Real, held-out and synthetic cells, made once: patients of one phantom shared out, and cells of another.
 struct Sets {

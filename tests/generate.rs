@@ -9,20 +9,12 @@ use std::{
     sync::OnceLock,
 };
 
-use assert_cmd::Command;
-use common::files;
+use common::{cellforge, files};
 use predicates::{prelude::*, str::contains};
-
-fn cellforge() -> Command {
-    assert_cmd::cargo::cargo_bin_cmd!("cellforge")
-}
 
 /// An empty folder of this test file.
 fn folder(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("generate").join(name);
-    let _ = fs::remove_dir_all(&path);
-    fs::create_dir_all(&path).unwrap();
-    path
+    common::folder(&format!("generate/{name}"))
 }
 
 /// GANs after three iterations, made once: `both` of two classes, `study` of one class each.

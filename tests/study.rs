@@ -1,18 +1,16 @@
 //! The smoke study through the binary: run once, then looked at from several sides.
 
+mod common;
+
 use std::{
     fs,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
 
-use assert_cmd::Command;
+use common::cellforge;
 use predicates::{prelude::*, str::contains};
 use serde_json::Value;
-
-fn cellforge() -> Command {
-    assert_cmd::cargo::cargo_bin_cmd!("cellforge")
-}
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("study")

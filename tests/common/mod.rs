@@ -9,7 +9,12 @@ use std::{
     process::Command,
 };
 
-/// The program with these arguments.
+/// The program, to be given arguments and held to what it does.
+pub fn cellforge() -> assert_cmd::Command {
+    assert_cmd::cargo::cargo_bin_cmd!("cellforge")
+}
+
+/// The program with these arguments, to be spawned or stopped.
 pub fn cellforge_command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cellforge"));
     command.args(args);

@@ -218,12 +218,20 @@ pub(crate) fn parse_tensors(dir: &Path, file: &str, bytes: &[u8], device: &Devic
     let bad = |e: candle_core::Error| damaged(dir, format!("{file}: {e}"));
     let tensors = candle_core::safetensors::load_buffer(bytes, device).map_err(bad)?;
     for (name, tensor) in &tensors {
-        let sum = tensor.to_dtype(DType::F64).and_then(|tensor| tensor.sum_all()?.to_scalar::<f64>()).map_err(bad)?;
-        if !sum.is_finite() {
-            return Err(damaged(dir, format!("{file}: {name} holds numbers that are not finite")));
+        if let Some(value) = not_finite(tensor).map_err(bad)? {
+            return Err(damaged(dir, format!("{file}: {name} holds {value}, and a network's numbers are finite")));
         }
     }
     Ok(tensors.into_iter().collect())
+}
+
+/// The first number of a tensor that is not finite.
+fn not_finite(tensor: &Tensor) -> candle_core::Result<Option<f64>> {
+    let tensor = tensor.to_dtype(DType::F64)?;
+    if tensor.sum_all()?.to_scalar::<f64>()?.is_finite() {
+        return Ok(None);
+    }
+    Ok(tensor.flatten_all()?.to_vec1()?.into_iter().find(|value: &f64| !value.is_finite()))
 }
 
 /// Reads every tensor file that `state` lists.
@@ -419,7 +427,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             write(folder.path(), "last", &snapshot(value), &state(5)).unwrap();
             let error = read(folder.path()).unwrap_err().to_string();
-            assert!(error.contains("weights.safetensors: a.weight holds numbers that are not finite"), "{error}");
+            assert!(error.contains(&format!("weights.safetensors: a.weight holds {value}, and")), "{error}");
         }
     }
 

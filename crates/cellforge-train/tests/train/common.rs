@@ -9,6 +9,7 @@ use cellforge_data::{CellSet, Split};
 use cellforge_gan::loss::GanLoss;
 use cellforge_gan::{AugmentConfig, DiscriminatorKind, GeneratorKind};
 use cellforge_train::{ClassifierTrainConfig, GanTrainConfig, OptimizerConfig, Schedule, presets};
+use sha2::{Digest, Sha256};
 
 pub fn cells() -> CellSet {
     phantom::render(&PhantomConfig { side: 32, cells_per_class: 12, patients: 4, ..PhantomConfig::default() }).unwrap()
@@ -108,5 +109,21 @@ pub fn assert_same(a: &Path, b: &Path) {
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
     for (name, bytes) in &a {
         assert!(b[name] == *bytes, "{name} differs");
+    }
+}
+
+/// Has the checkpoints in `out`, of a run of `from` iterations, say that they are of one of `to`, as if it had been killed there.
+pub fn lengthen(out: &Path, from: u64, to: u64) {
+    for name in ["last", "best"] {
+        let path = out.join(name).join("state.json");
+        if let Ok(text) = std::fs::read_to_string(&path) {
+            let text = text.replace(&format!("\"iterations\": {from}"), &format!("\"iterations\": {to}"));
+            // The sum of the text without its digits, which come before what ends it.
+            let at = text.len() - "\"\n}\n".len();
+            let (before, end) = (&text[..at - 64], &text[at..]);
+            let sum: String =
+                Sha256::digest(format!("{before}{end}")).iter().map(|byte| format!("{byte:02x}")).collect();
+            std::fs::write(&path, format!("{before}{sum}{end}")).unwrap();
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::common::{assert_same, cells, cnn, files, gan, split};
+use crate::common::{assert_same, cells, cnn, files, gan, lengthen, split};
 use candle_core::Device;
 use cellforge_data::CellSet;
 use cellforge_eval::{Features, frechet_distance, mean_distance, prdc};
@@ -60,17 +60,6 @@ fn resume() -> Control {
 
 fn last(out: &Path) -> GanState {
     read_state(&out.join("last"), "gan").unwrap()
-}
-
-/// As if the run in `from`, of fewer iterations, had been started with `to` of them and killed.
-fn lengthen(out: &Path, from: u64, to: u64) {
-    for name in ["last", "best"] {
-        let path = out.join(name).join("state.json");
-        if let Ok(text) = std::fs::read_to_string(&path) {
-            let text = text.replace(&format!("\"iterations\": {from}"), &format!("\"iterations\": {to}"));
-            std::fs::write(&path, text).unwrap();
-        }
-    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use cellforge_train::{
     presets, read_log, train_gan,
 };
 
-use crate::common::{assert_same, cells, everything, gan};
+use crate::common::{assert_same, cells, everything, gan, lengthen};
 
 type Tensors = BTreeMap<String, Tensor>;
 
@@ -73,9 +73,7 @@ fn a_gan_with_everything_on_is_resumed_to_the_same_bytes() {
 
         // A run killed after iteration 3 goes on from the checkpoint of 2, whose configuration is put right.
         run(2, &broken, false);
-        let state = broken.join("last/state.json");
-        let text = std::fs::read_to_string(&state).unwrap();
-        std::fs::write(&state, text.replace("\"iterations\": 2", "\"iterations\": 4")).unwrap();
+        lengthen(&broken, 2, 4);
         std::fs::copy(whole.join("log.jsonl"), broken.join("log.jsonl")).unwrap();
         run(4, &broken, true);
         assert_same(&whole, &broken);

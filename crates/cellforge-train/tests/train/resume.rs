@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::common::{assert_same, cells, cnn, gan, split};
+use crate::common::{assert_same, cells, cnn, gan, lengthen, split};
 use candle_core::Device;
 use cellforge_train::checkpoint::read_state;
 use cellforge_train::{
@@ -44,9 +44,7 @@ fn gan_killed_and_resumed_equals_never_stopped() {
     // A run killed after iteration 3 has the checkpoint of iteration 2, later lines in its log, and leftovers. The
     // checkpoint of 2 comes from a run of 2, whose configuration is put right.
     run_gan(&gan(2), &broken, &Control::default()).unwrap();
-    let state = broken.join("last/state.json");
-    let text = std::fs::read_to_string(&state).unwrap();
-    std::fs::write(&state, text.replace("\"iterations\": 2", "\"iterations\": 4")).unwrap();
+    lengthen(&broken, 2, 4);
     std::fs::copy(whole.join("log.jsonl"), broken.join("log.jsonl")).unwrap();
     std::fs::create_dir(broken.join("last.tmp")).unwrap();
     run_gan(&gan(4), &broken, &resume()).unwrap();
