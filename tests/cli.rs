@@ -9,7 +9,6 @@ use std::{
     sync::OnceLock,
 };
 
-use assert_cmd::Command;
 use common::{cellforge, files};
 use predicates::{prelude::*, str::contains};
 

@@ -18,6 +18,7 @@ const TARGETS: [Target; 6] = [
 
 /// Each seed as it is, cut short at several places, and with single bytes changed.
 #[test]
+#[expect(clippy::print_stderr, reason = "the last seed before a panic is the one to blame")]
 fn seeds_and_what_is_near_them() {
     for (name, run) in TARGETS {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
@@ -27,7 +28,7 @@ fn seeds_and_what_is_near_them() {
         for path in paths {
             let seed = fs::read(&path).unwrap();
             assert!(seed.len() < 150_000, "{} is no small seed", path.display());
-            println!("{name}: {}", path.display());
+            eprintln!("{name}: {}", path.display());
             run(&seed);
             for i in 0..24 {
                 // Places all over the file, most of them at its two ends, where headers and directories are.

@@ -122,6 +122,7 @@ fn moments(count: u64, operations: u64) -> impl Iterator<Item = Moment> {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "figures for docs/reliability.md")]
 fn killed_at_any_moment() {
     let count: u64 = std::env::var("CELLFORGE_CRASHES").map_or(40, |text| text.parse().expect("a number"));
     let dir = folder("crash/killed");
@@ -192,6 +193,11 @@ fn writes_that_fail() {
             assert_eq!(failed.status.code(), Some(1), "{case}: {said_then}");
             assert!(said_then.contains(reason) && said_then.contains(out.to_str().unwrap()), "{case}: {said_then}");
             assert!(!said_then.contains("panicked"), "{case}: {said_then}");
+            if out.join("last").exists() {
+                let verb = kind.args[1].as_str();
+                let way = format!("go on with: cellforge train {verb} --resume --out {}", out.display());
+                assert!(said_then.contains(&way), "{case}: {said_then}");
+            }
             let ended = kind.go_on(&out);
             assert!(ended.status.success(), "{case}: {}", said(&ended));
             assert_same(&files(&out), &expected, &case);

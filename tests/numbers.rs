@@ -13,8 +13,11 @@ use std::{
 use common::{cellforge_command as cellforge, folder};
 use zip::{ZipWriter, write::SimpleFileOptions};
 
-/// A zip of 16x16 cells: for each class, how many, and the grey of pixel `p` of cell `n`.
-fn cells(dir: &Path, classes: &[(&str, usize, fn(usize, usize) -> u8)]) -> PathBuf {
+/// A class, how many cells it has, and the grey of pixel `p` of cell `n`.
+type Class = (&'static str, usize, fn(usize, usize) -> u8);
+
+/// A zip of 16x16 cells.
+fn cells(dir: &Path, classes: &[Class]) -> PathBuf {
     let path = dir.join("cells.zip");
     let mut zip = ZipWriter::new(fs::File::create(&path).unwrap());
     for (class, count, grey) in classes {
