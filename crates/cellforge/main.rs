@@ -5,6 +5,7 @@ mod classify;
 mod common;
 mod completions;
 mod data;
+mod doctor;
 mod evaluate;
 mod generate;
 mod inspect;
@@ -54,6 +55,8 @@ enum Verb {
     /// Train a GAN or a classifier
     #[command(subcommand)]
     Train(train::Command),
+    /// Tell what this machine has, what is missing, and what a training run will need
+    Doctor(doctor::Args),
     /// Make synthetic cells with a trained generator, or with the built-in one
     Generate(generate::Args),
     /// Pack a trained generator into a small folder of its own
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
     let profile = globals.profile;
     let done = match verb {
         Verb::Inspect(args) => inspect::run(globals, &args),
+        Verb::Doctor(args) => doctor::run(globals, &args),
         Verb::Data(command) => data::run(globals, &command),
         Verb::Train(command) => train::run(globals, &command),
         Verb::Generate(args) => generate::run(globals, &args),
