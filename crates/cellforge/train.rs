@@ -78,10 +78,11 @@ fn stopped(what: &str, iterations: u64, out: &Path, globals: &Globals) -> anyhow
 /// checkpoint, and it says so.
 fn failed(error: train::Error, what: &str, run: &Path, out: &Path, globals: &Globals) -> anyhow::Error {
     let is_of_files = matches!(error, train::Error::Io { .. } | train::Error::Data(data::Error::Io { .. }));
+    let error = anyhow::Error::from(error);
     if !is_of_files || !run.join("last").exists() {
-        return error.into();
+        return error;
     }
-    anyhow!("{error}. The last checkpoint is whole: once this is mended, go on with: {}", again(what, out, globals))
+    anyhow!("{error:#}. The last checkpoint is whole: once this is mended, go on with: {}", again(what, out, globals))
 }
 
 /// The command that goes on with the run in `out`.
