@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{cellforge_command as cellforge, files, folder, phantom};
+use common::{cellforge_command as cellforge, files, folder, iteration, phantom, wait_for};
 
 /// The layer, compiled once.
 fn layer() -> &'static Path {
@@ -216,8 +216,8 @@ fn folders_that_vanish() {
     let kind = Kind { name: "gan", args: words(&args) };
 
     let out = dir.join("removed");
-    let child = kind.command(&out, &[]).stderr(Stdio::piped()).spawn().unwrap();
-    wait_for(&out.join("last/state.json"));
+    let mut child = kind.command(&out, &[]).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&mut child, &out.join("last/state.json"));
     // The run may be writing into the folder at that moment.
     while fs::remove_dir_all(&out).is_err() {}
     let ended = child.wait_with_output().unwrap();
@@ -228,7 +228,7 @@ fn folders_that_vanish() {
     // Cells that are in memory are not missed; a run that needs them again says what is missing, and harms nothing.
     let out = dir.join("no-cells");
     let mut child = kind.command(&out, &[]).spawn().unwrap();
-    wait_for(&out.join("last/state.json"));
+    wait_for(&mut child, &out.join("last/state.json"));
     fs::remove_file(&data).unwrap();
     let before = iteration(&out);
     let clock = Instant::now();
@@ -242,24 +242,4 @@ fn folders_that_vanish() {
     assert_eq!(resumed.status.code(), Some(1), "{}", said(&resumed));
     assert!(said(&resumed).contains(&data), "{}", said(&resumed));
     assert!(iteration(&out) >= before + 10);
-}
-
-fn wait_for(file: &Path) {
-    let clock = Instant::now();
-    while !file.is_file() {
-        assert!(clock.elapsed() < Duration::from_secs(120), "no {} after two minutes", file.display());
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// The iteration of the last whole checkpoint.
-fn iteration(out: &Path) -> u64 {
-    loop {
-        let read = ["last/state.json", "last.old/state.json"].iter().find_map(|name| fs::read(out.join(name)).ok());
-        // Between the two looks the checkpoint may have moved on.
-        if let Some(json) = read {
-            let state: serde_json::Value = serde_json::from_slice(&json).unwrap();
-            return state["iteration"].as_u64().unwrap();
-        }
-    }
 }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 use candle_core::Device;
 use cellforge::kernels::{Precision, SimdLevel, profile};
-use sysinfo::{Disks, System};
+use sysinfo::{CpuRefreshKind, Disks, MemoryRefreshKind, RefreshKind, System};
 
 use crate::common::{DeviceChoice, Globals, say};
 
@@ -52,7 +52,9 @@ const LIBRARIES: [(&str, &[&str], &str); 4] = [
 pub fn run(globals: Globals, args: &Args) -> Result<()> {
     // The threads, as any other verb would have them; the device is looked for below.
     Globals { device: Some(DeviceChoice::Cpu), ..globals }.open()?;
-    let system = System::new_all();
+    let system = System::new_with_specifics(
+        RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::nothing().with_ram()),
+    );
     let threads = rayon::current_num_threads();
     let peak = profile::peak();
     let processor = system.cpus().first().map_or("unknown", |cpu| cpu.brand().trim());

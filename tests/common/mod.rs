@@ -6,7 +6,8 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command},
+    time::{Duration, Instant},
 };
 
 /// The program, to be given arguments and held to what it does.
@@ -54,4 +55,29 @@ pub fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     found
+}
+
+/// Waits until the run has written a checkpoint, whose state this is, and is some way past it.
+pub fn wait_for(child: &mut Child, state: &Path) {
+    let clock = Instant::now();
+    while !state.is_file() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be stopped");
+        assert!(clock.elapsed() < Duration::from_secs(120), "no checkpoint after two minutes");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(60));
+}
+
+/// The iteration of the last whole checkpoint of the run in `out`, which may be writing the next one.
+pub fn iteration(out: &Path) -> u64 {
+    for _ in 0..1000 {
+        let read = ["last/state.json", "last.old/state.json"].iter().find_map(|name| fs::read(out.join(name)).ok());
+        if let Some(json) = read {
+            let state: serde_json::Value = serde_json::from_slice(&json).unwrap();
+            return state["iteration"].as_u64().unwrap();
+        }
+        // Between the two looks the checkpoint may have moved on.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("no checkpoint in {}", out.display());
 }

@@ -39,12 +39,10 @@ impl ParamStore {
         device: &Device,
         build: impl FnOnce(VarBuilder<'static>) -> Result<T>,
     ) -> Result<T> {
-        let names: Vec<String> = tensors.keys().cloned().collect();
-        let given = Some(tensors);
+        let given = Some(tensors.clone());
         let store = Self(Arc::new(Inner { key: Key::new(0), device: device.clone(), vars: Mutex::default(), given }));
         let built = build(store.frozen_vb())?;
-        let vars = store.vars();
-        check_names(&vars, names.iter())?;
+        check_names(&store.vars(), &tensors)?;
         Ok(built)
     }
 
@@ -84,7 +82,7 @@ impl ParamStore {
     /// is an error and changes nothing; PyTorch's `num_batches_tracked` is passed over.
     pub fn set(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         let vars = self.vars();
-        check_names(&vars, tensors.keys())?;
+        check_names(&vars, tensors)?;
         for (name, var) in vars.iter() {
             check_shape(name, &tensors[name], var.shape())?;
         }
@@ -166,10 +164,10 @@ impl ParamStore {
 }
 
 /// Whether weights of these names are those of a model with these variables.
-fn check_names<'a>(vars: &BTreeMap<String, Var>, names: impl Iterator<Item = &'a String> + Clone) -> Result<()> {
-    let missing: Vec<&String> = vars.keys().filter(|var| !names.clone().any(|name| name == *var)).collect();
+fn check_names(vars: &BTreeMap<String, Var>, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    let missing: Vec<&String> = vars.keys().filter(|name| !tensors.contains_key(*name)).collect();
     let known = |name: &str| vars.contains_key(name) || name.ends_with("num_batches_tracked");
-    let unknown: Vec<&String> = names.filter(|name| !known(name)).collect();
+    let unknown: Vec<&String> = tensors.keys().filter(|name| !known(name)).collect();
     if !missing.is_empty() || !unknown.is_empty() {
         bail!("the weights are of another model: missing {missing:?}, not known {unknown:?}");
     }

@@ -99,6 +99,7 @@ pub struct ClassifierArgs {
     #[serde(default, skip)]
     overwrite: bool,
 }
+
 pub fn run(mut globals: Globals, flags: &ClassifierArgs) -> Result<()> {
     remember(&mut globals, flags.resume, flags.out.as_ref())?;
     let mut args = layered(&mut globals, flags)?;

@@ -151,6 +151,7 @@ pub struct GanArgs {
     #[serde(default, skip)]
     overwrite: bool,
 }
+
 pub fn run(mut globals: Globals, flags: &GanArgs) -> Result<()> {
     remember(&mut globals, flags.resume, flags.out.as_ref())?;
     let mut args = layered(&mut globals, flags)?;
