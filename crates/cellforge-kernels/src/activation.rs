@@ -28,6 +28,10 @@ pub fn leaky_relu_dropout(xs: &Tensor, slope: f32, mask: DropoutMask) -> Result<
     let name = "leaky_relu_dropout";
     f32_only(name, &[("xs", xs)])?;
     mask.check(name, xs)?;
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::leaky_relu(name, xs, slope, Some(&mask));
+    }
     if !xs.device().is_cpu() {
         return composed::dropout(&composed::leaky_relu(xs, slope)?, &mask);
     }
@@ -45,6 +49,10 @@ pub fn leaky_relu_tangent(xs: &Tensor, at: &Tensor, slope: f32) -> Result<Tensor
     f32_only(name, &[("xs", xs), ("at", at)])?;
     if xs.dims() != at.dims() {
         bail!("{name}: xs has shape {:?}, at {:?}", xs.dims(), at.dims());
+    }
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::leaky_relu_tangent(xs, at, slope);
     }
     if !xs.device().is_cpu() {
         return composed::leaky_relu_tangent(xs, at, slope);
@@ -67,6 +75,13 @@ fn apply(xs: &Tensor, name: &'static str, kind: Kind) -> Result<Tensor> {
     f32_only(name, &[("xs", xs)])?;
     if xs.device().is_cpu() {
         return elementwise(xs, |xs| apply1(xs, Activation { name, kind, mask: None }));
+    }
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return match kind {
+            Kind::Leaky(slope) => crate::cuda::leaky_relu(name, xs, slope, None),
+            Kind::Tanh => crate::cuda::tanh(xs),
+        };
     }
     match kind {
         Kind::Leaky(slope) => composed::leaky_relu(xs, slope),

@@ -51,6 +51,10 @@ pub fn batch_norm_leaky_relu_train(
     if let Some(mask) = &mask {
         mask.check(op, xs)?;
     }
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::batch_norm_train(xs, gamma, beta, eps, slope, mask.as_ref());
+    }
     if !xs.device().is_cpu() {
         let (ys, stats) = composed::batch_norm_train(xs, gamma, beta, eps)?;
         let ys = if slope == 1. { ys } else { composed::leaky_relu(&ys, slope)? };
@@ -103,6 +107,10 @@ pub fn batch_norm_leaky_relu_eval(
     let (_, c, _, _) = images(op, "xs", xs)?;
     for (name, tensor) in vectors {
         vector(op, name, tensor, c)?;
+    }
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::batch_norm_eval(xs, [gamma, beta, running_mean, running_var], eps, slope);
     }
     if !xs.device().is_cpu() {
         let ys = composed::batch_norm_eval(xs, gamma, beta, running_mean, running_var, eps)?;

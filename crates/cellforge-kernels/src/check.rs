@@ -1,7 +1,12 @@
 //! Argument checks whose errors name the operation, and access to CPU storage.
 
 use crate::layout;
-use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
+
+/// Whether operations on this device are kernels of ours, on the tape, rather than composed of Candle's.
+pub(crate) fn ours(device: &Device) -> bool {
+    device.is_cpu() || (cfg!(feature = "cuda") && device.is_cuda())
+}
 
 /// Fails unless every tensor is `f32`.
 pub(crate) fn f32_only(op: &str, tensors: &[(&str, &Tensor)]) -> Result<()> {

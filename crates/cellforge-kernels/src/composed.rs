@@ -266,11 +266,11 @@ pub fn softmax_bce(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
 
 /// See [`crate::dropout`].
 pub fn dropout(xs: &Tensor, mask: &DropoutMask) -> Result<Tensor> {
-    let DropoutMask { keep, scale } = mask;
-    let mask = match *xs.dims() {
-        [b, c, h, w] => Tensor::from_slice(keep, (b, h, w, c), xs.device())?.permute((0, 3, 1, 2))?,
-        ref dims => Tensor::from_slice(keep, dims, xs.device())?,
+    let keep = mask.on(xs.device())?;
+    let keep = match *xs.dims() {
+        [b, c, h, w] => keep.reshape((b, h, w, c))?.permute((0, 3, 1, 2))?,
+        ref dims => keep.reshape(dims)?,
     };
-    let mask = mask.to_dtype(DType::F32)?;
-    xs.mul(&(mask * f64::from(*scale))?)
+    let keep = keep.to_dtype(DType::F32)?;
+    xs.mul(&(keep * f64::from(mask.scale()))?)
 }

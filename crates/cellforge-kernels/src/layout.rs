@@ -48,6 +48,10 @@ pub(crate) fn gathered(xs: &Tensor) -> Result<Tensor> {
     } else {
         return xs.detach().contiguous();
     };
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() && xs.dtype() == candle_core::DType::F32 {
+        return crate::cuda::transposed(&source.detach(), b, rows, cols, xs.shape());
+    }
     let (storage, layout) = source.storage_and_layout();
     let Storage::Cpu(cpu) = &*storage else { return xs.detach().contiguous() };
     let from = slice("layout", cpu, layout)?;
@@ -93,6 +97,10 @@ fn transpose(from: &[f32], rows: usize, cols: usize, to: &mut [f32]) {
 pub(crate) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let _span = span("copy", || (format!("sum of gradients {:?}", a.dims()), 0., 12. * a.elem_count() as f64));
     let contiguous = |a: &Tensor, b: &Tensor| {
+        #[cfg(feature = "cuda")]
+        if a.device().is_cuda() {
+            return crate::cuda::sum_of(a, b);
+        }
         let values =
             with_slice("add", a, |a| with_slice("add", b, |b| Ok(crate::activation::zip_map(a, b, |x, y| x + y))))?;
         Tensor::from_vec(values, a.shape(), a.device())

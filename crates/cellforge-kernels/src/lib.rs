@@ -34,6 +34,8 @@ mod batch_norm;
 mod check;
 pub mod composed;
 mod conv;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod gemm;
 mod layout;
 mod linear;
@@ -58,6 +60,8 @@ pub use activation::{leaky_relu, leaky_relu_dropout, leaky_relu_tangent, relu, t
 pub use batch_norm::{
     BatchStats, batch_norm_eval, batch_norm_leaky_relu_eval, batch_norm_leaky_relu_train, batch_norm_train,
 };
+#[cfg(feature = "cuda")]
+pub use cuda::cuda_device;
 pub use conv::{Conv2dConfig, Padding, conv2d, conv2d_add, upsample2x_conv2d, with_plain_sums};
 pub use linear::linear;
 pub use loss::{bce_with_logits, cross_entropy, hinge, mean, softmax_bce};

@@ -26,6 +26,10 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
         f32_only(op, &[("bias", bias)])?;
         vector(op, "bias", bias, out)?;
     }
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::linear(xs, weight, bias);
+    }
     if !xs.device().is_cpu() {
         return composed::linear(xs, weight, bias);
     }

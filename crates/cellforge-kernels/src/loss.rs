@@ -9,8 +9,14 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, b
 pub(crate) const KERAS_EPSILON: f32 = 1e-7;
 
 /// Softmax cross-entropy: the mean over the batch of `-log softmax(logits)[target]`. `logits` is `(b, k)`, `targets`
-/// `(b)` of `u32` below `k`, and the result a scalar.
+/// `(b)` of `u32` below `k`, and the result a scalar. On a GPU, where looking at the targets would hold up the work, one that is no class
+/// is no error but makes the result NaN.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    check_targets("cross_entropy", logits, targets)?;
+    #[cfg(feature = "cuda")]
+    if logits.device().is_cuda() {
+        return crate::cuda::row_loss(crate::cuda::CROSS_ENTROPY, logits, Some(targets), 0.);
+    }
     let ids = class_ids("cross_entropy", logits, targets)?;
     if logits.device().is_cpu() {
         apply1(&logits.contiguous()?, RowLoss::CrossEntropy(ids))
@@ -23,6 +29,11 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
 /// mean over batch and classes of `-log p` for the target and `-log(1 - p)` for the others, with `p` clipped to
 /// `[1e-7, 1 - 1e-7]`. A clipped probability passes no gradient. Shapes as in [`cross_entropy`].
 pub fn softmax_bce(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    check_targets("softmax_bce", logits, targets)?;
+    #[cfg(feature = "cuda")]
+    if logits.device().is_cuda() {
+        return crate::cuda::row_loss(crate::cuda::SOFTMAX_BCE, logits, Some(targets), KERAS_EPSILON);
+    }
     let ids = class_ids("softmax_bce", logits, targets)?;
     if logits.device().is_cpu() {
         apply1(&logits.contiguous()?, RowLoss::SoftmaxBce(ids))
@@ -40,6 +51,10 @@ pub fn bce_with_logits(logits: &Tensor, target: f32) -> Result<Tensor> {
     if !(0. ..=1.).contains(&target) {
         bail!("{op}: the target is {target}, expected a probability");
     }
+    #[cfg(feature = "cuda")]
+    if logits.device().is_cuda() {
+        return crate::cuda::row_loss(crate::cuda::BCE, logits, None, target);
+    }
     if logits.device().is_cpu() {
         apply1(&logits.contiguous()?, RowLoss::BceWithLogits(f64::from(target)))
     } else {
@@ -53,6 +68,10 @@ pub fn hinge(logits: &Tensor, positive: bool) -> Result<Tensor> {
     f32_only("hinge", &[("logits", logits)])?;
     matrix("hinge", "logits", logits)?;
     let side = if positive { 1. } else { -1. };
+    #[cfg(feature = "cuda")]
+    if logits.device().is_cuda() {
+        return crate::cuda::row_loss(crate::cuda::HINGE, logits, None, side as f32);
+    }
     if logits.device().is_cpu() {
         apply1(&contiguous(logits)?, RowLoss::Hinge(side))
     } else {
@@ -64,16 +83,26 @@ pub fn hinge(logits: &Tensor, positive: bool) -> Result<Tensor> {
 pub fn mean(xs: &Tensor) -> Result<Tensor> {
     f32_only("mean", &[("xs", xs)])?;
     matrix("mean", "xs", xs)?;
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::row_loss(crate::cuda::MEAN, xs, None, 0.);
+    }
     if xs.device().is_cpu() { apply1(&contiguous(xs)?, RowLoss::Mean) } else { xs.mean_all() }
 }
 
-/// Checks the arguments of a classification loss and returns the targets.
-fn class_ids(op: &str, logits: &Tensor, targets: &Tensor) -> Result<Vec<u32>> {
+/// Checks the types and shapes of a classification loss.
+fn check_targets(op: &str, logits: &Tensor, targets: &Tensor) -> Result<()> {
     f32_only(op, &[("logits", logits)])?;
-    let (b, k) = matrix(op, "logits", logits)?;
+    let (b, _) = matrix(op, "logits", logits)?;
     if targets.dtype() != DType::U32 || targets.dims() != [b] {
         bail!("{op}: targets are {:?} of shape {:?}, expected U32 of shape [{b}]", targets.dtype(), targets.dims());
     }
+    Ok(())
+}
+
+/// The targets, each of which must be a class.
+fn class_ids(op: &str, logits: &Tensor, targets: &Tensor) -> Result<Vec<u32>> {
+    let k = logits.dim(1)?;
     let ids = targets.to_vec1::<u32>()?;
     match ids.iter().find(|&&id| id as usize >= k) {
         Some(id) => bail!("{op}: target {id} is not below the number of classes, {k}"),

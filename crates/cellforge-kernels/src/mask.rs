@@ -12,20 +12,62 @@ use std::ops::Range;
 /// Which elements of a tensor dropout keeps, and what it multiplies these by.
 #[derive(Clone, Debug)]
 pub struct DropoutMask {
-    /// One byte for each element, 0 where it is dropped: in row-major order, but for images `(b, c, h, w)` pixel by pixel, with the
-    /// channels of each side by side.
-    pub keep: Vec<u8>,
-    /// The factor of the others, `1 / (1 - p)` in dropout's inverted form.
-    pub scale: f32,
+    /// Empty where the mask lies on a device.
+    keep: Vec<u8>,
+    on_device: Option<Tensor>,
+    scale: f32,
 }
 
 impl DropoutMask {
-    /// Fails unless there is a byte for each element.
+    /// A mask with one byte for each element, 0 where it is dropped: in row-major order, but for images `(b, c, h, w)` pixel by pixel,
+    /// with the channels of each side by side. The others are multiplied by `scale`, which is `1 / (1 - p)` in dropout's inverted form.
+    #[must_use]
+    pub fn new(keep: Vec<u8>, scale: f32) -> Self {
+        Self { keep, on_device: None, scale }
+    }
+
+    /// The mask of `len` elements that a generator of `ChaCha12Rng::from_seed(seed)` draws, made on the GPU: elements are kept where 16
+    /// bits of it are not below `threshold`, taken in their order from `next_u64`, the lowest first, and each `chunk` of elements (a
+    /// multiple of 32) begins the next stream of the generator.
+    ///
+    /// # Errors
+    /// Those of the device.
+    #[cfg(feature = "cuda")]
+    pub fn drawn_on(
+        device: &candle_core::Device,
+        seed: &[u8; 32],
+        len: usize,
+        chunk: usize,
+        threshold: u32,
+        scale: f32,
+    ) -> Result<Self> {
+        let on_device = crate::cuda::drawn_mask(device, seed, len, chunk, threshold)?;
+        Ok(Self { keep: Vec::new(), on_device: Some(on_device), scale })
+    }
+
+    /// Fails unless there is a byte for each element, where the elements are.
     pub(crate) fn check(&self, op: &str, xs: &Tensor) -> Result<()> {
-        if self.keep.len() != xs.elem_count() {
-            bail!("{op}: the mask has {} elements, xs has shape {:?}", self.keep.len(), xs.dims());
+        let len = self.on_device.as_ref().map_or(self.keep.len(), Tensor::elem_count);
+        if len != xs.elem_count() {
+            bail!("{op}: the mask has {len} elements, xs has shape {:?}", xs.dims());
+        }
+        if self.on_device.as_ref().is_some_and(|mask| !mask.device().same_device(xs.device())) {
+            bail!("{op}: the mask and xs are on two devices");
         }
         Ok(())
+    }
+
+    /// The bytes in the memory of a device.
+    pub(crate) fn on(&self, device: &candle_core::Device) -> Result<Tensor> {
+        match &self.on_device {
+            Some(mask) => Ok(mask.clone()),
+            None => Tensor::from_slice(&self.keep, self.keep.len(), device),
+        }
+    }
+
+    /// The factor of the elements that are kept.
+    pub(crate) fn scale(&self) -> f32 {
+        self.scale
     }
 
     /// Drops and scales a part of the elements.
@@ -46,6 +88,10 @@ vectorised! {
 pub fn dropout(xs: &Tensor, mask: DropoutMask) -> Result<Tensor> {
     f32_only("dropout", &[("xs", xs)])?;
     mask.check("dropout", xs)?;
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::dropout(xs, &mask);
+    }
     if !xs.device().is_cpu() {
         return composed::dropout(xs, &mask);
     }

@@ -27,6 +27,10 @@ pub fn modulate(xs: &Tensor, scale: &Tensor, shift: &Tensor, slope: f32) -> Resu
     if shift.dims() != [c] && shift.dims() != [b, c] {
         bail!("{op}: shift has shape {:?}, expected [{c}] or [{b}, {c}]", shift.dims());
     }
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::modulate(xs, scale, shift, slope);
+    }
     if !xs.device().is_cpu() {
         return composed::modulate(xs, scale, shift, slope);
     }
@@ -43,6 +47,10 @@ pub fn demodulation(weight: &Tensor, styles: &Tensor) -> Result<Tensor> {
     let (_, features) = matrix(op, "styles", styles)?;
     if features != c_in {
         bail!("{op}: styles {:?} and weight {:?} differ in their number of inputs", styles.dims(), weight.dims());
+    }
+    #[cfg(feature = "cuda")]
+    if weight.device().is_cuda() {
+        return crate::cuda::demodulation(weight, styles);
     }
     if !weight.device().is_cpu() {
         return composed::demodulation(weight, styles);

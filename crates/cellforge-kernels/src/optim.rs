@@ -34,6 +34,10 @@ pub fn adam_update(param: &Var, grad: &Tensor, m: &Var, v: &Var, step: &AdamStep
     let AdamStep { lr, beta1, beta2, eps, step: t } = *step;
     let rate = lr / (1. - beta1.powf(t as f64));
     let root = (1. - beta2.powf(t as f64)).sqrt();
+    #[cfg(feature = "cuda")]
+    if param.device().is_cuda() {
+        return crate::cuda::adam_update(param, grad, m, v, &AdamNumbers::new(step));
+    }
     if !param.device().is_cpu() {
         let new_m = ((m.as_detached_tensor() * beta1)? + (grad * (1. - beta1))?)?;
         let new_v = ((v.as_detached_tensor() * beta2)? + (grad.sqr()? * (1. - beta2))?)?;
@@ -42,19 +46,48 @@ pub fn adam_update(param: &Var, grad: &Tensor, m: &Var, v: &Var, step: &AdamStep
         v.set(&new_v)?;
         return param.set(&(param.as_detached_tensor() - change)?);
     }
-    let (b1, b2) = (beta1 as f32, beta2 as f32);
-    let (c1, c2) = ((1. - beta1) as f32, (1. - beta2) as f32);
-    let (rate, root, eps) = (rate as f32, root as f32, eps as f32);
+    let AdamNumbers { b1, b2, c1, c2, rate, root, eps } = AdamNumbers::new(step);
     update([param, m, v], grad, |[w, m, v], g| {
         let (m, v) = (b1 * m + c1 * g, b2 * v + c2 * g * g);
         [w - rate * m / (v.sqrt() / root + eps), m, v]
     })
 }
 
+/// What an Adam update multiplies by.
+#[derive(Clone, Copy)]
+pub(crate) struct AdamNumbers {
+    pub b1: f32,
+    pub b2: f32,
+    pub c1: f32,
+    pub c2: f32,
+    pub rate: f32,
+    pub root: f32,
+    pub eps: f32,
+}
+
+impl AdamNumbers {
+    fn new(step: &AdamStep) -> Self {
+        let AdamStep { lr, beta1, beta2, eps, step: t } = *step;
+        Self {
+            b1: beta1 as f32,
+            b2: beta2 as f32,
+            c1: (1. - beta1) as f32,
+            c2: (1. - beta2) as f32,
+            rate: (lr / (1. - beta1.powf(t as f64))) as f32,
+            root: (1. - beta2.powf(t as f64)).sqrt() as f32,
+            eps: eps as f32,
+        }
+    }
+}
+
 /// Moves `average` towards `value`, of one shape: `average = decay * average + (1 - decay) * value`.
 pub fn average_update(average: &Var, value: &Tensor, decay: f64) -> Result<()> {
     same_shape("average_update", average, &[("value", value)])?;
     let _span = span("update", || ("average".to_owned(), 0., 12. * average.elem_count() as f64));
+    #[cfg(feature = "cuda")]
+    if average.device().is_cuda() {
+        return crate::cuda::average_update(average, value, decay as f32, (1. - decay) as f32);
+    }
     if !average.device().is_cpu() {
         return average.set(&((average.as_detached_tensor() * decay)? + (value.detach() * (1. - decay))?)?);
     }
@@ -82,6 +115,10 @@ pub fn sgd_update(param: &Var, grad: &Tensor, velocity: &Var, step: &SgdStep) ->
     same_shape("sgd_update", param, &[("grad", grad), ("velocity", velocity)])?;
     let _span = span("update", || ("sgd".to_owned(), 0., 20. * param.elem_count() as f64));
     let SgdStep { lr, momentum, nesterov, l2 } = *step;
+    #[cfg(feature = "cuda")]
+    if param.device().is_cuda() {
+        return crate::cuda::sgd_update(param, grad, velocity, &SgdNumbers::new(step));
+    }
     if !param.device().is_cpu() {
         let weight = param.as_detached_tensor();
         let change = ((grad + (&weight * (2. * l2))?)? * -lr)?;
@@ -90,12 +127,28 @@ pub fn sgd_update(param: &Var, grad: &Tensor, velocity: &Var, step: &SgdStep) ->
         velocity.set(&new)?;
         return param.set(&(weight + moved)?);
     }
-    let (lr, momentum, decay) = (lr as f32, momentum as f32, (2. * l2) as f32);
+    let SgdNumbers { lr, momentum, decay, nesterov } = SgdNumbers::new(step);
     update([param, velocity], grad, |[w, u], g| {
         let change = lr * (g + decay * w);
         let u = momentum * u - change;
         [if nesterov { w + momentum * u - change } else { w + u }, u]
     })
+}
+
+/// What an SGD update multiplies by.
+#[derive(Clone, Copy)]
+pub(crate) struct SgdNumbers {
+    pub lr: f32,
+    pub momentum: f32,
+    pub decay: f32,
+    pub nesterov: bool,
+}
+
+impl SgdNumbers {
+    fn new(step: &SgdStep) -> Self {
+        let SgdStep { lr, momentum, nesterov, l2 } = *step;
+        Self { lr: lr as f32, momentum: momentum as f32, decay: (2. * l2) as f32, nesterov }
+    }
 }
 
 fn same_shape(op: &str, param: &Var, others: &[(&str, &Tensor)]) -> Result<()> {

@@ -14,6 +14,10 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 pub fn max_pool2d(xs: &Tensor, window: usize, stride: usize, padding: usize) -> Result<Tensor> {
     let windows = Windows { window, stride, padding };
     windows.check("max_pool2d", xs)?;
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::max_pool2d(xs, windows);
+    }
     if xs.device().is_cpu() {
         channels_first(&apply1(&channels_last(xs)?, MaxPool(windows))?)
     } else {
@@ -33,6 +37,10 @@ pub fn avg_pool2d(
 ) -> Result<Tensor> {
     let windows = Windows { window, stride, padding };
     windows.check("avg_pool2d", xs)?;
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::avg_pool2d(xs, windows, count_include_pad);
+    }
     if xs.device().is_cpu() {
         channels_first(&apply1(&channels_last(xs)?, AveragePool { windows, count_include_pad })?)
     } else {
@@ -44,12 +52,16 @@ pub fn avg_pool2d(
 pub fn avg_pool2d_global(xs: &Tensor) -> Result<Tensor> {
     f32_only("avg_pool2d_global", &[("xs", xs)])?;
     images("avg_pool2d_global", "xs", xs)?;
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::avg_pool2d_global(xs);
+    }
     if xs.device().is_cpu() { apply1(&channels_last(xs)?, GlobalAverage) } else { composed::avg_pool2d_global(xs) }
 }
 
 /// How square windows move over images.
 #[derive(Clone, Copy)]
-struct Windows {
+pub(crate) struct Windows {
     window: usize,
     stride: usize,
     padding: usize,
@@ -72,8 +84,15 @@ impl Windows {
         Ok(())
     }
 
-    fn out_size(&self, size: usize) -> usize {
+    pub(crate) fn out_size(&self, size: usize) -> usize {
         (size + 2 * self.padding - self.window) / self.stride + 1
+    }
+
+    /// Window, stride and padding.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn ints(&self) -> [i32; 3] {
+        // Windows that fit into an image are far smaller than the largest number.
+        [self.window, self.stride, self.padding].map(|n| i32::try_from(n).unwrap_or(i32::MAX))
     }
 
     /// The cells of one axis that the window at output position `at` covers.

@@ -16,6 +16,9 @@ pub enum Precision {
     /// `f32`.
     #[default]
     F32,
+    /// On NVIDIA GPUs, factors of convolutions and matrix products rounded to 11 bits of precision, which their matrix instructions
+    /// take; `f32` elsewhere.
+    Tf32,
     /// `bf16`, 8 bits of precision in place of 24, where the processor has the instruction, where sums run over an even number of
     /// channels or over pixels, and where no other way of computing in `f32` is faster; `f32` elsewhere.
     Bf16,
@@ -25,17 +28,24 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// The one in force on this thread, which is `F32` where the one asked for is not supported.
+    /// The one asked for on this thread, whether or not the processor supports it.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn asked() -> Self {
+        PRECISION.get()
+    }
+
+    /// The one in force on this thread on the CPU, which is `F32` where the one asked for is not supported.
     #[must_use]
     pub fn current() -> Self {
         Some(PRECISION.get()).filter(|precision| precision.is_supported()).unwrap_or_default()
     }
 
-    /// Its name on a command line: `f32`, `bf16` or `bf16-emulated`.
+    /// Its name on a command line: `f32`, `tf32`, `bf16` or `bf16-emulated`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
+            Self::Tf32 => "tf32",
             Self::Bf16 => "bf16",
             Self::EmulatedBf16 => "bf16-emulated",
         }
@@ -46,6 +56,7 @@ impl Precision {
     pub fn is_supported(self) -> bool {
         match self {
             Self::F32 | Self::EmulatedBf16 => true,
+            Self::Tf32 => false,
             #[cfg(target_arch = "x86_64")]
             Self::Bf16 => native::get().is_some(),
             #[cfg(not(target_arch = "x86_64"))]
@@ -58,10 +69,10 @@ impl std::str::FromStr for Precision {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::F32, Self::Bf16, Self::EmulatedBf16]
+        [Self::F32, Self::Tf32, Self::Bf16, Self::EmulatedBf16]
             .into_iter()
             .find(|precision| precision.name() == text)
-            .ok_or_else(|| "expected f32, bf16 or bf16-emulated".to_owned())
+            .ok_or_else(|| "expected f32, tf32, bf16 or bf16-emulated".to_owned())
     }
 }
 
@@ -102,7 +113,7 @@ impl Products {
     /// As [`with_precision`] asks.
     pub fn current() -> Self {
         match Precision::current() {
-            Precision::F32 => Self::Single,
+            Precision::F32 | Precision::Tf32 => Self::Single,
             Precision::Bf16 => Self::Pairs { emulated: false },
             Precision::EmulatedBf16 => Self::Pairs { emulated: true },
         }

@@ -76,6 +76,10 @@ pub fn remap(xs: &Tensor, maps: &[ImageMap]) -> Result<Tensor> {
     if h != w && maps.iter().any(|map| map.turns % 2 == 1) {
         bail!("{op}: a quarter turn of images of {h}x{w} pixels, which are not square");
     }
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::remap(xs, maps);
+    }
     if !xs.device().is_cpu() {
         return composed::remap(xs, maps);
     }

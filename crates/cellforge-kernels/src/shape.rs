@@ -1,7 +1,7 @@
 //! Operations that networks need between the layers, with a place on the tape of [`gradients`](crate::gradients).
 
 use crate::activation::{map, zip_map};
-use crate::check::{f32_only, images, matrix, slice, with_slice};
+use crate::check::{f32_only, images, matrix, ours, slice, with_slice};
 use crate::layout::{channels_first, channels_last, elementwise, is_channels_last};
 use crate::tape;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 /// `xs` with another shape of as many elements.
 pub fn reshape(xs: &Tensor, shape: &[usize]) -> Result<Tensor> {
-    if xs.device().is_cpu() { tape::reshape(xs, shape) } else { xs.reshape(shape) }
+    if ours(xs.device()) { tape::reshape(xs, shape) } else { xs.reshape(shape) }
 }
 
 /// The sum of two tensors of one shape.
@@ -17,6 +17,10 @@ pub fn add(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
     f32_only("add", &[("xs", xs), ("ys", ys)])?;
     if xs.dims() != ys.dims() {
         bail!("add: xs has shape {:?}, ys {:?}", xs.dims(), ys.dims());
+    }
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::add(xs, ys);
     }
     if !xs.device().is_cpu() {
         return xs + ys;
@@ -30,6 +34,10 @@ pub fn add(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
 /// `xs` times a number; `xs` may have any shape.
 pub fn scale(xs: &Tensor, factor: f32) -> Result<Tensor> {
     f32_only("scale", &[("xs", xs)])?;
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::scale(xs, factor);
+    }
     if !xs.device().is_cpu() {
         return xs * f64::from(factor);
     }
@@ -43,6 +51,10 @@ pub fn row_dot(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
     if xs.dims() != ys.dims() {
         bail!("row_dot: xs has shape {:?}, ys {:?}", xs.dims(), ys.dims());
     }
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::row_dot(xs, ys);
+    }
     if !xs.device().is_cpu() {
         return xs.mul(ys)?.sum_keepdim(1);
     }
@@ -53,6 +65,10 @@ pub fn row_dot(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
 pub fn pad_bottom_right(xs: &Tensor, rows: usize) -> Result<Tensor> {
     f32_only("pad_bottom_right", &[("xs", xs)])?;
     images("pad_bottom_right", "xs", xs)?;
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::pad_bottom_right(xs, rows);
+    }
     if xs.device().is_cpu() {
         channels_first(&tape::apply1(&channels_last(xs)?, Pad(rows))?)
     } else {

@@ -17,6 +17,10 @@ pub fn spectral_normalised(weight: &Tensor, u: &Tensor, v: &Tensor) -> Result<Te
     };
     vector(op, "u", u, rows)?;
     vector(op, "v", v, weight.elem_count() / rows)?;
+    #[cfg(feature = "cuda")]
+    if weight.device().is_cuda() {
+        return crate::cuda::spectral_normalised(weight, u, v);
+    }
     if !weight.device().is_cpu() {
         return composed::spectral_normalised(weight, u, v);
     }

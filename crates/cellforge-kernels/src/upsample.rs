@@ -11,6 +11,10 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 pub fn upsample_nearest2x(xs: &Tensor) -> Result<Tensor> {
     f32_only("upsample_nearest2x", &[("xs", xs)])?;
     images("upsample_nearest2x", "xs", xs)?;
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::upsample_nearest2x(xs);
+    }
     if !xs.device().is_cpu() {
         return composed::upsample_nearest2x(xs);
     }

@@ -93,7 +93,6 @@ impl BatchNorm2d {
     }
 
     fn update(&self, running: &Var, batch: &Tensor) -> Result<()> {
-        let kept = (running.as_detached_tensor() * (1. - self.cfg.momentum))?;
-        running.set(&(kept + (batch * self.cfg.momentum)?)?)
+        ops::average_update(running, batch, 1. - self.cfg.momentum)
     }
 }

@@ -41,15 +41,19 @@ impl Dropout {
         if !(0. ..1.).contains(&self.p) {
             bail!("dropout: the probability is {}, expected one in [0, 1)", self.p);
         }
-        Ok((train && self.p > 0.).then(|| self.mask(xs.elem_count(), key)))
+        if train && self.p > 0. { self.mask(xs, key).map(Some) } else { Ok(None) }
     }
 
     /// One byte an element, 1 where it is kept. Each chunk has its own stream of the key's generator, so that threads
-    /// can share the work; 16 random bits decide over each element.
-    fn mask(&self, len: usize, key: &Key) -> DropoutMask {
+    /// can share the work; 16 random bits decide over each element. A GPU draws the same bits itself.
+    fn mask(&self, xs: &Tensor, key: &Key) -> Result<DropoutMask> {
         const CHUNK: usize = 1 << 14;
-        let threshold = (self.p * 65536.).round() as u32;
-        let mut keep = vec![0u8; len];
+        let (threshold, scale) = ((self.p * 65536.).round() as u32, (1. / (1. - self.p)) as f32);
+        #[cfg(feature = "cuda")]
+        if xs.device().is_cuda() {
+            return DropoutMask::drawn_on(xs.device(), key.bytes(), xs.elem_count(), CHUNK, threshold, scale);
+        }
+        let mut keep = vec![0u8; xs.elem_count()];
         keep.par_chunks_mut(CHUNK).enumerate().for_each(|(stream, chunk)| {
             let mut rng = key.rng();
             rng.set_stream(stream as u64);
@@ -61,6 +65,6 @@ impl Dropout {
                 }
             }
         });
-        DropoutMask { keep, scale: (1. / (1. - self.p)) as f32 }
+        Ok(DropoutMask::new(keep, scale))
     }
 }

@@ -41,6 +41,12 @@ impl Key {
         Self(Sha256::new().chain_update(kind).chain_update(parent).chain_update(name).finalize().into())
     }
 
+    /// The seed of its generator.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// A generator that starts at this key's first number.
     pub fn rng(&self) -> ChaCha12Rng {
         ChaCha12Rng::from_seed(self.0)

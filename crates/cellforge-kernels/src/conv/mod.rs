@@ -98,6 +98,10 @@ pub fn conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: &Conv2dC
     if cfg.out_size(size, kernel).is_none() {
         bail!("{op}: a kernel of {:?} with {cfg:?} does not fit images of shape {:?}", weight.dims(), xs.dims());
     }
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::conv2d(xs, weight, bias, cfg);
+    }
     if !xs.device().is_cpu() {
         return composed::conv2d(xs, weight, bias, cfg);
     }
@@ -124,6 +128,10 @@ pub fn conv2d_add(xs: &Tensor, weight: &Tensor, addend: &Tensor, cfg: &Conv2dCon
             addend.dims()
         );
     }
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::conv2d_add(xs, weight, addend, cfg);
+    }
     if !xs.device().is_cpu() {
         return composed::conv2d(xs, weight, None, cfg)? + addend;
     }
@@ -138,6 +146,10 @@ pub fn upsample2x_conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) ->
     let (_, kernel) = check(op, xs, weight, bias)?;
     if kernel != (3, 3) {
         bail!("{op}: weight has shape {:?}, expected kernels of 3x3", weight.dims());
+    }
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda() {
+        return crate::cuda::upsample2x_conv2d(xs, weight, bias);
     }
     if !xs.device().is_cpu() {
         return composed::upsample2x_conv2d(xs, weight, bias);

@@ -1,5 +1,5 @@
-use crate::common::{check, random, values, variable};
-use candle_core::{Device, Result, Tensor, Var};
+use crate::common::{check, device, random, values, variable};
+use candle_core::{Result, Tensor, Var};
 use cellforge_kernels::{
     DropoutMask, composed, dropout, leaky_relu, leaky_relu_dropout, leaky_relu_tangent, relu, tanh,
 };
@@ -25,7 +25,7 @@ fn values_and_gradients() {
 fn large_results() {
     for len in [(1 << 19) + 1, 600_003] {
         let xs = random(1, len);
-        let ys = relu(&Tensor::new(xs.as_slice(), &Device::Cpu).expect("a vector")).expect("a vector");
+        let ys = relu(&Tensor::new(xs.as_slice(), &device()).expect("a vector")).expect("a vector");
         assert_eq!(values(&ys), xs.iter().map(|x| x.max(0.)).collect::<Vec<_>>());
     }
 }
@@ -36,20 +36,20 @@ fn tanh_is_precise() {
     let mut xs: Vec<f32> = (0..40_000).map(|i| (i as f32 / 2000. - 20.).exp2() * 16.).collect();
     xs.extend([0., -0., 9.01, 10., 88., 1e30, f32::INFINITY, f32::MIN_POSITIVE, 1e-40]);
     xs.extend(xs.clone().iter().map(|x| -x));
-    let ys = values(&tanh(&Tensor::new(xs.as_slice(), &Device::Cpu).expect("a vector")).expect("a vector"));
+    let ys = values(&tanh(&Tensor::new(xs.as_slice(), &device()).expect("a vector")).expect("a vector"));
     for (&x, y) in xs.iter().zip(ys) {
         let want = f64::from(x).tanh();
         let unit = f64::from(f32::EPSILON) / 2. * want.abs();
         assert!((f64::from(y) - want).abs() <= 4. * unit + 1e-44, "tanh({x}) is {y}, expected {want}");
         assert_eq!(y.is_sign_negative(), x.is_sign_negative(), "tanh({x}) is {y}");
     }
-    let nan = tanh(&Tensor::new(&[f32::NAN], &Device::Cpu).expect("a vector")).expect("a vector");
+    let nan = tanh(&Tensor::new(&[f32::NAN], &device()).expect("a vector")).expect("a vector");
     assert!(values(&nan)[0].is_nan());
 }
 
 #[test]
 fn gradient_at_zero() -> Result<()> {
-    let xs = Var::from_vec(vec![0f32, -0., 1., -1.], 4, &Device::Cpu)?;
+    let xs = Var::from_vec(vec![0f32, -0., 1., -1.], 4, &device())?;
     let grad = |slope| -> Result<[Vec<f32>; 2]> {
         let fast = if slope == 0. { relu(&xs)? } else { leaky_relu(&xs, slope)? };
         let get =
@@ -64,7 +64,7 @@ fn gradient_at_zero() -> Result<()> {
 #[test]
 fn masks() {
     let keep: Vec<u8> = (0..60).map(|i| u8::from(i % 3 != 0)).collect();
-    let mask = DropoutMask { keep: keep.clone(), scale: 1.5 };
+    let mask = DropoutMask::new(keep.clone(), 1.5);
     let vars = [variable(1, &[3, 4, 5])];
     let plain = |p: &[Vec<f64>]| -> Vec<f64> { p[0].iter().zip(&keep).map(|(x, &k)| 1.5 * x * f64::from(k)).collect() };
     check(&vars, |t| dropout(&t[0], mask.clone()), plain);
@@ -81,7 +81,7 @@ fn masks() {
     let leaky = |p: &[Vec<f64>]| plain(p).into_iter().map(|x| if x > 0. { x } else { f64::from(0.2f32) * x }).collect();
     check(&images, |t| leaky_relu_dropout(&t[0], 0.2, mask.clone()), leaky);
 
-    let short = DropoutMask { keep: vec![1; 59], scale: 1. };
+    let short = DropoutMask::new(vec![1; 59], 1.);
     assert!(dropout(&vars[0], short.clone()).is_err() && leaky_relu_dropout(&vars[0], 0.2, short).is_err());
 }
 
@@ -113,7 +113,7 @@ fn tangents() -> Result<()> {
 #[test]
 fn the_place_of_a_tangent_is_a_constant_and_zero_is_not_positive() -> Result<()> {
     for f in [leaky_relu_tangent, composed::leaky_relu_tangent] {
-        let (xs, at) = (Var::new(&[1f32, 1., 1.], &Device::Cpu)?, Var::new(&[0f32, -1., 1.], &Device::Cpu)?);
+        let (xs, at) = (Var::new(&[1f32, 1., 1.], &device())?, Var::new(&[0f32, -1., 1.], &device())?);
         let ys = f(&xs, &at, 0.25)?;
         assert_eq!(values(&ys), [0.25, 0.25, 1.]);
         let grads = ys.sum_all()?.backward()?;

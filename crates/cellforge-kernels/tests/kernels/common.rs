@@ -4,6 +4,16 @@ use candle_core::{Device, Result, Tensor, Var};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+/// Where operations are tested: on the CPU, or with the feature `cuda` and `CELLFORGE_TEST_GPU=1` on an NVIDIA GPU.
+pub fn device() -> Device {
+    #[cfg(feature = "cuda")]
+    if std::env::var_os("CELLFORGE_TEST_GPU").is_some() {
+        static GPU: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
+        return GPU.get_or_init(|| cellforge_kernels::cuda_device(0).expect("CELLFORGE_TEST_GPU asks for a GPU")).clone();
+    }
+    Device::Cpu
+}
+
 /// Values in (-1, 1) that depend on the seed alone.
 pub fn random(seed: u64, len: usize) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -13,13 +23,13 @@ pub fn random(seed: u64, len: usize) -> Vec<f32> {
 /// A variable of random values.
 pub fn variable(seed: u64, dims: &[usize]) -> Var {
     let values = random(seed, dims.iter().product());
-    Var::from_vec(values, dims, &Device::Cpu).expect("the number of values fits the shape")
+    Var::from_vec(values, dims, &device()).expect("the number of values fits the shape")
 }
 
 /// A variable of random values between a half and 1.5 in size, of either sign.
 pub fn off_zero(seed: u64, dims: &[usize]) -> Var {
     let values = random(seed, dims.iter().product()).into_iter().map(|x| x + 0.5f32.copysign(x)).collect::<Vec<_>>();
-    Var::from_vec(values, dims, &Device::Cpu).expect("the number of values fits the shape")
+    Var::from_vec(values, dims, &device()).expect("the number of values fits the shape")
 }
 
 pub fn values(tensor: &Tensor) -> Vec<f32> {
@@ -54,7 +64,7 @@ pub fn check_at(
     assert_close("output", &values(&ys), &reference(&points), 1e-5);
 
     let weights = random(99, ys.elem_count());
-    let weighting = Tensor::from_vec(weights.clone(), ys.shape(), &Device::Cpu).expect("same shape");
+    let weighting = Tensor::from_vec(weights.clone(), ys.shape(), &device()).expect("same shape");
     let loss = ys.mul(&weighting).and_then(|t| t.sum_all()).expect("same shape");
     let grads = loss.backward().expect("the operation has a gradient");
     let weighted =

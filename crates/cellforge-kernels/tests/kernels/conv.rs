@@ -1,5 +1,5 @@
-use crate::common::{check, check_at, values, variable};
-use candle_core::{DType, Device, Result, Tensor, Var};
+use crate::common::{check, check_at, device, values, variable};
+use candle_core::{DType, Result, Tensor, Var};
 use cellforge_kernels::{
     Conv2dConfig, Padding, composed, conv2d, conv2d_add, linear, upsample_nearest2x, upsample2x_conv2d,
 };
@@ -202,14 +202,14 @@ fn an_input_without_gradient_gets_none() -> Result<()> {
 
 #[test]
 fn errors_name_the_operation_and_the_shapes() -> Result<()> {
-    let xs = Tensor::zeros((1, 3, 4, 4), DType::F32, &Device::Cpu)?;
+    let xs = Tensor::zeros((1, 3, 4, 4), DType::F32, &device())?;
     let cfg = Conv2dConfig::default();
     let message = |weight: &Tensor| conv2d(&xs, weight, None, &cfg).expect_err("this must fail").to_string();
-    let wrong = Tensor::zeros((2, 4, 3, 3), DType::F32, &Device::Cpu)?;
+    let wrong = Tensor::zeros((2, 4, 3, 3), DType::F32, &device())?;
     assert!(message(&wrong).contains("conv2d: xs [1, 3, 4, 4] and weight [2, 4, 3, 3]"), "{}", message(&wrong));
-    let large = Tensor::zeros((2, 3, 5, 5), DType::F32, &Device::Cpu)?;
+    let large = Tensor::zeros((2, 3, 5, 5), DType::F32, &device())?;
     assert!(message(&large).contains("does not fit"), "{}", message(&large));
-    let double = Tensor::zeros((2, 3, 3, 3), DType::F64, &Device::Cpu)?;
+    let double = Tensor::zeros((2, 3, 3, 3), DType::F64, &device())?;
     assert!(message(&double).contains("conv2d: weight is F64, expected F32"), "{}", message(&double));
     let zero_stride = Conv2dConfig { stride: 0, padding: Padding::NONE };
     assert!(conv2d(&xs, &xs, None, &zero_stride).is_err());

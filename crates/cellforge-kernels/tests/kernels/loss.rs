@@ -1,5 +1,5 @@
-use crate::common::{check, values, variable};
-use candle_core::{Device, Result, Tensor, Var};
+use crate::common::{check, device, values, variable};
+use candle_core::{Result, Tensor, Var};
 use cellforge_kernels::{bce_with_logits, composed, cross_entropy, hinge, mean, softmax_bce};
 
 fn softmax(row: &[f64]) -> Vec<f64> {
@@ -10,7 +10,7 @@ fn softmax(row: &[f64]) -> Vec<f64> {
 #[test]
 fn values_and_gradients() -> Result<()> {
     let ids = [2u32, 0, 1, 2, 2];
-    let targets = Tensor::new(&ids, &Device::Cpu)?;
+    let targets = Tensor::new(&ids, &device())?;
     let vars = [variable(1, &[5, 3])];
     let ce = |p: &[Vec<f64>]| {
         let rows = p[0].chunks(3).zip(&ids);
@@ -43,8 +43,8 @@ fn values_and_gradients() -> Result<()> {
 /// Logits far apart: exp overflows in f32 unless the largest is taken out first.
 #[test]
 fn extreme_logits() -> Result<()> {
-    let logits = Var::from_vec(vec![200f32, -200.], (1, 2), &Device::Cpu)?;
-    let (right, wrong) = (Tensor::new(&[0u32], &Device::Cpu)?, Tensor::new(&[1u32], &Device::Cpu)?);
+    let logits = Var::from_vec(vec![200f32, -200.], (1, 2), &device())?;
+    let (right, wrong) = (Tensor::new(&[0u32], &device())?, Tensor::new(&[1u32], &device())?);
     for ce in [cross_entropy, composed::cross_entropy] {
         assert_eq!(ce(&logits, &right)?.to_scalar::<f32>()?, 0.);
         let loss = ce(&logits, &wrong)?;
@@ -58,7 +58,7 @@ fn extreme_logits() -> Result<()> {
         assert_eq!(values(loss.backward()?.get(&logits).expect("a variable")), [0., 0.]);
     }
     assert!((softmax_bce(&logits, &wrong)?.to_scalar::<f32>()? - 16.118_095).abs() < 1e-4);
-    let column = Var::from_vec(vec![200f32, -200., 0.], (3, 1), &Device::Cpu)?;
+    let column = Var::from_vec(vec![200f32, -200., 0.], (3, 1), &device())?;
     for bce in [bce_with_logits, composed::bce_with_logits] {
         // Against 0: 200, 0 and ln 2, over three; sigmoids 1, 0 and 1/2.
         let loss = bce(&column, 0.)?;
@@ -75,9 +75,9 @@ fn extreme_logits() -> Result<()> {
 fn bad_targets_are_errors() -> Result<()> {
     let logits = variable(1, &[2, 3]);
     let message = |t: Tensor| cross_entropy(&logits, &t).expect_err("this must fail").to_string();
-    assert!(message(Tensor::new(&[0u32, 3], &Device::Cpu)?).contains("target 3 is not below the number of classes, 3"));
-    assert!(message(Tensor::new(&[0u32], &Device::Cpu)?).contains("expected U32 of shape [2]"));
-    assert!(message(Tensor::new(&[0i64, 1], &Device::Cpu)?).contains("I64"));
+    assert!(message(Tensor::new(&[0u32, 3], &device())?).contains("target 3 is not below the number of classes, 3"));
+    assert!(message(Tensor::new(&[0u32], &device())?).contains("expected U32 of shape [2]"));
+    assert!(message(Tensor::new(&[0i64, 1], &device())?).contains("I64"));
     assert!(bce_with_logits(&logits, 2.).is_err());
     Ok(())
 }
@@ -85,7 +85,7 @@ fn bad_targets_are_errors() -> Result<()> {
 #[test]
 fn hinges_and_means() -> Result<()> {
     let logits = vec![-2.5f32, -1.2, -0.3, 0.4, 0.9, 1.7];
-    let vars = [Var::from_vec(logits, (6, 1), &Device::Cpu)?];
+    let vars = [Var::from_vec(logits, (6, 1), &device())?];
     for positive in [true, false] {
         let side = if positive { 1. } else { -1. };
         let plain = |p: &[Vec<f64>]| vec![p[0].iter().map(|z| (1. - side * z).max(0.)).sum::<f64>() / 6.];
@@ -103,7 +103,7 @@ fn hinges_and_means() -> Result<()> {
 #[test]
 fn the_gradient_at_the_hinge_is_zero() -> Result<()> {
     for side in [1f32, -1.] {
-        let logits = Var::from_vec(vec![side, 3. * side, 0.], (3, 1), &Device::Cpu)?;
+        let logits = Var::from_vec(vec![side, 3. * side, 0.], (3, 1), &device())?;
         for loss in [hinge(&logits, side > 0.)?, composed::hinge(&logits, f64::from(side))?] {
             assert!((loss.to_scalar::<f32>()? - 1. / 3.).abs() < 1e-6);
             let grad = values(loss.backward()?.get(&logits).expect("a variable"));

@@ -1,5 +1,5 @@
-use crate::common::{check, off_zero, random, values, variable};
-use candle_core::{DType, Device, Result, Tensor, Var};
+use crate::common::{check, device, off_zero, random, values, variable};
+use candle_core::{DType, Result, Tensor, Var};
 use cellforge_kernels::{composed, demodulation, modulate};
 use proptest::prelude::*;
 
@@ -37,7 +37,7 @@ fn shifts_off_zero(xs: &Var, scale: &Var, shape: &[usize]) -> Var {
         assert!(gap > 4e-4, "a group comes within {} of zero", gap / 2.);
         -centre as f32
     };
-    Var::from_vec(groups.into_iter().map(shift).collect::<Vec<_>>(), shape, &Device::Cpu).expect("one for each group")
+    Var::from_vec(groups.into_iter().map(shift).collect::<Vec<_>>(), shape, &device()).expect("one for each group")
 }
 
 fn check_modulate([b, c, h, w]: [usize; 4]) {
@@ -90,7 +90,7 @@ fn large_shapes() {
 /// A style of zeros leaves nothing to divide by but the 1e-8 under the root.
 #[test]
 fn an_output_without_inputs_is_finite() -> Result<()> {
-    let zeros = Tensor::zeros((1, 2), DType::F32, &Device::Cpu)?;
+    let zeros = Tensor::zeros((1, 2), DType::F32, &device())?;
     for f in [demodulation, composed::demodulation] {
         assert!(values(&f(&variable(1, &[3, 2, 1, 1]), &zeros)?).iter().all(|y| (y - 1e4).abs() < 1.));
     }
@@ -103,9 +103,9 @@ fn demodulation_undoes_what_styles_do_to_the_variance() -> Result<()> {
     let (c, side) = (32, 64);
     // Uniform in (-1, 1), of variance 1/3, times sqrt(3).
     let noise =
-        Tensor::from_vec(random(1, c * side * side), (1, c, side, side), &Device::Cpu)?.affine(3f64.sqrt(), 0.)?;
+        Tensor::from_vec(random(1, c * side * side), (1, c, side, side), &device())?.affine(3f64.sqrt(), 0.)?;
     let (weight, styles) = (variable(2, &[4, c, 3, 3]), variable(3, &[1, c]).affine(10., 0.)?);
-    let zeros = [c, 4].map(|c| Tensor::zeros(c, DType::F32, &Device::Cpu));
+    let zeros = [c, 4].map(|c| Tensor::zeros(c, DType::F32, &device()));
     let [before, after] = zeros.map(|zeros| zeros.expect("zeros"));
     let ys = cellforge_kernels::conv2d(&modulate(&noise, &styles, &before, 1.)?, &weight, None, &Default::default())?;
     let ys = values(&modulate(&ys, &demodulation(&weight, &styles)?, &after, 1.)?);

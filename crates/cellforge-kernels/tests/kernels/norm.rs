@@ -1,5 +1,5 @@
-use crate::common::{assert_close, check, random, values, variable};
-use candle_core::{Device, Result, Tensor, Var};
+use crate::common::{assert_close, check, device, random, values, variable};
+use candle_core::{Result, Tensor, Var};
 use cellforge_kernels::{
     DropoutMask, batch_norm_eval, batch_norm_leaky_relu_eval, batch_norm_leaky_relu_train, batch_norm_train, composed,
 };
@@ -73,7 +73,7 @@ fn shifts_off_zero(xs: &Tensor, gamma: &Tensor, stats: &[(f64, f64)], plane: usi
         assert!(gap > 2e-3, "channel {ch} comes within {} of zero", gap / 2.);
         -centre as f32
     };
-    Var::from_vec((0..c).map(shift).collect::<Vec<_>>(), c, &Device::Cpu).expect("one for each channel")
+    Var::from_vec((0..c).map(shift).collect::<Vec<_>>(), c, &device()).expect("one for each channel")
 }
 
 fn check_fused(b: usize, c: usize, h: usize, w: usize, slope: f32) {
@@ -82,7 +82,7 @@ fn check_fused(b: usize, c: usize, h: usize, w: usize, slope: f32) {
     let xs = variable(1, &[b, c, h, w]);
     // Scales of at least a half: one near zero would bring its whole channel near the kink.
     let scales: Vec<f32> = random(2, c).into_iter().map(|g| g + 0.5f32.copysign(g)).collect();
-    let gamma = Var::from_vec(scales, c, &Device::Cpu).expect("one for each channel");
+    let gamma = Var::from_vec(scales, c, &device()).expect("one for each channel");
 
     let beta = shifts_off_zero(&xs, &gamma, &moments(&doubles(&xs), c, plane), plane);
     let vars = [xs.clone(), gamma.clone(), beta];
@@ -98,7 +98,7 @@ fn check_fused(b: usize, c: usize, h: usize, w: usize, slope: f32) {
     let kept = |i: usize| f64::from(keep[(i / (c * plane) * plane + i % plane) * c + i / plane % c]);
     let dropped =
         |p: &[Vec<f64>]| -> Vec<f64> { plain(p).into_iter().enumerate().map(|(i, y)| 2.5 * kept(i) * y).collect() };
-    let mask = DropoutMask { keep: keep.clone(), scale: 2.5 };
+    let mask = DropoutMask::new(keep.clone(), 2.5);
     let fused = |t: &[Tensor]| Ok(batch_norm_leaky_relu_train(&t[0], &t[1], &t[2], EPS, slope, Some(mask.clone()))?.0);
     check(&vars, fused, dropped);
 
@@ -151,9 +151,9 @@ fn masks_of_large_tensors() {
     let vars = [variable(1, &[b, c, h, w]), variable(2, &[c]), variable(3, &[c])];
     let keep: Vec<u8> = random(4, b * c * h * w).iter().map(|&x| u8::from(x > -0.4)).collect();
     let factors: Vec<f32> = keep.iter().map(|&k| 2.5 * f32::from(k)).collect();
-    let factors = Tensor::from_vec(factors, (b, h, w, c), &Device::Cpu).and_then(|t| t.permute((0, 3, 1, 2))).unwrap();
-    let weighting = Tensor::from_vec(random(5, b * c * h * w), (b, c, h, w), &Device::Cpu).unwrap();
-    let mask = DropoutMask { keep, scale: 2.5 };
+    let factors = Tensor::from_vec(factors, (b, h, w, c), &device()).and_then(|t| t.permute((0, 3, 1, 2))).unwrap();
+    let weighting = Tensor::from_vec(random(5, b * c * h * w), (b, c, h, w), &device()).unwrap();
+    let mask = DropoutMask::new(keep, 2.5);
     let run = |op: &dyn Fn(&[Tensor]) -> Result<Tensor>| -> Vec<Vec<f32>> {
         let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
         let ys = op(&tensors).unwrap().contiguous().unwrap();

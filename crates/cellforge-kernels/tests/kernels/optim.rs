@@ -1,5 +1,5 @@
-use crate::common::{values, variable};
-use candle_core::{DType, Device, Result, Var};
+use crate::common::{device, values, variable};
+use candle_core::{DType, Result, Var};
 use cellforge_kernels::{AdamStep, SgdStep, adam_update, average_update, sgd_update};
 
 /// Several steps of Adam against the formula in `f64`, over more elements than one task takes.
@@ -7,7 +7,7 @@ use cellforge_kernels::{AdamStep, SgdStep, adam_update, average_update, sgd_upda
 fn adam() -> Result<()> {
     let (n, lr, beta1, beta2, eps) = (40_000, 0.1, 0.5, 0.9, 1e-3);
     let param = variable(1, &[n]);
-    let (m, v) = (Var::zeros(n, DType::F32, &Device::Cpu)?, Var::zeros(n, DType::F32, &Device::Cpu)?);
+    let (m, v) = (Var::zeros(n, DType::F32, &device())?, Var::zeros(n, DType::F32, &device())?);
     let mut want: Vec<[f64; 3]> = values(&param).into_iter().map(|w| [f64::from(w), 0., 0.]).collect();
     for step in 1..=3u64 {
         let grad = variable(10 + step, &[n]).as_detached_tensor();
@@ -29,7 +29,7 @@ fn adam() -> Result<()> {
 #[test]
 fn sgd() -> Result<()> {
     for (momentum, nesterov, l2) in [(0., false, 0.), (0.9, false, 0.01), (0.9, true, 0.01)] {
-        let (param, velocity) = (variable(1, &[50]), Var::zeros(50, DType::F32, &Device::Cpu)?);
+        let (param, velocity) = (variable(1, &[50]), Var::zeros(50, DType::F32, &device())?);
         let mut want: Vec<[f64; 2]> = values(&param).into_iter().map(|w| [f64::from(w), 0.]).collect();
         for step in 0..3 {
             let grad = variable(20 + step, &[50]).as_detached_tensor();

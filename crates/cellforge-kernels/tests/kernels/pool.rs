@@ -1,5 +1,5 @@
-use crate::common::{check, values, variable};
-use candle_core::{Device, Result, Var};
+use crate::common::{check, device, values, variable};
+use candle_core::{Result, Var};
 use cellforge_kernels::{avg_pool2d, avg_pool2d_global, composed, max_pool2d};
 use proptest::prelude::*;
 
@@ -56,10 +56,10 @@ proptest! {
 #[test]
 fn the_first_maximum_takes_the_whole_gradient() -> Result<()> {
     for pool in [max_pool2d, composed::max_pool2d] {
-        let xs = Var::from_vec(vec![1f32, 5., 5., 2., 0., 0., 0., 0.], (1, 1, 2, 4), &Device::Cpu)?;
+        let xs = Var::from_vec(vec![1f32, 5., 5., 2., 0., 0., 0., 0.], (1, 1, 2, 4), &device())?;
         let grads = pool(&xs, 2, 2, 0)?.sum_all()?.backward()?;
         assert_eq!(values(grads.get(&xs).expect("a variable")), [0., 1., 1., 0., 0., 0., 0., 0.]);
-        let flat = Var::from_vec(vec![0f32; 9], (1, 1, 3, 3), &Device::Cpu)?;
+        let flat = Var::from_vec(vec![0f32; 9], (1, 1, 3, 3), &device())?;
         let grads = pool(&flat, 3, 2, 1)?.sum_all()?.backward()?;
         // Windows of rows and columns (0..2, 0..2), (0..2, 1..3), (1..3, 0..2), (1..3, 1..3).
         assert_eq!(values(grads.get(&flat).expect("a variable")), [1., 1., 0., 1., 1., 0., 0., 0., 0.]);
@@ -69,7 +69,7 @@ fn the_first_maximum_takes_the_whole_gradient() -> Result<()> {
 
 #[test]
 fn padding_never_wins() -> Result<()> {
-    let xs = Var::from_vec(vec![-3f32, -2., -5., -4.], (1, 1, 2, 2), &Device::Cpu)?;
+    let xs = Var::from_vec(vec![-3f32, -2., -5., -4.], (1, 1, 2, 2), &device())?;
     assert_eq!(values(&max_pool2d(&xs, 3, 2, 1)?), [-2.]);
     assert_eq!(values(&composed::max_pool2d(&xs, 3, 2, 1)?), [-2.]);
     Ok(())
@@ -78,7 +78,7 @@ fn padding_never_wins() -> Result<()> {
 /// A window of 3 around each pixel of a 2x2 image covers all four pixels and five padded cells.
 #[test]
 fn padded_cells_count_in_a_mean_only_if_asked_for() -> Result<()> {
-    let xs = Var::from_vec(vec![1f32, 2., 3., 6.], (1, 1, 2, 2), &Device::Cpu)?;
+    let xs = Var::from_vec(vec![1f32, 2., 3., 6.], (1, 1, 2, 2), &device())?;
     for pool in [avg_pool2d, composed::avg_pool2d] {
         assert_eq!(values(&pool(&xs, 3, 1, 1, false)?), [3.; 4]);
         assert_eq!(values(&(pool(&xs, 3, 1, 1, true)? * 3.)?), [4.; 4]);

@@ -1,5 +1,5 @@
-use crate::common::{check, values, variable};
-use candle_core::{Device, Result, Tensor};
+use crate::common::{check, device, values, variable};
+use candle_core::{Result, Tensor};
 use cellforge_kernels::{ImageMap, composed, remap};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -94,7 +94,7 @@ fn turns_then_mirror_then_shift_then_colour_then_hole() -> Result<()> {
     let mut map = ImageMap { turns: 1, mirrored: true, shift: [1, 1], fill: -1., ..ImageMap::default() };
     (map.colour[0], map.hole) = ([2., 9., 9., 0.5], [2, 1, 5, 1]);
     let image: Vec<f32> = (1..=9).map(|x| x as f32).collect();
-    let xs = Tensor::from_vec([image.clone(), image.clone()].concat(), (2, 1, 3, 3), &Device::Cpu)?;
+    let xs = Tensor::from_vec([image.clone(), image.clone()].concat(), (2, 1, 3, 3), &device())?;
     for f in [remap, composed::remap] {
         let ys = values(&f(&xs, &[map.clone(), ImageMap::default()])?);
         assert_eq!(ys[..9], [-1.5, -1.5, -1.5, -1.5, 18.5, 12.5, -1.5, 0., 10.5]);
@@ -106,7 +106,7 @@ fn turns_then_mirror_then_shift_then_colour_then_hole() -> Result<()> {
 /// Red becomes green, green becomes blue, and blue becomes red with 1 added.
 #[test]
 fn colours_are_rows_of_the_result() -> Result<()> {
-    let xs = Tensor::new(&[0.1f32, 0.2, 0.3], &Device::Cpu)?.reshape((1, 3, 1, 1))?;
+    let xs = Tensor::new(&[0.1f32, 0.2, 0.3], &device())?.reshape((1, 3, 1, 1))?;
     let colour = [[0., 0., 1., 1.], [1., 0., 0., 0.], [0., 1., 0., 0.]];
     for f in [remap, composed::remap] {
         let ys = values(&f(&xs, &[ImageMap { colour, ..ImageMap::default() }])?);

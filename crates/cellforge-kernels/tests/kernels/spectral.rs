@@ -1,5 +1,5 @@
-use crate::common::{check, off_zero, variable};
-use candle_core::{Device, Result, Var};
+use crate::common::{check, device, off_zero, variable};
+use candle_core::{Result, Var};
 use cellforge_kernels::{composed, spectral_normalised};
 use proptest::prelude::*;
 
@@ -55,6 +55,6 @@ fn errors_name_the_operation() {
     assert!(error.contains("spectral_normalised: weight has shape [3], expected a non-empty matrix"), "{error}");
     assert!(message(&weight, &v, &v).contains("spectral_normalised: u has shape [4], expected [3]"));
     assert!(message(&weight, &u, &u).contains("spectral_normalised: v has shape [3], expected [4]"));
-    let half = Var::zeros((3, 4), candle_core::DType::F16, &Device::Cpu).expect("zeros");
+    let half = Var::zeros((3, 4), candle_core::DType::F16, &device()).expect("zeros");
     assert!(message(&half, &u, &v).contains("weight is F16"));
 }

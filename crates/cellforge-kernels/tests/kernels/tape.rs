@@ -1,7 +1,7 @@
 //! Gradients on the tape are those of Candle's graph.
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Result, Tensor, Var};
 use cellforge_kernels::{
     Conv2dConfig, DropoutMask, ImageMap, Padding, add, avg_pool2d, avg_pool2d_global, batch_norm_eval,
     batch_norm_leaky_relu_train, batch_norm_train, bce_with_logits, conv2d, conv2d_add, cross_entropy, demodulation,
@@ -9,7 +9,7 @@ use cellforge_kernels::{
     record, relu, remap, reshape, row_dot, scale, spectral_normalised, tanh, upsample_nearest2x, upsample2x_conv2d,
 };
 
-use crate::common::{assert_close, values, variable};
+use crate::common::{assert_close, device, values, variable};
 
 /// A network with every operation in it and a tensor that is used three times.
 fn loss(v: &[Var]) -> Result<Tensor> {
@@ -24,9 +24,9 @@ fn loss(v: &[Var]) -> Result<Tensor> {
     let ys = tanh(&conv2d(&leaky_relu(&ys, 0.1)?, &v[5], None, &same)?)?;
     let ys = upsample2x_conv2d(&ys, &v[5], None)?; // (2, 4, 12, 12)
     let keep = (0..ys.elem_count()).map(|i| u8::from(i % 3 > 0)).collect();
-    let ys = pad_bottom_right(&dropout(&ys, DropoutMask { keep, scale: 1.5 })?, 1)?;
+    let ys = pad_bottom_right(&dropout(&ys, DropoutMask::new(keep, 1.5))?, 1)?;
     let ys = linear(&reshape(&avg_pool2d_global(&ys)?, &[1, 8])?, &v[6], Some(&v[7]))?;
-    cross_entropy(&ys, &Tensor::new(&[1u32], &Device::Cpu)?)
+    cross_entropy(&ys, &Tensor::new(&[1u32], &device())?)
 }
 
 fn variables() -> Vec<Var> {
@@ -208,7 +208,7 @@ fn a_failed_recording_leaves_nothing_behind() -> Result<()> {
     assert!(gradients(|| gradients(|| relu(&xs)).map(|(loss, _)| loss)).unwrap_err().to_string().contains("within"));
     let loss = relu(&xs)?;
     assert!(loss.track_op());
-    let constant = Tensor::zeros((1, 1), DType::F32, &Device::Cpu)?;
+    let constant = Tensor::zeros((1, 1), DType::F32, &device())?;
     assert!(gradients(|| relu(&constant)).is_err());
     Ok(())
 }
