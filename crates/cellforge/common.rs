@@ -30,8 +30,8 @@ pub struct Globals {
     /// Where to compute: cpu, cuda, cuda:N, metal or auto [default: auto]
     #[arg(long, global = true, value_name = "DEVICE", help_heading = "Global options")]
     pub device: Option<DeviceChoice>,
-    /// What convolutions multiply on the CPU: f32; bf16, which is faster where the processor has AVX-512 BF16; or bf16-emulated, the
-    /// same on any processor, slowly, for comparisons [default: f32]
+    /// What convolutions multiply: f32; bf16, which is faster on GPUs and on processors with AVX-512 BF16; tf32, on NVIDIA GPUs; or
+    /// bf16-emulated, the same as bf16 on any processor, slowly, for comparisons [default: f32, on NVIDIA GPUs tf32]
     #[arg(long, global = true, value_name = "NAME", help_heading = "Global options")]
     pub precision: Option<Precision>,
     /// Threads to use; results do not depend on it [default: one per core]
@@ -104,11 +104,11 @@ impl DeviceChoice {
                     "this cellforge was built without Metal; build one that has it with: cargo build --release --features metal"
                 )
             }
-            Self::Cuda(n) => Device::new_cuda(n).with_context(|| format!("cannot open CUDA device {n}")),
+            Self::Cuda(n) => open_cuda(n).with_context(|| format!("cannot open CUDA device {n}")),
             Self::Metal => Device::new_metal(0).context("cannot open the Metal device"),
             Self::Auto => {
                 let opened = if cuda {
-                    Device::new_cuda(0)
+                    open_cuda(0)
                 } else if metal {
                     Device::new_metal(0)
                 } else {
@@ -128,6 +128,14 @@ impl DeviceChoice {
             }
         }
     }
+}
+
+/// An NVIDIA GPU, as the kernels want it opened.
+pub(crate) fn open_cuda(ordinal: usize) -> candle_core::Result<Device> {
+    #[cfg(feature = "cuda")]
+    return cellforge::kernels::cuda_device(ordinal);
+    #[cfg(not(feature = "cuda"))]
+    Device::new_cuda(ordinal)
 }
 
 /// What a verb computes with, once flags and files are merged.
@@ -167,16 +175,22 @@ impl Globals {
 impl Globals {
     /// Takes up the precision asked for, or says why not.
     fn set_precision(&self, device: &Device) {
-        let asked = self.precision.unwrap_or_default();
-        if asked != Precision::F32 && !device.is_cpu() {
-            tracing::warn!("--precision {} is for the CPU; this device computes in f32", asked.name());
-        } else if !asked.is_supported() {
-            tracing::warn!(
-                "AVX-512 BF16 instructions are not available here: computing in f32, not in {}",
-                asked.name()
-            );
-        }
-        set_precision(if device.is_cpu() { asked } else { Precision::F32 });
+        let asked = self.precision.unwrap_or(if device.is_cuda() { Precision::Tf32 } else { Precision::F32 });
+        let used = match asked {
+            Precision::EmulatedBf16 if device.is_cuda() => Precision::Bf16,
+            asked if device.is_cuda() || asked == Precision::F32 => asked,
+            asked if device.is_cpu() && asked.is_supported() => asked,
+            asked => {
+                let why = match asked {
+                    Precision::Tf32 => "it is for NVIDIA GPUs",
+                    _ if device.is_cpu() => "AVX-512 BF16 instructions are not available here",
+                    _ => "this device has no kernels for it",
+                };
+                tracing::warn!("--precision {}: {why}; computing in f32", asked.name());
+                Precision::F32
+            }
+        };
+        set_precision(used);
     }
 }
 

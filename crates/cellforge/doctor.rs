@@ -10,7 +10,7 @@ use candle_core::Device;
 use cellforge::kernels::{Precision, SimdLevel, profile};
 use sysinfo::{CpuRefreshKind, Disks, MemoryRefreshKind, RefreshKind, System};
 
-use crate::common::{DeviceChoice, Globals, say};
+use crate::common::{DeviceChoice, Globals, open_cuda, say};
 
 /// Arguments of `doctor`.
 #[derive(clap::Args)]
@@ -128,7 +128,7 @@ fn accelerators() -> Result<()> {
             }
         }
     }
-    let (name, opened) = if cuda { ("cuda", Device::new_cuda(0)) } else { ("metal", Device::new_metal(0)) };
+    let (name, opened) = if cuda { ("cuda", open_cuda(0)) } else { ("metal", Device::new_metal(0)) };
     match opened {
         Ok(_) => {
             line("devices", format!("cpu, {name}"));

@@ -39,7 +39,8 @@ pub(crate) fn remember(globals: &mut Globals, resume: bool, out: Option<&PathBuf
             None => Precision::F32,
         };
         let asked = *globals.precision.get_or_insert(started);
-        let here = if asked.is_supported() { asked } else { Precision::F32 };
+        // A build for GPUs takes it that one is meant.
+        let here = if cfg!(feature = "cuda") || asked.is_supported() { asked } else { Precision::F32 };
         if here != started {
             bail!(
                 "the run in {} computes in {} and would go on in {} here: resume it as it was started, or start it anew with --overwrite",

@@ -28,16 +28,12 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// The one asked for on this thread, whether or not the processor supports it.
-    #[cfg(feature = "cuda")]
-    pub(crate) fn asked() -> Self {
-        PRECISION.get()
-    }
-
-    /// The one in force on this thread on the CPU, which is `F32` where the one asked for is not supported.
+    /// The one in force on this thread, which is `F32` where the processor does not support the one asked for. A build for NVIDIA GPUs
+    /// takes it that these are meant, which have all of them.
     #[must_use]
     pub fn current() -> Self {
-        Some(PRECISION.get()).filter(|precision| precision.is_supported()).unwrap_or_default()
+        let supported = |precision: &Self| cfg!(feature = "cuda") || precision.is_supported();
+        Some(PRECISION.get()).filter(supported).unwrap_or_default()
     }
 
     /// Its name on a command line: `f32`, `tf32`, `bf16` or `bf16-emulated`.
@@ -51,7 +47,7 @@ impl Precision {
         }
     }
 
-    /// Whether this processor, and `CELLFORGE_SIMD`, have the instructions for it.
+    /// Whether this processor, and `CELLFORGE_SIMD`, have the instructions for it. `Tf32` is for GPUs alone.
     #[must_use]
     pub fn is_supported(self) -> bool {
         match self {
@@ -113,6 +109,7 @@ impl Products {
     /// As [`with_precision`] asks.
     pub fn current() -> Self {
         match Precision::current() {
+            lower if !lower.is_supported() => Self::Single,
             Precision::F32 | Precision::Tf32 => Self::Single,
             Precision::Bf16 => Self::Pairs { emulated: false },
             Precision::EmulatedBf16 => Self::Pairs { emulated: true },

@@ -178,7 +178,7 @@ pub(crate) fn device_name(device: &Device) -> String {
             Precision::F32 => "cpu".to_owned(),
             lower => format!("cpu ({})", lower.name()),
         },
-        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id} ({})", Precision::current().name()),
         candle_core::DeviceLocation::Metal { .. } => "metal".to_owned(),
     }
 }

@@ -116,14 +116,17 @@ impl Step for ClassifierStep {
     /// batch before the update.
     fn step(&mut self, batch: &Batch, iteration: u64) -> Result<Losses> {
         self.optimizer.set_lr(self.schedule.rate(self.lr, iteration, self.epoch_len, self.epochs));
-        let mut right = 0.0;
+        let mut right = None;
         let (loss, grads) = gradients(|| {
             let logits = self.classifier.forward_t(&batch.images, true)?; // (b, classes)
-            right = count_right(&logits, &batch.labels)?;
+            right = Some(right_of(&logits, &batch.labels)?);
             self.loss.of(&logits, &batch.labels)
         })?;
         self.optimizer.step(&grads)?;
-        Ok(vec![("loss", loss.to_scalar()?), ("accuracy", right / batch.indices.len() as f32)])
+        // Both at once, when the step is done: reading a figure holds up a GPU until it has been computed.
+        let figures = Tensor::stack(&[Some(loss), right].into_iter().flatten().collect::<Vec<_>>(), 0)?;
+        let [loss, right] = figures.to_vec1::<f32>()?[..] else { unreachable!("the closure ran") };
+        Ok(vec![("loss", loss), ("accuracy", right / batch.indices.len() as f32)])
     }
 
     fn snapshot(&self) -> Result<Snapshot> {
@@ -143,5 +146,10 @@ impl Step for ClassifierStep {
 
 /// How many rows of `logits` (b, classes) have their largest value at the target.
 pub(crate) fn count_right(logits: &Tensor, targets: &Tensor) -> candle_core::Result<f32> {
-    logits.argmax(D::Minus1)?.eq(targets)?.to_dtype(DType::F32)?.sum_all()?.to_scalar()
+    right_of(logits, targets)?.to_scalar()
+}
+
+/// As [`count_right`], a scalar that is not read yet.
+fn right_of(logits: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
+    logits.detach().argmax(D::Minus1)?.eq(targets)?.to_dtype(DType::F32)?.sum_all()
 }

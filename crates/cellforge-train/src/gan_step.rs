@@ -165,7 +165,7 @@ impl GanStep {
                     };
                     self.share(loss)
                 })?;
-                tally.add(if phase == "real" { "d_real" } else { "d_fake" }, &loss)?;
+                tally.add(if phase == "real" { "d_real" } else { "d_fake" }, &loss);
                 accumulate(&mut total, grads, &self.discriminator_store.trainable())?;
             }
             self.update_discriminator(total)?;
@@ -205,19 +205,19 @@ impl GanStep {
                 let mut loss = match self.config.loss {
                     GanLoss::Relativistic => {
                         let loss = self.share(self.config.loss.discriminator(&reals, &fakes, 0.0)?)?;
-                        tally.add("d", &loss)?;
+                        tally.add("d", &loss);
                         loss
                     }
                     other => {
                         let reals = self.share(other.on_reals(&reals, label_smoothing as f32)?)?;
                         let fakes = self.share(other.on_fakes(&fakes)?)?;
-                        tally.add("d_real", &reals)?;
-                        tally.add("d_fake", &fakes)?;
+                        tally.add("d_real", &reals);
+                        tally.add("d_fake", &fakes);
                         ops::add(&reals, &fakes)?
                     }
                 };
                 for (name, penalty) in &penalties {
-                    tally.add(name, penalty)?;
+                    tally.add(name, penalty);
                     loss = ops::add(&loss, &ops::scale(penalty, penalty_every as f32)?)?;
                 }
                 Ok(loss)
@@ -270,7 +270,7 @@ impl GanStep {
                     (loss, recorded.gradients(by_images.get(&images).ok_or_else(missing)?)?)
                 }
             };
-            tally.add("g", &loss)?;
+            tally.add("g", &loss);
             accumulate(&mut total, grads, &self.generator_store.trainable())?;
         }
         if let Some(grads) = total {
@@ -293,33 +293,51 @@ impl GanStep {
     }
 }
 
-/// What is reported of an iteration.
+/// What is reported of an iteration. Scalars are kept as they are and read together when it is over: reading one holds up a GPU until it
+/// has been computed.
 #[derive(Default)]
 struct Tally {
-    losses: Vec<(&'static str, f32)>,
+    names: Vec<&'static str>,
+    scalars: Vec<Tensor>,
+}
+
+/// What a [`Tally`] says.
+struct Told {
+    losses: Losses,
     /// How many of the real images, and how many of the generated ones, the discriminator was right about.
     right: [f32; 2],
 }
 
+const RIGHT: [&str; 2] = ["right about generated", "right about real"];
+
 impl Tally {
     /// Adds to the loss of this name.
-    fn add(&mut self, name: &'static str, value: &Tensor) -> candle_core::Result<()> {
-        let value = value.to_scalar::<f32>()?;
-        match self.losses.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, sum)) => *sum += value,
-            None => self.losses.push((name, value)),
-        }
+    fn add(&mut self, name: &'static str, value: &Tensor) {
+        self.names.push(name);
+        self.scalars.push(value.detach());
+    }
+
+    /// Counts the logits of images, real or generated, on the right side of zero.
+    fn count(&mut self, logits: &Tensor, real: bool) -> candle_core::Result<()> {
+        let logits = logits.detach();
+        let right = if real { logits.gt(0f32)? } else { logits.le(0f32)? };
+        self.add(RIGHT[usize::from(real)], &right.to_dtype(candle_core::DType::F32)?.sum_all()?);
         Ok(())
     }
 
-    fn count(&mut self, logits: &Tensor, real: bool) -> candle_core::Result<()> {
-        let positive: f32 = logits.gt(0f32)?.to_dtype(candle_core::DType::F32)?.sum_all()?.to_scalar()?;
-        if real {
-            self.right[0] += positive;
-        } else {
-            self.right[1] += logits.elem_count() as f32 - positive;
+    fn read(self) -> candle_core::Result<Told> {
+        let mut told = Told { losses: Vec::new(), right: [0.0; 2] };
+        for (name, value) in self.names.into_iter().zip(Tensor::stack(&self.scalars, 0)?.to_vec1::<f32>()?) {
+            if let Some(real) = RIGHT.iter().position(|right| *right == name) {
+                told.right[1 - real] += value;
+                continue;
+            }
+            match told.losses.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += value,
+                None => told.losses.push((name, value)),
+            }
         }
-        Ok(())
+        Ok(told)
     }
 }
 
@@ -338,10 +356,10 @@ impl Step for GanStep {
             Vec::new()
         };
         self.generator_update(&parts, generated, iteration, &mut tally)?;
+        let Told { mut losses, right } = tally.read()?;
         let b = b as f32;
-        self.adapt(f64::from(2.0 * tally.right[0] / b - 1.0), b as usize);
-        let mut losses = tally.losses;
-        losses.push(("d_accuracy", (tally.right[0] + tally.right[1]) / (2.0 * b)));
+        self.adapt(f64::from(2.0 * right[0] / b - 1.0), b as usize);
+        losses.push(("d_accuracy", (right[0] + right[1]) / (2.0 * b)));
         if self.config.augment.target.is_some() {
             losses.push(("augment", self.chance as f32));
         }

@@ -41,7 +41,7 @@ enum Math {
 
 impl Math {
     fn current() -> Self {
-        match Precision::asked() {
+        match Precision::current() {
             Precision::F32 => Self::Single,
             Precision::Tf32 => Self::Tf32,
             Precision::Bf16 | Precision::EmulatedBf16 => Self::Bf16,

@@ -551,7 +551,7 @@ impl Linear {
 }
 
 fn allow_tf32() {
-    candle_core::cuda::set_gemm_reduced_precision_f32(Precision::asked() != Precision::F32);
+    candle_core::cuda::set_gemm_reduced_precision_f32(Precision::current() != Precision::F32);
 }
 
 impl CustomOp2 for Linear {
