@@ -7,7 +7,6 @@
 mod conv;
 mod ops;
 
-pub(crate) use conv::*;
 pub(crate) use ops::*;
 
 use crate::layout;

@@ -14,6 +14,11 @@ pub fn device() -> Device {
     Device::Cpu
 }
 
+/// Whether operations are tested on a GPU. What is of the CPU alone is left out then.
+pub fn on_gpu() -> bool {
+    !device().is_cpu()
+}
+
 /// Values in (-1, 1) that depend on the seed alone.
 pub fn random(seed: u64, len: usize) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);

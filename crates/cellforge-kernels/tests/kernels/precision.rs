@@ -1,21 +1,30 @@
-//! Products of `bf16` against those of `f32`.
+//! Products of `bf16`, and on GPUs of `tf32`, against those of `f32`.
 
-use crate::common::{random, values, variable};
-use candle_core::{Device, Result, Tensor, Var};
+use crate::common::{device, on_gpu, random, values, variable};
+use candle_core::{Result, Tensor, Var};
 use cellforge_kernels::{Conv2dConfig, Padding, Precision, conv2d, conv2d_add, upsample2x_conv2d, with_precision};
 use proptest::prelude::*;
 
 type Op<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
 
-/// The emulation, and the instruction where the processor has it.
-fn lower() -> impl Iterator<Item = Precision> {
-    [Precision::EmulatedBf16, Precision::Bf16].into_iter().filter(|precision| precision.is_supported())
+/// Those whose sums are not rounded: the emulation, and the instruction where the processor has it. A GPU rounds sums of products of
+/// `bf16` to `bf16`.
+fn exact() -> Vec<Precision> {
+    if on_gpu() { vec![Precision::Tf32] } else { lower() }
+}
+
+/// Those whose factors are rounded to `bf16`.
+fn lower() -> Vec<Precision> {
+    match on_gpu() {
+        true => vec![Precision::Bf16],
+        false => [Precision::EmulatedBf16, Precision::Bf16].into_iter().filter(|p| p.is_supported()).collect(),
+    }
 }
 
 /// A variable of whole numbers from -4 to 4. These, and sums of some of them, have no more digits than a `bf16`.
 fn whole(seed: u64, dims: &[usize]) -> Var {
     let values = random(seed, dims.iter().product()).into_iter().map(|x| (x * 4.).round()).collect::<Vec<_>>();
-    Var::from_vec(values, dims, &Device::Cpu).expect("the number of values fits the shape")
+    Var::from_vec(values, dims, &device()).expect("the number of values fits the shape")
 }
 
 /// The result of an operation and the gradients of a weighting of it by whole numbers, the operation's inputs being variables.
@@ -32,7 +41,7 @@ fn run(vars: &[Var], op: impl Fn(&[Tensor]) -> Result<Tensor>) -> Vec<Vec<f32>> 
 /// Fails unless all precisions give the same numbers, for whole numbers, whose products and sums are all exact.
 fn check(vars: &[Var], op: impl Fn(&[Tensor]) -> Result<Tensor>) {
     let want = run(vars, &op);
-    for precision in lower() {
+    for precision in exact() {
         let got = with_precision(precision, || run(vars, &op));
         assert!(got == want, "{precision:?} with inputs {:?}", vars.iter().map(|var| var.dims()).collect::<Vec<_>>());
     }
