@@ -1,0 +1,254 @@
+//! Networks and training on an NVIDIA GPU against the same on the CPU. `tests/cuda/check` runs these tests, on a GPU or on the simulator;
+//! without either they say that they were skipped.
+#![cfg(feature = "cuda")]
+
+use anyhow::Result;
+use cellforge::candle::{Device, Tensor, Var};
+use cellforge::classify::{Classifier, ClassifierConfig, CnnConfig, ResNetConfig};
+use cellforge::data::{Batch, CellSet, Scale, phantom};
+use cellforge::gan::loss::GanLoss;
+use cellforge::gan::{Discriminator, DiscriminatorKind, GanConfig, Generator, GeneratorKind};
+use cellforge::kernels::{Precision, cuda_device, with_precision};
+use cellforge::nn::{Key, ParamStore, gradients, one_hot};
+use cellforge::train::{ClassifierStep, ClassifierTrainConfig, GanStep, GanTrainConfig, Step, presets};
+
+/// How far figures may be apart, relative to their size, where both devices compute in f32.
+const TOLERANCE: f64 = 1e-3;
+const STEPS: u64 = 20;
+const BATCH: usize = 8;
+
+/// The GPU, or a visible line that there is none.
+fn gpu() -> Option<Device> {
+    cuda_device(0).inspect_err(|error| eprintln!("skipped: no NVIDIA GPU can be opened ({error})")).ok()
+}
+
+fn cells(side: usize) -> CellSet {
+    phantom::render(&phantom::PhantomConfig { side, cells_per_class: 40, ..Default::default() }).expect("cells")
+}
+
+fn values(xs: &Tensor) -> Vec<f32> {
+    xs.flatten_all().and_then(|xs| xs.to_vec1()).expect("f32")
+}
+
+/// Fails unless the difference of two tensors is small beside the second, both taken as vectors.
+fn assert_close(what: &str, got: &Tensor, want: &Tensor) {
+    assert_eq!(got.dims(), want.dims(), "{what}");
+    let (got, want) = (values(got), values(want));
+    let length = |xs: &mut dyn Iterator<Item = f64>| xs.map(|x| x * x).sum::<f64>().sqrt();
+    let size = length(&mut want.iter().map(|&x| f64::from(x))).max(1e-7);
+    let error = length(&mut got.iter().zip(&want).map(|(&a, &b)| f64::from(a) - f64::from(b)));
+    assert!(error <= TOLERANCE * size, "{what}: {error:e} beside {size:e}");
+}
+
+fn study_gan(side: usize) -> GanConfig {
+    GanConfig { image_size: side, width: 0.125, latent: 16, dropout: 0.25, ..GanConfig::default() }
+}
+
+fn best_gan(side: usize) -> GanConfig {
+    let kinds = (GeneratorKind::Style, DiscriminatorKind::Residual);
+    let mut config = GanConfig { classes: 2, ..study_gan(side) };
+    (config.generator, config.discriminator) = kinds;
+    config
+}
+
+fn residual_gan(side: usize) -> GanConfig {
+    let kinds = (GeneratorKind::Residual, DiscriminatorKind::Residual);
+    let mut config = GanConfig { spectral_norm: true, ..study_gan(side) };
+    (config.generator, config.discriminator) = kinds;
+    config
+}
+
+fn resnet() -> ClassifierConfig {
+    ClassifierConfig::Resnet(ResNetConfig { image_size: 32, width: 0.25, ..ResNetConfig::default() })
+}
+
+fn cnn() -> ClassifierConfig {
+    ClassifierConfig::Cnn(CnnConfig { image_size: 32, ..CnnConfig::default() })
+}
+
+/// What a network says and the gradient of every parameter, by name.
+type Told = Vec<(String, Tensor)>;
+
+fn told(store: &ParamStore, forward: impl FnOnce() -> cellforge::candle::Result<(Tensor, Tensor)>) -> Result<Told> {
+    let mut output = None;
+    let (loss, grads) = gradients(|| {
+        let (said, loss) = forward()?;
+        output = Some(said.detach());
+        Ok(loss)
+    })?;
+    let mut told = vec![("loss".to_owned(), loss)];
+    told.extend(output.map(|output| ("output".to_owned(), output)));
+    for (name, var) in store.trainable() {
+        let grad = grads.get(&var).unwrap_or_else(|| panic!("{name} has a gradient"));
+        told.push((name, grad.clone()));
+    }
+    Ok(told)
+}
+
+fn assert_told(what: &str, gpu: &Told, cpu: &Told) {
+    assert_eq!(gpu.len(), cpu.len());
+    for ((name, got), (_, want)) in gpu.iter().zip(cpu) {
+        assert_close(&format!("{what}: {name}"), got, want);
+    }
+}
+
+fn gan_gradients(config: &GanConfig, device: &Device) -> Result<Told> {
+    let key = Key::new(7);
+    let (makers, judges) = (ParamStore::new(key.with("g"), device), ParamStore::new(key.with("d"), device));
+    let (generator, discriminator) = (Generator::new(config, makers.vb())?, Discriminator::new(config, judges.vb())?);
+    let z = key.with("z").normal((BATCH, config.latent), device)?;
+    let classes = match config.classes {
+        1 => None,
+        n => Some(one_hot(&(0..BATCH as u32).map(|i| i % n as u32).collect::<Vec<_>>(), n, device)?),
+    };
+    let images = generator.forward_class_t(&z, classes.as_ref(), true)?.detach();
+    let mut all = told(&judges, || {
+        let logits = discriminator.forward_class_t(&images, classes.as_ref(), true, &key.with("dropout"))?;
+        let loss = GanLoss::default().on_reals(&logits, 0.1)?;
+        Ok((logits, loss))
+    })?;
+    all.extend(told(&makers, || {
+        let images = generator.forward_class_t(&z, classes.as_ref(), true)?;
+        let logits = discriminator.forward_class_t(&images, classes.as_ref(), true, &key.with("dropout"))?;
+        Ok((images, GanLoss::default().on_reals(&logits, 0.0)?))
+    })?);
+    Ok(all)
+}
+
+fn classifier_gradients(config: &ClassifierConfig, device: &Device) -> Result<Told> {
+    let store = ParamStore::new(Key::new(7), device);
+    let classifier = Classifier::new(config, store.vb())?;
+    let set = cells(config.image_size());
+    let batch = Batch::gather(&set, &(0..BATCH).map(|i| i * 9).collect::<Vec<_>>(), Scale::Unit, None, device)?;
+    told(&store, || {
+        let logits = classifier.forward_t(&batch.images, true)?;
+        let loss = presets::resnet_study().loss.of(&logits, &batch.labels)?;
+        Ok((logits, loss))
+    })
+}
+
+#[test]
+fn networks_and_their_gradients() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    for (name, config) in [("study", study_gan(32)), ("best", best_gan(32)), ("residual", residual_gan(32))] {
+        assert_told(name, &gan_gradients(&config, &gpu)?, &gan_gradients(&config, &Device::Cpu)?);
+    }
+    for (name, config) in [("resnet", resnet()), ("cnn", cnn())] {
+        assert_told(name, &classifier_gradients(&config, &gpu)?, &classifier_gradients(&config, &Device::Cpu)?);
+    }
+    Ok(())
+}
+
+/// Losses of each step, and all weights after the last.
+fn trained<S: Step<Batch = Batch>>(
+    mut step: S,
+    set: &CellSet,
+    scale: Scale,
+    device: &Device,
+) -> Result<(Vec<cellforge::train::Losses>, Vec<(String, Tensor)>)> {
+    let mut losses = Vec::new();
+    for iteration in 1..=STEPS {
+        let indices: Vec<usize> = (0..BATCH).map(|i| (iteration as usize * 13 + i * 7) % set.len()).collect();
+        losses.push(step.step(&Batch::gather(set, &indices, scale, None, device)?, iteration)?);
+    }
+    let files = step.snapshot()?.files;
+    let tensors = files
+        .into_iter()
+        .flat_map(|(file, tensors)| tensors.into_iter().map(move |(name, tensor)| (format!("{file}/{name}"), tensor)));
+    // Moments of Adam are small numbers of all sizes; what they make of the weights is what counts.
+    Ok((losses, tensors.filter(|(name, _)| !name.starts_with("optimiser/")).collect()))
+}
+
+/// Fails unless a GPU trains as the CPU does, and to the same bytes when it does so again.
+fn assert_trains_alike<S: Step<Batch = Batch>>(
+    what: &str,
+    gpu: &Device,
+    set: &CellSet,
+    scale: Scale,
+    new: impl Fn(&Device) -> Result<S>,
+) -> Result<()> {
+    let run = |device: &Device| trained(new(device)?, set, scale, device);
+    let ((gpu_losses, gpu_weights), (cpu_losses, cpu_weights)) = (run(gpu)?, run(&Device::Cpu)?);
+    for (step, (got, want)) in gpu_losses.iter().zip(&cpu_losses).enumerate() {
+        for ((name, got), (_, want)) in got.iter().zip(want) {
+            let error = f64::from((got - want).abs());
+            assert!(
+                error <= TOLERANCE * f64::from(want.abs()).max(0.1),
+                "{what}, step {step}: {name} {got} and {want}"
+            );
+        }
+    }
+    for ((name, got), (_, want)) in gpu_weights.iter().zip(&cpu_weights) {
+        assert_close(&format!("{what}: {name}"), got, want);
+    }
+    let (losses, weights) = run(gpu)?;
+    assert!(losses == gpu_losses, "{what}: other losses when trained again");
+    let same = |a: &Tensor, b: &Tensor| values(a).iter().zip(values(b)).all(|(a, b)| a.to_bits() == b.to_bits());
+    assert!(
+        weights.iter().zip(&gpu_weights).all(|((_, a), (_, b))| same(a, b)),
+        "{what}: other weights when trained again"
+    );
+    Ok(())
+}
+
+#[test]
+fn gans_train_alike() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let set = cells(32);
+    let study = GanTrainConfig { model: study_gan(32), batch: BATCH, seed: 3, ..GanTrainConfig::default() };
+    let best = GanTrainConfig { model: best_gan(32), batch: BATCH, seed: 3, penalty_every: 4, ..presets::gan_best(2) };
+    let residual =
+        GanTrainConfig { model: residual_gan(32), loss: GanLoss::Hinge, accumulate: 2, r2: 0.1, ..best.clone() };
+    for (name, config) in [("study", study), ("best", best), ("residual", residual)] {
+        assert_trains_alike(name, &gpu, &set, Scale::SignedUnit, |device| Ok(GanStep::new(&config, device)?))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn classifiers_train_alike() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let set = cells(32);
+    let resnet = ClassifierTrainConfig { model: resnet(), batch: BATCH, ..presets::resnet_study() };
+    let resnet = ClassifierTrainConfig {
+        optimizer: cellforge::train::OptimizerConfig::Sgd { lr: 0.01, momentum: 0.9, nesterov: false },
+        ..resnet
+    };
+    let cnn = ClassifierTrainConfig { model: cnn(), batch: BATCH, ..presets::cnn_tuned(3) };
+    for (name, config) in [("resnet", resnet), ("cnn", cnn)] {
+        assert_trains_alike(name, &gpu, &set, Scale::Unit, |device| {
+            Ok(ClassifierStep::new(&config, config.epochs * 10, device)?)
+        })?;
+    }
+    Ok(())
+}
+
+/// Lower precisions are near: products of bf16 are off by a few thousandths.
+#[test]
+fn lower_precisions_are_near() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let config = resnet();
+    let of = |precision| with_precision(precision, || classifier_gradients(&config, &gpu));
+    let exact = of(Precision::F32)?;
+    for (precision, most) in [(Precision::Tf32, 0.02), (Precision::Bf16, 0.1)] {
+        let loss = |told: &Told| values(&told[0].1)[0];
+        let got = of(precision)?;
+        assert!((loss(&got) - loss(&exact)).abs() <= most * loss(&exact), "{precision:?}: {}", loss(&got));
+    }
+    Ok(())
+}
+
+/// Masks of dropout are drawn on the device, to the same bits as on the host.
+#[test]
+fn dropout_is_the_same() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    // More than one stream of the generator, and a last block that is not whole.
+    for shape in [vec![1, 3], vec![7, 5, 31, 33], vec![50_001]] {
+        let dropped = |device: &Device| -> Result<Vec<f32>> {
+            let xs = Var::ones(shape.as_slice(), cellforge::candle::DType::F32, device)?;
+            Ok(values(&cellforge::nn::Dropout::new(0.3).forward_t(&xs, true, &Key::new(5))?))
+        };
+        assert_eq!(dropped(&gpu)?, dropped(&Device::Cpu)?);
+    }
+    Ok(())
+}
