@@ -2,6 +2,7 @@
 //! convolutions work at all. `tests/cuda/check` runs it, on a GPU or on the simulator.
 //!
 //! Values are small integers, so that results are exact in every precision and order of summation.
+// Launches are unsafe because nothing can hold their arguments against what the kernel takes.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
@@ -101,10 +102,9 @@ fn matrix_products_agree_with_the_cpu() -> Result<()> {
     Ok(())
 }
 
-/// The module of `smoke.cu`, compiled for the device at hand.
+/// The module of `smoke.cu`. NVRTC compiles for the oldest devices that it knows, and the driver goes on from there.
 fn module(device: &CudaDevice) -> Result<Arc<CudaModule>> {
-    let options = cudarc::nvrtc::CompileOptions { arch: Some("compute_90"), ..Default::default() };
-    let ptx = cudarc::nvrtc::compile_ptx_with_opts(include_str!("smoke.cu"), options)?;
+    let ptx = cudarc::nvrtc::compile_ptx(include_str!("smoke.cu"))?;
     Ok(device.cuda_stream().context().load_module(ptx)?)
 }
 
