@@ -2,6 +2,7 @@
 //! convolutions work at all. `tests/cuda/check` runs it, on a GPU or on the simulator.
 //!
 //! Values are small integers, so that results are exact in every precision and order of summation.
+// Launches are unsafe because nothing can hold their arguments against what the kernel takes.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
@@ -61,7 +62,7 @@ fn views_and_copies_agree_with_the_cpu() -> Result<()> {
     agrees(&[shape], |t| t[0].transpose(0, 2)?.contiguous())?;
     agrees(&[shape], |t| t[0].permute((1, 2, 0))?.narrow(1, 1, 3)?.contiguous())?;
     agrees(&[shape, shape], |t| Tensor::cat(&[&t[0], &t[1]], 1))?;
-    agrees(&[shape], |t| t[0].zeros_like()?.slice_set(&t[0], 0, 0).and_then(|()| t[0].ones_like()))?;
+    agrees(&[shape], |t| t[0].zeros_like()?.slice_assign(&[1..3, 0..6, 0..5], &t[0].narrow(0, 0, 2)?))?;
     agrees(&[shape], |t| t[0].index_select(&Tensor::new(&[5u32, 0, 3], t[0].device())?, 1))?;
     Ok(())
 }
@@ -82,7 +83,8 @@ fn reductions_agree_with_the_cpu() -> Result<()> {
     for axis in 0..3 {
         agrees(&[shape], |t| t[0].sum(axis))?;
         agrees(&[shape], |t| t[0].max(axis))?;
-        agrees(&[shape], |t| t[0].argmin(axis))?;
+        // Which of several smallest numbers is found is open, so the numbers are compared rather than their places.
+        agrees(&[shape], |t| t[0].gather(&t[0].argmin_keepdim(axis)?, axis))?;
     }
     agrees(&[shape], |t| t[0].sum_all())?;
     agrees(&[&[9, 64]], |t| t[0].to_dtype(DType::BF16)?.sum(1))?;
@@ -100,10 +102,9 @@ fn matrix_products_agree_with_the_cpu() -> Result<()> {
     Ok(())
 }
 
-/// The module of `smoke.cu`, compiled for the device at hand.
+/// The module of `smoke.cu`. NVRTC compiles for the oldest devices that it knows, and the driver goes on from there.
 fn module(device: &CudaDevice) -> Result<Arc<CudaModule>> {
-    let options = cudarc::nvrtc::CompileOptions { arch: Some("compute_90"), ..Default::default() };
-    let ptx = cudarc::nvrtc::compile_ptx_with_opts(include_str!("smoke.cu"), options)?;
+    let ptx = cudarc::nvrtc::compile_ptx(include_str!("smoke.cu"))?;
     Ok(device.cuda_stream().context().load_module(ptx)?)
 }
 
@@ -142,7 +143,8 @@ fn kernels_compiled_at_run_time_run() -> Result<()> {
 
     assert!(module.load_function("smoke_missing").is_err());
     // SAFETY: The launch is refused: a block has 1024 threads at most.
-    let too_many = unsafe { stream.launch_builder(&kernel).arg(&xs_on_device).arg(&mut reversed).launch(config(1, 2048, 0)) };
+    let too_many =
+        unsafe { stream.launch_builder(&kernel).arg(&xs_on_device).arg(&mut reversed).launch(config(1, 2048, 0)) };
     assert!(too_many.is_err());
     Ok(())
 }
@@ -169,7 +171,8 @@ impl Sizes {
         let (oh, ow) = (self.out(self.h), self.out(self.w));
         for (b, k, oy, ox) in indices([self.b, self.k, oh, ow]) {
             for (r, s, c, _) in indices([self.taps, self.taps, self.c, 1]) {
-                let (iy, ix) = ((oy * self.stride + r).wrapping_sub(self.pad), (ox * self.stride + s).wrapping_sub(self.pad));
+                let (iy, ix) =
+                    ((oy * self.stride + r).wrapping_sub(self.pad), (ox * self.stride + s).wrapping_sub(self.pad));
                 if iy < self.h && ix < self.w {
                     let x = ((b * self.h + iy) * self.w + ix) * self.c + c;
                     let w = ((k * self.taps + r) * self.taps + s) * self.c + c;
@@ -214,7 +217,8 @@ fn convolve(sizes: &Sizes) -> Result<()> {
     let (x, w, dy) = (stream.clone_htod(&xs)?, stream.clone_htod(&ws)?, stream.clone_htod(&dys)?);
     // Results start as what fresh memory holds: with a beta of 0 it is not read.
     // SAFETY: Each is written before it is read.
-    let (mut y, mut dx, mut dw) = unsafe { (stream.alloc::<f32>(ys.len())?, stream.alloc::<f32>(xs.len())?, stream.alloc::<f32>(ws.len())?) };
+    let (mut y, mut dx, mut dw) =
+        unsafe { (stream.alloc::<f32>(ys.len())?, stream.alloc::<f32>(xs.len())?, stream.alloc::<f32>(ws.len())?) };
 
     let forward = ConvForward { conv: &conv, x: &x_desc, w: &w_desc, y: &y_desc };
     let algorithm = forward.pick_algorithm()?;
@@ -233,8 +237,9 @@ fn convolve(sizes: &Sizes) -> Result<()> {
     let backward = ConvBackwardFilter { conv: &conv, x: &x_desc, dw: &w_desc, dy: &y_desc };
     let algorithm = backward.pick_algorithm()?;
     let mut workspace = stream.alloc_zeros::<u8>(backward.get_workspace_size(algorithm)?.max(1))?;
-    // SAFETY: See above. The second launch adds to the first.
+    // SAFETY: See above.
     unsafe { backward.launch(algorithm, Some(&mut workspace), (1.0, 0.0), &x, &mut dw, &dy) }?;
+    // SAFETY: See above. With a beta of 1 the second launch adds to the first.
     unsafe { backward.launch(algorithm, Some(&mut workspace), (1.0, 1.0), &x, &mut dw, &dy) }?;
     let twice: Vec<f32> = dws.iter().map(|value| value * 2.0).collect();
     assert_eq!(stream.clone_dtoh(&dw)?, twice);

@@ -284,6 +284,12 @@ CUresult cuDriverGetVersion(int *version) {
     return CUDA_SUCCESS;
 }
 
+// NVRTC looks for private functions of the driver and does without them.
+CUresult cuGetExportTable(const void **table, const CUuuid *) {
+    *table = nullptr;
+    return CUDA_ERROR_NOT_FOUND;
+}
+
 CUresult cuGetErrorName(CUresult status, const char **name) {
     const ErrorText *error = error_text(status);
     *name = error != nullptr ? error->name : nullptr;

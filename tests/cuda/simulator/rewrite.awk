@@ -29,7 +29,7 @@ END {
     count = split(text, part, /__global__/)
     registrations = ""
     for (i = 2; i <= count; i++) {
-        sub(/extern[ ]+"C"[ \n]*$/, "", part[i - 1])
+        sub(/(extern[ ]+"C"|static)[ \n]*$/, "", part[i - 1])
         if (!match(part[i], /^[ \n]*(static[ \n]+)?void[ \n]+[A-Za-z_][A-Za-z_0-9]*[ \n]*\(/)) {
             print unit ": the kernel's name cannot be read: " substr(part[i], 1, 80) > "/dev/stderr"
             exit 1
