@@ -15,6 +15,9 @@ use cellforge::train::{ClassifierStep, ClassifierTrainConfig, GanStep, GanTrainC
 /// How far figures may be apart, relative to their size, where both devices compute in f32.
 const TOLERANCE: f64 = 1e-3;
 const STEPS: u64 = 20;
+/// A low rate, for training enlarges differences: where a gradient is nearly zero, rounding decides which way Adam goes. At the studies' own
+/// rates the CPU is as far from itself after twenty steps if weights began with other last digits.
+const RATE: f64 = 1e-5;
 const BATCH: usize = 8;
 
 /// The GPU, or a visible line that there is none.
@@ -30,13 +33,16 @@ fn values(xs: &Tensor) -> Vec<f32> {
     xs.flatten_all().and_then(|xs| xs.to_vec1()).expect("f32")
 }
 
-/// Fails unless the difference of two tensors is small beside the second, both taken as vectors.
-fn assert_close(what: &str, got: &Tensor, want: &Tensor) {
+fn length(xs: impl Iterator<Item = f64>) -> f64 {
+    xs.map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// Fails unless the difference of two tensors is small beside the second, both taken as vectors, or beside `least`.
+fn assert_close(what: &str, got: &Tensor, want: &Tensor, least: f64) {
     assert_eq!(got.dims(), want.dims(), "{what}");
     let (got, want) = (values(got), values(want));
-    let length = |xs: &mut dyn Iterator<Item = f64>| xs.map(|x| x * x).sum::<f64>().sqrt();
-    let size = length(&mut want.iter().map(|&x| f64::from(x))).max(1e-7);
-    let error = length(&mut got.iter().zip(&want).map(|(&a, &b)| f64::from(a) - f64::from(b)));
+    let size = length(want.iter().map(|&x| f64::from(x))).max(least);
+    let error = length(got.iter().zip(&want).map(|(&a, &b)| f64::from(a) - f64::from(b)));
     assert!(error <= TOLERANCE * size, "{what}: {error:e} beside {size:e}");
 }
 
@@ -87,8 +93,11 @@ fn told(store: &ParamStore, forward: impl FnOnce() -> cellforge::candle::Result<
 
 fn assert_told(what: &str, gpu: &Told, cpu: &Told) {
     assert_eq!(gpu.len(), cpu.len());
+    // A bias before batch norm has a gradient of zero, and what is computed is rounding.
+    let largest =
+        cpu.iter().skip(2).map(|(_, grad)| length(values(grad).iter().map(|&x| f64::from(x)))).fold(0., f64::max);
     for ((name, got), (_, want)) in gpu.iter().zip(cpu) {
-        assert_close(&format!("{what}: {name}"), got, want);
+        assert_close(&format!("{what}: {name}"), got, want, 1e-3 * largest);
     }
 }
 
@@ -139,16 +148,21 @@ fn networks_and_their_gradients() -> Result<()> {
     Ok(())
 }
 
-/// Losses of each step, and all weights after the last.
+/// What a training came to: the losses of each step, and all weights after the last.
+struct Trained {
+    losses: Vec<cellforge::train::Losses>,
+    weights: Vec<(String, Tensor)>,
+}
+
 fn trained<S: Step<Batch = Batch>>(
     mut step: S,
     set: &CellSet,
-    scale: Scale,
+    (scale, batch): (Scale, usize),
     device: &Device,
-) -> Result<(Vec<cellforge::train::Losses>, Vec<(String, Tensor)>)> {
+) -> Result<Trained> {
     let mut losses = Vec::new();
     for iteration in 1..=STEPS {
-        let indices: Vec<usize> = (0..BATCH).map(|i| (iteration as usize * 13 + i * 7) % set.len()).collect();
+        let indices: Vec<usize> = (0..batch).map(|i| (iteration as usize * 13 + i * 7) % set.len()).collect();
         losses.push(step.step(&Batch::gather(set, &indices, scale, None, device)?, iteration)?);
     }
     let files = step.snapshot()?.files;
@@ -156,7 +170,7 @@ fn trained<S: Step<Batch = Batch>>(
         .into_iter()
         .flat_map(|(file, tensors)| tensors.into_iter().map(move |(name, tensor)| (format!("{file}/{name}"), tensor)));
     // Moments of Adam are small numbers of all sizes; what they make of the weights is what counts.
-    Ok((losses, tensors.filter(|(name, _)| !name.starts_with("optimiser/")).collect()))
+    Ok(Trained { losses, weights: tensors.filter(|(name, _)| !name.starts_with("optimiser/")).collect() })
 }
 
 /// Fails unless a GPU trains as the CPU does, and to the same bytes when it does so again.
@@ -164,30 +178,29 @@ fn assert_trains_alike<S: Step<Batch = Batch>>(
     what: &str,
     gpu: &Device,
     set: &CellSet,
-    scale: Scale,
+    (scale, batch): (Scale, usize),
     new: impl Fn(&Device) -> Result<S>,
 ) -> Result<()> {
-    let run = |device: &Device| trained(new(device)?, set, scale, device);
-    let ((gpu_losses, gpu_weights), (cpu_losses, cpu_weights)) = (run(gpu)?, run(&Device::Cpu)?);
-    for (step, (got, want)) in gpu_losses.iter().zip(&cpu_losses).enumerate() {
-        for ((name, got), (_, want)) in got.iter().zip(want) {
+    let run = |device: &Device| trained(new(device)?, set, (scale, batch), device);
+    let (on_gpu, on_cpu) = (run(gpu)?, run(&Device::Cpu)?);
+    for (step, (got, want)) in on_gpu.losses.iter().zip(&on_cpu.losses).enumerate() {
+        // A count of images turns over at once.
+        for ((name, got), (_, want)) in got.iter().zip(want).filter(|((name, _), _)| !name.ends_with("accuracy")) {
             let error = f64::from((got - want).abs());
-            assert!(
-                error <= TOLERANCE * f64::from(want.abs()).max(0.1),
-                "{what}, step {step}: {name} {got} and {want}"
-            );
+            assert!(error <= TOLERANCE * f64::from(want.abs()), "{what}, step {step}: {name} {got} and {want}");
         }
     }
-    for ((name, got), (_, want)) in gpu_weights.iter().zip(&cpu_weights) {
-        assert_close(&format!("{what}: {name}"), got, want);
-    }
-    let (losses, weights) = run(gpu)?;
-    assert!(losses == gpu_losses, "{what}: other losses when trained again");
+    // All weights as one vector, for those whose gradient is zero but for rounding go their own ways.
+    let [got, want] = [&on_gpu, &on_cpu].map(|trained| trained.weights.iter().flat_map(|(_, tensor)| values(tensor)));
+    let [got, want] = [got.collect::<Vec<_>>(), want.collect()].map(|all| Tensor::new(all, &Device::Cpu));
+    assert_close(&format!("{what}: the weights"), &got?, &want?, 0.);
+    let again = run(gpu)?;
+    assert!(again.losses == on_gpu.losses, "{what}: other losses when trained again");
     let same = |a: &Tensor, b: &Tensor| values(a).iter().zip(values(b)).all(|(a, b)| a.to_bits() == b.to_bits());
-    assert!(
-        weights.iter().zip(&gpu_weights).all(|((_, a), (_, b))| same(a, b)),
-        "{what}: other weights when trained again"
-    );
+    let pairs = again.weights.iter().zip(&on_gpu.weights);
+    for ((name, a), (_, b)) in pairs {
+        assert!(same(a, b), "{what}: {name} is not the same when trained again");
+    }
     Ok(())
 }
 
@@ -195,12 +208,19 @@ fn assert_trains_alike<S: Step<Batch = Batch>>(
 fn gans_train_alike() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let set = cells(32);
-    let study = GanTrainConfig { model: study_gan(32), batch: BATCH, seed: 3, ..GanTrainConfig::default() };
-    let best = GanTrainConfig { model: best_gan(32), batch: BATCH, seed: 3, penalty_every: 4, ..presets::gan_best(2) };
+    let study = GanTrainConfig { model: study_gan(32), batch: BATCH, seed: 3, lr: RATE, ..GanTrainConfig::default() };
+    let best = GanTrainConfig {
+        model: best_gan(32),
+        batch: BATCH,
+        seed: 3,
+        penalty_every: 4,
+        lr: RATE,
+        ..presets::gan_best(2)
+    };
     let residual =
         GanTrainConfig { model: residual_gan(32), loss: GanLoss::Hinge, accumulate: 2, r2: 0.1, ..best.clone() };
     for (name, config) in [("study", study), ("best", best), ("residual", residual)] {
-        assert_trains_alike(name, &gpu, &set, Scale::SignedUnit, |device| Ok(GanStep::new(&config, device)?))?;
+        assert_trains_alike(name, &gpu, &set, (Scale::SignedUnit, BATCH), |device| Ok(GanStep::new(&config, device)?))?;
     }
     Ok(())
 }
@@ -209,14 +229,15 @@ fn gans_train_alike() -> Result<()> {
 fn classifiers_train_alike() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let set = cells(32);
-    let resnet = ClassifierTrainConfig { model: resnet(), batch: BATCH, ..presets::resnet_study() };
+    let resnet = ClassifierTrainConfig { model: resnet(), ..presets::resnet_study() };
     let resnet = ClassifierTrainConfig {
-        optimizer: cellforge::train::OptimizerConfig::Sgd { lr: 0.01, momentum: 0.9, nesterov: false },
+        optimizer: cellforge::train::OptimizerConfig::Sgd { lr: RATE, momentum: 0.9, nesterov: false },
         ..resnet
     };
-    let cnn = ClassifierTrainConfig { model: cnn(), batch: BATCH, ..presets::cnn_tuned(3) };
+    let optimizer = cellforge::train::OptimizerConfig::Adam { lr: RATE };
+    let cnn = ClassifierTrainConfig { model: cnn(), optimizer, ..presets::cnn_tuned(3) };
     for (name, config) in [("resnet", resnet), ("cnn", cnn)] {
-        assert_trains_alike(name, &gpu, &set, Scale::Unit, |device| {
+        assert_trains_alike(name, &gpu, &set, (Scale::Unit, 3 * BATCH), |device| {
             Ok(ClassifierStep::new(&config, config.epochs * 10, device)?)
         })?;
     }
