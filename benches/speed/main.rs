@@ -1,5 +1,5 @@
-//! One training step (or one batch) of each kind at batch 32 and 64x64, each kernel, and the comparison of two sets of features. See
-//! `benches/README.md`.
+//! One training step (or one batch) of each kind at batch 32 and 64x64, each kernel, and the comparison of two sets of features. On a GPU
+//! the steps alone, at batch 32, 128 and 512 (`CELLFORGE_BENCH_DEVICE=cuda`, and names as filters). See `benches/README.md`.
 
 mod data;
 mod evaluate;

@@ -6,8 +6,9 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use candle_core::Device;
-use cellforge::kernels::{Precision, SimdLevel, profile};
+use candle_core::{Device, Tensor};
+use cellforge::kernels::{Conv2dConfig, Padding, Precision, SimdLevel, conv2d, profile, with_precision};
+use cellforge::nn::Key;
 use sysinfo::{CpuRefreshKind, Disks, MemoryRefreshKind, RefreshKind, System};
 
 use crate::common::{DeviceChoice, Globals, open_cuda, say};
@@ -42,9 +43,10 @@ const GAN_STEP: (f64, f64) = (98.4e9, 0.58);
 const STUDY: f64 = 15_000.0;
 
 /// A library that a build with CUDA loads, the names that its versions have, and what brings it along.
-const LIBRARIES: [(&str, &[&str], &str); 4] = [
+const LIBRARIES: [(&str, &[&str], &str); 5] = [
     ("driver", &["libcuda.so.1"], "install NVIDIA's driver for this card"),
     ("cuBLAS", &["libcublas.so.13", "libcublas.so.12"], "pip install nvidia-cublas, or the CUDA toolkit"),
+    ("cuDNN", &["libcudnn.so.9"], "pip install nvidia-cudnn-cu13 (or -cu12), or NVIDIA's package"),
     ("cuRAND", &["libcurand.so.10"], "pip install nvidia-curand, or the CUDA toolkit"),
     ("NVRTC", &["libnvrtc.so.13", "libnvrtc.so.12"], "pip install nvidia-cuda-nvrtc, or the CUDA toolkit"),
 ];
@@ -113,26 +115,20 @@ fn accelerators() -> Result<()> {
             (false, _) => "; for the GPU: cargo build --release --features cuda",
             (true, _) => "; no NVIDIA driver answers here",
         };
+        if !cards.is_empty() {
+            libraries();
+        }
         line("devices", format!("cpu; this cellforge was built without an accelerator{way}"));
         return Ok(());
     }
-    if cuda && cfg!(target_os = "linux") {
-        let known = known_libraries();
-        for (name, files, way) in LIBRARIES {
-            match files.iter().find_map(|file| find_library(file, &known)) {
-                Some(path) => line("library", format!("{name}: {path}")),
-                None => line(
-                    "missing",
-                    format!("{name} ({}): {way}, and its folder in LD_LIBRARY_PATH", files.join(" or ")),
-                ),
-            }
-        }
+    if cuda {
+        libraries();
     }
     let (name, opened) = if cuda { ("cuda", open_cuda(0)) } else { ("metal", Device::new_metal(0)) };
     match opened {
-        Ok(_) => {
+        Ok(device) => {
             line("devices", format!("cpu, {name}"));
-            Ok(())
+            if cuda { convolves(&device) } else { Ok(()) }
         }
         Err(error) => {
             let reason = error.to_string();
@@ -140,6 +136,63 @@ fn accelerators() -> Result<()> {
             bail!("no {name} device can be opened: {}", reason.lines().next().unwrap_or("no reason was given"))
         }
     }
+}
+
+/// Tells of the libraries without which a build with CUDA does not even start.
+fn libraries() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let known = known_libraries();
+    for (name, files, way) in LIBRARIES {
+        match files.iter().find_map(|file| find_library(file, &known)) {
+            Some(path) => line("library", format!("{name}: {path}")),
+            None => {
+                line("missing", format!("{name} ({}): {way}, and its folder in LD_LIBRARY_PATH", files.join(" or ")));
+            }
+        }
+    }
+}
+
+/// Measures how fast a GPU convolves.
+///
+/// # Errors
+/// A GPU that cannot, or whose result is not that of the CPU.
+fn convolves(gpu: &Device) -> Result<()> {
+    let cfg = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    let operands = |device: &Device, shapes: [(usize, usize, usize, usize); 2]| -> Result<[Tensor; 2]> {
+        let [xs, weight] = shapes;
+        Ok([Key::new(1).normal(xs, device)?, Key::new(2).normal(weight, device)?])
+    };
+    let small = [(2, 8, 6, 6), (4, 8, 3, 3)];
+    let result = |device: &Device| -> Result<Vec<f32>> {
+        let [xs, weight] = operands(device, small)?;
+        Ok(with_precision(Precision::F32, || conv2d(&xs, &weight, None, &cfg))?.flatten_all()?.to_vec1()?)
+    };
+    let (got, want) = (result(gpu)?, result(&Device::Cpu)?);
+    if got.iter().zip(&want).any(|(got, want)| (got - want).abs() > 1e-3) {
+        bail!("a convolution on the GPU is not what it is on the CPU: something is wrong with cuDNN or the driver");
+    }
+    const TIMES: usize = 10;
+    let (b, c, side) = (32, 128, 32);
+    let [xs, weight] = operands(gpu, [(b, c, side, side), (c, c, 3, 3)])?;
+    let flop = (2 * b * side * side * c * c * 9 * TIMES) as f64;
+    for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+        let run = || -> Result<()> {
+            (0..TIMES).try_for_each(|_| conv2d(&xs, &weight, None, &cfg).map(drop))?;
+            Ok(gpu.synchronize()?)
+        };
+        let seconds = with_precision(precision, || -> Result<f64> {
+            // The first convolutions choose an algorithm and ask for memory.
+            run()?;
+            let start = std::time::Instant::now();
+            run()?;
+            Ok(start.elapsed().as_secs_f64())
+        })?;
+        let rate = flop / seconds / 1e12;
+        line("peak", format!("{rate:.1} TFLOP/s in {} (a convolution of 128 channels, measured just now)", precision.name()));
+    }
+    Ok(())
 }
 
 /// Name, driver and memory of each card, as NVIDIA's own tool tells them; none where it is not there or does not answer.

@@ -192,7 +192,7 @@ impl Plan {
             plan.choose(handle, pass)?;
             Ok(plan)
         };
-        describe().map_err(|e| failed(&format!("no way to compute the {pass:?} of {geometry:?}"), e))
+        describe().map_err(|e| failed(&format!("no way to compute the same {pass:?} every time for {geometry:?}"), e))
     }
 
     /// Takes the first of cuDNN's proposals, which come in the order of their speed, that is deterministic and asks for no more
@@ -215,6 +215,7 @@ impl Plan {
                         && one.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
                         && one.memory <= MOST_WORKSPACE
                 });
+                // None that gives the same bytes every time: rather an error than a run that cannot be repeated.
                 let Some(good) = good else {
                     return Err(CudnnError(sys::cudnnStatus_t::CUDNN_STATUS_NOT_SUPPORTED));
                 };
