@@ -273,3 +273,18 @@ fn dropout_is_the_same() -> Result<()> {
     }
     Ok(())
 }
+
+/// The whole program, from cells to report.
+#[test]
+fn the_study_runs_on_it() -> Result<()> {
+    let Some(_) = gpu() else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("study");
+    let told = std::process::Command::new(env!("CARGO_BIN_EXE_cellforge"))
+        .args(["reproduce", "--preset", "smoke", "--device", "cuda", "--out"])
+        .arg(&out)
+        .output()?;
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    assert!(std::fs::read_to_string(out.join("results.json"))?.contains("cuda:0 (tf32)"));
+    Ok(())
+}
