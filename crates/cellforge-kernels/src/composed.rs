@@ -2,8 +2,8 @@
 //!
 //! Where Candle's gradient is wrong or missing (max pooling, nearest upsampling, strided convolution of images that
 //! are not square, ReLU at zero) the expression is arranged so that only operations with right gradients take part.
-//! Arguments are checked by the functions of the crate root, which call these on devices other than the CPU; on the
-//! CPU they serve as the reference that the fast kernels are tested against.
+//! Arguments are checked by the functions of the crate root, which call these on devices other than the CPU and
+//! NVIDIA GPUs; on the CPU they serve as the reference that the fast kernels are tested against.
 
 use crate::{BatchStats, Conv2dConfig, DropoutMask, ImageMap, Padding};
 use candle_core::{D, DType, Result, Tensor};

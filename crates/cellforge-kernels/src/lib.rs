@@ -4,8 +4,9 @@
 //! On the CPU each is a Candle custom op with its own forward and backward pass, spread over images or channels
 //! with rayon and compiled for several instruction sets, of which the best is chosen when the program runs ([`SimdLevel`]). Sums
 //! are always taken in an order that depends on the shapes and the instruction set alone, so results are the same bytes at any
-//! number of threads. On other devices the same functions are written with Candle's own operations, arranged so that their
-//! gradients are right (see [`composed`]).
+//! number of threads. With the feature `cuda` the same functions have kernels for NVIDIA GPUs, with the same results every time (`cuda_device`
+//! opens one). On other devices they are written with Candle's own operations, arranged so that their gradients are right (see
+//! [`composed`]).
 //!
 //! Tensors are `f32`, images are `(b, c, h, w)`. Results are views of memory in which the channels of a pixel lie side by side, as
 //! in PyTorch's `channels_last`; Candle's operations take them, some by way of `contiguous()`. Wrong types and shapes are errors

@@ -62,8 +62,8 @@ impl Drop for Recording {
 /// [`add`](crate::add) are there for it). What one of Candle's own, arithmetic and `t()` included, makes of a result of this
 /// crate is a constant, and nothing in Candle tells of it. It is noticed where it leaves a variable that was used, or the loss,
 /// without any gradient. **Where other paths still lead from the variable to the loss, its gradient is the sum over those, which
-/// is wrong, and there is no error**: compare with `loss.backward()` in a test of each network. On devices other than the CPU this
-/// is Candle's back-propagation, and any operation will do.
+/// is wrong, and there is no error**: compare with `loss.backward()` in a test of each network. On devices that this crate has
+/// no kernels for, this is Candle's back-propagation, and any operation will do.
 ///
 /// # Errors
 /// Those of `forward`; a loss that is not a scalar, that no operation of this crate computed from a variable, or that depends
