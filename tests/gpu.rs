@@ -21,6 +21,7 @@ const RATE: f64 = 1e-5;
 const BATCH: usize = 8;
 
 /// The GPU, or a visible line that there is none.
+#[allow(clippy::print_stderr)]
 fn gpu() -> Option<Device> {
     cuda_device(0).inspect_err(|error| eprintln!("skipped: no NVIDIA GPU can be opened ({error})")).ok()
 }

@@ -190,7 +190,10 @@ fn convolves(gpu: &Device) -> Result<()> {
             Ok(start.elapsed().as_secs_f64())
         })?;
         let rate = flop / seconds / 1e12;
-        line("peak", format!("{rate:.1} TFLOP/s in {} (a convolution of 128 channels, measured just now)", precision.name()));
+        line(
+            "peak",
+            format!("{rate:.1} TFLOP/s in {} (a convolution of 128 channels, measured just now)", precision.name()),
+        );
     }
     Ok(())
 }

@@ -61,15 +61,15 @@ pub use activation::{leaky_relu, leaky_relu_dropout, leaky_relu_tangent, relu, t
 pub use batch_norm::{
     BatchStats, batch_norm_eval, batch_norm_leaky_relu_eval, batch_norm_leaky_relu_train, batch_norm_train,
 };
+pub use conv::{Conv2dConfig, Padding, conv2d, conv2d_add, upsample2x_conv2d, with_plain_sums};
 #[cfg(feature = "cuda")]
 pub use cuda::cuda_device;
-pub use conv::{Conv2dConfig, Padding, conv2d, conv2d_add, upsample2x_conv2d, with_plain_sums};
 pub use linear::linear;
 pub use loss::{bce_with_logits, cross_entropy, hinge, mean, softmax_bce};
 pub use mask::{DropoutMask, dropout};
 pub use memory::keep_freed_memory;
 pub use modulate::{demodulation, modulate};
-pub use optim::{AdamStep, SgdStep, adam_update, average_update, sgd_update};
+pub use optim::{AdamStep, AdamUpdate, SgdStep, SgdUpdate, adam_update, average_update, sgd_update};
 pub use pool::{avg_pool2d, avg_pool2d_global, max_pool2d};
 pub use product::{Precision, set_precision, with_precision};
 pub use remap::{ImageMap, remap};

@@ -25,28 +25,46 @@ pub struct AdamStep {
     pub step: u64,
 }
 
-/// One Adam update (Kingma and Ba 2015, in PyTorch's form) of `param` and its moments `m` and `v`:
+/// A parameter that Adam changes, its gradient, and its moments, all of one shape.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamUpdate<'a> {
+    /// What is trained.
+    pub param: &'a Var,
+    /// Its gradient.
+    pub grad: &'a Tensor,
+    /// The mean of gradients.
+    pub m: &'a Var,
+    /// The mean of squared gradients.
+    pub v: &'a Var,
+}
+
+/// One Adam update (Kingma and Ba 2015, in PyTorch's form) of each parameter and its moments:
 /// `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`, and
-/// `param -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)`. All have the shape of `param`.
-pub fn adam_update(param: &Var, grad: &Tensor, m: &Var, v: &Var, step: &AdamStep) -> Result<()> {
-    same_shape("adam_update", param, &[("grad", grad), ("m", m), ("v", v)])?;
-    let _span = span("update", || ("adam".to_owned(), 0., 28. * param.elem_count() as f64));
-    let AdamStep { lr, beta1, beta2, eps, step: t } = *step;
-    let rate = lr / (1. - beta1.powf(t as f64));
-    let root = (1. - beta2.powf(t as f64)).sqrt();
-    #[cfg(feature = "cuda")]
-    if param.device().is_cuda() {
-        return crate::cuda::adam_update(param, grad, m, v, &AdamNumbers::new(step));
+/// `param -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)`. On a GPU it is one launch for all of them.
+pub fn adam_update(updates: &[AdamUpdate<'_>], step: &AdamStep) -> Result<()> {
+    for AdamUpdate { param, grad, m, v } in updates {
+        same_shape("adam_update", param, &[("grad", grad), ("m", m), ("v", v)])?;
     }
+    let numbers = AdamNumbers::new(step);
+    #[cfg(feature = "cuda")]
+    if updates.first().is_some_and(|update| update.param.device().is_cuda()) {
+        return crate::cuda::adam_update(updates, &numbers);
+    }
+    updates.iter().try_for_each(|update| adam(update, &numbers))
+}
+
+fn adam(AdamUpdate { param, grad, m, v }: &AdamUpdate<'_>, numbers: &AdamNumbers) -> Result<()> {
+    let _span = span("update", || ("adam".to_owned(), 0., 28. * param.elem_count() as f64));
+    let AdamNumbers { b1, b2, c1, c2, rate, root, eps } = *numbers;
     if !param.device().is_cpu() {
-        let new_m = ((m.as_detached_tensor() * beta1)? + (grad * (1. - beta1))?)?;
-        let new_v = ((v.as_detached_tensor() * beta2)? + (grad.sqr()? * (1. - beta2))?)?;
+        let [b1, b2, c1, c2, rate, root, eps] = [b1, b2, c1, c2, rate, root, eps].map(f64::from);
+        let new_m = ((m.as_detached_tensor() * b1)? + (*grad * c1)?)?;
+        let new_v = ((v.as_detached_tensor() * b2)? + (grad.sqr()? * c2)?)?;
         let change = (&new_m * rate)?.div(&((new_v.sqrt()? * (1. / root))? + eps)?)?;
         m.set(&new_m)?;
         v.set(&new_v)?;
         return param.set(&(param.as_detached_tensor() - change)?);
     }
-    let AdamNumbers { b1, b2, c1, c2, rate, root, eps } = AdamNumbers::new(step);
     update([param, m, v], grad, |[w, m, v], g| {
         let (m, v) = (b1 * m + c1 * g, b2 * v + c2 * g * g);
         [w - rate * m / (v.sqrt() / root + eps), m, v]
@@ -80,19 +98,26 @@ impl AdamNumbers {
     }
 }
 
-/// Moves `average` towards `value`, of one shape: `average = decay * average + (1 - decay) * value`.
-pub fn average_update(average: &Var, value: &Tensor, decay: f64) -> Result<()> {
-    same_shape("average_update", average, &[("value", value)])?;
-    let _span = span("update", || ("average".to_owned(), 0., 12. * average.elem_count() as f64));
-    #[cfg(feature = "cuda")]
-    if average.device().is_cuda() {
-        return crate::cuda::average_update(average, value, decay as f32, (1. - decay) as f32);
-    }
-    if !average.device().is_cpu() {
-        return average.set(&((average.as_detached_tensor() * decay)? + (value.detach() * (1. - decay))?)?);
+/// Moves each average towards its value, of one shape: `average = decay * average + (1 - decay) * value`. On a GPU it is one launch for all
+/// of them.
+pub fn average_update(pairs: &[(&Var, &Tensor)], decay: f64) -> Result<()> {
+    for (average, value) in pairs {
+        same_shape("average_update", average, &[("value", value)])?;
     }
     let (kept, new) = (decay as f32, (1. - decay) as f32);
-    update([average], value, |[a], x| [kept * a + new * x])
+    #[cfg(feature = "cuda")]
+    if pairs.first().is_some_and(|(average, _)| average.device().is_cuda()) {
+        return crate::cuda::average_update(pairs, kept, new);
+    }
+    for (average, value) in pairs {
+        let _span = span("update", || ("average".to_owned(), 0., 12. * average.elem_count() as f64));
+        if average.device().is_cpu() {
+            update([average], value, |[a], x| [kept * a + new * x])?;
+        } else {
+            average.set(&((average.as_detached_tensor() * decay)? + (value.detach() * (1. - decay))?)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// The numbers of one SGD update.
@@ -104,51 +129,52 @@ pub struct SgdStep {
     pub momentum: f64,
     /// Nesterov's form: the change looks one step of momentum ahead.
     pub nesterov: bool,
+}
+
+/// A parameter that SGD changes, its gradient, and its velocity, all of one shape.
+#[derive(Clone, Copy, Debug)]
+pub struct SgdUpdate<'a> {
+    /// What is trained.
+    pub param: &'a Var,
+    /// Its gradient.
+    pub grad: &'a Tensor,
+    /// The last change.
+    pub velocity: &'a Var,
     /// Keras's `l2(r)`: `2 r param` is added to the gradient.
     pub l2: f64,
 }
 
-/// One update of stochastic gradient descent in Keras's form, on `param` and its `velocity`:
+/// One update of stochastic gradient descent in Keras's form, of each parameter and its velocity:
 /// `g += 2 r param`, `velocity = momentum * velocity - lr * g`, and `param += velocity`, or with Nesterov's form
-/// `param += momentum * velocity - lr * g`. All have the shape of `param`.
-pub fn sgd_update(param: &Var, grad: &Tensor, velocity: &Var, step: &SgdStep) -> Result<()> {
-    same_shape("sgd_update", param, &[("grad", grad), ("velocity", velocity)])?;
-    let _span = span("update", || ("sgd".to_owned(), 0., 20. * param.elem_count() as f64));
-    let SgdStep { lr, momentum, nesterov, l2 } = *step;
-    #[cfg(feature = "cuda")]
-    if param.device().is_cuda() {
-        return crate::cuda::sgd_update(param, grad, velocity, &SgdNumbers::new(step));
+/// `param += momentum * velocity - lr * g`. On a GPU it is one launch for all of them.
+pub fn sgd_update(updates: &[SgdUpdate<'_>], step: &SgdStep) -> Result<()> {
+    for SgdUpdate { param, grad, velocity, .. } in updates {
+        same_shape("sgd_update", param, &[("grad", grad), ("velocity", velocity)])?;
     }
+    #[cfg(feature = "cuda")]
+    if updates.first().is_some_and(|update| update.param.device().is_cuda()) {
+        return crate::cuda::sgd_update(updates, step);
+    }
+    updates.iter().try_for_each(|update| sgd(update, step))
+}
+
+fn sgd(SgdUpdate { param, grad, velocity, l2 }: &SgdUpdate<'_>, step: &SgdStep) -> Result<()> {
+    let _span = span("update", || ("sgd".to_owned(), 0., 20. * param.elem_count() as f64));
+    let SgdStep { lr, momentum, nesterov } = *step;
     if !param.device().is_cpu() {
         let weight = param.as_detached_tensor();
-        let change = ((grad + (&weight * (2. * l2))?)? * -lr)?;
+        let change = ((*grad + (&weight * (2. * l2))?)? * -lr)?;
         let new = ((velocity.as_detached_tensor() * momentum)? + &change)?;
         let moved = if nesterov { ((&new * momentum)? + change)? } else { new.clone() };
         velocity.set(&new)?;
         return param.set(&(weight + moved)?);
     }
-    let SgdNumbers { lr, momentum, decay, nesterov } = SgdNumbers::new(step);
+    let (lr, momentum, decay) = (lr as f32, momentum as f32, (2. * l2) as f32);
     update([param, velocity], grad, |[w, u], g| {
         let change = lr * (g + decay * w);
         let u = momentum * u - change;
         [if nesterov { w + momentum * u - change } else { w + u }, u]
     })
-}
-
-/// What an SGD update multiplies by.
-#[derive(Clone, Copy)]
-pub(crate) struct SgdNumbers {
-    pub lr: f32,
-    pub momentum: f32,
-    pub decay: f32,
-    pub nesterov: bool,
-}
-
-impl SgdNumbers {
-    fn new(step: &SgdStep) -> Self {
-        let SgdStep { lr, momentum, nesterov, l2 } = *step;
-        Self { lr: lr as f32, momentum: momentum as f32, decay: (2. * l2) as f32, nesterov }
-    }
 }
 
 fn same_shape(op: &str, param: &Var, others: &[(&str, &Tensor)]) -> Result<()> {

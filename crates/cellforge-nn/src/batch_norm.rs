@@ -93,6 +93,6 @@ impl BatchNorm2d {
     }
 
     fn update(&self, running: &Var, batch: &Tensor) -> Result<()> {
-        ops::average_update(running, batch, 1. - self.cfg.momentum)
+        ops::average_update(&[(running, batch)], 1. - self.cfg.momentum)
     }
 }

@@ -119,9 +119,12 @@ impl ParamStore {
         if shapes(&vars) != shapes(&others) {
             bail!("an average of the weights of another model");
         }
-        for ((name, var), value) in vars.iter().zip(others.values()) {
-            let decay = if is_buffer(name) { 0. } else { decay };
-            crate::ops::average_update(var, value.as_tensor(), decay)?;
+        let pairs =
+            vars.iter().zip(others.values()).map(|((name, var), value)| (is_buffer(name), (var, value.as_tensor())));
+        let (buffers, weights): (Vec<_>, Vec<_>) = pairs.partition(|(buffer, _)| *buffer);
+        for (pairs, decay) in [(buffers, 0.), (weights, decay)] {
+            let pairs: Vec<(&Var, &Tensor)> = pairs.into_iter().map(|(_, pair)| pair).collect();
+            crate::ops::average_update(&pairs, decay)?;
         }
         Ok(())
     }

@@ -5,10 +5,10 @@
 //! reckons, of those that give the same bytes every time.
 
 use super::{Buffer, Gpu, Ptr, args, elements, gpu, ptr, size, with_ptrs};
+use crate::Padding;
 use crate::conv::Conv2dConfig;
 use crate::product::Precision;
 use crate::tape::wants;
-use crate::Padding;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaStorage, Layout, Result, Shape, Tensor, bail};
 use cudarc::cudnn::{CudnnError, result, sys};
@@ -256,7 +256,12 @@ impl Plan {
         Ok(())
     }
 
-    fn run(&self, handle: sys::cudnnHandle_t, [x, w, y]: [Ptr; 3], workspace: u64) -> std::result::Result<(), CudnnError> {
+    fn run(
+        &self,
+        handle: sys::cudnnHandle_t,
+        [x, w, y]: [Ptr; 3],
+        workspace: u64,
+    ) -> std::result::Result<(), CudnnError> {
         let (one, zero) = (1f32, 0f32);
         let (alpha, beta) = ((&raw const one).cast::<c_void>(), (&raw const zero).cast::<c_void>());
         let [x, w, y, workspace] = [x.0, w.0, y.0, workspace].map(|address| address as *mut c_void);
@@ -410,7 +415,8 @@ pub(crate) fn conv_forward(
     let xs = ptr(op, xs.0, xs.1)?;
     let framed = plan.framed(&gpu, xs)?;
     let kernels = gpu.turned(ptr(op, weight.0, weight.1)?, o, c, kh * kw)?;
-    let ys = gpu.convolve(Pass::Forward, plan.geometry, framed.as_ref().map_or(xs, |framed| framed.ptr), kernels.ptr)?;
+    let ys =
+        gpu.convolve(Pass::Forward, plan.geometry, framed.as_ref().map_or(xs, |framed| framed.ptr), kernels.ptr)?;
     let (bias, images) = match addend {
         Addend::Nothing => return Ok((ys.storage(), plan.out_shape())),
         Addend::Bias(storage, layout) => (Some(ptr(op, storage, layout)?), None),
@@ -497,9 +503,8 @@ pub(crate) fn upsampled_forward(
     let zs = gpu.convolve(Pass::Forward, geometry, ptr(op, xs.0, xs.1)?, kernels.ptr)?;
     let bias = bias.map(|(storage, layout)| ptr(op, storage, layout)).transpose()?;
     let (rows, cols, out) = (size(h)?, size(w)?, size(o)?);
-    let ys = gpu.map("pick_phases", geometry.batch * 4 * h * w * o, |ys, n| {
-        args![&zs, bias, ys, n, rows, cols, out]
-    })?;
+    let ys =
+        gpu.map("pick_phases", geometry.batch * 4 * h * w * o, |ys, n| args![&zs, bias, ys, n, rows, cols, out])?;
     Ok((ys.storage(), (geometry.batch, 2 * h, 2 * w, o).into()))
 }
 

@@ -784,26 +784,55 @@ KERNEL row_loss_gradient(const float* logits, const unsigned* targets, const flo
 }
 
 // ---- Optimisers ----
+//
+// All parameters of an optimiser in one launch: blocks with one number in y share a row of the table, which has the addresses of a
+// parameter, of what it is changed by, and of its moments, and the number of elements.
 
-KERNEL adam(float* param, const float* grad, float* m, float* v, unsigned n, float b1, float b2, float c1, float c2, float rate,
-            float root, float eps) {
-    unsigned i = element();
-    if (i >= n) return;
-    float g = grad[i], mean = b1 * m[i] + c1 * g, square = b2 * v[i] + c2 * g * g;
-    m[i] = mean;
-    v[i] = square;
-    param[i] -= rate * mean / (sqrtf(square) / root + eps);
+template <unsigned TENSORS, class F>
+__device__ void update(const unsigned long long* table, F f) {
+    const unsigned long long* row = table + (unsigned long long)blockIdx.y * (TENSORS + 1);
+    unsigned n = (unsigned)row[TENSORS];
+    for (unsigned i = element(); i < n; i += gridDim.x * blockDim.x) f(row, i);
 }
 
-KERNEL sgd(float* param, const float* grad, float* velocity, unsigned n, float lr, float momentum, float decay, unsigned nesterov) {
-    unsigned i = element();
-    if (i >= n) return;
-    float w = param[i], change = lr * (grad[i] + decay * w), u = momentum * velocity[i] - change;
-    velocity[i] = u;
-    param[i] = nesterov ? w + momentum * u - change : w + u;
+__device__ __forceinline__ float* tensor(const unsigned long long* row, unsigned which) { return (float*)row[which]; }
+
+struct Adam {
+    float b1, b2, c1, c2, rate, root, eps;
+    __device__ void operator()(const unsigned long long* row, unsigned i) const {
+        float g = tensor(row, 1)[i], *m = tensor(row, 2) + i, *v = tensor(row, 3) + i;
+        *m = b1 * *m + c1 * g;
+        *v = b2 * *v + c2 * g * g;
+        tensor(row, 0)[i] -= rate * *m / (sqrtf(*v) / root + eps);
+    }
+};
+
+KERNEL adam(const unsigned long long* table, float b1, float b2, float c1, float c2, float rate, float root, float eps) {
+    update<4>(table, Adam{b1, b2, c1, c2, rate, root, eps});
 }
 
-KERNEL average(float* average, const float* value, unsigned n, float kept, float share) {
-    unsigned i = element();
-    if (i < n) average[i] = kept * average[i] + share * value[i];
+// The fourth entry of a row is the decay, which differs between parameters, as the bits of a float.
+struct Sgd {
+    float lr, momentum;
+    unsigned nesterov;
+    __device__ void operator()(const unsigned long long* row, unsigned i) const {
+        float *param = tensor(row, 0) + i, *velocity = tensor(row, 2) + i, decay = __uint_as_float((unsigned)row[3]);
+        float change = lr * (tensor(row, 1)[i] + decay * *param), u = momentum * *velocity - change;
+        *velocity = u;
+        *param = nesterov ? *param + momentum * u - change : *param + u;
+    }
+};
+
+KERNEL sgd(const unsigned long long* table, float lr, float momentum, unsigned nesterov) {
+    update<4>(table, Sgd{lr, momentum, nesterov});
 }
+
+struct Average {
+    float kept, share;
+    __device__ void operator()(const unsigned long long* row, unsigned i) const {
+        float* average = tensor(row, 0) + i;
+        *average = kept * *average + share * tensor(row, 1)[i];
+    }
+};
+
+KERNEL average(const unsigned long long* table, float kept, float share) { update<2>(table, Average{kept, share}); }

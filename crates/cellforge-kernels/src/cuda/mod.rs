@@ -5,16 +5,37 @@
 //! as soon as the kernels that use it are in the stream.
 
 mod conv;
-mod ops;
+mod elements;
+mod loss;
+mod norm;
+mod op;
+mod optim;
+mod pool;
+mod products;
+mod remap;
+mod rows;
+mod styles;
+mod sums;
 
-pub(crate) use ops::*;
+pub(crate) use elements::{add, drawn_mask, dropout, leaky_relu, leaky_relu_tangent, scale, tanh};
+pub(crate) use loss::{BCE, CROSS_ENTROPY, HINGE, MEAN, SOFTMAX_BCE, row_loss};
+pub(crate) use norm::{batch_norm_eval, batch_norm_train};
+pub(crate) use optim::{adam_update, average_update, sgd_update};
+pub(crate) use pool::{avg_pool2d, avg_pool2d_global, max_pool2d, pad_bottom_right, upsample_nearest2x};
+pub(crate) use products::{conv2d, conv2d_add, linear, upsample2x_conv2d};
+pub(crate) use remap::remap;
+pub(crate) use rows::{row_dot, spectral_normalised};
+pub(crate) use styles::{demodulation, modulate};
+pub(crate) use sums::{sum_of, transposed};
 
 use crate::layout;
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::{CudaStorageSlice, DeviceId, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
-use cudarc::driver::{CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg, result, sys};
+use cudarc::driver::{
+    CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg, result, sys,
+};
 use cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,6 +96,11 @@ pub(crate) struct Ptr(u64);
 
 impl Ptr {
     const NULL: Self = Self(0);
+
+    /// The address as a number in a tensor, which has no unsigned ones of 64 bits.
+    fn bits(self) -> i64 {
+        self.0.cast_signed()
+    }
 }
 
 /// An argument of a kernel.
@@ -284,6 +310,7 @@ pub(crate) fn ptr(op: &str, storage: &CudaStorage, layout: &Layout) -> Result<Pt
     let stream = storage.device().cuda_stream();
     let address = match &storage.slice {
         CudaStorageSlice::F32(slice) => slice.device_ptr(&stream).0 + 4 * start as u64,
+        CudaStorageSlice::I64(slice) => slice.device_ptr(&stream).0 + 8 * start as u64,
         CudaStorageSlice::U32(slice) => slice.device_ptr(&stream).0 + 4 * start as u64,
         CudaStorageSlice::U8(slice) => slice.device_ptr(&stream).0 + start as u64,
         _ => bail!("{op}: an operand is {:?}", storage.dtype()),

@@ -9,7 +9,9 @@ pub fn device() -> Device {
     #[cfg(feature = "cuda")]
     if std::env::var_os("CELLFORGE_TEST_GPU").is_some() {
         static GPU: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
-        return GPU.get_or_init(|| cellforge_kernels::cuda_device(0).expect("CELLFORGE_TEST_GPU asks for a GPU")).clone();
+        return GPU
+            .get_or_init(|| cellforge_kernels::cuda_device(0).expect("CELLFORGE_TEST_GPU asks for a GPU"))
+            .clone();
     }
     Device::Cpu
 }

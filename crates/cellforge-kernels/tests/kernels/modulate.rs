@@ -102,8 +102,7 @@ fn an_output_without_inputs_is_finite() -> Result<()> {
 fn demodulation_undoes_what_styles_do_to_the_variance() -> Result<()> {
     let (c, side) = (32, 64);
     // Uniform in (-1, 1), of variance 1/3, times sqrt(3).
-    let noise =
-        Tensor::from_vec(random(1, c * side * side), (1, c, side, side), &device())?.affine(3f64.sqrt(), 0.)?;
+    let noise = Tensor::from_vec(random(1, c * side * side), (1, c, side, side), &device())?.affine(3f64.sqrt(), 0.)?;
     let (weight, styles) = (variable(2, &[4, c, 3, 3]), variable(3, &[1, c]).affine(10., 0.)?);
     let zeros = [c, 4].map(|c| Tensor::zeros(c, DType::F32, &device()));
     let [before, after] = zeros.map(|zeros| zeros.expect("zeros"));

@@ -49,7 +49,7 @@ fn run_styled() -> Result<Vec<Vec<f32>>> {
     let logits = row_dot(&avg_pool2d_global(&leaky_relu_tangent(&ys, &ys, 0.2)?)?, &vars[6])?;
     let loss = add(&hinge(&logits, true)?, &mean(&logits)?)?;
     let grads = loss.backward()?;
-    average_update(&vars[0], grads.get(&vars[0]).expect("a variable"), 0.9)?;
+    average_update(&[(&vars[0], grads.get(&vars[0]).expect("a variable"))], 0.9)?;
     let mut all = vec![values(&loss), values(&logits), values(&vars[0])];
     all.extend(vars.iter().map(|var| values(grads.get(var).expect("a variable"))));
     Ok(all)

@@ -1,7 +1,7 @@
 //! Adam (Kingma and Ba 2015) as PyTorch computes it.
 
 use super::{load_state, save_state, zeros_like};
-use crate::ops::{AdamStep, adam_update};
+use crate::ops::{AdamStep, AdamUpdate, adam_update};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
 use std::collections::BTreeMap;
@@ -47,12 +47,12 @@ impl Adam {
         self.step += 1;
         let AdamConfig { lr, beta1, beta2, eps } = self.cfg;
         let step = AdamStep { lr, beta1, beta2, eps, step: self.step };
-        for (((_, var), (_, m)), (_, v)) in self.vars.iter().zip(&self.m).zip(&self.v) {
-            if let Some(grad) = grads.get(var) {
-                adam_update(var, grad, m, v, &step)?;
-            }
-        }
-        Ok(())
+        let moments = self.m.iter().zip(&self.v);
+        let updates = self.vars.iter().zip(moments).filter_map(|((_, param), ((_, m), (_, v)))| {
+            let grad = grads.get(param)?;
+            Some(AdamUpdate { param, grad, m, v })
+        });
+        adam_update(&updates.collect::<Vec<_>>(), &step)
     }
 
     /// See [`super::Optimizer::set_lr`].

@@ -1,7 +1,7 @@
 //! Stochastic gradient descent with momentum as Keras computes it.
 
 use super::{load_state, save_state, zeros_like};
-use crate::ops::{SgdStep, sgd_update};
+use crate::ops::{SgdStep, SgdUpdate, sgd_update};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
 use std::collections::BTreeMap;
@@ -50,12 +50,12 @@ impl Sgd {
     pub fn step(&mut self, grads: &GradStore) -> Result<()> {
         self.step += 1;
         let SgdConfig { lr, momentum, nesterov } = self.cfg;
-        for (((_, var), (_, velocity)), &l2) in self.vars.iter().zip(&self.velocity).zip(&self.l2) {
-            if let Some(grad) = grads.get(var) {
-                sgd_update(var, grad, velocity, &SgdStep { lr, momentum, nesterov, l2 })?;
-            }
-        }
-        Ok(())
+        let others = self.velocity.iter().zip(&self.l2);
+        let updates = self.vars.iter().zip(others).filter_map(|((_, param), ((_, velocity), &l2))| {
+            let grad = grads.get(param)?;
+            Some(SgdUpdate { param, grad, velocity, l2 })
+        });
+        sgd_update(&updates.collect::<Vec<_>>(), &SgdStep { lr, momentum, nesterov })
     }
 
     /// See [`super::Optimizer::set_lr`].
