@@ -402,6 +402,11 @@ pub fn load_discriminator(dir: &Path, device: &Device) -> Result<(Discriminator,
     load(dir, "discriminator", device, Discriminator::new)
 }
 
+/// The checkpoint that a run's folder stands for: the closest one where it was judged, and else the last.
+pub(crate) fn chosen(dir: &Path) -> Result<PathBuf> {
+    checkpoint::find(dir, &["best", "last"])
+}
+
 /// A network with the weights of the checkpoint's file `stem`. It takes no gradients, so that running it keeps nothing for them.
 fn load<T>(
     dir: &Path,
@@ -409,7 +414,7 @@ fn load<T>(
     device: &Device,
     build: impl FnOnce(&GanConfig, VarBuilder<'static>) -> candle_core::Result<T>,
 ) -> Result<(T, GanState)> {
-    let dir = checkpoint::find(dir, &["best", "last"])?;
+    let dir = chosen(dir)?;
     let state: GanState = checkpoint::read_state(&dir, "gan")?;
     if !state.files.is_empty() && !state.files.contains_key(&format!("{stem}.safetensors")) {
         let reason = format!("it has no {stem}.safetensors: it was packed, and holds a generator alone");

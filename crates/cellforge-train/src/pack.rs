@@ -26,7 +26,7 @@ const WEIGHTS: &str = "weights.safetensors";
 /// As [`load_generator`](crate::load_generator); [`Error::Unsuitable`] if a weight is not finite or beyond the range of `f16`, 65504;
 /// [`Error::Occupied`] if `out` holds a run or a checkpoint that is more than a packed generator.
 pub fn pack_generator(dir: &Path, out: &Path) -> Result<GanState> {
-    let dir = checkpoint::find(dir, &["last"])?;
+    let dir = gan::chosen(dir)?;
     let state: GanState = checkpoint::read_state(&dir, "gan")?;
     let all = checkpoint::read_tensors(&dir, "weights", &Device::Cpu)?;
     gan::network(&state, all.clone(), &Device::Cpu, Generator::new)?;

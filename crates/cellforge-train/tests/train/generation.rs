@@ -8,8 +8,8 @@ use candle_core::{Device, Tensor};
 use cellforge_data::CellSet;
 use cellforge_gan::{Discriminator, Generator};
 use cellforge_train::{
-    Control, Error, GanState, GenerateOptions, Images, StripOptions, discriminator_scores, generate, generate_kept,
-    image_scores, interpolate, load_discriminator, load_generator, load_generator_bytes, pack_generator,
+    Control, Error, GanState, GanTrainConfig, GenerateOptions, Images, StripOptions, discriminator_scores, generate,
+    generate_kept, image_scores, interpolate, load_discriminator, load_generator, load_generator_bytes, pack_generator,
     train_classifier, train_gan,
 };
 
@@ -17,12 +17,15 @@ const CPU: Device = Device::Cpu;
 
 /// Both networks of a GAN after a few iterations: the study's of one class, or one of two classes.
 fn trained(dir: &Path, of_two: bool) -> (Generator, Discriminator, GanState) {
-    let cells = cells();
-    let (config, indices) =
-        if of_two { (gan_of_two(3), (0..cells.len()).collect()) } else { (gan(3), cells.class_indices(0)) };
-    train_gan(&config, &cells, &indices, dir, &Control::default()).unwrap();
+    train(dir, of_two, if of_two { gan_of_two(3) } else { gan(3) });
     let (generator, state) = load_generator(dir, &CPU).unwrap();
     (generator, load_discriminator(dir, &CPU).unwrap().0, state)
+}
+
+fn train(dir: &Path, of_two: bool, config: GanTrainConfig) {
+    let cells = cells();
+    let indices = if of_two { (0..cells.len()).collect() } else { cells.class_indices(0) };
+    train_gan(&config, &cells, &indices, dir, &Control::default()).unwrap();
 }
 
 fn options(state: &GanState, class: &str, first: usize, count: usize) -> GenerateOptions {
@@ -183,6 +186,15 @@ fn a_packed_generator_makes_nearly_the_same_images() {
         for taken in [&run, &run.join("last")] {
             assert!(matches!(pack_generator(&out, taken), Err(Error::Occupied(_))));
         }
+
+        // Where the run has a best checkpoint, it is that one, as for whoever generates from the run.
+        let better = folder.path().join("better");
+        train(&better, of_two, GanTrainConfig { seed: 99, ..state.config.clone() });
+        pack_generator(&better, &folder.path().join("other")).unwrap();
+        fs::rename(better.join("last"), run.join("best")).unwrap();
+        pack_generator(&run, &out).unwrap();
+        let other = fs::read(folder.path().join("other/weights.safetensors")).unwrap();
+        assert!(fs::read(out.join("weights.safetensors")).unwrap() == other && other != weights);
 
         let mut other = weights.clone();
         *other.last_mut().unwrap() ^= 1;
