@@ -1,343 +1,120 @@
-//! Convolutions by cuDNN, of images `(b, h, w, c)`.
-//!
-//! cuDNN is given images and kernels whose channels lie side by side, which is how its matrix instructions take them; kernels `(o, c, kh,
-//! kw)` are turned for each call, since they are small. Its algorithms are chosen once for each shape: the fastest, as cuDNN
-//! reckons, of those that give the same bytes every time.
+//! Convolutions, with a bias or images to be added, and behind an upsampling.
 
-use super::{Buffer, Gpu, Ptr, args, elements, gpu, ptr, size, with_ptrs};
+use super::cudnn::{Geometry, Operand, Pass};
+use super::op::{Gradients2, kernel2, kernel3};
+use super::sums::bias_gradient;
+use super::{Buffer, Gpu, Ptr, args, elements, size, with_ptrs};
 use crate::Padding;
 use crate::conv::Conv2dConfig;
-use crate::product::Precision;
-use crate::tape::wants;
-use candle_core::cuda_backend::WrapErr;
-use candle_core::{CudaStorage, Layout, Result, Shape, Tensor, bail};
-use cudarc::cudnn::{CudnnError, result, sys};
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
-use std::collections::HashMap;
-use std::ffi::{c_int, c_void};
-use std::sync::{Arc, PoisonError};
+use crate::layout::{channels_first, channels_last};
+use crate::tape::{apply2, apply3, contiguous, wants};
+use candle_core::{Layout, Result, Shape, Tensor, bail};
 
-/// More workspace than this is not given to an algorithm.
-const MOST_WORKSPACE: usize = 1 << 30;
+const CONV: &str = "conv2d";
+const UPSAMPLED: &str = "upsample2x_conv2d";
 
-/// What a call of cuDNN computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Pass {
-    Forward,
-    InputGradient,
-    WeightGradient,
+pub(crate) fn conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: &Conv2dConfig) -> Result<Tensor> {
+    let (xs, weight, cfg) = (channels_last(xs)?, contiguous(weight)?, *cfg);
+    let Some(bias) = bias else {
+        let op = kernel2(
+            CONV,
+            move |gpu, ptrs, layouts| conv_forward(gpu, ptrs, layouts, Addend::Nothing, &cfg),
+            move |args, _, grad| conv_gradients(args, grad, &cfg),
+        );
+        return channels_first(&apply2(&xs, &weight, op)?);
+    };
+    let op = kernel3(
+        CONV,
+        move |gpu, [x, w, bias], [x_l, w_l, _]| conv_forward(gpu, [x, w], [x_l, w_l], Addend::Bias(bias), &cfg),
+        move |[x, w, bias], _, grad, _| {
+            let (by_x, by_w) = conv_gradients([x, w], grad, &cfg)?;
+            Ok((by_x, by_w, bias_gradient(CONV, bias, grad)?))
+        },
+    );
+    channels_first(&apply3(&xs, &weight, &contiguous(bias)?, op)?)
 }
 
-/// How products are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Math {
-    /// In f32 throughout.
-    Single,
-    /// The factors rounded to TF32, which has 11 bits of precision.
-    Tf32,
-    /// The factors rounded to bf16, which has 8.
-    Bf16,
+pub(crate) fn conv2d_add(xs: &Tensor, weight: &Tensor, addend: &Tensor, cfg: &Conv2dConfig) -> Result<Tensor> {
+    let cfg = *cfg;
+    let op = kernel3(
+        CONV,
+        move |gpu, [x, w, images], [x_l, w_l, _]| conv_forward(gpu, [x, w], [x_l, w_l], Addend::Images(images), &cfg),
+        move |[x, w, _], _, grad, _| {
+            let (by_x, by_w) = conv_gradients([x, w], grad, &cfg)?;
+            Ok((by_x, by_w, Some(grad.clone())))
+        },
+    );
+    channels_first(&apply3(&channels_last(xs)?, &contiguous(weight)?, &channels_last(addend)?, op)?)
 }
 
-impl Math {
-    fn current() -> Self {
-        match Precision::current() {
-            Precision::F32 => Self::Single,
-            Precision::Tf32 => Self::Tf32,
-            Precision::Bf16 | Precision::EmulatedBf16 => Self::Bf16,
-        }
-    }
+pub(crate) fn upsample2x_conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (xs, weight) = (channels_last(xs)?, contiguous(weight)?);
+    let Some(bias) = bias else {
+        let op = kernel2(
+            UPSAMPLED,
+            |gpu, ptrs, layouts| upsampled_forward(gpu, ptrs, layouts, None),
+            |args, _, grad| upsampled_gradients(args, grad),
+        );
+        return channels_first(&apply2(&xs, &weight, op)?);
+    };
+    let op = kernel3(
+        UPSAMPLED,
+        |gpu, [x, w, bias], [x_l, w_l, _]| upsampled_forward(gpu, [x, w], [x_l, w_l], Some(bias)),
+        |[x, w, bias], _, grad, _| {
+            let (by_x, by_w) = upsampled_gradients([x, w], grad)?;
+            Ok((by_x, by_w, bias_gradient(UPSAMPLED, bias, grad)?))
+        },
+    );
+    channels_first(&apply3(&xs, &weight, &contiguous(bias)?, op)?)
 }
 
-/// A convolution of symmetric padding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Geometry {
-    batch: usize,
-    /// Height, width and channels of the input.
-    image: (usize, usize, usize),
-    /// Output channels, height and width of the kernels.
-    kernel: (usize, usize, usize),
-    stride: usize,
-    padding: (usize, usize),
+/// A convolution as it was asked for, which may have more padding on one side than on the other. cuDNN has no such thing: the image is
+/// then framed with zeros first.
+struct Framed {
+    geometry: Geometry,
+    /// Height and width of the image without the frame, and the rows above and columns left of it, where there is one.
+    frame: Option<((usize, usize), (i32, i32))>,
 }
 
-impl Geometry {
-    /// Height and width of the output.
-    fn grid(&self) -> (usize, usize) {
-        let ((h, w, _), (_, kh, kw), (ph, pw)) = (self.image, self.kernel, self.padding);
-        ((h + 2 * ph - kh) / self.stride + 1, (w + 2 * pw - kw) / self.stride + 1)
-    }
-
-    fn input_len(&self) -> usize {
-        self.batch * self.image.0 * self.image.1 * self.image.2
-    }
-
-    fn output_len(&self) -> usize {
-        self.batch * self.grid().0 * self.grid().1 * self.kernel.0
-    }
-
-    fn weight_len(&self) -> usize {
-        self.kernel.0 * self.kernel.1 * self.kernel.2 * self.image.2
-    }
-}
-
-/// cuDNN, and what was chosen for each convolution so far.
-pub(super) struct Convolutions {
-    handle: sys::cudnnHandle_t,
-    stream: Arc<CudaStream>,
-    plans: HashMap<(Pass, Math, Geometry), Plan>,
-    /// Shared by all calls, which come one after the other in the stream.
-    workspace: Option<CudaSlice<u8>>,
-}
-
-#[expect(unsafe_code, reason = "a handle and descriptors of cuDNN")]
-// SAFETY: they are used by one thread at a time, behind a lock, which is what cuDNN asks for.
-unsafe impl Send for Convolutions {}
-
-/// The descriptors and the algorithm of a convolution.
-struct Plan {
-    x: sys::cudnnTensorDescriptor_t,
-    w: sys::cudnnFilterDescriptor_t,
-    y: sys::cudnnTensorDescriptor_t,
-    conv: sys::cudnnConvolutionDescriptor_t,
-    algorithm: Algorithm,
-    workspace: usize,
-}
-
-#[derive(Clone, Copy)]
-enum Algorithm {
-    Forward(sys::cudnnConvolutionFwdAlgo_t),
-    InputGradient(sys::cudnnConvolutionBwdDataAlgo_t),
-    WeightGradient(sys::cudnnConvolutionBwdFilterAlgo_t),
-}
-
-fn failed(what: &str, error: CudnnError) -> candle_core::Error {
-    candle_core::Error::msg(format!("cuDNN: {what}: {error}"))
-}
-
-fn int(n: usize) -> Result<c_int> {
-    c_int::try_from(n).map_err(|_| candle_core::Error::msg(format!("cuDNN: a size of {n} is too large")))
-}
-
-impl Convolutions {
-    pub fn new(stream: &Arc<CudaStream>) -> Result<Self> {
-        stream.context().bind_to_thread().w()?;
-        let handle = result::create_handle().map_err(|e| failed("it cannot be started", e))?;
-        #[expect(unsafe_code, reason = "cuDNN takes the stream as a pointer")]
-        // SAFETY: the handle was just made, and the stream is kept as long as it.
-        unsafe {
-            result::set_stream(handle, stream.cu_stream().cast()).map_err(|e| failed("the stream", e))?;
-        }
-        Ok(Self { handle, stream: stream.clone(), plans: HashMap::new(), workspace: None })
-    }
-
-    /// Runs one pass: `[x, w, y]` are the addresses of images, kernels and outputs, two of which are read and one is written.
-    fn run(&mut self, pass: Pass, math: Math, geometry: Geometry, [x, w, y]: [Ptr; 3]) -> Result<()> {
-        self.stream.context().bind_to_thread().w()?;
-        let key = (pass, math, geometry);
-        if !self.plans.contains_key(&key) {
-            let plan = Plan::new(self.handle, pass, math, &geometry)?;
-            self.plans.insert(key, plan);
-        }
-        let plan = &self.plans[&key];
-        if self.workspace.as_ref().is_none_or(|kept| kept.len() < plan.workspace) && plan.workspace > 0 {
-            self.workspace = None;
-            #[expect(unsafe_code, reason = "the contents are arbitrary")]
-            // SAFETY: cuDNN reads nothing of it that it has not written.
-            let workspace = unsafe { self.stream.alloc::<u8>(plan.workspace).w()? };
-            self.workspace = Some(workspace);
-        }
-        let workspace = self.workspace.as_ref().map_or(0, |kept| kept.device_ptr(&self.stream).0);
-        plan.run(self.handle, [x, w, y], workspace).map_err(|e| failed(&format!("{pass:?} of {geometry:?}"), e))
-    }
-}
-
-impl Plan {
-    fn new(handle: sys::cudnnHandle_t, pass: Pass, math: Math, geometry: &Geometry) -> Result<Self> {
-        let Geometry { batch, image: (h, w, c), kernel: (o, kh, kw), stride, padding: (ph, pw) } = *geometry;
-        let (oh, ow) = geometry.grid();
-        let [b, h, w, c, o, kh, kw, oh, ow] = [batch, h, w, c, o, kh, kw, oh, ow].map(int);
-        let (b, h, w, c, o, kh, kw, oh, ow) = (b?, h?, w?, c?, o?, kh?, kw?, oh?, ow?);
-        let (stride, ph, pw) = (int(stride)?, int(ph)?, int(pw)?);
-        use sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC as LAST;
-        let kind = match math {
-            Math::Bf16 => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
-            _ => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
+impl Framed {
+    /// For images `(b, h, w, c)` and weights `(o, c, kh, kw)`.
+    fn new(xs: &[usize], weight: &[usize], cfg: &Conv2dConfig) -> Result<Self> {
+        let (&[batch, h, w, c], &[o, _, kh, kw]) = (xs, weight) else {
+            bail!("{CONV}: expected images and kernels, got shapes {xs:?} and {weight:?}")
         };
-        let sum = sys::cudnnDataType_t::CUDNN_DATA_FLOAT;
-        let cross = sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
-        let wanted = match math {
-            Math::Single => sys::cudnnMathType_t::CUDNN_FMA_MATH,
-            Math::Tf32 => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
-            Math::Bf16 => sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH,
-        };
-        let describe = || -> std::result::Result<Self, CudnnError> {
-            let mut plan = Self {
-                x: result::create_tensor_descriptor()?,
-                w: result::create_filter_descriptor()?,
-                y: result::create_tensor_descriptor()?,
-                conv: result::create_convolution_descriptor()?,
-                algorithm: Algorithm::Forward(sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM),
-                workspace: 0,
-            };
-            #[expect(unsafe_code, reason = "cuDNN's descriptors are pointers")]
-            // SAFETY: they were just made.
-            unsafe {
-                result::set_tensor4d_descriptor(plan.x, LAST, kind, [b, c, h, w])?;
-                result::set_filter4d_descriptor(plan.w, kind, LAST, [o, c, kh, kw])?;
-                result::set_tensor4d_descriptor(plan.y, LAST, kind, [b, o, oh, ow])?;
-                result::set_convolution2d_descriptor(plan.conv, ph, pw, stride, stride, 1, 1, cross, sum)?;
-                result::set_convolution_math_type(plan.conv, wanted)?;
-            }
-            plan.choose(handle, pass)?;
-            Ok(plan)
-        };
-        describe().map_err(|e| failed(&format!("no way to compute the same {pass:?} every time for {geometry:?}"), e))
+        let Padding { top, bottom, left, right } = cfg.padding;
+        let kernel = (o, kh, kw);
+        if top == bottom && left == right {
+            let geometry = Geometry { batch, image: (h, w, c), kernel, stride: cfg.stride, padding: (top, left) };
+            return Ok(Self { geometry, frame: None });
+        }
+        let image = (h + top + bottom, w + left + right, c);
+        let geometry = Geometry { batch, image, kernel, stride: cfg.stride, padding: (0, 0) };
+        Ok(Self { geometry, frame: Some(((h, w), (top as i32, left as i32))) })
     }
 
-    /// Takes the first of cuDNN's proposals, which come in the order of their speed, that is deterministic and asks for no more
-    /// workspace than it may have.
-    fn choose(&mut self, handle: sys::cudnnHandle_t, pass: Pass) -> std::result::Result<(), CudnnError> {
-        /// Asks for proposals in one pass, and sets the one that is taken.
-        macro_rules! choose {
-            ($ask:path, $perf:ty, [$($desc:expr),*], $size:path, $algorithm:path) => {{
-                const MOST: usize = 16;
-                let mut count = 0;
-                #[expect(unsafe_code, reason = "cuDNN writes into arrays")]
-                // SAFETY: the array has as many places as it is told, and zeros are valid in all of its fields.
-                let found = unsafe {
-                    let mut found: [$perf; MOST] = std::mem::zeroed();
-                    $ask(handle, $($desc),*, MOST as c_int, &mut count, found.as_mut_ptr())?;
-                    found
-                };
-                let good = found.iter().take(count.max(0) as usize).find(|one| {
-                    one.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS
-                        && one.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
-                        && one.memory <= MOST_WORKSPACE
-                });
-                // None that gives the same bytes every time: rather an error than a run that cannot be repeated.
-                let Some(good) = good else {
-                    return Err(CudnnError(sys::cudnnStatus_t::CUDNN_STATUS_NOT_SUPPORTED));
-                };
-                #[expect(unsafe_code, reason = "cuDNN's descriptors are pointers")]
-                // SAFETY: all were made and filled before.
-                unsafe {
-                    // An algorithm for other products than were asked for is not proposed, but for the matrix instructions of bf16.
-                    result::set_convolution_math_type(self.conv, good.mathType)?;
-                    self.workspace = $size(handle, $($desc),*, good.algo)?;
-                }
-                self.algorithm = $algorithm(good.algo);
-            }};
-        }
-        let Self { x, w, y, conv, .. } = *self;
-        match pass {
-            Pass::Forward => choose!(
-                result::get_convolution_forward_algorithm,
-                sys::cudnnConvolutionFwdAlgoPerf_t,
-                [x, w, conv, y],
-                result::get_convolution_forward_workspace_size,
-                Algorithm::Forward
-            ),
-            Pass::InputGradient => choose!(
-                result::get_convolution_backward_data_algorithm,
-                sys::cudnnConvolutionBwdDataAlgoPerf_t,
-                [w, y, conv, x],
-                result::get_convolution_backward_data_workspace_size,
-                Algorithm::InputGradient
-            ),
-            Pass::WeightGradient => choose!(
-                result::get_convolution_backward_filter_algorithm,
-                sys::cudnnConvolutionBwdFilterAlgoPerf_t,
-                [x, y, conv, w],
-                result::get_convolution_backward_filter_workspace_size,
-                Algorithm::WeightGradient
-            ),
-        }
-        Ok(())
+    /// The images, in their frame where they need one.
+    fn framed(&self, gpu: &Gpu, xs: Ptr) -> Result<Operand> {
+        let Some((inner, margin)) = self.frame else { return Ok(Operand::Plain(xs)) };
+        let (h, w, c) = self.geometry.image;
+        gpu.framed(xs, (self.geometry.batch, c), inner, (h, w), margin).map(Operand::Made)
     }
 
-    fn run(
-        &self,
-        handle: sys::cudnnHandle_t,
-        [x, w, y]: [Ptr; 3],
-        workspace: u64,
-    ) -> std::result::Result<(), CudnnError> {
-        let (one, zero) = (1f32, 0f32);
-        let (alpha, beta) = ((&raw const one).cast::<c_void>(), (&raw const zero).cast::<c_void>());
-        let [x, w, y, workspace] = [x.0, w.0, y.0, workspace].map(|address| address as *mut c_void);
-        let size = self.workspace;
-        #[expect(unsafe_code, reason = "cuDNN takes addresses in device memory")]
-        // SAFETY: the callers give memory of the sizes in the descriptors, and the workspace is as large as cuDNN asked for.
-        unsafe {
-            match self.algorithm {
-                Algorithm::Forward(algo) => result::convolution_forward(
-                    handle, alpha, self.x, x, self.w, w, self.conv, algo, workspace, size, beta, self.y, y,
-                ),
-                Algorithm::InputGradient(algo) => result::convolution_backward_data(
-                    handle, alpha, self.w, w, self.y, y, self.conv, algo, workspace, size, beta, self.x, x,
-                ),
-                Algorithm::WeightGradient(algo) => result::convolution_backward_filter(
-                    handle, alpha, self.x, x, self.y, y, self.conv, algo, workspace, size, beta, self.w, w,
-                ),
-            }
-        }
-    }
-}
-
-/// What is given to cuDNN: numbers as they are, or rounded to bf16.
-enum Operand {
-    Plain(Ptr),
-    Rounded(Buffer),
-}
-
-impl Operand {
-    fn ptr(&self) -> Ptr {
-        match self {
-            Self::Plain(ptr) => *ptr,
-            Self::Rounded(buffer) => buffer.ptr,
-        }
+    fn out_shape(&self) -> Shape {
+        let (oh, ow) = self.geometry.grid();
+        (self.geometry.batch, oh, ow, self.geometry.kernel.0).into()
     }
 }
 
 impl Gpu {
-    /// A pass whose operands and result are f32 in memory.
-    fn convolve(&self, pass: Pass, geometry: Geometry, a: Ptr, b: Ptr) -> Result<Buffer> {
-        let math = Math::current();
-        let (x, w, y) = (geometry.input_len(), geometry.weight_len(), geometry.output_len());
-        let (a_len, b_len, out_len) = match pass {
-            Pass::Forward => (x, w, y),
-            Pass::InputGradient => (w, y, x),
-            Pass::WeightGradient => (x, y, w),
-        };
-        let (a, b) = (self.operand(math, a, a_len)?, self.operand(math, b, b_len)?);
-        // Two bf16 fit into the place of one f32.
-        let out = self.buffer(if math == Math::Bf16 { out_len.div_ceil(2) } else { out_len })?;
-        let operands = match pass {
-            Pass::Forward => [a.ptr(), b.ptr(), out.ptr],
-            Pass::InputGradient => [out.ptr, a.ptr(), b.ptr()],
-            Pass::WeightGradient => [a.ptr(), out.ptr, b.ptr()],
-        };
-        self.convolutions.lock().unwrap_or_else(PoisonError::into_inner).run(pass, math, geometry, operands)?;
-        match math {
-            Math::Bf16 => self.map("from_bf16", out_len, |to, n| args![out.ptr, to, n]),
-            _ => Ok(out),
+    /// `(o, rows, cols)` to `(o, cols, rows)`: kernels between the two orders of channels and taps, which are one for kernels of one tap.
+    fn turned(&self, kernels: Ptr, o: usize, rows: usize, cols: usize) -> Result<Operand> {
+        if rows == 1 || cols == 1 {
+            return Ok(Operand::Plain(kernels));
         }
-    }
-
-    fn operand(&self, math: Math, ptr: Ptr, len: usize) -> Result<Operand> {
-        if math != Math::Bf16 {
-            return Ok(Operand::Plain(ptr));
-        }
-        let rounded = self.buffer(len.div_ceil(2))?;
-        self.launch("to_bf16", elements(len)?, &args![ptr, &rounded, size(len)?])?;
-        Ok(Operand::Rounded(rounded))
-    }
-
-    /// `(o, rows, cols)` to `(o, cols, rows)`: kernels between the two orders of channels and taps.
-    fn turned(&self, kernels: Ptr, o: usize, rows: usize, cols: usize) -> Result<Buffer> {
         let turned = self.buffer(o * rows * cols)?;
         self.transpose(kernels, turned.ptr, o, rows, cols)?;
-        Ok(turned)
+        Ok(Operand::Made(turned))
     }
 
     /// Images with zeros around them, or without some of their edges: `from` and `to` are heights and widths.
@@ -354,95 +131,48 @@ impl Gpu {
     }
 }
 
-/// A convolution as it was asked for, which may have more padding on one side than on the other. cuDNN has no such thing: the image is
-/// then framed with zeros first.
-struct Framed {
-    geometry: Geometry,
-    /// Height and width of the image without the frame, and the rows above and columns left of it, where there is one.
-    frame: Option<((usize, usize), (i32, i32))>,
-}
-
-impl Framed {
-    /// For images `(b, h, w, c)` and weights `(o, c, kh, kw)`.
-    fn new(op: &str, xs: &[usize], weight: &[usize], cfg: &Conv2dConfig) -> Result<Self> {
-        let (&[batch, h, w, c], &[o, _, kh, kw]) = (xs, weight) else {
-            bail!("{op}: expected images and kernels, got shapes {xs:?} and {weight:?}")
-        };
-        let Padding { top, bottom, left, right } = cfg.padding;
-        let kernel = (o, kh, kw);
-        if top == bottom && left == right {
-            let geometry = Geometry { batch, image: (h, w, c), kernel, stride: cfg.stride, padding: (top, left) };
-            return Ok(Self { geometry, frame: None });
-        }
-        let image = (h + top + bottom, w + left + right, c);
-        let geometry = Geometry { batch, image, kernel, stride: cfg.stride, padding: (0, 0) };
-        Ok(Self { geometry, frame: Some(((h, w), (top as i32, left as i32))) })
-    }
-
-    /// The images in their frame, where they need one.
-    fn framed(&self, gpu: &Gpu, xs: Ptr) -> Result<Option<Buffer>> {
-        let Some((inner, margin)) = self.frame else { return Ok(None) };
-        let (h, w, c) = self.geometry.image;
-        gpu.framed(xs, (self.geometry.batch, c), inner, (h, w), margin).map(Some)
-    }
-
-    fn out_shape(&self) -> Shape {
-        let (oh, ow) = self.geometry.grid();
-        (self.geometry.batch, oh, ow, self.geometry.kernel.0).into()
-    }
-}
-
 /// What is added to a convolution's result.
-pub(crate) enum Addend<'a> {
+enum Addend {
     Nothing,
     /// A number for each channel.
-    Bias(&'a CudaStorage, &'a Layout),
+    Bias(Ptr),
     /// Images of the result's shape.
-    Images(&'a CudaStorage, &'a Layout),
+    Images(Ptr),
 }
 
 /// The convolution of images `(b, h, w, c)` with weights `(o, c, kh, kw)`.
-pub(crate) fn conv_forward(
-    op: &str,
-    xs: (&CudaStorage, &Layout),
-    weight: (&CudaStorage, &Layout),
-    addend: Addend<'_>,
+fn conv_forward(
+    gpu: &Gpu,
+    [xs, weight]: [Ptr; 2],
+    [xs_l, weight_l]: [&Layout; 2],
+    addend: Addend,
     cfg: &Conv2dConfig,
-) -> Result<(CudaStorage, Shape)> {
-    let gpu = gpu(&xs.0.device)?;
-    let plan = Framed::new(op, xs.1.dims(), weight.1.dims(), cfg)?;
+) -> Result<(Buffer, Shape)> {
+    let plan = Framed::new(xs_l.dims(), weight_l.dims(), cfg)?;
     let (c, (o, kh, kw)) = (plan.geometry.image.2, plan.geometry.kernel);
-    let xs = ptr(op, xs.0, xs.1)?;
-    let framed = plan.framed(&gpu, xs)?;
-    let kernels = gpu.turned(ptr(op, weight.0, weight.1)?, o, c, kh * kw)?;
-    let ys =
-        gpu.convolve(Pass::Forward, plan.geometry, framed.as_ref().map_or(xs, |framed| framed.ptr), kernels.ptr)?;
+    let images = plan.framed(gpu, xs)?;
+    let kernels = gpu.turned(weight, o, c, kh * kw)?;
+    let ys = gpu.convolve(Pass::Forward, plan.geometry, images.ptr(), kernels.ptr())?;
     let (bias, images) = match addend {
-        Addend::Nothing => return Ok((ys.storage(), plan.out_shape())),
-        Addend::Bias(storage, layout) => (Some(ptr(op, storage, layout)?), None),
-        Addend::Images(storage, layout) => (None, Some(ptr(op, storage, layout)?)),
+        Addend::Nothing => return Ok((ys, plan.out_shape())),
+        Addend::Bias(bias) => (Some(bias), None),
+        Addend::Images(images) => (None, Some(images)),
     };
     let len = plan.geometry.output_len();
     gpu.launch("add_in_place", elements(len)?, &args![&ys, bias, images, size(len)?, size(o)?])?;
-    Ok((ys.storage(), plan.out_shape()))
+    Ok((ys, plan.out_shape()))
 }
 
 /// The gradients of the input `(b, h, w, c)` and of the weights `(o, c, kh, kw)`, each where it is asked for.
-pub(crate) fn conv_gradients(
-    op: &str,
-    xs: &Tensor,
-    weight: &Tensor,
-    grad: &Tensor,
-    cfg: &Conv2dConfig,
-) -> Result<(Option<Tensor>, Option<Tensor>)> {
-    let plan = Framed::new(op, xs.dims(), weight.dims(), cfg)?;
+fn conv_gradients([xs, weight]: [&Tensor; 2], grad: &Tensor, cfg: &Conv2dConfig) -> Result<Gradients2> {
+    let plan = Framed::new(xs.dims(), weight.dims(), cfg)?;
     let geometry = plan.geometry;
     let ((h, w, c), (o, kh, kw)) = (geometry.image, geometry.kernel);
-    with_ptrs(op, [xs, weight, grad], |gpu, [xs_ptr, weight_ptr, grad]| {
+    with_ptrs(CONV, [xs, weight, grad], |gpu, [xs_ptr, weight_ptr, grad]| {
         let grad_xs = match wants(xs) {
             true => {
                 let kernels = gpu.turned(weight_ptr, o, c, kh * kw)?;
-                let whole = gpu.convolve(Pass::InputGradient, geometry, kernels.ptr, grad)?;
+                let whole = gpu.convolve(Pass::InputGradient, geometry, kernels.ptr(), grad)?;
                 let inner = match plan.frame {
                     None => whole,
                     Some((inner, (top, left))) => {
@@ -455,10 +185,13 @@ pub(crate) fn conv_gradients(
         };
         let grad_weight = match wants(weight) {
             true => {
-                let framed = plan.framed(gpu, xs_ptr)?;
-                let images = framed.as_ref().map_or(xs_ptr, |framed| framed.ptr);
-                let kernels = gpu.convolve(Pass::WeightGradient, geometry, images, grad)?;
-                Some(gpu.turned(kernels.ptr, o, kh * kw, c)?.tensor(weight.shape()))
+                let images = plan.framed(gpu, xs_ptr)?;
+                let kernels = gpu.convolve(Pass::WeightGradient, geometry, images.ptr(), grad)?;
+                let turned = match gpu.turned(kernels.ptr, o, kh * kw, c)? {
+                    Operand::Plain(_) => kernels,
+                    Operand::Made(turned) => turned,
+                };
+                Some(turned.tensor(weight.shape()))
             }
             false => None,
         };
@@ -467,12 +200,12 @@ pub(crate) fn conv_gradients(
 }
 
 /// The convolution that makes all phases of an upsampled image (see `kernels.cu`), of images `(b, h, w, c)` and weights `(o, c, 3, 3)`.
-fn phases(op: &str, xs: &[usize], weight: &[usize]) -> Result<Geometry> {
+fn phases(xs: &[usize], weight: &[usize]) -> Result<Geometry> {
     match (xs, weight) {
         (&[batch, h, w, c], &[o, _, 3, 3]) => {
             Ok(Geometry { batch, image: (h, w, c), kernel: (4 * o, 2, 2), stride: 1, padding: (1, 1) })
         }
-        _ => bail!("{op}: expected images and 3x3 kernels, got shapes {xs:?} and {weight:?}"),
+        _ => bail!("{UPSAMPLED}: expected images and 3x3 kernels, got shapes {xs:?} and {weight:?}"),
     }
 }
 
@@ -490,34 +223,27 @@ impl Gpu {
 }
 
 /// See [`crate::upsample2x_conv2d`].
-pub(crate) fn upsampled_forward(
-    op: &str,
-    xs: (&CudaStorage, &Layout),
-    weight: (&CudaStorage, &Layout),
-    bias: Option<(&CudaStorage, &Layout)>,
-) -> Result<(CudaStorage, Shape)> {
-    let gpu = gpu(&xs.0.device)?;
-    let geometry = phases(op, xs.1.dims(), weight.1.dims())?;
+fn upsampled_forward(
+    gpu: &Gpu,
+    [xs, weight]: [Ptr; 2],
+    [xs_l, weight_l]: [&Layout; 2],
+    bias: Option<Ptr>,
+) -> Result<(Buffer, Shape)> {
+    let geometry = phases(xs_l.dims(), weight_l.dims())?;
     let ((h, w, _), o) = (geometry.image, geometry.kernel.0 / 4);
-    let kernels = gpu.phase_weights(ptr(op, weight.0, weight.1)?, &geometry)?;
-    let zs = gpu.convolve(Pass::Forward, geometry, ptr(op, xs.0, xs.1)?, kernels.ptr)?;
-    let bias = bias.map(|(storage, layout)| ptr(op, storage, layout)).transpose()?;
+    let kernels = gpu.phase_weights(weight, &geometry)?;
+    let zs = gpu.convolve(Pass::Forward, geometry, xs, kernels.ptr)?;
+    let shape = Shape::from((geometry.batch, 2 * h, 2 * w, o));
     let (rows, cols, out) = (size(h)?, size(w)?, size(o)?);
-    let ys =
-        gpu.map("pick_phases", geometry.batch * 4 * h * w * o, |ys, n| args![&zs, bias, ys, n, rows, cols, out])?;
-    Ok((ys.storage(), (geometry.batch, 2 * h, 2 * w, o).into()))
+    let ys = gpu.map("pick_phases", shape.elem_count(), |ys, n| args![&zs, bias, ys, n, rows, cols, out])?;
+    Ok((ys, shape))
 }
 
 /// The gradients of [`upsampled_forward`], each where it is asked for.
-pub(crate) fn upsampled_gradients(
-    op: &str,
-    xs: &Tensor,
-    weight: &Tensor,
-    grad: &Tensor,
-) -> Result<(Option<Tensor>, Option<Tensor>)> {
-    let geometry = phases(op, xs.dims(), weight.dims())?;
+fn upsampled_gradients([xs, weight]: [&Tensor; 2], grad: &Tensor) -> Result<Gradients2> {
+    let geometry = phases(xs.dims(), weight.dims())?;
     let (o, c) = (size(geometry.kernel.0 / 4)?, size(geometry.image.2)?);
-    with_ptrs(op, [xs, weight, grad], |gpu, [xs_ptr, weight_ptr, grad]| {
+    with_ptrs(UPSAMPLED, [xs, weight, grad], |gpu, [xs_ptr, weight_ptr, grad]| {
         let placed = gpu.place(grad, &geometry)?;
         let grad_xs = match wants(xs) {
             true => {

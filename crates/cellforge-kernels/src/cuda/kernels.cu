@@ -317,6 +317,17 @@ __device__ __forceinline__ float share_of(const Windows& o, int oi, int oj, int 
 
 #define WINDOWS Windows{h, w, c, oh, ow, window, stride, padding}
 
+// The sum of f(row, column) over the windows that cover pixel (i, j).
+template <class F>
+__device__ __forceinline__ float sum_over_windows(const Windows& o, int i, int j, F f) {
+    int top = i + o.padding, left = j + o.padding;
+    float sum = 0.f;
+    for (int oi = max(0, (top - o.window + o.stride) / o.stride); oi <= min(o.oh - 1, top / o.stride); oi++) {
+        for (int oj = max(0, (left - o.window + o.stride) / o.stride); oj <= min(o.ow - 1, left / o.stride); oj++) sum += f(oi, oj);
+    }
+    return sum;
+}
+
 KERNEL max_pool(const float* xs, float* ys, unsigned n, int h, int w, int c, int oh, int ow, int window, int stride, int padding) {
     unsigned i = element();
     if (i >= n) return;
@@ -334,15 +345,11 @@ KERNEL max_pool_gradient(const float* xs, const float* grad, float* out, unsigne
     int ch = at % c, j = at / c % w, i = at / c / w % h;
     unsigned long long b = at / c / w / h;
     Windows o = WINDOWS;
-    float sum = 0.f;
-    for (int oi = max(0, (i + padding - window + stride) / stride); oi <= min(oh - 1, (i + padding) / stride); oi++) {
-        for (int oj = max(0, (j + padding - window + stride) / stride); oj <= min(ow - 1, (j + padding) / stride); oj++) {
-            int place;
-            maximum(xs + b * h * w * c, o, oi, oj, ch, &place);
-            if (place == i * w + j) sum += grad[((b * oh + oi) * ow + oj) * c + ch];
-        }
-    }
-    out[at] = sum;
+    out[at] = sum_over_windows(o, i, j, [&](int oi, int oj) {
+        int place;
+        maximum(xs + b * h * w * c, o, oi, oj, ch, &place);
+        return place == i * w + j ? grad[((b * oh + oi) * ow + oj) * c + ch] : 0.f;
+    });
 }
 
 KERNEL avg_pool(const float* xs, float* ys, unsigned n, int h, int w, int c, int oh, int ow, int window, int stride, int padding,
@@ -366,13 +373,9 @@ KERNEL avg_pool_gradient(const float* grad, float* out, unsigned n, int h, int w
     int ch = at % c, j = at / c % w, i = at / c / w % h;
     unsigned long long b = at / c / w / h;
     Windows o = WINDOWS;
-    float sum = 0.f;
-    for (int oi = max(0, (i + padding - window + stride) / stride); oi <= min(oh - 1, (i + padding) / stride); oi++) {
-        for (int oj = max(0, (j + padding - window + stride) / stride); oj <= min(ow - 1, (j + padding) / stride); oj++) {
-            sum += grad[((b * oh + oi) * ow + oj) * c + ch] * share_of(o, oi, oj, count_padding);
-        }
-    }
-    out[at] = sum;
+    out[at] = sum_over_windows(o, i, j, [&](int oi, int oj) {
+        return grad[((b * oh + oi) * ow + oj) * c + ch] * share_of(o, oi, oj, count_padding);
+    });
 }
 
 // The sums of one image for LANES channels, by ROWS rows of threads: the total, for the threads with threadIdx.y of 0.

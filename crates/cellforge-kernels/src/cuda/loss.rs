@@ -1,10 +1,9 @@
 //! Losses.
 
 use super::op::kernel1;
-use super::{LANES, Ptr, ROWS, args, elements, size, with_ptrs};
+use super::{Ptr, args, blocks, elements, size, with_ptrs};
 use crate::tape::{apply1, contiguous};
 use candle_core::{Result, Tensor};
-use cudarc::driver::LaunchConfig;
 
 /// The losses of `kernels.cu`, by their numbers there, and what they are called.
 pub(crate) const CROSS_ENTROPY: (u32, &str) = (0, "cross_entropy");
@@ -31,10 +30,8 @@ pub(crate) fn row_loss(
         move |gpu, x, layout| {
             let (rows, cols) = layout.shape().dims2()?;
             let loss = gpu.buffer(1)?;
-            let block =
-                LaunchConfig { grid_dim: (1, 1, 1), block_dim: ((LANES * ROWS) as u32, 1, 1), shared_mem_bytes: 0 };
             let arguments = args![x, ids(name, targets.as_ref())?, &loss, size(rows)?, size(cols)?, kind, param];
-            gpu.launch("row_loss", block, &arguments)?;
+            gpu.launch("row_loss", blocks(1, 1)?, &arguments)?;
             Ok((loss, ().into()))
         },
         move |logits, _, grad| {

@@ -1,28 +1,30 @@
-//! The kernels on an NVIDIA GPU: convolutions by cuDNN (`conv.rs`), matrix products by cuBLAS through Candle, and everything else by
+//! The kernels on an NVIDIA GPU: convolutions by cuDNN (`cudnn.rs`), matrix products by cuBLAS through Candle, and everything else by
 //! the kernels of `kernels.cu`, compiled by NVRTC for the device at hand when it is first used.
 //!
 //! All work of a device is put into one stream, its own; memory is given back in the order of that stream. So a buffer may be dropped
 //! as soon as the kernels that use it are in the stream.
 
 mod conv;
+mod cudnn;
 mod elements;
+mod linear;
 mod loss;
 mod norm;
 mod op;
 mod optim;
 mod pool;
-mod products;
 mod remap;
 mod rows;
 mod styles;
 mod sums;
 
+pub(crate) use conv::{conv2d, conv2d_add, upsample2x_conv2d};
 pub(crate) use elements::{add, drawn_mask, dropout, leaky_relu, leaky_relu_tangent, scale, tanh};
+pub(crate) use linear::linear;
 pub(crate) use loss::{BCE, CROSS_ENTROPY, HINGE, MEAN, SOFTMAX_BCE, row_loss};
 pub(crate) use norm::{batch_norm_eval, batch_norm_train};
 pub(crate) use optim::{adam_update, average_update, sgd_update};
 pub(crate) use pool::{avg_pool2d, avg_pool2d_global, max_pool2d, pad_bottom_right, upsample_nearest2x};
-pub(crate) use products::{conv2d, conv2d_add, linear, upsample2x_conv2d};
 pub(crate) use remap::remap;
 pub(crate) use rows::{row_dot, spectral_normalised};
 pub(crate) use styles::{demodulation, modulate};
@@ -42,11 +44,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 const SOURCE: &str = include_str!("kernels.cu");
 
-/// Threads of a block of an elementwise kernel.
-const BLOCK: usize = 256;
 /// The block of kernels that sum over rows: channels, and rows.
 const LANES: usize = 32;
 const ROWS: usize = 8;
+/// Threads of a block, of these and of all others.
+const BLOCK: usize = LANES * ROWS;
 
 /// Opens an NVIDIA GPU in the way that suits this crate: with a stream of its own, without the events by which several streams
 /// could share memory, and with memory that is given back kept for the next step. A device that Candle opens itself works too, but is slower.
@@ -87,7 +89,7 @@ pub(crate) struct Gpu {
     stream: Arc<CudaStream>,
     module: Arc<CudaModule>,
     functions: Mutex<HashMap<&'static str, CudaFunction>>,
-    convolutions: Mutex<conv::Convolutions>,
+    convolutions: Mutex<cudnn::Convolutions>,
 }
 
 /// An address in the memory of a device.
@@ -178,13 +180,14 @@ pub(crate) fn size(n: usize) -> Result<u32> {
     }
 }
 
+/// So many blocks in x and in y.
+pub(crate) fn blocks(x: usize, y: usize) -> Result<LaunchConfig> {
+    Ok(LaunchConfig { grid_dim: (size(x)?, size(y)?, 1), block_dim: (BLOCK as u32, 1, 1), shared_mem_bytes: 0 })
+}
+
 /// Blocks for one thread an element.
 pub(crate) fn elements(n: usize) -> Result<LaunchConfig> {
-    Ok(LaunchConfig {
-        grid_dim: (size(n.div_ceil(BLOCK).max(1))?, 1, 1),
-        block_dim: (BLOCK as u32, 1, 1),
-        shared_mem_bytes: 0,
-    })
+    blocks(n.div_ceil(BLOCK).max(1), 1)
 }
 
 /// Blocks of channels by rows, so many of them for all channels.
@@ -228,7 +231,7 @@ impl Gpu {
             other => candle_core::Error::msg(format!("NVRTC does not compile the kernels: {other:?}")),
         })?;
         let module = stream.context().load_module(compiled).w()?;
-        let convolutions = Mutex::new(conv::Convolutions::new(&stream)?);
+        let convolutions = Mutex::new(cudnn::Convolutions::new(&stream)?);
         Ok(Self { device: device.clone(), stream, module, functions: Mutex::default(), convolutions })
     }
 

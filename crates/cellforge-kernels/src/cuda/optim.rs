@@ -1,9 +1,8 @@
 //! Updates of all parameters in one launch.
 
-use super::{Arg, BLOCK, Ptr, args, gpu_of, size, with_ptrs};
+use super::{Arg, Ptr, args, blocks, gpu_of, size, with_ptrs};
 use crate::optim::{AdamNumbers, AdamUpdate, SgdStep, SgdUpdate};
 use candle_core::{Result, Tensor, Var, bail};
-use cudarc::driver::LaunchConfig;
 
 /// What a row of an optimiser's table has beside the number of elements.
 enum Entry<'a> {
@@ -20,7 +19,7 @@ fn update<const N: usize, const M: usize>(
     args: impl FnOnce(&Tensor) -> Result<[Arg; M]>,
 ) -> Result<()> {
     /// Blocks that share a parameter.
-    const BLOCKS: u32 = 256;
+    const BLOCKS: usize = 256;
     let (mut kept, mut table, mut device) = (Vec::new(), Vec::with_capacity(rows.len() * (N + 1)), None);
     for row in rows {
         let mut len = 0;
@@ -44,9 +43,7 @@ fn update<const N: usize, const M: usize>(
     }
     let Some(device) = device else { return Ok(()) };
     let table = Tensor::from_vec(table, rows.len() * (N + 1), &device)?;
-    let config =
-        LaunchConfig { grid_dim: (BLOCKS, size(rows.len())?, 1), block_dim: (BLOCK as u32, 1, 1), shared_mem_bytes: 0 };
-    gpu_of(&table)?.launch(name, config, &args(&table)?)
+    gpu_of(&table)?.launch(name, blocks(BLOCKS, rows.len())?, &args(&table)?)
 }
 
 /// The address of an optimiser's table, which must be held until its kernel is in the stream.

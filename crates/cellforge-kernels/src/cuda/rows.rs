@@ -1,21 +1,15 @@
 //! Dot products of rows, and weights over their largest singular value.
 
 use super::op::{kernel1, kernel2};
-use super::{Buffer, Gpu, LANES, Ptr, ROWS, args, size, with_ptrs};
+use super::{Buffer, Gpu, Ptr, args, blocks, size, with_ptrs};
 use crate::tape::{apply1, apply2, contiguous};
 use candle_core::{Result, Tensor};
-use cudarc::driver::LaunchConfig;
 
 impl Gpu {
     /// The dot products of the rows of `a` `(rows, cols)` with those of `b`, which are `stride` apart.
     fn row_dots(&self, a: Ptr, b: Ptr, (rows, cols): (usize, usize), stride: usize) -> Result<Buffer> {
         let out = self.buffer(rows)?;
-        let config = LaunchConfig {
-            grid_dim: (size(rows)?, 1, 1),
-            block_dim: ((LANES * ROWS) as u32, 1, 1),
-            shared_mem_bytes: 0,
-        };
-        self.launch("row_dots", config, &args![a, b, &out, size(cols)?, size(stride)?])?;
+        self.launch("row_dots", blocks(rows, 1)?, &args![a, b, &out, size(cols)?, size(stride)?])?;
         Ok(out)
     }
 }
