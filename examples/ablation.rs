@@ -31,7 +31,7 @@ const OUT: &str = "runs/examples/ablation";
 /// A variant's name, what it is, and how it departs from the best recipe.
 type Variant = (&'static str, &'static str, fn(&mut GanTrainConfig));
 
-const VARIANTS: [Variant; 14] = [
+const VARIANTS: [Variant; 15] = [
     ("best", "the recipe", |_| {}),
     ("per-class", "one GAN per class", |c| c.model.classes = 1),
     ("no-r1", "without R1", |c| c.r1 = 0.0),
@@ -42,6 +42,7 @@ const VARIANTS: [Variant; 14] = [
     ("always", "augmentation of every image", |c| c.augment.target = None),
     ("orientation", "real cells as they lie", |c| c.any_orientation = false),
     ("no-average", "without the moving average", |c| c.average = 0.0),
+    ("no-cooldown", "without falling rates", |c| c.cooldown = 0.0),
     ("hinge", "hinge loss", |c| c.loss = GanLoss::Hinge),
     ("relativistic", "relativistic loss", |c| c.loss = GanLoss::Relativistic),
     ("residual", "residual generator", |c| c.model.generator = GeneratorKind::Residual),

@@ -3,12 +3,13 @@
 //! ```sh
 //! cargo run --release --example soak -- 120          # two hours, on Linux
 //! cargo run --release --example soak -- 120 best     # with the best recipe in place of the study's GAN
+//! cargo run --release --example soak -- 120 watch 4711 runs/gan/log.jsonl     # a training under way: its process and its log
 //! ```
 //!
 //! Nine tenths of the time go to training at 64x64 on the phantom, with a checkpoint every 20 iterations and sample grids; the rest to generating
 //! 64 images at a time from the last checkpoint, which is loaded anew for each. Prints a Markdown table, and fails if memory grew by more
 //! than a twentieth, or a file stayed open, from a twelfth of the time (10 minutes of two hours) to its end, or a half became slower than nine
-//! tenths of the half before it.
+//! tenths of the half before it. A training that is watched must be under way for the whole time.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use cellforge::train::{Control, GanTrainConfig, GenerateOptions, generate, load_
 
 const OUT: &str = "runs/examples/soak";
 const BATCH: usize = 64;
+const OURSELVES: &str = "/proc/self";
 
 /// The process at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -37,10 +39,20 @@ struct Reading {
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
-    cellforge::kernels::keep_freed_memory();
-    let minutes: f64 = std::env::args().nth(1).context("for how many minutes?")?.parse()?;
-    let best = std::env::args().nth(2).is_some_and(|recipe| recipe == "best");
+    let mut args = std::env::args().skip(1);
+    let minutes: f64 = args.next().context("for how many minutes?")?.parse()?;
     let whole = Duration::from_secs_f64(minutes * 60.0);
+    let recipe = args.next();
+    if recipe.as_deref() == Some("watch") {
+        let (process, log) = args.next().zip(args.next()).context("name the process and the log to watch")?;
+        let (process, never) = (format!("/proc/{process}"), AtomicBool::new(false));
+        let done = || Ok(read_log(Path::new(&log))?.last().map_or(0, |line| line.iteration));
+        let trained = readings(&process, Instant::now(), whole, whole / 48, &never, done)?;
+        tell("iterations", &trained);
+        return judge("training", &trained, minutes / 12.0);
+    }
+    let best = recipe.as_deref() == Some("best");
+    cellforge::kernels::keep_freed_memory();
     let set = phantom::render(&PhantomConfig { cells_per_class: 300, ..PhantomConfig::default() })?;
     let recipe = if best { gan_best(set.classes.len()) } else { GanTrainConfig::default() };
     let class = if best { String::new() } else { set.classes[0].clone() };
@@ -56,7 +68,7 @@ fn main() -> Result<()> {
     let log = Path::new(OUT).join("log.jsonl");
     let watch = {
         let (stop, until) = (stop.clone(), whole.mul_f64(0.9));
-        std::thread::spawn(move || readings(began, until, whole / 48, &stop, || log_length(&log)))
+        std::thread::spawn(move || readings(OURSELVES, began, until, whole / 48, &stop, || log_length(&log)))
     };
     train_gan(&config, &set, &indices, Path::new(OUT), &control)?;
     let trained = watch.join().expect("the watch does not panic")?;
@@ -65,7 +77,9 @@ fn main() -> Result<()> {
     let batches = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let watch = {
         let (over, batches) = (over.clone(), batches.clone());
-        std::thread::spawn(move || readings(began, whole, whole / 96, &over, || Ok(batches.load(Ordering::Relaxed))))
+        std::thread::spawn(move || {
+            readings(OURSELVES, began, whole, whole / 96, &over, || Ok(batches.load(Ordering::Relaxed)))
+        })
     };
     while !over.load(Ordering::Relaxed) {
         let (generator, state) = load_generator(Path::new(OUT), &Device::Cpu)?;
@@ -78,21 +92,17 @@ fn main() -> Result<()> {
     }
     let generated = watch.join().expect("the watch does not panic")?;
 
-    println!("| work | minute | memory, MiB | open files | done | a minute |\n|---|---|---|---|---|---|");
-    for (work, readings) in [("iterations", &trained), ("batches of images", &generated)] {
-        for pair in readings.windows(2) {
-            let Reading { minutes, memory, files, done } = pair[1];
-            let speed = (done - pair[0].done) as f64 / (minutes - pair[0].minutes);
-            println!("| {work} | {minutes:.1} | {memory:.1} | {files} | {done} | {speed:.1} |");
-        }
-    }
+    tell("iterations", &trained);
+    tell("batches of images", &generated);
     println!("{} steps are in the log", read_log(&Path::new(OUT).join("log.jsonl"))?.len());
-    judge("training", &trained, whole.as_secs_f64() / 720.0)?;
+    judge("training", &trained, minutes / 12.0)?;
     judge("generation", &generated, generated[0].minutes)
 }
 
-/// Reads memory, files and progress at once and then every `every`, until `until` after `began`, and sets `stop` then.
+/// Reads memory, files and progress of the process whose folder of `/proc` is named, at once and then every `every`, until `until` after
+/// `began`, and sets `stop` then.
 fn readings(
+    process: &str,
     began: Instant,
     until: Duration,
     every: Duration,
@@ -101,13 +111,10 @@ fn readings(
 ) -> Result<Vec<Reading>> {
     let mut readings = Vec::new();
     loop {
-        let pages: f64 = std::fs::read_to_string("/proc/self/statm")
-            .context("this example needs Linux's /proc")?
-            .split_whitespace()
-            .nth(1)
-            .context("/proc/self/statm has a second number")?
-            .parse()?;
-        let files = std::fs::read_dir("/proc/self/fd")?.count();
+        let memory = std::fs::read_to_string(format!("{process}/statm"))
+            .with_context(|| format!("{process} is not a running process of Linux's"))?;
+        let pages: f64 = memory.split_whitespace().nth(1).context("statm has a second number")?.parse()?;
+        let files = std::fs::read_dir(format!("{process}/fd"))?.count();
         let minutes = began.elapsed().as_secs_f64() / 60.0;
         readings.push(Reading { minutes, memory: pages * 4.0 / 1024.0, files, done: done()? });
         if began.elapsed() >= until {
@@ -115,6 +122,17 @@ fn readings(
             return Ok(readings);
         }
         std::thread::sleep(every.min(until.saturating_sub(began.elapsed())));
+    }
+}
+
+/// A Markdown table of what was read.
+#[allow(clippy::print_stdout)]
+fn tell(work: &str, readings: &[Reading]) {
+    println!("| minute | memory, MiB | open files | {work} | a minute |\n|---|---|---|---|---|");
+    for pair in readings.windows(2) {
+        let Reading { minutes, memory, files, done } = pair[1];
+        let speed = (done - pair[0].done) as f64 / (minutes - pair[0].minutes);
+        println!("| {minutes:.1} | {memory:.1} | {files} | {done} | {speed:.1} |");
     }
 }
 

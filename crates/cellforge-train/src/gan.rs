@@ -55,6 +55,10 @@ pub struct GanTrainConfig {
     /// Adam's learning rate for the discriminator (two time-scale updates, Heusel et al. 2017).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discriminator_lr: Option<f64>,
+    /// Share of the iterations, at the end of the training, over which both learning rates fall in a straight line to 0; 0 is none. The
+    /// networks of a GAN circle where they would meet, the wider the larger the rates.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cooldown: f64,
     /// Adam's decay of the first moment.
     pub beta1: f64,
     /// Adam's decay of the second moment.
@@ -124,6 +128,7 @@ impl Default for GanTrainConfig {
             batch: 32,
             lr: 1.5e-4,
             discriminator_lr: None,
+            cooldown: 0.0,
             beta1: 0.5,
             beta2: 0.999,
             loss: GanLoss::Logistic,
@@ -149,6 +154,14 @@ impl Default for GanTrainConfig {
 }
 
 impl GanTrainConfig {
+    /// What the learning rates are multiplied by in iteration `iteration`, counted from 1: in `(0, 1]`, by [`Self::cooldown`].
+    #[must_use]
+    pub fn rate(&self, iteration: u64) -> f64 {
+        let left = (self.iterations + 1).saturating_sub(iteration) as f64;
+        let falling = self.cooldown * self.iterations as f64;
+        if left < falling { left / falling } else { 1.0 }
+    }
+
     /// The key all of the run's randomness is derived from.
     pub(crate) fn key(&self) -> Key {
         Key::new(self.seed).with("gan").with(&self.class)
@@ -205,6 +218,9 @@ impl GanTrainConfig {
         }
         if self.label_smoothing > 0.0 && self.loss != GanLoss::Logistic {
             return invalid("label_smoothing", "only the logistic loss has targets to smooth".to_owned());
+        }
+        if !(0.0..=1.0).contains(&self.cooldown) {
+            return invalid("cooldown", format!("{} is out of range: from 0 to 1", self.cooldown));
         }
         if !(0.0..1.0).contains(&self.average) {
             return invalid("average", format!("{} is out of range: from 0 to below 1", self.average));

@@ -36,6 +36,8 @@ pub struct GanStep {
     averaged: Option<(Generator, ParamStore)>,
     /// The chance of each kind of augmentation.
     chance: f64,
+    /// What the configuration's learning rates are multiplied by, apart from their fall.
+    scale: f64,
     config: GanTrainConfig,
     key: Key,
     device: Device,
@@ -83,6 +85,7 @@ impl GanStep {
             discriminator_store,
             averaged,
             chance: if config.augment.target.is_some() { 0.0 } else { config.augment.chance },
+            scale: 1.0,
             config: config.clone(),
             key,
             device: device.clone(),
@@ -96,8 +99,14 @@ impl GanStep {
 
     /// Multiplies both learning rates of the configuration by `factor`, from the next step on.
     pub fn scale_rates(&mut self, factor: f64) {
-        self.generator_optimizer.set_lr(self.config.lr * factor);
-        self.discriminator_optimizer.set_lr(self.config.discriminator_lr.unwrap_or(self.config.lr) * factor);
+        self.scale = factor;
+    }
+
+    fn set_rates(&mut self, iteration: u64) {
+        let GanTrainConfig { lr, discriminator_lr, .. } = self.config;
+        let factor = self.scale * self.config.rate(iteration);
+        self.generator_optimizer.set_lr(lr * factor);
+        self.discriminator_optimizer.set_lr(discriminator_lr.unwrap_or(lr) * factor);
     }
 
     /// Each phase of an iteration has randomness of its own, and so has each part of a batch.
@@ -346,6 +355,7 @@ impl Step for GanStep {
     type Batch = Batch;
 
     fn step(&mut self, batch: &Batch, iteration: u64) -> Result<Losses> {
+        self.set_rates(iteration);
         let parts = self.parts(batch, iteration)?;
         let b = batch.images.dim(0)?;
         let mut tally = Tally::default();

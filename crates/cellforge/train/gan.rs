@@ -61,6 +61,9 @@ pub struct GanArgs {
     /// Adam's learning rate for the discriminator [default: that of --lr]
     #[arg(long, value_name = "X")]
     discriminator_lr: Option<f64>,
+    /// Share of the iterations, at the end, over which both learning rates fall to 0 [default: the recipe's; study 0]
+    #[arg(long, value_name = "X")]
+    cooldown: Option<f64>,
     /// Adam's first moment decay [default: the recipe's; study 0.5]
     #[arg(long, value_name = "X")]
     beta1: Option<f64>,
@@ -286,6 +289,7 @@ fn gan_config(args: &mut GanArgs, seed: u64) -> Result<GanTrainConfig> {
     config.accumulate = *args.accumulate.get_or_insert(config.accumulate);
     config.lr = *args.lr.get_or_insert(config.lr);
     config.discriminator_lr = args.discriminator_lr.or(config.discriminator_lr);
+    config.cooldown = *args.cooldown.get_or_insert(config.cooldown);
     config.beta1 = *args.beta1.get_or_insert(config.beta1);
     config.beta2 = *args.beta2.get_or_insert(config.beta2);
     choose(&mut args.loss, &mut config.loss)?;

@@ -46,6 +46,7 @@ pub fn everything(iterations: u64, generator: GeneratorKind) -> GanTrainConfig {
     GanTrainConfig {
         class: String::new(),
         discriminator_lr: Some(3e-4),
+        cooldown: 0.75,
         loss: GanLoss::Relativistic,
         joint: true,
         r1: 0.5,

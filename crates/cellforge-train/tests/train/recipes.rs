@@ -262,6 +262,7 @@ fn the_studys_settings_are_written_without_the_options() {
     let text = serde_json::to_string(&GanTrainConfig::default()).unwrap();
     for option in [
         "discriminator_lr",
+        "cooldown",
         "loss",
         "joint",
         "label_smoothing",
@@ -286,6 +287,30 @@ fn the_studys_settings_are_written_without_the_options() {
         assert_eq!(serde_json::from_str::<GanTrainConfig>(&text).unwrap(), config, "{text}");
     }
     assert!(serde_json::from_str::<GanTrainConfig>("{\"r3\": 1}").unwrap_err().to_string().contains("r3"));
+}
+
+/// Adam's first update moves a weight by its rate, whatever the gradient.
+#[test]
+fn rates_fall_to_the_end() {
+    let config = GanTrainConfig { iterations: 8, cooldown: 0.5, discriminator_lr: Some(4e-3), ..gan(8) };
+    let moved = |config: &GanTrainConfig, iteration: u64, file_name: &str, weight: &str| {
+        let mut step = GanStep::new(config, &Device::Cpu).unwrap();
+        let before = file(&step, file_name)[weight].clone();
+        step.step(&batch(), iteration).unwrap();
+        let change = (file(&step, file_name)[weight].clone() - before).unwrap().abs().unwrap();
+        f64::from(change.flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap())
+    };
+    let separate = GanTrainConfig { joint: false, ..config.clone() };
+    for (iteration, rate) in [(1, 1.0), (4, 1.0), (5, 1.0), (6, 0.75), (7, 0.5), (8, 0.25)] {
+        assert_eq!(config.rate(iteration), rate);
+        let generator = moved(&separate, iteration, "weights", "start.weight");
+        assert!((generator / (config.lr * rate) - 1.0).abs() < 0.01, "{generator} in iteration {iteration}");
+        let joint = GanTrainConfig { joint: true, ..config.clone() };
+        let discriminator = moved(&joint, iteration, "discriminator", "body.0.conv.weight");
+        assert!((discriminator / (4e-3 * rate) - 1.0).abs() < 0.01, "{discriminator} in iteration {iteration}");
+    }
+    assert_eq!(GanTrainConfig { cooldown: 0.0, ..config.clone() }.rate(8), 1.0);
+    assert_eq!(GanTrainConfig { cooldown: 1.0, ..config }.rate(1), 1.0);
 }
 
 /// Decays of 2/11 after the first update and 3/12 after the second, both below the 0.9 that was asked for. Running statistics are those
@@ -426,6 +451,8 @@ fn settings_out_of_range_are_named() {
             GanTrainConfig { label_smoothing: 0.1, loss: GanLoss::Hinge, ..smooth() },
             "label_smoothing: only the logistic loss has targets to smooth",
         ),
+        (GanTrainConfig { cooldown: 1.5, ..smooth() }, "cooldown: 1.5 is out of range"),
+        (GanTrainConfig { cooldown: f64::NAN, ..smooth() }, "cooldown: NaN is out of range"),
         (GanTrainConfig { average: 1.0, ..smooth() }, "average: 1 is out of range"),
         (GanTrainConfig { average: f64::NAN, ..smooth() }, "average: NaN is out of range"),
         (
