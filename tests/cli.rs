@@ -243,6 +243,43 @@ fn a_judge_needs_cells_of_its_own() {
 }
 
 #[test]
+fn a_run_replaces_no_settings_of_others_and_lies_outside_the_cells() {
+    let dir = folder("others");
+    let (study, cells) = (dir.join("study"), dir.join("cells"));
+    fs::create_dir_all(&study).unwrap();
+    fs::create_dir_all(cells.join("Uninfected")).unwrap();
+    let settings = "preset = \"quick\"\n";
+    fs::write(study.join("config.toml"), settings).unwrap();
+    for what in ["gan", "classifier"] {
+        let run = |out: &Path, flags: &[&str]| {
+            let mut command = cellforge();
+            command.args(["train", what, "--data"]).arg(&cells).arg("--out").arg(out).args(flags);
+            command.assert().code(1)
+        };
+        for flags in [&["--overwrite"][..], &[]] {
+            run(&study, flags).stderr(contains(format!("config.toml is not of `cellforge train {what}`")));
+        }
+        for out in [cells.clone(), cells.join("a/b"), dir.join("none/../cells/a")] {
+            run(&out, &[]).stderr(contains("lies inside the cells' folder"));
+        }
+    }
+    assert_eq!(files(&dir).into_values().collect::<Vec<_>>(), [settings.as_bytes()]);
+    assert!(fs::read_dir(&cells).unwrap().count() == 1 && !dir.join("none").exists());
+}
+
+#[test]
+fn gans_in_one_folder_are_of_one_process() {
+    let dir = folder("claimed");
+    let (data, out) = (small_phantom(&dir), dir.join("gans"));
+    let held = cellforge::train::claim(&out).unwrap();
+    let mut command = cellforge();
+    command.args(["train", "gan", "--side", "32", "--width", "0.05", "--iterations", "1", "-q", "--data"]);
+    command.arg(&data).arg("--out").arg(&out).assert().code(1).stderr(contains("another run"));
+    drop(held);
+    assert!(!out.join("config.toml").exists() && !out.join("Parasitized").exists());
+}
+
+#[test]
 fn nothing_is_resumed_where_there_is_nothing() {
     let dir = folder("no-run");
     for what in ["gan", "classifier"] {

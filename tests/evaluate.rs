@@ -110,12 +110,12 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
     assert_eq!(timeless(&one), timeless(&two));
 
     let found = read(&one);
-    assert_eq!(found["schema_version"], 1);
+    assert_eq!(found["schema_version"], 2);
     assert_eq!(found["features"]["metric"], "fd_pixels");
     assert_eq!(found["sets"]["shared_patients"], 0);
     let fidelity = &found["fidelity"];
     for scope in [&fidelity["pooled"], &fidelity["per_class"]["Parasitized"], &fidelity["per_class"]["Uninfected"]] {
-        for comparison in ["against_real", "floor", "against_holdout", "holdout_against_real"] {
+        for comparison in ["against_real", "floor", "against_holdout", "real_against_holdout"] {
             for figure in ["frechet", "kid", "precision", "recall", "density", "coverage"] {
                 assert_estimate(&scope[comparison][figure], &format!("{comparison}.{figure}"));
             }
@@ -189,6 +189,37 @@ fn features_of_a_trained_network() {
     assert_eq!(found["features"]["metric"], format!("fd_resnet{dims}"));
     assert_eq!(found["privacy"]["figures"]["spaces"].as_object().unwrap().len(), 2);
     assert!(!out.join("features").exists(), "features are removed at the end");
+}
+
+#[test]
+fn what_is_of_no_evaluation_stays() {
+    let sets = sets();
+    let out = sets.root.join("others");
+    let study = out.join("runs/quick/results.json");
+    fs::create_dir_all(study.parent().unwrap()).unwrap();
+    fs::write(&study, "{}").unwrap();
+    let refused = |words: &str| {
+        for flags in [&["--overwrite"][..], &[]] {
+            let mut command = evaluate(&sets.real, None, &sets.synthetic);
+            command.args(flags).arg("--out").arg(&out).assert().code(1).stderr(contains(words));
+            assert!(study.exists());
+        }
+    };
+    refused("would empty it");
+    fs::write(out.join("config.toml"), "preset = \"quick\"\n").unwrap();
+    refused("config.toml is not of `cellforge evaluate`");
+    // A study that has landed in the `runs` of an evaluation.
+    fs::write(out.join("config.toml"), "# cellforge evaluate --config THIS_FILE\n").unwrap();
+    let mut command = evaluate(&sets.real, None, &sets.synthetic);
+    command.args(["--overwrite", "--out"]).arg(&out).assert().code(1).stderr(contains("would empty it"));
+    assert!(study.exists());
+
+    // An evaluation among the cells would be taken for cells.
+    for inside in [sets.real.join("a/b"), sets.holdout.clone(), sets.synthetic.join("a")] {
+        let mut command = evaluate(&sets.real, Some(&sets.holdout), &sets.synthetic);
+        command.arg("--out").arg(&inside).assert().code(1).stderr(contains("lies inside"));
+        assert!(!inside.join(".lock").exists());
+    }
 }
 
 #[test]

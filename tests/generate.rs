@@ -159,6 +159,55 @@ fn strips_are_rows_between_images() {
 }
 
 #[test]
+fn what_others_made_is_neither_replaced_nor_mixed_with() {
+    let dir = folder("others");
+    let into = |out: &Path, reason: &str| {
+        let before = files(out);
+        let mut command = cellforge();
+        command.args(["generate", "--count", "1", "--checkpoint"]).arg(both()).arg("--out").arg(out);
+        command.assert().code(1).stderr(contains(reason));
+        assert!(before == files(out), "{}", out.display());
+    };
+    let study = dir.join("study");
+    fs::create_dir_all(&study).unwrap();
+    fs::write(study.join("config.toml"), "preset = \"quick\"\n").unwrap();
+    into(&study, "config.toml is not of `cellforge generate`");
+    into(&gans().join("study"), "config.toml is not of `cellforge generate`");
+    let cells = dir.join("cells");
+    for name in ["cell_1.png", "synthetic_1.png", "SYNTHETIC_000001.JPG"] {
+        let class = cells.join("Uninfected");
+        fs::create_dir_all(&class).unwrap();
+        fs::write(class.join(name), "a real cell").unwrap();
+        into(&cells, name);
+        fs::remove_dir_all(&class).unwrap();
+    }
+    // Its own are made again, also where a run was stopped before it saved its settings.
+    let own = dir.join("own");
+    generate(&own, Some(&both()), &["--count", "1"]);
+    let made = files(&own);
+    generate(&own, Some(&both()), &["--count", "1"]);
+    fs::remove_file(own.join("config.toml")).unwrap();
+    generate(&own, Some(&both()), &["--count", "1"]);
+    assert!(made == files(&own));
+}
+
+#[test]
+fn a_class_with_two_generators_is_refused() {
+    let dir = folder("twice");
+    for (from, to) in [("both", "gan/_all"), ("study/Uninfected", "gan/Uninfected")] {
+        for (path, bytes) in files(&gans().join(from)) {
+            let file = dir.join(to).join(path);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, bytes).unwrap();
+        }
+    }
+    let checkpoint = dir.to_str().unwrap();
+    refused(&["--checkpoint", checkpoint, "--count", "1"], "both make Uninfected");
+    refused(&["--checkpoint", checkpoint, "--count", "1", "--class", "Uninfected"], "_all");
+    generate(&dir.join("made"), Some(&dir), &["--count", "1", "--class", "Parasitized"]);
+}
+
+#[test]
 fn the_discriminator_chooses() {
     let dir = folder("keep");
     for name in ["both", "study"] {

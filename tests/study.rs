@@ -8,7 +8,7 @@ use std::{
     sync::OnceLock,
 };
 
-use common::cellforge;
+use common::{cellforge, files};
 use predicates::{prelude::*, str::contains};
 use serde_json::Value;
 
@@ -106,6 +106,46 @@ fn a_second_run_skips_everything_and_mends_what_is_damaged() {
 }
 
 #[test]
+fn another_precision_replaces_nothing_unless_asked_to() {
+    let out = root().join("precision");
+    copy(smoke(), &out);
+    let before = files(&out);
+    cellforge()
+        .args(["reproduce", "--preset", "smoke", "--precision", "bf16-emulated", "--out"])
+        .arg(&out)
+        .assert()
+        .code(1)
+        .stderr(contains("precision").and(contains("bf16-emulated")).and(contains("--overwrite")));
+    assert!(files(&out) == before, "a study that was refused has changed what is there");
+}
+
+#[test]
+fn folders_that_no_study_made_are_left_alone() {
+    let out = common::folder("study/taken");
+    let mine = out.join("data/mine.txt");
+    fs::create_dir(out.join("data")).unwrap();
+    fs::write(&mine, "mine").unwrap();
+    for extra in [&[] as &[&str], &["--overwrite"]] {
+        let mut command = cellforge();
+        command.args(["reproduce", "--preset", "smoke", "--out"]).arg(&out).args(extra);
+        let data = out.join("data").display().to_string();
+        command.assert().code(1).stderr(contains(data).and(contains("no study")).and(contains("--out")));
+        assert_eq!(fs::read(&mine).unwrap(), b"mine");
+    }
+
+    // Nor are settings of something else.
+    let out = common::folder("study/settings");
+    let settings = out.join("config.toml");
+    fs::write(&settings, "[server]\nport = 80\n").unwrap();
+    for extra in [&[] as &[&str], &["--overwrite"]] {
+        let mut command = cellforge();
+        command.args(["reproduce", "--preset", "smoke", "--out"]).arg(&out).args(extra);
+        command.assert().code(1).stderr(contains("config.toml").and(contains("--out")));
+        assert_eq!(fs::read(&settings).unwrap(), b"[server]\nport = 80\n");
+    }
+}
+
+#[test]
 fn its_networks_can_be_used_by_the_other_verbs() {
     let cells = root().join("made.zip");
     cellforge()
@@ -170,7 +210,8 @@ fn any_number_of_classes_with_any_names() {
     assert_eq!(results["data"]["split_by"], "cell");
 }
 
-/// The best recipe: one GAN makes the cells of both classes, and the ResNet judges it as it trains.
+/// The best recipe: one GAN makes the cells of both classes, and the ResNet judges it as it trains. It goes when GANs of single
+/// classes take its place.
 #[test]
 fn one_gan_can_make_all_classes() {
     let out = root().join("best");
@@ -198,6 +239,28 @@ fn one_gan_can_make_all_classes() {
     let html = fs::read_to_string(out.join("report.html")).unwrap();
     assert!(html.contains("One GAN of all classes") && html.contains("Fréchet distance to validation cells"));
     study().assert().success().stderr(contains("gan/_all: done before"));
+
+    let config = few(&root().join("replaced"));
+    let mut text = fs::read_to_string(&config).unwrap();
+    text.push_str("[evaluate]\nfidelity = false\nprivacy = false\nutility = false\n");
+    fs::write(&config, text).unwrap();
+    cellforge()
+        .args(["reproduce", "--preset", "smoke", "--overwrite", "--config"])
+        .arg(&config)
+        .arg("--out")
+        .arg(&out)
+        .assert()
+        .success()
+        .stderr(contains("gan/_all: removed"));
+    assert!(!out.join("gan/_all").exists() && !out.join("stamps/gan-_all.json").exists());
+    let cells = root().join("replaced/cells");
+    let _ = fs::remove_dir_all(&cells);
+    let mut generate = cellforge();
+    generate.args(["generate", "--count", "1", "--checkpoint"]).arg(&out).arg("--out").arg(&cells);
+    generate.assert().success();
+    for class in ["Parasitized", "Uninfected"] {
+        assert_eq!(fs::read_dir(cells.join(class)).unwrap().count(), 1);
+    }
 }
 
 /// A settings file that makes the smoke study smaller still.

@@ -3,8 +3,7 @@
 use std::{
     fmt,
     io::Write,
-    path::Path,
-    path::PathBuf,
+    path::{Component, Path, PathBuf},
     process::ExitCode,
     str::FromStr,
     sync::atomic::{AtomicBool, Ordering},
@@ -403,7 +402,60 @@ pub fn effective<T: Serialize>(verb: &str, seed: u64, settings: &T) -> Result<St
     if Precision::current() != Precision::F32 {
         table.insert("precision".into(), Precision::current().name().into());
     }
-    Ok(format!("# cellforge {verb} --config THIS_FILE\n{table}"))
+    Ok(format!("{}THIS_FILE\n{table}", heading(verb)))
+}
+
+/// How the effective settings of a verb begin.
+fn heading(verb: &str) -> String {
+    format!("# cellforge {verb} --config ")
+}
+
+/// Whether a folder's `config.toml` is one that `verb` saved, by its first line.
+pub fn is_of(folder: &Path, verb: &str) -> bool {
+    std::fs::read(folder.join("config.toml")).is_ok_and(|text| text.starts_with(heading(verb).as_bytes()))
+}
+
+/// Refuses a folder whose `config.toml` is of a study or of another verb than `verb`, which would replace it.
+pub fn check_settings(folder: &Path, verb: &str) -> Result<()> {
+    let path = folder.join("config.toml");
+    if path.exists() && !is_of(folder, verb) {
+        bail!(
+            "{} is not of `cellforge {verb}`, which would replace it: name another --out, or move it away",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Refuses an output inside a folder of cells, or that folder itself: what lies there is taken for cells. `sources` are PATHs as the
+/// flags for cells take them; of these only folders count.
+pub fn check_outside<'a>(out: &Path, sources: impl IntoIterator<Item = &'a String>) -> Result<()> {
+    let Some(leads_to) = resolved(out) else { return Ok(()) };
+    for source in sources {
+        let folder = match source.split_once(':') {
+            Some(("cifar10" | "mnist", folder)) => folder,
+            _ => source.as_str(),
+        };
+        let Ok(folder) = Path::new(folder).canonicalize() else { continue };
+        if folder.is_dir() && leads_to.starts_with(&folder) {
+            bail!("--out {} lies inside the cells' folder {source}: choose another", out.display());
+        }
+    }
+    Ok(())
+}
+
+/// Where a path leads, with links followed as far as it exists.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    let absolute = std::path::absolute(path).ok()?;
+    let (there, mut found) = absolute.ancestors().find_map(|folder| Some((folder, folder.canonicalize().ok()?)))?;
+    for part in absolute.strip_prefix(there).ok()?.components() {
+        if part == Component::ParentDir {
+            found.pop();
+        } else {
+            found.push(part);
+        }
+    }
+    Some(found)
 }
 
 /// Saves the effective settings in the folder of a run.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cells::CellArgs,
-    common::{Globals, Interrupted, effective, is_false, layered, save, say},
+    common::{Globals, Interrupted, check_outside, check_settings, effective, is_false, is_of, layered, save, say},
 };
 
 /// Arguments of `evaluate`.
@@ -122,7 +122,10 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
     config.validate()?;
     let temporary;
     let out = match &args.out {
-        Some(out) => out.clone(),
+        Some(out) => {
+            check_outside(out, [Some(&real), args.holdout.as_ref(), Some(&synthetic)].into_iter().flatten())?;
+            out.clone()
+        }
         None => {
             temporary = tempfile::tempdir().context("cannot make a folder for what is computed on the way")?;
             temporary.path().to_path_buf()
@@ -163,6 +166,7 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
         device: session.device.clone(),
         stop: session.stop.clone(),
         progress: session.progress,
+        overwrite: args.overwrite,
     };
     let inputs = EvaluationInputs {
         real: Part { set: &real_set, indices: &of_real, source: &names[0] },
@@ -207,16 +211,32 @@ fn shown(path: &str) -> String {
     name.unwrap_or_else(|| path.to_owned())
 }
 
-/// Refuses a folder that holds an evaluation, unless the flags say what to do with it.
+/// Folders that an evaluation makes in its own. They hold files alone.
+const FOLDERS: [&str; 3] = ["features", "runs", "pairs"];
+
+/// Refuses a folder that holds an evaluation, unless the flags say what to do with it, and one that holds anything else of these names.
 fn check_folder(out: &Path, args: &Args) -> Result<()> {
-    if out.join("config.toml").exists() && !args.resume && !args.overwrite {
+    if ["last", "results.json"].iter().any(|name| out.join(name).exists()) {
+        bail!("{} is the folder of a trained network or of a study; name another for the evaluation", out.display());
+    }
+    check_settings(out, "evaluate")?;
+    let own = is_of(out, "evaluate");
+    if own && !args.resume && !args.overwrite {
         bail!(
-            "{} holds an evaluation or another run: go on with --resume, start anew with --overwrite, or name another folder",
+            "{} holds an evaluation: go on with --resume, start anew with --overwrite, or name another folder",
             out.display()
         );
     }
-    if ["last", "results.json"].iter().any(|name| out.join(name).exists()) {
-        bail!("{} is the folder of a trained network or of a study; name another for the evaluation", out.display());
+    // An evaluation in the current folder has the `runs` in which studies land by default.
+    let holds_folders = |folder: &Path| {
+        let mut entries = std::fs::read_dir(folder).into_iter().flatten();
+        entries.any(|entry| entry.is_ok_and(|entry| entry.path().is_dir()))
+    };
+    let foreign = |folder: &PathBuf| folder.is_dir() && (!own || holds_folders(folder));
+    if !args.resume
+        && let Some(folder) = FOLDERS.map(|name| out.join(name)).into_iter().find(foreign)
+    {
+        bail!("{} is of no evaluation, which would empty it: move it away, or name another --out", folder.display());
     }
     Ok(())
 }
@@ -224,7 +244,7 @@ fn check_folder(out: &Path, args: &Args) -> Result<()> {
 /// Makes the folder of an evaluation ready.
 fn prepare(out: &Path, args: &Args, settings: &str) -> Result<()> {
     if !args.resume {
-        for folder in ["features", "runs", "pairs"].map(|name| out.join(name)) {
+        for folder in FOLDERS.map(|name| out.join(name)) {
             if folder.is_dir() {
                 std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
             }

@@ -8,12 +8,15 @@ use std::{
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use cellforge::{
+    data::index::is_image,
     gan::{Discriminator, Generator},
     shipped, study, train,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::common::{Bar, Globals, Interrupted, Session, is_false, layered, save_beside, save_effective, say};
+use crate::common::{
+    Bar, Globals, Interrupted, Session, check_settings, is_false, layered, save_beside, save_effective, say,
+};
 
 /// Arguments of `generate`.
 #[derive(clap::Args, Serialize, Deserialize)]
@@ -79,6 +82,8 @@ const PART: usize = 256;
 /// What makes images of one class.
 struct Source {
     class: String,
+    /// The folder it was loaded from; empty for the built-in generator.
+    folder: PathBuf,
     generator: Generator,
     /// Where `--keep` asks for it.
     discriminator: Option<Discriminator>,
@@ -155,12 +160,14 @@ fn check(args: &Args, out: &Path) -> Result<()> {
 /// What makes the images of each class that is asked for.
 fn sources(args: &Args, device: &Device) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
-    let mut add = |generator: Generator, discriminator: Option<Discriminator>, state: train::GanState| {
-        for class in state.classes.clone() {
-            let (generator, discriminator) = (generator.clone(), discriminator.clone());
-            sources.push(Source { class, generator, discriminator, state: state.clone() });
-        }
-    };
+    let mut add =
+        |folder: &Path, generator: Generator, discriminator: Option<Discriminator>, state: train::GanState| {
+            for class in state.classes.clone() {
+                let (folder, state) = (folder.to_path_buf(), state.clone());
+                let (generator, discriminator) = (generator.clone(), discriminator.clone());
+                sources.push(Source { class, folder, generator, discriminator, state });
+            }
+        };
     let name = match &args.checkpoint {
         None if args.keep.is_some() => {
             bail!(
@@ -173,7 +180,7 @@ fn sources(args: &Args, device: &Device) -> Result<Vec<Source>> {
                 "no --checkpoint: the built-in generator, \"{}\"; `cellforge generate --about` prints its data sheet",
                 shipped::name()
             );
-            add(generator, None, state);
+            add(Path::new(""), generator, None, state);
             "the built-in generator".to_owned()
         }
         Some(checkpoint) => {
@@ -185,7 +192,7 @@ fn sources(args: &Args, device: &Device) -> Result<Vec<Source>> {
                     }
                     None => None,
                 };
-                add(generator, discriminator, state);
+                add(&dir, generator, discriminator, state);
             }
             checkpoint.display().to_string()
         }
@@ -195,6 +202,16 @@ fn sources(args: &Args, device: &Device) -> Result<Vec<Source>> {
         sources.retain(|source| source.class == *wanted);
         if sources.is_empty() {
             bail!("{name} has no generator of class {wanted:?}; it has {}", classes.join(", "));
+        }
+    }
+    for (at, source) in sources.iter().enumerate() {
+        if let Some(other) = sources[..at].iter().find(|other| other.class == source.class) {
+            bail!(
+                "{} and {} both make {}: name one of them with --checkpoint, or move away the one that is out of date",
+                other.folder.display(),
+                source.folder.display(),
+                source.class
+            );
         }
     }
     Ok(sources)
@@ -299,6 +316,7 @@ fn check_folder(out: &Path, folders: impl Iterator<Item = String>, prefix: &str,
     if ["last", "state.json"].iter().any(|name| out.join(name).exists()) {
         bail!("{} is the folder of a trained network; name another for the images", out.display());
     }
+    check_settings(out, "generate")?;
     for folder in folders {
         let folder = out.join(folder);
         let Ok(entries) = std::fs::read_dir(&folder) else { continue };
@@ -308,6 +326,10 @@ fn check_folder(out: &Path, folders: impl Iterator<Item = String>, prefix: &str,
         let other = if prefix == "strip_" { "synthetic_" } else { "strip_" };
         if let Some(name) = names.iter().find(|name| name.starts_with(other)) {
             bail!("{} holds {name}: strips and cells do not share a folder; name another", folder.display());
+        }
+        let own = |name: &str| number(name).is_some_and(|n| name == format!("{prefix}{n:06}.png"));
+        if let Some(name) = names.iter().find(|name| is_image(name) && !own(name)) {
+            bail!("{} holds {name}, which is not of `cellforge generate`: name another --out", folder.display());
         }
         let more = names.iter().filter(|name| number(name).is_some_and(|n| n > count)).count();
         if more > 0 {

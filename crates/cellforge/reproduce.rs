@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use cellforge::study::{self, Preset, Results, StudyConfig, config::SplitRule};
 
-use crate::common::{Globals, Interrupted, read_table, say, take_global};
+use crate::common::{Globals, Interrupted, check_outside, read_table, say, take_global};
 
 /// Arguments of `reproduce`.
 #[derive(clap::Args)]
@@ -17,8 +17,9 @@ Examples:
   cellforge reproduce --config study/config.toml --out again
   cellforge reproduce --data cifar10:DIR --preset quick
 
-Run again with the same --out, it skips what is done and goes on with what was begun. With other settings it refuses, unless
---overwrite says that what they change may be replaced.
+Run again with the same --out, it skips what is done and goes on with what was begun. With other settings, cells or precision, or
+by another version of this program, it refuses, unless --overwrite says that what they change may be replaced. Folders in OUT
+that no study made are never replaced.
 The --config file holds the study's own settings; OUT/config.toml of any run is one.
 Without --data it uses the phantom: cells that a program renders, which say nothing about malaria.")]
 pub struct Args {
@@ -37,7 +38,7 @@ pub struct Args {
     /// Leave out images that cannot be read, and list them in the report
     #[arg(long)]
     skip_bad: bool,
-    /// Bring the study in OUT up to date with other settings, replacing the stages that they change
+    /// Bring the study in OUT up to date with other settings, cells, precision or version, replacing what they change
     #[arg(long)]
     overwrite: bool,
 }
@@ -46,14 +47,19 @@ pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
     let config = settings(&mut globals, args)?;
     let session = globals.open_stoppable()?;
     let out = args.out.clone().unwrap_or_else(|| default_out(&config));
+    check_outside(&out, config.data.path.as_ref())?;
     if !args.overwrite {
         check_same(&config, &out)?;
+    } else if !out.join("stamps").is_dir() {
+        // Even then, what no study wrote stays.
+        saved(&out)?;
     }
     let control = study::Control {
         out: out.clone(),
         device: session.device.clone(),
         stop: session.stop.clone(),
         progress: session.progress,
+        overwrite: args.overwrite,
     };
     if config.data.path.is_none() && !session.progress {
         // Even a quiet run says that its cells are not real.
@@ -101,17 +107,20 @@ fn settings(globals: &mut Globals, args: &Args) -> Result<StudyConfig> {
     Ok(config)
 }
 
-/// Refuses to replace a study of other settings, which may have taken days.
-fn check_same(config: &StudyConfig, out: &Path) -> Result<()> {
+/// The settings of the study in `out`, if there is one.
+fn saved(out: &Path) -> Result<Option<StudyConfig>> {
     let path = out.join("config.toml");
     if !path.is_file() {
-        return Ok(());
+        return Ok(None);
     }
     let saved = StudyConfig::from_table(&read_table(&path)?, None)
         .with_context(|| format!("{} is not the settings of a study; name another --out", path.display()))?;
-    if saved == *config {
-        return Ok(());
-    }
+    Ok(Some(saved))
+}
+
+/// Refuses to replace a study of other settings, which may have taken days.
+fn check_same(config: &StudyConfig, out: &Path) -> Result<()> {
+    let Some(saved) = saved(out)?.filter(|saved| saved != config) else { return Ok(()) };
     let value = |config: &StudyConfig| serde_json::to_value(config).context("cannot represent the settings as JSON");
     let changes = study::differences(&value(config)?, &value(&saved)?, |_| None);
     let named: Vec<String> =

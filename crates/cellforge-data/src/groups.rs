@@ -8,7 +8,8 @@ use crate::{Error, Result};
 /// Where a cell's group comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Groups {
-    /// [`Groups::NihName`] if every file name fits and there are at least two patients, else [`Groups::None`].
+    /// [`Groups::NihName`] if every file name fits and there are at least two patients, else [`Groups::None`]. A warning tells of
+    /// names that do not fit where others are of two patients or more.
     #[default]
     Auto,
     /// No groups.
@@ -48,12 +49,23 @@ pub(crate) fn assign(names: &[&str], groups: &Groups) -> Result<Assigned> {
     match groups {
         Groups::None => Ok(vec![Ok(None); names.len()]),
         Groups::Auto => {
-            let found: Option<Vec<String>> = names.iter().map(|name| nih_patient(&file_name(name))).collect();
-            let found = found.filter(|groups| groups.iter().collect::<BTreeSet<_>>().len() > 1);
-            Ok(found.map_or_else(
-                || vec![Ok(None); names.len()],
-                |groups| groups.into_iter().map(|group| Ok(Some(group))).collect(),
-            ))
+            let found: Vec<Option<String>> = names.iter().map(|name| nih_patient(&file_name(name))).collect();
+            let several = found.iter().flatten().collect::<BTreeSet<_>>().len() > 1;
+            let stray = found.iter().position(Option::is_none);
+            if several && stray.is_none() {
+                return Ok(found.into_iter().map(Ok).collect());
+            }
+            if let (true, Some(stray)) = (several, stray) {
+                tracing::warn!(
+                    "{} of {} file names begin with a patient as in C100P61ThinF_..., and the others, such as {:?}, do not: \
+                     cells of a patient may be on several sides of a split; move the others away, or name all patients with \
+                     --group-csv",
+                    found.iter().flatten().count(),
+                    names.len(),
+                    names[stray]
+                );
+            }
+            Ok(vec![Ok(None); names.len()])
         }
         Groups::NihName => Ok(names
             .iter()
@@ -208,6 +220,7 @@ mod tests {
         assert_eq!(auto(&["a/C1P1_x.png", "b/C2P2_y.png"])[1], Ok(Some("C2".into())));
         assert_eq!(auto(&["a/C1P1_x.png", "b/C1P1_y.png"])[1], Ok(None));
         assert_eq!(auto(&["a/C1P1_x.png", "b/cell.png"])[0], Ok(None));
+        assert_eq!(auto(&["a/C1P1_x.png", "b/C2P2_y.png", "b/words.png"]), vec![Ok(None); 3]);
     }
 
     #[test]

@@ -62,7 +62,8 @@ impl Default for SplitOptions {
 /// brings the sides' class counts closer to their shares; no group is on two sides.
 ///
 /// # Errors
-/// [`Error::Invalid`] for shares out of range, too few cells of a class or too few groups, or a cell without a group.
+/// [`Error::Invalid`] for shares out of range, too few cells of a class or too few groups, a cell without a group, or a side of a
+/// split by group that would lack a class.
 pub fn split(set: &CellSet, options: &SplitOptions) -> Result<Split> {
     let train = 1.0 - options.val - options.test;
     for (name, share) in [("val", options.val), ("test", options.test)] {
@@ -76,22 +77,50 @@ pub fn split(set: &CellSet, options: &SplitOptions) -> Result<Split> {
             options.val, options.test
         )));
     }
-    let [train, val, test] = sides(set, options.by, &[train, options.val, options.test], options.seed)?
-        .try_into()
-        .map_err(|_| Error::Invalid("a split has three sides".to_owned()))?;
+    let shares = [train, options.val, options.test];
+    let parts = sides(set, options.by, &shares, options.seed)?;
+    let wanted = shares.iter().filter(|share| **share > 0.0).count();
+    for ((name, share), part) in ["training", "validation", "test"].into_iter().zip(shares).zip(&parts) {
+        if share > 0.0
+            && let Some(class) = lacking(set, part)
+        {
+            return Err(Error::Invalid(format!(
+                "a split by group leaves the {name} part without class {:?} (groups, or patients, that have it: {}; parts that \
+                 want it: {wanted}): give more patients, ask for fewer parts, or split by cell",
+                set.classes[class],
+                groups_with(set, class)
+            )));
+        }
+    }
+    let [train, val, test] = parts.try_into().map_err(|_| Error::Invalid("a split has three sides".to_owned()))?;
     Ok(Split { train, val, test })
+}
+
+/// The first class of the set that none of these cells is of.
+fn lacking(set: &CellSet, cells: &[usize]) -> Option<usize> {
+    let mut there = vec![false; set.classes.len()];
+    for cell in cells {
+        there[set.labels[*cell] as usize] = true;
+    }
+    set.class_counts().into_iter().zip(there).position(|(count, there)| count > 0 && !there)
+}
+
+/// Groups that have a cell of a class.
+fn groups_with(set: &CellSet, class: usize) -> usize {
+    let cells = set.class_indices(class as u32);
+    cells.into_iter().filter_map(|cell| set.groups[cell].as_deref()).collect::<BTreeSet<&str>>().len()
 }
 
 /// Splits cells into `k` equal folds: split `i` tests on fold `i` and trains on the others; none validates.
 ///
 /// # Errors
-/// As [`split`], and for `k` below 2.
+/// As [`split`], and for `k` below 2. A fold may lack a class, but no training part.
 pub fn k_fold(set: &CellSet, k: usize, by: SplitBy, seed: u64) -> Result<Vec<Split>> {
     if k < 2 {
         return Err(Error::Invalid(format!("k-fold splits need 2 folds or more, not {k}")));
     }
     let folds = sides(set, by, &vec![1.0 / k as f64; k], seed)?;
-    Ok((0..k)
+    let splits: Vec<Split> = (0..k)
         .map(|test| {
             let mut train: Vec<usize> = folds
                 .iter()
@@ -103,7 +132,16 @@ pub fn k_fold(set: &CellSet, k: usize, by: SplitBy, seed: u64) -> Result<Vec<Spl
             train.sort_unstable();
             Split { train, val: Vec::new(), test: folds[test].clone() }
         })
-        .collect())
+        .collect();
+    match splits.iter().find_map(|split| lacking(set, &split.train)) {
+        Some(class) => Err(Error::Invalid(format!(
+            "folds by group leave a training part without class {:?} (groups, or patients, that have it: {}): give more \
+             patients, or split by cell",
+            set.classes[class],
+            groups_with(set, class)
+        ))),
+        None => Ok(splits),
+    }
 }
 
 /// The cells of each side, sorted; a side of share 0 stays empty.

@@ -121,6 +121,24 @@ fn a_few_uneven_patients_leave_no_side_without_a_class() {
 }
 
 #[test]
+fn a_class_that_a_part_would_lack_is_named() {
+    // Six patients with cells of class a, of whom the first few have cells of class b too.
+    let of = |few: u8| grouped(&(0..6).flat_map(|p| [(0, p), (u32::from(p < few), p)]).collect::<Vec<_>>());
+    for seed in 0..5 {
+        let refused = split(&of(2), &options(SplitBy::Group, seed)).unwrap_err().to_string();
+        assert!(refused.contains("class \"b\"") && refused.contains("it: 2") && refused.contains("it: 3"), "{refused}");
+        // Two parts can share two patients.
+        let two = split(&of(2), &SplitOptions { val: 0.0, ..options(SplitBy::Group, seed) }).unwrap();
+        assert!(two.val.is_empty() && !two.test.is_empty());
+        split(&of(3), &options(SplitBy::Group, seed)).unwrap();
+        // A fold may lack a class, and the cells to train on may not.
+        k_fold(&of(2), 3, SplitBy::Group, seed).unwrap();
+        let refused = k_fold(&of(1), 3, SplitBy::Group, seed).unwrap_err().to_string();
+        assert!(refused.contains("class \"b\"") && refused.contains("it: 1"), "{refused}");
+    }
+}
+
+#[test]
 fn folds_of_patients_are_balanced() {
     let assigned: Vec<(u32, u8)> =
         (1..=60u8).flat_map(|p| (0..p).map(move |i| (u32::from(p % 3 == 0 || i % 2 == 0), p))).collect();

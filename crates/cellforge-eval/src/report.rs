@@ -17,9 +17,9 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 pub enum IntervalMethod {
     /// No groups: Wilson's interval for accuracy, precision and recall, the bootstrap over single images for the rest. Where all
-    /// resamples agree on 0 or 1, which would claim certainty, Wilson's interval with the number of images as its total.
+    /// resamples agree, which would claim certainty, Wilson's interval with the number of images as its total.
     WilsonAndCells,
-    /// The bootstrap over whole groups (patients) for every figure. Where all resamples agree on 0 or 1, which would claim certainty,
+    /// The bootstrap over whole groups (patients) for every figure. Where all resamples agree, which would claim certainty,
     /// Wilson's interval with the number of groups as its total.
     Groups,
     /// As `WilsonAndCells`, because all images are of one group: the variation between groups cannot be known and the intervals are
@@ -257,10 +257,11 @@ impl Intervals<'_> {
     /// `units` is the number of groups or images that the figure rests on.
     fn estimate(&self, value: f64, units: usize, of: impl Fn(&Figures) -> Option<f64>) -> Result<Estimate> {
         let found = self.percentiles(of).unwrap_or(Interval { low: 0.0, high: 1.0 });
-        let certain = found.low == found.high && (found.low == 0.0 || found.low == 1.0);
-        let Interval { low, high } = match certain {
-            true => wilson_interval(found.low, units.max(1) as f64, self.options.level)?,
-            false => found,
+        // Resamples that all agree say nothing: all right, all wrong, or all of one group.
+        let Interval { low, high } = if found.low == found.high {
+            wilson_interval(found.low.clamp(0.0, 1.0), units.max(1) as f64, self.options.level)?
+        } else {
+            found
         };
         Ok(Estimate { value, low, high })
     }
@@ -280,7 +281,8 @@ impl Intervals<'_> {
         if !self.by_group {
             return wilson_at(successes, total, self.options.level);
         }
-        let Interval { low, high } = if successes == 0 || successes == total {
+        // Resamples of a class of one group are all alike.
+        let Interval { low, high } = if successes == 0 || successes == total || units < 2 {
             wilson_interval(rate, units.max(1) as f64, self.options.level)?
         } else {
             self.percentiles(of).unwrap_or(Interval { low: 0.0, high: 1.0 })

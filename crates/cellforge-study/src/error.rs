@@ -72,15 +72,29 @@ pub enum Error {
         /// The folder name both map to.
         folder: String,
     },
-    /// A part of the split is empty or has too few cells.
+    /// Where a stage would put its results lies something that no study is known to have made.
     #[error(
-        "the {part} part of the split has no cells of class {class:?}; use more cells, larger fractions, or split_by = \"cell\""
+        "{path} is there already and no study is known to have made it, so stage {stage} leaves it alone; name another --out, or move it away"
     )]
-    EmptyPart {
-        /// "training", "validation" or "test".
-        part: &'static str,
-        /// The class without cells.
-        class: String,
+    InTheWay {
+        /// The stage.
+        stage: String,
+        /// The folder or file that is there.
+        path: PathBuf,
+    },
+    /// A stage was finished or begun before from something else, and may not be replaced.
+    #[error(
+        "{path} is of stage {stage} with other settings, cells, precision or earlier stages, or of another version of this program (made on {made_on}; this run is on {here}); name another --out, or replace it with --overwrite"
+    )]
+    Changed {
+        /// The stage.
+        stage: String,
+        /// Its folder.
+        path: PathBuf,
+        /// What it was computed on then.
+        made_on: String,
+        /// What it would be computed on now.
+        here: String,
     },
     /// The cells of a utility study do not fit together.
     #[error("utility, {part} cells: {problem}")]

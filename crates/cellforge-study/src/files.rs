@@ -15,11 +15,28 @@ pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(cellforge_data::write_atomic(path, bytes)?)
 }
 
-/// Writes a value as indented JSON, atomically.
+/// Makes the folder `inside` of `base`, and those between. `base` must be there: if it was removed, it is not made again.
+pub(crate) fn make_folders(base: &Path, inside: &str) -> Result<()> {
+    let mut folder = base.to_path_buf();
+    for part in Path::new(inside) {
+        folder.push(part);
+        if !folder.is_dir() {
+            std::fs::create_dir(&folder).map_err(Error::io("create the folder", &folder))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a value as indented JSON, atomically, and makes the folders above it.
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    write_atomic(path, json(path, value)?.as_bytes())
+}
+
+/// A value as indented JSON, for the file `path`.
+pub(crate) fn json<T: Serialize>(path: &Path, value: &T) -> Result<String> {
     let mut text = serde_json::to_string_pretty(value).map_err(Error::json(path))?;
     text.push('\n');
-    write_atomic(path, text.as_bytes())
+    Ok(text)
 }
 
 /// Reads a JSON file.

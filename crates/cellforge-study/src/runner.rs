@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::{
     Error, Result,
-    files::hash_texts,
+    files::{hash_texts, make_folders},
     stamp::{self, Effort, Plan, Stamp},
 };
 
@@ -28,7 +28,8 @@ const VERSION: u32 = 3;
 /// What a study needs beside its settings: where to put results, what to compute on, and when to stop.
 #[derive(Clone, Debug)]
 pub struct Control {
-    /// The folder of the study. If it holds an earlier run, that is continued or brought up to date.
+    /// The folder of the study. If it holds an earlier run, that is continued, or brought up to date where `overwrite` allows
+    /// it.
     pub out: PathBuf,
     /// What to compute on.
     pub device: Device,
@@ -36,6 +37,10 @@ pub struct Control {
     pub stop: Arc<AtomicBool>,
     /// Whether to draw progress bars.
     pub progress: bool,
+    /// Whether stages of an earlier run with other settings, cells or precision, or of another version of this program, may be
+    /// replaced where they would change; otherwise they are an error ([`Error::Changed`]). Damaged stages are made again in any
+    /// case, and what no study made is never replaced ([`Error::InTheWay`]).
+    pub overwrite: bool,
 }
 
 impl Control {
@@ -65,8 +70,19 @@ impl Control {
 pub(crate) enum Makes<'a> {
     /// Everything in a folder inside the study's, which is emptied before the stage unless that is resumed.
     Folder(&'a str),
-    /// These files.
+    /// These files. They are made again whenever what they are made from changes.
     Files(&'a [PathBuf]),
+}
+
+impl Makes<'_> {
+    /// What there is of it: the folder, if anything is in it, or the first of the files.
+    fn there(self, out: &Path) -> Option<PathBuf> {
+        let is_empty = |folder: &Path| std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+        match self {
+            Self::Folder(inside) => Some(out.join(inside)).filter(|folder| folder.exists() && !is_empty(folder)),
+            Self::Files(files) => files.iter().find(|file| file.exists()).cloned(),
+        }
+    }
 }
 
 pub(crate) struct Runner<'a> {
@@ -91,6 +107,36 @@ impl<'a> Runner<'a> {
         self.control.out.join(inside)
     }
 
+    /// Removes the folders of earlier runs' stages `group/...` that are none of `stages`, and the records of those stages.
+    /// Folders without a record stay.
+    pub(crate) fn keep_only(&self, group: &str, stages: &[String]) -> Result<()> {
+        let out = self.control.out.as_path();
+        for (stage, devices) in stamp::known(out, group)? {
+            if stages.contains(&stage) {
+                continue;
+            }
+            let folder = self.path(&stage);
+            if folder.exists() {
+                if !self.control.overwrite {
+                    return Err(self.changed(&stage, folder, &devices));
+                }
+                tracing::info!("{stage}: removed, for the study has it no more");
+                std::fs::remove_dir_all(&folder).map_err(Error::io("remove the folder", &folder))?;
+            }
+            stamp::forget(out, &stage)?;
+        }
+        Ok(())
+    }
+
+    fn changed(&self, stage: &str, path: PathBuf, devices: &BTreeSet<String>) -> Error {
+        let made_on = if devices.is_empty() {
+            "an unknown device".to_owned()
+        } else {
+            devices.iter().cloned().collect::<Vec<_>>().join(", ")
+        };
+        Error::Changed { stage: stage.to_owned(), path, made_on, here: device_name(&self.control.device) }
+    }
+
     /// Runs one stage, unless its stamp says that it need not run. `work` is told whether to resume.
     pub(crate) fn stage<I: Serialize>(
         &mut self,
@@ -109,27 +155,36 @@ impl<'a> Runner<'a> {
         let precision = Some(Precision::current().name()).filter(|_| Precision::current() != Precision::F32);
         let inputs = hash_texts(own.into_iter().chain(precision).chain(ids.iter().map(String::as_str)));
         let carried = std::mem::take(&mut self.carry);
-        let (resume, mut effort) = match stamp::plan(out, name, &inputs) {
-            Plan::Skip(stamp) => {
+        let there = makes.there(out);
+        let folder = match makes {
+            Makes::Folder(inside) => Some(inside),
+            Makes::Files(_) => None,
+        };
+        let (resume, mut effort) = match (stamp::plan(out, name, &inputs), &there) {
+            (Plan::Skip(stamp), _) => {
                 tracing::info!("{name}: done before ({})", show_seconds(stamp.effort.seconds));
                 self.note(name, &stamp.effort);
                 return Ok(stamp);
             }
-            Plan::Resume(effort) => (true, effort),
-            Plan::Fresh => (false, Effort::default()),
+            (Plan::Resume(effort), _) => (true, effort),
+            (Plan::New, Some(path)) => return Err(Error::InTheWay { stage: name.to_owned(), path: path.clone() }),
+            (Plan::Other(devices), Some(path)) if folder.is_some() && !self.control.overwrite => {
+                return Err(self.changed(name, path.clone(), &devices));
+            }
+            (Plan::Mend | Plan::Other(_) | Plan::New, _) => (false, Effort::default()),
         };
         if self.control.stopped() {
             return Err(self.control.interrupted(name));
         }
-        if let Makes::Folder(inside) = makes {
-            let folder = self.path(inside);
-            if !resume && folder.exists() {
-                std::fs::remove_dir_all(&folder).map_err(Error::io("empty the folder", &folder))?;
-            }
-            std::fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
+        if let (Some(_), Some(old), false) = (folder, &there, resume) {
+            std::fs::remove_dir_all(old).map_err(Error::io("empty the folder", old))?;
         }
         effort.devices.insert(device_name(&self.control.device));
+        // Before there is anything in the folder, which without a record would not be taken for the study's.
         stamp::begin(out, name, &inputs, &effort)?;
+        if let Some(inside) = folder {
+            make_folders(out, inside)?;
+        }
         tracing::info!("{name}: {}", if resume { "going on where it stopped" } else { "running" });
         let clock = Instant::now();
         let done = work(resume);
@@ -145,7 +200,9 @@ impl<'a> Runner<'a> {
                 stamp::finish(out, name, &inputs, files, effort)
             }
             Err(error) => {
-                stamp::begin(out, name, &inputs, &effort)?;
+                if out.is_dir() {
+                    stamp::begin(out, name, &inputs, &effort)?;
+                }
                 Err(error)
             }
         }
@@ -191,10 +248,14 @@ fn show_seconds(seconds: f64) -> String {
 mod tests {
     use super::*;
 
+    fn control(out: &Path, overwrite: bool) -> Control {
+        Control { out: out.to_path_buf(), device: Device::Cpu, stop: Arc::default(), progress: false, overwrite }
+    }
+
     /// Runs three stages, of which the second builds on the first, and returns those that ran.
-    fn study(out: &Path, settings: [u32; 3]) -> Vec<&'static str> {
-        let control = Control { out: out.to_path_buf(), device: Device::Cpu, stop: Arc::default(), progress: false };
-        let mut runner = Runner::new(&control).unwrap();
+    fn study(out: &Path, settings: [u32; 3], overwrite: bool) -> Result<Vec<&'static str>> {
+        let control = control(out, overwrite);
+        let mut runner = Runner::new(&control)?;
         let mut ran = Vec::new();
         let mut upstream: Option<Stamp> = None;
         for (name, setting) in ["first", "second", "aside"].into_iter().zip(settings) {
@@ -203,23 +264,104 @@ mod tests {
             let stamp = runner.stage(name, &setting, &needs, Makes::Folder(name), |_| {
                 ran.push(name);
                 std::fs::write(&file, setting.to_string()).map_err(Error::io("write", &file))
-            });
-            upstream.get_or_insert(stamp.unwrap());
+            })?;
+            upstream.get_or_insert(stamp);
         }
         assert_eq!(runner.devices, BTreeSet::from(["cpu".to_owned()]));
-        ran
+        Ok(ran)
     }
 
     #[test]
     fn a_change_reruns_its_stage_and_what_builds_on_it() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(study(dir.path(), [1, 1, 1]), ["first", "second", "aside"]);
-        assert!(study(dir.path(), [1, 1, 1]).is_empty());
-        assert_eq!(study(dir.path(), [1, 2, 1]), ["second"]);
-        assert_eq!(study(dir.path(), [1, 2, 3]), ["aside"]);
-        assert_eq!(study(dir.path(), [4, 2, 3]), ["first", "second"]);
+        let study = |settings, overwrite| study(dir.path(), settings, overwrite).unwrap();
+        assert_eq!(study([1, 1, 1], false), ["first", "second", "aside"]);
+        assert!(study([1, 1, 1], false).is_empty());
+        assert_eq!(study([1, 2, 1], true), ["second"]);
+        assert_eq!(study([1, 2, 3], true), ["aside"]);
+        assert_eq!(study([4, 2, 3], true), ["first", "second"]);
         // A file that no stage reads is an output too.
         std::fs::remove_file(dir.path().join("aside/made.txt")).unwrap();
-        assert_eq!(study(dir.path(), [4, 2, 3]), ["aside"]);
+        assert_eq!(study([4, 2, 3], false), ["aside"]);
+    }
+
+    #[test]
+    fn what_a_study_made_is_replaced_only_on_request() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        study(out, [1, 1, 1], false).unwrap();
+        let error = study(out, [1, 2, 1], false).unwrap_err();
+        assert!(matches!(&error, Error::Changed { stage, .. } if stage == "second"), "{error}");
+        let said = error.to_string();
+        assert!(said.contains("made on cpu;") && said.contains("--overwrite"), "{said}");
+        assert_eq!(std::fs::read(out.join("second/made.txt")).unwrap(), b"1");
+        assert!(study(out, [1, 1, 1], false).unwrap().is_empty());
+        // Where nothing is left of it, nothing is lost.
+        std::fs::remove_dir_all(out.join("second")).unwrap();
+        assert_eq!(study(out, [1, 2, 1], false).unwrap(), ["second"]);
+    }
+
+    #[test]
+    fn what_no_study_made_is_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, folder) = (dir.path(), dir.path().join("second"));
+        let mine = folder.join("mine.txt");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(&mine, "mine").unwrap();
+        for overwrite in [false, true] {
+            let error = study(out, [1, 1, 1], overwrite).unwrap_err();
+            assert!(matches!(&error, Error::InTheWay { path, .. } if *path == folder), "{error}");
+            assert_eq!(std::fs::read(&mine).unwrap(), b"mine");
+        }
+        // Nor is anything lost with an empty folder.
+        std::fs::remove_file(&mine).unwrap();
+        assert_eq!(study(out, [1, 1, 1], false).unwrap(), ["second", "aside"]);
+    }
+
+    #[test]
+    fn stages_that_others_replace_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        let run = |stages: &[&str], overwrite| -> Result<()> {
+            let control = control(out, overwrite);
+            let mut runner = Runner::new(&control)?;
+            let kept: Vec<String> = stages.iter().map(|stage| (*stage).to_owned()).collect();
+            runner.keep_only("gan", &kept)?;
+            for stage in stages {
+                let file = out.join(stage).join("made.txt");
+                runner.stage(stage, &1, &[], Makes::Folder(stage), |_| {
+                    std::fs::write(&file, "made").map_err(Error::io("write", &file))
+                })?;
+            }
+            Ok(())
+        };
+        let there = || ["gan/a", "gan/b", "gan/_all", "gan/mine"].map(|folder| out.join(folder).exists());
+        std::fs::create_dir_all(out.join("gan/mine")).unwrap();
+        run(&["gan/a", "gan/b"], false).unwrap();
+        let error = run(&["gan/_all"], false).unwrap_err();
+        assert!(matches!(&error, Error::Changed { stage, .. } if stage == "gan/a"), "{error}");
+        assert_eq!(there(), [true, true, false, true]);
+        run(&["gan/_all"], true).unwrap();
+        assert_eq!(there(), [false, false, true, true]);
+        run(&["gan/_all"], false).unwrap();
+        run(&["gan/a", "gan/b"], true).unwrap();
+        assert_eq!(there(), [true, true, false, true]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_removed_folder_is_not_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("study");
+        let control = control(&out, false);
+        let mut runner = Runner::new(&control).unwrap();
+        let ended = runner.stage("first", &1, &[], Makes::Folder("first"), |_| {
+            std::fs::remove_dir_all(&out).unwrap();
+            Err(control.interrupted("first"))
+        });
+        assert!(matches!(ended, Err(Error::Interrupted { .. })));
+        let next = runner.stage("second", &1, &[], Makes::Folder("second"), |_| Ok(()));
+        assert!(next.unwrap_err().to_string().contains("study"));
+        assert!(!out.exists());
     }
 }

@@ -11,7 +11,11 @@ use cellforge_train::Images;
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use zip::{CompressionMethod, DateTime, ZipWriter, write::SimpleFileOptions};
 
-use crate::{Error, Result, files::write_atomic, folder_name};
+use crate::{
+    Error, Result,
+    files::{make_folders, write_atomic},
+    folder_name,
+};
 
 /// Where synthetic cells go: a folder, or a zip when the path ends in `.zip`.
 ///
@@ -53,7 +57,7 @@ impl SampleWriter {
     /// Writes images of one class, after those of it that were written before, and returns the files made (none for a zip).
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Image`] naming the file.
+    /// [`Error::Io`] or [`Error::Image`] naming the file, or the folder where that was removed in the meantime.
     pub fn write(&mut self, class: &str, images: &Images) -> Result<Vec<PathBuf>> {
         let folder = folder_name(class);
         let mut files = Vec::new();
@@ -64,7 +68,11 @@ impl SampleWriter {
             match &mut self.target {
                 Target::Folder(root) => {
                     let path = root.join(&folder).join(name);
-                    write_plain(&path, &png(images, i, &path)?)?;
+                    let bytes = png(images, i, &path)?;
+                    make_folders(root, &folder)?;
+                    // Thousands of small files: no sync for each; the stage's stamp holds their hashes and a torn file is
+                    // made again.
+                    std::fs::write(&path, bytes).map_err(Error::io("write", &path))?;
                     files.push(path);
                 }
                 Target::Zip { path, zip, .. } => {
@@ -96,14 +104,6 @@ impl SampleWriter {
         }
         Ok(())
     }
-}
-
-/// Thousands of small files: no sync for each; the stage's stamp holds their hashes and a torn file is made again.
-fn write_plain(path: &Path, bytes: &[u8]) -> Result<()> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(Error::io("create the folder", parent))?;
-    }
-    std::fs::write(path, bytes).map_err(Error::io("write", path))
 }
 
 fn png(images: &Images, index: usize, path: &Path) -> Result<Vec<u8>> {
@@ -176,6 +176,16 @@ mod tests {
         assert_eq!(more[0], folder.join("synthetic_000004.png"));
         assert_eq!(read_samples(&folder, 4, 3).unwrap().pixels, images().pixels.repeat(2));
         assert!(read_samples(&folder, 8, 3).is_err());
+    }
+
+    #[test]
+    fn a_removed_folder_is_not_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("cells");
+        let mut writer = SampleWriter::create(&out).unwrap();
+        std::fs::remove_dir(&out).unwrap();
+        assert!(writer.write("a", &images()).unwrap_err().to_string().contains("cells"));
+        assert!(!out.exists());
     }
 
     #[test]

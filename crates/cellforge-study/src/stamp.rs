@@ -1,18 +1,21 @@
 //! Stamps: what a finished stage was made from and what it made.
 //!
-//! A stage whose stamp names the same inputs, and whose outputs still have the stamped hashes, is not run again. A stage that was
-//! begun with the same inputs but has no stamp goes on from its last checkpoint; with other inputs its folder is emptied first.
+//! A stage whose stamp names the same inputs, and whose outputs still have the stamped hashes, is not run again; if they have
+//! not, its folder is emptied and it is. A stage that was begun with the same inputs but has no stamp goes on from its last
+//! checkpoint. What was made from other inputs is replaced only on request, and what has no record not at all.
 
 use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
+    io::ErrorKind,
+    path::{Component, Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
-    files::{hash_file, hash_texts, read_json, write_json},
+    files::{hash_file, hash_texts, json, make_folders, read_json},
 };
 
 const FORMAT: u32 = 2;
@@ -49,6 +52,9 @@ struct Output {
 #[derive(Serialize, Deserialize)]
 struct Begun {
     format: u32,
+    /// Older records do not name it.
+    #[serde(default)]
+    stage: String,
     inputs: String,
     #[serde(flatten)]
     effort: Effort,
@@ -61,8 +67,12 @@ pub(crate) enum Plan {
     Skip(Stamp),
     /// Go on where it stopped, after what it has cost already.
     Resume(Effort),
-    /// Run it from the start.
-    Fresh,
+    /// Run it again: its inputs are unchanged, but its outputs are damaged, and nothing in its folder is to be trusted.
+    Mend,
+    /// It was finished or begun from other inputs, or by an older program, on these devices.
+    Other(BTreeSet<String>),
+    /// Run it for the first time: there is no record of it.
+    New,
 }
 
 impl Stamp {
@@ -91,29 +101,37 @@ fn begun_path(out: &Path, stage: &str) -> PathBuf {
     out.join("stamps").join("begun").join(format!("{}.json", stage.replace('/', "-")))
 }
 
-/// Decides about a stage from the files in `out`. A damaged stamp counts as none.
+/// Decides about a stage from the files in `out`. Records that cannot be read are those of other inputs.
 pub(crate) fn plan(out: &Path, stage: &str, inputs: &str) -> Plan {
-    if let Ok(stamp) = read_json::<Stamp>(&stamp_path(out, stage)) {
-        // Finished from the same inputs but damaged since: nothing in its folder is to be trusted.
-        let same = stamp.format == FORMAT && stamp.inputs == inputs;
-        return if same && stamp.whole(out) { Plan::Skip(stamp) } else { Plan::Fresh };
+    let (finished, begun) = (stamp_path(out, stage), begun_path(out, stage));
+    let mut devices = BTreeSet::new();
+    if let Ok(stamp) = read_json::<Stamp>(&finished) {
+        if stamp.format == FORMAT && stamp.inputs == inputs {
+            return if stamp.whole(out) { Plan::Skip(stamp) } else { Plan::Mend };
+        }
+        devices = stamp.effort.devices;
     }
-    match read_json::<Begun>(&begun_path(out, stage)) {
-        Ok(begun) if begun.format == FORMAT && begun.inputs == inputs => Plan::Resume(begun.effort),
-        _ => Plan::Fresh,
+    // Even beside a stamp of other inputs, whose outputs were gone before the stage was begun again.
+    if let Ok(begun) = read_json::<Begun>(&begun) {
+        if begun.format == FORMAT && begun.inputs == inputs {
+            return Plan::Resume(begun.effort);
+        }
+        devices.extend(begun.effort.devices);
     }
+    if finished.exists() || begun.exists() { Plan::Other(devices) } else { Plan::New }
 }
 
-/// Notes that a stage is under way, and what earlier attempts have cost.
+/// Notes that a stage is under way, and what earlier attempts have cost. What they made from other inputs must be gone. If
+/// `out` was removed, it is not made again.
 pub(crate) fn begin(out: &Path, stage: &str, inputs: &str, effort: &Effort) -> Result<()> {
-    let old = stamp_path(out, stage);
-    if old.exists() {
-        std::fs::remove_file(&old).map_err(Error::io("remove", &old))?;
-    }
-    write_json(&begun_path(out, stage), &Begun { format: FORMAT, inputs: inputs.to_owned(), effort: effort.clone() })
+    make_folders(out, "stamps/begun")?;
+    let begun = Begun { format: FORMAT, stage: stage.to_owned(), inputs: inputs.to_owned(), effort: effort.clone() };
+    write(&begun_path(out, stage), &begun)?;
+    // Only now: a stage whose folder is not empty always has a record.
+    remove(&stamp_path(out, stage))
 }
 
-/// Stamps a finished stage with the files it made (paths below `out`).
+/// Stamps a finished stage, which was begun, with the files it made (paths below `out`).
 pub(crate) fn finish(out: &Path, stage: &str, inputs: &str, files: Vec<PathBuf>, effort: Effort) -> Result<Stamp> {
     let mut outputs = Vec::with_capacity(files.len());
     for file in files {
@@ -124,12 +142,54 @@ pub(crate) fn finish(out: &Path, stage: &str, inputs: &str, files: Vec<PathBuf>,
     }
     outputs.sort_by(|a, b| a.path.cmp(&b.path));
     let stamp = Stamp { format: FORMAT, stage: stage.to_owned(), inputs: inputs.to_owned(), outputs, effort };
-    write_json(&stamp_path(out, stage), &stamp)?;
-    let begun = begun_path(out, stage);
-    if begun.exists() {
-        std::fs::remove_file(&begun).map_err(Error::io("remove", &begun))?;
-    }
+    write(&stamp_path(out, stage), &stamp)?;
+    remove(&begun_path(out, stage))?;
     Ok(stamp)
+}
+
+/// The stages `group/...` that were finished or begun in `out`, and on which devices.
+pub(crate) fn known(out: &Path, group: &str) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    #[derive(Deserialize)]
+    struct Record {
+        stage: String,
+        #[serde(flatten)]
+        effort: Effort,
+    }
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for folder in [out.join("stamps"), out.join("stamps").join("begun")] {
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries.map_err(Error::io("read the folder", &folder))?,
+        };
+        for entry in entries {
+            let path = entry.map_err(Error::io("read the folder", &folder))?.path();
+            let Ok(Record { stage, effort }) = read_json(&path) else { continue };
+            // A name that leads out of the group's folder is none that a study gave.
+            let name = stage.strip_prefix(group).and_then(|rest| rest.strip_prefix('/')).unwrap_or("");
+            if Path::new(name).components().eq([Component::Normal(OsStr::new(name))]) {
+                found.entry(stage).or_default().extend(effort.devices);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Removes the records of a stage.
+pub(crate) fn forget(out: &Path, stage: &str) -> Result<()> {
+    remove(&stamp_path(out, stage))?;
+    remove(&begun_path(out, stage))
+}
+
+/// Writes a record into a folder that is there.
+fn write<T: Serialize>(path: &Path, record: &T) -> Result<()> {
+    Ok(cellforge_data::write_atomic(path, json(path, record)?.as_bytes())?)
+}
+
+fn remove(record: &Path) -> Result<()> {
+    if record.exists() {
+        std::fs::remove_file(record).map_err(Error::io("remove", record))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -145,22 +205,49 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path();
         let file = out.join("made.txt");
-        assert!(matches!(plan(out, "gan/a", "in"), Plan::Fresh));
+        assert!(matches!(plan(out, "gan/a", "in"), Plan::New));
         begin(out, "gan/a", "in", &effort(2.5)).unwrap();
         assert!(matches!(plan(out, "gan/a", "in"), Plan::Resume(e) if e == effort(2.5)));
-        assert!(matches!(plan(out, "gan/a", "other"), Plan::Fresh));
+        assert!(matches!(plan(out, "gan/a", "other"), Plan::Other(devices) if devices == effort(0.0).devices));
         std::fs::write(&file, "one").unwrap();
         let stamp = finish(out, "gan/a", "in", vec![file.clone()], effort(4.0)).unwrap();
         assert!(matches!(plan(out, "gan/a", "in"), Plan::Skip(s) if s == stamp));
-        assert!(matches!(plan(out, "gan/a", "other"), Plan::Fresh));
+        assert!(matches!(plan(out, "gan/a", "other"), Plan::Other(devices) if devices == effort(0.0).devices));
         std::fs::write(&file, "two").unwrap();
-        assert!(matches!(plan(out, "gan/a", "in"), Plan::Fresh));
+        assert!(matches!(plan(out, "gan/a", "in"), Plan::Mend));
+
+        // Killed between the two halves of `begin`: the stamp of what is gone is still there.
+        let old = std::fs::read(stamp_path(out, "gan/a")).unwrap();
+        begin(out, "gan/a", "other", &effort(1.0)).unwrap();
+        std::fs::write(stamp_path(out, "gan/a"), old).unwrap();
+        assert!(matches!(plan(out, "gan/a", "other"), Plan::Resume(e) if e == effort(1.0)));
+        // A stamp that cannot be read may be that of a newer program.
+        forget(out, "gan/a").unwrap();
+        std::fs::write(stamp_path(out, "gan/a"), "{").unwrap();
+        assert!(matches!(plan(out, "gan/a", "in"), Plan::Other(devices) if devices.is_empty()));
+        forget(out, "gan/a").unwrap();
+        assert!(matches!(plan(out, "gan/a", "in"), Plan::New));
+    }
+
+    #[test]
+    fn the_stages_of_a_group_are_known_by_their_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        assert!(known(out, "gan").unwrap().is_empty());
+        for stage in ["gan/a", "gan/b-c", "cnn", "gan/../up", "gan/.."] {
+            begin(out, stage, "in", &effort(1.0)).unwrap();
+        }
+        finish(out, "gan/a", "in", Vec::new(), effort(1.0)).unwrap();
+        let found = known(out, "gan").unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["gan/a", "gan/b-c"]);
+        assert_eq!(found["gan/a"], effort(0.0).devices);
     }
 
     #[test]
     fn the_identity_ignores_time_and_sees_contents() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("made.txt");
+        begin(dir.path(), "s", "in", &effort(0.0)).unwrap();
         std::fs::write(&file, "one").unwrap();
         let a = finish(dir.path(), "s", "in", vec![file.clone()], effort(1.0)).unwrap();
         let b = finish(dir.path(), "s", "in", vec![file.clone()], effort(9.0)).unwrap();

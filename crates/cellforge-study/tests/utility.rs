@@ -63,7 +63,7 @@ fn config() -> UtilityConfig {
 }
 
 fn control(out: &Path) -> Control {
-    Control { out: out.to_path_buf(), device: Device::Cpu, stop: Arc::default(), progress: false }
+    Control { out: out.to_path_buf(), device: Device::Cpu, stop: Arc::default(), progress: false, overwrite: false }
 }
 
 fn run(config: &UtilityConfig, cells: &Cells, out: &Path) -> Utility {

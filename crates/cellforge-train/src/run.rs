@@ -21,7 +21,7 @@ pub(crate) const PREFETCH: usize = 4;
 /// How a run is driven, as against what it computes: none of this changes a byte of the weights on one device.
 #[derive(Debug, Clone)]
 pub struct Control {
-    /// Go on from the checkpoint in the output folder; with none there, start.
+    /// Go on from the checkpoint `last` in the output folder; with none there, start. A `best` that is damaged or gone is done without.
     pub resume: bool,
     /// Start afresh even if the output folder holds a run, which is then removed. `resume` goes before it where there
     /// is a checkpoint.
@@ -107,11 +107,11 @@ where
     cellforge_data::remove_unfinished(&out.join("grids"))?;
     let occupied = ["last", "best"].iter().any(|name| checkpoint::exists(out, name));
     if control.resume && checkpoint::settle(out, "last")? {
-        checkpoint::settle(out, "best")?;
         let dir = out.join("last");
-        let saved = checkpoint::read_state::<C>(&dir, &fresh.kind)?;
+        let mut saved = checkpoint::read_state::<C>(&dir, &fresh.kind)?;
         check_same(&dir, &saved, &fresh)?;
         step.restore(&checkpoint::read_snapshot(&dir, &saved, &control.device)?)?;
+        settle_best(out, &mut saved)?;
         tracing::info!("resuming {} after iteration {}", out.display(), saved.position.iteration);
         record(control)?;
         return Ok((claim, saved));
@@ -131,6 +131,22 @@ where
     }
     record(control)?;
     Ok((claim, fresh))
+}
+
+/// Makes `best` whole. Where it is lost, the run goes on without it and finds another.
+fn settle_best<C>(out: &Path, saved: &mut State<C>) -> Result<()> {
+    let lost = match checkpoint::settle(out, "best") {
+        Ok(there) if there || saved.best.is_none() => return Ok(()),
+        Ok(_) => format!("{} is gone", out.join("best").display()),
+        Err(error @ Error::Damaged { .. }) => error.to_string(),
+        Err(error) => return Err(error),
+    };
+    tracing::warn!("{lost}; the run goes on without it, and the best from here on takes its place");
+    checkpoint::delete(out, "best")?;
+    saved.best = None;
+    // The guard goes back to the best one: a collapse is to be seen anew, when there is one again.
+    saved.guard.alike = 0;
+    Ok(())
 }
 
 fn record(control: &Control) -> Result<()> {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{control, failed, remember, split_rule, stopped};
 use crate::{
     cells::{CellArgs, bootstrap, table},
-    common::{Globals, is_false, layered, save, say},
+    common::{Globals, check_outside, check_settings, is_false, layered, save, say},
 };
 
 /// Arguments of `train classifier`.
@@ -106,6 +106,8 @@ pub fn run(mut globals: Globals, flags: &ClassifierArgs) -> Result<()> {
     args.overwrite = flags.overwrite;
     let session = globals.open_stoppable()?;
     let out = args.out.clone().context("--out is missing: name a folder for the run")?;
+    check_settings(&out, "train classifier")?;
+    check_outside(&out, args.cells.data.as_ref())?;
     args.cells.settle();
     let set = args.cells.open(&args.cells.options(Some(out.join("cache")), session.progress), session.seed)?;
     let config = classifier_config(&mut args, &set, session.seed);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{control, failed, remember, stopped};
 use crate::{
     cells::CellArgs,
-    common::{Globals, Session, is_false, layered, say},
+    common::{Globals, Session, check_outside, check_settings, is_false, layered, say},
 };
 
 /// Arguments of `train gan`. Defaults are the study's.
@@ -161,6 +161,8 @@ pub fn run(mut globals: Globals, flags: &GanArgs) -> Result<()> {
     args.overwrite = flags.overwrite;
     let session = globals.open_stoppable()?;
     let out = args.out.clone().context("--out is missing: name a folder for the run")?;
+    check_settings(&out, "train gan")?;
+    check_outside(&out, args.cells.data.as_ref())?;
     args.cells.settle();
     let mut base = gan_config(&mut args, session.seed)?;
     base.validate()?;
@@ -183,11 +185,14 @@ pub fn run(mut globals: Globals, flags: &GanArgs) -> Result<()> {
         },
     };
     let together = args.conditional == Some(true) && chosen.len() > 1;
-    check_layout(&out, chosen.len() == 1 || together)?;
+    let one = chosen.len() == 1 || together;
+    check_layout(&out, one)?;
     let judge = match &args.judge {
         Some(dir) => Some(judge(dir, &set, &val, &chosen, base.monitor.k, &session)?),
         None => None,
     };
+    // The run of one GAN claims its folder, which is OUT; those of several claim folders in it, one after the other.
+    let _claim = if one { None } else { Some(train::claim(&out)?) };
     let control = control(&session, (args.resume, args.overwrite), &out, "train gan", &args)?;
     if together {
         base.model.classes = chosen.len();

@@ -48,8 +48,19 @@ pub struct Cut {
 pub(crate) struct ClosestTest {
     /// Synthetic cells, the closest first; no more than are looked at.
     front: Vec<usize>,
-    /// Numbers of cells that are looked at, and for each the sum over patients of the squared number of cells nearest to them.
-    cuts: Vec<(usize, f64)>,
+    /// The numbers of cells that are looked at.
+    cuts: Vec<Looked>,
+}
+
+/// How the first cells lie among the patients, or cells where patients are not known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Looked {
+    /// Their number.
+    cells: usize,
+    /// Those of them that have one nearest patient.
+    near: f64,
+    /// The sum over patients of the squared number of cells nearest to them.
+    squares: f64,
 }
 
 impl ClosestTest {
@@ -80,15 +91,16 @@ impl ClosestTest {
         // Which unit is nearest does not depend on the sides.
         let sides = units.exchangeable(&units.sides());
         let mut near_to = vec![0_u32; units.len()];
-        let (mut squares, mut cuts) = (0.0, Vec::new());
+        let (mut near, mut squares, mut cuts) = (0.0, 0.0, Vec::new());
         let nearest = outcomes(front.iter().map(|&i| &table.turned[i]), &sides);
         for (number, (_, unit)) in nearest.enumerate() {
             if let Some(unit) = unit {
+                near += 1.0;
                 squares += f64::from(2 * near_to[unit as usize] + 1);
                 near_to[unit as usize] += 1;
             }
             if sizes.contains(&(number + 1)) {
-                cuts.push((number + 1, squares));
+                cuts.push(Looked { cells: number + 1, near, squares });
             }
         }
         Self { front, cuts }
@@ -100,11 +112,12 @@ impl ClosestTest {
         let expected = expected(&sides);
         let mut outcomes = outcomes(self.front.iter().map(|&i| &table.turned[i]), &sides);
         let (mut cells, mut successes) = (0, 0.0);
-        let cut = |&(size, squares): &(usize, f64)| {
+        let cut = |&Looked { cells: size, near, squares }: &Looked| {
             successes += outcomes.by_ref().take(size - cells).map(|(nearer, _)| nearer).sum::<f64>();
             cells = size;
-            // Units are drawn without replacement.
-            let variance = expected * (1.0 - expected) * squares * taking_part / (taking_part - 1.0).max(1.0);
+            // The sum of a sample without replacement (Cochran 1977, Sampling Techniques, chapter 2).
+            let spread = (squares - near * near / taking_part).max(0.0);
+            let variance = expected * (1.0 - expected) * spread * taking_part / (taking_part - 1.0).max(1.0);
             let excess = successes - expected * size as f64;
             let z = if variance > 0.0 { excess / variance.sqrt() } else { 0.0 };
             Cut { cells: size, successes, rate: evened(successes / size as f64, expected), z }
@@ -164,16 +177,17 @@ mod tests {
         let table = Table::new(&space, &units).unwrap();
         let test = ClosestTest::new(&table, &units, 0);
         // Five of six cells are looked at: two near a, one each near b, c and x: squares 4 + 1 + 1 + 1.
-        assert_eq!((&test.front[..], &test.cuts[..]), (&[4, 0, 2, 1, 3][..], &[(5, 7.0)][..]));
+        let looked = Looked { cells: 5, near: 5.0, squares: 7.0 };
+        assert_eq!((&test.front[..], &test.cuts[..]), (&[4, 0, 2, 1, 3][..], &[looked][..]));
         let found = test.cuts(&table, &units, &units.sides());
-        // Four of five, 3/4 expected: z = 0.25 / sqrt(3/4 * 1/4 * 7 * 4/3) = 0.25 / sqrt(1.75); the evened share is
+        // Four of five, 3/4 expected. With each of the four held out in turn there are 3, 4, 4 and 4: of variance 3/16. The evened share is
         // (4/5 / (3/4)) / (4/5 / (3/4) + (1/5) / (1/4)) = (16/15) / (16/15 + 12/15) = 4/7.
         assert_eq!((found.len(), found[0].cells, found[0].successes), (1, 5, 4.0));
-        assert!((found[0].z - 0.25 / 1.75_f64.sqrt()).abs() < 1e-12 && (found[0].rate - 4.0 / 7.0).abs() < 1e-12);
-        // With a held out instead of x: three of five, z = (3 - 3.75) / sqrt(1.75).
+        assert!((found[0].z - 0.25 / 0.1875_f64.sqrt()).abs() < 1e-12 && (found[0].rate - 4.0 / 7.0).abs() < 1e-12);
+        // With a held out instead of x: three of five, z = (3 - 3.75) / sqrt(3/16).
         use Side::{Holdout, Train};
         let z = test.statistic(&table, &units, &[Holdout, Train, Train, Train]);
-        assert!((z + 0.75 / 1.75_f64.sqrt()).abs() < 1e-12);
+        assert!((z + 0.75 / 0.1875_f64.sqrt()).abs() < 1e-12);
     }
 
     #[test]
@@ -190,7 +204,7 @@ mod tests {
         };
         let units = Units::new(&[0; 10], &[0; 10], None, None).unwrap();
         let test = ClosestTest::new(&Table::new(&space, &units).unwrap(), &units, 0);
-        let sizes: Vec<usize> = test.cuts.iter().map(|cut| cut.0).collect();
+        let sizes: Vec<usize> = test.cuts.iter().map(|cut| cut.cells).collect();
         assert_eq!((&sizes[..], test.front.len()), (&[5, 10, 20, 50, 100][..], 100));
     }
 }

@@ -4,22 +4,23 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::{Features, Result, nearest};
 
 use super::{
-    Finding, PrivacyOptions,
+    Finding, PrivacyOptions, Space,
     membership::Attacker,
     near::{Close, List, Near, Table, Two, distance_to, first_on, with_own},
     trial::{Trial, judge},
-    units::{Purpose, Side, Units, random},
+    units::{Purpose, Side, Units, random, shuffle_front},
 };
 
 /// The tests of cells of which it is known whether they leak. Distances are those of the study itself, so the controls have its
-/// patients, its features and its numbers of cells.
+/// patients and its features.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Controls {
-    /// The training cells themselves in the place of the synthetic ones, and a discriminator that knows them by heart: to be found by
-    /// every test.
+    /// Training cells themselves in the place of the synthetic ones, as many as there are of these (or all), drawn by lot, and a
+    /// discriminator that knows all training cells by heart. Tests that do not find this leak would not find a smaller one: with few
+    /// synthetic cells among many training cells some do not.
     pub replay: Vec<Finding>,
     /// Cells of half of the held-out patients in the place of the synthetic ones, against the training patients and the other half, and
     /// a discriminator that knows that half by heart: to be found by no test. None where there are fewer than two held-out patients.
@@ -37,38 +38,50 @@ impl Controls {
 /// Runs both controls in every space. `logan` says whether a discriminator is judged too.
 pub(crate) fn controls(
     trials: &BTreeMap<String, Trial>,
+    spaces: &[Space],
     logan: bool,
     labels: &[u32],
     units: &Units,
     options: &PrivacyOptions,
 ) -> Result<Controls> {
-    let findings = |trials: BTreeMap<String, Trial>, labels: &[u32], units: &Units| -> Result<Vec<Finding>> {
-        // The discriminator's score of a cell: how near the cells that are given away come to it, in the first space.
-        let attacker = match trials.values().next() {
-            Some(trial) if logan => {
-                let scores: Vec<f64> = trial.table.to_synthetic.iter().map(|distance| -distance).collect();
-                Some(Attacker::logan(&scores, labels, units, options.fpr)?)
-            }
-            _ => None,
-        };
+    // A discriminator's score of a cell: how near the cells that it knows by heart come to it, in the first space.
+    let findings = |trials: BTreeMap<String, Trial>, known: Vec<f64>, labels: &[u32], units: &Units| -> Result<_> {
+        let scores: Vec<f64> = known.iter().map(|distance| -distance).collect();
+        let attacker = logan.then(|| Attacker::logan(&scores, labels, units, options.fpr)).transpose()?;
         Ok(judge(&trials, attacker.as_ref(), units, options)?.findings())
     };
-    let build = |trial: &Trial, of: &dyn Fn(&Trial) -> Parts, units: &Units| -> Result<Trial> {
-        let parts = of(trial);
-        Trial::new(parts.table, parts.synthetic_regions, parts.real_regions, units, options)
+    let all = |of: &dyn Fn(&str, &Trial) -> Result<Parts>, units: &Units| -> Result<BTreeMap<String, Trial>> {
+        let build = |(name, trial): (&String, &Trial)| {
+            let Parts { table, synthetic_regions, real_regions } = of(name, trial)?;
+            Ok((name.clone(), Trial::new(table, synthetic_regions, real_regions, units, options)?))
+        };
+        trials.iter().map(build).collect()
     };
-    let all = |of: &dyn Fn(&Trial) -> Parts, units: &Units| -> Result<BTreeMap<String, Trial>> {
-        trials.iter().map(|(name, trial)| Ok((name.clone(), build(trial, of, units)?))).collect()
-    };
+    let Some(first) = trials.values().next() else { return Ok(Controls { replay: Vec::new(), innocent: None }) };
 
-    let replayed = all(&|trial| replay(trial, units), units)?;
+    let mut drawn: Vec<usize> = (0..units.train_cells).collect();
+    let cells = first.table.synthetic.len().min(drawn.len());
+    shuffle_front(&mut drawn, cells, &mut random(options.seed, Purpose::Replay, 0));
+    drawn.truncate(cells);
+    drawn.sort_unstable();
+    let of_space = |name: &str, trial: &Trial| match spaces.iter().find(|space| space.name == name) {
+        Some(space) => replay(trial, units, space, &drawn),
+        None => Err(crate::Error::Empty { what: "the space of a control" }),
+    };
+    let replayed = all(&of_space, units)?;
+    let (sides, train) = (units.sides(), units.train_cells);
+    let held_out = first.table.real[train..].iter().map(|list| distance_to(list, &sides, Side::Train));
+    let by_heart = std::iter::repeat_n(0.0, train).chain(held_out).collect();
+
     let third = third(units, options.seed);
     let innocent = third.map(|third| {
         let split = Split::new(units, &third);
         let kept_labels: Vec<u32> = split.kept.iter().map(|&cell| labels[cell]).collect();
-        findings(all(&|trial| split.innocent(trial, units), &split.units)?, &kept_labels, &split.units)
+        let trials = all(&|_, trial| Ok(split.innocent(trial, units)), &split.units)?;
+        let known = trials.values().next().map(|trial| trial.table.to_synthetic.clone()).unwrap_or_default();
+        findings(trials, known, &kept_labels, &split.units)
     });
-    Ok(Controls { replay: findings(replayed, labels, units)?, innocent: innocent.transpose()? })
+    Ok(Controls { replay: findings(replayed, by_heart, labels, units)?, innocent: innocent.transpose()? })
 }
 
 /// What a trial is made from.
@@ -78,39 +91,39 @@ struct Parts {
     real_regions: Vec<usize>,
 }
 
-/// The training cells as the synthetic set.
-fn replay(trial: &Trial, units: &Units) -> Parts {
+/// The training cells `drawn`, ascending, as the synthetic set.
+fn replay(trial: &Trial, units: &Units, space: &Space, drawn: &[usize]) -> Result<Parts> {
     let (table, sides) = (&trial.table, units.sides());
-    let train = &table.real[..units.train_cells];
-    let lists: Vec<List> = train
+    let own = |&i: &usize| with_own(&table.real[i], Near { unit: units.of[i] as u32, cell: i as u32, distance: 0.0 });
+    let lists: Vec<List> = drawn.iter().map(own).collect();
+    let two: Vec<Two> = drawn
         .iter()
-        .enumerate()
-        .map(|(i, list)| with_own(list, Near { unit: units.of[i] as u32, cell: i as u32, distance: 0.0 }))
-        .collect();
-    let two: Vec<Two> = train
-        .iter()
-        .enumerate()
-        .map(|(i, list)| {
+        .map(|&i| {
             let close = |cell, distance| Close { cell, distance, orientation: 0 };
-            let other = first_on(list, &sides, Side::Train).map(|near| close(near.cell as usize, near.distance));
+            let other = first_on(&table.real[i], &sides, Side::Train);
+            let other = other.map(|near| close(near.cell as usize, near.distance));
             std::iter::once(close(i, 0.0)).chain(other).collect()
         })
         .collect();
-    let held_out = table.real[units.train_cells..].iter().map(|list| distance_to(list, &sides, Side::Train));
+    let values: Vec<f32> = drawn.iter().flat_map(|&i| space.train.row(i).iter().copied()).collect();
+    let copies = Features::new(&values, space.train.dims())?;
+    let found = nearest(space.train, copies, 1)?.into_iter().chain(nearest(space.holdout[0], copies, 1)?);
+    let mut to_synthetic: Vec<f64> = found.map(|found| found[0].distance).collect();
+    drawn.iter().for_each(|&i| to_synthetic[i] = 0.0);
     let table = Table {
         orientations: 1,
         synthetic: lists.clone(),
         turned: lists,
         real: table.real.clone(),
-        to_synthetic: std::iter::repeat_n(0.0, train.len()).chain(held_out).collect(),
-        to_holdout: train.iter().map(|list| distance_to(list, &sides, Side::Holdout)).collect(),
+        to_synthetic,
+        to_holdout: drawn.iter().map(|&i| distance_to(&table.real[i], &sides, Side::Holdout)).collect(),
         synthetic_two: two.clone(),
         turned_two: two,
         holdout_two: table.holdout_two.clone(),
         holdout_turned_two: None,
     };
     let real_regions = trial.real_regions().to_vec();
-    Parts { table, synthetic_regions: real_regions[..units.train_cells].to_vec(), real_regions }
+    Ok(Parts { table, synthetic_regions: drawn.iter().map(|&i| real_regions[i]).collect(), real_regions })
 }
 
 /// Half of the held-out units, of each stratum as far as it goes; the smaller half where they are odd. None where that is no unit.
@@ -182,23 +195,25 @@ impl Split {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Space, *};
-    use crate::Features;
+    use super::*;
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|&name| name.to_owned()).collect()
     }
 
     /// On a line: training cells of a at 0 and 10 and of b at 1, held-out cells of x at 4 and of y at 20 and 21.
-    fn trial() -> (Trial, Units) {
-        let (train, holdout, synthetic) = ([0.0, 10.0, 1.0], [4.0, 20.0, 21.0], [7.0]);
+    fn line() -> Space<'static> {
         let features = |values| Features::new(values, 1).unwrap();
-        let space = Space {
+        Space {
             name: "line".to_owned(),
-            train: features(&train),
-            holdout: vec![features(&holdout)],
-            synthetic: vec![features(&synthetic)],
-        };
+            train: features(&[0.0, 10.0, 1.0]),
+            holdout: vec![features(&[4.0, 20.0, 21.0])],
+            synthetic: vec![features(&[7.0])],
+        }
+    }
+
+    fn trial() -> (Trial, Units) {
+        let space = line();
         let (a, b) = (names(&["a", "a", "b"]), names(&["x", "y", "y"]));
         let units = Units::new(&[0; 3], &[0; 3], Some(&a), Some(&b)).unwrap();
         let table = Table::new(&space, &units).unwrap();
@@ -212,7 +227,7 @@ mod tests {
     #[test]
     fn a_replayed_cell_is_at_distance_nothing_from_itself() {
         let (trial, units) = trial();
-        let parts = replay(&trial, &units);
+        let parts = replay(&trial, &units, &line(), &[0, 1, 2]).unwrap();
         // Units: a 0, b 1, x 2, y 3. The cell of a at 0: itself, b at 1, x at 4, y at 20; the other cell of a is further than itself.
         assert_eq!(short(&parts.table.synthetic[0]), [(0, 0, 0.0), (1, 2, 1.0), (2, 3, 4.0), (3, 4, 20.0)]);
         assert_eq!(parts.table.to_synthetic, [0.0, 0.0, 0.0, 3.0, 10.0, 11.0]);
@@ -220,6 +235,15 @@ mod tests {
         assert_eq!(parts.synthetic_regions, [0, 1, 0]);
         let two: Vec<_> = parts.table.synthetic_two[0].iter().map(|c| (c.cell, c.distance)).collect();
         assert_eq!(two, [(0, 0.0), (2, 1.0)]);
+    }
+
+    #[test]
+    fn some_training_cells_are_replayed() {
+        let (trial, units) = trial();
+        let parts = replay(&trial, &units, &line(), &[2]).unwrap();
+        assert_eq!(short(&parts.table.synthetic[0]), [(1, 2, 0.0), (0, 0, 1.0), (2, 3, 3.0), (3, 4, 19.0)]);
+        assert_eq!(parts.table.to_synthetic, [1.0, 9.0, 0.0, 3.0, 19.0, 20.0]);
+        assert_eq!((parts.table.to_holdout, parts.synthetic_regions), (vec![3.0], vec![0]));
     }
 
     #[test]

@@ -60,9 +60,12 @@
 //! between training and holdout is as likely as the true one. So every figure is computed again for many such ways (a permutation test
 //! by patients, within strata of patients with cells of the same classes), and [`Chance`] holds where it lies. A leak is found where the
 //! true figure is more extreme than chance allows, over all tests together ([`Privacy::findings`]). Cells identical to training cells
-//! need no statistics: one of them is a leak. The rest needs three things:
+//! need no statistics: one of them is a leak. The rest needs four things:
 //!
 //! - Patients were shared out at random, or as if at random.
+//! - What computes the features has not seen more of one side than of the other. A classifier that was trained on the training cells has:
+//!   they lie otherwise in its features than cells it never saw, and a synthetic cell that is new lies as those do, so that a leak may be
+//!   missed. Pixels, and networks trained on other cells, have seen neither.
 //! - The cells of a patient were chosen in the same way on both sides: do not thin out one side alone.
 //! - Patients are known. Without them single cells are exchanged, and cells of a patient that belong together make innocents look
 //!   guilty; see [`Privacy::by_patient`].
@@ -191,7 +194,7 @@ pub fn privacy(input: &PrivacyInput, options: &PrivacyOptions) -> Result<Privacy
     let logan = logan.transpose()?;
     let mut found = trial::judge(&trials, logan.as_ref(), &units, options)?;
     if options.controls {
-        found.controls = Some(controls::controls(&trials, logan.is_some(), &labels, &units, options)?);
+        found.controls = Some(controls::controls(&trials, &input.spaces, logan.is_some(), &labels, &units, options)?);
     }
     Ok(found)
 }

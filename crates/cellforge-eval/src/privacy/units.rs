@@ -18,6 +18,7 @@ pub(crate) enum Purpose {
     Means,
     Third,
     Ties,
+    Replay,
 }
 
 /// The random numbers of draw `number` of a purpose.

@@ -2,12 +2,12 @@
 
 use cellforge_eval::privacy::Finding;
 
-use super::PrivacyPart;
+use super::{PrivacyPart, verdicts::IDENTICAL};
 
-/// The controls, counted.
+/// The controls, counted, without the test for exact copies, which needs none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Controls {
-    /// Tests that were run on the replayed training cells.
+    /// Tests that were run on training cells in place of the synthetic ones.
     pub(crate) tests: usize,
     /// Of these, those that found the leak.
     pub(crate) caught: usize,
@@ -19,9 +19,12 @@ impl Controls {
     /// Counts the controls of a part, if it has them.
     pub(crate) fn of(part: &PrivacyPart) -> Option<Self> {
         let controls = part.figures.controls.as_ref()?;
-        let found = |findings: &[Finding]| findings.iter().filter(|finding| finding.leaks).count();
+        let of = |findings: &[Finding], leak: bool| {
+            findings.iter().filter(|finding| finding.test != IDENTICAL && (!leak || finding.leaks)).count()
+        };
+        let found = |findings: &[Finding]| of(findings, true);
         Some(Self {
-            tests: controls.replay.len(),
+            tests: of(&controls.replay, false),
             caught: found(&controls.replay),
             accused: controls.innocent.as_deref().map(found),
         })

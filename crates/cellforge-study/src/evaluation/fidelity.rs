@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use cellforge_eval::{Features, FidelityOptions, Interval, Sample, fidelity, frechet_distance, halves};
+use cellforge_data::CellSet;
+use cellforge_eval::{Features, FidelityOptions, Interval, Sample, fidelity, frechet_distance};
 use cellforge_train::Matrix;
 
 use super::{
     EvaluationConfig, FidelityPart, FidelityScope,
-    sets::{Cells, pick},
+    sets::{Cells, parted, pick},
 };
 use crate::{Control, Error, Result, derive_seed};
 
@@ -54,27 +55,29 @@ pub(super) fn measure(
     control: &Control,
 ) -> Result<FidelityPart> {
     let seed = derive_seed(config.seed, "halves");
-    let by_patient = real.cells.set.has_groups();
-    let [first, second] = halves(real.cells.set.len(), real.cells.groups().filter(|_| by_patient), seed)?;
+    let halvings: Vec<[Vec<usize>; 2]> = (0..HALVINGS)
+        .map(|number| parted(real.cells, 0.5, derive_seed(seed, &format!("halving {number}"))))
+        .collect::<Result<_>>()?;
+    let [first, second] = &halvings[0];
     let classes = &real.cells.set.classes;
     let mut chosen = Vec::new();
-    for (class, name) in classes.iter().enumerate() {
-        let of = |cells: &Cells, rows: &[usize]| -> Vec<usize> {
-            rows.iter().copied().filter(|&row| cells.set.labels[row] as usize == class).collect()
-        };
-        let all = |cells: &Cells| of(cells, &(0..cells.set.len()).collect::<Vec<_>>());
+    for (label, name) in classes.iter().enumerate() {
+        let all = |cells: &Cells| of_class(&cells.set, &(0..cells.set.len()).collect::<Vec<_>>(), label);
+        let real_set = &real.cells.set;
         let sets = [
-            of(real.cells, &first),
-            of(real.cells, &second),
+            of_class(real_set, first, label),
+            of_class(real_set, second, label),
             all(synthetic.cells),
             holdout.map_or(Vec::new(), |holdout| all(holdout.cells)),
         ];
-        let there = if holdout.is_some() { 4 } else { 3 };
-        let n = sets[..there].iter().map(Vec::len).min().unwrap_or(0);
+        let smallest_half = halvings.iter().flatten().map(|half| of_class(real_set, half, label).len()).min();
+        let counts = [
+            ("real", "one half of them has", smallest_half.unwrap_or(0)),
+            ("synthetic", "there are", sets[2].len()),
+            ("holdout", "there are", if holdout.is_some() { sets[3].len() } else { usize::MAX }),
+        ];
+        let &(part, what, n) = counts.iter().min_by_key(|(.., n)| *n).unwrap_or(&counts[0]);
         if n <= config.k {
-            let smallest = sets[..there].iter().position(|rows| rows.len() == n).unwrap_or(0);
-            let part = ["real", "real", "synthetic", "holdout"][smallest];
-            let what = if smallest < 2 { "one half of them has" } else { "there are" };
             let problem = format!(
                 "{what} {n} of class {name:?}: at least {} are needed with k = {}; give more cells or a smaller k",
                 config.k + 1,
@@ -82,9 +85,9 @@ pub(super) fn measure(
             );
             return Err(Error::EvaluationCells { part, problem });
         }
-        let from = [real.cells, real.cells, synthetic.cells, holdout.map_or(real.cells, |holdout| holdout.cells)];
-        let rows = std::array::from_fn(|i| if i < there { pick(&from[i].set, &sets[i], n, seed) } else { Vec::new() });
-        chosen.push(OfClass { rows, label: class, n });
+        let from = [Some(real), Some(real), Some(synthetic), holdout];
+        let rows = std::array::from_fn(|i| from[i].map_or(Vec::new(), |from| pick(&from.cells.set, &sets[i], n, seed)));
+        chosen.push(OfClass { rows, label, n });
     }
     let options = config.fidelity_options();
     let scope = |of: &[&OfClass]| -> Result<FidelityScope> {
@@ -98,7 +101,7 @@ pub(super) fn measure(
         };
         compare(
             of.iter().map(|class| class.n).sum(),
-            floor_range(real, by_patient, &of.iter().map(|class| (class.label, class.n)).collect::<Vec<_>>(), seed)?,
+            floor_range(real, &halvings, holdout.map(|holdout| Chosen::new(holdout, &rows(3))), of, seed)?,
             [Chosen::new(real, &rows(0)), Chosen::new(real, &rows(1)), Chosen::new(synthetic, &rows(2))],
             holdout.map(|holdout| Chosen::new(holdout, &rows(3))),
             &options,
@@ -110,37 +113,41 @@ pub(super) fn measure(
     }
     Ok(FidelityPart {
         cells_per_side: classes.iter().cloned().zip(chosen.iter().map(|class| class.n)).collect(),
-        halves_by_patient: by_patient,
+        halves_by_patient: real.cells.several_patients(),
         pooled: scope(&chosen.iter().collect::<Vec<_>>())?,
         per_class,
     })
 }
 
-/// The range of the Fréchet distance between halves of the real cells, with `n` cells of each class `(label, n)` in each half, or all
-/// there are.
-fn floor_range(real: Measured<'_>, by_patient: bool, classes: &[(usize, usize)], seed: u64) -> Result<Interval> {
+/// The range of the Fréchet distance between real and real, with as many cells of each class on both sides as elsewhere: of a half of
+/// the real cells to the held-out ones, or without these to the other half.
+fn floor_range(
+    real: Measured<'_>,
+    halvings: &[[Vec<usize>; 2]],
+    holdout: Option<Chosen>,
+    classes: &[&OfClass],
+    seed: u64,
+) -> Result<Interval> {
     let set = &real.cells.set;
+    let half = |half: &[usize]| {
+        let of = |class: &&OfClass| pick(set, &of_class(set, half, class.label), class.n, seed);
+        Chosen::new(real, &classes.iter().flat_map(of).collect::<Vec<_>>())
+    };
     let mut range = Interval { low: f64::INFINITY, high: 0.0 };
-    for number in 0..HALVINGS {
-        let seed = derive_seed(seed, &format!("halving {number}"));
-        let [first, second] = halves(set.len(), real.cells.groups().filter(|_| by_patient), seed)?.map(|half| {
-            let mut rows = Vec::new();
-            for &(label, n) in classes {
-                let of: Vec<usize> = half.iter().copied().filter(|&row| set.labels[row] as usize == label).collect();
-                rows.extend(pick(set, &of, n, seed));
-            }
-            rows
-        });
-        // A half may be without a class where patients are few.
-        if first.len() < 2 || second.len() < 2 {
-            continue;
-        }
-        let (first, second) = (Chosen::new(real, &first), Chosen::new(real, &second));
-        let distance = frechet_distance(first.sample()?.features, second.sample()?.features)?;
+    for [first, second] in halvings {
+        let first = half(first);
+        let distance = match &holdout {
+            Some(holdout) => frechet_distance(holdout.sample()?.features, first.sample()?.features)?,
+            None => frechet_distance(first.sample()?.features, half(second).sample()?.features)?,
+        };
         range = Interval { low: range.low.min(distance), high: range.high.max(distance) };
     }
-    range.low = range.low.min(range.high);
     Ok(range)
+}
+
+/// The rows of one class.
+fn of_class(set: &CellSet, rows: &[usize], label: usize) -> Vec<usize> {
+    rows.iter().copied().filter(|&row| set.labels[row] as usize == label).collect()
 }
 
 fn compare(
@@ -159,6 +166,6 @@ fn compare(
         floor: against(&first, &second)?,
         floor_range,
         against_holdout: holdout.as_ref().map(|holdout| against(holdout, &synthetic)).transpose()?,
-        holdout_against_real: holdout.as_ref().map(|holdout| against(&first, holdout)).transpose()?,
+        real_against_holdout: holdout.as_ref().map(|holdout| against(holdout, &first)).transpose()?,
     })
 }

@@ -76,10 +76,15 @@ pub fn evaluate(
     let mut missing = |part: &str, reason: &str| {
         not_measured.insert(part.to_owned(), reason.to_owned());
     };
+    let mut too_few = None;
     let mut fidelity_part = None;
     if config.fidelity {
         clock.start("fidelity");
-        fidelity_part = Some(fidelity::measure(config, measured_real, measured_holdout, measured_synthetic, control)?);
+        let found = fidelity::measure(config, measured_real, measured_holdout, measured_synthetic, control);
+        fidelity_part = if_enough(found, &mut too_few)?;
+        if let (None, Some(error)) = (&fidelity_part, &too_few) {
+            missing("fidelity", &error.to_string());
+        }
     } else {
         missing("fidelity", "it was not asked for");
     }
@@ -111,11 +116,18 @@ pub fn evaluate(
     match &config.utility {
         Some(settings) => {
             clock.start("utility");
-            utility_part = Some(utility::measure(settings, &real, holdout.as_ref(), &synthetic, out, control)?);
+            let found = utility::measure(settings, &real, holdout.as_ref(), &synthetic, out, control);
+            utility_part = if_enough(found, &mut too_few)?;
+            if let (None, Some(error)) = (&utility_part, &too_few) {
+                missing("utility", &error.to_string());
+            }
         }
         None => missing("utility", "it was not asked for"),
     }
     let seconds = clock.finish();
+    if let (None, None, None, Some(error)) = (&fidelity_part, &privacy_part, &utility_part, too_few) {
+        return Err(error);
+    }
 
     fn part<'a, T>(
         found: &'a Option<T>,
@@ -159,6 +171,19 @@ pub fn evaluate(
         std::fs::remove_dir_all(&kept).map_err(Error::io("remove the folder", &kept))?;
     }
     Ok(evaluation)
+}
+
+/// What was measured. Cells that are too few for one part are no reason to do without the others: the error is put aside.
+fn if_enough<T>(found: Result<T>, too_few: &mut Option<Error>) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error @ (Error::EvaluationCells { .. } | Error::UtilityCells { .. })) => {
+            tracing::warn!("{error}");
+            *too_few = Some(error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Says which part is under way, and keeps the time of each.

@@ -12,7 +12,7 @@ use super::{EvaluationConfig, Provenance};
 use crate::{results::Versions, utility::Utility};
 
 /// The version of `evaluation.json`. It grows by one whenever a field is removed, renamed or changes its meaning.
-pub const EVALUATION_SCHEMA: u32 = 1;
+pub const EVALUATION_SCHEMA: u32 = 2;
 
 /// What synthetic cells are worth, measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -136,21 +136,34 @@ pub struct FidelityPart {
     pub per_class: BTreeMap<String, FidelityScope>,
 }
 
-/// The comparisons of one scope. Each has another set as its reference.
+/// The comparisons of one scope.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FidelityScope {
     /// Cells on each side.
     pub cells: usize,
-    /// Synthetic cells against half of the real ones.
+    /// Synthetic cells against half of the real ones, which the generator has seen: it can come nearer to them than other patients do.
     pub against_real: Fidelity,
-    /// Real against real: the other half against that half. No generator can be told from a perfect one below it.
+    /// Real against real: the other half against that half.
     pub floor: Fidelity,
-    /// The least and the largest Fréchet distance between two halves of the real cells, over 20 ways to halve them.
-    pub floor_range: Interval,
     /// Synthetic cells against held-out ones.
     pub against_holdout: Option<Fidelity>,
-    /// Held-out cells against the same half of the real ones: what new patients look like.
-    pub holdout_against_real: Option<Fidelity>,
+    /// Real against held-out: the first half against the held-out cells.
+    pub real_against_holdout: Option<Fidelity>,
+    /// The least and the largest Fréchet distance between real and real, over 20 ways to halve the real cells: of a half to the
+    /// held-out cells or, where there are none, to the other half.
+    pub floor_range: Interval,
+}
+
+impl FidelityScope {
+    /// What verdicts rest on, synthetic and real: both against the held-out cells, which neither has seen, where there are some; else
+    /// against half of the real ones.
+    #[must_use]
+    pub fn judged(&self) -> [&Fidelity; 2] {
+        match (&self.against_holdout, &self.real_against_holdout) {
+            (Some(synthetic), Some(real)) => [synthetic, real],
+            _ => [&self.against_real, &self.floor],
+        }
+    }
 }
 
 /// Whether the synthetic cells give away whom the generators learned from.

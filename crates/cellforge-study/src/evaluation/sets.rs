@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cellforge_data::CellSet;
+use cellforge_data::{CellSet, SplitBy, SplitOptions, split};
 
 use super::{Part, SetInfo};
 use crate::{Error, Result, files::hash_texts, folder_name};
@@ -67,6 +67,11 @@ impl Cells {
 
     pub(super) fn groups(&self) -> Option<&[String]> {
         self.patients.as_deref()
+    }
+
+    /// Whether all patients are known, and there are two or more.
+    pub(super) fn several_patients(&self) -> bool {
+        self.info.patients.is_some_and(|patients| patients > 1)
     }
 }
 
@@ -135,24 +140,12 @@ pub(super) fn pick(set: &CellSet, rows: &[usize], n: usize, seed: u64) -> Vec<us
     kept
 }
 
-/// Splits the rows of a set in two: about `share` of them, as whole patients where all are known, and the rest.
-pub(super) fn set_aside(cells: &Cells, share: f64, seed: u64) -> [Vec<usize>; 2] {
-    let set = &cells.set;
-    let mut units: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for row in 0..set.len() {
-        let unit = cells.patients.as_ref().map_or(set.names[row].as_str(), |patients| patients[row].as_str());
-        units.entry(unit).or_default().push(row);
-    }
-    let mut units: Vec<_> = units.into_iter().map(|(name, rows)| (rank(seed, name), rows)).collect();
-    units.sort();
-    let wanted = (share * set.len() as f64).round() as usize;
-    let (mut aside, mut rest) = (Vec::new(), Vec::new());
-    for (_, rows) in units {
-        if aside.len() < wanted { aside.extend(rows) } else { rest.extend(rows) }
-    }
-    aside.sort_unstable();
-    rest.sort_unstable();
-    [aside, rest]
+/// Splits the rows of a set in two: `share` of each class, as nearly as whole patients allow where several are known, and the rest.
+pub(super) fn parted(cells: &Cells, share: f64, seed: u64) -> Result<[Vec<usize>; 2]> {
+    let by = if cells.several_patients() { SplitBy::Group } else { SplitBy::Cell };
+    let parts = split(&cells.set, &SplitOptions { by, val: 0.0, test: share, seed })
+        .map_err(|error| Error::EvaluationCells { part: "real", problem: error.to_string() })?;
+    Ok([parts.test, parts.train])
 }
 
 /// Patients with cells in both sets, where they are known.
@@ -200,8 +193,9 @@ mod tests {
         let whole = set(true);
         let part = Part { set: &whole, indices: &(0..36).collect::<Vec<_>>(), source: "test" };
         let cells = Cells::new("real", &part, &whole.classes, (1, 1), 0, 1).unwrap();
-        let [aside, rest] = set_aside(&cells, 0.2, 1);
-        assert_eq!((aside.len(), rest.len()), (12, 24));
+        // Of six patients with as many cells each, one is nearer to a fifth than two.
+        let [aside, rest] = parted(&cells, 0.2, 1).unwrap();
+        assert_eq!((aside.len(), rest.len()), (6, 30));
         let of = |rows: &[usize]| rows.iter().map(|&i| whole.groups[i].clone()).collect::<BTreeSet<_>>();
         assert!(of(&aside).is_disjoint(&of(&rest)));
     }

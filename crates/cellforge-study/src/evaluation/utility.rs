@@ -8,7 +8,7 @@ use crate::{
     utility::{UtilityConfig, UtilityData, utility},
 };
 
-/// Share of the real patients that networks are judged on where there are no held-out cells.
+/// Share of the real cells that networks are judged on where there are no held-out cells.
 const ASIDE: f64 = 0.2;
 
 pub(super) fn measure(
@@ -25,9 +25,10 @@ pub(super) fn measure(
             (all, &holdout.set, (0..holdout.set.len()).collect::<Vec<_>>(), "the held-out cells".to_owned())
         }
         None => {
-            let [test, train] = sets::set_aside(real, ASIDE, config.seed);
-            let what = if real.patients.is_some() { "patients" } else { "cells" };
-            (train, &real.set, test, format!("{:.0}% of the real {what}, which were set aside", 100.0 * ASIDE))
+            let [test, train] = sets::parted(real, ASIDE, config.seed)?;
+            let whose = if real.several_patients() { ", of other patients," } else { "" };
+            let share = 100.0 * test.len() as f64 / real.set.len() as f64;
+            (train, &real.set, test, format!("{share:.0}% of the real cells{whose} which were set aside"))
         }
     };
     let data = UtilityData { real: &real.set, train: &train, test_set, test: &test, synthetic: &synthetic.set };

@@ -7,6 +7,9 @@ use super::{Answer, FidelityPart, FidelityScope, PrivacyPart, UtilityPart, Verdi
 /// Accuracy that a classifier may lose by being trained on synthetic cells before that counts as a loss.
 const TOLERATED_LOSS: f64 = 0.02;
 
+/// The test that needs no statistics.
+pub(super) const IDENTICAL: &str = "identical";
+
 /// Where neither holds.
 const UNCLEAR: &str = "It cannot be told: the intervals are too wide, or overlap with those of real cells.";
 
@@ -18,12 +21,14 @@ enum Against {
     Unclear,
 }
 
-/// The synthetic cells' distance against the upper end of what two sets of real cells have.
+/// The synthetic cells' distance against those that halves of the real cells have: as good where it is among them, worse where it is
+/// above them and above the interval of the real one too. Distances as measured are compared, which all have the bias of few cells.
 fn distance(scope: &FidelityScope) -> Against {
-    let (found, highest) = (scope.against_real.frechet, scope.floor.frechet.high.max(scope.floor_range.high));
-    if found.high <= highest {
+    let [found, real] = scope.judged();
+    let value = found.frechet.value;
+    if value <= scope.floor_range.high {
         Against::AsGood
-    } else if found.low > highest {
+    } else if value > real.frechet.high {
         Against::Worse
     } else {
         Against::Unclear
@@ -33,12 +38,12 @@ fn distance(scope: &FidelityScope) -> Against {
 /// A share that is better when high, against the lower end of what real cells have. Where real cells of other patients do not reach
 /// half themselves, there is nothing to compare with.
 fn share_of(scope: &FidelityScope, figure: fn(&Fidelity) -> Estimate) -> Against {
-    let (found, floor) = (figure(&scope.against_real), figure(&scope.floor));
-    if floor.low < 0.5 {
+    let [found, real] = scope.judged().map(figure);
+    if real.low < 0.5 {
         Against::Unclear
-    } else if found.low >= floor.low {
+    } else if found.low >= real.low {
         Against::AsGood
-    } else if found.high < floor.low {
+    } else if found.high < real.low {
         Against::Worse
     } else {
         Against::Unclear
@@ -113,16 +118,23 @@ fn realism(part: &FidelityPart, metric: &str) -> Verdict {
         Answer::Unknown => UNCLEAR,
     };
     let of = |(class, scope): (&String, &FidelityScope)| {
-        let (found, floor) = (&scope.against_real, &scope.floor);
+        let [found, real] = scope.judged();
         format!(
-            "{class}: {} lie among real cells (real cells of other patients: {}), distance {metric} {} (between real cells up to {})",
+            "{class}: {} lie among {} ({} of other real cells do), distance {metric} {} (between real cells {} to {})",
             share(found.precision),
-            share(floor.precision),
+            reference(scope),
+            share(real.precision),
             number(found.frechet),
-            digits(floor.frechet.high.max(scope.floor_range.high)),
+            digits(scope.floor_range.low),
+            digits(scope.floor_range.high),
         )
     };
     verdict("realism", answer, format!("{start} {}.", part.per_class.iter().map(of).collect::<Vec<_>>().join("; ")))
+}
+
+/// What synthetic cells are compared with.
+fn reference(scope: &FidelityScope) -> &'static str {
+    if scope.against_holdout.is_some() { "the held-out cells" } else { "the real cells" }
 }
 
 fn coverage(part: &FidelityPart) -> Verdict {
@@ -136,14 +148,15 @@ fn coverage(part: &FidelityPart) -> Verdict {
         Answer::Unknown => UNCLEAR,
     };
     let of = |(class, scope): (&String, &FidelityScope)| {
-        let (found, floor) = (&scope.against_real, &scope.floor);
+        let [found, real] = scope.judged();
         format!(
-            "{class}: {} of the real cells have a synthetic cell near by (of other patients: {}), {} lie within the spread of the \
-             synthetic ones ({})",
+            "{class}: {} of {} have a synthetic cell near by (another real cell: {}), {} lie within the spread of the synthetic \
+             ones (of other real ones: {})",
             share(found.coverage),
-            share(floor.coverage),
+            reference(scope),
+            share(real.coverage),
             share(found.recall),
-            share(floor.recall),
+            share(real.recall),
         )
     };
     verdict("coverage", answer, format!("{start} {}.", part.per_class.iter().map(of).collect::<Vec<_>>().join("; ")))
@@ -188,51 +201,60 @@ fn of_utility(part: &UtilityPart) -> Verdict {
     };
     if !tested.is_empty() {
         sentence.push_str(&format!(
-            " Added to real cells they helped in {} and hurt in {} of {} comparisons.",
+            " Added to real cells they helped in {} and hurt in {} of {} comparisons{}.",
             found(1.0),
             found(-1.0),
-            tested.len()
+            tested.len(),
+            match tested.iter().filter(|point| point.short).count() {
+                0 => String::new(),
+                short => format!(", {short} of them with fewer than were to be added"),
+            }
         ));
     }
     verdict("utility", answer, sentence)
 }
 
 fn of_privacy(part: &PrivacyPart) -> Verdict {
-    let leaks: Vec<&str> = part.findings.iter().filter(|finding| finding.leaks).map(|f| f.test.as_str()).collect();
-    let tests = part.findings.len();
+    let found = |exact: bool| part.findings.iter().filter(|f| f.leaks && (f.test == IDENTICAL) == exact).count();
+    let (copies, leaks, tests) = (found(true), found(false), part.findings.len());
     let controls = super::controls::Controls::of(part);
-    let (answer, start) = if !leaks.is_empty() {
-        let start = format!(
-            "Yes: {} of {tests} tests find that the synthetic cells give away cells that the generators learned from.",
-            leaks.len()
-        );
-        (Answer::Bad, start)
-    } else {
-        match controls {
-            Some(found) if found.accused.is_some_and(|n| n > 0) => (
-                Answer::Unknown,
-                "It cannot be told: the tests also accuse cells that cannot leak, of patients whom no generator saw."
-                    .to_owned(),
+    let accused = controls.and_then(|controls| controls.accused).unwrap_or(0);
+    let none = format!("No leak was found by any of {tests} tests");
+    let (answer, start) = match controls {
+        // A cell that equals a training cell needs no statistics.
+        _ if copies > 0 || (leaks > 0 && accused == 0) => (
+            Answer::Bad,
+            format!(
+                "Yes: {} of {tests} tests find that the synthetic cells give away cells that the generators learned from.",
+                copies + leaks
             ),
-            Some(found) if found.caught == found.tests => (
-                Answer::Good,
-                format!(
-                    "No leak was found by any of {tests} tests, each of which finds a plain copy of the training cells."
-                ),
+        ),
+        _ if accused > 0 => (
+            Answer::Unknown,
+            "It cannot be told: the tests also accuse cells that cannot leak, of patients whom no generator saw."
+                .to_owned(),
+        ),
+        None => (Answer::Unknown, format!("{none}, but what they can find was not looked at.")),
+        Some(found) if 2 * found.caught >= found.tests => (
+            Answer::Good,
+            format!(
+                "{none}. Of the {} that do not look for exact copies, {} find the leak where as many training cells stand in place of the \
+                 synthetic ones.",
+                found.tests, found.caught
             ),
-            Some(found) if found.caught > 0 => (
-                Answer::Caution,
-                format!(
-                    "No leak was found by any of {tests} tests, but with these few cells {} of them would miss a plain copy of the \
-                     training cells.",
-                    found.tests - found.caught
-                ),
+        ),
+        Some(found) if found.caught > 0 => (
+            Answer::Caution,
+            format!(
+                "{none}, but with these few cells only {} of the {} that do not look for exact copies would find training cells in \
+                 place of the synthetic ones.",
+                found.caught, found.tests
             ),
-            _ => (
-                Answer::Unknown,
-                format!("No leak was found by any of {tests} tests, but these few cells would hide even a plain copy."),
-            ),
-        }
+        ),
+        Some(_) => (
+            Answer::Unknown,
+            format!("{none}, but these few cells would hide even training cells that are a little changed."),
+        ),
     };
     let patients = if part.figures.by_patient {
         ""

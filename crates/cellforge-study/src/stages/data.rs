@@ -10,7 +10,7 @@ use cellforge_data::{CellSet, Split, SplitBy, SplitOptions, phantom};
 use cellforge_train::Images;
 
 use crate::{
-    Error, Result, SourceOptions, StudyConfig,
+    Result, SourceOptions, StudyConfig,
     config::{DataConfig, PhantomStage, SplitRule},
     derive_seed,
     files::{folder_names, hash_file, hash_texts},
@@ -126,15 +126,7 @@ fn prepare(set: CellSet, config: &StudyConfig) -> Result<Cells> {
         val: limited(&split.val, data.test_limit),
         test: limited(&split.test, data.test_limit),
     };
-    let cells = Cells { set, split, split_by, folders };
-    for (part, indices) in
-        [("training", &cells.split.train), ("validation", &cells.split.val), ("test", &cells.split.test)]
-    {
-        if let Some(class) = (0..cells.set.classes.len()).find(|&class| cells.of_class(indices, class).is_empty()) {
-            return Err(Error::EmptyPart { part, class: cells.set.classes[class].clone() });
-        }
-    }
-    Ok(cells)
+    Ok(Cells { set, split, split_by, folders })
 }
 
 /// Splits a set by the rule; `auto` keeps groups whole where every cell has one.
@@ -147,15 +139,24 @@ pub fn split_cells(set: &CellSet, rule: SplitRule, val: f64, test: f64, seed: u6
     Ok((split, by))
 }
 
-/// What a rule means for a set.
+/// What a rule means for a set. It is told in the log.
 #[must_use]
 pub fn split_by(set: &CellSet, rule: SplitRule) -> SplitBy {
-    match rule {
+    let by = match rule {
         SplitRule::Cell => SplitBy::Cell,
         SplitRule::Group => SplitBy::Group,
         SplitRule::Auto if set.has_groups() => SplitBy::Group,
         SplitRule::Auto => SplitBy::Cell,
+    };
+    let patients = set.group_names().len();
+    match by {
+        SplitBy::Group => tracing::info!("split by patient: each of {patients} is on one side"),
+        SplitBy::Cell if patients > 1 => {
+            tracing::info!("split by cell: each of {patients} patients may be on several sides");
+        }
+        SplitBy::Cell => tracing::info!("split by cell: the patients are not known"),
     }
+    by
 }
 
 /// At most `limit` cells of each class, chosen by a hash of seed and name, in their old order. 0 keeps all.

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use candle_core::Device;
+use cellforge_train::load_generator;
+
 use super::{data::Cells, gan::TrainedGan, outcome::command};
 use crate::{
     Error, Evaluation, Result, SourceOptions, StudyConfig,
@@ -33,7 +36,7 @@ pub(crate) fn run(
     let settings = config.evaluation();
     let (out, control) = (runner.path(FOLDER), runner.control);
     let synthetic = runner.path("synthetic");
-    let provenance = provenance(config, cells, gans);
+    let provenance = provenance(config, cells, gans, runner)?;
     let folders: BTreeSet<&str> = gans.iter().map(|run| run.folder.as_str()).collect();
     let discriminators = folders.into_iter().map(|folder| runner.path(folder)).collect();
     let resnet = runner.path("resnet").join("last");
@@ -69,11 +72,21 @@ pub(crate) fn run(
     Ok(Some(found))
 }
 
-fn provenance(config: &StudyConfig, cells: &Cells, gans: &[TrainedGan]) -> Provenance {
+fn provenance(config: &StudyConfig, cells: &Cells, gans: &[TrainedGan], runner: &Runner<'_>) -> Result<Provenance> {
     let gan = &config.gan;
     let together = gans.iter().any(|run| run.config.model.classes > 1);
+    let mut used = BTreeSet::new();
+    for run in gans {
+        used.insert(load_generator(&runner.path(&run.folder), &Device::Cpu)?.1.position.iteration);
+    }
+    let used = if used.iter().eq([&gan.iterations]) {
+        String::new()
+    } else {
+        let used: Vec<String> = used.iter().map(u64::to_string).collect();
+        format!(" (the weights are those after {})", used.join(" and "))
+    };
     let generator = format!(
-        "{} ({}), width {}, {} iterations with {} cells each{}",
+        "{} ({}), width {}, {} iterations{used} with {} cells each{}",
         if together { "one GAN of all classes" } else { "one GAN per class" },
         gans.iter().map(|run| run.class.as_str()).collect::<Vec<_>>().join(", "),
         gan.width,
@@ -82,11 +95,11 @@ fn provenance(config: &StudyConfig, cells: &Cells, gans: &[TrainedGan]) -> Prove
         config.generate.truncation.map_or(String::new(), |t| format!(", noise truncated at {t}")),
     );
     let is_phantom = config.data.path.is_none() || crate::is_phantom(&cells.set);
-    Provenance {
+    Ok(Provenance {
         generator: Some(generator),
         seed: Some(derive_seed(config.seed, "generate")),
         command: command(config),
         is_phantom,
         is_nih: !is_phantom && crate::is_nih(&cells.set),
-    }
+    })
 }

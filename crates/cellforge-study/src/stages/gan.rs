@@ -36,6 +36,13 @@ pub(crate) fn train(
 ) -> Result<(Vec<TrainedGan>, Vec<Stamp>)> {
     let classes = &cells.set.classes;
     let together = config.gan.recipe == GanRecipe::Best && classes.len() > 1;
+    let folders: Vec<String> = if together {
+        vec![TOGETHER.to_owned()]
+    } else {
+        cells.folders.iter().map(|name| format!("gan/{name}")).collect()
+    };
+    // Whoever looks for the study's generators takes all that are there.
+    runner.keep_only("gan", &folders)?;
     let (mut runs, mut stamps) = (Vec::new(), Vec::new());
     let mut train = |train_config: &GanTrainConfig, folder: &str, reals: &[usize]| {
         let (out, control) = (runner.path(folder), runner.control);
@@ -61,9 +68,8 @@ pub(crate) fn train(
         runs.extend(classes.iter().map(run));
         return Ok((runs, stamps));
     }
-    for (index, class) in classes.iter().enumerate() {
+    for (index, (class, folder)) in classes.iter().zip(folders).enumerate() {
         let train_config = train_config(config, cells, Some(class));
-        let folder = format!("gan/{}", cells.folders[index]);
         stamps.push(train(&train_config, &folder, &cells.of_class(&cells.split.train, index))?);
         runs.push(TrainedGan { class: class.clone(), config: train_config, folder });
     }

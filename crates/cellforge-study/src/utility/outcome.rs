@@ -91,7 +91,8 @@ pub struct UtilityPoint {
     pub per_seed: Vec<UtilitySeed>,
     /// Against the same real cells with no synthetic ones, paired by seed and test cell; none for ratio 0.
     pub difference: Option<Difference>,
-    /// The p-value of the difference, adjusted by Holm's method for all differences of the augmentation study.
+    /// The p-value of the difference, adjusted by Holm's method for all differences of the augmentation study. None where a smaller
+    /// ratio has used the same cells already, for want of more: that is one comparison.
     pub p_holm: Option<f64>,
 }
 
@@ -115,24 +116,28 @@ pub(super) fn collect(config: &UtilityConfig, pool: &Pool<'_>, plan: &Plan, said
     let classes = &pool.set.classes;
     let options = &config.bootstrap;
     let test = &pool.test;
-    let mut augmentation = Vec::new();
+    let (mut augmentation, mut compared) = (Vec::new(), Vec::new());
     for (ratios, &fraction) in plan.augmentation.iter().zip(&config.fractions) {
         let predictions: Vec<Vec<Vec<u32>>> =
             ratios.iter().map(|seeds| on_test(&seeds.iter().map(|entry| entry.run).collect::<Vec<_>>())).collect();
         let baseline = config.ratios.iter().position(|&ratio| ratio == 0).map(|at| &predictions[at]);
-        for ((seeds, with), &ratio) in ratios.iter().zip(&predictions).zip(&config.ratios) {
+        let runs: Vec<Vec<usize>> = ratios.iter().map(|seeds| seeds.iter().map(|entry| entry.run).collect()).collect();
+        for (at, ((seeds, with), &ratio)) in ratios.iter().zip(&predictions).zip(&config.ratios).enumerate() {
             let mut point = point(fraction, ratio, seeds, with, test, options)?;
             if let Some(without) = baseline.filter(|_| ratio > 0) {
                 let groups = test.patients.as_deref();
-                point.difference = Some(paired_difference(&test.truth, with, without, groups, options)?);
+                let found = paired_difference(&test.truth, with, without, groups, options)?;
+                point.difference = Some(found);
+                if !runs[..at].contains(&runs[at]) {
+                    compared.push((augmentation.len(), found.p));
+                }
             }
             augmentation.push(point);
         }
     }
-    let p: Vec<f64> = augmentation.iter().filter_map(|point| point.difference.map(|found| found.p)).collect();
-    let tested = augmentation.iter_mut().filter(|point| point.difference.is_some());
-    for (point, p) in tested.zip(holm(&p)?) {
-        point.p_holm = Some(p);
+    let adjusted = holm(&compared.iter().map(|(_, p)| *p).collect::<Vec<_>>())?;
+    for ((point, _), p) in compared.into_iter().zip(adjusted) {
+        augmentation[point].p_holm = Some(p);
     }
     let real = pool.real_labels();
     Ok(Utility {

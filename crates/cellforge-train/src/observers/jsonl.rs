@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -104,11 +104,13 @@ fn kept(text: &[u8], iteration: u64) -> u64 {
 
 impl<S: Step> Observer<S> for JsonlLog {
     fn on_start(&mut self, _step: &mut S, start: &Position, _total: u64) -> Result<()> {
-        let open = OpenOptions::new().create(true).append(true).open(&self.path);
-        let file = open.map_err(Error::io(&self.path))?;
+        // Not for appending: Windows cuts no file that is opened so.
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);
+        let mut file = open.map_err(Error::io(&self.path))?;
         let text = fs::read(&self.path).map_err(Error::io(&self.path))?;
         let length = if start.iteration == 0 { 0 } else { kept(&text, start.iteration) };
         file.set_len(length).map_err(Error::io(&self.path))?;
+        file.seek(SeekFrom::End(0)).map_err(Error::io(&self.path))?;
         self.file = Some(file);
         if let Some(rollback) = self.rollback.clone().filter(|rollback| rollback.iteration == start.iteration) {
             let line = self.text(&rollback)?;

@@ -1,5 +1,5 @@
 use std::fs::{self, File, OpenOptions};
-use std::io::{Cursor, Write};
+use std::io::{Cursor, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -72,11 +72,13 @@ impl<S: Step> Observer<S> for TensorBoard {
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
-        let open = OpenOptions::new().create(true).append(true).open(&self.path);
-        let file = open.map_err(Error::io(&self.path))?;
+        // Not for appending: Windows cuts no file that is opened so.
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);
+        let mut file = open.map_err(Error::io(&self.path))?;
         let bytes = fs::read(&self.path).map_err(Error::io(&self.path))?;
         let (length, seconds) = if start.iteration == 0 { (0, 0.0) } else { kept(&bytes, start.iteration) };
         file.set_len(length).map_err(Error::io(&self.path))?;
+        file.seek(SeekFrom::End(0)).map_err(Error::io(&self.path))?;
         (self.file, self.before, self.began) = (Some(file), seconds, Instant::now());
         if length == 0 { self.put(0, &Content::FileVersion) } else { Ok(()) }
     }

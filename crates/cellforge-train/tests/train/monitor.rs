@@ -162,6 +162,25 @@ fn a_judged_run_that_was_killed_equals_one_that_never_stopped() {
 }
 
 #[test]
+fn a_best_that_is_lost_is_found_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let judge = judge(&folder.path().join("judge"));
+    for name in ["damaged", "gone"] {
+        let out = folder.path().join(name);
+        train(&wild(2), Some(&judge), &out, &Control::default()).unwrap();
+        lengthen(&out, 2, 3);
+        match name {
+            "gone" => std::fs::remove_dir_all(out.join("best")).unwrap(),
+            _ => std::fs::write(out.join("best/weights.safetensors"), "cut short").unwrap(),
+        }
+        let outcome = train(&wild(3), Some(&judge), &out, &resume()).unwrap();
+        // The one point since.
+        assert_eq!((outcome.iterations, outcome.best.map(|best| best.iteration)), (3, Some(3)), "{name}");
+        assert_eq!(load_generator(&out, &Device::Cpu).unwrap().1.position.iteration, 3, "{name}");
+    }
+}
+
+#[test]
 fn a_judge_that_does_not_fit_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, out) = (folder.path().join("judge"), folder.path().join("gan"));

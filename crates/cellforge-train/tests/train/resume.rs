@@ -93,6 +93,17 @@ fn classifier_stopped_inside_an_epoch_equals_never_stopped() {
 }
 
 #[test]
+fn a_finished_run_whose_best_is_lost_has_its_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, cells, split) = (folder.path().join("run"), cells(), split());
+    let run = |control: &Control| train_classifier(&cnn(1), &cells, &split, &out, control).unwrap();
+    assert!(run(&Control::default()).best.is_some());
+    std::fs::write(out.join("best/weights.safetensors"), "cut short").unwrap();
+    let outcome = run(&resume());
+    assert!(outcome.best.is_none() && outcome.checkpoint == out.join("last") && !out.join("best").exists());
+}
+
+#[test]
 fn threads_do_not_change_a_byte() {
     let folder = tempfile::tempdir().unwrap();
     let run = |threads: usize| {

@@ -12,9 +12,16 @@ pub(super) fn figures(part: &FidelityPart, found: &Evaluation) -> Markup {
     let classes = found.classes.iter().filter_map(|class| Some((class.as_str(), part.per_class.get(class)?)));
     let halves = if part.halves_by_patient { "other patients" } else { "other cells" };
     html! {
-        p { "Every figure stands beside the same figure between real cells (the floor): half of the real cells against the other half, of "
-            (halves) ". A generator as good as reality could not be told from it. All comparisons have the same numbers of cells, because
-            distances depend on them. An arrow marks figures that are better when low." }
+        @if part.pooled.against_holdout.is_some() {
+            p { "The first two columns are what the answers above rest on: synthetic cells, and half of the real ones, each against held-out cells,
+                which neither the generator nor that half has in it. A generator as good as reality could not be told from these real cells. In the
+                next two, half of the real cells is what is compared with: the generator has seen it, and can come nearer to it than the other half, of "
+                (halves) ", does." }
+        } @else {
+            p { "Every figure stands beside the same figure between real cells (the floor): half of the real cells against the other half, of "
+                (halves) ". The generator has seen both halves, so it can come nearer to one than the other does." }
+        }
+        p { "All comparisons have the same numbers of cells, because distances depend on them. An arrow marks figures that are better when low." }
         (scope("All classes", &part.pooled, &found.features.metric))
         @for (name, of_class) in classes { (scope(name, of_class, &found.features.metric)) }
         p.note {
@@ -31,10 +38,10 @@ pub(super) fn figures(part: &FidelityPart, found: &Evaluation) -> Markup {
 
 fn scope(name: &str, scope: &FidelityScope, metric: &str) -> Markup {
     let columns: Vec<(&str, &Fidelity)> = [
-        ("Synthetic, real", Some(&scope.against_real)),
-        ("Real, real (floor)", Some(&scope.floor)),
         ("Synthetic, held-out", scope.against_holdout.as_ref()),
-        ("Held-out, real", scope.holdout_against_real.as_ref()),
+        ("Real, held-out", scope.real_against_holdout.as_ref()),
+        ("Synthetic, real", Some(&scope.against_real)),
+        ("Real, real", Some(&scope.floor)),
     ]
     .into_iter()
     .filter_map(|(title, figures)| Some((title, figures?)))

@@ -107,6 +107,7 @@ pub(super) fn verdicts(found: &Evaluation) -> Markup {
 fn word(answer: Answer, about: &str) -> (&'static str, &'static str) {
     match (answer, about) {
         (Answer::Good, "privacy") => ("good", "no leak found"),
+        (Answer::Caution, "privacy") => ("caution", "none found, with care"),
         (Answer::Bad, "privacy") => ("bad", "leak found"),
         (Answer::Good, _) => ("good", "yes"),
         (Answer::Bad, _) => ("bad", "no"),

@@ -35,8 +35,9 @@ fn controls(part: &PrivacyPart) -> Markup {
         @if let Some(controls) = Controls::of(part) {
             p {
                 strong { "Can these tests be trusted here? " }
-                "Given the training cells themselves in place of synthetic ones, " (count(controls.caught as u64)) " of "
-                (count(controls.tests as u64)) " tests find the leak, as all should. "
+                "Given training cells themselves in place of the synthetic ones, as many as there are of these, "
+                (count(controls.caught as u64)) " of " (count(controls.tests as u64)) " tests find the leak, those for exact copies left out: what
+                the others say is worth little here. "
                 @match controls.accused {
                     Some(0) => "Given cells of patients whom no generator saw, none does, as none should.",
                     Some(n) => { "Given cells of patients whom no generator saw, " (count(n as u64)) " find one, as none should." },
@@ -153,8 +154,13 @@ fn histogram(title: &str, compared: &Compared, x: &str) -> Markup {
 fn method(found: &Evaluation) -> Markup {
     html! {
         p.note {
-            "Distances are Euclidean, in pixels and in features, with synthetic cells searched in all eight orientations. Copying is Meehan, Chaudhuri
-            and Dasgupta's test (2020); authenticity is that of Alaa et al. (2022)."
+            "Distances are Euclidean, in pixels and in features. For the share nearer to training, the closest cells, exact copies and membership by
+            distance, synthetic cells are searched in all eight orientations where the features are computed here; for the rest they are taken as they
+            are. Copying is Meehan, Chaudhuri and Dasgupta's test (2020); authenticity is that of Alaa et al. (2022)."
+        }
+        p.note {
+            "By lot means that patients could have stood on either side. Features of a network that was trained on the training cells are not quite so: it
+            has seen one side, and a leak may be missed by them. Pixels have seen neither."
         }
         p.note {
             "Membership attacks are GAN-Leaks, plain and calibrated (Chen et al. 2020)"

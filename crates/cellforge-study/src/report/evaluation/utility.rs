@@ -43,7 +43,8 @@ pub(super) fn figures(part: &UtilityPart) -> Markup {
         (table("Classifiers trained on real and on synthetic cells", body))
         (augmentation(utility))
         p.note { "TSTR and TRTS follow Esteban, Hyland and Rätsch (2017). The differences of the augmentation study are paired by seed and by test
-            cell; their p-values are adjusted for their number (Holm 1979)." }
+            cell; their p-values are adjusted for their number (Holm 1979). Synthetic cells are added in the proportions of the real ones' classes; where
+            no more are there, a larger share of them may be the same cells again, which is no comparison of its own." }
     }
 }
 
@@ -89,7 +90,7 @@ fn augmentation(utility: &Utility) -> Markup {
                         (show_fraction(point.fraction)) ": " (count(point.real_cells.round() as u64)) " cells"
                         @if let Some(patients) = point.patients { " of " (count(patients.round() as u64)) @if patients.round() == 1.0 { " patient" } @else { " patients" } }
                     }
-                    td { (count(point.synthetic_cells.round() as u64)) @if point.short { " (all there are)" } }
+                    td { (count(point.synthetic_cells.round() as u64)) @if point.short { " (no more there)" } }
                     td { (with_interval(&percent(point.accuracy.value), &percent_range(point.accuracy.low, point.accuracy.high))) }
                     td { @if let Some(found) = &point.difference { (points(found.difference)) } }
                     td { @if let Some(p) = point.p_holm { (format!("{p:.3}")) } }
