@@ -160,10 +160,11 @@ fn a_study_with_skipped_images_lists_them() {
         command
     };
     run(&[]).assert().code(1).stderr(contains("words.png").and(contains("--skip-bad")));
-    // Two synthetic cells of a class are too few to evaluate, and the rest of the study is done all the same.
-    run(&["--skip-bad"]).assert().success().stderr(contains("evaluation is left out").and(contains("at least 4")));
+    // Two synthetic cells of a class are too few to compare, and the rest of the study is done all the same.
+    run(&["--skip-bad"]).assert().success().stderr(contains("at least 4 are needed"));
     let results: serde_json::Value = serde_json::from_slice(&fs::read(dir.join("out/results.json")).unwrap()).unwrap();
-    assert!(results["evaluation"].is_null());
+    assert!(results["evaluation"]["fidelity"].is_null() && results["evaluation"]["utility"].is_object());
+    assert!(results["evaluation"]["not_measured"]["fidelity"].as_str().unwrap().contains("synthetic"));
     assert!(results["data"]["skipped"][0]["name"].as_str().unwrap().ends_with("words.png"));
     assert!(fs::read_to_string(dir.join("out/report.html")).unwrap().contains("words.png"));
 }
