@@ -101,7 +101,8 @@ fn a_study_from_end_to_end() {
                 assert!(seed.synthetic_cells <= 40 && seed.patients.unwrap() >= 1);
             }
             // Where there are no more cells than at the smaller ratio, it is the same training and no other comparison.
-            let used = |point: &UtilityPoint| point.per_seed.iter().map(|seed| seed.synthetic_cells).collect::<Vec<_>>();
+            let used =
+                |point: &UtilityPoint| point.per_seed.iter().map(|seed| seed.synthetic_cells).collect::<Vec<_>>();
             let new = ratio > 0 && (ratio == 1 || used(point) != used(&points[1]));
             assert_eq!((point.difference.is_some(), point.p_holm.is_some()), (ratio > 0, new));
             if let (Some(difference), Some(p)) = (point.difference, point.p_holm) {
