@@ -25,6 +25,8 @@ fn both(iterations: u64) -> GanTrainConfig {
         checkpoint_every: 2,
         log_every: 100,
         monitor: MonitorConfig { every: 2, images: 40, k: 2 },
+        // A run that is lengthened has had the rates of the longer one.
+        cooldown: 0.0,
         ..presets::gan_best(2)
     };
     (config.model.image_size, config.model.width, config.model.latent) = (32, 0.1, 8);
