@@ -35,7 +35,7 @@ impl Controls {
     }
 }
 
-/// Runs both controls in every space. `logan` says whether a discriminator is judged too.
+/// Runs both controls in every space, whose trials are by name. `logan` says whether a discriminator is judged too.
 pub(crate) fn controls(
     trials: &BTreeMap<String, Trial>,
     spaces: &[Space],
@@ -50,12 +50,12 @@ pub(crate) fn controls(
         let attacker = logan.then(|| Attacker::logan(&scores, labels, units, options.fpr)).transpose()?;
         Ok(judge(&trials, attacker.as_ref(), units, options)?.findings())
     };
-    let all = |of: &dyn Fn(&str, &Trial) -> Result<Parts>, units: &Units| -> Result<BTreeMap<String, Trial>> {
-        let build = |(name, trial): (&String, &Trial)| {
-            let Parts { table, synthetic_regions, real_regions } = of(name, trial)?;
-            Ok((name.clone(), Trial::new(table, synthetic_regions, real_regions, units, options)?))
+    let all = |of: &dyn Fn(&Space, &Trial) -> Result<Parts>, units: &Units| -> Result<BTreeMap<String, Trial>> {
+        let build = |space: &Space| {
+            let Parts { table, synthetic_regions, real_regions } = of(space, &trials[&space.name])?;
+            Ok((space.name.clone(), Trial::new(table, synthetic_regions, real_regions, units, options)?))
         };
-        trials.iter().map(build).collect()
+        spaces.iter().map(build).collect()
     };
     let Some(first) = trials.values().next() else { return Ok(Controls { replay: Vec::new(), innocent: None }) };
 
@@ -64,11 +64,7 @@ pub(crate) fn controls(
     shuffle_front(&mut drawn, cells, &mut random(options.seed, Purpose::Replay, 0));
     drawn.truncate(cells);
     drawn.sort_unstable();
-    let of_space = |name: &str, trial: &Trial| match spaces.iter().find(|space| space.name == name) {
-        Some(space) => replay(trial, units, space, &drawn),
-        None => Err(crate::Error::Empty { what: "the space of a control" }),
-    };
-    let replayed = all(&of_space, units)?;
+    let replayed = all(&|space, trial| replay(trial, units, space, &drawn), units)?;
     let (sides, train) = (units.sides(), units.train_cells);
     let held_out = first.table.real[train..].iter().map(|list| distance_to(list, &sides, Side::Train));
     let by_heart = std::iter::repeat_n(0.0, train).chain(held_out).collect();

@@ -99,11 +99,12 @@ pub(super) fn measure(
             rows.sort_unstable();
             rows
         };
+        let held_out = holdout.map(|holdout| Chosen::new(holdout, &rows(3)));
         compare(
             of.iter().map(|class| class.n).sum(),
-            floor_range(real, &halvings, holdout.map(|holdout| Chosen::new(holdout, &rows(3))), of, seed)?,
+            floor_range(real, &halvings, held_out.as_ref(), of, seed)?,
             [Chosen::new(real, &rows(0)), Chosen::new(real, &rows(1)), Chosen::new(synthetic, &rows(2))],
-            holdout.map(|holdout| Chosen::new(holdout, &rows(3))),
+            held_out.as_ref(),
             &options,
         )
     };
@@ -124,7 +125,7 @@ pub(super) fn measure(
 fn floor_range(
     real: Measured<'_>,
     halvings: &[[Vec<usize>; 2]],
-    holdout: Option<Chosen>,
+    holdout: Option<&Chosen>,
     classes: &[&OfClass],
     seed: u64,
 ) -> Result<Interval> {
@@ -136,7 +137,7 @@ fn floor_range(
     let mut range = Interval { low: f64::INFINITY, high: 0.0 };
     for [first, second] in halvings {
         let first = half(first);
-        let distance = match &holdout {
+        let distance = match holdout {
             Some(holdout) => frechet_distance(holdout.sample()?.features, first.sample()?.features)?,
             None => frechet_distance(first.sample()?.features, half(second).sample()?.features)?,
         };
@@ -154,11 +155,11 @@ fn compare(
     cells: usize,
     floor_range: Interval,
     [first, second, synthetic]: [Chosen; 3],
-    holdout: Option<Chosen>,
+    holdout: Option<&Chosen>,
     options: &FidelityOptions,
 ) -> Result<FidelityScope> {
     let (first, second, synthetic) = (first.sample()?, second.sample()?, synthetic.sample()?);
-    let holdout = holdout.as_ref().map(Chosen::sample).transpose()?;
+    let holdout = holdout.map(Chosen::sample).transpose()?;
     let against = |reference: &Sample<'_>, compared: &Sample<'_>| fidelity(reference, compared, options);
     Ok(FidelityScope {
         cells,

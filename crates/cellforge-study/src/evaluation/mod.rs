@@ -81,10 +81,7 @@ pub fn evaluate(
     if config.fidelity {
         clock.start("fidelity");
         let found = fidelity::measure(config, measured_real, measured_holdout, measured_synthetic, control);
-        fidelity_part = if_enough(found, &mut too_few)?;
-        if let (None, Some(error)) = (&fidelity_part, &too_few) {
-            missing("fidelity", &error.to_string());
-        }
+        fidelity_part = if_enough("fidelity", found, &mut missing, &mut too_few)?;
     } else {
         missing("fidelity", "it was not asked for");
     }
@@ -117,10 +114,7 @@ pub fn evaluate(
         Some(settings) => {
             clock.start("utility");
             let found = utility::measure(settings, &real, holdout.as_ref(), &synthetic, out, control);
-            utility_part = if_enough(found, &mut too_few)?;
-            if let (None, Some(error)) = (&utility_part, &too_few) {
-                missing("utility", &error.to_string());
-            }
+            utility_part = if_enough("utility", found, &mut missing, &mut too_few)?;
         }
         None => missing("utility", "it was not asked for"),
     }
@@ -173,12 +167,18 @@ pub fn evaluate(
     Ok(evaluation)
 }
 
-/// What was measured. Cells that are too few for one part are no reason to do without the others: the error is put aside.
-fn if_enough<T>(found: Result<T>, too_few: &mut Option<Error>) -> Result<Option<T>> {
+/// What was measured. Cells that are too few for one part are no reason to do without the others: the error is put aside, as the reason.
+fn if_enough<T>(
+    part: &str,
+    found: Result<T>,
+    missing: &mut impl FnMut(&str, &str),
+    too_few: &mut Option<Error>,
+) -> Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),
         Err(error @ (Error::EvaluationCells { .. } | Error::UtilityCells { .. })) => {
             tracing::warn!("{error}");
+            missing(part, &error.to_string());
             *too_few = Some(error);
             Ok(None)
         }
