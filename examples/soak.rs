@@ -3,21 +3,22 @@
 //! ```sh
 //! cargo run --release --example soak -- 120          # two hours, on Linux
 //! cargo run --release --example soak -- 120 best     # with the best recipe in place of the study's GAN
-//! cargo run --release --example soak -- 120 watch 4711 runs/gan/log.jsonl     # a training under way: its process and its log
+//! cargo run --release --example soak -- 108 watch 4711 runs/gan/log.jsonl     # a training under way: its process and its log
+//! cargo run --release --example soak -- 12 generate runs/gan     # images from a checkpoint alone
 //! ```
 //!
 //! Nine tenths of the time go to training at 64x64 on the phantom, with a checkpoint every 20 iterations and sample grids; the rest to generating
-//! 64 images at a time from the last checkpoint, which is loaded anew for each. Prints a Markdown table, and fails if memory grew by more
+//! 64 images at a time from the last checkpoint, which is loaded anew for each time. Prints a Markdown table, and fails if memory grew by more
 //! than a twentieth, or a file stayed open, from a twelfth of the time (10 minutes of two hours) to its end, or if in the second half of the
 //! time more than a ninth more processor time went into each piece of work than in the first. Processor time is judged, because a machine that has other
 //! work too is slower by the clock; the table has both. A training that is watched must be under way for the whole time.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use cellforge::candle::Device;
 use cellforge::data::phantom::{self, PhantomConfig};
 use cellforge::train::presets::gan_best;
@@ -26,6 +27,8 @@ use cellforge::train::{Control, GanTrainConfig, GenerateOptions, generate, load_
 const OUT: &str = "runs/examples/soak";
 const BATCH: usize = 64;
 const OURSELVES: &str = "/proc/self";
+/// How often a training is looked at.
+const READINGS: u32 = 48;
 
 /// The process at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -40,22 +43,42 @@ struct Reading {
     done: u64,
 }
 
-#[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
+    cellforge::kernels::keep_freed_memory();
     let mut args = std::env::args().skip(1);
     let minutes: f64 = args.next().context("for how many minutes?")?.parse()?;
-    let whole = Duration::from_secs_f64(minutes * 60.0);
-    let recipe = args.next();
-    if recipe.as_deref() == Some("watch") {
-        let (process, log) = args.next().zip(args.next()).context("name the process and the log to watch")?;
-        let (process, never) = (format!("/proc/{process}"), AtomicBool::new(false));
-        let done = || Ok(read_log(Path::new(&log))?.last().map_or(0, |line| line.iteration));
-        let trained = readings(&process, Instant::now(), whole, whole / 48, &never, done)?;
-        tell("iterations", &trained);
-        return judge("training", &trained, minutes / 12.0);
+    let (began, whole) = (Instant::now(), Duration::from_secs_f64(minutes * 60.0));
+    let settled = minutes / 12.0;
+    let what = args.next().unwrap_or_default();
+    match what.as_str() {
+        "" | "best" => {
+            let trained = training(what == "best", began, whole.mul_f64(0.9))?;
+            let generated = generation(Path::new(OUT), began, whole)?;
+            tell("iterations", &trained);
+            tell("batches of images", &generated);
+            judge("training", &trained, settled)?;
+            judge("generation", &generated, generated[0].minutes)
+        }
+        "watch" => {
+            let (process, log) = args.next().zip(args.next()).context("name the process and the log to watch")?;
+            let (process, never) = (format!("/proc/{process}"), AtomicBool::new(false));
+            let done = || Ok(read_log(Path::new(&log))?.last().map_or(0, |line| line.iteration));
+            let trained = readings(&process, began, whole, whole / READINGS, &never, done)?;
+            tell("iterations", &trained);
+            judge("training", &trained, settled)
+        }
+        "generate" => {
+            let checkpoint = args.next().context("name the folder of a GAN")?;
+            let generated = generation(Path::new(&checkpoint), began, whole)?;
+            tell("batches of images", &generated);
+            judge("generation", &generated, settled)
+        }
+        other => bail!("{other:?} is not best, watch or generate"),
     }
-    let best = recipe.as_deref() == Some("best");
-    cellforge::kernels::keep_freed_memory();
+}
+
+/// Trains on the phantom into [`OUT`] until `until` after `began`, a GAN of one class or, if `best`, the best recipe's of both.
+fn training(best: bool, began: Instant, until: Duration) -> Result<Vec<Reading>> {
     let set = phantom::render(&PhantomConfig { cells_per_class: 300, ..PhantomConfig::default() })?;
     let recipe = if best { gan_best(set.classes.len()) } else { GanTrainConfig::default() };
     let class = if best { String::new() } else { set.classes[0].clone() };
@@ -67,39 +90,34 @@ fn main() -> Result<()> {
 
     let control = Control { overwrite: true, ..Control::default() };
     let stop = control.stop.clone();
-    let began = Instant::now();
     let log = Path::new(OUT).join("log.jsonl");
-    let watch = {
-        let (stop, until) = (stop.clone(), whole.mul_f64(0.9));
-        std::thread::spawn(move || readings(OURSELVES, began, until, whole / 48, &stop, || log_length(&log)))
-    };
+    let watch =
+        std::thread::spawn(move || readings(OURSELVES, began, until, until / READINGS, &stop, || log_length(&log)));
     train_gan(&config, &set, &indices, Path::new(OUT), &control)?;
-    let trained = watch.join().expect("the watch does not panic")?;
+    watch.join().expect("the watch does not panic")
+}
 
+/// Generates from the checkpoint in `folder`, as a batch of its first class after the other, until `until` after `began`.
+fn generation(folder: &Path, began: Instant, until: Duration) -> Result<Vec<Reading>> {
     let over = Arc::new(AtomicBool::new(false));
-    let batches = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let batches = Arc::new(AtomicU64::new(0));
     let watch = {
         let (over, batches) = (over.clone(), batches.clone());
+        let every = until.saturating_sub(began.elapsed()) / 12;
         std::thread::spawn(move || {
-            readings(OURSELVES, began, whole, whole / 96, &over, || Ok(batches.load(Ordering::Relaxed)))
+            readings(OURSELVES, began, until, every, &over, || Ok(batches.load(Ordering::Relaxed)))
         })
     };
     while !over.load(Ordering::Relaxed) {
-        let (generator, state) = load_generator(Path::new(OUT), &Device::Cpu)?;
-        let class = set.classes[0].clone();
+        let (generator, state) = load_generator(folder, &Device::Cpu)?;
+        let class = state.classes.first().context("a generator has a class")?.clone();
         let (label, latent) = (state.label(&class)?, state.config.model.latent);
         let first = BATCH * batches.load(Ordering::Relaxed) as usize;
         let options = GenerateOptions { seed: 1, class, label, latent, first, count: BATCH, truncation: None };
         generate(&generator, &options, &Device::Cpu)?;
         batches.fetch_add(1, Ordering::Relaxed);
     }
-    let generated = watch.join().expect("the watch does not panic")?;
-
-    tell("iterations", &trained);
-    tell("batches of images", &generated);
-    println!("{} steps are in the log", read_log(&Path::new(OUT).join("log.jsonl"))?.len());
-    judge("training", &trained, minutes / 12.0)?;
-    judge("generation", &generated, generated[0].minutes)
+    watch.join().expect("the watch does not panic")
 }
 
 /// Reads memory, files and progress of the process whose folder of `/proc` is named, at once and then every `every`, until `until` after
