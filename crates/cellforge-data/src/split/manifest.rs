@@ -1,0 +1,104 @@
+//! Splits as CSV files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::Split;
+use crate::atomic::write_atomic;
+use crate::{CellSet, Error, Result};
+
+const COLUMNS: [&str; 4] = ["name", "class", "group", "split"];
+const UNUSED: &str = "unused";
+
+/// Writes a split as CSV with the columns name, class, group and split (train, val, test or unused), a line for each cell of
+/// the set, under a temporary name that is then renamed.
+///
+/// # Errors
+/// [`Error::Invalid`] if the split names a cell twice or one that is not there, or two cells share a name; [`Error::Io`].
+pub fn write_manifest(path: &Path, set: &CellSet, split: &Split) -> Result<()> {
+    let mut side_of = vec![UNUSED; set.len()];
+    for (side, cells) in [("train", &split.train), ("val", &split.val), ("test", &split.test)] {
+        for cell in cells {
+            match side_of.get_mut(*cell) {
+                Some(place) if *place == UNUSED => *place = side,
+                Some(_) => return Err(Error::Invalid(format!("{} is in the split twice", set.names[*cell]))),
+                None => {
+                    return Err(Error::Invalid(format!("the split names cell {cell}, but there are {}", set.len())));
+                }
+            }
+        }
+    }
+    places(set)?;
+    let csv_io = |error: csv::Error| Error::io(path)(error.into());
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(COLUMNS).map_err(csv_io)?;
+    for (cell, side) in side_of.into_iter().enumerate() {
+        let class = set.classes[set.labels[cell] as usize].as_str();
+        let group = set.groups[cell].as_deref().unwrap_or_default();
+        writer.write_record([set.names[cell].as_str(), class, group, side]).map_err(csv_io)?;
+    }
+    let bytes = writer.into_inner().map_err(|error| Error::io(path)(error.into_error()))?;
+    write_atomic(path, &bytes)
+}
+
+/// Reads a manifest that [`write_manifest`] wrote and checks it against the cells.
+///
+/// # Errors
+/// [`Error::Csv`], naming the line, for other columns, a name that is not in the set or is there twice, another class or group
+/// than the set's, or an unknown side; for a cell of the set without a line; [`Error::Io`].
+pub fn read_manifest(path: &Path, set: &CellSet) -> Result<Split> {
+    let bad = |line: u64, reason: String| Error::Csv { path: path.to_path_buf(), line, reason };
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let places = places(set)?;
+    let mut reader = csv::Reader::from_reader(bytes.as_slice());
+    let from_csv = |error: csv::Error| bad(error.position().map_or(0, csv::Position::line), error.to_string());
+    if reader.headers().map_err(from_csv)? != COLUMNS.as_slice() {
+        return Err(bad(1, format!("a split manifest begins with the line {}", COLUMNS.join(","))));
+    }
+    let mut split = Split::default();
+    let mut seen = BTreeSet::new();
+    for record in reader.records() {
+        let record = record.map_err(from_csv)?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let (name, class, group, side) = (&record[0], &record[1], &record[2], &record[3]);
+        let cell = *places.get(name).ok_or_else(|| bad(line, format!("{name:?} is not among the cells")))?;
+        let (own_class, own_group) = (&set.classes[set.labels[cell] as usize], set.groups[cell].as_deref());
+        if class != own_class || group != own_group.unwrap_or_default() {
+            return Err(bad(
+                line,
+                format!(
+                    "{name:?} is in class {class:?} and group {group:?} here, but in {own_class:?} and {:?} among the cells",
+                    own_group.unwrap_or_default()
+                ),
+            ));
+        }
+        if !seen.insert(cell) {
+            return Err(bad(line, format!("{name:?} is there twice")));
+        }
+        match side {
+            "train" => split.train.push(cell),
+            "val" => split.val.push(cell),
+            "test" => split.test.push(cell),
+            UNUSED => {}
+            _ => return Err(bad(line, format!("{side:?} is none of train, val, test and {UNUSED}"))),
+        }
+    }
+    if let Some(cell) = (0..set.len()).find(|cell| !seen.contains(cell)) {
+        return Err(bad(0, format!("{:?} has no line: the manifest is of other cells", set.names[cell])));
+    }
+    for side in [&mut split.train, &mut split.val, &mut split.test] {
+        side.sort_unstable();
+    }
+    Ok(split)
+}
+
+/// Where each name is in the set.
+fn places(set: &CellSet) -> Result<BTreeMap<&str, usize>> {
+    let mut places = BTreeMap::new();
+    for (cell, name) in set.names.iter().enumerate() {
+        if places.insert(name.as_str(), cell).is_some() {
+            return Err(Error::Invalid(format!("two cells are named {name:?}: a manifest needs names that differ")));
+        }
+    }
+    Ok(places)
+}

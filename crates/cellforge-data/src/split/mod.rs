@@ -1,0 +1,172 @@
+//! Training, validation and test cells: by cell or by patient, from a seed, kept as a CSV manifest.
+
+mod by_cell;
+mod by_group;
+mod manifest;
+
+use std::collections::BTreeSet;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha12Rng;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{CellSet, Error, Result};
+use by_cell::by_cell;
+use by_group::by_group;
+
+pub use manifest::{read_manifest, write_manifest};
+
+/// Indices of cells, sorted, each on one side at most.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// To learn from.
+    pub train: Vec<usize>,
+    /// To choose between models.
+    pub val: Vec<usize>,
+    /// To judge the chosen one.
+    pub test: Vec<usize>,
+}
+
+/// What is kept whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SplitBy {
+    /// Each cell goes its own way, every class in the same proportion. Cells of one patient end up on several sides.
+    #[default]
+    Cell,
+    /// All cells of a group (patient) go together.
+    Group,
+}
+
+/// How to split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SplitOptions {
+    /// By cell or by group.
+    pub by: SplitBy,
+    /// Share of cells to validate with, from 0 to below 1.
+    pub val: f64,
+    /// Share of cells to test with, from 0 to below 1; the rest is to train with.
+    pub test: f64,
+    /// The same seed gives the same split of the same cells.
+    pub seed: u64,
+}
+
+impl Default for SplitOptions {
+    /// 70% to train, 10% to validate, 20% to test, by cell.
+    fn default() -> Self {
+        Self { by: SplitBy::Cell, val: 0.1, test: 0.2, seed: 0 }
+    }
+}
+
+/// Splits cells into three.
+///
+/// By cell, every class is dealt out in the same proportion, at least one cell to each side that is asked for. By group, groups go
+/// one at a time, in an order drawn from the seed, to the side that lacks their classes most, and are then moved while that
+/// brings the sides' class counts closer to their shares; no group is on two sides.
+///
+/// # Errors
+/// [`Error::Invalid`] for shares out of range, too few cells of a class or too few groups, a cell without a group, or a side of a
+/// split by group that would lack a class.
+pub fn split(set: &CellSet, options: &SplitOptions) -> Result<Split> {
+    let train = 1.0 - options.val - options.test;
+    for (name, share) in [("val", options.val), ("test", options.test)] {
+        if !(0.0..1.0).contains(&share) {
+            return Err(Error::Invalid(format!("the {name} share of a split must be from 0 to below 1, not {share}")));
+        }
+    }
+    if train <= 1e-9 {
+        return Err(Error::Invalid(format!(
+            "val {} and test {} leave nothing to train with: their sum must be below 1",
+            options.val, options.test
+        )));
+    }
+    let shares = [train, options.val, options.test];
+    let parts = sides(set, options.by, &shares, options.seed)?;
+    let wanted = shares.iter().filter(|share| **share > 0.0).count();
+    for ((name, share), part) in ["training", "validation", "test"].into_iter().zip(shares).zip(&parts) {
+        if share > 0.0
+            && let Some(class) = lacking(set, part)
+        {
+            return Err(Error::Invalid(format!(
+                "a split by group leaves the {name} part without class {:?} (groups, or patients, that have it: {}; parts that \
+                 want it: {wanted}): give more patients, ask for fewer parts, or split by cell",
+                set.classes[class],
+                groups_with(set, class)
+            )));
+        }
+    }
+    let [train, val, test] = parts.try_into().map_err(|_| Error::Invalid("a split has three sides".to_owned()))?;
+    Ok(Split { train, val, test })
+}
+
+/// The first class of the set that none of these cells is of.
+fn lacking(set: &CellSet, cells: &[usize]) -> Option<usize> {
+    let mut there = vec![false; set.classes.len()];
+    for cell in cells {
+        there[set.labels[*cell] as usize] = true;
+    }
+    set.class_counts().into_iter().zip(there).position(|(count, there)| count > 0 && !there)
+}
+
+/// Groups that have a cell of a class.
+fn groups_with(set: &CellSet, class: usize) -> usize {
+    let cells = set.class_indices(class as u32);
+    cells.into_iter().filter_map(|cell| set.groups[cell].as_deref()).collect::<BTreeSet<&str>>().len()
+}
+
+/// Splits cells into `k` equal folds: split `i` tests on fold `i` and trains on the others; none validates.
+///
+/// # Errors
+/// As [`split`], and for `k` below 2. A fold may lack a class, but no training part.
+pub fn k_fold(set: &CellSet, k: usize, by: SplitBy, seed: u64) -> Result<Vec<Split>> {
+    if k < 2 {
+        return Err(Error::Invalid(format!("k-fold splits need 2 folds or more, not {k}")));
+    }
+    let folds = sides(set, by, &vec![1.0 / k as f64; k], seed)?;
+    let splits: Vec<Split> = (0..k)
+        .map(|test| {
+            let mut train: Vec<usize> = folds
+                .iter()
+                .enumerate()
+                .filter(|(fold, _)| *fold != test)
+                .flat_map(|(_, cells)| cells)
+                .copied()
+                .collect();
+            train.sort_unstable();
+            Split { train, val: Vec::new(), test: folds[test].clone() }
+        })
+        .collect();
+    match splits.iter().find_map(|split| lacking(set, &split.train)) {
+        Some(class) => Err(Error::Invalid(format!(
+            "folds by group leave a training part without class {:?} (groups, or patients, that have it: {}): give more \
+             patients, or split by cell",
+            set.classes[class],
+            groups_with(set, class)
+        ))),
+        None => Ok(splits),
+    }
+}
+
+/// The cells of each side, sorted; a side of share 0 stays empty.
+fn sides(set: &CellSet, by: SplitBy, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
+    if set.is_empty() {
+        return Err(Error::Invalid("there are no cells to split".to_owned()));
+    }
+    let mut sides = match by {
+        SplitBy::Cell => by_cell(set, shares, seed)?,
+        SplitBy::Group => by_group(set, shares, seed)?,
+    };
+    sides.iter_mut().for_each(|side| side.sort_unstable());
+    Ok(sides)
+}
+
+/// A generator for one purpose of one seed.
+fn rng(seed: u64, purpose: &str) -> ChaCha12Rng {
+    let mut hash = Sha256::new();
+    hash.update(b"cellforge split\0");
+    hash.update(seed.to_le_bytes());
+    hash.update(purpose);
+    ChaCha12Rng::from_seed(hash.finalize().into())
+}

@@ -1,0 +1,109 @@
+//! Products whose left rows are put together from runs of numbers.
+
+use super::{Panels, check_runs, load_bias, multiply_add, store};
+use crate::product::{Kernel, Product, Products, multiply};
+use pulp::Simd;
+use std::ops::Range;
+
+/// `out[m] = bias + a[m] * weights + addend[m]`: row `m` of the left matrix is made of runs of `segment` numbers, which begin at
+/// `rows[m] + segments[..]`, and row `m` of the result and of the addend begins at `out_rows[m]`.
+pub(crate) struct Gather<'a> {
+    pub a: &'a [f32],
+    pub rows: &'a [usize],
+    pub segments: &'a [usize],
+    pub segment: usize,
+    pub weights: &'a Panels,
+    pub bias: Option<&'a [f32]>,
+    pub addend: Option<&'a [f32]>,
+    pub out: &'a mut [f32],
+    pub out_rows: &'a [usize],
+    /// Of what the left matrix and the weights are.
+    pub products: Products,
+}
+
+impl Gather<'_> {
+    pub fn run(self) {
+        debug_assert_eq!(self.rows.len(), self.out_rows.len());
+        assert_eq!(self.weights.depth, self.segments.len() * self.segment, "the weights are of another depth");
+        check_runs(self.a, self.rows, self.segments, self.segment);
+        let products = self.products;
+        multiply(self, products);
+    }
+
+    #[inline(always)]
+    fn panel<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
+        &mut self,
+        with: (S, P),
+        panel: &[f32],
+        columns: &Range<usize>,
+    ) {
+        let start = load_bias::<S, NV>(with.0, self.bias, columns);
+        let panel = S::as_simd_f32s(panel).0;
+        let rows = self.rows.len();
+        let mut m = 0;
+        while m + MR <= rows {
+            self.tile::<S, P, MR, NV>(with, m, panel, columns, start);
+            m += MR;
+        }
+        if m < rows && rows >= MR {
+            // A last tile that overlaps the one before computes some rows twice, to the same result.
+            self.tile::<S, P, MR, NV>(with, rows - MR, panel, columns, start);
+        } else {
+            for m in m..rows {
+                self.tile::<S, P, 1, NV>(with, m, panel, columns, start);
+            }
+        }
+    }
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "see `multiply_add`")]
+    fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
+        &mut self,
+        with: (S, P),
+        m: usize,
+        panel: &[S::f32s],
+        columns: &Range<usize>,
+        start: [S::f32s; NV],
+    ) {
+        let at: &[usize; MR] = self.rows[m..].first_chunk().expect("a tile of rows");
+        let mut sums = [start; MR];
+        for (&segment, panel) in self.segments.iter().zip(panel.chunks_exact(self.segment * NV)) {
+            // SAFETY: `run` has checked that every run of every row ends within `a`, and the panel's part has as many rows.
+            sums = unsafe { multiply_add::<S, P, MR, NV>(with, self.a, at.map(|at| at + segment), panel, sums) };
+        }
+        for (sums, &at) in sums.iter().zip(&self.out_rows[m..m + MR]) {
+            let columns = at + columns.start..at + columns.end;
+            match self.addend {
+                Some(addend) => {
+                    let mut sums = *sums;
+                    let (whole, rest) = S::as_simd_f32s(&addend[columns.clone()]);
+                    for (sum, &x) in sums.iter_mut().zip(whole) {
+                        *sum = with.0.add_f32s(*sum, x);
+                    }
+                    if let Some(sum) = sums.get_mut(whole.len()) {
+                        *sum = with.0.add_f32s(*sum, with.0.partial_load_f32s(rest));
+                    }
+                    store::<S, NV>(with.0, &sums, &mut self.out[columns]);
+                }
+                None => store::<S, NV>(with.0, sums, &mut self.out[columns]),
+            }
+        }
+    }
+}
+
+impl Kernel for Gather<'_> {
+    #[inline(always)]
+    fn run<S: Simd, P: Product<S>>(mut self, simd: S, product: P) {
+        let with = (simd, product);
+        let weights = self.weights;
+        for (panel, columns) in weights.panels() {
+            match (S::REGISTER_COUNT >= 32, columns.len().div_ceil(S::F32_LANES)) {
+                (true, 4) => self.panel::<S, P, 6, 4>(with, panel, &columns),
+                (true, 3) => self.panel::<S, P, 8, 3>(with, panel, &columns),
+                (true, 2) => self.panel::<S, P, 12, 2>(with, panel, &columns),
+                (false, 2) => self.panel::<S, P, 6, 2>(with, panel, &columns),
+                _ => self.panel::<S, P, 12, 1>(with, panel, &columns),
+            }
+        }
+    }
+}

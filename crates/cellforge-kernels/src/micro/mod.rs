@@ -1,0 +1,160 @@
+//! Matrix products of rows that lie anywhere in memory, for one thread.
+//!
+//! An image's channels lie side by side, so one row of a convolution's window is a contiguous run of numbers. The products here
+//! take their rows as such runs, wherever they begin: no matrix of patches is made. Tiles of the result stay in registers while
+//! the sum runs over the full depth, in an order that depends on shapes alone.
+//!
+//! Each kind of product has a file of its own. Here is what they share: the loop over a tile's depth, and how tiles are begun, checked
+//! and written.
+
+mod each;
+mod gather;
+mod outer;
+mod panels;
+mod upsampled;
+
+pub(crate) use gather::Gather;
+pub(crate) use outer::Outer;
+pub(crate) use panels::Panels;
+pub(crate) use upsampled::{PRODUCTS, Upsampled};
+
+use crate::product::Product;
+use pulp::Simd;
+use std::ops::Range;
+
+/// Numbers in the widest panel: four vectors of AVX-512.
+const WIDEST: usize = 64;
+
+/// The sums and, for each row of the tile, the run that begins at `starts[i]` in `a`, times the panel.
+///
+/// Loops over a tile have constant bounds and plain indices, and nothing in them can fail: only so does the compiler keep all sums
+/// in registers.
+///
+/// # Safety
+/// As many numbers as the panel has rows follow each beginning in `a`.
+#[inline(always)]
+#[expect(unsafe_code, reason = "a check for each number costs as much as its product")]
+unsafe fn multiply_add<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
+    (simd, product): (S, P),
+    a: &[f32],
+    starts: [usize; MR],
+    panel: &[S::f32s],
+    mut sums: [[S::f32s; NV]; MR],
+) -> [[S::f32s; NV]; MR] {
+    // SAFETY: a run begins within `a`, or at its end where it is empty.
+    let runs = starts.map(|start| unsafe { a.as_ptr().add(start) });
+    for (k, weights) in panel.as_chunks::<NV>().0.iter().enumerate() {
+        for i in 0..MR {
+            // SAFETY: the caller's promise.
+            let x = simd.splat_f32s(unsafe { *runs[i].add(k) });
+            for j in 0..NV {
+                sums[i][j] = product.multiply_add(simd, x, weights[j], sums[i][j]);
+            }
+        }
+    }
+    sums
+}
+
+/// The bias of a panel's columns, or zeros.
+#[inline(always)]
+fn load_bias<S: Simd, const NV: usize>(simd: S, bias: Option<&[f32]>, columns: &Range<usize>) -> [S::f32s; NV] {
+    let mut start = [simd.splat_f32s(0.); NV];
+    if let Some(bias) = bias {
+        for (start, bias) in start.iter_mut().zip(bias[columns.clone()].chunks(S::F32_LANES)) {
+            *start = simd.partial_load_f32s(bias);
+        }
+    }
+    start
+}
+
+/// Fails unless runs of `len` numbers from all places in `rows`, seen from all those in `segments`, end within `a`.
+fn check_runs(a: &[f32], rows: &[usize], segments: &[usize], len: usize) {
+    let furthest = |places: &[usize]| places.iter().max().copied().unwrap_or(0);
+    let end = furthest(rows) + furthest(segments) + len;
+    assert!(rows.is_empty() || end <= a.len(), "a row ends at {end}, beyond the {} numbers there are", a.len());
+}
+
+/// Writes as many of the numbers as there is room for.
+#[inline(always)]
+fn store<S: Simd, const NV: usize>(simd: S, values: &[S::f32s; NV], to: &mut [f32]) {
+    let (whole, rest) = S::as_mut_simd_f32s(to);
+    let mut values = values.iter();
+    for (to, &value) in whole.iter_mut().zip(&mut values) {
+        *to = value;
+    }
+    if let Some(&value) = values.next() {
+        simd.partial_store_f32s(rest, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::product::Products;
+    use proptest::prelude::*;
+
+    fn numbers(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.5 - 1.).collect()
+    }
+
+    fn close(got: &[f32], want: &[f64]) {
+        for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
+            assert!((f64::from(got) - want).abs() < 1e-4 * (1. + want.abs()), "element {i} is {got}, expected {want}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn products_of_any_shape(
+            rows in 1usize..300,
+            runs in 1usize..4,
+            segment in 1usize..40,
+            cols in 1usize..150,
+            bias: bool,
+        ) {
+            let (gap, depth) = (segment + 3, runs * segment);
+            let a = numbers(rows * 2 + runs * gap + segment, 1);
+            let at: Vec<usize> = (0..rows).map(|m| (m * 5) % (rows * 2)).collect();
+            let segments: Vec<usize> = (0..runs).map(|run| run * gap).collect();
+            let left = |m: usize, k: usize| f64::from(a[at[m] + segments[k / segment] + k % segment]);
+
+            let weights = numbers(depth * cols, 2);
+            let row_places: Vec<usize> = (0..depth).map(|k| k * cols).collect();
+            let panels = Panels::new(&weights, &row_places, &(0..cols).collect::<Vec<_>>());
+            let shifts = numbers(cols, 3);
+            let out_rows: Vec<usize> = (0..rows).map(|m| (rows - 1 - m) * cols).collect();
+            let mut out = vec![f32::NAN; rows * cols];
+            let bias = bias.then_some(shifts.as_slice());
+            Gather {
+                a: &a, rows: &at, segments: &segments, segment, weights: &panels, bias, addend: None, out: &mut out, out_rows: &out_rows,
+                products: Products::Single,
+            }.run();
+            let mut want = vec![0f64; rows * cols];
+            for m in 0..rows {
+                for n in 0..cols {
+                    let sum: f64 = (0..depth).map(|k| left(m, k) * f64::from(weights[k * cols + n])).sum();
+                    want[out_rows[m] + n] = sum + bias.map_or(0., |bias| f64::from(bias[n]));
+                }
+            }
+            close(&out, &want);
+
+            // The right matrix's rows are found as the left one's are above; the left one is whole.
+            let left_matrix = numbers(rows * cols, 4);
+            let (mut out, stride) = (numbers(cols * (depth + 2), 5), depth + 2);
+            let mut want: Vec<f64> = out.iter().map(|&x| f64::from(x)).collect();
+            Outer {
+                a: &left_matrix, a_rows: &out_rows, a_segments: &[0], depth: cols, g: &a, g_rows: &at, segments: &segments, segment,
+                out: &mut out, stride, products: Products::Single, partner: 0, lone: 0,
+            }.run();
+            for k in 0..cols {
+                for n in 0..depth {
+                    want[k * stride + n] +=
+                        (0..rows).map(|m| f64::from(left_matrix[out_rows[m] + k]) * left(m, n)).sum::<f64>();
+                }
+            }
+            close(&out, &want);
+        }
+    }
+}

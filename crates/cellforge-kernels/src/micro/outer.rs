@@ -1,0 +1,175 @@
+//! Products that are summed over rows of both matrices, as gradients of weights are.
+
+use super::{WIDEST, check_runs};
+use crate::product::{Kernel, Product, Products, multiply, pair};
+use pulp::Simd;
+use std::ops::Range;
+
+/// `out[k] += sum over m of a[m][k] * g[m]`: row `m` of `a` is made of runs of `depth` numbers from `a_rows[m] + a_segments[..]`,
+/// row `m` of `g` of runs of `segment` numbers from `g_rows[m] + segments[..]`, and row `k` of the result begins at
+/// `k * stride`.
+///
+/// Of words, `a` holds words of two rows that are summed over, and each row of `g` is given with its partner, `partner` numbers after it;
+/// both are `f32` in `g`, and are paired here. Where `lone` is not 0, the last of every `lone` rows has no partner.
+pub(crate) struct Outer<'a> {
+    pub a: &'a [f32],
+    pub a_rows: &'a [usize],
+    pub a_segments: &'a [usize],
+    pub depth: usize,
+    pub g: &'a [f32],
+    pub g_rows: &'a [usize],
+    pub segments: &'a [usize],
+    pub segment: usize,
+    pub out: &'a mut [f32],
+    pub stride: usize,
+    pub products: Products,
+    pub partner: usize,
+    pub lone: usize,
+}
+
+/// Rows of `a` and `g` that are multiplied while a part of `g` stays in the first cache.
+const BLOCK: usize = 64;
+
+impl Outer<'_> {
+    pub fn run(self) {
+        debug_assert_eq!(self.a_rows.len(), self.g_rows.len());
+        check_runs(self.a, self.a_rows, self.a_segments, self.depth);
+        let products = self.products;
+        multiply(self, products);
+    }
+
+    /// Writes columns of some rows of `g` side by side, `width` apart, with zeros where there are fewer columns.
+    #[inline(always)]
+    fn pack(&self, first: usize, rows: &[usize], columns: &Range<usize>, width: usize, to: &mut [f32]) {
+        for (i, (to, &row)) in to.chunks_exact_mut(width).zip(rows).enumerate() {
+            let lone = self.lone > 0 && (first + i) % self.lone == self.lone - 1;
+            let mut filled = 0;
+            while filled < columns.len() {
+                let column = columns.start + filled;
+                let (run, within) = (column / self.segment, column % self.segment);
+                let n = (self.segment - within).min(columns.len() - filled);
+                let g = &self.g[row + self.segments[run] + within..];
+                let to = &mut to[filled..filled + n];
+                if lone {
+                    for (word, &lower) in to.iter_mut().zip(&g[..n]) {
+                        *word = pair(lower, 0.);
+                    }
+                } else if self.products.are_pairs() {
+                    for ((word, &lower), &upper) in to.iter_mut().zip(&g[..n]).zip(&g[self.partner..][..n]) {
+                        *word = pair(lower, upper);
+                    }
+                } else {
+                    to.copy_from_slice(&g[..n]);
+                }
+                filled += n;
+            }
+            to[filled..].fill(0.);
+        }
+    }
+
+    #[inline(always)]
+    fn panel<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
+        &mut self,
+        with: (S, P),
+        rows: &[usize],
+        panel: &[S::f32s],
+        columns: &Range<usize>,
+    ) {
+        for segment in 0..self.a_segments.len() {
+            let mut k = 0;
+            while k + MR <= self.depth {
+                self.tile::<S, P, MR, NV>(with, rows, segment, k, panel, columns);
+                k += MR;
+            }
+            while k + 3 <= self.depth {
+                self.tile::<S, P, 3, NV>(with, rows, segment, k, panel, columns);
+                k += 3;
+            }
+            for k in k..self.depth {
+                self.tile::<S, P, 1, NV>(with, rows, segment, k, panel, columns);
+            }
+        }
+    }
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "a check for each row costs as much as a part of its products")]
+    fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
+        &mut self,
+        with: (S, P),
+        rows: &[usize],
+        segment: usize,
+        k: usize,
+        panel: &[S::f32s],
+        columns: &Range<usize>,
+    ) {
+        let a = &self.a[self.a_segments[segment] + k..];
+        // SAFETY: `run` has checked that `depth` numbers follow each row's beginning in each segment, and `k + MR` is no more.
+        let sums = unsafe { multiply_rows::<S, P, MR, NV>(with, a, rows, panel) };
+        for (i, sums) in sums.into_iter().enumerate() {
+            let at = (segment * self.depth + k + i) * self.stride;
+            let (whole, rest) = S::as_mut_simd_f32s(&mut self.out[at + columns.start..at + columns.end]);
+            let mut sums = sums.into_iter();
+            for (to, sum) in whole.iter_mut().zip(&mut sums) {
+                *to = with.0.add_f32s(*to, sum);
+            }
+            if let Some(sum) = sums.next() {
+                let old = with.0.partial_load_f32s(rest);
+                with.0.partial_store_f32s(rest, with.0.add_f32s(old, sum));
+            }
+        }
+    }
+}
+
+/// The sums over the panel's rows of `MR` numbers from `a[rows[..]]` times those of the panel. As in
+/// [`multiply_add`](super::multiply_add), the sums are handed on by value and nothing in the loop can fail, so that they stay in registers.
+///
+/// # Safety
+/// `MR` numbers of `a` follow the beginning of each row.
+#[inline(always)]
+#[expect(unsafe_code, reason = "see its callers")]
+unsafe fn multiply_rows<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
+    (simd, product): (S, P),
+    a: &[f32],
+    rows: &[usize],
+    panel: &[S::f32s],
+) -> [[S::f32s; NV]; MR] {
+    let mut sums = [[simd.splat_f32s(0.); NV]; MR];
+    for (&row, g) in rows.iter().zip(panel.as_chunks::<NV>().0) {
+        // SAFETY: the caller's promise.
+        let a = unsafe { a.get_unchecked(row..row + MR) };
+        for i in 0..MR {
+            let x = simd.splat_f32s(a[i]);
+            for j in 0..NV {
+                sums[i][j] = product.multiply_add(simd, x, g[j], sums[i][j]);
+            }
+        }
+    }
+    sums
+}
+
+impl Kernel for Outer<'_> {
+    #[inline(always)]
+    fn run<S: Simd, P: Product<S>>(mut self, simd: S, product: P) {
+        let with = (simd, product);
+        let cols = self.segments.len() * self.segment;
+        let widest = if S::REGISTER_COUNT >= 32 { 4 } else { 2 };
+        let (a_rows, g_rows) = (self.a_rows, self.g_rows);
+        let mut packed = [0f32; BLOCK * WIDEST];
+        for (block, (a_rows, g_rows)) in a_rows.chunks(BLOCK).zip(g_rows.chunks(BLOCK)).enumerate() {
+            for start in (0..cols).step_by(widest * S::F32_LANES) {
+                let columns = start..cols.min(start + widest * S::F32_LANES);
+                let vectors = columns.len().div_ceil(S::F32_LANES);
+                let packed = &mut packed[..a_rows.len() * vectors * S::F32_LANES];
+                self.pack(block * BLOCK, g_rows, &columns, vectors * S::F32_LANES, packed);
+                let panel = S::as_simd_f32s(packed).0;
+                match (S::REGISTER_COUNT >= 32, vectors) {
+                    (true, 4) => self.panel::<S, P, 6, 4>(with, a_rows, panel, &columns),
+                    (true, 3) => self.panel::<S, P, 8, 3>(with, a_rows, panel, &columns),
+                    (true, 2) => self.panel::<S, P, 12, 2>(with, a_rows, panel, &columns),
+                    (false, 2) => self.panel::<S, P, 6, 2>(with, a_rows, panel, &columns),
+                    _ => self.panel::<S, P, 12, 1>(with, a_rows, panel, &columns),
+                }
+            }
+        }
+    }
+}

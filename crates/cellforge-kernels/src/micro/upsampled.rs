@@ -1,0 +1,138 @@
+//! The products of a convolution after 2x upsampling, nine for each small pixel.
+
+use super::{Panels, check_runs, load_bias, multiply_add, store};
+use crate::product::{Kernel, Product, Products, multiply};
+use pulp::Simd;
+use std::ops::Range;
+
+/// Products that a 2x upsampling convolution takes of each small pixel: see [`Upsampled`].
+pub(crate) const PRODUCTS: usize = 9;
+
+/// Four rows of results from nine products of rows: of the products `p[0] + bias, p[1], ..`, row `m` is the run of `depth` numbers
+/// at `rows[m] + segments[i]` times rows `i * depth..` of the weights, and with `left = p0 + p1` and `right = p0 + p2`
+///
+/// - `out[0] = left + p3 + p5` and `out[1] = right + p3 + p6`,
+/// - `out[2] = left + p4 + p7` and `out[3] = right + p4 + p8`,
+///
+/// where `out[i]` begins at `out_rows[m] + phases[i]`.
+pub(crate) struct Upsampled<'a> {
+    pub a: &'a [f32],
+    pub rows: &'a [usize],
+    pub segments: [usize; PRODUCTS],
+    pub depth: usize,
+    pub weights: &'a Panels,
+    pub bias: Option<&'a [f32]>,
+    pub out: &'a mut [f32],
+    pub out_rows: &'a [usize],
+    pub phases: [usize; 4],
+    /// Of what the rows and the weights are.
+    pub products: Products,
+}
+
+impl Upsampled<'_> {
+    pub fn run(self) {
+        debug_assert_eq!(self.rows.len(), self.out_rows.len());
+        assert_eq!(self.weights.depth, PRODUCTS * self.depth, "the weights are of another depth");
+        check_runs(self.a, self.rows, &self.segments, self.depth);
+        let products = self.products;
+        multiply(self, products);
+    }
+
+    #[inline(always)]
+    fn panel<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
+        &mut self,
+        with: (S, P),
+        panel: &[f32],
+        columns: &Range<usize>,
+    ) {
+        let start = load_bias::<S, NV>(with.0, self.bias, columns);
+        let panel = S::as_simd_f32s(panel).0;
+        let rows = self.rows.len();
+        let mut m = 0;
+        while m + MR <= rows {
+            self.tile::<S, P, MR, NV>(with, m, panel, columns, start);
+            m += MR;
+        }
+        if m < rows && rows >= MR {
+            self.tile::<S, P, MR, NV>(with, rows - MR, panel, columns, start);
+        } else {
+            for m in m..rows {
+                self.tile::<S, P, 1, NV>(with, m, panel, columns, start);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
+        &mut self,
+        with: (S, P),
+        m: usize,
+        panel: &[S::f32s],
+        columns: &Range<usize>,
+        start: [S::f32s; NV],
+    ) {
+        let at: &[usize; MR] = self.rows[m..].first_chunk().expect("a tile of rows");
+        let zero = [[with.0.splat_f32s(0.); NV]; MR];
+        let whole = self.product(with, 0, at, panel, [start; MR]);
+        let left = self.product(with, 1, at, panel, whole);
+        let right = self.product(with, 2, at, panel, whole);
+        let upper = self.product(with, 3, at, panel, zero);
+        let lower = self.product(with, 4, at, panel, zero);
+        for (phase, (side, row)) in
+            [(left, upper), (right, upper), (left, lower), (right, lower)].into_iter().enumerate()
+        {
+            let sums = self.product(with, 5 + phase, at, panel, plus::<S, MR, NV>(with.0, side, row));
+            for (sums, &at) in sums.iter().zip(&self.out_rows[m..m + MR]) {
+                let at = at + self.phases[phase];
+                store::<S, NV>(with.0, sums, &mut self.out[at + columns.start..at + columns.end]);
+            }
+        }
+    }
+
+    /// `sums` and product `i` of a tile.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "see `multiply_add`")]
+    fn product<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
+        &self,
+        with: (S, P),
+        i: usize,
+        at: &[usize; MR],
+        panel: &[S::f32s],
+        sums: [[S::f32s; NV]; MR],
+    ) -> [[S::f32s; NV]; MR] {
+        let panel = &panel[i * self.depth * NV..][..self.depth * NV];
+        // SAFETY: `run` has checked that every run of every row ends within `a`, and the panel's part has as many rows.
+        unsafe { multiply_add::<S, P, MR, NV>(with, self.a, at.map(|at| at + self.segments[i]), panel, sums) }
+    }
+}
+
+impl Kernel for Upsampled<'_> {
+    #[inline(always)]
+    fn run<S: Simd, P: Product<S>>(mut self, simd: S, product: P) {
+        let with = (simd, product);
+        let weights = self.weights;
+        for (panel, columns) in weights.panels() {
+            match (S::REGISTER_COUNT >= 32, columns.len().div_ceil(S::F32_LANES)) {
+                (true, 4) => self.panel::<S, P, 6, 4>(with, panel, &columns),
+                (true, 3) => self.panel::<S, P, 8, 3>(with, panel, &columns),
+                (true, 2) => self.panel::<S, P, 12, 2>(with, panel, &columns),
+                (false, 2) => self.panel::<S, P, 6, 2>(with, panel, &columns),
+                _ => self.panel::<S, P, 12, 1>(with, panel, &columns),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn plus<S: Simd, const MR: usize, const NV: usize>(
+    simd: S,
+    mut a: [[S::f32s; NV]; MR],
+    b: [[S::f32s; NV]; MR],
+) -> [[S::f32s; NV]; MR] {
+    for (a, b) in a.iter_mut().zip(b) {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a = simd.add_f32s(*a, b);
+        }
+    }
+    a
+}
