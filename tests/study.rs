@@ -218,7 +218,7 @@ fn one_gan_can_make_all_classes() {
     let _ = fs::remove_dir_all(&out);
     let config = root().join("best.toml");
     fs::create_dir_all(root()).unwrap();
-    fs::write(&config, "preset = \"smoke\"\n[gan]\nrecipe = \"best\"\n").unwrap();
+    fs::write(&config, "preset = \"smoke\"\n[gan]\nrecipe = \"best\"\n[generate]\nper_class = 0\n").unwrap();
     let study = || {
         let mut command = cellforge();
         command.args(["reproduce", "--config"]).arg(&config).arg("--out").arg(&out);
@@ -233,10 +233,13 @@ fn one_gan_can_make_all_classes() {
     for file in ["gan/_all/best/weights.safetensors", "gan/_all/last/generator.safetensors"] {
         assert!(out.join(file).exists(), "{file}");
     }
+    let train = &results["data"]["parts"][0];
+    assert_eq!(train["name"], "train");
     for class in ["Parasitized", "Uninfected"] {
-        assert_eq!(results["recognition"][class]["total"], 60);
+        assert_eq!(results["recognition"][class]["total"], train["cells_per_class"][class]);
     }
     let html = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(html.contains("synthetic cells per class <b>as many as real ones</b> instead of 1,000"));
     assert!(html.contains("One GAN of all classes") && html.contains("Fréchet distance to validation cells"));
     study().assert().success().stderr(contains("gan/_all: done before"));
 

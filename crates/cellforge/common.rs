@@ -88,9 +88,7 @@ impl Globals {
         self.set_precision(&device);
         Ok(Session { seed: self.seed.unwrap_or(1), device, stop: Arc::default(), progress: !self.quiet })
     }
-}
 
-impl Globals {
     /// Takes up the precision asked for, or says why not.
     fn set_precision(&self, device: &Device) {
         let asked = self.precision.unwrap_or(if device.is_cuda() { Precision::Tf32 } else { Precision::F32 });

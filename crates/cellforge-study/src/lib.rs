@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod bar;
 mod charts;
 pub mod config;
 mod error;

@@ -13,9 +13,8 @@ pub fn effective<T: Serialize>(verb: &str, seed: u64, settings: &T) -> Result<St
     table.remove("out");
     table.remove("resume");
     table.insert("seed".into(), toml::Value::try_from(seed).context("the seed is too large for a settings file")?);
-    if Precision::current() != Precision::F32 {
-        table.insert("precision".into(), Precision::current().name().into());
-    }
+    // Whatever it is: what a device computes in where nothing is said differs.
+    table.insert("precision".into(), Precision::current().name().into());
     Ok(format!("{}THIS_FILE\n{table}", heading(verb)))
 }
 

@@ -23,8 +23,8 @@ pub(crate) struct Gather<'a> {
 
 impl Gather<'_> {
     pub fn run(self) {
-        debug_assert_eq!(self.rows.len(), self.out_rows.len());
-        assert_eq!(self.weights.depth, self.segments.len() * self.segment, "the weights are of another depth");
+        assert_eq!(self.rows.len(), self.out_rows.len());
+        assert_eq!(self.weights.depth(), self.segments.len() * self.segment, "the weights are of another depth");
         check_runs(self.a, self.rows, self.segments, self.segment);
         let products = self.products;
         multiply(self, products);

@@ -32,7 +32,7 @@ const BLOCK: usize = 64;
 
 impl Outer<'_> {
     pub fn run(self) {
-        debug_assert_eq!(self.a_rows.len(), self.g_rows.len());
+        assert_eq!(self.a_rows.len(), self.g_rows.len());
         check_runs(self.a, self.a_rows, self.a_segments, self.depth);
         let products = self.products;
         multiply(self, products);

@@ -11,7 +11,7 @@ use std::ops::Range;
 /// row after row.
 pub(crate) struct Panels {
     data: Vec<f32>,
-    pub(super) depth: usize,
+    depth: usize,
     cols: usize,
 }
 

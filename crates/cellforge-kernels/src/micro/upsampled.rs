@@ -31,8 +31,8 @@ pub(crate) struct Upsampled<'a> {
 
 impl Upsampled<'_> {
     pub fn run(self) {
-        debug_assert_eq!(self.rows.len(), self.out_rows.len());
-        assert_eq!(self.weights.depth, PRODUCTS * self.depth, "the weights are of another depth");
+        assert_eq!(self.rows.len(), self.out_rows.len());
+        assert_eq!(self.weights.depth(), PRODUCTS * self.depth, "the weights are of another depth");
         check_runs(self.a, self.rows, &self.segments, self.depth);
         let products = self.products;
         multiply(self, products);

@@ -60,7 +60,7 @@ pub enum GanRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GenerateStage {
-    /// Synthetic cells per class.
+    /// Synthetic cells per class; 0 makes as many as the class has real cells to train on.
     pub per_class: usize,
     /// Redraw noise components beyond so many standard deviations; none by default, as in the study.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -135,7 +135,6 @@ impl StudyConfig {
         check((0.0..1.0).contains(&self.gan.beta1), "gan.beta1", "must be at least 0 and below 1")?;
         check(self.gan.checkpoint_every > 0, "gan.checkpoint_every", "must be at least 1")?;
         check(self.gan.log_every > 0, "gan.log_every", "must be at least 1")?;
-        check(self.generate.per_class > 0, "generate.per_class", "must be at least 1")?;
         check(self.generate.truncation.is_none_or(|t| t > 0.0), "generate.truncation", "must be above 0")?;
         check(self.judge.resamples >= 20, "judge.resamples", "must be at least 20")?;
         check(share(self.judge.level), "judge.level", "must lie between 0 and 1")?;

@@ -21,9 +21,10 @@ pub(super) fn banners(results: &Results) -> Markup {
         ("data.train_limit", "training cells per class"),
         ("generate.per_class", "synthetic cells per class"),
     ];
-    // A limit of 0 means none.
+    // A limit of 0 means none, and a number of synthetic cells of 0 that of the real ones.
     let show = |name: &str, value: &serde_json::Value| match value.as_f64() {
         Some(0.0) if name.ends_with("_limit") => "all".to_owned(),
+        Some(0.0) if name == "generate.per_class" => "as many as real ones".to_owned(),
         _ => super::data::setting_value(value),
     };
     html! {

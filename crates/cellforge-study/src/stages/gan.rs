@@ -8,6 +8,7 @@ use cellforge_train::{GanTrainConfig, GenerateOptions, Judge, load_generator, pr
 use super::data::Cells;
 use crate::{
     Result, SampleWriter, StudyConfig,
+    bar::Bar,
     config::GanRecipe,
     derive_seed,
     runner::{Makes, Runner},
@@ -17,12 +18,17 @@ use crate::{
 /// The folder of a GAN of all classes, which stands in place of those of single classes.
 const TOGETHER: &str = "gan/_all";
 
+/// Images that are made before it is looked whether to stop.
+const PART: usize = 256;
+
 /// What made the cells of a class.
 pub(crate) struct TrainedGan {
     pub(crate) class: String,
     pub(crate) config: GanTrainConfig,
     /// The folder of its run, below the study's. Classes of one GAN have one folder.
     pub(crate) folder: String,
+    /// Cells of the class that it learned from.
+    pub(crate) learned: usize,
 }
 
 /// Trains the GANs on the training part of the split, so that no cell the classifiers are tested on has been seen by a generator. Where
@@ -60,18 +66,20 @@ pub(crate) fn train(
     if together {
         let train_config = train_config(config, cells, None);
         stamps.push(train(&train_config, TOGETHER, &cells.split.train)?);
-        let run = |class: &String| TrainedGan {
+        let run = |(index, class): (usize, &String)| TrainedGan {
             class: class.clone(),
             config: train_config.clone(),
             folder: TOGETHER.to_owned(),
+            learned: cells.of_class(&cells.split.train, index).len(),
         };
-        runs.extend(classes.iter().map(run));
+        runs.extend(classes.iter().enumerate().map(run));
         return Ok((runs, stamps));
     }
     for (index, (class, folder)) in classes.iter().zip(folders).enumerate() {
         let train_config = train_config(config, cells, Some(class));
-        stamps.push(train(&train_config, &folder, &cells.of_class(&cells.split.train, index))?);
-        runs.push(TrainedGan { class: class.clone(), config: train_config, folder });
+        let reals = cells.of_class(&cells.split.train, index);
+        stamps.push(train(&train_config, &folder, &reals)?);
+        runs.push(TrainedGan { class: class.clone(), config: train_config, folder, learned: reals.len() });
     }
     Ok((runs, stamps))
 }
@@ -113,27 +121,37 @@ pub(crate) fn generate(
 ) -> Result<Stamp> {
     let upstream: Vec<&Stamp> = stamps.iter().collect();
     let control = runner.control;
-    let sources: Vec<(String, PathBuf)> =
-        gans.iter().map(|gan| (gan.class.clone(), runner.path(&gan.folder))).collect();
+    let count = |gan: &TrainedGan| match config.generate.per_class {
+        0 => gan.learned,
+        count => count,
+    };
     let out = runner.path("synthetic");
+    let sources: Vec<(&TrainedGan, PathBuf)> = gans.iter().map(|gan| (gan, runner.path(&gan.folder))).collect();
     runner.stage("generate", &(&config.generate, config.seed), &upstream, Makes::Folder("synthetic"), |_| {
         let mut writer = SampleWriter::create(&out)?;
-        for (class, source) in &sources {
-            if control.stopped() {
-                return Err(control.interrupted("generate"));
-            }
+        let bar = Bar::new(control.progress, "generate", gans.iter().map(|gan| count(gan) as u64).sum());
+        for (gan, source) in &sources {
             let (generator, state) = load_generator(source, &control.device)?;
-            let options = GenerateOptions {
-                seed: derive_seed(config.seed, "generate"),
-                class: class.clone(),
-                label: state.label(class)?,
-                latent: state.config.model.latent,
-                first: 0,
-                count: config.generate.per_class,
-                truncation: config.generate.truncation,
-            };
-            writer.write(class, &cellforge_train::generate(&generator, &options, &control.device)?)?;
+            bar.name(format!("{} of {}", count(gan), gan.class));
+            for first in (0..count(gan)).step_by(PART) {
+                if control.stopped() {
+                    return Err(control.interrupted("generate"));
+                }
+                let options = GenerateOptions {
+                    seed: derive_seed(config.seed, "generate"),
+                    class: gan.class.clone(),
+                    label: state.label(&gan.class)?,
+                    latent: state.config.model.latent,
+                    first,
+                    count: PART.min(count(gan) - first),
+                    truncation: config.generate.truncation,
+                };
+                let images = cellforge_train::generate(&generator, &options, &control.device)?;
+                writer.write(&gan.class, &images)?;
+                bar.advance(images.len() as u64);
+            }
         }
+        bar.finish();
         writer.finish()
     })
 }

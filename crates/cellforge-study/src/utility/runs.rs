@@ -1,11 +1,10 @@
 //! Trains the networks of a utility study one by one and keeps what they say.
 
-use std::{io::IsTerminal, path::Path};
+use std::path::Path;
 
 use cellforge_data::CellSet;
 use cellforge_kernels::Precision;
 use cellforge_train::{ClassifierStep, Event, Observer, predict, train_for_steps};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -15,6 +14,7 @@ use super::{
 };
 use crate::{
     Control, Error, Result,
+    bar::Bar,
     files::{hash_texts, read_json, write_atomic},
 };
 
@@ -43,7 +43,7 @@ pub(super) fn run_all(
 ) -> Result<Vec<Said>> {
     let folder = out.join("runs");
     std::fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
-    let mut bar = Bar::new(control.progress, config.steps * plan.runs.len() as u64);
+    let mut bar = Bar::new(control.progress, "utility", config.steps * plan.runs.len() as u64);
     let mut said = Vec::with_capacity(plan.runs.len());
     for (number, run) in plan.runs.iter().enumerate() {
         let path = folder.join(format!("{}.json", run.name));
@@ -112,61 +112,9 @@ fn train(
     Ok(Said { inputs, test, synthetic })
 }
 
-/// One bar over the updates of all runs; a line for each run where there is no terminal to draw on.
-struct Bar {
-    bar: Option<ProgressBar>,
-    lines: bool,
-}
-
-impl Bar {
-    fn new(wanted: bool, total: u64) -> Self {
-        let drawn = wanted && std::io::stderr().is_terminal();
-        let bar = drawn.then(|| {
-            let style = "utility [{bar:24}] {pos}/{len} {per_sec} {eta} left {msg}";
-            // The template is a constant, so that a failure to parse it would show in any run.
-            let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(total).with_style(style)
-        });
-        Self { bar, lines: wanted && !drawn }
-    }
-
-    fn name(&self, name: String) {
-        match &self.bar {
-            Some(bar) => bar.set_message(name),
-            None if self.lines => tracing::info!("utility: {name}"),
-            None => {}
-        }
-    }
-
-    /// Counts the updates of a run that was done before.
-    fn skip(&self, steps: u64) {
-        if let Some(bar) = &self.bar {
-            bar.inc(steps);
-            bar.reset_eta();
-        }
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
 impl Observer<ClassifierStep> for Bar {
     fn on_step(&mut self, _step: &mut ClassifierStep, _event: &mut Event<'_>) -> cellforge_train::Result<()> {
-        if let Some(bar) = &self.bar {
-            bar.inc(1);
-        }
+        self.advance(1);
         Ok(())
-    }
-}
-
-impl Drop for Bar {
-    /// Leaves the bar as it stands where the study was stopped or failed.
-    fn drop(&mut self) {
-        if let Some(bar) = self.bar.as_ref().filter(|bar| !bar.is_finished()) {
-            bar.abandon();
-        }
     }
 }

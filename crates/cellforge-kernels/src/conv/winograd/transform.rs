@@ -9,7 +9,7 @@ use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
 /// Which transform takes a tile to points: of the input's windows, or of the output's gradient.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 pub(super) enum Side {
     Window,
     Output,

@@ -1,0 +1,107 @@
+//! How many synthetic cells does a classifier need to learn as much as from real ones? Small CNNs trained on images of the built-in
+//! generator, and others trained on real cells, all with as many updates, are asked about real cells of other patients.
+//!
+//! ```sh
+//! cargo run --release --example train_on_synthetic -- datasets/cell_images.zip test 1000 4000 all     # five networks of each kind
+//! cargo run --release --example train_on_synthetic -- datasets/cell_images.zip val 1000 all
+//! cargo run --release --example train_on_synthetic -- phantom test 8 --updates 4                      # only to see that it runs
+//! ```
+//!
+//! The cells are split by patient as `cellforge reproduce` splits them with seed 1: the built-in generator was trained on the same patients
+//! as the networks here, where the cells are those of its data sheet. `val` or `test` says whose cells are asked about; the numbers after it
+//! are images of each class, `all` being as many as there are real ones. Trainings are kept in `runs/examples/train_on_synthetic`, and those
+//! that are there are not done again. Prints a Markdown table with 95% intervals by bootstrap over patients and trainings.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use cellforge::candle::Device;
+use cellforge::data::phantom::{self, PhantomConfig};
+use cellforge::data::{CellSet, Split};
+use cellforge::shipped;
+use cellforge::study::config::SplitRule;
+use cellforge::study::utility::{UtilityConfig, UtilityData, utility};
+use cellforge::study::{Control, SourceOptions, derive_seed, open_cells, split_cells};
+use cellforge::train::{GenerateOptions, generate};
+
+const OUT: &str = "runs/examples/train_on_synthetic";
+
+#[allow(clippy::print_stdout)]
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let data = args.next().context("name the data: a folder, a zip, or `phantom`")?;
+    let part = args.next().context("ask about `val` or `test` cells?")?;
+    let mut config = UtilityConfig { fractions: vec![1.0], ratios: vec![0], ..UtilityConfig::default() };
+    let mut counts = Vec::new();
+    while let Some(word) = args.next() {
+        match word.as_str() {
+            "--updates" => config.steps = args.next().context("how many updates?")?.parse()?,
+            "all" => counts.push(None),
+            number => counts.push(Some(number.parse::<usize>().with_context(|| format!("{number:?} is no number"))?)),
+        }
+    }
+    ensure!(!counts.is_empty(), "how many images of each class? Name one or more numbers, or `all`");
+
+    let set = match data.as_str() {
+        "phantom" => {
+            phantom::render(&PhantomConfig { cells_per_class: 100, patients: 20, ..PhantomConfig::default() })?
+        }
+        path => open_cells(path, &SourceOptions { progress: true, ..SourceOptions::default() })?,
+    };
+    let (split, _) = split_cells(&set, SplitRule::Auto, 0.1, 0.2, derive_seed(1, "split"))?;
+    let test = match part.as_str() {
+        "val" => &split.val,
+        "test" => &split.test,
+        other => bail!("{other:?} is neither val nor test"),
+    };
+    println!(
+        "| images a class | trained on them | trained on {} real cells | difference, points |\n|---|---|---|---|",
+        split.train.len()
+    );
+    for count in counts {
+        let synthetic = images(&set, &split, count)?;
+        let name = count.map_or("all".to_owned(), |count| count.to_string());
+        let out = Path::new(OUT).join(format!("{part}-{name}"));
+        let control = Control {
+            out: out.clone(),
+            device: Device::Cpu,
+            stop: std::sync::Arc::default(),
+            progress: true,
+            overwrite: true,
+        };
+        let data = UtilityData { real: &set, train: &split.train, test_set: &set, test, synthetic: &synthetic };
+        let found = utility(&config, &data, &out, &control)?;
+        let percent = |x: f64| 100.0 * x;
+        let range = |value: f64, low: f64, high: f64| {
+            format!("{:.1} ({:.1} to {:.1})", percent(value), percent(low), percent(high))
+        };
+        let [tstr, trtr, gap] = [found.tstr.accuracy, found.trtr.accuracy, found.tstr_gap.difference]
+            .map(|found| range(found.value, found.low, found.high));
+        println!("| {name} | {tstr} | {trtr} | {gap} |");
+    }
+    Ok(())
+}
+
+/// The first `count` images of each class of the built-in generator, or as many as there are training cells of it.
+fn images(real: &CellSet, split: &Split, count: Option<usize>) -> Result<CellSet> {
+    let (generator, state) = shipped::generator(&Device::Cpu)?;
+    let (mut labels, mut pixels) = (Vec::new(), Vec::new());
+    for (label, class) in real.classes.iter().enumerate() {
+        let learned = split.train.iter().filter(|&&i| real.labels[i] as usize == label).count();
+        let options = GenerateOptions {
+            seed: 1,
+            class: class.clone(),
+            label: state.label(class)?,
+            latent: state.config.model.latent,
+            first: 0,
+            count: count.unwrap_or(learned),
+            truncation: None,
+        };
+        let made = generate(&generator, &options, &Device::Cpu)?;
+        labels.extend(std::iter::repeat_n(label as u32, made.len()));
+        pixels.extend(made.pixels);
+    }
+    let names: Vec<String> = (0..labels.len()).map(|i| format!("{i:06}")).collect();
+    let groups = vec![None; names.len()];
+    Ok(CellSet::from_parts(real.classes.clone(), names, labels, groups, real.side(), real.channels(), pixels)?)
+}
