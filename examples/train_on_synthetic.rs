@@ -1,9 +1,9 @@
-//! How many synthetic cells does a classifier need to learn as much as from real ones? Small CNNs trained on images of the built-in
-//! generator, and others trained on real cells, all with as many updates, are asked about real cells of other patients.
+//! How many synthetic cells, and how many updates, does a classifier need to learn as much as from real cells? Small CNNs trained on images
+//! of the built-in generator, and others trained on real cells, all with as many updates, are asked about real cells of other patients.
 //!
 //! ```sh
 //! cargo run --release --example train_on_synthetic -- datasets/cell_images.zip test 1000 4000 all     # five networks of each kind
-//! cargo run --release --example train_on_synthetic -- datasets/cell_images.zip val 1000 all
+//! cargo run --release --example train_on_synthetic -- datasets/cell_images.zip val 1000 all --updates 2000 --networks 10
 //! cargo run --release --example train_on_synthetic -- phantom test 8 --updates 4                      # only to see that it runs
 //! ```
 //!
@@ -36,6 +36,7 @@ fn main() -> Result<()> {
     while let Some(word) = args.next() {
         match word.as_str() {
             "--updates" => config.steps = args.next().context("how many updates?")?.parse()?,
+            "--networks" => config.seeds = args.next().context("how many networks?")?.parse()?,
             "all" => counts.push(None),
             number => counts.push(Some(number.parse::<usize>().with_context(|| format!("{number:?} is no number"))?)),
         }
@@ -61,7 +62,7 @@ fn main() -> Result<()> {
     for count in counts {
         let synthetic = images(&set, &split, count)?;
         let name = count.map_or("all".to_owned(), |count| count.to_string());
-        let out = Path::new(OUT).join(format!("{part}-{name}"));
+        let out = Path::new(OUT).join(format!("{part}-{name}-{}", config.steps));
         let control = Control {
             out: out.clone(),
             device: Device::Cpu,

@@ -96,9 +96,8 @@ pub const TABLE: &[Setting] = &[
         "cells vary in fewer ways than that"),
     row("gan.beta1",                    "0.5",        "0.5",          "0.5", "0.0",
         "with a penalty on its gradient the discriminator is to follow at once"),
-    row("generate.per_class",           "60",        "1000",        "1000", "0",
-        "the study tests 1,000 images per class; smoke keeps to what takes a second; best makes as many as there are real ones to train \
-         on (0), for a classifier learns less from fewer"),
+    row("generate.per_class",           "60",        "1000",        "1000", "1000",
+        "the study tests 1,000 images per class; smoke keeps to what takes a second"),
     row("judge.resamples",              "200",       "1000",        "1000", "1000",
         "bootstrap resamples cost little; smoke needs no smooth interval"),
     row("evaluate.max_cells",           "60",        "1000",        "0", "0",
