@@ -114,7 +114,7 @@ fn run(
     seed: u64,
 ) -> Result<[f64; 5]> {
     let mut config = GanTrainConfig { iterations, seed, ..presets::gan_best(set.classes.len()) };
-    (config.model.image_size, config.model.width) = (SIDE, 0.5);
+    (config.model.image_size, config.model.width) = (SIDE, 0.25);
     config.grid_at = vec![iterations];
     config.monitor.every = iterations;
     config.monitor.images = if iterations < 10 { 50 } else { 500 };

@@ -289,3 +289,33 @@ fn the_study_runs_on_it() -> Result<()> {
     assert!(std::fs::read_to_string(out.join("results.json"))?.contains("cuda:0 (tf32)"));
     Ok(())
 }
+
+/// Within ten more iterations, losses come to the host once, and for adaptive augmentation after every fourth; nothing else does. Only the
+/// simulator tells.
+#[test]
+#[allow(clippy::print_stderr)]
+fn a_step_reads_nothing_back() -> Result<()> {
+    let Some(_) = gpu() else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    let reads = |recipe: &str, iterations: &str| -> Result<usize> {
+        let told = std::process::Command::new(env!("CARGO_BIN_EXE_cellforge"))
+            .args(["train", "gan", "--device", "cuda", "--recipe", recipe, "--iterations", iterations])
+            .args(["--side", "32", "--width", "0.05", "--batch", "4", "--grid-at", "1", "--out"])
+            .arg(folder.path().join(format!("{recipe}-{iterations}")))
+            .args(if recipe == "study" { &["--class", "Uninfected"][..] } else { &[] })
+            .env("SIMULATOR_READS", "1")
+            .output()?;
+        let said = String::from_utf8_lossy(&told.stderr);
+        assert!(told.status.success(), "{said}");
+        Ok(said.lines().filter(|line| line.ends_with("bytes read")).count())
+    };
+    for (recipe, most) in [("study", 1), ("best", 4)] {
+        let (few, more) = (reads(recipe, "11")?, reads(recipe, "21")?);
+        if few == 0 {
+            eprintln!("skipped: this is no simulator");
+            return Ok(());
+        }
+        assert_eq!(more - few, most, "{recipe}");
+    }
+    Ok(())
+}

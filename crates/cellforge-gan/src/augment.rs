@@ -31,7 +31,8 @@ pub struct AugmentConfig {
     /// The chance of each kind of change, for each image: 0 to 1.
     pub chance: f64,
     /// Lets the chance rise from 0 while the discriminator is right about real images too often, and fall otherwise (StyleGAN2-ADA,
-    /// Karras et al. 2020): the mean sign of its answers to aim at, in `(0, 1)`. They have 0.6. `chance` is then the highest.
+    /// Karras et al. 2020): the mean sign of its answers to aim at, in `(0, 1)`. They have 0.6, and as theirs the chance moves every
+    /// fourth iteration. `chance` is then the highest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<f64>,
     /// With `target`, images after which the chance has risen from 0 to 1 at the fastest.

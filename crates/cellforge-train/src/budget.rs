@@ -62,6 +62,7 @@ pub fn train_for_steps(
         total: steps,
         epoch_len: None,
         prefetch: run::PREFETCH,
+        read_every: run::read_every(&control.device),
         stop: &control.stop,
     };
     let outcome = fit(&mut step, stream(&config, set, train, &control.device), plan, observers)?;

@@ -156,6 +156,7 @@ pub fn train_classifier(
         total: if over { state.position.iteration } else { config.epochs * epoch_len },
         epoch_len: Some(epoch_len),
         prefetch: run::PREFETCH,
+        read_every: run::read_every(&control.device),
         stop: &control.stop,
     };
     let mut evaluate = Evaluate::new(set.clone(), split.val.clone(), control.device.clone());

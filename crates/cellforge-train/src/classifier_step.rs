@@ -73,6 +73,8 @@ pub struct ClassifierStep {
     lr: f64,
     epochs: u64,
     epoch_len: u64,
+    /// Of the steps whose losses nobody asked for yet: loss, number of right answers, number of images.
+    unread: Vec<(Tensor, Tensor, usize)>,
 }
 
 impl ClassifierStep {
@@ -94,7 +96,7 @@ impl ClassifierStep {
             }
         };
         let (loss, schedule, lr, epochs) = (config.loss, config.schedule, config.optimizer.lr(), config.epochs);
-        Ok(Self { classifier, store, optimizer, loss, schedule, lr, epochs, epoch_len })
+        Ok(Self { classifier, store, optimizer, loss, schedule, lr, epochs, epoch_len, unread: Vec::new() })
     }
 
     /// The classifier as it stands.
@@ -114,7 +116,7 @@ impl Step for ClassifierStep {
 
     /// Reports the loss without the L2 penalty, which goes straight into the gradient, and the accuracy, both of the
     /// batch before the update.
-    fn step(&mut self, batch: &Batch, iteration: u64) -> Result<Losses> {
+    fn update(&mut self, batch: &Batch, iteration: u64) -> Result<()> {
         self.optimizer.set_lr(self.schedule.rate(self.lr, iteration, self.epoch_len, self.epochs));
         let mut right = None;
         let (loss, grads) = gradients(|| {
@@ -123,10 +125,20 @@ impl Step for ClassifierStep {
             self.loss.of(&logits, &batch.labels)
         })?;
         self.optimizer.step(&grads)?;
-        // Both at once, when the step is done: reading a figure holds up a GPU until it has been computed.
-        let figures = Tensor::stack(&[Some(loss), right].into_iter().flatten().collect::<Vec<_>>(), 0)?;
-        let [loss, right] = figures.to_vec1::<f32>()?[..] else { unreachable!("the closure ran") };
-        Ok(vec![("loss", loss), ("accuracy", right / batch.indices.len() as f32)])
+        self.unread.extend(right.map(|right| (loss.detach(), right, batch.indices.len())));
+        Ok(())
+    }
+
+    fn losses(&mut self) -> Result<Vec<Losses>> {
+        if self.unread.is_empty() {
+            return Ok(Vec::new());
+        }
+        let scalars: Vec<&Tensor> = self.unread.iter().flat_map(|(loss, right, _)| [loss, right]).collect();
+        let values = Tensor::stack(&scalars, 0)?.to_vec1::<f32>()?;
+        let told = |((_, _, images), pair): ((Tensor, Tensor, usize), &[f32])| {
+            vec![("loss", pair[0]), ("accuracy", pair[1] / images as f32)]
+        };
+        Ok(self.unread.drain(..).zip(values.chunks_exact(2)).map(told).collect())
     }
 
     fn snapshot(&self) -> Result<Snapshot> {
@@ -139,6 +151,7 @@ impl Step for ClassifierStep {
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        self.unread.clear();
         self.store.set(snapshot.file("weights")?)?;
         Ok(self.optimizer.set_state(snapshot.file("optimiser")?)?)
     }

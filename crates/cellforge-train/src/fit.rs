@@ -17,12 +17,24 @@ pub trait Step {
     /// What one update consumes; made on a background thread.
     type Batch: Send + 'static;
 
-    /// Applies update number `iteration` (counted from 1) and reports its losses. Whatever is random in it must be a
-    /// function of the seed and of `iteration`, so that a resumed run repeats it.
-    fn step(&mut self, batch: &Self::Batch, iteration: u64) -> Result<Losses>;
+    /// Applies update number `iteration` (counted from 1). Whatever is random in it must be a function of the seed and of
+    /// `iteration`, so that a resumed run repeats it. Its losses are for [`Step::losses`] to read: here that would hold up a GPU.
+    fn update(&mut self, batch: &Self::Batch, iteration: u64) -> Result<()>;
 
-    /// Everything a later [`Step::restore`] needs. The tensors may share memory with the live weights: write them out
-    /// before the next step.
+    /// The losses of the updates since this was last asked, in their order. Waits for a GPU to have computed them.
+    fn losses(&mut self) -> Result<Vec<Losses>>;
+
+    /// An update and its losses.
+    ///
+    /// # Errors
+    /// Those of [`Step::update`] and [`Step::losses`].
+    fn step(&mut self, batch: &Self::Batch, iteration: u64) -> Result<Losses> {
+        self.update(batch, iteration)?;
+        Ok(self.losses()?.pop().unwrap_or_default())
+    }
+
+    /// Everything a later [`Step::restore`] needs. To be taken when all losses were read. The tensors may share memory with the live
+    /// weights: write them out before the next step.
     fn snapshot(&self) -> Result<Snapshot>;
 
     /// Puts weights and optimiser back to what [`Step::snapshot`] held.
@@ -84,6 +96,9 @@ pub struct FitPlan<'a> {
     pub epoch_len: Option<u64>,
     /// Batches made ahead of the step that uses them.
     pub prefetch: usize,
+    /// Steps after which the losses are read, at the latest: reading them after every step would keep a GPU waiting. Nothing else
+    /// depends on it.
+    pub read_every: u64,
     /// Once true, the step under way is finished and the loop stops.
     pub stop: &'a AtomicBool,
 }
@@ -133,12 +148,18 @@ pub struct Outcome {
 
 /// Something that watches a run: a log, a progress bar, a checkpoint writer.
 pub trait Observer<S: Step> {
+    /// Whether [`Observer::on_step`] has to come right after the step `iteration` of `total`, with the weights as that step left them.
+    /// For an observer that looks at figures alone it need not: it is then told of several steps at once, in their order.
+    fn wants(&self, _iteration: u64, _total: u64) -> bool {
+        true
+    }
+
     /// Before the first step, with the position to start from and the number of updates in the whole run.
     fn on_start(&mut self, _step: &mut S, _start: &Position, _total: u64) -> Result<()> {
         Ok(())
     }
 
-    /// After every step.
+    /// After every step, though not always at once: see [`Observer::wants`].
     fn on_step(&mut self, _step: &mut S, _event: &mut Event<'_>) -> Result<()> {
         Ok(())
     }
@@ -158,55 +179,65 @@ pub trait Observer<S: Step> {
 /// from 1) on a background thread, in order.
 ///
 /// # Errors
-/// What a batch, a step or an observer fails with; [`Error::Diverged`] as soon as a loss is not finite, before any
+/// What a batch, a step or an observer fails with; [`Error::Diverged`] when a loss is read that is not finite, before any
 /// observer could save what produced it.
 pub fn fit<S, F>(step: &mut S, make: F, plan: FitPlan<'_>, observers: &mut [&mut dyn Observer<S>]) -> Result<Outcome>
 where
     S: Step,
     F: FnMut(u64) -> Result<S::Batch> + Send + 'static,
 {
-    let FitPlan { start: mut position, total, epoch_len, prefetch, stop } = plan;
+    let FitPlan { start: mut position, total, epoch_len, prefetch, read_every, stop } = plan;
     for observer in observers.iter_mut() {
         observer.on_start(step, &position, total)?;
     }
-    let stopped = |position: &Position| position.iteration < total && stop.load(Ordering::Relaxed);
+    let stopped = || stop.load(Ordering::Relaxed);
     let first = position.iteration + 1;
-    let mut ended = false;
-    if position.iteration < total && !stopped(&position) {
+    let (mut ended, mut unread) = (false, 0);
+    if position.iteration < total && !stopped() {
         let batches = cellforge_data::prefetch(first..total + 1, prefetch, make);
-        for (iteration, batch) in (first..=total).zip(batches) {
-            let losses = step.step(&batch?, iteration)?;
-            if let Some((name, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
-                return Err(Error::Diverged { name: (*name).to_owned(), value: *value, iteration });
+        for (last, batch) in (first..=total).zip(batches) {
+            step.update(&batch?, last)?;
+            unread += 1;
+            let epoch_end = epoch_len.filter(|steps| last % steps == 0);
+            let wanted = || observers.iter().any(|observer| observer.wants(last, total));
+            if unread < read_every && last < total && epoch_end.is_none() && !stopped() && !wanted() {
+                continue;
             }
-            position.iteration = iteration;
-            if epoch_len.is_some() {
-                position.add(&losses);
-            }
-            let epoch_end = epoch_len.filter(|steps| iteration % steps == 0);
-            let mut event = Event {
-                position: &position,
-                total,
-                ends_epoch: epoch_end.is_some(),
-                losses: losses.clone(),
-                figures: vec![],
-                images: vec![],
-                end: false,
-            };
-            for observer in observers.iter_mut() {
-                observer.on_step(step, &mut event)?;
-            }
-            ended = event.end;
-            if let Some(steps) = epoch_end {
-                let means = position.finish_epoch(&losses, steps);
-                let (ends_epoch, figures, images, end) = (true, vec![], vec![], ended);
-                let mut event = Event { position: &position, total, ends_epoch, losses: means, figures, images, end };
+            for (iteration, losses) in (last + 1 - unread..).zip(step.losses()?) {
+                if let Some((name, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
+                    return Err(Error::Diverged { name: (*name).to_owned(), value: *value, iteration });
+                }
+                position.iteration = iteration;
+                if epoch_len.is_some() {
+                    position.add(&losses);
+                }
+                let epoch_end = epoch_end.filter(|_| iteration == last);
+                let mut event = Event {
+                    position: &position,
+                    total,
+                    ends_epoch: epoch_end.is_some(),
+                    losses: losses.clone(),
+                    figures: vec![],
+                    images: vec![],
+                    end: ended,
+                };
                 for observer in observers.iter_mut() {
-                    observer.on_epoch(step, &mut event)?;
+                    observer.on_step(step, &mut event)?;
                 }
                 ended = event.end;
+                if let Some(steps) = epoch_end {
+                    let means = position.finish_epoch(&losses, steps);
+                    let (ends_epoch, figures, images, end) = (true, vec![], vec![], ended);
+                    let mut event =
+                        Event { position: &position, total, ends_epoch, losses: means, figures, images, end };
+                    for observer in observers.iter_mut() {
+                        observer.on_epoch(step, &mut event)?;
+                    }
+                    ended = event.end;
+                }
             }
-            if ended || stopped(&position) {
+            unread = 0;
+            if ended || stopped() {
                 break;
             }
         }

@@ -333,6 +333,7 @@ pub fn train_judged_gan(
             total: config.iterations,
             epoch_len: None,
             prefetch: run::PREFETCH,
+            read_every: run::read_every(&control.device),
             stop: &control.stop,
         };
         jsonl.went_back(guard.state().guard.line());

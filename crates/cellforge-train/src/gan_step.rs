@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use cellforge_data::Batch;
 use cellforge_gan::loss::GanLoss;
 use cellforge_gan::{AugmentConfig, Discriminator, Generator, Slope};
-use cellforge_nn::{
-    Adam, AdamConfig, Key, Optimizer, ParamStore, Recorded, accumulate, gradients, one_hot, ops, record,
-};
+use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, Recorded, accumulate, gradients, ops, record};
 
 use crate::gan::GanTrainConfig;
 use crate::{Losses, Result, Snapshot, Step};
@@ -21,6 +19,10 @@ const ADAM_EPS: f64 = 1e-7;
 const TRAINED: &str = "generator";
 /// The name, in the optimiser's file, of the chance of augmentations.
 const CHANCE: &str = "augment.chance";
+/// And of the real images since the chance last moved: how many the discriminator was right about, and how many there were.
+const RIGHT_SINCE: &str = "augment.right";
+/// Iterations after which the chance of augmentations moves, as in StyleGAN2-ADA.
+const ADAPT_EVERY: u64 = 4;
 
 /// Generator, discriminator and their optimisers.
 pub struct GanStep {
@@ -36,6 +38,12 @@ pub struct GanStep {
     averaged: Option<(Generator, ParamStore)>,
     /// The chance of each kind of augmentation.
     chance: f64,
+    /// How many real images the discriminator was right about since the chance last moved, and how many there were.
+    right_since: [f64; 2],
+    /// Of the iterations whose losses were not read yet.
+    unread: Vec<Tally>,
+    /// Losses that were read and that nobody asked for yet.
+    told: Vec<Losses>,
     /// What the configuration's learning rates are multiplied by, apart from their fall.
     scale: f64,
     config: GanTrainConfig,
@@ -85,6 +93,9 @@ impl GanStep {
             discriminator_store,
             averaged,
             chance: if config.augment.target.is_some() { 0.0 } else { config.augment.chance },
+            right_since: [0.0; 2],
+            unread: Vec::new(),
+            told: Vec::new(),
             scale: 1.0,
             config: config.clone(),
             key,
@@ -125,7 +136,7 @@ impl GanStep {
         let (parts, of) = (self.config.accumulate, self.config.model.classes);
         let b = batch.images.dim(0)?;
         let z = self.key.with("z").at(iteration).normal((b, self.config.model.latent), &self.device)?;
-        let classes = if of > 1 { Some(one_hot(&batch.labels.to_vec1::<u32>()?, of, &self.device)?) } else { None };
+        let classes = if of > 1 { Some(one_hot_on_device(&batch.labels, of)?) } else { None };
         let size = b / parts as usize;
         (0..parts)
             .map(|number| {
@@ -292,29 +303,51 @@ impl GanStep {
         Ok(())
     }
 
-    /// Moves the chance of augmentations towards where the discriminator's answers on real images have the wanted mean sign.
-    fn adapt(&mut self, sign: f64, images: usize) {
-        let augment = &self.config.augment;
-        if let Some(target) = augment.target {
-            let change = images as f64 / augment.rise as f64;
-            self.chance = (self.chance + (sign - target).signum() * change).clamp(0.0, augment.chance);
+    /// Reads what was not read yet.
+    fn read(&mut self) -> Result<()> {
+        let scalars: Vec<&Tensor> = self.unread.iter().flat_map(|tally| &tally.scalars).collect();
+        if scalars.is_empty() {
+            return Ok(());
         }
+        let values = Tensor::stack(&scalars, 0)?.to_vec1::<f32>()?;
+        let mut rest = values.as_slice();
+        for tally in self.unread.drain(..) {
+            let (own, others) = rest.split_at(tally.scalars.len());
+            let (losses, right) = tally.told(own);
+            self.right_since[0] += f64::from(right);
+            self.right_since[1] += tally.images as f64;
+            self.told.push(losses);
+            rest = others;
+        }
+        Ok(())
+    }
+
+    /// Moves the chance of augmentations towards where the discriminator's answers on real images have the wanted mean sign.
+    fn adapt(&mut self, target: f64) -> Result<()> {
+        self.read()?;
+        let ([right, images], augment) = (std::mem::take(&mut self.right_since), &self.config.augment);
+        let change = (2.0 * right / images - 1.0 - target).signum() * images / augment.rise as f64;
+        self.chance = (self.chance + change).clamp(0.0, augment.chance);
+        Ok(())
     }
 }
 
-/// What is reported of an iteration. Scalars are kept as they are and read together when it is over: reading one holds up a GPU until it
-/// has been computed.
-#[derive(Default)]
-struct Tally {
-    names: Vec<&'static str>,
-    scalars: Vec<Tensor>,
+/// As [`cellforge_nn::one_hot`], of labels (b) that stay where they are.
+fn one_hot_on_device(labels: &Tensor, classes: usize) -> candle_core::Result<Tensor> {
+    let every = Tensor::arange(0, classes as u32, labels.device())?.unsqueeze(0)?;
+    labels.unsqueeze(1)?.broadcast_eq(&every)?.to_dtype(DType::F32)
 }
 
-/// What a [`Tally`] says.
-struct Told {
-    losses: Losses,
-    /// How many of the real images, and how many of the generated ones, the discriminator was right about.
-    right: [f32; 2],
+/// What is reported of an iteration. Scalars are kept as they are, to be read together later: reading one holds up a GPU until it has
+/// been computed.
+#[derive(Default)]
+struct Tally {
+    /// Real images, which are as many as the generated ones.
+    images: usize,
+    /// The chance of each kind of augmentation.
+    chance: Option<f64>,
+    names: Vec<&'static str>,
+    scalars: Vec<Tensor>,
 }
 
 const RIGHT: [&str; 2] = ["right about generated", "right about real"];
@@ -330,23 +363,26 @@ impl Tally {
     fn count(&mut self, logits: &Tensor, real: bool) -> candle_core::Result<()> {
         let logits = logits.detach();
         let right = if real { logits.gt(0f32)? } else { logits.le(0f32)? };
-        self.add(RIGHT[usize::from(real)], &right.to_dtype(candle_core::DType::F32)?.sum_all()?);
+        self.add(RIGHT[usize::from(real)], &right.to_dtype(DType::F32)?.sum_all()?);
         Ok(())
     }
 
-    fn read(self) -> candle_core::Result<Told> {
-        let mut told = Told { losses: Vec::new(), right: [0.0; 2] };
-        for (name, value) in self.names.into_iter().zip(Tensor::stack(&self.scalars, 0)?.to_vec1::<f32>()?) {
-            if let Some(real) = RIGHT.iter().position(|right| *right == name) {
-                told.right[1 - real] += value;
+    /// The losses, of these values of the scalars, and how many real images the discriminator was right about.
+    fn told(&self, values: &[f32]) -> (Losses, f32) {
+        let (mut losses, mut right) = (Losses::new(), [0.0; 2]);
+        for (name, value) in self.names.iter().zip(values) {
+            if let Some(real) = RIGHT.iter().position(|right| right == name) {
+                right[real] += value;
                 continue;
             }
-            match told.losses.iter_mut().find(|(known, _)| *known == name) {
+            match losses.iter_mut().find(|(known, _)| known == name) {
                 Some((_, sum)) => *sum += value,
-                None => told.losses.push((name, value)),
+                None => losses.push((*name, *value)),
             }
         }
-        Ok(told)
+        losses.push(("d_accuracy", (right[1] + right[0]) / (2.0 * self.images as f32)));
+        losses.extend(self.chance.map(|chance| ("augment", chance as f32)));
+        (losses, right[1])
     }
 }
 
@@ -354,11 +390,11 @@ impl Step for GanStep {
     /// Real images in [-1, 1].
     type Batch = Batch;
 
-    fn step(&mut self, batch: &Batch, iteration: u64) -> Result<Losses> {
+    fn update(&mut self, batch: &Batch, iteration: u64) -> Result<()> {
         self.set_rates(iteration);
         let parts = self.parts(batch, iteration)?;
-        let b = batch.images.dim(0)?;
-        let mut tally = Tally::default();
+        let target = self.config.augment.target;
+        let mut tally = Tally { images: batch.images.dim(0)?, chance: target.map(|_| self.chance), ..Tally::default() };
         let generated = if self.config.joint {
             self.joint_update(&parts, iteration, &mut tally)?
         } else {
@@ -366,14 +402,16 @@ impl Step for GanStep {
             Vec::new()
         };
         self.generator_update(&parts, generated, iteration, &mut tally)?;
-        let Told { mut losses, right } = tally.read()?;
-        let b = b as f32;
-        self.adapt(f64::from(2.0 * right[0] / b - 1.0), b as usize);
-        losses.push(("d_accuracy", (right[0] + right[1]) / (2.0 * b)));
-        if self.config.augment.target.is_some() {
-            losses.push(("augment", self.chance as f32));
+        self.unread.push(tally);
+        match target {
+            Some(target) if iteration.is_multiple_of(ADAPT_EVERY) => self.adapt(target),
+            _ => Ok(()),
         }
-        Ok(losses)
+    }
+
+    fn losses(&mut self) -> Result<Vec<Losses>> {
+        self.read()?;
+        Ok(std::mem::take(&mut self.told))
     }
 
     fn snapshot(&self) -> Result<Snapshot> {
@@ -383,6 +421,7 @@ impl Step for GanStep {
         }
         if self.config.augment.target.is_some() {
             optimiser.insert(CHANCE.to_owned(), Tensor::new(self.chance, &Device::Cpu)?);
+            optimiser.insert(RIGHT_SINCE.to_owned(), Tensor::new(&self.right_since, &Device::Cpu)?);
         }
         let mut files = BTreeMap::from([
             ("discriminator".to_owned(), self.discriminator_store.tensors()),
@@ -411,6 +450,11 @@ impl Step for GanStep {
         let optimiser = snapshot.file("optimiser")?;
         if let Some(chance) = optimiser.get(CHANCE) {
             self.chance = chance.to_scalar::<f64>()?;
+        }
+        (self.unread, self.told, self.right_since) = (Vec::new(), Vec::new(), [0.0; 2]);
+        // Older checkpoints have none: the chance moved after every iteration.
+        if let Some([right, images]) = optimiser.get(RIGHT_SINCE).map(Tensor::to_vec1).transpose()?.as_deref() {
+            self.right_since = [*right, *images];
         }
         for (prefix, optimizer) in [("g.", &mut self.generator_optimizer), ("d.", &mut self.discriminator_optimizer)] {
             let own = optimiser.iter().filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_owned(), t.clone())));

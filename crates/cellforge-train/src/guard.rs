@@ -212,6 +212,10 @@ impl Guard {
 }
 
 impl Observer<GanStep> for Guard {
+    fn wants(&self, iteration: u64, total: u64) -> bool {
+        <Checkpoints<GanTrainConfig> as Observer<GanStep>>::wants(&self.checkpoints, iteration, total)
+    }
+
     fn on_step(&mut self, step: &mut GanStep, event: &mut Event<'_>) -> Result<()> {
         if let Some(config) = &self.config {
             let (iteration, limit) = (event.position.iteration, config.limit);

@@ -128,6 +128,8 @@ CUresult copy(const char *function, void *to, bool to_device, const void *from, 
     if (from_device)
         if (CUresult status = check_range(function, CUdeviceptr(from), bytes))
             return status;
+    if (from_device && !to_device && std::getenv("SIMULATOR_READS") != nullptr)
+        simulator_says("%zu bytes read", bytes);
     Lock lock(device);
     std::memmove(to, from, bytes);
     return CUDA_SUCCESS;

@@ -53,6 +53,9 @@ bool simulator_holds(const void *pointer, size_t bytes);
 /// Prints that `name` is not simulated. `status` is returned, so that a function can end with this call.
 int simulator_lacks(const char *name, int status);
 
+/// Prints a line.
+void simulator_says(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /// Prints what a program did wrong. `status` is returned.
 int simulator_refuses(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 }

@@ -113,6 +113,10 @@ fn train(
 }
 
 impl Observer<ClassifierStep> for Bar {
+    fn wants(&self, _iteration: u64, _total: u64) -> bool {
+        false
+    }
+
     fn on_step(&mut self, _step: &mut ClassifierStep, _event: &mut Event<'_>) -> cellforge_train::Result<()> {
         self.advance(1);
         Ok(())

@@ -100,11 +100,15 @@ pub(crate) fn check_finite(snapshot: &Snapshot, iteration: u64) -> Result<()> {
 }
 
 impl<S: Step, C: Serialize + Clone> Observer<S> for Checkpoints<C> {
+    fn wants(&self, iteration: u64, _total: u64) -> bool {
+        self.every > 0 && iteration.is_multiple_of(self.every)
+    }
+
     fn on_step(&mut self, step: &mut S, event: &mut Event<'_>) -> Result<()> {
         // Before `last`: should the run die in between, the step is run again and writes the same best again.
         self.save_if_best(step, event)?;
         // At the end of an epoch, `on_epoch` saves: a checkpoint before it would skip the epoch's evaluation on resume.
-        let due = self.every > 0 && event.position.iteration.is_multiple_of(self.every);
+        let due = <Self as Observer<S>>::wants(self, event.position.iteration, event.total);
         if due && !event.ends_epoch {
             self.state.position = event.position.clone();
             self.save_last(step)?;

@@ -23,6 +23,10 @@ impl EarlyStop {
 }
 
 impl<S: Step> Observer<S> for EarlyStop {
+    fn wants(&self, _iteration: u64, _total: u64) -> bool {
+        false
+    }
+
     fn on_epoch(&mut self, _step: &mut S, event: &mut Event<'_>) -> Result<()> {
         let (epoch, iteration) = (event.position.epoch, event.position.iteration);
         if let Some(value) = event.figure(self.figure)

@@ -22,6 +22,10 @@ impl Evaluate {
 }
 
 impl Observer<ClassifierStep> for Evaluate {
+    fn wants(&self, _iteration: u64, _total: u64) -> bool {
+        false
+    }
+
     fn on_epoch(&mut self, step: &mut ClassifierStep, event: &mut Event<'_>) -> Result<()> {
         if !self.indices.is_empty() {
             let score = evaluate(step.classifier(), &self.set, &self.indices, step.loss(), &self.device)?;

@@ -35,13 +35,17 @@ pub fn file_name(iteration: u64) -> String {
 }
 
 impl Observer<GanStep> for SampleGrids {
+    fn wants(&self, iteration: u64, _total: u64) -> bool {
+        self.at.contains(&iteration)
+    }
+
     fn on_start(&mut self, _step: &mut GanStep, _start: &Position, _total: u64) -> Result<()> {
         fs::create_dir_all(&self.dir).map_err(Error::io(&self.dir))
     }
 
     fn on_step(&mut self, step: &mut GanStep, event: &mut Event<'_>) -> Result<()> {
         let iteration = event.position.iteration;
-        if !self.at.contains(&iteration) {
+        if !self.wants(iteration, event.total) {
             return Ok(());
         }
         let rows = |class: usize| -> Result<Option<Tensor>> {

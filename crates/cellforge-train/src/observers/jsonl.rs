@@ -103,6 +103,10 @@ fn kept(text: &[u8], iteration: u64) -> u64 {
 }
 
 impl<S: Step> Observer<S> for JsonlLog {
+    fn wants(&self, _iteration: u64, _total: u64) -> bool {
+        false
+    }
+
     fn on_start(&mut self, _step: &mut S, start: &Position, _total: u64) -> Result<()> {
         // Not for appending: Windows cuts no file that is opened so.
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);

@@ -259,9 +259,13 @@ impl Monitor {
 }
 
 impl Observer<GanStep> for Monitor {
+    fn wants(&self, iteration: u64, total: u64) -> bool {
+        let every = self.config.every;
+        every > 0 && (iteration.is_multiple_of(every) || iteration == total)
+    }
+
     fn on_step(&mut self, step: &mut GanStep, event: &mut Event<'_>) -> Result<()> {
-        let (iteration, every) = (event.position.iteration, self.config.every);
-        if every > 0 && (iteration.is_multiple_of(every) || iteration == event.total) {
+        if self.wants(event.position.iteration, event.total) {
             event.figures.extend(self.figures(step.generator())?);
         }
         Ok(())

@@ -46,6 +46,10 @@ fn show(event: &Event<'_>) -> String {
 }
 
 impl<S: Step> Observer<S> for Progress {
+    fn wants(&self, _iteration: u64, _total: u64) -> bool {
+        false
+    }
+
     fn on_start(&mut self, _step: &mut S, start: &Position, total: u64) -> Result<()> {
         self.start = start.iteration;
         self.began = Instant::now();

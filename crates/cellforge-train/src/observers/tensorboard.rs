@@ -68,6 +68,10 @@ fn kept(bytes: &[u8], iteration: u64) -> (u64, f64) {
 }
 
 impl<S: Step> Observer<S> for TensorBoard {
+    fn wants(&self, _iteration: u64, _total: u64) -> bool {
+        false
+    }
+
     fn on_start(&mut self, _step: &mut S, start: &Position, _total: u64) -> Result<()> {
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder).map_err(Error::io(folder))?;

@@ -2,6 +2,7 @@
 
 mod common;
 mod features;
+mod fit;
 mod generation;
 mod monitor;
 mod outputs;

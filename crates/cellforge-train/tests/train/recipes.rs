@@ -52,8 +52,8 @@ fn a_gan_with_everything_on_is_resumed_to_the_same_bytes() {
             let control = Control { resume, ..Control::default() };
             train_gan(&everything(iterations, generator), &cells, &all(&cells), out, &control).unwrap()
         };
-        let outcome = run(4, &whole, false);
-        assert_eq!((outcome.iterations, outcome.interrupted, outcome.grids.len()), (4, false, 2));
+        let outcome = run(6, &whole, false);
+        assert_eq!((outcome.iterations, outcome.interrupted, outcome.grids.len()), (6, false, 2));
         // Every option took part: penalties at every second iteration, and augmentations with a chance that moves.
         let log = read_log(&outcome.log).unwrap();
         for line in &log {
@@ -73,9 +73,9 @@ fn a_gan_with_everything_on_is_resumed_to_the_same_bytes() {
 
         // A run killed after iteration 3 goes on from the checkpoint of 2, whose configuration is put right.
         run(2, &broken, false);
-        lengthen(&broken, 2, 4);
+        lengthen(&broken, 2, 6);
         std::fs::copy(whole.join("log.jsonl"), broken.join("log.jsonl")).unwrap();
-        run(4, &broken, true);
+        run(6, &broken, true);
         assert_same(&whole, &broken);
         assert!(whole.join("last/generator.safetensors").is_file(), "the weights beside their average");
     }
@@ -89,7 +89,7 @@ fn threads_do_not_change_a_byte_of_any_option() {
         let out = folder.path().join(threads.to_string());
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for generator in [GeneratorKind::Style, GeneratorKind::Residual] {
-            let (config, out) = (everything(2, generator), out.join(format!("{generator:?}")));
+            let (config, out) = (everything(5, generator), out.join(format!("{generator:?}")));
             pool.install(|| train_gan(&config, &cells, &all(&cells), &out, &Control::default())).unwrap();
         }
         out

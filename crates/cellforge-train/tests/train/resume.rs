@@ -153,61 +153,6 @@ fn a_folder_in_use_and_other_settings_are_refused() {
     assert_eq!((state.position.iteration, state.config), (1, gan(1)));
 }
 
-/// A step whose loss is what the batch says.
-struct Echo;
-
-impl Step for Echo {
-    type Batch = f32;
-    fn step(&mut self, batch: &f32, _iteration: u64) -> Result<Losses> {
-        Ok(vec![("loss", *batch)])
-    }
-    fn snapshot(&self) -> Result<Snapshot> {
-        Ok(Snapshot::default())
-    }
-    fn restore(&mut self, _snapshot: &Snapshot) -> Result<()> {
-        Ok(())
-    }
-}
-
-#[derive(Default)]
-struct Record {
-    steps: Vec<(u64, f32)>,
-    epochs: Vec<(u64, f32)>,
-}
-
-impl Observer<Echo> for Record {
-    fn on_step(&mut self, _step: &mut Echo, event: &mut Event<'_>) -> Result<()> {
-        self.steps.push((event.position.iteration, event.losses[0].1));
-        Ok(())
-    }
-    fn on_epoch(&mut self, _step: &mut Echo, event: &mut Event<'_>) -> Result<()> {
-        self.epochs.push((event.position.epoch, event.losses[0].1));
-        Ok(())
-    }
-}
-
-#[test]
-fn the_loop_counts_from_one_and_averages_epochs() {
-    let stop = AtomicBool::new(false);
-    let plan = FitPlan { start: Position::default(), total: 4, epoch_len: Some(2), prefetch: 2, stop: &stop };
-    let mut record = Record::default();
-    let outcome = fit(&mut Echo, |iteration| Ok(iteration as f32), plan, &mut [&mut record]).unwrap();
-    assert_eq!(record.steps, [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]);
-    assert_eq!(record.epochs, [(1, 1.5), (2, 3.5)]);
-    assert_eq!((outcome.position.iteration, outcome.position.epoch, outcome.interrupted), (4, 2, false));
-}
-
-#[test]
-fn a_loss_that_is_not_finite_stops_before_it_is_observed() {
-    let stop = AtomicBool::new(false);
-    let plan = FitPlan { start: Position::default(), total: 4, epoch_len: None, prefetch: 2, stop: &stop };
-    let mut record = Record::default();
-    let make = |iteration| Ok(if iteration == 3 { f32::NAN } else { 1.0 });
-    let error = fit(&mut Echo, make, plan, &mut [&mut record]).unwrap_err();
-    assert!(matches!(error, Error::Diverged { iteration: 3, .. }), "{error}");
-    assert_eq!(record.steps.len(), 2);
-}
-
 #[test]
 fn a_snapshot_brings_a_gan_back() {
     let device = Device::Cpu;
