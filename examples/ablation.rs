@@ -2,7 +2,7 @@
 //! each, judged on patients that neither they nor their judge were trained on.
 //!
 //! ```sh
-//! cargo run --release --example ablation -- datasets/cell_images.zip            # 1,500 iterations each, at 32x32
+//! cargo run --release --example ablation -- datasets/cell_images.zip            # 2,000 iterations each, at 32x32
 //! cargo run --release --example ablation -- datasets/cell_images.zip 200 best hinge
 //! cargo run --release --example ablation -- phantom 2                            # only to see that it runs
 //! ```
@@ -24,6 +24,8 @@ use cellforge::train::{ClassifierTrainConfig, Control, GanTrainConfig, Judge, Op
 use cellforge::train::{train_classifier, train_judged_gan};
 
 const SIDE: usize = 32;
+/// A quarter of the recipe's channels.
+const WIDTH: f64 = 0.25;
 const SEEDS: u64 = 3;
 const FIGURES: [&str; 5] = ["fd", "precision", "recall", "coverage", "recognised"];
 const OUT: &str = "runs/examples/ablation";
@@ -58,7 +60,7 @@ const VARIANTS: [Variant; 15] = [
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let data = args.next().context("name the data: a folder, a zip, or `phantom`")?;
-    let iterations = args.next().map_or(Ok(1_500), |n| n.parse())?;
+    let iterations = args.next().map_or(Ok(2_000), |n| n.parse())?;
     let wanted: Vec<String> = args.collect();
     if let Some(name) = wanted.iter().find(|name| !VARIANTS.iter().any(|(known, ..)| known == name)) {
         bail!("no variant {name:?}; there are {}", VARIANTS.map(|(name, ..)| name).join(", "));
@@ -114,7 +116,7 @@ fn run(
     seed: u64,
 ) -> Result<[f64; 5]> {
     let mut config = GanTrainConfig { iterations, seed, ..presets::gan_best(set.classes.len()) };
-    (config.model.image_size, config.model.width) = (SIDE, 0.25);
+    (config.model.image_size, config.model.width) = (SIDE, WIDTH);
     config.grid_at = vec![iterations];
     config.monitor.every = iterations;
     config.monitor.images = if iterations < 10 { 50 } else { 500 };

@@ -8,8 +8,7 @@ use crate::common::{assert_same, cells, cnn, gan, lengthen, split};
 use candle_core::Device;
 use cellforge_train::checkpoint::read_state;
 use cellforge_train::{
-    Control, Error, Event, FitPlan, GanState, GanStep, GanTrainConfig, Losses, Observer, Position, Result, Snapshot,
-    Step, fit, read_log, train_classifier, train_gan,
+    Control, Error, GanState, GanStep, GanTrainConfig, Result, Step, read_log, train_classifier, train_gan,
 };
 
 /// Copies a folder and all in it.
