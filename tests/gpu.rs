@@ -290,8 +290,8 @@ fn the_study_runs_on_it() -> Result<()> {
     Ok(())
 }
 
-/// Within ten more iterations, losses come to the host once, and for adaptive augmentation after every fourth; nothing else does. Only the
-/// simulator tells.
+/// Within ten more iterations, losses are copied to the host once, and for adaptive augmentation after every fourth; nothing else is. Only
+/// the simulator tells.
 #[test]
 #[allow(clippy::print_stderr)]
 fn a_step_reads_nothing_back() -> Result<()> {

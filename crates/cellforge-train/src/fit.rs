@@ -18,10 +18,11 @@ pub trait Step {
     type Batch: Send + 'static;
 
     /// Applies update number `iteration` (counted from 1). Whatever is random in it must be a function of the seed and of
-    /// `iteration`, so that a resumed run repeats it. Its losses are for [`Step::losses`] to read: here that would hold up a GPU.
+    /// `iteration`, so that a resumed run repeats it. Its losses are for [`Step::losses`] to read: to read them here holds up a GPU, and
+    /// is for what the next update depends on.
     fn update(&mut self, batch: &Self::Batch, iteration: u64) -> Result<()>;
 
-    /// The losses of the updates since this was last asked, in their order. Waits for a GPU to have computed them.
+    /// The losses of the updates since this was last asked, one for each, in their order. Waits for a GPU to have computed them.
     fn losses(&mut self) -> Result<Vec<Losses>>;
 
     /// An update and its losses.
@@ -96,8 +97,8 @@ pub struct FitPlan<'a> {
     pub epoch_len: Option<u64>,
     /// Batches made ahead of the step that uses them.
     pub prefetch: usize,
-    /// Steps after which the losses are read, at the latest: reading them after every step would keep a GPU waiting. Nothing else
-    /// depends on it.
+    /// Steps after which the losses are read, at the latest: reading them after every step would keep a GPU waiting. What comes of a run
+    /// does not depend on it.
     pub read_every: u64,
     /// Once true, the step under way is finished and the loop stops.
     pub stop: &'a AtomicBool,
@@ -149,7 +150,8 @@ pub struct Outcome {
 /// Something that watches a run: a log, a progress bar, a checkpoint writer.
 pub trait Observer<S: Step> {
     /// Whether [`Observer::on_step`] has to come right after the step `iteration` of `total`, with the weights as that step left them.
-    /// For an observer that looks at figures alone it need not: it is then told of several steps at once, in their order.
+    /// It need not for an observer that only takes note of losses and figures: it is then told of several steps at once, in their order. One
+    /// that looks at the weights, adds figures or ends the run has to.
     fn wants(&self, _iteration: u64, _total: u64) -> bool {
         true
     }
@@ -203,7 +205,12 @@ where
             if unread < read_every && last < total && epoch_end.is_none() && !stopped() && !wanted() {
                 continue;
             }
-            for (iteration, losses) in (last + 1 - unread..).zip(step.losses()?) {
+            let told = step.losses()?;
+            if told.len() as u64 != unread {
+                let reason = format!("the step told the losses of {} updates, not of {unread}", told.len());
+                return Err(candle_core::Error::msg(reason).into());
+            }
+            for (iteration, losses) in (last + 1 - unread..).zip(told) {
                 if let Some((name, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
                     return Err(Error::Diverged { name: (*name).to_owned(), value: *value, iteration });
                 }

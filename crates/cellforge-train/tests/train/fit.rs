@@ -132,6 +132,16 @@ fn a_run_that_is_stopped_reads_what_it_has() {
     assert_eq!((step.updates, record.steps.len() as u64), (outcome.position.iteration, outcome.position.iteration));
 }
 
+/// What a step tells and what it did are one to one.
+#[test]
+fn losses_that_are_too_few_or_too_many_are_an_error() {
+    let stop = AtomicBool::new(false);
+    let mut step = Echo::default();
+    step.update(&1.0, 0).unwrap();
+    let error = fit(&mut step, |_| Ok(1.0), plan(4, None, 2, &stop), &mut []).unwrap_err();
+    assert!(error.to_string().contains("the losses of 3 updates, not of 2"), "{error}");
+}
+
 fn adaptive() -> GanTrainConfig {
     let augment = AugmentConfig { flips: true, target: Some(0.01), rise: 40, ..AugmentConfig::default() };
     GanTrainConfig { augment, ..gan(11) }
