@@ -58,6 +58,7 @@ const VARIANTS: [Variant; 15] = [
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
+    cellforge::kernels::keep_freed_memory();
     let mut args = std::env::args().skip(1);
     let data = args.next().context("name the data: a folder, a zip, or `phantom`")?;
     let iterations = args.next().map_or(Ok(2_000), |n| n.parse())?;

@@ -20,6 +20,7 @@ use cellforge::train::{Control, load_classifier, predict, presets, train_classif
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
+    cellforge::kernels::keep_freed_memory();
     let epochs = std::env::args().nth(1).map_or(Ok(4), |n| n.parse())?;
     let cells = PhantomConfig { side: 32, cells_per_class: 600, ..PhantomConfig::default() };
     let set = phantom::render(&cells)?;

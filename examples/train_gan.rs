@@ -17,6 +17,7 @@ use cellforge::train::{Control, GanTrainConfig, train_gan};
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
+    cellforge::kernels::keep_freed_memory();
     let iterations = std::env::args().nth(1).map_or(Ok(150), |n| n.parse())?;
     let set = phantom::render(&PhantomConfig { side: 32, cells_per_class: 300, ..PhantomConfig::default() })?;
     let config = GanTrainConfig {

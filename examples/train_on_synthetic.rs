@@ -28,6 +28,7 @@ const OUT: &str = "runs/examples/train_on_synthetic";
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
+    cellforge::kernels::keep_freed_memory();
     let mut args = std::env::args().skip(1);
     let data = args.next().context("name the data: a folder, a zip, or `phantom`")?;
     let part = args.next().context("ask about `val` or `test` cells?")?;

@@ -20,6 +20,7 @@ use cellforge::train::{ClassifierTrainConfig, Control, OptimizerConfig, load_cla
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
+    cellforge::kernels::keep_freed_memory();
     let epochs = std::env::args().nth(1).map_or(Ok(4), |n| n.parse())?;
     let set = phantom::render(&PhantomConfig { side: 32, cells_per_class: 600, ..PhantomConfig::default() })?;
     let sides = split(&set, &SplitOptions { by: SplitBy::Group, val: 0.1, test: 0.2, seed: 0 })?;

@@ -11,8 +11,8 @@ use crate::{Error, Result};
 /// depend on how many are asked for.
 pub(crate) const BATCH: usize = 32;
 
-/// The lowest truncation allowed: below it, nearly every draw would have to be thrown away.
-const LOWEST_TRUNCATION: f64 = 0.01;
+/// The lowest [`GenerateOptions::truncation`] allowed: below it, nearly every draw would have to be thrown away.
+pub const LOWEST_TRUNCATION: f64 = 0.01;
 
 /// 8-bit images of one size.
 #[derive(Debug, Clone, PartialEq, Eq)]

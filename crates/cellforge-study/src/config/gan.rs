@@ -62,7 +62,7 @@ pub enum GanRecipe {
 pub struct GenerateStage {
     /// Synthetic cells per class; 0 makes as many as the class has real cells to train on.
     pub per_class: usize,
-    /// Redraw noise components beyond so many standard deviations; none by default, as in the study.
+    /// Redraw noise components beyond so many standard deviations, at least 0.01; none by default, as in the study.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truncation: Option<f64>,
 }

@@ -135,7 +135,9 @@ impl StudyConfig {
         check((0.0..1.0).contains(&self.gan.beta1), "gan.beta1", "must be at least 0 and below 1")?;
         check(self.gan.checkpoint_every > 0, "gan.checkpoint_every", "must be at least 1")?;
         check(self.gan.log_every > 0, "gan.log_every", "must be at least 1")?;
-        check(self.generate.truncation.is_none_or(|t| t > 0.0), "generate.truncation", "must be above 0")?;
+        let truncation = |t: f64| t.is_finite() && t >= cellforge_train::LOWEST_TRUNCATION;
+        let lowest = format!("must be a number, at least {}", cellforge_train::LOWEST_TRUNCATION);
+        check(self.generate.truncation.is_none_or(truncation), "generate.truncation", &lowest)?;
         check(self.judge.resamples >= 20, "judge.resamples", "must be at least 20")?;
         check(share(self.judge.level), "judge.level", "must lie between 0 and 1")?;
         if self.evaluate.is_on() { self.evaluation().validate() } else { Ok(()) }
@@ -184,6 +186,18 @@ mod tests {
         let mut config = StudyConfig::default();
         config.data.side = 48;
         assert!(config.validate().unwrap_err().to_string().contains("data.side"));
+    }
+
+    /// Found here, not by the stage that generates, after hours of training.
+    #[test]
+    fn a_truncation_that_generates_nothing_is_refused() {
+        let mut config = StudyConfig::preset(Preset::Smoke);
+        for (truncation, good) in [(0.01, true), (0.009, false), (f64::INFINITY, false), (f64::NAN, false)] {
+            config.generate.truncation = Some(truncation);
+            let found = config.validate();
+            assert_eq!(found.is_ok(), good, "{truncation}: {found:?}");
+            assert!(good || found.unwrap_err().to_string().contains("generate.truncation"));
+        }
     }
 
     #[test]
