@@ -11,8 +11,8 @@ use crate::{Error, Result};
 /// depend on how many are asked for.
 pub(crate) const BATCH: usize = 32;
 
-/// The lowest [`GenerateOptions::truncation`] allowed: below it, nearly every draw would have to be thrown away.
-pub const LOWEST_TRUNCATION: f64 = 0.01;
+/// The lowest truncation allowed: below it, nearly every draw would have to be thrown away.
+const LOWEST_TRUNCATION: f64 = 0.01;
 
 /// 8-bit images of one size.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,13 +68,19 @@ pub struct GenerateOptions {
     pub truncation: Option<f64>,
 }
 
+/// Whether noise can be truncated at `limit` ([`GenerateOptions::truncation`]): a finite number, at least 0.01.
+#[must_use]
+pub fn can_truncate_at(limit: f64) -> bool {
+    limit.is_finite() && limit >= LOWEST_TRUNCATION
+}
+
 impl GenerateOptions {
     /// Checks the ranges.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a truncation below 0.01 or not finite.
     pub fn validate(&self) -> Result<()> {
-        match self.truncation.filter(|limit| !(limit.is_finite() && *limit >= LOWEST_TRUNCATION)) {
+        match self.truncation.filter(|limit| !can_truncate_at(*limit)) {
             None => Ok(()),
             Some(limit) => {
                 let reason = format!("{limit} is out of range: at least {LOWEST_TRUNCATION}, or none");

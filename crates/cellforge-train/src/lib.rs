@@ -43,7 +43,7 @@ pub use features::{Matrix, discriminator_scores, features, image_scores, incepti
 pub use fit::{Event, FitPlan, Losses, Observer, Outcome, Position, Snapshot, Step, fit};
 pub use gan::{GanOutcome, GanState, GanTrainConfig, load_discriminator, load_generator, train_gan, train_judged_gan};
 pub use gan_step::GanStep;
-pub use generate::{GenerateOptions, Images, LOWEST_TRUNCATION, generate};
+pub use generate::{GenerateOptions, Images, can_truncate_at, generate};
 pub use grid::sample_grid;
 pub use guard::{GuardConfig, GuardState, Rollback};
 pub use kept::{candidates, generate_kept};

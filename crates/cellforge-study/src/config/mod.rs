@@ -135,9 +135,8 @@ impl StudyConfig {
         check((0.0..1.0).contains(&self.gan.beta1), "gan.beta1", "must be at least 0 and below 1")?;
         check(self.gan.checkpoint_every > 0, "gan.checkpoint_every", "must be at least 1")?;
         check(self.gan.log_every > 0, "gan.log_every", "must be at least 1")?;
-        let truncation = |t: f64| t.is_finite() && t >= cellforge_train::LOWEST_TRUNCATION;
-        let lowest = format!("must be a number, at least {}", cellforge_train::LOWEST_TRUNCATION);
-        check(self.generate.truncation.is_none_or(truncation), "generate.truncation", &lowest)?;
+        let truncation = self.generate.truncation.is_none_or(cellforge_train::can_truncate_at);
+        check(truncation, "generate.truncation", "must be a finite number, at least 0.01")?;
         check(self.judge.resamples >= 20, "judge.resamples", "must be at least 20")?;
         check(share(self.judge.level), "judge.level", "must lie between 0 and 1")?;
         if self.evaluate.is_on() { self.evaluation().validate() } else { Ok(()) }
