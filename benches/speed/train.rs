@@ -62,7 +62,7 @@ fn in_bf16(name: &str, bench: impl FnOnce()) {
     if Precision::Bf16.is_supported() || !device().is_cpu() {
         with_precision(Precision::Bf16, bench);
     } else {
-        eprintln!("{name}: not run, this processor has no AVX-512 BF16 instructions");
+        eprintln!("{name}: not run, this processor has no instructions for it");
     }
 }
 

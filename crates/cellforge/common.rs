@@ -35,8 +35,8 @@ pub struct Globals {
     /// Where to compute: cpu, cuda, cuda:N, metal or auto [default: auto]
     #[arg(long, global = true, value_name = "DEVICE", help_heading = "Global options")]
     pub device: Option<DeviceChoice>,
-    /// What convolutions multiply: f32; bf16, which is faster on GPUs and on processors with AVX-512 BF16; tf32, on NVIDIA GPUs; or
-    /// bf16-emulated, the same as bf16 on any processor, slowly, for comparisons [default: f32, on NVIDIA GPUs tf32]
+    /// What convolutions multiply: f32; bf16, which is faster on GPUs and on processors with AVX-512 BF16 or AMX; tf32, on NVIDIA
+    /// GPUs; or bf16-emulated, the same as bf16 on any processor, slowly, for comparisons [default: f32, on NVIDIA GPUs tf32]
     #[arg(long, global = true, value_name = "NAME", help_heading = "Global options")]
     pub precision: Option<Precision>,
     /// Threads to use; results do not depend on it [default: one per core]

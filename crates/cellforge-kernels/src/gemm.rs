@@ -3,6 +3,7 @@
 //! Work is shared out by the callers, image by image: `faer` is told to stay on its thread, so that a product adds
 //! its terms in the same order at any number of threads.
 
+use crate::tiles::Aligned;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use std::cell::Cell;
@@ -24,24 +25,16 @@ pub(crate) fn multiply(out: MatMut<'_, f32>, a: MatRef<'_, f32>, b: MatRef<'_, f
 }
 
 thread_local! {
-    static SCRATCH: [Cell<Vec<f32>>; 3] = const { [const { Cell::new(Vec::new()) }; 3] };
+    static SCRATCH: Cell<[Aligned; 3]> = Cell::default();
 }
 
 /// Lends three buffers of at least these lengths with arbitrary contents. They belong to the thread and are kept, so
 /// that a training step does not ask the system for the same memory again and again.
 pub(crate) fn with_scratch<T>(lengths: [usize; 3], f: impl FnOnce([&mut [f32]; 3]) -> T) -> T {
-    let mut buffers = SCRATCH.with(|cells| cells.each_ref().map(Cell::take));
-    for (buffer, length) in buffers.iter_mut().zip(lengths) {
-        if buffer.len() < length {
-            buffer.resize(length, 0.);
-        }
-    }
+    let [a, b, c] = SCRATCH.take();
+    let mut buffers = [a.at_least(lengths[0]), b.at_least(lengths[1]), c.at_least(lengths[2])];
     let [a, b, c] = &mut buffers;
     let result = f([&mut a[..lengths[0]], &mut b[..lengths[1]], &mut c[..lengths[2]]]);
-    SCRATCH.with(|cells| {
-        for (cell, buffer) in cells.iter().zip(buffers) {
-            cell.set(buffer);
-        }
-    });
+    SCRATCH.set(buffers);
     result
 }

@@ -55,6 +55,7 @@ mod simd;
 mod spectral;
 mod sum;
 mod tape;
+mod tiles;
 mod upsample;
 
 pub use activation::{leaky_relu, leaky_relu_dropout, leaky_relu_tangent, relu, tanh};

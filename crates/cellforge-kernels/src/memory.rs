@@ -1,5 +1,6 @@
 //! Memory for results.
 
+use crate::tiles::Aligned;
 use rayon::prelude::*;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -11,7 +12,7 @@ pub(crate) const PIECE: usize = 1 << 16;
 const LARGE: usize = 1 << 19;
 
 thread_local! {
-    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static SCRATCH: Cell<Aligned> = Cell::default();
 }
 
 /// A vector of `len` numbers that tasks fill, `chunk` numbers each, in parallel. `f` gets the number of the chunk and a buffer for
@@ -48,16 +49,14 @@ pub(crate) fn filled_in_pieces(len: usize, chunk: usize, f: impl Fn(usize, &mut 
 /// The part of a chunk that is still to be made.
 pub(crate) struct Pieces<'a> {
     rest: &'a mut [MaybeUninit<f32>],
-    buffer: Vec<f32>,
+    buffer: Aligned,
     large: bool,
 }
 
 impl Pieces<'_> {
     /// Makes the next `len` numbers.
     pub fn next(&mut self, len: usize, f: impl FnOnce(&mut [f32])) {
-        if self.buffer.len() < len {
-            self.buffer.resize(len, 0.);
-        }
+        self.buffer = std::mem::take(&mut self.buffer).at_least(len);
         f(&mut self.buffer[..len]);
         let (to, rest) = std::mem::take(&mut self.rest).split_at_mut(len);
         self.rest = rest;

@@ -65,7 +65,7 @@ fn adam(AdamUpdate { param, grad, m, v }: &AdamUpdate<'_>, numbers: &AdamNumbers
         v.set(&new_v)?;
         return param.set(&(param.as_detached_tensor() - change)?);
     }
-    update([param, m, v], grad, |[w, m, v], g| {
+    update([param, m, v], grad, move |[w, m, v], g| {
         let (m, v) = (b1 * m + c1 * g, b2 * v + c2 * g * g);
         [w - rate * m / (v.sqrt() / root + eps), m, v]
     })
@@ -112,7 +112,7 @@ pub fn average_update(pairs: &[(&Var, &Tensor)], decay: f64) -> Result<()> {
     for (average, value) in pairs {
         let _span = span("update", || ("average".to_owned(), 0., 12. * average.elem_count() as f64));
         if average.device().is_cpu() {
-            update([average], value, |[a], x| [kept * a + new * x])?;
+            update([average], value, move |[a], x| [kept * a + new * x])?;
         } else {
             average.set(&((average.as_detached_tensor() * decay)? + (value.detach() * (1. - decay))?)?)?;
         }
@@ -170,7 +170,7 @@ fn sgd(SgdUpdate { param, grad, velocity, l2 }: &SgdUpdate<'_>, step: &SgdStep) 
         return param.set(&(weight + moved)?);
     }
     let (lr, momentum, decay) = (lr as f32, momentum as f32, (2. * l2) as f32);
-    update([param, velocity], grad, |[w, u], g| {
+    update([param, velocity], grad, move |[w, u], g| {
         let change = lr * (g + decay * w);
         let u = momentum * u - change;
         [if nesterov { w + momentum * u - change } else { w + u }, u]
@@ -189,7 +189,11 @@ fn same_shape(op: &str, param: &Var, others: &[(&str, &Tensor)]) -> Result<()> {
 }
 
 /// Replaces each element of `vars`, of the shape of `grad` and each with a storage of its own, by a function of the same element of all.
-fn update<const N: usize>(vars: [&Var; N], grad: &Tensor, f: impl Fn([f32; N], f32) -> [f32; N] + Sync) -> Result<()> {
+fn update<const N: usize>(
+    vars: [&Var; N],
+    grad: &Tensor,
+    f: impl Fn([f32; N], f32) -> [f32; N] + Copy + Sync + Send,
+) -> Result<()> {
     const CHUNK: usize = 1 << 14;
     with_slice("optimiser update", &grad.detach(), |grad| {
         with_slices_mut(&vars, Vec::new(), &mut |slices| {
@@ -198,7 +202,7 @@ fn update<const N: usize>(vars: [&Var; N], grad: &Tensor, f: impl Fn([f32; N], f
                 .chunks(CHUNK)
                 .map(|grad| (rests.each_mut().map(|rest| rest.split_off_mut(..grad.len()).expect("as long")), grad))
                 .collect();
-            chunks.into_par_iter().for_each(|(vars, grad)| dispatch(Chunk { vars, grad, f: &f }));
+            chunks.into_par_iter().for_each(|(vars, grad)| dispatch(Chunk { vars, grad, f }));
             Ok(())
         })
     })
@@ -237,10 +241,11 @@ impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for Borrow<F> {
     }
 }
 
+/// It owns what `f` holds: behind a reference that would be read again for each element, for all that the compiler knows.
 struct Chunk<'a, const N: usize, F> {
     vars: [&'a mut [f32]; N],
     grad: &'a [f32],
-    f: &'a F,
+    f: F,
 }
 
 impl<const N: usize, F: Fn([f32; N], f32) -> [f32; N]> WithSimd for Chunk<'_, N, F> {

@@ -1,11 +1,12 @@
 //! The products that sums are made of: of `f32` numbers, or of pairs of `bf16` numbers.
 //!
 //! A `bf16` is the upper half of an `f32`. Two of them fit into the place of one number, a *word*, and an instruction of AVX-512 BF16
-//! multiplies the halves of two words and adds both products to an `f32` sum: twice as many products at a time. Images and
-//! weights of words are arrays of `f32` whose bits are words, so that the loops of [`micro`](crate::micro) move both alike; nothing
+//! multiplies the halves of two words and adds both products to an `f32` sum: twice as many products at a time. AMX does so for whole
+//! [`tiles`] of words. Images and weights of words are arrays of `f32` whose bits are words, so that the loops of [`micro`](crate::micro) move both alike; nothing
 //! but a product looks inside.
 
 use crate::simd::{dispatch, vectorised};
+use crate::tiles::{self, Engine};
 use pulp::{Simd, WithSimd};
 use std::cell::Cell;
 
@@ -20,10 +21,11 @@ pub enum Precision {
     /// take; `f32` elsewhere.
     Tf32,
     /// `bf16`, 8 bits of precision in place of 24, where the processor has the instruction, where sums run over an even number of
-    /// channels or over pixels, and where no other way of computing in `f32` is faster; `f32` elsewhere.
+    /// channels or over pixels, and where no other way of computing in `f32` is faster; `f32` elsewhere. With AMX
+    /// ([`SimdLevel::Amx`](crate::SimdLevel::Amx)) sums are taken in another order than without it.
     Bf16,
-    /// As [`Precision::Bf16`], computed with instructions that every processor has. It is slow, and for tests and trials of
-    /// what the lower precision does to training.
+    /// As [`Precision::Bf16`] with AMX, to the last digit, computed with instructions that every processor has. It is slow, and for tests
+    /// and trials of what the lower precision does to training.
     EmulatedBf16,
 }
 
@@ -96,11 +98,15 @@ pub fn set_precision(precision: Precision) {
 }
 
 /// How products are computed.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Products {
     Single,
     /// Of words.
     Pairs {
+        emulated: bool,
+    },
+    /// Of words, in tiles.
+    Tiles {
         emulated: bool,
     },
 }
@@ -111,8 +117,10 @@ impl Products {
         match Precision::current() {
             lower if !lower.is_supported() => Self::Single,
             Precision::F32 | Precision::Tf32 => Self::Single,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Precision::Bf16 if tiles::native::get().is_some() => Self::Tiles { emulated: false },
             Precision::Bf16 => Self::Pairs { emulated: false },
-            Precision::EmulatedBf16 => Self::Pairs { emulated: true },
+            Precision::EmulatedBf16 => Self::Tiles { emulated: true },
         }
     }
 
@@ -121,14 +129,30 @@ impl Products {
         if possible { self } else { Self::Single }
     }
 
+    /// In tiles only if `possible`.
+    pub fn if_tiles(self, possible: bool) -> Self {
+        match self {
+            Self::Tiles { emulated } if !possible => Self::Pairs { emulated },
+            other => other,
+        }
+    }
+
+    /// Of words, in tiles or not.
     pub fn are_pairs(self) -> bool {
         self != Self::Single
+    }
+
+    pub fn are_tiles(self) -> bool {
+        matches!(self, Self::Tiles { .. })
     }
 }
 
 /// A loop over products that is compiled for each instruction set and each kind of product.
 pub(crate) trait Kernel {
     fn run<S: Simd, P: Product<S>>(self, simd: S, product: P);
+
+    /// The same in tiles.
+    fn run_in_tiles<E: Engine>(self, engine: E);
 }
 
 /// Runs a loop with the best instructions for these products.
@@ -148,11 +172,26 @@ pub(crate) fn multiply<K: Kernel>(kernel: K, products: Products) {
             self.0.run(simd, Emulated);
         }
     }
+    struct WithTiles<K, E>(K, E);
+    impl<K: Kernel, E: Engine> WithSimd for WithTiles<K, E> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            self.0.run_in_tiles(self.1);
+        }
+    }
     match products {
         Products::Single => dispatch(With(kernel, Single)),
         #[cfg(target_arch = "x86_64")]
         Products::Pairs { emulated: false } => native::run(kernel),
         Products::Pairs { .. } => dispatch(With(kernel, Emulated)),
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        Products::Tiles { emulated: false } => {
+            let found = tiles::native::get().expect("products in tiles are asked for where there is the instruction");
+            let session = tiles::native::Session::new(found);
+            dispatch(WithTiles(kernel, session.engine()));
+        }
+        Products::Tiles { .. } => dispatch(WithTiles(kernel, tiles::Emulated)),
     }
 }
 
@@ -315,7 +354,7 @@ mod tests {
     fn a_scope_ends_with_its_function() {
         assert!(Products::current() == Products::Single);
         with_precision(Precision::EmulatedBf16, || {
-            assert!(Products::current() == Products::Pairs { emulated: true });
+            assert!(Products::current() == Products::Tiles { emulated: true });
             with_precision(Precision::F32, || assert!(Products::current() == Products::Single));
             assert!(Products::current().are_pairs());
         });

@@ -12,6 +12,8 @@ pub enum SimdLevel {
     Avx2,
     /// AVX-512 (F, BW, CD, DQ and VL).
     Avx512,
+    /// AVX-512 and, for products of `bf16`, AMX. Everything else gives the same bytes as with `Avx512`.
+    Amx,
 }
 
 /// The variable that sets a lower level than the processor has.
@@ -19,11 +21,13 @@ const VARIABLE: &str = "CELLFORGE_SIMD";
 
 impl SimdLevel {
     /// The level in use: the highest that the processor has, unless the environment variable `CELLFORGE_SIMD` (`portable`,
-    /// `avx2` or `avx512`) asks for a lower one. Results are the same bytes on any two processors at the same level; levels
+    /// `avx2`, `avx512` or `amx`) asks for a lower one. Results are the same bytes on any two processors at the same level; levels
     /// differ in the order of their sums.
     #[must_use]
     pub fn current() -> Self {
         match arch() {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Arch::V4(_) if crate::tiles::native::get().is_some() => Self::Amx,
             #[cfg(target_arch = "x86_64")]
             Arch::V4(_) => Self::Avx512,
             #[cfg(target_arch = "x86_64")]
@@ -39,13 +43,19 @@ impl SimdLevel {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Amx => "amx",
         }
     }
 }
 
 fn arch() -> Arch {
     static CHOSEN: OnceLock<Arch> = OnceLock::new();
-    *CHOSEN.get_or_init(|| lowered(Arch::new(), std::env::var(VARIABLE).ok().as_deref()))
+    *CHOSEN.get_or_init(|| lowered(Arch::new(), asked().as_deref()))
+}
+
+/// The level that the environment asks for.
+fn asked() -> Option<String> {
+    std::env::var(VARIABLE).ok()
 }
 
 /// The best level that is no higher than the one asked for.
@@ -100,6 +110,12 @@ pub(crate) fn avx512() -> Option<pulp::x86::V4> {
         Arch::V4(simd) => Some(simd),
         _ => None,
     }
+}
+
+/// Whether nothing below AMX is asked for.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(crate) fn amx_is_allowed() -> bool {
+    avx512().is_some() && asked().as_deref() != Some(SimdLevel::Avx512.name())
 }
 
 /// Numbers in a vector register.

@@ -2,16 +2,17 @@
 
 use crate::simd::vectorised;
 use rayon::prelude::*;
+use std::ops::DerefMut;
 
 /// Numbers that one task sums in `f32` before it goes on in `f64`.
 pub(crate) const CHUNK: usize = 1 << 16;
 
 /// The sum of vectors of one length, added in their order.
-pub(crate) fn add_up(parts: Vec<Vec<f32>>) -> Vec<f32> {
+pub(crate) fn add_up<V: DerefMut<Target = [f32]> + Default + Sync>(parts: Vec<V>) -> V {
     const CHUNK: usize = 1 << 13;
     let mut parts = parts.into_iter();
     let mut sum = parts.next().unwrap_or_default();
-    let rest: Vec<Vec<f32>> = parts.collect();
+    let rest: Vec<V> = parts.collect();
     sum.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, sum)| {
         for part in &rest {
             for (s, &x) in sum.iter_mut().zip(&part[chunk * CHUNK..]) {

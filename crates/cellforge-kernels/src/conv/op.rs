@@ -12,6 +12,7 @@ use crate::product::Products;
 use crate::profile::{Span, span};
 use crate::sum::channel_sums;
 use crate::tape::wants;
+use crate::tiles::{SIDE, TILE};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 const NAME: &str = "conv2d";
@@ -58,7 +59,8 @@ impl<'a> Plan<'a> {
             Windows { image: (oh, ow, o), kernel, stride: 1, origin, grid: (h, w) }
         });
         let products = Products::current();
-        let winograd_from = if super::PLAIN.get() { usize::MAX } else { Winograd::fewest(products) };
+        let plain = super::PLAIN.get() || products.are_tiles();
+        let winograd_from = if plain { usize::MAX } else { Winograd::fewest(products) };
         Ok(Self { weight, direct, turned, o, cfg, products, winograd_from })
     }
 
@@ -111,7 +113,8 @@ impl<'a> Plan<'a> {
 
     /// Products whose sums run over so many channels.
     fn products_over(&self, channels: usize) -> Products {
-        self.products.if_pairs(channels.is_multiple_of(2))
+        // A word holds two channels.
+        self.products.if_pairs(channels.is_multiple_of(2)).if_tiles(channels.is_multiple_of(2 * TILE))
     }
 
     /// A phase of what these windows and the weights at these places make.
@@ -128,7 +131,7 @@ impl<'a> Plan<'a> {
         }
         let (h, w, c) = windows.image;
         let windows = Windows { image: (h, w, c / 2), ..windows };
-        Phase { windows, weights: Panels::of_pairs(self.weight, rows, c / 2, cols), first }
+        Phase { windows, weights: Panels::of_pairs(self.weight, rows, c / 2, cols, products), first }
     }
 
     fn input_gradient(&self, grad: &[f32]) -> Vec<f32> {
@@ -179,8 +182,14 @@ impl<'a> Plan<'a> {
             let sums = outer_turned(&windows, c, grad, xs);
             self.kernels(|n, k| sums.get_turned((taps - 1 - k / c) * o + n, k % c, windows.depth()))
         } else {
-            let sums = outer(&self.direct, o, xs, grad, self.products);
-            self.kernels(|n, k| sums.get(k, n))
+            let depth = self.direct.depth();
+            let products = self.products.if_tiles(self.direct.segment().is_multiple_of(SIDE) && o.is_multiple_of(SIDE));
+            let sums = outer(&self.direct, o, xs, grad, products);
+            if products.are_tiles() {
+                self.kernels(|n, k| sums.get_turned(k, n, depth))
+            } else {
+                self.kernels(|n, k| sums.get(k, n))
+            }
         }
     }
 

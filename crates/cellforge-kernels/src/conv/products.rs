@@ -4,9 +4,10 @@
 use super::windows::Windows;
 use crate::gemm::with_scratch;
 use crate::memory::{PIECE, filled, filled_in_pieces};
-use crate::micro::{Gather, Outer, Panels};
+use crate::micro::{Gather, MOST_IN_TILES, Outer, Panels};
 use crate::product::Products;
 use crate::sum::add_up;
+use crate::tiles::Aligned;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -192,12 +193,12 @@ pub(crate) fn sum_over_batch(
     let parts = (2 * MIN_TASKS).div_ceil(blocks).min((MOST / (depth * cols)).max(1)).min(batch);
     let images = batch.div_ceil(parts);
     let parts = batch.div_ceil(images);
-    let sums: Vec<Vec<f32>> = (0..blocks * parts)
+    let sums: Vec<Aligned> = (0..blocks * parts)
         .into_par_iter()
         .map(|task| {
             let (block, part) = (task / parts, task % parts);
             let columns = block * WIDTH..cols.min((block + 1) * WIDTH);
-            let mut sum = vec![0f32; depth * columns.len()];
+            let mut sum = Aligned::zeros(depth * columns.len());
             product(part * images..batch.min((part + 1) * images), columns, &mut sum);
             sum
         })
@@ -209,7 +210,7 @@ pub(crate) fn sum_over_batch(
 
 /// A matrix in blocks of [`WIDTH`] columns.
 pub(crate) struct Blocks {
-    blocks: Vec<Vec<f32>>,
+    blocks: Vec<Aligned>,
     cols: usize,
 }
 
@@ -226,7 +227,8 @@ impl Blocks {
     }
 }
 
-/// The sum over the batch of `window * grid^T`, `(windows.depth(), channels)`: the gradient of the weights.
+/// The sum over the batch of `window * grid^T`, `(windows.depth(), channels)`: the gradient of the weights. In tiles, blocks hold the
+/// transposed matrix.
 pub(crate) fn outer(windows: &Windows, channels: usize, images: &[f32], grids: &[f32], products: Products) -> Blocks {
     let (segments, segment) = (windows.segments(), windows.segment());
     // Two cells that lie side by side make a pair; the last of an odd number has none.
@@ -241,7 +243,7 @@ pub(crate) fn outer(windows: &Windows, channels: usize, images: &[f32], grids: &
             segments: &[0],
             segment: columns.len(),
             out: sum,
-            stride: columns.len(),
+            stride: if products.are_tiles() { windows.depth() } else { columns.len() },
             products,
             partner: channels,
             lone: if products.are_pairs() && windows.grid.1 % 2 == 1 { windows.grid.1.div_ceil(2) } else { 0 },
@@ -286,7 +288,11 @@ fn sum_of_products(
     product: impl Fn(&[f32], &[usize], &[f32], &[usize], Range<usize>, &mut [f32]) + Sync,
 ) -> Blocks {
     let (cells, image_len) = (windows.cells(), windows.image_len());
-    let (batch, together) = (images.len() / image_len, MIN_CELLS.div_ceil(cells));
+    let batch = images.len() / image_len;
+    let together = match products.are_tiles() {
+        true => (MOST_IN_TILES / (windows.grid.0 * windows.grid.1.div_ceil(2))).max(1),
+        false => MIN_CELLS.div_ceil(cells),
+    };
     let (step, padded_len) = match products.are_pairs() {
         true => (2, windows.words_len()),
         false => (1, windows.padded_len()),

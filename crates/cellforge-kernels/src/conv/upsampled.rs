@@ -19,6 +19,7 @@ use crate::product::{Products, pair_halves, pair_up};
 use crate::profile::{Span, span};
 use crate::simd::vectorised;
 use crate::tape::wants;
+use crate::tiles::{SIDE, TILE};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -34,6 +35,9 @@ const TAPS: [[f32; 3]; 3] = [[1., 1., 0.], [1., 0., 0.], [1., 0., -1.]];
 
 /// Small pixels that are handled together, so that what is computed of them stays in near memory.
 const STRIP: usize = 128;
+
+/// The same for the gradient of the weights in tiles, which reads and writes all its sums once for each.
+const STRIP_IN_TILES: usize = 256;
 
 /// The op for contiguous CPU tensors whose shapes have been checked: images `(b, h, w, c)`, weights `(o, c, 3, 3)`; with a bias
 /// (ternary) or without one (binary).
@@ -75,9 +79,9 @@ impl Plan {
         })
     }
 
-    /// Groups of rows of small images to be handled together: image and rows. Small images are whole.
-    fn strips(&self, images: usize) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
-        let (h, rows) = (self.h, (STRIP / self.w).clamp(1, self.h));
+    /// Groups of rows of small images to be handled together, of about `strip` pixels: image and rows. Small images are whole.
+    fn strips(&self, images: usize, strip: usize) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
+        let (h, rows) = (self.h, (strip / self.w).clamp(1, self.h));
         (0..images).flat_map(move |i| (0..h).step_by(rows).map(move |row| (i, row..h.min(row + rows))))
     }
 
@@ -103,7 +107,7 @@ impl Plan {
 
     /// Products whose sums run over so many channels, and how many elements these are.
     fn products_over(&self, channels: usize) -> (Products, usize) {
-        let products = self.products.if_pairs(channels.is_multiple_of(2));
+        let products = self.products.if_pairs(channels.is_multiple_of(2)).if_tiles(channels.is_multiple_of(2 * TILE));
         (products, if products.are_pairs() { channels / 2 } else { channels })
     }
 
@@ -123,7 +127,7 @@ impl Plan {
             let planes_len = 4 * self.plane(strip_rows);
             let lens = [together * planes_len * depth, if products.are_pairs() { planes_len * c } else { 0 }, 0];
             with_scratch(lens, |[planes, single, _]| {
-                let strips: Vec<_> = self.strips(xs.len() / small).collect();
+                let strips: Vec<_> = self.strips(xs.len() / small, STRIP).collect();
                 for strips in strips.chunks(together) {
                     let rows = strips[0].1.clone();
                     let strip_pixels = 4 * self.plane(rows.len());
@@ -181,7 +185,7 @@ impl Plan {
             let grad = &grad[task * per_task * large..][..per_task.min(batch - task * per_task) * large];
             let words_len = if products.are_pairs() { pixels * depth } else { 0 };
             with_scratch([pixels * terms_len, 3 * (2 * w + 2) * o, words_len], |[terms, lines, words]| {
-                let strips: Vec<_> = self.strips(grad.len() / large).collect();
+                let strips: Vec<_> = self.strips(grad.len() / large, STRIP).collect();
                 for strips in strips.chunks(together) {
                     let mut filled = 0;
                     for (image, rows) in strips {
@@ -220,42 +224,63 @@ impl Plan {
         let Self { h, w, c, o, .. } = *self;
         let (small, large) = self.lens();
         let _span = self.span("weight gradient", xs.len() / small);
-        let strip_rows = (STRIP / w).clamp(1, h);
         // Two pixels that lie side by side make a pair.
-        let products = self.products.if_pairs(w.is_multiple_of(2));
+        let tiles = c.is_multiple_of(SIDE) && o.is_multiple_of(SIDE);
+        let products = self.products.if_pairs(w.is_multiple_of(2)).if_tiles(tiles);
         let step = if products.are_pairs() { 2 } else { 1 };
+        let strip = if products.are_tiles() { STRIP_IN_TILES } else { STRIP };
+        let strip_rows = (strip / w).clamp(1, h);
+        let together = if products.are_tiles() { (strip / (strip_rows * w)).max(1) } else { 1 };
         let sums = sum_over_batch((PRODUCTS * c, o), xs.len() / small, |images, columns, sum| {
             let width = columns.len();
-            let g_rows: Vec<usize> = (0..strip_rows * w).step_by(step).map(|pixel| pixel * PRODUCTS * width).collect();
-            let planes_len = 4 * self.plane(strip_rows) * c;
-            let lens = [planes_len, strip_rows * w * PRODUCTS * width, if step == 2 { planes_len } else { 0 }];
+            let pixels = together * strip_rows * w;
+            let g_rows: Vec<usize> = (0..pixels).step_by(step).map(|pixel| pixel * PRODUCTS * width).collect();
+            let planes_len = together * 4 * self.plane(strip_rows) * c;
+            let lens = [planes_len, pixels * PRODUCTS * width, if step == 2 { planes_len } else { 0 }];
             with_scratch(lens, |[planes, terms, words]| {
-                for (image, rows) in self.strips(images.len()) {
-                    let (image, count) = (images.start + image, rows.len() * w);
-                    differences(self, &xs[image * small..][..small], &rows, planes);
+                let strips: Vec<_> = self.strips(images.len(), strip).collect();
+                for strips in strips.chunks(together) {
+                    let count = strips[0].1.len() * w;
+                    let strip_len = 4 * self.plane(strips[0].1.len()) * c;
+                    let mut places = Vec::new();
+                    for (n, (image, rows)) in strips.iter().enumerate() {
+                        let image = images.start + image;
+                        differences(
+                            self,
+                            &xs[image * small..][..small],
+                            rows,
+                            &mut planes[n * strip_len..][..strip_len],
+                        );
+                        let terms = &mut terms[n * count * PRODUCTS * width..][..count * PRODUCTS * width];
+                        weight_terms(self, &grad[image * large..][..large], rows, &columns, terms);
+                        places.extend(self.rows(rows.len(), c).iter().step_by(step).map(|place| n * strip_len + place));
+                    }
                     let planes: &[f32] = if products.are_pairs() {
                         // The last pixel's words are not used.
-                        pair_up(planes, &planes[c..], words);
+                        let len = strips.len() * strip_len;
+                        pair_up(&planes[..len], &planes[c..len], &mut words[..len]);
                         words
                     } else {
                         planes
                     };
-                    let terms = &mut terms[..count * PRODUCTS * width];
-                    weight_terms(self, &grad[image * large..][..large], &rows, &columns, terms);
-                    let places: Vec<usize> = self.rows(rows.len(), c).into_iter().step_by(step).collect();
-                    let segments = self.segments(rows.len(), c);
-                    for (n, sum) in sum.chunks_exact_mut(c * width).enumerate() {
+                    let segments = self.segments(strips[0].1.len(), c);
+                    for n in 0..PRODUCTS {
+                        // In tiles the matrix is transposed, and the products' parts of a row lie side by side.
+                        let (first, stride) = match products.are_tiles() {
+                            true => (n * c, PRODUCTS * c),
+                            false => (n * c * width, width),
+                        };
                         Outer {
                             a: &planes[segments[n]..],
                             a_rows: &places,
                             a_segments: &[0],
                             depth: c,
                             g: &terms[n * width..],
-                            g_rows: &g_rows[..count / step],
+                            g_rows: &g_rows[..places.len()],
                             segments: &[0],
                             segment: width,
-                            out: sum,
-                            stride: width,
+                            out: &mut sum[first..],
+                            stride,
                             products,
                             partner: PRODUCTS * width,
                             lone: 0,
@@ -268,7 +293,11 @@ impl Plan {
         let mut gradient = vec![0f32; o * c * 9];
         gradient.par_chunks_exact_mut(9).with_min_len(1 << 10).enumerate().for_each(|(at, kernel)| {
             for (product, (row, col)) in FACTORS.into_iter().enumerate() {
-                let sum = sums.get(product * c + at % c, at / c);
+                let (input, output) = (product * c + at % c, at / c);
+                let sum = match products.are_tiles() {
+                    true => sums.get_turned(input, output, PRODUCTS * c),
+                    false => sums.get(input, output),
+                };
                 for (tap, x) in kernel.iter_mut().enumerate() {
                     *x += TAPS[tap / 3][row] * TAPS[tap % 3][col] * sum;
                 }

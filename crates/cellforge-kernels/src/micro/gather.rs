@@ -1,7 +1,10 @@
 //! Products whose left rows are put together from runs of numbers.
 
-use super::{Panels, check_runs, load_bias, multiply_add, store};
+use super::{
+    Left, Panels, blocks, check_runs, copied_pitch, copy_rows, left, load_bias, multiply_add, store, write_row,
+};
 use crate::product::{Kernel, Product, Products, multiply};
+use crate::tiles::{Block, Engine, SIDE, Scratch, Steps, TILE};
 use pulp::Simd;
 use std::ops::Range;
 
@@ -103,6 +106,66 @@ impl Kernel for Gather<'_> {
                 (true, 2) => self.panel::<S, P, 12, 2>(with, panel, &columns),
                 (false, 2) => self.panel::<S, P, 6, 2>(with, panel, &columns),
                 _ => self.panel::<S, P, 12, 1>(with, panel, &columns),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn run_in_tiles<E: Engine>(self, engine: E) {
+        let depth = self.weights.depth();
+        let pitch = copied_pitch(depth);
+        let mut scratch = Scratch::take([SIDE * pitch, SIDE * SIDE]);
+        let [copied, sums] = scratch.buffers();
+        for (panel, columns) in self.weights.panels() {
+            let width = panel.len() / depth;
+            let places = || {
+                let runs =
+                    self.segments.iter().flat_map(|start| (0..self.segment).step_by(TILE).map(move |k| start + k));
+                runs.enumerate()
+            };
+            let in_place = Steps::new(places().map(|(step, place)| [place, step * TILE * width]));
+            let of_copy = Steps::new(places().map(|(step, _)| [step * TILE, step * TILE * width]));
+            for (first, count) in blocks(self.rows.len()) {
+                let rows = &self.rows[first..first + count];
+                let (left, rows, left_pitch, steps): (&[f32], _, _, _) = match left(rows) {
+                    Left::InPlace { rows, pitch } => (self.a, rows, pitch, &in_place),
+                    Left::Copied => {
+                        copy_rows(self.a, rows, self.segments, self.segment, copied);
+                        (copied, [0, TILE * pitch], pitch, &of_copy)
+                    }
+                };
+                for column in (0..width).step_by(SIDE) {
+                    engine.multiply(Block {
+                        left,
+                        rows,
+                        left_pitch,
+                        right: panel,
+                        column,
+                        right_pitch: width,
+                        steps,
+                        sums,
+                        pitch: SIDE,
+                        accumulate: false,
+                    });
+                    let columns = columns.start + column..columns.end.min(columns.start + column + SIDE);
+                    let mut bias = [0f32; SIDE];
+                    if let Some(values) = self.bias {
+                        bias[..columns.len()].copy_from_slice(&values[columns.clone()]);
+                    }
+                    for (&at, sums) in self.out_rows[first..first + count].iter().zip(sums.as_chunks::<SIDE>().0) {
+                        let to = at + columns.start..at + columns.end;
+                        let mut values = *sums;
+                        for (value, bias) in values.iter_mut().zip(&bias) {
+                            *value += bias;
+                        }
+                        if let Some(addend) = self.addend {
+                            for (value, x) in values.iter_mut().zip(&addend[to.clone()]) {
+                                *value += x;
+                            }
+                        }
+                        write_row(&values, &mut self.out[to]);
+                    }
+                }
             }
         }
     }

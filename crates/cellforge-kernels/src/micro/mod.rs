@@ -14,11 +14,12 @@ mod panels;
 mod upsampled;
 
 pub(crate) use gather::Gather;
-pub(crate) use outer::Outer;
+pub(crate) use outer::{MOST_IN_TILES, Outer};
 pub(crate) use panels::Panels;
 pub(crate) use upsampled::{PRODUCTS, Upsampled};
 
 use crate::product::Product;
+use crate::tiles::{SIDE, TILE};
 use pulp::Simd;
 use std::ops::Range;
 
@@ -72,6 +73,61 @@ fn check_runs(a: &[f32], rows: &[usize], segments: &[usize], len: usize) {
     let furthest = |places: &[usize]| places.iter().max().copied().unwrap_or(0);
     let end = furthest(rows) + furthest(segments) + len;
     assert!(rows.is_empty() || end <= a.len(), "a row ends at {end}, beyond the {} numbers there are", a.len());
+}
+
+/// Where the rows of a block lie: in `a` as it is, or copied side by side.
+enum Left {
+    InPlace { rows: [usize; 2], pitch: usize },
+    Copied,
+}
+
+/// Where a product in tiles takes so many rows, at most [`SIDE`]. Rows that two tiles can take in place are evenly spaced in each, with one
+/// distance for both.
+fn left(rows: &[usize]) -> Left {
+    if rows.len() == SIDE {
+        let pitch = rows[1].wrapping_sub(rows[0]);
+        let halves = rows.as_chunks::<TILE>().0;
+        if pitch > 0 && halves.iter().all(|half| half.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == pitch)) {
+            return Left::InPlace { rows: [rows[0], rows[TILE]], pitch };
+        }
+    }
+    Left::Copied
+}
+
+/// Numbers from one copied row to the next. Rows of a whole number of pages would fall on the same lines of the cache.
+fn copied_pitch(depth: usize) -> usize {
+    depth + TILE
+}
+
+/// Rows of `depth` numbers from `rows`, seen from all of `segments`, side by side. What is missing to a block repeats the last row.
+#[inline(always)]
+fn copy_rows(a: &[f32], rows: &[usize], segments: &[usize], segment: usize, to: &mut [f32]) {
+    let pitch = copied_pitch(segments.len() * segment);
+    for (i, to) in to.chunks_mut(pitch).take(SIDE).enumerate() {
+        let row = rows[i.min(rows.len() - 1)];
+        for (&start, to) in segments.iter().zip(to.chunks_exact_mut(segment)) {
+            to.copy_from_slice(&a[row + start..][..segment]);
+        }
+    }
+}
+
+/// Beginnings and lengths of the blocks of `rows` rows. The last overlaps the one before, and computes some rows twice, to the same
+/// result; only where there are too few rows for one block is it shorter.
+fn blocks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..rows).step_by(SIDE).map(move |first| match rows {
+        _ if first + SIDE <= rows => (first, SIDE),
+        SIDE.. => (rows - SIDE, SIDE),
+        _ => (0, rows),
+    })
+}
+
+/// Writes as many of a row's numbers as there is room for.
+#[inline(always)]
+fn write_row(values: &[f32; SIDE], to: &mut [f32]) {
+    match <&mut [f32; SIDE]>::try_from(&mut *to) {
+        Ok(to) => *to = *values,
+        Err(_) => to.copy_from_slice(&values[..to.len()]),
+    }
 }
 
 /// Writes as many of the numbers as there is room for.

@@ -2,6 +2,7 @@
 
 use super::{WIDEST, check_runs};
 use crate::product::{Kernel, Product, Products, multiply, pair};
+use crate::tiles::{Block, Engine, SIDE, Scratch, Steps, TILE};
 use pulp::Simd;
 use std::ops::Range;
 
@@ -11,6 +12,9 @@ use std::ops::Range;
 ///
 /// Of words, `a` holds words of two rows that are summed over, and each row of `g` is given with its partner, `partner` numbers after it;
 /// both are `f32` in `g`, and are paired here. Where `lone` is not 0, the last of every `lone` rows has no partner.
+///
+/// In tiles, what is written is transposed: column `n` of the result above is a row that begins at `n * stride`. Then `depth` and the
+/// number of columns are multiples of [`SIDE`].
 pub(crate) struct Outer<'a> {
     pub a: &'a [f32],
     pub a_rows: &'a [usize],
@@ -26,6 +30,9 @@ pub(crate) struct Outer<'a> {
     pub partner: usize,
     pub lone: usize,
 }
+
+/// Rows that are multiplied together in tiles, at most: each time, all sums are read and written once.
+pub(crate) const MOST_IN_TILES: usize = 256;
 
 /// Rows of `a` and `g` that are multiplied while a part of `g` stays in the first cache.
 const BLOCK: usize = 64;
@@ -172,4 +179,70 @@ impl Kernel for Outer<'_> {
             }
         }
     }
+
+    #[inline(always)]
+    fn run_in_tiles<E: Engine>(self, engine: E) {
+        const BLOCK: usize = MOST_IN_TILES;
+        let cols = self.segments.len() * self.segment;
+        assert!(
+            self.depth.is_multiple_of(SIDE) && cols.is_multiple_of(SIDE),
+            "{} times {cols} are no whole tiles",
+            self.depth
+        );
+        let turned_pitch = BLOCK + TILE;
+        let mut scratch = Scratch::take([cols * (turned_pitch + BLOCK), BLOCK * SIDE]);
+        let [g, copied] = scratch.buffers();
+        let (turned, packed) = g.split_at_mut(cols * turned_pitch);
+        for (block, (a_rows, g_rows)) in self.a_rows.chunks(BLOCK).zip(self.g_rows.chunks(BLOCK)).enumerate() {
+            let rows = a_rows.len().next_multiple_of(TILE);
+            let packed = &mut packed[..rows * cols];
+            let (given, missing) = packed.split_at_mut(a_rows.len() * cols);
+            self.pack(block * BLOCK, g_rows, &(0..cols), cols, given);
+            missing.fill(0.);
+            engine.transpose(packed, cols, turned, turned_pitch);
+            // Rows that tiles can take in place are not copied.
+            let pitch = even_pitch(a_rows);
+            let steps = match pitch {
+                Some(_) => Steps::new(a_rows.iter().step_by(TILE).enumerate().map(|(step, &row)| [step * TILE, row])),
+                None => Steps::new((0..rows).step_by(TILE).map(|row| [row, row * SIDE])),
+            };
+            for (segment, &start) in self.a_segments.iter().enumerate() {
+                for k in (0..self.depth).step_by(SIDE) {
+                    let (right, right_at, right_pitch): (&[f32], _, _) = match pitch {
+                        Some(pitch) => (self.a, start + k, pitch),
+                        None => {
+                            // What is missing to a tile repeats the last row, which meets zeros.
+                            for (row, to) in copied.chunks_exact_mut(SIDE).take(rows).enumerate() {
+                                let at = a_rows[row.min(a_rows.len() - 1)] + start + k;
+                                to.copy_from_slice(&self.a[at..][..SIDE]);
+                            }
+                            (copied, 0, SIDE)
+                        }
+                    };
+                    for column in (0..cols).step_by(SIDE) {
+                        engine.multiply(Block {
+                            left: turned,
+                            rows: [column, column + TILE].map(|column| column * turned_pitch),
+                            left_pitch: turned_pitch,
+                            right,
+                            column: right_at,
+                            right_pitch,
+                            steps: &steps,
+                            sums: &mut self.out[column * self.stride + segment * self.depth + k..],
+                            pitch: self.stride,
+                            accumulate: true,
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The distance from each row to the next, where it is the same in all tiles and these are whole.
+fn even_pitch(rows: &[usize]) -> Option<usize> {
+    let (tiles, rest) = rows.as_chunks::<TILE>();
+    let pitch = rows.get(1)?.checked_sub(rows[0])?;
+    let even = |tile: &[usize; TILE]| tile.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == pitch);
+    (rest.is_empty() && tiles.iter().all(even)).then_some(pitch)
 }

@@ -4,60 +4,90 @@ use super::WIDEST;
 use super::each::Each;
 use crate::product::{Products, pair, pair_up};
 use crate::simd::{dispatch, lanes, panel_vectors, vectorised};
+use crate::tiles::{Aligned, SIDE};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// A matrix `(depth, cols)` in the order in which [`Gather`](super::Gather) reads it: panels of a few vectors' width, each
 /// row after row.
 pub(crate) struct Panels {
-    data: Vec<f32>,
+    data: Aligned,
+    widths: Widths,
     depth: usize,
     cols: usize,
+}
+
+/// How many columns panels have.
+#[derive(Clone, Copy)]
+struct Widths {
+    /// Of all but the last.
+    full: usize,
+    /// The last panel has a multiple of so many, of which some may be of no use.
+    least: usize,
+}
+
+impl Widths {
+    fn of(products: Products) -> Self {
+        if products.are_tiles() { Self { full: WIDEST, least: SIDE } } else { Self::of_vectors() }
+    }
+
+    /// As many as a few vectors have numbers.
+    fn of_vectors() -> Self {
+        Self { full: panel_vectors() * lanes(), least: lanes() }
+    }
 }
 
 impl Panels {
     /// The matrix whose element of row `k` and column `n` is `weight[rows[k] + cols[n]]`, put together in parallel.
     pub fn new(weight: &[f32], rows: &[usize], cols: &[usize]) -> Self {
-        Self::build(rows.len(), cols, |row| {
-            let weight = &weight[rows[row]..];
-            |col: usize| weight[col]
+        Self::build(rows.len(), cols.len(), Widths::of_vectors(), |rows_taken, col, to| {
+            let weight = &weight[cols[col]..];
+            for (to, &row) in to.iter_mut().zip(&rows[rows_taken]) {
+                *to = weight[row];
+            }
         })
     }
 
     /// As [`Panels::new`], of words: of `rows`, which come in runs of `2 * half`, each in the first half of a run is paired with that
     /// as far into the second.
-    pub fn of_pairs(weight: &[f32], rows: &[usize], half: usize, cols: &[usize]) -> Self {
-        Self::build(rows.len() / 2, cols, |row| {
-            let place = row / half * 2 * half + row % half;
-            let (lower, upper) = (&weight[rows[place]..], &weight[rows[place + half]..]);
-            |col: usize| pair(lower[col], upper[col])
+    pub fn of_pairs(weight: &[f32], rows: &[usize], half: usize, cols: &[usize], products: Products) -> Self {
+        let runs = rows.chunks_exact(2 * half).map(|run| run.split_at(half));
+        let pairs: Vec<(usize, usize)> =
+            runs.flat_map(|(lower, upper)| lower.iter().copied().zip(upper.iter().copied())).collect();
+        Self::build(pairs.len(), cols.len(), Widths::of(products), |rows_taken, col, to| {
+            let weight = &weight[cols[col]..];
+            for (to, &(lower, upper)) in to.iter_mut().zip(&pairs[rows_taken]) {
+                *to = pair(weight[lower], weight[upper]);
+            }
         })
     }
 
-    /// `of_row` gives for each row a function of the elements of `cols`.
-    fn build<V: Fn(usize) -> f32>(depth: usize, cols: &[usize], of_row: impl Fn(usize) -> V + Sync) -> Self {
-        /// Rows filled by one task.
-        const ROWS: usize = 64;
-        let (lanes, full) = (lanes(), panel_vectors() * lanes());
-        let (col_places, cols) = (cols, cols.len());
-        let mut data = vec![0f32; depth * cols.next_multiple_of(lanes)];
-        let (whole, last) = data.split_at_mut(depth * (cols / full * full));
-        let fill = |panel: usize, width: usize, data: &mut [f32]| {
+    /// `fill` writes what some rows have in a column.
+    fn build(depth: usize, cols: usize, widths: Widths, fill: impl Fn(Range<usize>, usize, &mut [f32]) + Sync) -> Self {
+        /// Tasks for each panel: one alone has to be shared out, too.
+        const TASKS: usize = 4;
+        let Widths { full, least } = widths;
+        let rows_each = depth.div_ceil(TASKS).max(1);
+        let len = depth * cols.next_multiple_of(least);
+        let mut data = Aligned::zeros(len);
+        let (whole, last) = data[..len].split_at_mut(depth * (cols / full * full));
+        let fill_panel = |panel: usize, width: usize, data: &mut [f32]| {
             let columns = panel * full..cols.min((panel + 1) * full);
-            data.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, rows)| {
-                for (k, row) in rows.chunks_exact_mut(width).enumerate() {
-                    let value = of_row(chunk * ROWS + k);
-                    for (x, &place) in row.iter_mut().zip(&col_places[columns.clone()]) {
-                        *x = value(place);
-                    }
+            data.par_chunks_mut(rows_each * width).enumerate().for_each(|(task, data)| {
+                let rows = task * rows_each..task * rows_each + data.len() / width;
+                // A column's weights lie close together: they are read at a time, and then turned.
+                let mut turned = vec![0f32; data.len()];
+                for (col, turned) in columns.clone().zip(turned.chunks_exact_mut(rows.len())) {
+                    fill(rows.clone(), col, turned);
                 }
+                turn(&turned, rows.len(), data, width);
             });
         };
-        whole.par_chunks_mut((depth * full).max(1)).enumerate().for_each(|(panel, data)| fill(panel, full, data));
+        whole.par_chunks_mut((depth * full).max(1)).enumerate().for_each(|(panel, data)| fill_panel(panel, full, data));
         if !last.is_empty() {
-            fill(cols / full, (cols % full).next_multiple_of(lanes), last);
+            fill_panel(cols / full, (cols % full).next_multiple_of(least), last);
         }
-        Self { data, depth, cols }
+        Self { data, widths, depth, cols }
     }
 
     /// As [`Panels::new`], for a matrix of `(factors, depth)` rows whose elements are sums of the nine taps of 3x3 kernels, each
@@ -71,12 +101,14 @@ impl Panels {
         kernel: impl Fn(usize, usize) -> usize + Sync,
         products: Products,
     ) -> Self {
-        let (lanes, full) = (lanes(), panel_vectors() * lanes());
+        let widths = Widths::of(products);
+        let Widths { full, least } = widths;
         let rows = if products.are_pairs() { depth / 2 } else { depth };
-        let mut data = vec![0f32; factors.len() * rows * cols.next_multiple_of(lanes)];
-        data.par_chunks_mut((factors.len() * rows * full).max(1)).enumerate().for_each(|(panel, data)| {
+        let len = factors.len() * rows * cols.next_multiple_of(least);
+        let mut data = Aligned::zeros(len);
+        data[..len].par_chunks_mut((factors.len() * rows * full).max(1)).enumerate().for_each(|(panel, data)| {
             let columns = panel * full..cols.min((panel + 1) * full);
-            let width = columns.len().next_multiple_of(lanes);
+            let width = columns.len().next_multiple_of(least);
             let combined = |k: usize, to: &mut [f32], stride: usize| {
                 let mut taps = [[0f32; WIDEST]; 9];
                 for (n, col) in columns.clone().enumerate() {
@@ -103,23 +135,23 @@ impl Panels {
                 }
             }
         });
-        Self { data, depth: factors.len() * rows, cols }
+        Self { data, widths, depth: factors.len() * rows, cols }
     }
 
     /// Number of panels.
     pub fn count(&self) -> usize {
-        self.cols.div_ceil(panel_vectors() * lanes())
+        self.cols.div_ceil(self.widths.full)
     }
 
     /// Columns of the matrix in a panel.
     pub fn columns(&self, panel: usize) -> Range<usize> {
-        let full = panel_vectors() * lanes();
+        let full = self.widths.full;
         panel * full..self.cols.min((panel + 1) * full)
     }
 
-    /// Columns of a panel, those that fill its last vector included.
+    /// Columns of a panel, those that fill it up included.
     pub fn panel_width(&self, panel: usize) -> usize {
-        self.columns(panel).len().next_multiple_of(lanes())
+        self.columns(panel).len().next_multiple_of(self.widths.least)
     }
 
     /// The widest panel's columns.
@@ -130,7 +162,7 @@ impl Panels {
     /// Takes the matrix as several, one below the other, and multiplies each of as many matrices of `rows` rows, one after the
     /// other in `a`, with its own, for the columns of one panel: `(matrices, rows, panel_width)` into `out`.
     pub fn multiply_each(&self, panel: usize, a: &[f32], rows: usize, out: &mut [f32]) {
-        let (full, width) = (panel_vectors() * lanes(), self.panel_width(panel));
+        let (full, width) = (self.widths.full, self.panel_width(panel));
         let weights = &self.data[panel * full * self.depth..][..width * self.depth];
         let depth = self.depth * rows * width / out.len();
         dispatch(Each { a, rows, depth, weights, out });
@@ -138,9 +170,9 @@ impl Panels {
 
     /// The rows of a panel, and the columns of the matrix that it holds.
     pub(super) fn panels(&self) -> impl Iterator<Item = (&[f32], Range<usize>)> {
-        let full = panel_vectors() * lanes();
-        let panels = self.data.chunks((self.depth * full).max(1)).enumerate();
-        panels.map(move |(panel, data)| (data, panel * full..self.cols.min((panel + 1) * full)))
+        let panels = self.data[..self.depth * self.cols.next_multiple_of(self.widths.least)]
+            .chunks((self.depth * self.widths.full).max(1));
+        panels.enumerate().map(|(panel, data)| (data, self.columns(panel)))
     }
 
     pub fn depth(&self) -> usize {
@@ -149,6 +181,18 @@ impl Panels {
 }
 
 vectorised! {
+    /// The transposed matrix of `from`, which has rows of `len` numbers: rows of `width`.
+    fn turn(from: &'a [f32], len: usize, to: &'a mut [f32], width: usize) {
+        const BLOCK: usize = 16;
+        for first in (0..width).step_by(BLOCK) {
+            for (k, to) in to.chunks_exact_mut(width).enumerate() {
+                for (n, to) in to[first..width.min(first + BLOCK)].iter_mut().enumerate() {
+                    *to = from[(first + n) * len + k];
+                }
+            }
+        }
+    }
+
     /// Rows of `width` numbers, `stride` apart, that are sums of the taps times their factors.
     fn combine(
         factors: &'a [[f32; 9]],

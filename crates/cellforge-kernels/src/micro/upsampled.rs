@@ -1,7 +1,10 @@
 //! The products of a convolution after 2x upsampling, nine for each small pixel.
 
-use super::{Panels, check_runs, load_bias, multiply_add, store};
+use super::{
+    Left, Panels, blocks, check_runs, copied_pitch, copy_rows, left, load_bias, multiply_add, store, write_row,
+};
 use crate::product::{Kernel, Product, Products, multiply};
+use crate::tiles::{Block, Engine, SIDE, Scratch, Steps, TILE};
 use pulp::Simd;
 use std::ops::Range;
 
@@ -118,6 +121,66 @@ impl Kernel for Upsampled<'_> {
                 (true, 2) => self.panel::<S, P, 12, 2>(with, panel, &columns),
                 (false, 2) => self.panel::<S, P, 6, 2>(with, panel, &columns),
                 _ => self.panel::<S, P, 12, 1>(with, panel, &columns),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn run_in_tiles<E: Engine>(self, engine: E) {
+        const BLOCK: usize = SIDE * SIDE;
+        let pitch = copied_pitch(PRODUCTS * self.depth);
+        let mut scratch = Scratch::take([SIDE * pitch, PRODUCTS * BLOCK]);
+        let [copied, sums] = scratch.buffers();
+        for (panel, columns) in self.weights.panels() {
+            let width = panel.len() / (PRODUCTS * self.depth);
+            let steps: [Steps; PRODUCTS] = std::array::from_fn(|i| {
+                let first = i * self.depth * width;
+                Steps::new((0..self.depth).step_by(TILE).map(|k| [k, first + k * width]))
+            });
+            for (first, count) in blocks(self.rows.len()) {
+                let rows = &self.rows[first..first + count];
+                let (left, rows, left_pitch, segments): (&[f32], _, _, _) = match left(rows) {
+                    Left::InPlace { rows, pitch } => (self.a, rows, pitch, self.segments),
+                    Left::Copied => {
+                        copy_rows(self.a, rows, &self.segments, self.depth, copied);
+                        (copied, [0, TILE * pitch], pitch, std::array::from_fn(|i| i * self.depth))
+                    }
+                };
+                for column in (0..width).step_by(SIDE) {
+                    for ((segment, steps), sums) in segments.iter().zip(&steps).zip(sums.chunks_exact_mut(BLOCK)) {
+                        engine.multiply(Block {
+                            left,
+                            rows: rows.map(|row| row + segment),
+                            left_pitch,
+                            right: panel,
+                            column,
+                            right_pitch: width,
+                            steps,
+                            sums,
+                            pitch: SIDE,
+                            accumulate: false,
+                        });
+                    }
+                    let columns = columns.start + column..columns.end.min(columns.start + column + SIDE);
+                    let mut bias = [0f32; SIDE];
+                    if let Some(values) = self.bias {
+                        bias[..columns.len()].copy_from_slice(&values[columns.clone()]);
+                    }
+                    let sums: [&[[f32; SIDE]]; PRODUCTS] =
+                        std::array::from_fn(|i| sums[i * BLOCK..][..BLOCK].as_chunks::<SIDE>().0);
+                    for (row, &at) in self.out_rows[first..first + count].iter().enumerate() {
+                        let [p0, p1, p2, p3, p4, p5, p6, p7, p8] = sums.map(|sums| &sums[row]);
+                        let corners = [(p1, p3, p5), (p2, p3, p6), (p1, p4, p7), (p2, p4, p8)];
+                        for (phase, (side, line, corner)) in self.phases.into_iter().zip(corners) {
+                            // All of a row: loops of constant length are the ones that are vectorised.
+                            let mut values = [0f32; SIDE];
+                            for (n, value) in values.iter_mut().enumerate() {
+                                *value = p0[n] + bias[n] + side[n] + line[n] + corner[n];
+                            }
+                            write_row(&values, &mut self.out[at + phase + columns.start..at + phase + columns.end]);
+                        }
+                    }
+                }
             }
         }
     }

@@ -2,10 +2,12 @@
 
 use crate::common::{device, on_gpu, random, values, variable};
 use candle_core::{Result, Tensor, Var};
-use cellforge_kernels::{Conv2dConfig, Padding, Precision, conv2d, conv2d_add, upsample2x_conv2d, with_precision};
+use cellforge_kernels::{
+    Conv2dConfig, Padding, Precision, conv2d, conv2d_add, upsample2x_conv2d, with_plain_sums, with_precision,
+};
 use proptest::prelude::*;
 
-type Op<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
+type Op<'a> = &'a (dyn Fn(&[Tensor]) -> Result<Tensor> + Sync);
 
 /// Those whose sums are not rounded: the emulation, and the instruction where the processor has it. A GPU rounds sums of products of
 /// `bf16` to `bf16`.
@@ -38,11 +40,12 @@ fn run(vars: &[Var], op: impl Fn(&[Tensor]) -> Result<Tensor>) -> Vec<Vec<f32>> 
     std::iter::once(values(&ys)).chain(gradients).collect()
 }
 
-/// Fails unless all precisions give the same numbers, for whole numbers, whose products and sums are all exact.
+/// Fails unless all precisions give the same numbers, for whole numbers, whose products and sums are all exact. Winograd's algorithm, which
+/// multiplies by thirds, is `f32` in any precision.
 fn check(vars: &[Var], op: impl Fn(&[Tensor]) -> Result<Tensor>) {
-    let want = run(vars, &op);
+    let want = with_plain_sums(|| run(vars, &op));
     for precision in exact() {
-        let got = with_precision(precision, || run(vars, &op));
+        let got = with_precision(precision, || with_plain_sums(|| run(vars, &op)));
         assert!(got == want, "{precision:?} with inputs {:?}", vars.iter().map(|var| var.dims()).collect::<Vec<_>>());
     }
 }
@@ -72,6 +75,37 @@ proptest! {
     }
 }
 
+/// Counts of channels for which words fill whole tiles, and others.
+fn channels() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => Just(32usize), 2 => Just(64), 1 => Just(96), 1 => Just(36), 1 => Just(70)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn convolution_in_tiles(
+        (b, c, h, w) in (1usize..10, channels(), 3usize..20, 3usize..20),
+        (o, kh, kw) in (channels(), 1usize..4, 1usize..4),
+        stride in 1usize..4,
+        (top, bottom, left, right) in (0usize..3, 0usize..3, 0usize..3, 0usize..3),
+    ) {
+        let cfg = Conv2dConfig { stride, padding: Padding { top, bottom, left, right } };
+        let (oh, ow) = cfg.out_size((h, w), (kh, kw)).expect("the kernel fits");
+        let vars = [whole(1, &[b, c, h, w]), whole(2, &[o, c, kh, kw]), whole(3, &[o])];
+        check(&vars, |t| conv2d(&t[0], &t[1], Some(&t[2]), &cfg));
+        let vars = [whole(1, &[b, c, h, w]), whole(2, &[o, c, kh, kw]), whole(3, &[b, o, oh, ow])];
+        check(&vars, |t| conv2d_add(&t[0], &t[1], &t[2], &cfg));
+    }
+
+    #[test]
+    fn upsampling_in_tiles(b in 1usize..20, c in channels(), o in channels(), h in 1usize..20, w in 1usize..20) {
+        let vars = [whole(1, &[b, c, h, w]), whole(2, &[o, c, 3, 3]), whole(3, &[o])];
+        check(&vars, |t| upsample2x_conv2d(&t[0], &t[1], Some(&t[2])));
+        check(&vars[..2], |t| upsample2x_conv2d(&t[0], &t[1], None));
+    }
+}
+
 /// Shapes of the networks: several panels, strips and images at once.
 #[test]
 fn large_shapes() {
@@ -83,6 +117,16 @@ fn large_shapes() {
     let vars = [whole(1, &[9, 70, 4, 4]), whole(2, &[66, 70, 3, 3]), whole(3, &[66])];
     check(&vars, |t| upsample2x_conv2d(&t[0], &t[1], Some(&t[2])));
     let vars = [whole(1, &[1, 18, 34, 32]), whole(2, &[20, 18, 3, 3]), whole(3, &[20])];
+    check(&vars, |t| upsample2x_conv2d(&t[0], &t[1], Some(&t[2])));
+    // In tiles, in place and copied, of the study's discriminator and generator.
+    let same = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    let vars = [whole(1, &[7, 128, 9, 9]), whole(2, &[160, 128, 3, 3]), whole(3, &[160])];
+    check(&vars, |t| conv2d(&t[0], &t[1], Some(&t[2]), &same));
+    let vars = [whole(1, &[2, 32, 40, 64]), whole(2, &[64, 32, 3, 3]), whole(3, &[64])];
+    check(&vars, |t| conv2d(&t[0], &t[1], Some(&t[2]), &strided));
+    let vars = [whole(1, &[35, 128, 4, 4]), whole(2, &[96, 128, 3, 3]), whole(3, &[96])];
+    check(&vars, |t| upsample2x_conv2d(&t[0], &t[1], Some(&t[2])));
+    let vars = [whole(1, &[2, 64, 32, 32]), whole(2, &[128, 64, 3, 3]), whole(3, &[128])];
     check(&vars, |t| upsample2x_conv2d(&t[0], &t[1], Some(&t[2])));
 }
 
@@ -109,14 +153,19 @@ fn rounding_is_small_and_there() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_bytes() {
-    let vars = [variable(1, &[9, 34, 8, 8]), variable(2, &[70, 34, 3, 3]), variable(3, &[70])];
-    let run = || run(&vars, |t| upsample2x_conv2d(&t[0], &t[1], Some(&t[2])));
-    for precision in lower() {
-        let with = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
-            pool.install(|| with_precision(precision, run))
-        };
-        let one = with(1);
-        assert!([2, 3, 7].into_iter().all(|threads| with(threads) == one), "{precision:?}");
+    let same = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    for (c, o) in [(34, 70), (64, 96)] {
+        let vars = [variable(1, &[9, c, 8, 8]), variable(2, &[o, c, 3, 3]), variable(3, &[o])];
+        let ops: [Op; 2] =
+            [&|t| conv2d(&t[0], &t[1], Some(&t[2]), &same), &|t| upsample2x_conv2d(&t[0], &t[1], Some(&t[2]))];
+        for (op, precision) in ops.into_iter().flat_map(|op| lower().into_iter().map(move |precision| (op, precision)))
+        {
+            let with = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
+                pool.install(|| with_precision(precision, || run(&vars, op)))
+            };
+            let one = with(1);
+            assert!([2, 3, 7].into_iter().all(|threads| with(threads) == one), "{precision:?}, {c} channels to {o}");
+        }
     }
 }
