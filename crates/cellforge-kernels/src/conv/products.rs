@@ -179,25 +179,30 @@ pub(crate) fn scatter(windows: &Windows, weights: &Panels, bias: Option<&[f32]>,
 /// Columns that one task takes: as many as the widest panel has.
 const WIDTH: usize = 64;
 
+/// The same in tiles, where more columns share the work of finding what they meet.
+const WIDTH_IN_TILES: usize = 128;
+
 /// A sum over the pixels of a batch of the products of two images' rows: `(depth of left, depth of right)`, in tasks over columns
 /// of the right side and parts of the batch, whose number depends on shapes alone. `product` gets the images and the columns,
 /// and adds to a matrix of `(depth of left, columns)`. The result is one matrix for each range of columns.
 pub(crate) fn sum_over_batch(
     (depth, cols): (usize, usize),
     batch: usize,
+    products: Products,
     product: impl Fn(Range<usize>, Range<usize>, &mut [f32]) + Sync,
 ) -> Blocks {
     /// Sums in the matrices of all parts together.
     const MOST: usize = 1 << 23;
-    let blocks = cols.div_ceil(WIDTH);
-    let parts = (2 * MIN_TASKS).div_ceil(blocks).min((MOST / (depth * cols)).max(1)).min(batch);
+    let parts = (2 * MIN_TASKS).div_ceil(cols.div_ceil(WIDTH)).min((MOST / (depth * cols)).max(1)).min(batch);
     let images = batch.div_ceil(parts);
     let parts = batch.div_ceil(images);
+    let width = if products.are_tiles() { WIDTH_IN_TILES } else { WIDTH };
+    let blocks = cols.div_ceil(width);
     let sums: Vec<Aligned> = (0..blocks * parts)
         .into_par_iter()
         .map(|task| {
             let (block, part) = (task / parts, task % parts);
-            let columns = block * WIDTH..cols.min((block + 1) * WIDTH);
+            let columns = block * width..cols.min((block + 1) * width);
             let mut sum = Aligned::zeros(depth * columns.len());
             product(part * images..batch.min((part + 1) * images), columns, &mut sum);
             sum
@@ -205,25 +210,26 @@ pub(crate) fn sum_over_batch(
         .collect();
     let mut sums = sums.into_iter();
     let blocks = (0..blocks).map(|_| add_up(sums.by_ref().take(parts).collect())).collect();
-    Blocks { blocks, cols }
+    Blocks { blocks, width, cols }
 }
 
-/// A matrix in blocks of [`WIDTH`] columns.
+/// A matrix in blocks of some `width` of columns.
 pub(crate) struct Blocks {
     blocks: Vec<Aligned>,
+    width: usize,
     cols: usize,
 }
 
 impl Blocks {
     /// An element of a block's matrix that has a row for each row.
     pub fn get(&self, row: usize, col: usize) -> f32 {
-        let (block, within) = (col / WIDTH, col % WIDTH);
-        self.blocks[block][row * WIDTH.min(self.cols - block * WIDTH) + within]
+        let (block, within) = (col / self.width, col % self.width);
+        self.blocks[block][row * self.width.min(self.cols - block * self.width) + within]
     }
 
     /// An element of blocks that hold their matrix transposed, with `rows` numbers for each column.
     pub fn get_turned(&self, row: usize, col: usize, rows: usize) -> f32 {
-        self.blocks[col / WIDTH][col % WIDTH * rows + row]
+        self.blocks[col / self.width][col % self.width * rows + row]
     }
 }
 
@@ -303,7 +309,7 @@ fn sum_of_products(
     let rows: Vec<usize> = cells_taken.iter().map(|&cell| all[cell]).collect();
     let grid_rows: Vec<usize> = cells_taken.iter().map(|&cell| cell * channels).collect();
     let taken = rows.len() / together;
-    sum_over_batch((windows.depth(), channels), batch, |part, columns, sum| {
+    sum_over_batch((windows.depth(), channels), batch, products, |part, columns, sum| {
         with_scratch([together * padded_len, 0, 0], |[padded, ..]| {
             for first in part.clone().step_by(together) {
                 let count = together.min(part.end - first);

@@ -96,12 +96,12 @@ impl Plan {
         (0..rows).flat_map(|y| (0..w).map(move |x| (y * (w + 1) + x) * c)).collect()
     }
 
-    /// Where in the planes the products take their elements, seen from a pixel's place.
-    fn segments(&self, rows: usize, c: usize) -> [usize; PRODUCTS] {
+    /// Where in the planes, which begin `plane` pixels apart, the products take their elements, seen from a pixel's place.
+    fn segments(&self, plane: usize, c: usize) -> [usize; PRODUCTS] {
         FACTORS.map(|(row, col)| {
-            let plane = 2 * usize::from(row > 0) + usize::from(col > 0);
+            let of = 2 * usize::from(row > 0) + usize::from(col > 0);
             let shift = usize::from(row == 2) * (self.w + 1) + usize::from(col == 2);
-            (plane * self.plane(rows) + shift) * c
+            (of * plane + shift) * c
         })
     }
 
@@ -130,20 +130,32 @@ impl Plan {
                 let strips: Vec<_> = self.strips(xs.len() / small, STRIP).collect();
                 for strips in strips.chunks(together) {
                     let rows = strips[0].1.clone();
-                    let strip_pixels = 4 * self.plane(rows.len());
-                    let (strip_len, strip_out) = (strip_pixels * depth, rows.len() * 4 * w * o);
+                    let (plane, strip_out) = (self.plane(rows.len()), rows.len() * 4 * w * o);
+                    let strip_pixels = 4 * plane;
+                    // In tiles, planes of all strips lie one after the other, so that windows are found at even distances.
+                    let (plane_pitch, strip_pitch) = match products.are_tiles() {
+                        true => (strips.len() * plane, plane),
+                        false => (plane, strip_pixels),
+                    };
                     let (mut places, mut out_rows) = (Vec::new(), Vec::new());
                     for (n, (image, rows)) in strips.iter().enumerate() {
-                        let planes = &mut planes[n * strip_len..][..strip_len];
                         let image = &xs[image * small..][..small];
                         if products.are_pairs() {
                             let single = &mut single[..strip_pixels * c];
                             differences(self, image, rows, single);
-                            pair_halves(single, depth, planes);
+                            for (i, single) in single.chunks_exact(plane * c).enumerate() {
+                                let at = (i * plane_pitch + n * strip_pitch) * depth;
+                                pair_halves(single, depth, &mut planes[at..][..plane * depth]);
+                            }
                         } else {
-                            differences(self, image, rows, planes);
+                            differences(
+                                self,
+                                image,
+                                rows,
+                                &mut planes[n * strip_pitch * depth..][..strip_pixels * depth],
+                            );
                         }
-                        places.extend(self.rows(rows.len(), depth).iter().map(|place| n * strip_len + place));
+                        places.extend(self.rows(rows.len(), depth).iter().map(|place| n * strip_pitch * depth + place));
                         let pixel = |y: usize, x: usize| n * strip_out + (2 * y * 2 * w + 2 * x) * o;
                         out_rows.extend((0..rows.len()).flat_map(|y| (0..w).map(move |x| pixel(y, x))));
                     }
@@ -151,7 +163,7 @@ impl Plan {
                         Upsampled {
                             a: planes,
                             rows: &places,
-                            segments: self.segments(rows.len(), depth),
+                            segments: self.segments(plane_pitch, depth),
                             depth,
                             weights: &weights,
                             bias,
@@ -231,7 +243,7 @@ impl Plan {
         let strip = if products.are_tiles() { STRIP_IN_TILES } else { STRIP };
         let strip_rows = (strip / w).clamp(1, h);
         let together = if products.are_tiles() { (strip / (strip_rows * w)).max(1) } else { 1 };
-        let sums = sum_over_batch((PRODUCTS * c, o), xs.len() / small, |images, columns, sum| {
+        let sums = sum_over_batch((PRODUCTS * c, o), xs.len() / small, products, |images, columns, sum| {
             let width = columns.len();
             let pixels = together * strip_rows * w;
             let g_rows: Vec<usize> = (0..pixels).step_by(step).map(|pixel| pixel * PRODUCTS * width).collect();
@@ -263,7 +275,7 @@ impl Plan {
                     } else {
                         planes
                     };
-                    let segments = self.segments(strips[0].1.len(), c);
+                    let segments = self.segments(self.plane(strips[0].1.len()), c);
                     for n in 0..PRODUCTS {
                         // In tiles the matrix is transposed, and the products' parts of a row lie side by side.
                         let (first, stride) = match products.are_tiles() {

@@ -1,7 +1,7 @@
 //! Products whose left rows are put together from runs of numbers.
 
 use super::{
-    Left, Panels, blocks, check_runs, copied_pitch, copy_rows, left, load_bias, multiply_add, store, write_row,
+    Left, Panels, RowBlock, check_runs, copied_pitch, copy_rows, load_bias, multiply_add, row_blocks, store, write_row,
 };
 use crate::product::{Kernel, Product, Products, multiply};
 use crate::tiles::{Block, Engine, SIDE, Scratch, Steps, TILE};
@@ -116,6 +116,7 @@ impl Kernel for Gather<'_> {
         let pitch = copied_pitch(depth);
         let mut scratch = Scratch::take([SIDE * pitch, SIDE * SIDE]);
         let [copied, sums] = scratch.buffers();
+        let row_blocks = row_blocks(self.rows);
         for (panel, columns) in self.weights.panels() {
             let width = panel.len() / depth;
             let places = || {
@@ -125,12 +126,11 @@ impl Kernel for Gather<'_> {
             };
             let in_place = Steps::new(places().map(|(step, place)| [place, step * TILE * width]));
             let of_copy = Steps::new(places().map(|(step, _)| [step * TILE, step * TILE * width]));
-            for (first, count) in blocks(self.rows.len()) {
-                let rows = &self.rows[first..first + count];
-                let (left, rows, left_pitch, steps): (&[f32], _, _, _) = match left(rows) {
-                    Left::InPlace { rows, pitch } => (self.a, rows, pitch, &in_place),
-                    Left::Copied => {
-                        copy_rows(self.a, rows, self.segments, self.segment, copied);
+            for RowBlock { left, results } in &row_blocks {
+                let (left, rows, left_pitch, steps): (&[f32], _, _, _) = match left {
+                    Left::InPlace { rows, pitch } => (self.a, *rows, *pitch, &in_place),
+                    Left::Copied(taken) => {
+                        copy_rows(self.a, &self.rows[taken.clone()], self.segments, self.segment, copied);
                         (copied, [0, TILE * pitch], pitch, &of_copy)
                     }
                 };
@@ -152,9 +152,11 @@ impl Kernel for Gather<'_> {
                     if let Some(values) = self.bias {
                         bias[..columns.len()].copy_from_slice(&values[columns.clone()]);
                     }
-                    for (&at, sums) in self.out_rows[first..first + count].iter().zip(sums.as_chunks::<SIDE>().0) {
+                    let sums = sums.as_chunks::<SIDE>().0;
+                    for &(row, result) in results {
+                        let at = self.out_rows[result];
                         let to = at + columns.start..at + columns.end;
-                        let mut values = *sums;
+                        let mut values = sums[row];
                         for (value, bias) in values.iter_mut().zip(&bias) {
                             *value += bias;
                         }

@@ -75,15 +75,45 @@ fn check_runs(a: &[f32], rows: &[usize], segments: &[usize], len: usize) {
     assert!(rows.is_empty() || end <= a.len(), "a row ends at {end}, beyond the {} numbers there are", a.len());
 }
 
-/// Where the rows of a block lie: in `a` as it is, or copied side by side.
-enum Left {
-    InPlace { rows: [usize; 2], pitch: usize },
-    Copied,
+/// Rows of a product that are computed together in tiles.
+struct RowBlock {
+    left: Left,
+    /// Which row of the block is which of the product.
+    results: Vec<(usize, usize)>,
 }
 
-/// Where a product in tiles takes so many rows, at most [`SIDE`]. Rows that two tiles can take in place are evenly spaced in each, with one
-/// distance for both.
-fn left(rows: &[usize]) -> Left {
+/// Where the rows of a block lie.
+enum Left {
+    /// Where they are, evenly spaced in each half with one distance for both.
+    InPlace { rows: [usize; 2], pitch: usize },
+    /// These, copied side by side.
+    Copied(Range<usize>),
+}
+
+/// The blocks of a product whose rows begin at `rows`. Some rows may be computed twice, to the same result.
+fn row_blocks(rows: &[usize]) -> Vec<RowBlock> {
+    let block = |(first, count): (usize, usize)| {
+        let results = (0..count).map(|i| (i, first + i)).collect();
+        RowBlock { left: left(rows, first..first + count), results }
+    };
+    let blocks: Vec<RowBlock> = spans(rows.len()).map(block).collect();
+    if blocks.iter().all(|block| matches!(block.left, Left::InPlace { .. })) {
+        return blocks;
+    }
+    // Windows that lie side by side in several lines of an image are at places of one grid, of which the windows beyond a line's end are
+    // not asked for. To compute these as well costs less than to copy all.
+    let Some((pitch, places)) = on_grid(rows) else { return blocks };
+    let of_grid = |(first, _): (usize, usize)| {
+        let results = (0..SIDE).filter_map(|i| places[first + i].map(|row| (i, row))).collect();
+        let rows = [first, first + TILE].map(|place| rows[0] + place * pitch);
+        RowBlock { left: Left::InPlace { rows, pitch }, results }
+    };
+    spans(places.len()).map(of_grid).collect()
+}
+
+/// Two tiles can take rows in place where these are evenly spaced in each, with one distance for both.
+fn left(rows: &[usize], taken: Range<usize>) -> Left {
+    let rows = &rows[taken.clone()];
     if rows.len() == SIDE {
         let pitch = rows[1].wrapping_sub(rows[0]);
         let halves = rows.as_chunks::<TILE>().0;
@@ -91,7 +121,29 @@ fn left(rows: &[usize]) -> Left {
             return Left::InPlace { rows: [rows[0], rows[TILE]], pitch };
         }
     }
-    Left::Copied
+    Left::Copied(taken)
+}
+
+/// The distance of the first two rows, and which row is at each place of a grid of this distance, if all are, in their order, with few gaps and
+/// at least a block of places.
+fn on_grid(rows: &[usize]) -> Option<(usize, Vec<Option<usize>>)> {
+    let pitch = rows.get(1)?.checked_sub(rows[0]).filter(|&pitch| pitch > 0)?;
+    let count = rows.last()?.checked_sub(rows[0])? / pitch + 1;
+    if count < SIDE || 4 * count > 5 * rows.len() {
+        return None;
+    }
+    let mut places = vec![None; count];
+    let mut next = 0;
+    for (row, &at) in rows.iter().enumerate() {
+        let distance = at.checked_sub(rows[0])?;
+        let place = distance / pitch;
+        if !distance.is_multiple_of(pitch) || place < next {
+            return None;
+        }
+        *places.get_mut(place)? = Some(row);
+        next = place + 1;
+    }
+    Some((pitch, places))
 }
 
 /// Numbers from one copied row to the next. Rows of a whole number of pages would fall on the same lines of the cache.
@@ -111,9 +163,9 @@ fn copy_rows(a: &[f32], rows: &[usize], segments: &[usize], segment: usize, to: 
     }
 }
 
-/// Beginnings and lengths of the blocks of `rows` rows. The last overlaps the one before, and computes some rows twice, to the same
-/// result; only where there are too few rows for one block is it shorter.
-fn blocks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+/// Beginnings and lengths of the blocks of `rows` rows. The last overlaps the one before; only where there are too few rows for one block
+/// is it shorter.
+fn spans(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..rows).step_by(SIDE).map(move |first| match rows {
         _ if first + SIDE <= rows => (first, SIDE),
         SIDE.. => (rows - SIDE, SIDE),
@@ -156,6 +208,38 @@ mod tests {
     fn close(got: &[f32], want: &[f64]) {
         for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
             assert!((f64::from(got) - want).abs() < 1e-4 * (1. + want.abs()), "element {i} is {got}, expected {want}");
+        }
+    }
+
+    #[test]
+    fn blocks_have_each_row() {
+        let rows = |lines: usize, width: usize, pitch: usize| -> Vec<usize> {
+            (0..lines).flat_map(|y| (0..width).map(move |x| 5 + (y * pitch + x) * 7)).collect()
+        };
+        for (rows, in_place) in [
+            (rows(4, 32, 34), true),
+            (rows(4, 16, 40), true),
+            (rows(9, 9, 11), true),
+            (rows(9, 9, 30), false),
+            (rows(1, 20, 20), false),
+            ((0..64).map(|i| i * i).collect(), false),
+            (vec![3; 40], false),
+            ((0..40).rev().collect(), false),
+        ] {
+            let blocks = row_blocks(&rows);
+            let mut found = vec![false; rows.len()];
+            for RowBlock { left, results } in &blocks {
+                assert_eq!(matches!(left, Left::InPlace { .. }), in_place, "{rows:?}");
+                for &(i, row) in results {
+                    found[row] = true;
+                    let at = match left {
+                        Left::InPlace { rows, pitch } => rows[i / TILE] + i % TILE * pitch,
+                        Left::Copied(taken) => rows[taken.start + i],
+                    };
+                    assert_eq!(at, rows[row], "{rows:?}");
+                }
+            }
+            assert!(found.into_iter().all(|found| found), "{rows:?}");
         }
     }
 

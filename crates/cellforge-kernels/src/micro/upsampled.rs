@@ -1,7 +1,7 @@
 //! The products of a convolution after 2x upsampling, nine for each small pixel.
 
 use super::{
-    Left, Panels, blocks, check_runs, copied_pitch, copy_rows, left, load_bias, multiply_add, store, write_row,
+    Left, Panels, RowBlock, check_runs, copied_pitch, copy_rows, load_bias, multiply_add, row_blocks, store, write_row,
 };
 use crate::product::{Kernel, Product, Products, multiply};
 use crate::tiles::{Block, Engine, SIDE, Scratch, Steps, TILE};
@@ -131,18 +131,18 @@ impl Kernel for Upsampled<'_> {
         let pitch = copied_pitch(PRODUCTS * self.depth);
         let mut scratch = Scratch::take([SIDE * pitch, PRODUCTS * BLOCK]);
         let [copied, sums] = scratch.buffers();
+        let row_blocks = row_blocks(self.rows);
         for (panel, columns) in self.weights.panels() {
             let width = panel.len() / (PRODUCTS * self.depth);
             let steps: [Steps; PRODUCTS] = std::array::from_fn(|i| {
                 let first = i * self.depth * width;
                 Steps::new((0..self.depth).step_by(TILE).map(|k| [k, first + k * width]))
             });
-            for (first, count) in blocks(self.rows.len()) {
-                let rows = &self.rows[first..first + count];
-                let (left, rows, left_pitch, segments): (&[f32], _, _, _) = match left(rows) {
-                    Left::InPlace { rows, pitch } => (self.a, rows, pitch, self.segments),
-                    Left::Copied => {
-                        copy_rows(self.a, rows, &self.segments, self.depth, copied);
+            for RowBlock { left, results } in &row_blocks {
+                let (left, rows, left_pitch, segments): (&[f32], _, _, _) = match left {
+                    Left::InPlace { rows, pitch } => (self.a, *rows, *pitch, self.segments),
+                    Left::Copied(taken) => {
+                        copy_rows(self.a, &self.rows[taken.clone()], &self.segments, self.depth, copied);
                         (copied, [0, TILE * pitch], pitch, std::array::from_fn(|i| i * self.depth))
                     }
                 };
@@ -168,7 +168,8 @@ impl Kernel for Upsampled<'_> {
                     }
                     let sums: [&[[f32; SIDE]]; PRODUCTS] =
                         std::array::from_fn(|i| sums[i * BLOCK..][..BLOCK].as_chunks::<SIDE>().0);
-                    for (row, &at) in self.out_rows[first..first + count].iter().enumerate() {
+                    for &(row, result) in results {
+                        let at = self.out_rows[result];
                         let [p0, p1, p2, p3, p4, p5, p6, p7, p8] = sums.map(|sums| &sums[row]);
                         let corners = [(p1, p3, p5), (p2, p3, p6), (p1, p4, p7), (p2, p4, p8)];
                         for (phase, (side, line, corner)) in self.phases.into_iter().zip(corners) {
