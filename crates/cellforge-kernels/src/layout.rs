@@ -8,6 +8,7 @@ use crate::check::{slice, with_slice};
 use crate::memory::filled;
 use crate::profile::span;
 use crate::tape;
+use crate::turn;
 use candle_core::{Result, Storage, Tensor};
 
 const LAST: [usize; 4] = [0, 2, 3, 1];
@@ -80,17 +81,7 @@ fn transpose(from: &[f32], rows: usize, cols: usize, to: &mut [f32]) {
         }
         return;
     }
-    const TILE: usize = 16;
-    for row in (0..rows).step_by(TILE) {
-        let row_end = rows.min(row + TILE);
-        for col in (0..cols).step_by(TILE) {
-            for c in col..cols.min(col + TILE) {
-                for (to, r) in to[c * rows + row..c * rows + row_end].iter_mut().zip(row..) {
-                    *to = from[r * cols + c];
-                }
-            }
-        }
-    }
+    turn::transpose(from, cols, to, rows);
 }
 
 /// The sum of two tensors of one shape, off the graph, in the layout of the first where that is contiguous or channels last.

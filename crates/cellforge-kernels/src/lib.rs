@@ -56,6 +56,7 @@ mod spectral;
 mod sum;
 mod tape;
 mod tiles;
+mod turn;
 mod upsample;
 
 pub use activation::{leaky_relu, leaky_relu_dropout, leaky_relu_tangent, relu, tanh};

@@ -70,9 +70,6 @@ impl Block<'_> {
 /// What computes blocks.
 pub(crate) trait Engine: Copy {
     fn multiply(self, block: Block);
-
-    /// Writes the transposed matrix of `from`, which has rows of `columns` numbers: rows of `pitch` numbers. Both counts are whole tiles.
-    fn transpose(self, from: &[f32], columns: usize, to: &mut [f32], pitch: usize);
 }
 
 /// By instructions that every processor has.
@@ -107,14 +104,6 @@ impl Engine for Emulated {
             }
         }
     }
-
-    fn transpose(self, from: &[f32], columns: usize, to: &mut [f32], pitch: usize) {
-        for (row, numbers) in from.chunks_exact(columns).enumerate() {
-            for (column, &x) in numbers.iter().enumerate() {
-                to[column * pitch + row] = x;
-            }
-        }
-    }
 }
 
 /// The instructions.
@@ -124,10 +113,7 @@ pub(crate) mod native {
     use super::{Block, Engine, TILE};
     use crate::simd::amx_is_allowed;
     use core::arch::asm;
-    use core::arch::x86_64::{
-        __cpuid_count, __m512, _mm512_castpd_ps, _mm512_castps_pd, _mm512_loadu_ps, _mm512_shuffle_f32x4,
-        _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
-    };
+    use core::arch::x86_64::__cpuid_count;
     use std::marker::PhantomData;
     use std::sync::OnceLock;
 
@@ -260,68 +246,6 @@ pub(crate) mod native {
                 );
             }
         }
-
-        #[inline]
-        fn transpose(self, from: &[f32], columns: usize, to: &mut [f32], pitch: usize) {
-            let rows = from.len() / columns;
-            assert!(
-                rows.is_multiple_of(TILE)
-                    && columns.is_multiple_of(TILE)
-                    && rows <= pitch
-                    && columns.saturating_sub(1) * pitch + rows <= to.len(),
-                "a transposed matrix does not fit"
-            );
-            for column in (0..columns).step_by(TILE) {
-                for row in (0..rows).step_by(TILE) {
-                    // SAFETY: a processor with AMX has AVX-512 (Intel's manual; `get` has asked for it), and both tiles lie within their
-                    // matrices, as was just seen.
-                    unsafe {
-                        transpose_tile(
-                            from.as_ptr().add(row * columns + column),
-                            columns,
-                            to.as_mut_ptr().add(column * pitch + row),
-                            pitch,
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    /// # Safety
-    /// The processor has AVX-512; 16 rows of 16 numbers can be read from `from`, and written from `to` on, so many numbers apart.
-    #[target_feature(enable = "avx512f")]
-    unsafe fn transpose_tile(from: *const f32, pitch: usize, to: *mut f32, to_pitch: usize) {
-        // SAFETY: the caller's promise.
-        let mut rows: [__m512; TILE] = core::array::from_fn(|i| unsafe { _mm512_loadu_ps(from.add(i * pitch)) });
-        // Blocks of 2 by 2 numbers, of 4 by 4, of 8 by 8 and of 16 by 16 are transposed in turn.
-        for i in (0..TILE).step_by(2) {
-            let [a, b] = [rows[i], rows[i + 1]];
-            (rows[i], rows[i + 1]) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-        }
-        for i in (0..TILE).step_by(4) {
-            let [a, b, c, d] = [rows[i], rows[i + 1], rows[i + 2], rows[i + 3]].map(|x| _mm512_castps_pd(x));
-            rows[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
-            rows[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
-            rows[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
-            rows[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
-        }
-        for half in [0, 8] {
-            for i in half..half + 4 {
-                let [a, b] = [rows[i], rows[i + 4]];
-                rows[i] = _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b);
-                rows[i + 4] = _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b);
-            }
-        }
-        for i in 0..8 {
-            let [a, b] = [rows[i], rows[i + 8]];
-            rows[i] = _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b);
-            rows[i + 8] = _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b);
-        }
-        for (i, row) in rows.into_iter().enumerate() {
-            // SAFETY: the caller's promise.
-            unsafe { _mm512_storeu_ps(to.add(i * to_pitch), row) };
-        }
     }
 }
 
@@ -400,13 +324,13 @@ mod tests {
     }
 
     /// Calls with each engine there is.
-    fn with_engines(f: impl Fn(&dyn Fn(Block), &dyn Fn(&[f32], usize, &mut [f32], usize))) {
-        f(&|block| Emulated.multiply(block), &|from, columns, to, pitch| Emulated.transpose(from, columns, to, pitch));
+    fn with_engines(f: impl Fn(&dyn Fn(Block))) {
+        f(&|block| Emulated.multiply(block));
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         if let Some(found) = native::get() {
             let session = native::Session::new(found);
             let amx = session.engine();
-            f(&|block| amx.multiply(block), &|from, columns, to, pitch| amx.transpose(from, columns, to, pitch));
+            f(&|block| amx.multiply(block));
         }
     }
 
@@ -418,7 +342,7 @@ mod tests {
         let (left_pitch, right_pitch, pitch, rows) = (70, 40, 35, [3, 2000]);
         let (left, right) = (words(1, 4000), words(2, 4000));
         let places = [[0, 0], [16, 800], [40, 16 * right_pitch + 3]];
-        with_engines(|multiply, _| {
+        with_engines(|multiply| {
             for (accumulate, count) in [(false, 3), (true, 3), (false, 0), (true, 0), (true, 1)] {
                 let mut sums: Vec<f32> = (0..SIDE * pitch).map(|i| i as f32).collect();
                 let mut want: Vec<f64> = sums.iter().map(|&x| f64::from(x)).collect();
@@ -464,7 +388,7 @@ mod tests {
         };
         let (left, right) = (words(1, 5 * TILE * SIDE), words(2000, 5 * TILE * SIDE));
         let results = std::cell::RefCell::new(Vec::new());
-        with_engines(|multiply, _| {
+        with_engines(|multiply| {
             let mut sums: Vec<f32> = (0..SIDE * SIDE).map(number).collect();
             multiply(Block {
                 left: &left,
@@ -482,24 +406,6 @@ mod tests {
         });
         let results = results.into_inner();
         assert!(results.iter().all(|sums| sums == &results[0]));
-    }
-
-    #[test]
-    fn rows_become_columns() {
-        let (rows, columns, pitch) = (48, 32, 53);
-        let from: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
-        with_engines(|_, transpose| {
-            let mut to = vec![-1f32; columns * pitch];
-            transpose(&from, columns, &mut to, pitch);
-            for (i, &x) in to.iter().enumerate() {
-                let (column, row) = (i / pitch, i % pitch);
-                assert_eq!(
-                    x,
-                    if row < rows { (row * columns + column) as f32 } else { -1. },
-                    "column {column}, row {row}"
-                );
-            }
-        });
     }
 
     #[test]

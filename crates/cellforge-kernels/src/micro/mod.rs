@@ -115,9 +115,11 @@ fn row_blocks(rows: &[usize]) -> Vec<RowBlock> {
 fn left(rows: &[usize], taken: Range<usize>) -> Left {
     let rows = &rows[taken.clone()];
     if rows.len() == SIDE {
-        let pitch = rows[1].wrapping_sub(rows[0]);
+        let distance = |pair: &[usize]| pair[1].checked_sub(pair[0]).filter(|&distance| distance > 0);
         let halves = rows.as_chunks::<TILE>().0;
-        if pitch > 0 && halves.iter().all(|half| half.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == pitch)) {
+        if let Some(pitch) = distance(rows)
+            && halves.iter().all(|half| half.windows(2).all(|pair| distance(pair) == Some(pitch)))
+        {
             return Left::InPlace { rows: [rows[0], rows[TILE]], pitch };
         }
     }

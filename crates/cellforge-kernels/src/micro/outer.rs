@@ -3,6 +3,7 @@
 use super::{WIDEST, check_runs};
 use crate::product::{Kernel, Product, Products, multiply, pair};
 use crate::tiles::{Block, Engine, SIDE, Scratch, Steps, TILE};
+use crate::turn::transpose;
 use pulp::Simd;
 use std::ops::Range;
 
@@ -199,7 +200,7 @@ impl Kernel for Outer<'_> {
             let (given, missing) = packed.split_at_mut(a_rows.len() * cols);
             self.pack(block * BLOCK, g_rows, &(0..cols), cols, given);
             missing.fill(0.);
-            engine.transpose(packed, cols, turned, turned_pitch);
+            transpose(packed, cols, turned, turned_pitch);
             // Rows that tiles can take in place are not copied.
             let pitch = even_pitch(a_rows);
             let steps = match pitch {

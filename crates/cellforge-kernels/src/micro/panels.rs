@@ -2,9 +2,10 @@
 
 use super::WIDEST;
 use super::each::Each;
-use crate::product::{Products, pair, pair_up};
+use crate::product::{Products, pair_up, pair_up_in_place};
 use crate::simd::{dispatch, lanes, panel_vectors, vectorised};
 use crate::tiles::{Aligned, SIDE};
+use crate::turn::transpose;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -51,14 +52,16 @@ impl Panels {
     /// As [`Panels::new`], of words: of `rows`, which come in runs of `2 * half`, each in the first half of a run is paired with that
     /// as far into the second.
     pub fn of_pairs(weight: &[f32], rows: &[usize], half: usize, cols: &[usize], products: Products) -> Self {
-        let runs = rows.chunks_exact(2 * half).map(|run| run.split_at(half));
-        let pairs: Vec<(usize, usize)> =
-            runs.flat_map(|(lower, upper)| lower.iter().copied().zip(upper.iter().copied())).collect();
-        Self::build(pairs.len(), cols.len(), Widths::of(products), |rows_taken, col, to| {
+        let runs = || rows.chunks_exact(2 * half).map(|run| run.split_at(half));
+        let lower: Vec<usize> = runs().flat_map(|(lower, _)| lower.iter().copied()).collect();
+        let upper: Vec<usize> = runs().flat_map(|(_, upper)| upper.iter().copied()).collect();
+        Self::build(lower.len(), cols.len(), Widths::of(products), |rows_taken, col, to| {
             let weight = &weight[cols[col]..];
-            for (to, &(lower, upper)) in to.iter_mut().zip(&pairs[rows_taken]) {
-                *to = pair(weight[lower], weight[upper]);
+            for (to, &place) in to.iter_mut().zip(&lower[rows_taken.clone()]) {
+                *to = weight[place];
             }
+            let upper: Vec<f32> = upper[rows_taken].iter().map(|&place| weight[place]).collect();
+            pair_up_in_place(to, &upper);
         })
     }
 
@@ -80,7 +83,7 @@ impl Panels {
                 for (col, turned) in columns.clone().zip(turned.chunks_exact_mut(rows.len())) {
                     fill(rows.clone(), col, turned);
                 }
-                turn(&turned, rows.len(), data, width);
+                transpose(&turned, rows.len(), data, width);
             });
         };
         whole.par_chunks_mut((depth * full).max(1)).enumerate().for_each(|(panel, data)| fill_panel(panel, full, data));
@@ -181,18 +184,6 @@ impl Panels {
 }
 
 vectorised! {
-    /// The transposed matrix of `from`, which has rows of `len` numbers: rows of `width`.
-    fn turn(from: &'a [f32], len: usize, to: &'a mut [f32], width: usize) {
-        const BLOCK: usize = 16;
-        for first in (0..width).step_by(BLOCK) {
-            for (k, to) in to.chunks_exact_mut(width).enumerate() {
-                for (n, to) in to[first..width.min(first + BLOCK)].iter_mut().enumerate() {
-                    *to = from[(first + n) * len + k];
-                }
-            }
-        }
-    }
-
     /// Rows of `width` numbers, `stride` apart, that are sums of the taps times their factors.
     fn combine(
         factors: &'a [[f32; 9]],
