@@ -24,7 +24,7 @@ pub enum Precision {
     /// channels or over pixels, and where no other way of computing in `f32` is faster; `f32` elsewhere. With AMX
     /// ([`SimdLevel::Amx`](crate::SimdLevel::Amx)) sums are taken in another order than without it.
     Bf16,
-    /// As [`Precision::Bf16`] with AMX, to the last digit, computed with instructions that every processor has. It is slow, and for tests
+    /// As [`Precision::Bf16`] with AMX, to the last digit of all but numbers below 1e-38, which AMX takes as 0, computed with instructions that every processor has. It is slow, and for tests
     /// and trials of what the lower precision does to training.
     EmulatedBf16,
 }
@@ -117,7 +117,7 @@ impl Products {
         match Precision::current() {
             lower if !lower.is_supported() => Self::Single,
             Precision::F32 | Precision::Tf32 => Self::Single,
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            #[cfg(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64"))]
             Precision::Bf16 if tiles::native::get().is_some() => Self::Tiles { emulated: false },
             Precision::Bf16 => Self::Pairs { emulated: false },
             Precision::EmulatedBf16 => Self::Tiles { emulated: true },
@@ -185,7 +185,7 @@ pub(crate) fn multiply<K: Kernel>(kernel: K, products: Products) {
         #[cfg(target_arch = "x86_64")]
         Products::Pairs { emulated: false } => native::run(kernel),
         Products::Pairs { .. } => dispatch(With(kernel, Emulated)),
-        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        #[cfg(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64"))]
         Products::Tiles { emulated: false } => {
             let found = tiles::native::get().expect("products in tiles are asked for where there is the instruction");
             let session = tiles::native::Session::new(found);

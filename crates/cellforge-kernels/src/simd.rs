@@ -26,7 +26,7 @@ impl SimdLevel {
     #[must_use]
     pub fn current() -> Self {
         match arch() {
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            #[cfg(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64"))]
             Arch::V4(_) if crate::tiles::native::get().is_some() => Self::Amx,
             #[cfg(target_arch = "x86_64")]
             Arch::V4(_) => Self::Avx512,
@@ -113,7 +113,7 @@ pub(crate) fn avx512() -> Option<pulp::x86::V4> {
 }
 
 /// Whether nothing below AMX is asked for.
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64"))]
 pub(crate) fn amx_is_allowed() -> bool {
     avx512().is_some() && asked().as_deref() != Some(SimdLevel::Avx512.name())
 }

@@ -102,3 +102,29 @@ pub(crate) fn channel_sums(xs: &[f32], channels: usize) -> Vec<f32> {
     });
     sums.into_iter().map(|[sum]| sum as f32).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tiles::Aligned;
+
+    /// However memory happens to lie: parts of one length that end close to a chunk's end.
+    #[test]
+    fn parts_add_up() {
+        for len in [1, 8184, 8192, 20_000] {
+            let mut between = Vec::new();
+            let parts: Vec<Aligned> = (0..9)
+                .map(|part| {
+                    between.push(vec![0u8; 24 + 8 * part]);
+                    let mut numbers = Aligned::zeros(len);
+                    numbers.iter_mut().enumerate().for_each(|(i, x)| *x = (i % 100 * (part + 1)) as f32);
+                    numbers
+                })
+                .collect();
+            let sum = add_up(parts);
+            assert_eq!(sum.len(), len);
+            assert!(sum.iter().enumerate().all(|(i, &x)| x == (i % 100 * 45) as f32), "{len}");
+        }
+        assert!(add_up(Vec::<Aligned>::new()).is_empty());
+    }
+}

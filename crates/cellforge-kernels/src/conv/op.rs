@@ -59,14 +59,14 @@ impl<'a> Plan<'a> {
             Windows { image: (oh, ow, o), kernel, stride: 1, origin, grid: (h, w) }
         });
         let products = Products::current();
-        let plain = super::PLAIN.get() || products.are_tiles();
-        let winograd_from = if plain { usize::MAX } else { Winograd::fewest(products) };
+        let winograd_from = if super::PLAIN.get() { usize::MAX } else { Winograd::fewest(products) };
         Ok(Self { weight, direct, turned, o, cfg, products, winograd_from })
     }
 
-    /// Winograd's algorithm for windows and `o` channels of output, where it is the cheaper way.
-    fn winograd(&self, windows: &Windows, o: usize) -> Option<Winograd> {
-        Winograd::new(windows, o).filter(|_| windows.image.2.min(o) >= self.winograd_from)
+    /// Winograd's algorithm for windows and `o` channels of output, where it is the cheaper way than these products of plain sums.
+    fn winograd(&self, windows: &Windows, o: usize, products: Products) -> Option<Winograd> {
+        let cheaper = !products.are_tiles() && windows.image.2.min(o) >= self.winograd_from;
+        Winograd::new(windows, o).filter(|_| cheaper)
     }
 
     fn out_shape(&self, batch: usize) -> Shape {
@@ -98,7 +98,7 @@ impl<'a> Plan<'a> {
         let _span = self.span("forward", xs.len() / self.direct.image_len());
         let (c, o, (kh, kw)) = (self.direct.image.2, self.o, self.direct.kernel);
         let (of_output, of_input) = self.pitch();
-        if let Some(winograd) = self.winograd(&self.direct, o) {
+        if let Some(winograd) = self.winograd(&self.direct, o, self.products_over(c)) {
             return plus(winograd.forward(self.weight, |k, n| (n * c + k) * 9, false, bias, xs));
         }
         if let Some(windows) = self.turned.filter(|_| kh * kw > 1 && o < FEW && 4 * o <= c) {
@@ -138,7 +138,7 @@ impl<'a> Plan<'a> {
         let _span = self.span("input gradient", grad.len() / (self.direct.cells() * self.o));
         let ((h, w, c), o, (kh, kw)) = (self.direct.image, self.o, self.direct.kernel);
         let (of_output, of_input) = self.pitch();
-        if let Some(winograd) = self.turned.and_then(|windows| self.winograd(&windows, c)) {
+        if let Some(winograd) = self.turned.and_then(|windows| self.winograd(&windows, c, self.products_over(o))) {
             return winograd.forward(self.weight, |k, n| (k * c + n) * 9, true, None, grad);
         }
         if kh * kw > 1 && c < FEW && 4 * c <= o {
@@ -173,7 +173,8 @@ impl<'a> Plan<'a> {
     fn weight_gradient(&self, xs: &[f32], grad: &[f32]) -> Vec<f32> {
         let _span = self.span("weight gradient", xs.len() / self.direct.image_len());
         let (c, o, (kh, kw)) = (self.direct.image.2, self.o, self.direct.kernel);
-        if let Some(winograd) = self.winograd(&self.direct, o) {
+        let products = self.products.if_tiles(self.direct.segment().is_multiple_of(SIDE) && o.is_multiple_of(SIDE));
+        if let Some(winograd) = self.winograd(&self.direct, o, products) {
             return winograd.weight_gradient(xs, grad);
         }
         let taps = kh * kw;
@@ -183,7 +184,6 @@ impl<'a> Plan<'a> {
             self.kernels(|n, k| sums.get_turned((taps - 1 - k / c) * o + n, k % c, windows.depth()))
         } else {
             let depth = self.direct.depth();
-            let products = self.products.if_tiles(self.direct.segment().is_multiple_of(SIDE) && o.is_multiple_of(SIDE));
             let sums = outer(&self.direct, o, xs, grad, products);
             if products.are_tiles() {
                 self.kernels(|n, k| sums.get_turned(k, n, depth))

@@ -119,6 +119,10 @@ impl Kernel for Gather<'_> {
         let row_blocks = row_blocks(self.rows);
         for (panel, columns) in self.weights.panels() {
             let width = panel.len() / depth;
+            assert!(
+                self.segment.is_multiple_of(TILE) && width.is_multiple_of(SIDE),
+                "runs or columns are no whole tiles"
+            );
             let places = || {
                 let runs =
                     self.segments.iter().flat_map(|start| (0..self.segment).step_by(TILE).map(move |k| start + k));

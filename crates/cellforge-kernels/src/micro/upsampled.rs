@@ -134,6 +134,10 @@ impl Kernel for Upsampled<'_> {
         let row_blocks = row_blocks(self.rows);
         for (panel, columns) in self.weights.panels() {
             let width = panel.len() / (PRODUCTS * self.depth);
+            assert!(
+                self.depth.is_multiple_of(TILE) && width.is_multiple_of(SIDE),
+                "runs or columns are no whole tiles"
+            );
             let steps: [Steps; PRODUCTS] = std::array::from_fn(|i| {
                 let first = i * self.depth * width;
                 Steps::new((0..self.depth).step_by(TILE).map(|k| [k, first + k * width]))

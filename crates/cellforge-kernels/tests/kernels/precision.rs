@@ -122,6 +122,8 @@ fn large_shapes() {
     let same = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
     let vars = [whole(1, &[7, 128, 9, 9]), whole(2, &[160, 128, 3, 3]), whole(3, &[160])];
     check(&vars, |t| conv2d(&t[0], &t[1], Some(&t[2]), &same));
+    let vars = [whole(1, &[2, 32, 33, 17]), whole(2, &[32, 32, 3, 3]), whole(3, &[32])];
+    check(&vars, |t| conv2d(&t[0], &t[1], Some(&t[2]), &same));
     let vars = [whole(1, &[2, 32, 40, 64]), whole(2, &[64, 32, 3, 3]), whole(3, &[64])];
     check(&vars, |t| conv2d(&t[0], &t[1], Some(&t[2]), &strided));
     let vars = [whole(1, &[35, 128, 4, 4]), whole(2, &[96, 128, 3, 3]), whole(3, &[96])];
