@@ -316,8 +316,8 @@ fn summary(found: &Evaluation) -> String {
         lines.push(format!("{} {}\n  {}", verdict.question, word.to_uppercase(), verdict.sentence));
     }
     if let Some(fidelity) = &found.fidelity {
-        let width = found.classes.iter().map(|class| class.chars().count()).max().unwrap_or(0).max(11);
         let metric = &found.features.metric;
+        let width = label_width(&found.classes, metric);
         lines.push(format!("\n{:<width$}  {:<28}  {:<28}  cells", "", "synthetic", "real, other patients"));
         let scopes = found.classes.iter().filter_map(|class| Some((class.as_str(), fidelity.per_class.get(class)?)));
         for (name, scope) in std::iter::once(("all classes", &fidelity.pooled)).chain(scopes) {
@@ -331,6 +331,13 @@ fn summary(found: &Evaluation) -> String {
         lines.push(format!("not measured, {part}: {reason}"));
     }
     lines.join("\n")
+}
+
+/// Characters of the first column, whose entries are followed by two spaces at least.
+fn label_width(classes: &[String], metric: &str) -> usize {
+    let classes = classes.iter().map(|class| class.chars().count());
+    // Names of figures are set two characters to the right.
+    classes.chain([11, metric.chars().count() + 2]).max().unwrap_or(0)
 }
 
 fn rows(metric: &str, scope: &FidelityScope) -> Vec<(String, String, String)> {
@@ -351,6 +358,14 @@ fn rows(metric: &str, scope: &FidelityScope) -> Vec<(String, String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_column_holds_its_longest_entry() {
+        let classes = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(label_width(&classes(&["a", "b"]), "fd_pixels"), 11);
+        assert_eq!(label_width(&classes(&["Parasitized", "Uninfected"]), "fd_resnet512"), 14);
+        assert_eq!(label_width(&classes(&["a class of a long name"]), "fd_resnet512"), 22);
+    }
 
     #[test]
     fn sources_of_features() {
