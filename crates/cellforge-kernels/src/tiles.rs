@@ -1,7 +1,8 @@
 //! Products of blocks of words (see [`product`](crate::product)) by AMX, the matrix instructions of some x86-64 processors.
 //!
 //! A tile holds 16 rows of 16 words or sums. One instruction multiplies a tile of 16 words from each of 16 rows with a tile of 16 rows of
-//! 16 words, and adds to a tile of 16 by 16 `f32` sums: for each word, in their order, the products of both halves.
+//! 16 words, and adds to a tile of 16 by 16 `f32` sums: the products of the lower halves and those of the upper ones are summed up in the words'
+//! order, and then both sums are added (Intel's manual, volume 2, TDPBF16PS).
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut, Range};

@@ -1,7 +1,8 @@
 //! Products whose left rows are put together from runs of numbers.
 
 use super::{
-    Left, Panels, RowBlock, check_runs, copied_pitch, copy_rows, load_bias, multiply_add, row_blocks, store, write_row,
+    Left, Panels, RowBlock, block_bias, check_runs, copied_pitch, copy_rows, load_bias, multiply_add, row_blocks,
+    store, write_row,
 };
 use crate::product::{Kernel, Product, Products, multiply};
 use crate::tiles::{Block, Engine, SIDE, Scratch, Steps, TILE};
@@ -152,10 +153,7 @@ impl Kernel for Gather<'_> {
                         accumulate: false,
                     });
                     let columns = columns.start + column..columns.end.min(columns.start + column + SIDE);
-                    let mut bias = [0f32; SIDE];
-                    if let Some(values) = self.bias {
-                        bias[..columns.len()].copy_from_slice(&values[columns.clone()]);
-                    }
+                    let bias = block_bias(self.bias, &columns);
                     let sums = sums.as_chunks::<SIDE>().0;
                     for &(row, result) in results {
                         let at = self.out_rows[result];

@@ -114,16 +114,19 @@ fn row_blocks(rows: &[usize]) -> Vec<RowBlock> {
 /// Two tiles can take rows in place where these are evenly spaced in each, with one distance for both.
 fn left(rows: &[usize], taken: Range<usize>) -> Left {
     let rows = &rows[taken.clone()];
-    if rows.len() == SIDE {
-        let distance = |pair: &[usize]| pair[1].checked_sub(pair[0]).filter(|&distance| distance > 0);
-        let halves = rows.as_chunks::<TILE>().0;
-        if let Some(pitch) = distance(rows)
-            && halves.iter().all(|half| half.windows(2).all(|pair| distance(pair) == Some(pitch)))
-        {
-            return Left::InPlace { rows: [rows[0], rows[TILE]], pitch };
-        }
+    match even_pitch(rows) {
+        Some(pitch) if rows.len() == SIDE => Left::InPlace { rows: [rows[0], rows[TILE]], pitch },
+        _ => Left::Copied(taken),
     }
-    Left::Copied(taken)
+}
+
+/// The distance from each row to the next, where it is the same in all tiles and these are whole.
+fn even_pitch(rows: &[usize]) -> Option<usize> {
+    let distance = |pair: &[usize]| pair[1].checked_sub(pair[0]).filter(|&distance| distance > 0);
+    let (tiles, rest) = rows.as_chunks::<TILE>();
+    let pitch = distance(tiles.first()?)?;
+    let even = |tile: &[usize; TILE]| tile.windows(2).all(|pair| distance(pair) == Some(pitch));
+    (rest.is_empty() && tiles.iter().all(even)).then_some(pitch)
 }
 
 /// The distance of the first two rows, and which row is at each place of a grid of this distance, if all are, in their order, with few gaps and
@@ -173,6 +176,16 @@ fn spans(rows: usize) -> impl Iterator<Item = (usize, usize)> {
         SIDE.. => (rows - SIDE, SIDE),
         _ => (0, rows),
     })
+}
+
+/// The bias of a block's columns, with zeros for those that are missing to a whole block or where there is none.
+#[inline(always)]
+fn block_bias(bias: Option<&[f32]>, columns: &Range<usize>) -> [f32; SIDE] {
+    let mut values = [0f32; SIDE];
+    if let Some(bias) = bias {
+        values[..columns.len()].copy_from_slice(&bias[columns.clone()]);
+    }
+    values
 }
 
 /// Writes as many of a row's numbers as there is room for.

@@ -1,6 +1,6 @@
 //! Products that are summed over rows of both matrices, as gradients of weights are.
 
-use super::{WIDEST, check_runs};
+use super::{WIDEST, check_runs, even_pitch};
 use crate::product::{Kernel, Product, Products, multiply, pair};
 use crate::tiles::{Block, Engine, SIDE, Scratch, Steps, TILE};
 use crate::turn::transpose;
@@ -238,12 +238,4 @@ impl Kernel for Outer<'_> {
             }
         }
     }
-}
-
-/// The distance from each row to the next, where it is the same in all tiles and these are whole.
-fn even_pitch(rows: &[usize]) -> Option<usize> {
-    let (tiles, rest) = rows.as_chunks::<TILE>();
-    let pitch = rows.get(1)?.checked_sub(rows[0])?;
-    let even = |tile: &[usize; TILE]| tile.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == pitch);
-    (rest.is_empty() && tiles.iter().all(even)).then_some(pitch)
 }

@@ -71,9 +71,8 @@ impl Panels {
         const TASKS: usize = 4;
         let Widths { full, least } = widths;
         let rows_each = depth.div_ceil(TASKS).max(1);
-        let len = depth * cols.next_multiple_of(least);
-        let mut data = Aligned::zeros(len);
-        let (whole, last) = data[..len].split_at_mut(depth * (cols / full * full));
+        let mut data = Aligned::zeros(depth * cols.next_multiple_of(least));
+        let (whole, last) = data.split_at_mut(depth * (cols / full * full));
         let fill_panel = |panel: usize, width: usize, data: &mut [f32]| {
             let columns = panel * full..cols.min((panel + 1) * full);
             data.par_chunks_mut(rows_each * width).enumerate().for_each(|(task, data)| {
@@ -107,9 +106,8 @@ impl Panels {
         let widths = Widths::of(products);
         let Widths { full, least } = widths;
         let rows = if products.are_pairs() { depth / 2 } else { depth };
-        let len = factors.len() * rows * cols.next_multiple_of(least);
-        let mut data = Aligned::zeros(len);
-        data[..len].par_chunks_mut((factors.len() * rows * full).max(1)).enumerate().for_each(|(panel, data)| {
+        let mut data = Aligned::zeros(factors.len() * rows * cols.next_multiple_of(least));
+        data.par_chunks_mut((factors.len() * rows * full).max(1)).enumerate().for_each(|(panel, data)| {
             let columns = panel * full..cols.min((panel + 1) * full);
             let width = columns.len().next_multiple_of(least);
             let combined = |k: usize, to: &mut [f32], stride: usize| {
@@ -173,8 +171,7 @@ impl Panels {
 
     /// The rows of a panel, and the columns of the matrix that it holds.
     pub(super) fn panels(&self) -> impl Iterator<Item = (&[f32], Range<usize>)> {
-        let panels = self.data[..self.depth * self.cols.next_multiple_of(self.widths.least)]
-            .chunks((self.depth * self.widths.full).max(1));
+        let panels = self.data.chunks((self.depth * self.widths.full).max(1));
         panels.enumerate().map(|(panel, data)| (data, self.columns(panel)))
     }
 

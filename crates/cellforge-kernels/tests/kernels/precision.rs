@@ -50,6 +50,16 @@ fn check(vars: &[Var], op: impl Fn(&[Tensor]) -> Result<Tensor>) {
     }
 }
 
+/// [`check`] of both convolutions of images and kernels of these shapes.
+fn check_convolution(images: [usize; 4], kernels: [usize; 4], cfg: &Conv2dConfig) {
+    let ([b, _, h, w], [o, _, kh, kw]) = (images, kernels);
+    let (oh, ow) = cfg.out_size((h, w), (kh, kw)).expect("the kernel fits");
+    let vars = [whole(1, &images), whole(2, &kernels), whole(3, &[o])];
+    check(&vars, |t| conv2d(&t[0], &t[1], Some(&t[2]), cfg));
+    let vars = [whole(1, &images), whole(2, &kernels), whole(3, &[b, o, oh, ow])];
+    check(&vars, |t| conv2d_add(&t[0], &t[1], &t[2], cfg));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -61,11 +71,7 @@ proptest! {
         (top, bottom, left, right) in (0usize..3, 0usize..3, 0usize..3, 0usize..3),
     ) {
         let cfg = Conv2dConfig { stride, padding: Padding { top, bottom, left, right } };
-        let (oh, ow) = cfg.out_size((h, w), (kh, kw)).expect("the kernel fits");
-        let vars = [whole(1, &[b, c, h, w]), whole(2, &[o, c, kh, kw]), whole(3, &[o])];
-        check(&vars, |t| conv2d(&t[0], &t[1], Some(&t[2]), &cfg));
-        let vars = [whole(1, &[b, c, h, w]), whole(2, &[o, c, kh, kw]), whole(3, &[b, o, oh, ow])];
-        check(&vars, |t| conv2d_add(&t[0], &t[1], &t[2], &cfg));
+        check_convolution([b, c, h, w], [o, c, kh, kw], &cfg);
     }
 
     #[test]
@@ -91,11 +97,7 @@ proptest! {
         (top, bottom, left, right) in (0usize..3, 0usize..3, 0usize..3, 0usize..3),
     ) {
         let cfg = Conv2dConfig { stride, padding: Padding { top, bottom, left, right } };
-        let (oh, ow) = cfg.out_size((h, w), (kh, kw)).expect("the kernel fits");
-        let vars = [whole(1, &[b, c, h, w]), whole(2, &[o, c, kh, kw]), whole(3, &[o])];
-        check(&vars, |t| conv2d(&t[0], &t[1], Some(&t[2]), &cfg));
-        let vars = [whole(1, &[b, c, h, w]), whole(2, &[o, c, kh, kw]), whole(3, &[b, o, oh, ow])];
-        check(&vars, |t| conv2d_add(&t[0], &t[1], &t[2], &cfg));
+        check_convolution([b, c, h, w], [o, c, kh, kw], &cfg);
     }
 
     #[test]
