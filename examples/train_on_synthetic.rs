@@ -17,12 +17,12 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use cellforge::candle::Device;
 use cellforge::data::phantom::{self, PhantomConfig};
-use cellforge::data::{CellSet, Split};
+use cellforge::data::{CellSet, Split, derive_seed};
 use cellforge::shipped;
 use cellforge::study::config::SplitRule;
-use cellforge::study::utility::{UtilityConfig, UtilityData, utility};
-use cellforge::study::{Control, SourceOptions, derive_seed, open_cells, split_cells};
-use cellforge::train::{GenerateOptions, generate};
+use cellforge::assess::utility::{UtilityConfig, UtilityData, utility};
+use cellforge::study::{SourceOptions, open_cells, split_cells};
+use cellforge::train::{Control, GenerateOptions, generate};
 
 const OUT: &str = "runs/examples/train_on_synthetic";
 
@@ -64,13 +64,7 @@ fn main() -> Result<()> {
         let synthetic = images(&set, &split, count)?;
         let name = count.map_or("all".to_owned(), |count| count.to_string());
         let out = Path::new(OUT).join(format!("{part}-{name}-{}", config.steps));
-        let control = Control {
-            out: out.clone(),
-            device: Device::Cpu,
-            stop: std::sync::Arc::default(),
-            progress: true,
-            overwrite: true,
-        };
+        let control = Control { progress: true, ..Control::default() };
         let data = UtilityData { real: &set, train: &split.train, test_set: &set, test, synthetic: &synthetic };
         let found = utility(&config, &data, &out, &control)?;
         let percent = |x: f64| 100.0 * x;

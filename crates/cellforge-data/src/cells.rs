@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use image::{DynamicImage, RgbImage};
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::index::{Index, IndexOptions, Skipped};
@@ -181,6 +183,31 @@ impl CellSet {
         }
     }
 
+    /// The set with another image side and number of channels (Lanczos3; grey by luma).
+    ///
+    /// # Errors
+    /// A side or number of channels that cells cannot have.
+    pub fn resized(&self, side: usize, channels: usize) -> Result<Self> {
+        let (from, depth) = (self.side(), self.channels());
+        if (self.side(), depth) == (side, channels) {
+            return Ok(self.clone());
+        }
+        let one = |i: usize| -> Result<Vec<u8>> {
+            let bytes = crate::decode::resize(self.image(i), from, from, depth, side)?;
+            Ok(match (depth, channels) {
+                (3, 1) => {
+                    let image = RgbImage::from_raw(side as u32, side as u32, bytes).expect("a resized image has its size");
+                    DynamicImage::from(image).into_luma8().into_raw()
+                }
+                (1, 3) => bytes.into_iter().flat_map(|grey| [grey; 3]).collect(),
+                _ => bytes,
+            })
+        };
+        let pixels: Vec<Vec<u8>> = (0..self.len()).into_par_iter().map(one).collect::<Result<_>>()?;
+        let (classes, names, labels) = (self.classes.clone(), self.names.clone(), self.labels.clone());
+        Self::from_parts(classes, names, labels, self.groups.clone(), side, channels, pixels.concat())
+    }
+
     /// SHA-256 (hex) of everything in the set: classes, names, labels, groups, size and pixels. Takes about a second
     /// for a gigabyte.
     #[must_use]
@@ -251,5 +278,25 @@ mod tests {
         let mut other = two();
         other.groups[0] = Some("P3".into());
         assert_ne!(set.fingerprint(), other.fingerprint());
+    }
+
+    #[test]
+    fn resizing_keeps_a_flat_colour_and_the_labels() {
+        let pixels = [10, 200, 30].repeat(16).into_iter().chain([77, 77, 77].repeat(16)).collect();
+        let set = CellSet::from_parts(
+            vec!["a".into(), "b".into()],
+            vec!["a/1".into(), "b/1".into()],
+            vec![0, 1],
+            vec![None, None],
+            4,
+            3,
+            pixels,
+        )
+        .unwrap();
+        let larger = set.resized(8, 3).unwrap();
+        assert_eq!(larger.image(0), [10, 200, 30].repeat(64));
+        assert_eq!(larger.labels, [0, 1]);
+        let grey = set.resized(8, 1).unwrap();
+        assert_eq!(grey.image(1), [77; 64]);
     }
 }

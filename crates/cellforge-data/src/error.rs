@@ -91,6 +91,16 @@ pub enum Error {
     /// A setting out of its range.
     #[error("{0}")]
     Invalid(String),
+    /// Two classes would share one folder.
+    #[error("the classes {first:?} and {second:?} would share the folder {folder:?}; rename one of them")]
+    ClassFolder {
+        /// One class.
+        first: String,
+        /// The other.
+        second: String,
+        /// The folder name both map to.
+        folder: String,
+    },
     /// A download that failed.
     #[error("cannot download {url}: {reason}")]
     Fetch {

@@ -62,16 +62,6 @@ pub enum Error {
     /// A classifier's log has no accuracy on the validation cells, by which networks are compared.
     #[error("{0} has no validation accuracy after the last epoch; delete its folder and run again")]
     NoValidation(PathBuf),
-    /// Two classes would share one folder.
-    #[error("the classes {first:?} and {second:?} would share the folder {folder:?}; rename one of them")]
-    ClassFolder {
-        /// One class.
-        first: String,
-        /// The other.
-        second: String,
-        /// The folder name both map to.
-        folder: String,
-    },
     /// Where a stage would put its results lies something that no study is known to have made.
     #[error(
         "{path} is there already and no study is known to have made it, so stage {stage} leaves it alone; name another --out, or move it away"
@@ -96,38 +86,6 @@ pub enum Error {
         /// What it would be computed on now.
         here: String,
     },
-    /// The cells of a utility study do not fit together.
-    #[error("utility, {part} cells: {problem}")]
-    UtilityCells {
-        /// "training", "test" or "synthetic".
-        part: &'static str,
-        /// What is wrong, and what is needed.
-        problem: String,
-    },
-    /// A network of a utility study could not be trained or asked.
-    #[error("utility, run {run}: the classifier failed")]
-    UtilityRun {
-        /// Which of the study's trainings.
-        run: String,
-        /// The reason.
-        source: Box<cellforge_train::Error>,
-    },
-    /// The cells of an evaluation do not fit together.
-    #[error("evaluation, {part} cells: {problem}")]
-    EvaluationCells {
-        /// "real", "holdout" or "synthetic".
-        part: &'static str,
-        /// What is wrong, and what is needed.
-        problem: String,
-    },
-    /// A discriminator does not fit the cells of an evaluation.
-    #[error("the discriminator in {path} cannot be used: {problem}")]
-    Discriminator {
-        /// Its folder.
-        path: PathBuf,
-        /// What is wrong, and what is needed.
-        problem: String,
-    },
     /// The cells could not be read.
     #[error(transparent)]
     Data(#[from] cellforge_data::Error),
@@ -137,6 +95,9 @@ pub enum Error {
     /// A figure could not be computed.
     #[error(transparent)]
     Eval(#[from] cellforge_eval::Error),
+    /// The synthetic cells could not be evaluated.
+    #[error(transparent)]
+    Assess(#[from] cellforge_assess::Error),
     /// A tensor operation failed.
     #[error("tensor operation failed")]
     Candle(#[from] candle_core::Error),

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use cellforge_data::CellSet;
+use cellforge_assess::read_samples;
+use cellforge_data::{CellSet, derive_seed};
 use cellforge_eval::{BootstrapOptions, ClassifierReport, classifier_report, predictions, wilson_at};
 use cellforge_train::{ClassifierTrainConfig, OptimizerConfig, Schedule, load_classifier, predict, read_log};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Control, Error, Result, StudyConfig, derive_seed, read_samples,
+    Control, Error, Result, StudyConfig,
     results::{CnnResult, CnnResults, EpochPoint, Recognition, ResnetResult},
     stages::{Cells, Trained},
 };

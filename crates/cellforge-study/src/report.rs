@@ -4,8 +4,6 @@
 
 mod classifiers;
 mod data;
-mod evaluation;
-mod format;
 mod gans;
 mod outcome;
 
@@ -13,7 +11,7 @@ use std::path::Path;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::{Result, evaluation::Evaluation, results::Results};
+use crate::{Result, results::Results};
 
 /// Draws the report. Images are read from `base_dir`, to which the paths in the results are relative.
 ///
@@ -22,18 +20,10 @@ use crate::{Result, evaluation::Evaluation, results::Results};
 pub fn render(results: &Results, base_dir: &Path) -> Result<String> {
     let grids = gans::grids(results, base_dir)?;
     let worth = match &results.evaluation {
-        Some(found) => evaluation::section(found, base_dir)?,
+        Some(found) => cellforge_assess::report::section(found, base_dir)?,
         None => html! {},
     };
     Ok(page(results, &grids, &worth).into_string())
-}
-
-/// Draws the report of an evaluation alone. Pictures of pairs are read from `base_dir`.
-///
-/// # Errors
-/// [`Error::Io`](crate::Error::Io) if a picture that the evaluation names is missing, is not a PNG file, or lies outside `base_dir`.
-pub fn render_evaluation(found: &Evaluation, base_dir: &Path) -> Result<String> {
-    Ok(evaluation::page(found, base_dir)?.into_string())
 }
 
 /// The sections in the order in which they are read: heading, anchor and content.
@@ -68,7 +58,7 @@ fn page(results: &Results, grids: &Markup, worth: &Markup) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="generator" content={ "cellforge " (results.versions.cellforge) };
                 title { (title) " (" (results.settings.preset) ", seed " (results.settings.seed) ")" }
-                style { (PreEscaped(include_str!("report/style.css"))) }
+                style { (PreEscaped(cellforge_assess::report::STYLE)) }
             }
             body {
                 header {

@@ -8,7 +8,7 @@ use cellforge_eval::{ClassifierReport, Proportion};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Evaluation;
+use cellforge_assess::{Evaluation, Versions};
 
 /// The version of the schema this crate writes. It grows by one whenever a field is removed, renamed or changes its meaning;
 /// new fields alone do not change it.
@@ -101,37 +101,6 @@ pub fn differences(here: &Value, paper: &Value, why: impl Fn(&str) -> Option<Str
     let mut found = Vec::new();
     walk("", here, paper, &mut found);
     found.into_iter().map(|(setting, here, paper)| SettingChange { why: why(&setting), setting, here, paper }).collect()
-}
-
-/// What the study was computed with.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Versions {
-    /// Version of this crate.
-    pub cellforge: String,
-    /// Version of Candle.
-    pub candle: String,
-    /// Operating system, e.g. `linux`.
-    pub os: String,
-    /// Processor architecture, e.g. `x86_64`.
-    pub arch: String,
-    /// What the stages ran on: `cpu`, `cuda:0`, `metal`, with commas where they differ.
-    pub device: String,
-}
-
-/// The version of Candle in the workspace's `Cargo.lock`; a test holds it to that.
-pub(crate) const CANDLE: &str = "0.11.1";
-
-impl Versions {
-    /// Those of this program, with what it computed on.
-    pub(crate) fn here(device: String) -> Self {
-        Self {
-            cellforge: env!("CARGO_PKG_VERSION").to_owned(),
-            candle: CANDLE.to_owned(),
-            os: std::env::consts::OS.to_owned(),
-            arch: std::env::consts::ARCH.to_owned(),
-            device,
-        }
-    }
 }
 
 /// Which cells were used, and how they were split.

@@ -15,9 +15,13 @@ use cellforge_kernels::Precision;
 use cellforge_train::{Claim, claim};
 use serde::Serialize;
 
+use cellforge_assess::{
+    device_name,
+    files::{hash_texts, make_folders},
+};
+
 use crate::{
     Error, Result,
-    files::{hash_texts, make_folders},
     stamp::{self, Effort, Plan, Stamp},
 };
 
@@ -227,17 +231,6 @@ fn files_under(folder: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(files)
-}
-
-pub(crate) fn device_name(device: &Device) -> String {
-    match device.location() {
-        candle_core::DeviceLocation::Cpu => match Precision::current() {
-            Precision::F32 => "cpu".to_owned(),
-            lower => format!("cpu ({})", lower.name()),
-        },
-        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id} ({})", Precision::current().name()),
-        candle_core::DeviceLocation::Metal { .. } => "metal".to_owned(),
-    }
 }
 
 fn show_seconds(seconds: f64) -> String {

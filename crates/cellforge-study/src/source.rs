@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use cellforge_data::{CellSet, DecodeOptions, Entry, Groups, Index, IndexOptions, Source, index::is_image};
-use image::{DynamicImage, RgbImage};
-use rayon::prelude::*;
 
 use crate::{Error, Result, config::GroupSource};
 
@@ -73,7 +71,7 @@ impl SourceOptions {
 /// Those of reading and decoding, naming the file at fault.
 pub fn open_cells(source: &str, options: &SourceOptions) -> Result<CellSet> {
     if let Some((kind @ ("cifar10" | "mnist"), dir)) = source.split_once(':') {
-        return resized(&vision(kind, Path::new(dir))?, options.side, options.channels);
+        return Ok(vision(kind, Path::new(dir))?.resized(options.side, options.channels)?);
     }
     open_path(Path::new(source), options)
 }
@@ -140,54 +138,9 @@ fn file_name(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
 
-/// The set with another image side and number of channels (Lanczos3; grey by luma).
-///
-/// # Errors
-/// A side or number of channels that cells cannot have.
-pub fn resized(set: &CellSet, side: usize, channels: usize) -> Result<CellSet> {
-    let (from, depth) = (set.side(), set.channels());
-    if (set.side(), depth) == (side, channels) {
-        return Ok(set.clone());
-    }
-    let one = |i: usize| -> Result<Vec<u8>> {
-        let bytes = cellforge_data::decode::resize(set.image(i), from, from, depth, side)?;
-        Ok(match (depth, channels) {
-            (3, 1) => {
-                let image = RgbImage::from_raw(side as u32, side as u32, bytes).expect("a resized image has its size");
-                DynamicImage::from(image).into_luma8().into_raw()
-            }
-            (1, 3) => bytes.into_iter().flat_map(|grey| [grey; 3]).collect(),
-            _ => bytes,
-        })
-    };
-    let pixels: Vec<Vec<u8>> = (0..set.len()).into_par_iter().map(one).collect::<Result<_>>()?;
-    let (classes, names, labels) = (set.classes.clone(), set.names.clone(), set.labels.clone());
-    Ok(CellSet::from_parts(classes, names, labels, set.groups.clone(), side, channels, pixels.concat())?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn resizing_keeps_a_flat_colour_and_the_labels() {
-        let pixels = [10, 200, 30].repeat(16).into_iter().chain([77, 77, 77].repeat(16)).collect();
-        let set = CellSet::from_parts(
-            vec!["a".into(), "b".into()],
-            vec!["a/1".into(), "b/1".into()],
-            vec![0, 1],
-            vec![None, None],
-            4,
-            3,
-            pixels,
-        )
-        .unwrap();
-        let larger = resized(&set, 8, 3).unwrap();
-        assert_eq!(larger.image(0), [10, 200, 30].repeat(64));
-        assert_eq!(larger.labels, [0, 1]);
-        let grey = resized(&set, 8, 1).unwrap();
-        assert_eq!(grey.image(1), [77; 64]);
-    }
 
     #[test]
     fn loose_images_are_found_and_nothing_else() {

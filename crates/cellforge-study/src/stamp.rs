@@ -13,10 +13,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Error, Result,
-    files::{hash_file, hash_texts, json, make_folders, read_json},
-};
+use cellforge_assess::files::{hash_file, hash_texts, json, make_folders, read_json};
+
+use crate::{Error, Result};
 
 const FORMAT: u32 = 2;
 

@@ -102,6 +102,30 @@ fn pick<T: Copy>(model: usize, of: [T; 3]) -> T {
     of[model - 1]
 }
 
+/// The network of `config` with another image side, number of channels, number of classes or width.
+#[must_use]
+pub fn classifier_config(
+    mut config: ClassifierConfig,
+    side: Option<usize>,
+    channels: Option<usize>,
+    classes: Option<usize>,
+    width: Option<f64>,
+) -> ClassifierConfig {
+    macro_rules! set {
+        ($c:expr) => {{
+            $c.image_size = side.unwrap_or($c.image_size);
+            $c.channels = channels.unwrap_or($c.channels);
+            $c.classes = classes.unwrap_or($c.classes);
+            $c.width = width.unwrap_or($c.width);
+        }};
+    }
+    match &mut config {
+        ClassifierConfig::Cnn(c) => set!(c),
+        ClassifierConfig::Resnet(c) => set!(c),
+    }
+    config
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

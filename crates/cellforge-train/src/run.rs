@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Device;
 use cellforge_data::CellSet;
@@ -40,6 +40,14 @@ pub struct Control {
     /// Text files, by path, to write once the run has its folder, for example its settings. A run that is refused must not
     /// replace those of the run that holds the folder.
     pub records: Vec<(PathBuf, String)>,
+}
+
+impl Control {
+    /// Whether the run was asked to stop.
+    #[must_use]
+    pub fn stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
 }
 
 impl Default for Control {

@@ -3,11 +3,13 @@
 use cellforge_eval::BootstrapOptions;
 use serde::{Deserialize, Serialize};
 
-use super::StudyConfig;
-use crate::{
-    EvaluationConfig, derive_seed,
+use cellforge_assess::{
+    EvaluationConfig,
     utility::{UtilityClassifier, UtilityConfig},
 };
+use cellforge_data::derive_seed;
+
+use super::StudyConfig;
 
 /// The figures and their intervals.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -139,7 +139,10 @@ impl StudyConfig {
         check(truncation, "generate.truncation", "must be a finite number, at least 0.01")?;
         check(self.judge.resamples >= 20, "judge.resamples", "must be at least 20")?;
         check(share(self.judge.level), "judge.level", "must lie between 0 and 1")?;
-        if self.evaluate.is_on() { self.evaluation().validate() } else { Ok(()) }
+        if self.evaluate.is_on() {
+            self.evaluation().validate()?;
+        }
+        Ok(())
     }
 }
 

@@ -3,11 +3,10 @@
 use cellforge_eval::{Average, ClassifierReport, IntervalMethod};
 use maud::{Markup, html};
 
-use super::format::{accuracy, count, estimate, percent, plot, proportion, table};
-use crate::{
-    plots::{Axes, Series},
-    results::{EpochPoint, PublishedClassifier, Results},
-};
+use cellforge_assess::report::format::{accuracy, count, estimate, percent, plot, proportion, table};
+use cellforge_assess::plots::{Axes, Series};
+
+use crate::results::{EpochPoint, PublishedClassifier, Results};
 
 /// The study's table of classifiers with ours beside it, then every training of the small network.
 pub(super) fn tables(results: &Results) -> Markup {

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::format::{count, duration, table};
+use cellforge_assess::report::format::{count, duration, table};
 use crate::results::Results;
 
 /// What cells were used and how they were split.

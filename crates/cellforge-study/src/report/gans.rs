@@ -1,17 +1,19 @@
 //! The generative networks: their grids and their losses.
 
-use std::{
-    io::{Error as IoError, ErrorKind},
-    path::{Component, Path},
-};
+use std::path::Path;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use maud::{Markup, html};
 
-use super::format::{count, plot};
-use crate::{
-    Error, Result,
+
+use cellforge_assess::{
     plots::{Axes, Series},
+    report::{
+        embed,
+        format::{count, plot},
+    },
+};
+use crate::{
+    Result,
     results::{GanResult, Results},
 };
 
@@ -58,31 +60,6 @@ pub(super) fn grids(results: &Results, base_dir: &Path) -> Result<Markup> {
             }
         }
     })
-}
-
-pub(super) struct Embedded {
-    pub(super) base64: String,
-    pub(super) width: u32,
-    pub(super) height: u32,
-}
-
-/// Reads a PNG file and the size in its header, so that the page does not jump while it is drawn.
-pub(super) fn embed(inside: &str, base_dir: &Path) -> Result<Embedded> {
-    let inside = Path::new(inside);
-    let path = base_dir.join(inside);
-    let refuse = |why| Error::io("read", &path)(IoError::new(ErrorKind::InvalidData, why));
-    // A results file from elsewhere must not make the report swallow files that are not the study's.
-    if !inside.components().all(|part| matches!(part, Component::Normal(_))) {
-        return Err(refuse("an image must lie inside the folder of the study"));
-    }
-    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-    let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-    match (number(16), number(20)) {
-        (Some(width), Some(height)) if bytes.starts_with(b"\x89PNG\r\n\x1a\n") => {
-            Ok(Embedded { base64: STANDARD.encode(&bytes), width, height })
-        }
-        _ => Err(refuse("this is not a PNG file")),
-    }
 }
 
 /// Loss curves of every GAN, and what was measured of its cells while it learned.

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::format::{count, percent, percent_range, recognition as rate, table};
+use cellforge_assess::report::format::{count, percent, percent_range, table, with_interval};
 use crate::results::{Recognition, Results};
 
 /// Warnings that come before any figure.
@@ -140,6 +140,10 @@ pub(super) fn recognition(results: &Results) -> Markup {
             }
         }
     }
+}
+
+fn rate(r: &Recognition) -> Markup {
+    with_interval(&percent(r.rate), &percent_range(r.low, r.high))
 }
 
 /// The coverage of the intervals.

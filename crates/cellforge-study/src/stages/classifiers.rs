@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use cellforge_classify::ClassifierConfig;
-use cellforge_train::{ClassifierTrainConfig, OptimizerConfig, presets, train_classifier};
+use cellforge_data::derive_seed;
+use cellforge_train::{ClassifierTrainConfig, OptimizerConfig, presets, presets::classifier_config, train_classifier};
 
 use super::data::Cells;
 use crate::{
     Result, StudyConfig,
     config::{CnnRun, Recipe},
-    derive_seed,
     runner::{Makes, Runner},
     stamp::Stamp,
 };
@@ -21,30 +21,6 @@ pub(crate) struct Trained {
     pub(crate) config: ClassifierTrainConfig,
     /// The folder of its run.
     pub(crate) folder: PathBuf,
-}
-
-/// The network of `config` with another image side, number of channels, number of classes or width.
-#[must_use]
-pub fn classifier_config(
-    mut config: ClassifierConfig,
-    side: Option<usize>,
-    channels: Option<usize>,
-    classes: Option<usize>,
-    width: Option<f64>,
-) -> ClassifierConfig {
-    macro_rules! set {
-        ($c:expr) => {{
-            $c.image_size = side.unwrap_or($c.image_size);
-            $c.channels = channels.unwrap_or($c.channels);
-            $c.classes = classes.unwrap_or($c.classes);
-            $c.width = width.unwrap_or($c.width);
-        }};
-    }
-    match &mut config {
-        ClassifierConfig::Cnn(c) => set!(c),
-        ClassifierConfig::Resnet(c) => set!(c),
-    }
-    config
 }
 
 pub(crate) fn run_cnn(

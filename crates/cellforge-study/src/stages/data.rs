@@ -6,17 +6,18 @@ use std::{
     time::Instant,
 };
 
-use cellforge_data::{CellSet, Split, SplitBy, SplitOptions, phantom};
+use cellforge_assess::{
+    files::{hash_file, hash_texts},
+    save_grid,
+};
+use cellforge_data::{CellSet, Split, SplitBy, SplitOptions, derive_seed, folder_names, phantom};
 use cellforge_train::Images;
 
 use crate::{
     Result, SourceOptions, StudyConfig,
     config::{DataConfig, PhantomStage, SplitRule},
-    derive_seed,
-    files::{folder_names, hash_file, hash_texts},
     open_cells,
     runner::{Makes, Runner},
-    save_grid,
     source::open_path,
     stamp::Stamp,
 };

@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 
 use candle_core::Device;
+use cellforge_assess::{
+    Evaluation, evaluate,
+    evaluation::{EvaluationInputs, FeatureSource, Part, Provenance},
+    files::read_json,
+};
+use cellforge_data::derive_seed;
 use cellforge_train::load_generator;
 
 use super::{data::Cells, gan::TrainedGan, outcome::command};
 use crate::{
-    Error, Evaluation, Result, SourceOptions, StudyConfig,
+    Error, Result, SourceOptions, StudyConfig,
     config::GroupSource,
-    derive_seed, evaluate,
-    evaluation::{EvaluationInputs, FeatureSource, Part, Provenance},
-    files::read_json,
     runner::{Makes, Runner},
     source::open_path,
     stamp::Stamp,
@@ -57,10 +60,13 @@ pub(crate) fn run(
             discriminators,
             provenance: provenance.clone(),
         };
-        evaluate(&settings, &inputs, &out, control).map(drop)
+        match evaluate(&settings, &inputs, &out, &control.training(true)) {
+            Err(cellforge_assess::Error::Interrupted) => Err(control.interrupted("evaluate")),
+            found => Ok(found.map(drop)?),
+        }
     });
     match done {
-        Err(error @ Error::EvaluationCells { .. }) => {
+        Err(Error::Assess(error @ cellforge_assess::Error::EvaluationCells { .. })) => {
             tracing::warn!("the evaluation is left out of this study: {error}");
             return Ok(None);
         }

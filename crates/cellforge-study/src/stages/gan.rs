@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
+use cellforge_assess::{Bar, SampleWriter};
+use cellforge_data::derive_seed;
 use cellforge_gan::GanConfig;
 use cellforge_train::{GanTrainConfig, GenerateOptions, Judge, load_generator, presets::gan_best, train_judged_gan};
 
 use super::data::Cells;
 use crate::{
-    Result, SampleWriter, StudyConfig,
-    bar::Bar,
+    Result, StudyConfig,
     config::GanRecipe,
-    derive_seed,
     runner::{Makes, Runner},
     stamp::Stamp,
 };
@@ -152,6 +152,6 @@ pub(crate) fn generate(
             }
         }
         bar.finish();
-        writer.finish()
+        Ok(writer.finish()?)
     })
 }

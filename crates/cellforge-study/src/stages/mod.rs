@@ -6,16 +6,19 @@ mod evaluate;
 mod gan;
 mod outcome;
 
+use cellforge_assess::{
+    evaluation::datasheet,
+    files::{self, write_atomic},
+};
+
 use crate::{
     Control, Result, Results, StudyConfig,
-    files::write_atomic,
     judge, report,
     runner::{Makes, Runner},
     stamp::Stamp,
 };
 
 pub(crate) use classifiers::Trained;
-pub use classifiers::classifier_config;
 pub(crate) use data::Cells;
 pub use data::{split_by, split_cells};
 
@@ -44,25 +47,26 @@ pub fn run(config: &StudyConfig, control: &Control) -> Result<Results> {
     let path = runner.path("judge/judgement.json");
     runner.stage("judge", &(&config.judge, config.seed), &upstream, Makes::Folder("judge"), |_| {
         let judgement = judge::judge(config, &cells, &cnn_runs, &resnet_run, control)?;
-        crate::files::write_json(&path, &judgement)
+        Ok(files::write_json(&path, &judgement)?)
     })?;
-    let judgement = crate::files::read_json(&path)?;
+    let judgement = files::read_json(&path)?;
 
     let upstream: Vec<&Stamp> = [&data, &resnet, &synthetic].into_iter().chain(&gans).collect();
     let evaluation = evaluate::run(config, &cells, &gan_runs, &upstream, &mut runner)?;
 
     let results = outcome::collect(config, &cells, judgement, evaluation, &gan_runs, &runner)?;
-    let mut files = ["results.json", "report.html"].map(|name| runner.path(name)).to_vec();
+    let mut outputs = ["results.json", "report.html"].map(|name| runner.path(name)).to_vec();
     if results.evaluation.is_some() {
-        files.extend(["evaluation.json", "datasheet.md"].map(|name| runner.path(name)));
+        outputs.extend(["evaluation.json", "datasheet.md"].map(|name| runner.path(name)));
     }
-    runner.stage("report", &results, &[], Makes::Files(&files), |_| {
-        crate::files::write_json(&files[0], &results)?;
+    runner.stage("report", &results, &[], Makes::Files(&outputs), |_| {
+        files::write_json(&outputs[0], &results)?;
         if let Some(evaluation) = &results.evaluation {
-            crate::files::write_json(&files[2], evaluation)?;
-            write_atomic(&files[3], crate::evaluation::datasheet(evaluation).as_bytes())?;
+            files::write_json(&outputs[2], evaluation)?;
+            write_atomic(&outputs[3], datasheet(evaluation).as_bytes())?;
         }
-        write_atomic(&files[1], report::render(&results, &control.out)?.as_bytes())
+        write_atomic(&outputs[1], report::render(&results, &control.out)?.as_bytes())?;
+        Ok(())
     })?;
     Ok(results)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cellforge_assess::{Evaluation, Versions};
 use cellforge_data::SplitBy;
 use cellforge_kernels::Precision;
 use cellforge_train::{grid_file_name, read_log};
@@ -9,15 +10,15 @@ use serde_json::Value;
 
 use super::{data::Cells, gan::TrainedGan};
 use crate::{
-    Error, Evaluation, Preset, Result, StudyConfig,
-    files::shell_word,
+    Error, Preset, Result, StudyConfig,
     judge::Judgement,
     presets,
     results::{
         self, DataSummary, GanResult, GridImage, PartSummary, Published, Results, SCHEMA_VERSION, Settings,
-        SingleClassGroups, SkippedImage, Versions,
+        SingleClassGroups, SkippedImage,
     },
     runner::Runner,
+    shell::shell_word,
 };
 
 pub(crate) fn collect(

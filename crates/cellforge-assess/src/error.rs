@@ -1,0 +1,107 @@
+//! What can go wrong in an evaluation.
+
+use std::path::{Path, PathBuf};
+
+/// Everything an evaluation can fail with; each message names the file or the setting at fault.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// It was stopped on request.
+    #[error("stopped")]
+    Interrupted,
+    /// A setting has a value that makes no sense.
+    #[error("setting {setting}: {problem}")]
+    Setting {
+        /// Dotted name of the setting, e.g. `data.side`.
+        setting: &'static str,
+        /// What is wrong with it, and what is allowed.
+        problem: String,
+    },
+    /// A file could not be read or written.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// "read", "write", "create", ...
+        action: &'static str,
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// The reason the system gave.
+        source: std::io::Error,
+    },
+    /// An image could not be read or written.
+    #[error("cannot {action} the image {path}")]
+    Image {
+        /// "read" or "write".
+        action: &'static str,
+        /// The file at fault.
+        path: PathBuf,
+        /// The reason.
+        source: image::ImageError,
+    },
+    /// A JSON file of the study is damaged.
+    #[error("{path} is not a file this version can read; delete it and run again")]
+    Json {
+        /// The file at fault.
+        path: PathBuf,
+        /// The reason.
+        source: serde_json::Error,
+    },
+    /// The cells of a utility study do not fit together.
+    #[error("utility, {part} cells: {problem}")]
+    UtilityCells {
+        /// "training", "test" or "synthetic".
+        part: &'static str,
+        /// What is wrong, and what is needed.
+        problem: String,
+    },
+    /// A network of a utility study could not be trained or asked.
+    #[error("utility, run {run}: the classifier failed")]
+    UtilityRun {
+        /// Which of the study's trainings.
+        run: String,
+        /// The reason.
+        source: Box<cellforge_train::Error>,
+    },
+    /// The cells of an evaluation do not fit together.
+    #[error("evaluation, {part} cells: {problem}")]
+    EvaluationCells {
+        /// "real", "holdout" or "synthetic".
+        part: &'static str,
+        /// What is wrong, and what is needed.
+        problem: String,
+    },
+    /// A discriminator does not fit the cells of an evaluation.
+    #[error("the discriminator in {path} cannot be used: {problem}")]
+    Discriminator {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong, and what is needed.
+        problem: String,
+    },
+    /// Images could not be read.
+    #[error(transparent)]
+    Data(#[from] cellforge_data::Error),
+    /// A network could not be trained, saved or loaded.
+    #[error(transparent)]
+    Train(#[from] cellforge_train::Error),
+    /// A figure could not be computed.
+    #[error(transparent)]
+    Eval(#[from] cellforge_eval::Error),
+    /// A tensor operation failed.
+    #[error("tensor operation failed")]
+    Candle(#[from] candle_core::Error),
+}
+
+/// The result of a step of an evaluation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { action, path, source }
+    }
+
+    pub(crate) fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Json { path, source }
+    }
+}

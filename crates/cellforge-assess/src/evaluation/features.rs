@@ -1,0 +1,228 @@
+//! What the cells are compared by, with what was computed kept on disk until the evaluation is finished.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use cellforge_classify::{Classifier, ClassifierConfig, Inception};
+use cellforge_data::CellSet;
+use cellforge_kernels::Precision;
+use cellforge_train::{
+    Matrix, Orientation, features, inception_features, load_classifier, load_inception, oriented, pixel_features,
+    read_feature_file,
+};
+
+use super::{FeatureInfo, FeatureSource, sets::Cells};
+use crate::{
+    Control, Error, Result,
+    files::{hash_file, hash_texts, write_atomic},
+};
+
+/// Rises with any change of the features of the same cells.
+const FORMAT: &str = "1";
+
+/// Cells between two looks at whether to stop.
+const CHUNK: usize = 1024;
+
+/// What makes features of cells.
+pub(super) struct Extractor {
+    kind: Kind,
+    /// What decides the features beside the cells.
+    id: String,
+    pub(super) info: FeatureInfo,
+}
+
+enum Kind {
+    Classifier(Box<Classifier>),
+    Pixels(usize),
+    Inception(Box<Inception>),
+    File(BTreeMap<String, Matrix>, PathBuf),
+}
+
+impl Extractor {
+    /// Loads what `source` names, for cells of the size of `set`'s.
+    pub(super) fn new(source: &FeatureSource, set: &CellSet, pixel_side: usize, control: &Control) -> Result<Self> {
+        let info = |name: String, dims, source| FeatureInfo { metric: format!("fd_{name}"), name, dims, source };
+        Ok(match source {
+            FeatureSource::Pixels => Self::pixels(set, pixel_side),
+            FeatureSource::Classifier(dir) => {
+                let dir = classifier_folder(dir);
+                let (classifier, state) = load_classifier(&dir, &control.device)?;
+                let kind = match state.config.model {
+                    ClassifierConfig::Cnn(_) => "cnn",
+                    ClassifierConfig::Resnet(_) => "resnet",
+                };
+                let model = &state.config.model;
+                let blank = CellSet::from_parts(
+                    vec![String::new()],
+                    vec![String::new()],
+                    vec![0],
+                    vec![None],
+                    model.image_size(),
+                    model.channels(),
+                    vec![0; model.image_size() * model.image_size() * model.channels()],
+                )?;
+                let dims = features(&classifier, &blank, &[0], &control.device)?.dims;
+                let weights: Vec<String> = ["", "best", "last"]
+                    .iter()
+                    .map(|inside| dir.join(inside).join("weights.safetensors"))
+                    .filter(|path| path.is_file())
+                    .map(|path| Ok(hash_file(&path)?.1))
+                    .collect::<Result<_>>()?;
+                let title = if kind == "cnn" { "small network" } else { "residual network" };
+                let source = format!("what the last layer of a {title} judges by, trained on real cells");
+                Self {
+                    kind: Kind::Classifier(Box::new(classifier)),
+                    id: hash_texts(weights.iter().map(String::as_str)),
+                    info: info(format!("{kind}{dims}"), dims, source),
+                }
+            }
+            FeatureSource::Inception(path) => {
+                let network = load_inception(path, &control.device)?;
+                let source = "Inception-v3 with weights that were given".to_owned();
+                Self {
+                    kind: Kind::Inception(Box::new(network)),
+                    id: hash_file(path)?.1,
+                    info: FeatureInfo { name: "inception".into(), metric: "fid".into(), dims: 2048, source },
+                }
+            }
+            FeatureSource::File(path) => {
+                let sets = read_feature_file(path)?;
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                let dims = sets.get("real").map_or(0, |real| real.dims);
+                let source = "features that another program computed".to_owned();
+                Self { kind: Kind::File(sets, path.clone()), id: String::new(), info: info(stem, dims, source) }
+            }
+        })
+    }
+
+    /// The pixels, averaged to at most `pixel_side` a side.
+    pub(super) fn pixels(set: &CellSet, pixel_side: usize) -> Self {
+        let to = pixel_side.min(set.side());
+        let info = FeatureInfo {
+            name: "pixels".to_owned(),
+            metric: "fd_pixels".to_owned(),
+            dims: to * to * set.channels(),
+            source: format!("the pixels, averaged to {to} x {to}"),
+        };
+        Self { kind: Kind::Pixels(to), id: format!("pixels {to}"), info }
+    }
+
+    pub(super) fn is_pixels(&self) -> bool {
+        matches!(self.kind, Kind::Pixels(_))
+    }
+
+    /// The orientations in which cells are searched for their likes: all eight, where features are cheap enough or there are any.
+    pub(super) fn orientations(&self) -> &'static [Orientation] {
+        match self.kind {
+            Kind::Classifier(_) | Kind::Pixels(_) => &Orientation::ALL,
+            Kind::Inception(_) | Kind::File(..) => &[Orientation::Identity],
+        }
+    }
+
+    /// The features of the cells, laid down in one orientation. `set` is `real`, `holdout` or `synthetic`.
+    pub(super) fn rows(
+        &self,
+        set: &'static str,
+        cells: &Cells,
+        orientation: Orientation,
+        folder: &Path,
+        control: &Control,
+    ) -> Result<Matrix> {
+        if let Kind::File(sets, path) = &self.kind {
+            return from_file(sets, path, set, cells);
+        }
+        let turn = format!("{orientation:?}");
+        let precision = Precision::current().name();
+        let key = hash_texts([FORMAT, precision, self.id.as_str(), cells.info.fingerprint.as_str(), turn.as_str()]);
+        let path = folder.join(format!("{}.f32", &key[..32]));
+        if let Some(found) = read(&path, cells.set.len()) {
+            return Ok(found);
+        }
+        let turned = match orientation {
+            Orientation::Identity => cells.set.clone(),
+            _ => oriented(&cells.set, &(0..cells.set.len()).collect::<Vec<_>>(), orientation)?,
+        };
+        let mut matrix = Matrix { values: Vec::new(), dims: 0 };
+        let all: Vec<usize> = (0..turned.len()).collect();
+        for chunk in all.chunks(CHUNK) {
+            if control.stopped() {
+                return Err(Error::Interrupted);
+            }
+            let part = match &self.kind {
+                Kind::Classifier(classifier) => features(classifier, &turned, chunk, &control.device)?,
+                Kind::Pixels(side) => pixel_features(&turned, chunk, *side)?,
+                Kind::Inception(network) => inception_features(network, &turned, chunk, &control.device)?,
+                Kind::File(..) => unreachable!("read above"),
+            };
+            matrix.dims = part.dims;
+            matrix.values.extend(part.values);
+        }
+        // Averaging pixels costs less than reading them back.
+        if !self.is_pixels() {
+            write(&path, &matrix)?;
+        }
+        Ok(matrix)
+    }
+}
+
+/// The rows of a feature file for the cells that are used.
+fn from_file(sets: &BTreeMap<String, Matrix>, path: &Path, set: &'static str, cells: &Cells) -> Result<Matrix> {
+    let fail = |problem: String| Error::EvaluationCells { part: set, problem };
+    let Some(matrix) = sets.get(set) else {
+        return Err(fail(format!("{} has no tensor of that name", path.display())));
+    };
+    if matrix.len() != cells.available {
+        let (rows, images) = (matrix.len(), cells.available);
+        return Err(fail(format!(
+            "{} has {rows} rows for {images} images: expected one row per image",
+            path.display()
+        )));
+    }
+    let values = cells.rows.iter().flat_map(|&row| matrix.row(row).iter().copied()).collect();
+    Ok(Matrix { values, dims: matrix.dims })
+}
+
+/// The folder of a classifier: a study's residual network after its last epoch, as the study judges with it, or `dir` itself.
+fn classifier_folder(dir: &Path) -> PathBuf {
+    let of_study = dir.join("resnet").join("last");
+    if of_study.is_dir() { of_study } else { dir.to_path_buf() }
+}
+
+/// A matrix on disk: the numbers in a row, then the values, little-endian.
+fn write(path: &Path, matrix: &Matrix) -> Result<()> {
+    let mut bytes = Vec::with_capacity(8 + 4 * matrix.values.len());
+    bytes.extend((matrix.dims as u64).to_le_bytes());
+    bytes.extend(matrix.values.iter().flat_map(|value| value.to_le_bytes()));
+    write_atomic(path, &bytes)
+}
+
+/// A matrix of `rows` rows, if there is one.
+fn read(path: &Path, rows: usize) -> Option<Matrix> {
+    let bytes = std::fs::read(path).ok()?;
+    let (dims, values) = bytes.split_first_chunk::<8>()?;
+    let dims = usize::try_from(u64::from_le_bytes(*dims)).ok()?;
+    let (values, rest) = values.as_chunks::<4>();
+    let whole = dims > 0 && rest.is_empty() && values.len() == rows * dims;
+    whole.then(|| Matrix { values: values.iter().map(|value| f32::from_le_bytes(*value)).collect(), dims })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matrices_survive_and_torn_ones_count_as_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.f32");
+        let matrix = Matrix { values: vec![1.0, -2.5, 3.0, f32::MIN_POSITIVE, 0.1, 7.0], dims: 3 };
+        write(&path, &matrix).unwrap();
+        assert_eq!(read(&path, 2), Some(matrix));
+        assert_eq!(read(&path, 3), None);
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 2]).unwrap();
+        assert_eq!(read(&path, 2), None);
+        assert_eq!(read(&dir.path().join("b.f32"), 2), None);
+    }
+}

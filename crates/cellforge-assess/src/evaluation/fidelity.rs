@@ -1,0 +1,172 @@
+//! Synthetic against real cells, and real against real ones of other patients.
+
+use std::collections::BTreeMap;
+
+use cellforge_data::{CellSet, derive_seed};
+use cellforge_eval::{Features, FidelityOptions, Interval, Sample, fidelity, frechet_distance};
+use cellforge_train::Matrix;
+
+use super::{
+    EvaluationConfig, FidelityPart, FidelityScope,
+    sets::{Cells, parted, pick},
+};
+use crate::{Control, Error, Result};
+
+/// Ways to halve the real cells, for the range of distances between real and real.
+const HALVINGS: usize = 20;
+
+/// A set and the features of its cells.
+#[derive(Clone, Copy)]
+pub(super) struct Measured<'a> {
+    pub(super) cells: &'a Cells,
+    pub(super) rows: &'a Matrix,
+}
+
+/// Some rows of a set, ready to be compared.
+struct Chosen {
+    rows: Matrix,
+    groups: Option<Vec<String>>,
+}
+
+impl Chosen {
+    fn new(from: Measured<'_>, rows: &[usize]) -> Self {
+        let values = rows.iter().flat_map(|&row| from.rows.row(row).iter().copied()).collect();
+        let groups = from.cells.groups().map(|groups| rows.iter().map(|&row| groups[row].clone()).collect());
+        Self { rows: Matrix { values, dims: from.rows.dims }, groups }
+    }
+
+    fn sample(&self) -> Result<Sample<'_>> {
+        Ok(Sample { features: Features::new(&self.rows.values, self.rows.dims)?, groups: self.groups.as_deref() })
+    }
+}
+
+/// Rows of one class of the two halves of the real cells, the synthetic and the held-out ones: as many of each.
+struct OfClass {
+    rows: [Vec<usize>; 4],
+    label: usize,
+    n: usize,
+}
+
+pub(super) fn measure(
+    config: &EvaluationConfig,
+    real: Measured<'_>,
+    holdout: Option<Measured<'_>>,
+    synthetic: Measured<'_>,
+    control: &Control,
+) -> Result<FidelityPart> {
+    let seed = derive_seed(config.seed, "halves");
+    let halvings: Vec<[Vec<usize>; 2]> = (0..HALVINGS)
+        .map(|number| parted(real.cells, 0.5, derive_seed(seed, &format!("halving {number}"))))
+        .collect::<Result<_>>()?;
+    let [first, second] = &halvings[0];
+    let classes = &real.cells.set.classes;
+    let mut chosen = Vec::new();
+    for (label, name) in classes.iter().enumerate() {
+        let all = |cells: &Cells| of_class(&cells.set, &(0..cells.set.len()).collect::<Vec<_>>(), label);
+        let real_set = &real.cells.set;
+        let sets = [
+            of_class(real_set, first, label),
+            of_class(real_set, second, label),
+            all(synthetic.cells),
+            holdout.map_or(Vec::new(), |holdout| all(holdout.cells)),
+        ];
+        let smallest_half = halvings.iter().flatten().map(|half| of_class(real_set, half, label).len()).min();
+        let counts = [
+            ("real", "one half of them has", smallest_half.unwrap_or(0)),
+            ("synthetic", "there are", sets[2].len()),
+            ("holdout", "there are", if holdout.is_some() { sets[3].len() } else { usize::MAX }),
+        ];
+        let &(part, what, n) = counts.iter().min_by_key(|(.., n)| *n).unwrap_or(&counts[0]);
+        if n <= config.k {
+            let problem = format!(
+                "{what} {n} of class {name:?}: at least {} are needed with k = {}; give more cells or a smaller k",
+                config.k + 1,
+                config.k
+            );
+            return Err(Error::EvaluationCells { part, problem });
+        }
+        let from = [Some(real), Some(real), Some(synthetic), holdout];
+        let rows = std::array::from_fn(|i| from[i].map_or(Vec::new(), |from| pick(&from.cells.set, &sets[i], n, seed)));
+        chosen.push(OfClass { rows, label, n });
+    }
+    let options = config.fidelity_options();
+    let scope = |of: &[&OfClass]| -> Result<FidelityScope> {
+        if control.stopped() {
+            return Err(Error::Interrupted);
+        }
+        let rows = |i: usize| -> Vec<usize> {
+            let mut rows: Vec<usize> = of.iter().flat_map(|class| class.rows[i].iter().copied()).collect();
+            rows.sort_unstable();
+            rows
+        };
+        let held_out = holdout.map(|holdout| Chosen::new(holdout, &rows(3)));
+        compare(
+            of.iter().map(|class| class.n).sum(),
+            floor_range(real, &halvings, held_out.as_ref(), of, seed)?,
+            [Chosen::new(real, &rows(0)), Chosen::new(real, &rows(1)), Chosen::new(synthetic, &rows(2))],
+            held_out.as_ref(),
+            &options,
+        )
+    };
+    let mut per_class = BTreeMap::new();
+    for (name, of) in classes.iter().zip(&chosen) {
+        per_class.insert(name.clone(), scope(&[of])?);
+    }
+    Ok(FidelityPart {
+        cells_per_side: classes.iter().cloned().zip(chosen.iter().map(|class| class.n)).collect(),
+        halves_by_patient: real.cells.several_patients(),
+        pooled: scope(&chosen.iter().collect::<Vec<_>>())?,
+        per_class,
+    })
+}
+
+/// The range of the Fréchet distance between real and real, with as many cells of each class on both sides as elsewhere: of a half of
+/// the real cells to the held-out ones, or without these to the other half.
+fn floor_range(
+    real: Measured<'_>,
+    halvings: &[[Vec<usize>; 2]],
+    holdout: Option<&Chosen>,
+    classes: &[&OfClass],
+    seed: u64,
+) -> Result<Interval> {
+    let set = &real.cells.set;
+    let half = |half: &[usize]| {
+        let of = |class: &&OfClass| pick(set, &of_class(set, half, class.label), class.n, seed);
+        Chosen::new(real, &classes.iter().flat_map(of).collect::<Vec<_>>())
+    };
+    let mut range = Interval { low: f64::INFINITY, high: 0.0 };
+    for [first, second] in halvings {
+        let first = half(first);
+        let distance = match holdout {
+            Some(holdout) => frechet_distance(holdout.sample()?.features, first.sample()?.features)?,
+            None => frechet_distance(first.sample()?.features, half(second).sample()?.features)?,
+        };
+        range = Interval { low: range.low.min(distance), high: range.high.max(distance) };
+    }
+    Ok(range)
+}
+
+/// The rows of one class.
+fn of_class(set: &CellSet, rows: &[usize], label: usize) -> Vec<usize> {
+    rows.iter().copied().filter(|&row| set.labels[row] as usize == label).collect()
+}
+
+fn compare(
+    cells: usize,
+    floor_range: Interval,
+    [first, second, synthetic]: [Chosen; 3],
+    holdout: Option<&Chosen>,
+    options: &FidelityOptions,
+) -> Result<FidelityScope> {
+    let (first, second, synthetic) = (first.sample()?, second.sample()?, synthetic.sample()?);
+    let holdout = holdout.map(Chosen::sample).transpose()?;
+    let against = |reference: &Sample<'_>, compared: &Sample<'_>| fidelity(reference, compared, options);
+    Ok(FidelityScope {
+        cells,
+        against_real: against(&first, &synthetic)?,
+        floor: against(&first, &second)?,
+        floor_range,
+        against_holdout: holdout.as_ref().map(|holdout| against(holdout, &synthetic)).transpose()?,
+        real_against_holdout: holdout.as_ref().map(|holdout| against(holdout, &first)).transpose()?,
+    })
+}

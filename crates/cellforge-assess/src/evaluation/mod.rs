@@ -1,0 +1,220 @@
+//! Evaluation of synthetic cells: do they look real, do they cover what is real, can a model be trained on them, do they leak a patient?
+//!
+//! [`evaluate`] compares three sets: the real cells that the generators learned from, real cells of other patients that no generator saw
+//! (the holdout), and the synthetic cells. Every figure has an interval, every distance stands beside the same distance between real
+//! cells, and the verdicts are drawn from the intervals alone. The figures themselves come from `cellforge-eval`.
+
+mod config;
+mod controls;
+mod datasheet;
+mod features;
+mod fidelity;
+mod outcome;
+mod pairs;
+mod privacy;
+mod scatter;
+mod sets;
+mod utility;
+mod verdicts;
+
+use std::{collections::BTreeMap, path::Path, time::Instant};
+
+use cellforge_data::derive_seed;
+use cellforge_train::Orientation;
+
+pub use config::{EvaluationConfig, EvaluationInputs, FeatureSource, Part, Provenance};
+pub(crate) use controls::Controls;
+pub use datasheet::datasheet;
+pub use outcome::{
+    Answer, EVALUATION_SCHEMA, Evaluation, FeatureInfo, FidelityPart, FidelityScope, PairImage, PrivacyPart, Scatter,
+    SetInfo, SetsInfo, UtilityPart, Verdict,
+};
+pub(crate) use verdicts::digits;
+
+use crate::{Control, Error, Result, Versions, device_name, files::write_json};
+use features::Extractor;
+use fidelity::Measured;
+use sets::Cells;
+
+/// Evaluates synthetic cells and writes `evaluation.json` into the folder `out`, which is made if need be.
+///
+/// Features and trained networks are kept in `out` while the evaluation is under way, so that one that was stopped goes on from there with
+/// the same result; features are removed at the end. Keep other processes out of the folder meanwhile (see
+/// [`claim`](cellforge_train::claim)).
+///
+/// # Errors
+/// [`Error::Setting`]; [`Error::EvaluationCells`] for cells that do not fit together or are too few; [`Error::Discriminator`];
+/// [`Error::Interrupted`] when `control.stop` was raised; and what reading networks and computing figures can fail with.
+pub fn evaluate(
+    config: &EvaluationConfig,
+    inputs: &EvaluationInputs<'_>,
+    out: &Path,
+    control: &Control,
+) -> Result<Evaluation> {
+    config.validate()?;
+    let classes = &inputs.real.set.classes;
+    let size = (inputs.real.set.side(), inputs.real.set.channels());
+    let cells = |name, part: &Part<'_>| {
+        Cells::new(name, part, classes, size, config.max_cells, derive_seed(config.seed, "choice"))
+    };
+    let real = cells("real", &inputs.real)?;
+    let holdout = inputs.holdout.as_ref().map(|part| cells("holdout", part)).transpose()?;
+    let synthetic = cells("synthetic", &inputs.synthetic)?;
+    let extractor = Extractor::new(&inputs.features, &real.set, config.pixel_side, control)?;
+
+    let mut clock = Clock::new(control);
+    let kept = out.join("features");
+    let rows = |set, cells| extractor.rows(set, cells, Orientation::Identity, &kept, control);
+    clock.start("features");
+    let real_rows = rows("real", &real)?;
+    let holdout_rows = holdout.as_ref().map(|holdout| rows("holdout", holdout)).transpose()?;
+    let synthetic_rows = rows("synthetic", &synthetic)?;
+    let measured_real = Measured { cells: &real, rows: &real_rows };
+    let measured_synthetic = Measured { cells: &synthetic, rows: &synthetic_rows };
+    let measured_holdout = holdout.as_ref().zip(holdout_rows.as_ref()).map(|(cells, rows)| Measured { cells, rows });
+
+    let mut not_measured = BTreeMap::new();
+    let mut missing = |part: &str, reason: &str| {
+        not_measured.insert(part.to_owned(), reason.to_owned());
+    };
+    let mut too_few = None;
+    let mut fidelity_part = None;
+    if config.fidelity {
+        clock.start("fidelity");
+        let found = fidelity::measure(config, measured_real, measured_holdout, measured_synthetic, control);
+        fidelity_part = if_enough("fidelity", found, &mut missing, &mut too_few)?;
+    } else {
+        missing("fidelity", "it was not asked for");
+    }
+    let mut privacy_part = None;
+    match &holdout {
+        _ if !config.privacy => missing("privacy", "it was not asked for"),
+        None => missing("privacy", "it needs held-out cells of other patients"),
+        Some(holdout) if sets::shared_patients(&real, holdout).is_some_and(|shared| shared > 0) => {
+            missing("privacy", "some patients have cells both among the training and among the held-out cells");
+        }
+        Some(holdout) => {
+            clock.start("privacy");
+            let pixels = Extractor::pixels(&real.set, config.pixel_side);
+            let both = [&pixels, &extractor];
+            let extractors = if extractor.is_pixels() { &both[1..] } else { &both[..] };
+            let sets = privacy::Trio { real: &real, holdout, synthetic: &synthetic };
+            if inputs.discriminators.is_empty() {
+                missing("discriminator", "no discriminator was given");
+            }
+            let found = privacy::measure(config, extractors, sets, &inputs.discriminators, &kept, control)?;
+            privacy_part = Some(found);
+        }
+    }
+    clock.start("pictures");
+    let scatter =
+        scatter::scatter(measured_real, measured_holdout, measured_synthetic, derive_seed(config.seed, "scatter"));
+    let pairs = pairs::save(config.pairs, privacy_part.as_ref(), &real, &synthetic, out)?;
+    let mut utility_part = None;
+    match &config.utility {
+        Some(settings) => {
+            clock.start("utility");
+            let found = utility::measure(settings, &real, holdout.as_ref(), &synthetic, out, control);
+            utility_part = if_enough("utility", found, &mut missing, &mut too_few)?;
+        }
+        None => missing("utility", "it was not asked for"),
+    }
+    let seconds = clock.finish();
+    if let (None, None, None, Some(error)) = (&fidelity_part, &privacy_part, &utility_part, too_few) {
+        return Err(error);
+    }
+
+    fn part<'a, T>(
+        found: &'a Option<T>,
+        name: &str,
+        reasons: &'a BTreeMap<String, String>,
+    ) -> std::result::Result<&'a T, &'a str> {
+        found.as_ref().ok_or_else(|| reasons.get(name).map_or("", String::as_str))
+    }
+    let verdicts = verdicts::verdicts(
+        part(&fidelity_part, "fidelity", &not_measured),
+        part(&utility_part, "utility", &not_measured),
+        part(&privacy_part, "privacy", &not_measured),
+        &extractor.info.metric,
+    );
+    let evaluation = Evaluation {
+        schema_version: EVALUATION_SCHEMA,
+        verdicts,
+        features: extractor.info,
+        classes: classes.clone(),
+        sets: SetsInfo {
+            side: size.0,
+            channels: size.1,
+            shared_patients: holdout.as_ref().and_then(|holdout| sets::shared_patients(&real, holdout)),
+            real: real.info,
+            holdout: holdout.map(|holdout| holdout.info),
+            synthetic: synthetic.info,
+        },
+        fidelity: fidelity_part,
+        privacy: privacy_part,
+        utility: utility_part,
+        not_measured,
+        scatter,
+        pairs,
+        provenance: inputs.provenance.clone(),
+        settings: config.clone(),
+        versions: Versions::here(device_name(&control.device)),
+        seconds,
+    };
+    write_json(&out.join("evaluation.json"), &evaluation)?;
+    if kept.is_dir() {
+        std::fs::remove_dir_all(&kept).map_err(Error::io("remove the folder", &kept))?;
+    }
+    Ok(evaluation)
+}
+
+/// What was measured. Cells that are too few for one part are no reason to do without the others: the error is put aside, as the reason.
+fn if_enough<T>(
+    part: &str,
+    found: Result<T>,
+    missing: &mut impl FnMut(&str, &str),
+    too_few: &mut Option<Error>,
+) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error @ (Error::EvaluationCells { .. } | Error::UtilityCells { .. })) => {
+            tracing::warn!("{error}");
+            missing(part, &error.to_string());
+            *too_few = Some(error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Says which part is under way, and keeps the time of each.
+struct Clock<'a> {
+    control: &'a Control,
+    seconds: BTreeMap<String, f64>,
+    running: Option<(&'static str, Instant)>,
+}
+
+impl<'a> Clock<'a> {
+    fn new(control: &'a Control) -> Self {
+        Self { control, seconds: BTreeMap::new(), running: None }
+    }
+
+    fn start(&mut self, part: &'static str) {
+        self.stop();
+        if self.control.progress {
+            tracing::info!("evaluation: {part}");
+        }
+        self.running = Some((part, Instant::now()));
+    }
+
+    fn stop(&mut self) {
+        if let Some((part, since)) = self.running.take() {
+            self.seconds.insert(part.to_owned(), since.elapsed().as_secs_f64());
+        }
+    }
+
+    fn finish(mut self) -> BTreeMap<String, f64> {
+        self.stop();
+        self.seconds
+    }
+}

@@ -1,0 +1,215 @@
+//! What an evaluation found: the fields of `evaluation.json`.
+
+use std::collections::BTreeMap;
+
+use cellforge_eval::{
+    Fidelity, Interval,
+    privacy::{Finding, Privacy},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{EvaluationConfig, Provenance};
+use crate::{Versions, utility::Utility};
+
+/// The version of `evaluation.json`. It grows by one whenever a field is removed, renamed or changes its meaning.
+pub const EVALUATION_SCHEMA: u32 = 2;
+
+/// What synthetic cells are worth, measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// [`EVALUATION_SCHEMA`] at the time of writing.
+    pub schema_version: u32,
+    /// The answers to the four questions, drawn from the figures below.
+    pub verdicts: Vec<Verdict>,
+    /// What cells were compared by.
+    pub features: FeatureInfo,
+    /// Class names, sorted.
+    pub classes: Vec<String>,
+    /// The cells that were compared.
+    pub sets: SetsInfo,
+    /// Do they look real, and do they cover what is real?
+    pub fidelity: Option<FidelityPart>,
+    /// Do they leak a patient?
+    pub privacy: Option<PrivacyPart>,
+    /// Can a model be trained on them?
+    pub utility: Option<UtilityPart>,
+    /// Parts that were not measured, by name (`fidelity`, `privacy`, `utility`, `discriminator`), and why.
+    pub not_measured: BTreeMap<String, String>,
+    /// The cells in the plane of their two largest principal components.
+    pub scatter: Scatter,
+    /// Pictures of the closest pairs.
+    pub pairs: Vec<PairImage>,
+    /// Where the synthetic cells come from.
+    pub provenance: Provenance,
+    /// The settings.
+    pub settings: EvaluationConfig,
+    /// What it was computed with.
+    pub versions: Versions,
+    /// Seconds that each part took when it was last computed.
+    pub seconds: BTreeMap<String, f64>,
+}
+
+/// The answer to one question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// `realism`, `coverage`, `utility` or `privacy`.
+    pub about: String,
+    /// The question.
+    pub question: String,
+    /// The answer in a word.
+    pub answer: Answer,
+    /// The answer in one or two sentences, with the figures it rests on.
+    pub sentence: String,
+}
+
+/// An answer in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// The intervals show that it is as one would wish.
+    Good,
+    /// Partly so.
+    Caution,
+    /// The intervals show that it is not.
+    Bad,
+    /// The intervals are too wide to tell, or it was not measured.
+    Unknown,
+}
+
+/// What cells were compared by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureInfo {
+    /// Short name, e.g. `resnet512`, `pixels` or `inception`.
+    pub name: String,
+    /// Name of the Fréchet distance of these features, e.g. `fd_resnet512`; `fid` for Inception-v3 alone.
+    pub metric: String,
+    /// Numbers per cell.
+    pub dims: usize,
+    /// Where they come from, in words.
+    pub source: String,
+}
+
+/// The cells that were compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetsInfo {
+    /// Side of the images, in pixels.
+    pub side: usize,
+    /// 3 for colour, 1 for grey.
+    pub channels: usize,
+    /// The cells that the generators learned from.
+    pub real: SetInfo,
+    /// Cells of other patients.
+    pub holdout: Option<SetInfo>,
+    /// The synthetic cells.
+    pub synthetic: SetInfo,
+    /// Patients with cells in both `real` and `holdout`; 0 is as it should be. None where patients are not known.
+    pub shared_patients: Option<usize>,
+}
+
+/// One set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetInfo {
+    /// Where the cells come from.
+    pub source: String,
+    /// Cells used, by class.
+    pub cells_per_class: BTreeMap<String, usize>,
+    /// Cells used.
+    pub cells: usize,
+    /// Cells there were, before `max_cells`.
+    pub available: usize,
+    /// Patients of the cells used, where all are known.
+    pub patients: Option<usize>,
+    /// SHA-256 of the cells used, with their labels, names and groups.
+    pub fingerprint: String,
+}
+
+/// How close the synthetic cells come to the real ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FidelityPart {
+    /// Cells of each class on each side of every comparison. Distances depend on the numbers of cells, so all comparisons have the same.
+    pub cells_per_side: BTreeMap<String, usize>,
+    /// Whether the halves of the floor have different patients; otherwise patients are not known and cells were dealt out.
+    pub halves_by_patient: bool,
+    /// All classes together.
+    pub pooled: FidelityScope,
+    /// Each class by itself.
+    pub per_class: BTreeMap<String, FidelityScope>,
+}
+
+/// The comparisons of one scope.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FidelityScope {
+    /// Cells on each side.
+    pub cells: usize,
+    /// Synthetic cells against half of the real ones, which the generator has seen: it can come nearer to them than other patients do.
+    pub against_real: Fidelity,
+    /// Real against real: the other half against that half.
+    pub floor: Fidelity,
+    /// Synthetic cells against held-out ones.
+    pub against_holdout: Option<Fidelity>,
+    /// Real against held-out: the first half against the held-out cells.
+    pub real_against_holdout: Option<Fidelity>,
+    /// The least and the largest Fréchet distance between real and real, over 20 ways to halve the real cells: of a half to the
+    /// held-out cells or, where there are none, to the other half.
+    pub floor_range: Interval,
+}
+
+impl FidelityScope {
+    /// What verdicts rest on, synthetic and real: both against the held-out cells, which neither has seen, where there are some; else
+    /// against half of the real ones.
+    #[must_use]
+    pub fn judged(&self) -> [&Fidelity; 2] {
+        match (&self.against_holdout, &self.real_against_holdout) {
+            (Some(synthetic), Some(real)) => [synthetic, real],
+            _ => [&self.against_real, &self.floor],
+        }
+    }
+}
+
+/// Whether the synthetic cells give away whom the generators learned from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PrivacyPart {
+    /// One finding per test, adjusted for their number.
+    pub findings: Vec<Finding>,
+    /// All figures.
+    pub figures: Privacy,
+}
+
+/// Whether a classifier can be trained on the synthetic cells.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UtilityPart {
+    /// Which real cells the networks were judged on, in words.
+    pub judged_on: String,
+    /// All figures.
+    pub figures: Utility,
+}
+
+/// Cells in the plane of two principal components, which were computed from the real cells shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scatter {
+    /// Share of the real cells' variance along each of the two axes.
+    pub explained: [f64; 2],
+    /// Real cells: x, y and label (a position in `classes`); at most 600.
+    pub real: Vec<(f64, f64, u32)>,
+    /// Held-out cells.
+    pub holdout: Vec<(f64, f64, u32)>,
+    /// Synthetic cells.
+    pub synthetic: Vec<(f64, f64, u32)>,
+}
+
+/// A picture of a synthetic cell beside the training cell nearest to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PairImage {
+    /// Space in which the two are near.
+    pub space: String,
+    /// PNG file, relative to the folder of `evaluation.json`: the synthetic cell, turned as it is nearest, and the training cell.
+    pub path: String,
+    /// Name of the synthetic cell.
+    pub synthetic: String,
+    /// Name of the training cell.
+    pub real: String,
+    /// Distance of the two.
+    pub distance: f64,
+    /// Distance of the synthetic cell to the nearest held-out cell.
+    pub holdout_distance: f64,
+}

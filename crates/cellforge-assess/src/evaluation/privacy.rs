@@ -1,0 +1,139 @@
+//! The privacy tests in pixels and in features, in all orientations.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use cellforge_data::folder_name;
+use cellforge_eval::{
+    Features,
+    privacy::{Discriminator, Labels, PrivacyInput, Space, privacy},
+};
+use cellforge_train::{Matrix, Orientation, discriminator_scores, load_discriminator};
+
+use super::{EvaluationConfig, PrivacyPart, features::Extractor, sets::Cells};
+use crate::{Control, Error, Result};
+
+/// The three sets of cells.
+#[derive(Clone, Copy)]
+pub(super) struct Trio<'a> {
+    pub(super) real: &'a Cells,
+    pub(super) holdout: &'a Cells,
+    pub(super) synthetic: &'a Cells,
+}
+
+/// The features of three sets in one space.
+struct Measured {
+    name: String,
+    real: Matrix,
+    holdout: Vec<Matrix>,
+    synthetic: Vec<Matrix>,
+}
+
+pub(super) fn measure(
+    config: &EvaluationConfig,
+    extractors: &[&Extractor],
+    sets: Trio<'_>,
+    discriminators: &[PathBuf],
+    folder: &Path,
+    control: &Control,
+) -> Result<PrivacyPart> {
+    let mut spaces = Vec::new();
+    for extractor in extractors {
+        let rows = |set, cells, turn| extractor.rows(set, cells, turn, folder, control);
+        let turned = |set, cells| -> Result<Vec<Matrix>> {
+            extractor.orientations().iter().map(|&turn| rows(set, cells, turn)).collect()
+        };
+        spaces.push(Measured {
+            name: extractor.info.name.clone(),
+            real: rows("real", sets.real, Orientation::Identity)?,
+            holdout: turned("holdout", sets.holdout)?,
+            synthetic: turned("synthetic", sets.synthetic)?,
+        });
+    }
+    if control.stopped() {
+        return Err(Error::Interrupted);
+    }
+    let scores = if discriminators.is_empty() {
+        None
+    } else {
+        let networks = load(discriminators, sets.real, &control.device)?;
+        Some((score(&networks, sets.real, control)?, score(&networks, sets.holdout, control)?))
+    };
+    let as_features = |matrix| features(matrix);
+    let input = PrivacyInput {
+        spaces: spaces
+            .iter()
+            .map(|space| {
+                Ok(Space {
+                    name: space.name.clone(),
+                    train: as_features(&space.real)?,
+                    holdout: space.holdout.iter().map(as_features).collect::<Result<_>>()?,
+                    synthetic: space.synthetic.iter().map(as_features).collect::<Result<_>>()?,
+                })
+            })
+            .collect::<Result<_>>()?,
+        labels: Labels { train: &sets.real.set.labels, holdout: &sets.holdout.set.labels },
+        train_groups: sets.real.groups(),
+        holdout_groups: sets.holdout.groups(),
+        discriminator: scores.as_ref().map(|(train, holdout)| Discriminator { train, holdout }),
+    };
+    let figures = privacy(&input, &config.privacy_options())?;
+    Ok(PrivacyPart { findings: figures.findings(), figures })
+}
+
+fn features(matrix: &Matrix) -> Result<Features<'_>> {
+    Ok(Features::new(&matrix.values, matrix.dims)?)
+}
+
+/// What judges the cells of a class.
+struct Network {
+    discriminator: cellforge_gan::Discriminator,
+    /// The number of the class in the discriminator's order and how many it knows, if it knows several.
+    label: Option<(u32, usize)>,
+    side: usize,
+    channels: usize,
+}
+
+/// One for each class, in the order of the classes.
+fn load(folders: &[PathBuf], real: &Cells, device: &Device) -> Result<Vec<Network>> {
+    let classes = &real.set.classes;
+    let mut found: Vec<Option<Network>> = Vec::new();
+    found.resize_with(classes.len(), || None);
+    for folder in folders {
+        let (discriminator, state) = load_discriminator(folder, device)?;
+        let fail = |problem: String| Error::Discriminator { path: folder.clone(), problem };
+        for class in &state.classes {
+            let at = classes.iter().position(|name| name == class || folder_name(name) == *class);
+            let Some(at) = at else {
+                return Err(fail(format!("it was trained on class {class:?}, which the cells have not")));
+            };
+            if found[at].is_some() {
+                return Err(fail(format!("another one was given for class {class:?}")));
+            }
+            found[at] = Some(Network {
+                discriminator: discriminator.clone(),
+                label: state.label(class)?,
+                side: state.config.model.image_size,
+                channels: state.config.model.channels,
+            });
+        }
+    }
+    let missing = found.iter().position(Option::is_none);
+    if let (Some(at), Some(folder)) = (missing, folders.first()) {
+        let problem = format!("there is none for class {:?}: give one per class", classes[at]);
+        return Err(Error::Discriminator { path: folder.clone(), problem });
+    }
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// The score that the discriminator of each cell's class gives it.
+fn score(networks: &[Network], cells: &Cells, control: &Control) -> Result<Vec<f64>> {
+    let mut scores = vec![0.0; cells.set.len()];
+    for (class, network) in networks.iter().enumerate() {
+        let rows = cells.set.class_indices(class as u32);
+        let set = cells.set.resized(network.side, network.channels)?;
+        let found = discriminator_scores(&network.discriminator, network.label, &set, &rows, &control.device)?;
+        rows.into_iter().zip(found).for_each(|(row, value)| scores[row] = value);
+    }
+    Ok(scores)
+}

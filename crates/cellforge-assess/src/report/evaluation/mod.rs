@@ -1,0 +1,245 @@
+//! What the synthetic cells are worth: four answers, then the figures they rest on.
+
+mod fidelity;
+mod privacy;
+mod utility;
+
+use std::path::Path;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::{
+    embed,
+    format::{count, duration, table},
+};
+use crate::{
+    Result, charts,
+    evaluation::{Answer, Evaluation, PairImage, SetInfo},
+    plots::css_colour,
+};
+
+/// The section in the report of a study.
+pub(super) fn section(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
+    let pairs = pairs(found, base_dir)?;
+    Ok(html! {
+        (verdicts(found))
+        @for (heading, _, body) in parts(found, &pairs) { h3 { (heading) } (body) }
+    })
+}
+
+/// The report of an evaluation by itself.
+pub(super) fn page(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
+    let pairs = pairs(found, base_dir)?;
+    let title = "Synthetic cells, evaluated";
+    let sections = parts(found, &pairs);
+    let more = [
+        ("The cells", "cells", sets(found)),
+        ("How to repeat this", "repeat", repeat(found)),
+        ("Limits", "limits", limits(found)),
+    ];
+    let sections: Vec<_> = sections.into_iter().chain(more).collect();
+    let version = &found.versions.cellforge;
+    Ok(html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="generator" content={ "cellforge " (version) };
+                title { (title) }
+                style { (PreEscaped(super::STYLE)) }
+            }
+            body {
+                header {
+                    p.kicker { "Fidelity, use for training, and privacy of synthetic medical images" }
+                    h1 { (title) }
+                    p.meta { "Seed " (found.settings.seed) " · cellforge " (version) }
+                    @if found.provenance.is_phantom {
+                        aside.banner.phantom {
+                            strong { "Phantom data, not patients." }
+                            " The real cells of this run were drawn by a program. No figure here says anything about real blood cells or about
+                            malaria."
+                        }
+                    } @else if !found.pairs.is_empty() { (do_not_share()) }
+                    (verdicts(found))
+                    nav aria-label="Contents" { ol { @for (heading, id, _) in &sections { li { a href={ "#" (id) } { (heading) } } } } }
+                }
+                main { @for (heading, id, body) in &sections { section id=(id) { h2 { (heading) } (body) } } }
+                footer { p { "Drawn from " code { "evaluation.json" } " (schema " (found.schema_version) ") by cellforge " (version)
+                    ". Research use only; not a diagnostic device." } }
+            }
+        }
+    })
+}
+
+fn do_not_share() -> Markup {
+    html! {
+        aside.banner.private {
+            strong { "This page holds pictures of real cells: do not share it." }
+            " They are there so that whoever is responsible for the cells can see how near the synthetic ones come. A page without them is made
+            with " code { "--no-pairs" } " (in a study: " code { "evaluate.pairs = 0" } ")."
+        }
+    }
+}
+
+/// One line per question.
+pub(super) fn verdicts(found: &Evaluation) -> Markup {
+    html! {
+        ul.verdicts {
+            @for verdict in &found.verdicts {
+                @let (class, word) = word(verdict.answer, &verdict.about);
+                li {
+                    span class={ "answer " (class) } { (word) }
+                    p { strong { (verdict.question) } (verdict.sentence) }
+                }
+            }
+        }
+        @if found.sets.shared_patients.is_some_and(|shared| shared > 0) {
+            p.callout {
+                strong { "The sets share patients. " }
+                (count(found.sets.shared_patients.unwrap_or(0) as u64)) " patients have cells both among the training cells and among the held-out
+                ones: the tests for leaks and the accuracies on held-out cells are too favourable."
+            }
+        }
+    }
+}
+
+fn word(answer: Answer, about: &str) -> (&'static str, &'static str) {
+    match (answer, about) {
+        (Answer::Good, "privacy") => ("good", "no leak found"),
+        (Answer::Caution, "privacy") => ("caution", "none found, with care"),
+        (Answer::Bad, "privacy") => ("bad", "leak found"),
+        (Answer::Good, _) => ("good", "yes"),
+        (Answer::Bad, _) => ("bad", "no"),
+        (Answer::Caution, _) => ("caution", "in part"),
+        (Answer::Unknown, _) => ("unknown", "cannot tell"),
+    }
+}
+
+/// Heading, anchor and content of each part that was measured.
+fn parts(found: &Evaluation, pairs: &Markup) -> Vec<(&'static str, &'static str, Markup)> {
+    let missing = |part: &str| -> Markup {
+        let reason = found.not_measured.get(part).map_or("it was not measured", String::as_str);
+        html! { p.muted { "Not measured: " (reason) "." } }
+    };
+    let fidelity = found.fidelity.as_ref().map_or_else(|| missing("fidelity"), |part| fidelity::figures(part, found));
+    let utility = found.utility.as_ref().map_or_else(|| missing("utility"), utility::figures);
+    let privacy = found.privacy.as_ref().map_or_else(|| missing("privacy"), |part| privacy::figures(part, found));
+    vec![
+        ("Realism and coverage", "fidelity", html! { (fidelity) (scatter(found)) }),
+        ("Use for training", "utility", utility),
+        ("Leaks", "privacy", html! { (privacy) (pairs) }),
+    ]
+}
+
+/// The cells in a plane.
+fn scatter(found: &Evaluation) -> Markup {
+    let cloud = |points: &[(f64, f64, u32)]| points.iter().map(|&(x, y, _)| (x, y)).collect::<Vec<_>>();
+    let scatter = &found.scatter;
+    let percent = |at: usize| format!("{:.0}%", 100.0 * scatter.explained[at]);
+    let titles = [0, 1].map(|at| format!("component {}, {} of the variance", at + 1, percent(at)));
+    let clouds = [cloud(&scatter.real), cloud(&scatter.synthetic)];
+    html! {
+        @if let Some(svg) = charts::clouds(&clouds, [&titles[0], &titles[1]]) {
+            figure.plot {
+                figcaption { "Real and synthetic cells in a plane" }
+                (legend(&["real", "synthetic"]))
+                div role="img" aria-label="Scatter plot of real and synthetic cells in the plane of the two principal components of the real ones." { (PreEscaped(svg)) }
+                p.note { "Where the colours lie apart, the sets differ. The plane holds only the part of the variance that the axes name. At most 600
+                    cells of each set are shown." }
+            }
+        }
+    }
+}
+
+/// A legend in the order of the colours of the plots.
+fn legend(names: &[&str]) -> Markup {
+    html! {
+        ul.legend { @for (i, name) in names.iter().enumerate() { li { span.swatch style={ "background:" (css_colour(i)) } {} (name) } } }
+    }
+}
+
+/// The closest pairs of every space, embedded.
+fn pairs(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
+    let embedded: Vec<(&PairImage, _)> =
+        found.pairs.iter().map(|pair| Ok((pair, embed(&pair.path, base_dir)?))).collect::<Result<_>>()?;
+    let mut spaces: Vec<&str> = embedded.iter().map(|(pair, _)| pair.space.as_str()).collect();
+    spaces.dedup();
+    let real = if found.provenance.is_phantom { "phantom" } else { "real" };
+    Ok(html! {
+        @if !embedded.is_empty() {
+            @if !found.provenance.is_phantom { (do_not_share()) }
+            @for space in spaces {
+                h4 { "The closest pairs by " (space_name(space)) }
+                p.note { "Left the synthetic cell, turned as it is nearest; right the training cell nearest to it. Below, how far they are from each
+                    other, and how far the synthetic cell is from the nearest held-out cell. A copy has a distance near 0 and far below the
+                    second." }
+                div.pairs {
+                    @for (pair, image) in embedded.iter().filter(|(pair, _)| pair.space == space) {
+                        figure {
+                            img src={ "data:image/png;base64," (image.base64) } width=(image.width) height=(image.height)
+                                alt={ "A synthetic cell beside the nearest " (real) " training cell" };
+                            figcaption { (crate::evaluation::digits(pair.distance)) " · held-out " (crate::evaluation::digits(pair.holdout_distance)) }
+                        }
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// A space in words.
+fn space_name(name: &str) -> String {
+    if name == "pixels" { "pixels".to_owned() } else { format!("features ({name})") }
+}
+
+fn sets(found: &Evaluation) -> Markup {
+    let sets = &found.sets;
+    let row = |title: &str, set: &SetInfo| {
+        html! {
+            tr {
+                th scope="row" { (title) }
+                td.text { (set.source) }
+                @for class in &found.classes { td { (count(set.cells_per_class.get(class).copied().unwrap_or(0) as u64)) } }
+                td { (set.patients.map_or("not known".to_owned(), |n| count(n as u64))) }
+            }
+        }
+    };
+    let body = html! {
+        thead { tr { th scope="col" { "Set" } th.text scope="col" { "Source" } @for class in &found.classes { th scope="col" { (class) } } th scope="col" { "Patients" } } }
+        tbody {
+            (row("Real (training)", &sets.real))
+            @if let Some(holdout) = &sets.holdout { (row("Held out", holdout)) }
+            (row("Synthetic", &sets.synthetic))
+        }
+    };
+    html! {
+        (table("Cells that were compared", body))
+        p { "Images of " (sets.side) " × " (sets.side) " pixels, " @if sets.channels == 1 { "grey" } @else { "colour" } ". Compared by "
+            (found.features.source) " (" (found.features.name) ", " (count(found.features.dims as u64)) " numbers per cell)." }
+    }
+}
+
+fn repeat(found: &Evaluation) -> Markup {
+    let body = html! {
+        thead { tr { th scope="col" { "Part" } th scope="col" { "Time" } } }
+        tbody { @for (part, seconds) in &found.seconds { tr { th scope="row" { (part) } td { (duration(*seconds)) } } } }
+    };
+    html! {
+        pre { code { (found.provenance.command) } }
+        p { "With cellforge " (found.versions.cellforge) " and Candle " (found.versions.candle) " on " (found.versions.os) " ("
+            (found.versions.arch) "), device " (found.versions.device) ", seed " (found.settings.seed) "." }
+        (table("Time per part", body))
+    }
+}
+
+fn limits(found: &Evaluation) -> Markup {
+    html! {
+        ul {
+            li { strong { "Research use only. This is not a diagnostic device" } ", and no figure here supports a decision about a patient." }
+            @if found.provenance.is_phantom { li { "The real cells are a phantom. Nothing here carries over to real cells." } }
+            li { "That no test finds a leak does not prove that there is none: it shows that these attacks, with these cells, find nothing." }
+            li { "Figures depend on what cells are compared by. Features of a classifier see what tells its classes apart, and little else." }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The report: one HTML page drawn from the outcome alone, with the pictures it names embedded.
+//!
+//! The page needs no network, no script and no other file, so that it can be mailed, printed and kept. [`section`] is the same without the page
+//! around it, for a report of more than an evaluation; [`format`] has the pieces that such a report is made of.
+
+mod evaluation;
+pub mod format;
+
+use std::{
+    io::{Error as IoError, ErrorKind},
+    path::{Component, Path},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use maud::Markup;
+
+use crate::{Error, Evaluation, Result};
+
+/// The style sheet of every page.
+pub const STYLE: &str = include_str!("style.css");
+
+/// Draws the report of an evaluation. Pictures of pairs are read from `base_dir`.
+///
+/// # Errors
+/// [`Error::Io`] if a picture that the evaluation names is missing, is not a PNG file, or lies outside `base_dir`.
+pub fn render(found: &Evaluation, base_dir: &Path) -> Result<String> {
+    Ok(evaluation::page(found, base_dir)?.into_string())
+}
+
+/// The section on an evaluation, for a report that has others too.
+///
+/// # Errors
+/// As [`render`].
+pub fn section(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
+    evaluation::section(found, base_dir)
+}
+
+/// A PNG file as a page holds it.
+pub struct Embedded {
+    /// Its bytes.
+    pub base64: String,
+    /// Pixels across.
+    pub width: u32,
+    /// Pixels down.
+    pub height: u32,
+}
+
+/// Reads a PNG file and the size in its header, so that the page does not jump while it is drawn.
+///
+/// # Errors
+/// [`Error::Io`] if the file is missing, is not a PNG file, or lies outside `base_dir`.
+pub fn embed(inside: &str, base_dir: &Path) -> Result<Embedded> {
+    let inside = Path::new(inside);
+    let path = base_dir.join(inside);
+    let refuse = |why| Error::io("read", &path)(IoError::new(ErrorKind::InvalidData, why));
+    // A results file from elsewhere must not make the report swallow files that are not the study's.
+    if !inside.components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err(refuse("an image must lie inside the folder of the study"));
+    }
+    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+    let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    match (number(16), number(20)) {
+        (Some(width), Some(height)) if bytes.starts_with(b"\x89PNG\r\n\x1a\n") => {
+            Ok(Embedded { base64: STANDARD.encode(&bytes), width, height })
+        }
+        _ => Err(refuse("this is not a PNG file")),
+    }
+}

@@ -1,0 +1,124 @@
+//! Trains the networks of a utility study one by one and keeps what they say.
+
+use std::path::Path;
+
+use cellforge_data::CellSet;
+use cellforge_kernels::Precision;
+use cellforge_train::{ClassifierStep, Event, Observer, predict, train_for_steps};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    UtilityConfig,
+    cells::{Judged, Pool},
+    plan::{Plan, Run},
+};
+use crate::{
+    Control, Error, Result,
+    bar::Bar,
+    files::{hash_texts, read_json, write_atomic},
+};
+
+/// Rises with any change of what a training makes of the same cells and settings.
+const FORMAT: &str = "1";
+
+/// What a trained network says: the file that a run leaves.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Said {
+    /// Hash of everything that decides the rest.
+    inputs: String,
+    /// Its class of each real test cell.
+    pub(super) test: Vec<u32>,
+    /// Its class of each synthetic cell, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) synthetic: Option<Vec<u32>>,
+}
+
+/// What the network of every run says, in their order. A run whose file is in `out` is not done again.
+pub(super) fn run_all(
+    config: &UtilityConfig,
+    pool: &Pool<'_>,
+    plan: &Plan,
+    out: &Path,
+    control: &Control,
+) -> Result<Vec<Said>> {
+    let folder = out.join("runs");
+    std::fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
+    let mut bar = Bar::new(control.progress, "utility", config.steps * plan.runs.len() as u64);
+    let mut said = Vec::with_capacity(plan.runs.len());
+    for (number, run) in plan.runs.iter().enumerate() {
+        let path = folder.join(format!("{}.json", run.name));
+        let inputs = inputs(config, pool, run, &path)?;
+        // A file that is cut short, damaged or of other inputs counts as none.
+        let found = read_json::<Said>(&path).ok().filter(|found| found.fits(&inputs, run, pool));
+        let found = match found {
+            Some(found) => {
+                bar.skip(config.steps);
+                found
+            }
+            None => {
+                bar.name(format!("run {} of {}, {}", number + 1, plan.runs.len(), run.name));
+                let found = train(config, pool, run, inputs, &mut bar, control)?;
+                let text = serde_json::to_string(&found).map_err(Error::json(&path))?;
+                write_atomic(&path, text.as_bytes())?;
+                found
+            }
+        };
+        said.push(found);
+    }
+    bar.finish();
+    Ok(said)
+}
+
+/// Everything that decides what a run's network says.
+fn inputs(config: &UtilityConfig, pool: &Pool<'_>, run: &Run, path: &Path) -> Result<String> {
+    let json = |text: serde_json::Result<String>| text.map_err(Error::json(path));
+    let training = json(serde_json::to_string(&config.training(&pool.set, run.seed)))?;
+    let rest = json(serde_json::to_string(&(config.steps, &run.cells, run.on_synthetic)))?;
+    let (version, precision) = (env!("CARGO_PKG_VERSION"), Precision::current().name());
+    Ok(hash_texts([FORMAT, version, precision, pool.fingerprint.as_str(), &training, &rest]))
+}
+
+impl Said {
+    fn fits(&self, inputs: &str, run: &Run, pool: &Pool<'_>) -> bool {
+        let whole = |labels: &Vec<u32>, of: &Judged<'_>| {
+            labels.len() == of.indices.len() && labels.iter().all(|&label| (label as usize) < pool.set.classes.len())
+        };
+        self.inputs == inputs
+            && whole(&self.test, &pool.test)
+            && self.synthetic.is_some() == run.on_synthetic
+            && self.synthetic.as_ref().is_none_or(|labels| whole(labels, &pool.synthetic))
+    }
+}
+
+fn train(
+    config: &UtilityConfig,
+    pool: &Pool<'_>,
+    run: &Run,
+    inputs: String,
+    bar: &mut Bar,
+    control: &Control,
+) -> Result<Said> {
+    let failed = |source| Error::UtilityRun { run: run.name.clone(), source: Box::new(source) };
+    let training = config.training(&pool.set, run.seed);
+    let trained = train_for_steps(&training, config.steps, &pool.set, &run.cells, control, &mut [bar]);
+    let classifier = trained.map_err(failed)?.ok_or_else(|| Error::Interrupted)?;
+    let classes = pool.set.classes.len();
+    let says = |set: &CellSet, indices: &[usize]| -> Result<Vec<u32>> {
+        let rows = predict(&classifier, set, indices, &control.device).map_err(failed)?;
+        Ok(cellforge_eval::predictions(&rows, classes)?)
+    };
+    let test = says(pool.test.set, &pool.test.indices)?;
+    let synthetic = run.on_synthetic.then(|| says(pool.synthetic.set, &pool.synthetic.indices)).transpose()?;
+    Ok(Said { inputs, test, synthetic })
+}
+
+impl Observer<ClassifierStep> for Bar {
+    fn wants(&self, _iteration: u64, _total: u64) -> bool {
+        false
+    }
+
+    fn on_step(&mut self, _step: &mut ClassifierStep, _event: &mut Event<'_>) -> cellforge_train::Result<()> {
+        self.advance(1);
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! `cellforge classify`: what a trained classifier says of any images.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use cellforge::{
+    data::CellSet,
+    eval::{self, ClassifierReport},
+    study, train,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cells::{CellArgs, bootstrap, list_skipped, table},
+    common::{Globals, is_false, layered, save, say},
+};
+
+/// Arguments of `classify`.
+#[derive(clap::Args, Serialize, Deserialize)]
+#[command(after_help = "\
+Examples:
+  cellforge classify --checkpoint runs/quick --data cells.zip
+  cellforge classify --checkpoint resnet --data some-folder --csv each.csv --json figures.json
+  cellforge classify --checkpoint runs/quick --model cnn --data cells.zip
+
+Where the class folders of the data have names the classifier knows, the figures are printed with 95% intervals;
+otherwise, or for a folder of loose images, the predictions alone. The CSV has one line per image.
+For research and teaching. Not a diagnostic device.")]
+pub struct Args {
+    /// A classifier's folder, or a study's
+    #[arg(long, value_name = "DIR")]
+    checkpoint: Option<PathBuf>,
+    /// In a study's folder: resnet, or cnn for the best small network [default: resnet]
+    #[arg(long, value_name = "NAME", value_parser = ["resnet", "cnn"])]
+    model: Option<String>,
+    /// Folder or zip of images, with or without class folders
+    #[arg(long, value_name = "PATH")]
+    data: Option<String>,
+    /// Where a cell's patient comes from: auto, nih (file names) or none [default: auto]
+    #[arg(long, value_name = "RULE", value_parser = ["auto", "nih", "none"])]
+    groups: Option<String>,
+    /// A CSV file that names the patient of each file; may be repeated
+    #[arg(long, value_name = "FILE")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    group_csv: Vec<PathBuf>,
+    /// Leave out images that cannot be read, and list them
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "is_false")]
+    skip_bad: bool,
+    /// Write everything that was found to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write each image's probabilities to this file
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+}
+
+/// What `--json` writes.
+#[derive(Serialize)]
+struct Findings<'a> {
+    settings: &'a Args,
+    seed: u64,
+    classes: &'a [String],
+    images: usize,
+    /// Images taken for each class.
+    predicted: BTreeMap<&'a str, usize>,
+    /// The figures, where the class folders have names the classifier knows.
+    report: Option<ClassifierReport>,
+    skipped: Vec<BTreeMap<&'static str, &'a str>>,
+}
+
+pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
+    let args = layered(&mut globals, flags)?;
+    if args.json.is_some() && args.json == args.csv {
+        bail!("--json and --csv name the same file");
+    }
+    let session = globals.open()?;
+    let checkpoint = args.checkpoint.clone().context("--checkpoint is missing: name a trained classifier's folder")?;
+    let data = args.data.clone().context("--data is missing: name a folder or zip of images")?;
+    let (classifier, state) = train::load_classifier(&classifier_folder(&checkpoint, &args)?, &session.device)?;
+    let (classes, model) = (&state.classes, &state.config.model);
+
+    let cells = CellArgs {
+        data: Some(data.clone()),
+        side: Some(model.image_size()),
+        channels: Some(model.channels()),
+        groups: args.groups.clone(),
+        group_csv: args.group_csv.clone(),
+        skip_bad: args.skip_bad,
+    };
+    let set = study::open_unlabelled(&data, &cells.options(None, session.progress))?;
+    list_skipped(&set);
+    let all: Vec<usize> = (0..set.len()).collect();
+    let probabilities = train::predict(&classifier, &set, &all, &session.device)?;
+    let predicted = eval::predictions(&probabilities, classes.len())?;
+
+    let report = match truth(&set, classes) {
+        Some(truth) => {
+            let groups: Option<Vec<String>> = set.groups.iter().cloned().collect();
+            let options = bootstrap(session.seed);
+            Some(eval::classifier_report(&truth, &probabilities, classes, groups.as_deref(), &options)?)
+        }
+        None => None,
+    };
+    let mut counts: BTreeMap<&str, usize> = classes.iter().map(|class| (class.as_str(), 0)).collect();
+    for &class in &predicted {
+        *counts.entry(&classes[class as usize]).or_default() += 1;
+    }
+    if let Some(path) = &args.csv {
+        save(path, &csv(&set, classes, &probabilities, &predicted))?;
+    }
+    if let Some(path) = &args.json {
+        let skipped =
+            set.skipped.iter().map(|s| BTreeMap::from([("name", s.name.as_str()), ("reason", s.reason.as_str())]));
+        let findings = Findings {
+            settings: &args,
+            seed: session.seed,
+            classes,
+            images: set.len(),
+            predicted: counts.clone(),
+            report: report.clone(),
+            skipped: skipped.collect(),
+        };
+        save(path, &(serde_json::to_string_pretty(&findings)? + "\n"))?;
+    }
+    let counted: Vec<String> = counts.iter().map(|(class, n)| format!("{n} {class}")).collect();
+    say(format!("{} images: {}", set.len(), counted.join(", ")));
+    match report {
+        Some(report) => say(table(&report)),
+        None => say(format!(
+            "no figures: the data's class folders are not the classifier's classes ({})",
+            classes.join(", ")
+        )),
+    }
+    Ok(())
+}
+
+/// The folder to load from: `dir` itself, or the classifier of the study in `dir` (after its last epoch, as the study judged it).
+fn classifier_folder(dir: &Path, args: &Args) -> Result<PathBuf> {
+    if !dir.is_dir() {
+        bail!("{} is not a folder; --checkpoint takes the folder of a trained classifier or of a study", dir.display());
+    }
+    if !dir.join("resnet").is_dir() {
+        return Ok(dir.to_path_buf());
+    }
+    if args.model.as_deref() != Some("cnn") {
+        return Ok(dir.join("resnet").join("last"));
+    }
+    let path = dir.join("results.json");
+    let text =
+        std::fs::read(&path).with_context(|| format!("cannot read {}; is the study finished?", path.display()))?;
+    let results: study::Results =
+        serde_json::from_slice(&text).with_context(|| format!("{} is not a study's results", path.display()))?;
+    Ok(dir.join("cnn").join(results.cnn.best).join("last"))
+}
+
+/// The classifier's label of each image, if every class folder has the name of a class, as it is or made safe for a folder.
+fn truth(set: &CellSet, classes: &[String]) -> Option<Vec<u32>> {
+    let label = |name: &String| {
+        let known = |class: &String| class == name || data::folder_name(class) == *name;
+        classes.iter().position(known).map(|i| i as u32)
+    };
+    let labels: Vec<u32> = set.classes.iter().map(label).collect::<Option<_>>()?;
+    Some(set.labels.iter().map(|&l| labels[l as usize]).collect())
+}
+
+fn csv(set: &CellSet, classes: &[String], probabilities: &[Vec<f32>], predicted: &[u32]) -> String {
+    let mut text = String::from("name,folder,predicted");
+    for class in classes {
+        text.push(',');
+        text.push_str(&quoted(&format!("p_{class}")));
+    }
+    text.push('\n');
+    for (i, row) in probabilities.iter().enumerate() {
+        let folder = &set.classes[set.labels[i] as usize];
+        let fields = [set.names[i].as_str(), folder, &classes[predicted[i] as usize]];
+        text.push_str(&fields.map(quoted).join(","));
+        for p in row {
+            text.push_str(&format!(",{p:.6}"));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// A CSV field (RFC 4180).
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn fields_with_commas_and_quotes_are_quoted() {
+        assert_eq!(super::quoted("a"), "a");
+        assert_eq!(super::quoted("a,b"), "\"a,b\"");
+        assert_eq!(super::quoted("a\"b"), "\"a\"\"b\"");
+    }
+}

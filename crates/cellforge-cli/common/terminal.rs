@@ -1,0 +1,115 @@
+//! What a verb shows: the log, lines of output, progress and errors.
+
+use std::{fmt, io::Write, process::ExitCode, sync::OnceLock};
+
+use anyhow::{Result, bail};
+use cellforge::study;
+
+use super::Globals;
+
+/// Starts the log on the error stream: progress at the normal level, warnings only with `--quiet`.
+pub fn start_log(globals: &Globals) {
+    use tracing_subscriber::{EnvFilter, fmt};
+    let level = match (globals.quiet, globals.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn,cellforge=info,cellforge_data=info,cellforge_train=info,cellforge_assess=info,cellforge_study=info",
+        (false, 1) => "info,cellforge=debug,cellforge_data=debug,cellforge_train=debug,cellforge_assess=debug,cellforge_study=debug",
+        (false, _) => "trace",
+    };
+    let filter = EnvFilter::new(level);
+    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_ansi(false);
+    // An error stream that is gone must not end the work.
+    let lines = lines.log_internal_errors(false);
+    let started =
+        if globals.verbose == 0 { lines.with_level(false).with_target(false).try_init() } else { lines.try_init() };
+    drop(started);
+}
+
+/// The first failure of the output stream.
+static OUTPUT: OnceLock<std::io::Error> = OnceLock::new();
+
+/// Writes a line to the output stream. If it fails, work goes on without saying more, and [`output_failed`] tells at the end.
+pub fn say(text: impl fmt::Display) {
+    if OUTPUT.get().is_none()
+        && let Err(error) = writeln!(std::io::stdout(), "{text}")
+    {
+        let _ = OUTPUT.set(error);
+    }
+}
+
+/// Says so if something could not be written to the output stream. A reader that went away (`| head`) is no failure.
+pub fn output_failed() -> Result<()> {
+    match OUTPUT.get() {
+        Some(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            bail!("cannot write to the output stream: {error}")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A progress bar over images, on the error stream when that is a terminal.
+pub struct Bar(indicatif::ProgressBar);
+
+impl Bar {
+    pub fn new(total: u64, name: &str, shown: bool) -> Self {
+        if !shown {
+            return Self(indicatif::ProgressBar::hidden());
+        }
+        let style = indicatif::ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {per_sec} {eta} left");
+        let bar = indicatif::ProgressBar::new(total).with_message(name.to_owned());
+        Self(bar.with_style(style.unwrap_or_else(|_| indicatif::ProgressStyle::default_bar())))
+    }
+
+    pub fn set(&self, done: u64) {
+        self.0.set_position(done);
+    }
+
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Work that was stopped on request; the message says how to go on.
+#[derive(Debug)]
+pub struct Interrupted(pub String);
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Prints an error with its causes and gives the exit code.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    let mut stderr = std::io::stderr().lock();
+    let stopped = error.chain().any(|cause| {
+        cause.is::<Interrupted>() || matches!(cause.downcast_ref(), Some(study::Error::Interrupted { .. }))
+    });
+    if stopped {
+        let _ = writeln!(stderr, "{error}");
+        return ExitCode::from(130);
+    }
+    let plain = |text: String| {
+        text.lines().filter(|line| !is_backtrace(line)).collect::<Vec<_>>().join("\n").trim_end().to_owned()
+    };
+    let mut shown = plain(error.to_string());
+    let _ = writeln!(stderr, "error: {shown}");
+    for cause in error.chain().skip(1) {
+        // Many messages already quote their cause; saying it twice helps nobody.
+        let text = plain(cause.to_string());
+        if !text.is_empty() && !shown.contains(&text) {
+            let _ = writeln!(stderr, "  because: {text}");
+            shown = text;
+        }
+    }
+    ExitCode::from(1)
+}
+
+/// Candle appends a backtrace to its messages when one is enabled.
+fn is_backtrace(line: &str) -> bool {
+    let line = line.trim_start();
+    line.starts_with("at ")
+        || line.split_once(": ").is_some_and(|(n, _)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}

@@ -1,0 +1,381 @@
+//! `cellforge generate`: synthetic cells from a trained generator.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
+
+use anyhow::{Context, Result, bail};
+use candle_core::Device;
+use cellforge::{
+    data::index::is_image,
+    gan::{Discriminator, Generator},
+    shipped, study, train,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::common::{
+    Bar, Globals, Interrupted, Session, check_settings, is_false, layered, save_beside, save_effective, say,
+};
+
+/// Arguments of `generate`.
+#[derive(clap::Args, Serialize, Deserialize)]
+#[command(after_help = "\
+Examples:
+  cellforge generate --count 100 --out synthetic
+  cellforge generate --checkpoint runs/quick --class Parasitized --count 64 --out cells.zip --grid cells.png
+  cellforge generate --checkpoint runs/quick/gan/Uninfected --count 10 --out few --truncation 1.5
+  cellforge generate --checkpoint runs/best --keep 0.25 --count 100 --out chosen
+  cellforge generate --strips 5 --class Uninfected --strip-to Parasitized --out strips
+
+The images are PNG files in one folder per class. The same checkpoint, seed, truncation and share to keep give the same files,
+and a smaller count gives the first of them. The built-in generator may be another in another version.
+
+--keep makes images more alike to real ones, as the discriminator sees it, and less varied: image 1 is the best of the first n images
+made without it, image 2 of the next n, and so on, where n is 1/SHARE rounded up. They are no sample of what was learned.
+
+A strip leads from image 1 to image 2 of its class, the next from 3 to 4, along the arc between their noise; with --strip-to, from image
+1 to the other class with the same noise, the next from image 2. Its ends are the images made without --strips.")]
+pub struct Args {
+    /// A GAN's folder, or a folder of several: a study's, or what `train gan` made of all classes [default: the built-in generator]
+    #[arg(long, value_name = "DIR")]
+    checkpoint: Option<PathBuf>,
+    /// Only this class [default: every class that has a generator]
+    #[arg(long, value_name = "NAME")]
+    class: Option<String>,
+    /// Images per class [default: 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    count: Option<u64>,
+    /// A folder, or a file that ends in .zip
+    #[arg(long, value_name = "DIR|FILE.zip")]
+    out: Option<PathBuf>,
+    /// Redraw noise beyond so many standard deviations, at least 0.01: lower is more typical and less varied [default: none]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    truncation: Option<f64>,
+    /// Keep this share of the images, from 0.001 to 1: of each 1/SHARE, the one that the checkpoint's discriminator scores highest
+    /// [default: 1, all]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    keep: Option<f64>,
+    /// Also draw the first images of each class as one picture
+    #[arg(long, value_name = "FILE.png")]
+    grid: Option<PathBuf>,
+    /// In place of images, so many pictures of each class, each a row of images on the way from one to another
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    strips: Option<u64>,
+    /// Images in a strip, its ends included: from 2 to 64 [default: 8]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(2..=64))]
+    strip_steps: Option<u64>,
+    /// Strips lead from each class, or from --class, to this one; of a GAN of several classes [default: strips stay in their class]
+    #[arg(long, value_name = "NAME")]
+    strip_to: Option<String>,
+    /// Print the data sheet of the built-in generator: what it was trained on and what it is worth
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "is_false")]
+    about: bool,
+}
+
+/// Images of one class in the picture of `--grid`, and how many of them in a row.
+const GRID: (usize, usize) = (32, 8);
+/// Images, kept or not, made before they are written and a request to stop is looked for.
+const PART: usize = 256;
+
+/// What makes images of one class.
+struct Source {
+    class: String,
+    /// The folder it was loaded from; empty for the built-in generator.
+    folder: PathBuf,
+    generator: Generator,
+    /// Where `--keep` asks for it.
+    discriminator: Option<Discriminator>,
+    state: train::GanState,
+}
+
+impl Source {
+    fn options(&self, args: &Args, seed: u64, first: usize, count: usize) -> Result<train::GenerateOptions> {
+        Ok(train::GenerateOptions {
+            seed,
+            class: self.class.clone(),
+            label: self.state.label(&self.class)?,
+            latent: self.state.config.model.latent,
+            first,
+            count,
+            truncation: args.truncation,
+        })
+    }
+}
+
+pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
+    let mut args = layered(&mut globals, args)?;
+    if args.about {
+        say(shipped::DATASHEET.trim_end());
+        return Ok(());
+    }
+    let session = globals.open_stoppable()?;
+    let out = args.out.clone().context("--out is missing: name a folder, or a file that ends in .zip")?;
+    check(&args, &out)?;
+    let sources = sources(&args, &session.device)?;
+    if let Some(source) = sources.first() {
+        source.options(&args, session.seed, 0, 0)?.validate()?;
+    }
+    if args.strips.is_some() {
+        strips(&mut args, &session, &sources, &out)?;
+    } else {
+        images(&mut args, &session, &sources, &out)?;
+    }
+    save_settings(&out, session.seed, &args)
+}
+
+/// Refuses flags that do not go together.
+fn check(args: &Args, out: &Path) -> Result<()> {
+    if let Some(grid) =
+        args.grid.as_ref().filter(|grid| !grid.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")))
+    {
+        bail!("--grid {} does not end in .png", grid.display());
+    }
+    if is_zip(out) && out.is_dir() {
+        bail!("{} is a folder; a zip needs another name", out.display());
+    }
+    if let Some(keep) = args.keep {
+        train::candidates(keep).context("--keep takes a share of the images")?;
+    }
+    let given = |flags: &[(&'static str, bool)]| flags.iter().find(|(_, given)| *given).map(|(flag, _)| *flag);
+    if args.strips.is_none() {
+        let of_strips = [("--strip-steps", args.strip_steps.is_some()), ("--strip-to", args.strip_to.is_some())];
+        if let Some(flag) = given(&of_strips) {
+            bail!("{flag} is of strips: say how many with --strips");
+        }
+        return Ok(());
+    }
+    let of_images =
+        [("--count", args.count.is_some()), ("--keep", args.keep.is_some()), ("--grid", args.grid.is_some())];
+    if let Some(flag) = given(&of_images) {
+        bail!("--strips makes pictures in place of images, and {flag} is of images");
+    }
+    if is_zip(out) {
+        bail!("--strips makes pictures for a folder, and --out {} is a zip", out.display());
+    }
+    Ok(())
+}
+
+/// What makes the images of each class that is asked for.
+fn sources(args: &Args, device: &Device) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    let mut add =
+        |folder: &Path, generator: Generator, discriminator: Option<Discriminator>, state: train::GanState| {
+            for class in state.classes.clone() {
+                let (folder, state) = (folder.to_path_buf(), state.clone());
+                let (generator, discriminator) = (generator.clone(), discriminator.clone());
+                sources.push(Source { class, folder, generator, discriminator, state });
+            }
+        };
+    let name = match &args.checkpoint {
+        None if args.keep.is_some() => {
+            bail!(
+                "--keep needs a discriminator and the built-in generator has none: name a trained GAN's folder with --checkpoint"
+            )
+        }
+        None => {
+            let (generator, state) = shipped::generator(device).context("cannot load the built-in generator")?;
+            tracing::info!(
+                "no --checkpoint: the built-in generator, \"{}\"; `cellforge generate --about` prints its data sheet",
+                shipped::name()
+            );
+            add(Path::new(""), generator, None, state);
+            "the built-in generator".to_owned()
+        }
+        Some(checkpoint) => {
+            for dir in generator_folders(checkpoint)? {
+                let (generator, state) = train::load_generator(&dir, device)?;
+                let discriminator = match args.keep {
+                    Some(_) => {
+                        Some(train::load_discriminator(&dir, device).context("--keep needs the GAN's discriminator")?.0)
+                    }
+                    None => None,
+                };
+                add(&dir, generator, discriminator, state);
+            }
+            checkpoint.display().to_string()
+        }
+    };
+    if let Some(wanted) = &args.class {
+        let classes: Vec<String> = sources.iter().map(|source| source.class.clone()).collect();
+        sources.retain(|source| source.class == *wanted);
+        if sources.is_empty() {
+            bail!("{name} has no generator of class {wanted:?}; it has {}", classes.join(", "));
+        }
+    }
+    for (at, source) in sources.iter().enumerate() {
+        if let Some(other) = sources[..at].iter().find(|other| other.class == source.class) {
+            bail!(
+                "{} and {} both make {}: name one of them with --checkpoint, or move away the one that is out of date",
+                other.folder.display(),
+                source.folder.display(),
+                source.class
+            );
+        }
+    }
+    Ok(sources)
+}
+
+fn images(args: &mut Args, session: &Session, sources: &[Source], out: &Path) -> Result<()> {
+    let count = *args.count.get_or_insert(100) as usize;
+    if !is_zip(out) {
+        let folders = sources.iter().map(|source| data::folder_name(&source.class));
+        check_folder(out, folders, "synthetic_", count)?;
+    }
+    let make = |source: &Source, first, count| -> Result<train::Images> {
+        let options = source.options(args, session.seed, first, count)?;
+        Ok(match (args.keep, &source.discriminator) {
+            (Some(keep), Some(judge)) => {
+                train::generate_kept(&source.generator, judge, keep, &options, &session.device)?
+            }
+            _ => train::generate(&source.generator, &options, &session.device)?,
+        })
+    };
+    let candidates = args.keep.map_or(Ok(1), train::candidates)?;
+    let part = (PART / candidates).max(1);
+
+    let mut writer = assess::SampleWriter::create(out)?;
+    let mut shown: Option<train::Images> = None;
+    for source in sources {
+        let class = &source.class;
+        if args.grid.is_some() {
+            let images = make(source, 0, GRID.0)?;
+            match &mut shown {
+                Some(all) if (all.side, all.channels) == (images.side, images.channels) => {
+                    all.pixels.extend(images.pixels);
+                }
+                Some(_) => bail!("--grid needs generators of one image size"),
+                None => shown = Some(images),
+            }
+        }
+        let bar = Bar::new(count as u64, class, session.progress);
+        for first in (0..count).step_by(part) {
+            stop_if_asked(session)?;
+            let images = make(source, first, part.min(count - first))?;
+            writer.write(class, &images)?;
+            bar.set((first + images.len()) as u64);
+        }
+        bar.finish();
+        tracing::info!("{count} synthetic images of {class} in {}", out.display());
+    }
+    writer.finish()?;
+    if let (Some(path), Some(images)) = (&args.grid, &shown) {
+        assess::save_grid(path, images, GRID.1)?;
+        tracing::info!("a picture of them in {}", path.display());
+    }
+    Ok(())
+}
+
+/// A class, or the way to another, has a folder of pictures.
+fn strips(args: &mut Args, session: &Session, sources: &[Source], out: &Path) -> Result<()> {
+    let count = args.strips.unwrap_or_default() as usize;
+    let steps = *args.strip_steps.get_or_insert(8) as usize;
+    let mut ways = Vec::new();
+    for source in sources {
+        let folder = data::folder_name(&source.class);
+        let Some(to) = &args.strip_to else {
+            ways.push((source, None, folder));
+            continue;
+        };
+        let Some((label, _)) = source.state.label(to).context("--strip-to names a class of the same GAN")? else {
+            bail!("--strip-to needs a GAN of several classes, and this one is of {to} alone");
+        };
+        if *to != source.class {
+            ways.push((source, Some(label), format!("{folder}_to_{}", data::folder_name(to))));
+        }
+    }
+    if ways.is_empty() {
+        bail!("--strip-to {} is where the strips start: name another class", args.strip_to.as_deref().unwrap_or(""));
+    }
+    check_folder(out, ways.iter().map(|(.., folder)| folder.clone()), "strip_", count)?;
+    for (source, to, folder) in ways {
+        for number in 0..count {
+            stop_if_asked(session)?;
+            let images = source.options(args, session.seed, number, 1)?;
+            let options = train::StripOptions { images, steps, to };
+            for strip in train::interpolate(&source.generator, &options, &session.device)? {
+                assess::save_grid(&out.join(&folder).join(format!("strip_{:06}.png", number + 1)), &strip, steps)?;
+            }
+        }
+        tracing::info!("{count} strips of {steps} images in {}", out.join(&folder).display());
+    }
+    Ok(())
+}
+
+fn stop_if_asked(session: &Session) -> Result<()> {
+    if session.stop.load(Ordering::SeqCst) {
+        return Err(Interrupted("stopped; run the same command again to make all images".into()).into());
+    }
+    Ok(())
+}
+
+/// Refuses a folder in which the pictures would lie beside others or replace what they should not. They are `PREFIX000001.png` and so on
+/// in each of `folders`.
+fn check_folder(out: &Path, folders: impl Iterator<Item = String>, prefix: &str, count: usize) -> Result<()> {
+    if ["last", "state.json"].iter().any(|name| out.join(name).exists()) {
+        bail!("{} is the folder of a trained network; name another for the images", out.display());
+    }
+    check_settings(out, "generate")?;
+    for folder in folders {
+        let folder = out.join(folder);
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        let names: Vec<String> =
+            entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();
+        let number = |name: &str| name.strip_prefix(prefix)?.strip_suffix(".png")?.parse::<usize>().ok();
+        let other = if prefix == "strip_" { "synthetic_" } else { "strip_" };
+        if let Some(name) = names.iter().find(|name| name.starts_with(other)) {
+            bail!("{} holds {name}: strips and cells do not share a folder; name another", folder.display());
+        }
+        let own = |name: &str| number(name).is_some_and(|n| name == format!("{prefix}{n:06}.png"));
+        if let Some(name) = names.iter().find(|name| is_image(name) && !own(name)) {
+            bail!("{} holds {name}, which is not of `cellforge generate`: name another --out", folder.display());
+        }
+        let more = names.iter().filter(|name| number(name).is_some_and(|n| n > count)).count();
+        if more > 0 {
+            bail!(
+                "{} holds {more} more synthetic images than the {count} that would replace them; remove it, or name another",
+                folder.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn is_zip(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("zip"))
+}
+
+/// Beside a zip the settings get its name, so that the archive holds images alone.
+fn save_settings(out: &Path, seed: u64, args: &Args) -> Result<()> {
+    if !is_zip(out) {
+        return save_effective(out, "generate", seed, args);
+    }
+    save_beside(out, "generate", seed, args)
+}
+
+/// The folders of generators under `dir`: itself, or those in its `gan` folder, or those directly in it.
+fn generator_folders(dir: &Path) -> Result<Vec<PathBuf>> {
+    if !dir.is_dir() {
+        bail!("{} is not a folder; --checkpoint takes the folder of a trained GAN or of a study", dir.display());
+    }
+    let is_one =
+        |path: &Path| path.join("state.json").is_file() || path.join("last").is_dir() || path.join("last.old").is_dir();
+    if is_one(dir) {
+        return Ok(vec![dir.to_path_buf()]);
+    }
+    let parent = if dir.join("gan").is_dir() { dir.join("gan") } else { dir.to_path_buf() };
+    let entries = std::fs::read_dir(&parent).with_context(|| format!("cannot read the folder {}", parent.display()))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(|| format!("cannot read the folder {}", parent.display()))?.path();
+        if is_one(&path) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    if found.is_empty() {
+        bail!("no trained GAN under {}; make one with `cellforge train gan` or `cellforge reproduce`", dir.display());
+    }
+    Ok(found)
+}
