@@ -160,7 +160,7 @@ fn classifier_folder(dir: &Path, args: &Args) -> Result<PathBuf> {
 /// The classifier's label of each image, if every class folder has the name of a class, as it is or made safe for a folder.
 fn truth(set: &CellSet, classes: &[String]) -> Option<Vec<u32>> {
     let label = |name: &String| {
-        let known = |class: &String| class == name || data::folder_name(class) == *name;
+        let known = |class: &String| class == name || cellforge::data::folder_name(class) == *name;
         classes.iter().position(known).map(|i| i as u32)
     };
     let labels: Vec<u32> = set.classes.iter().map(label).collect::<Option<_>>()?;

@@ -10,7 +10,7 @@ use candle_core::Device;
 use cellforge::{
     data::index::is_image,
     gan::{Discriminator, Generator},
-    shipped, study, train,
+    assess, data, shipped, train,
 };
 use serde::{Deserialize, Serialize};
 

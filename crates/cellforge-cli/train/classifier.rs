@@ -162,7 +162,7 @@ fn classifier_config(args: &mut ClassifierArgs, set: &CellSet, seed: u64) -> Cla
         presets::resnet_study()
     };
     let width = *args.width.get_or_insert(1.0);
-    config.model = train::presets::classifier_config(
+    config.model = presets::classifier_config(
         config.model,
         Some(set.side()),
         Some(set.channels()),

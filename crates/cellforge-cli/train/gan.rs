@@ -6,7 +6,6 @@ use anyhow::{Context, Result, bail};
 use cellforge::{
     data::{self, CellSet},
     gan::AugmentConfig,
-    study,
     train::{self, GanTrainConfig, presets},
 };
 use serde::{Deserialize, Serialize};

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use cellforge_assess::Versions;
 use cellforge_eval::{BootstrapOptions, ClassifierReport, classifier_report, wilson};
 use cellforge_study::{
     report,
     results::{
         CnnResult, CnnResults, DataSummary, EpochPoint, GanResult, GridImage, PartSummary, Published, Recognition,
-        ResnetResult, Results, SCHEMA_VERSION, Settings, SingleClassGroups, SkippedImage, Versions, differences, thin,
+        ResnetResult, Results, SCHEMA_VERSION, Settings, SingleClassGroups, SkippedImage, differences, thin,
     },
 };
 use serde_json::json;
