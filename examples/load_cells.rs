@@ -28,7 +28,7 @@ fn main() -> Result<()> {
     }
     println!("{:>6} patients", set.group_names().len());
 
-    let by = if set.has_groups() { SplitBy::Group } else { SplitBy::Cell };
+    let by = if set.has_groups() { SplitBy::Group } else { SplitBy::Image };
     let sides = split(&set, &SplitOptions { by, val: 0.1, test: 0.2, seed: 0 })?;
     println!("split {by:?}: {} train, {} val, {} test", sides.train.len(), sides.val.len(), sides.test.len());
 

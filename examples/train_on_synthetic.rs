@@ -15,12 +15,12 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use cellforge::assess::utility::{UtilityConfig, UtilityData, utility};
 use cellforge::candle::Device;
 use cellforge::data::phantom::{self, PhantomConfig};
 use cellforge::data::{CellSet, Split, derive_seed};
 use cellforge::shipped;
 use cellforge::study::config::SplitRule;
-use cellforge::assess::utility::{UtilityConfig, UtilityData, utility};
 use cellforge::study::{SourceOptions, open_cells, split_cells};
 use cellforge::train::{Control, GenerateOptions, generate};
 

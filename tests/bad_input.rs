@@ -12,16 +12,16 @@ use common::cellforge;
 use predicates::{prelude::*, str::contains};
 use zip::{ZipWriter, write::SimpleFileOptions};
 
-/// A folder with a phantom of six cells per class.
-fn cells(name: &str) -> PathBuf {
+/// A folder with a phantom of six images per class.
+fn images(name: &str) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bad").join(name);
     let _ = fs::remove_dir_all(&dir);
-    cellforge().args(["-q", "data", "phantom", "--cells-per-class", "6", "--out"]).arg(&dir).assert().success();
+    cellforge().args(["-q", "data", "phantom", "--images-per-class", "6", "--out"]).arg(&dir).assert().success();
     dir
 }
 
-/// One of the cells.
-fn any_cell(dir: &Path) -> Vec<u8> {
+/// One of the images.
+fn any_image(dir: &Path) -> Vec<u8> {
     let path = fs::read_dir(dir.join("Uninfected")).unwrap().next().unwrap().unwrap().path();
     fs::read(path).unwrap()
 }
@@ -43,13 +43,13 @@ fn skipped(path: &Path, names: &str, left: usize) {
         .arg(path)
         .assert()
         .success()
-        .stdout(contains(format!("{left} cells")))
+        .stdout(contains(format!("{left} images")))
         .stderr(contains(names));
 }
 
 #[test]
 fn images_that_are_none() {
-    let whole = any_cell(&cells("whole"));
+    let whole = any_image(&images("whole"));
     let bad: [(&str, &str, Vec<u8>); 4] = [
         ("truncated", "cut.png", whole[..whole.len() / 2].to_vec()),
         ("text", "words.png", b"these are words".to_vec()),
@@ -57,7 +57,7 @@ fn images_that_are_none() {
         ("tiny", "tiny.png", tiny_png()),
     ];
     for (case, file, bytes) in bad {
-        let dir = cells(case);
+        let dir = images(case);
         fs::write(dir.join("Uninfected").join(file), bytes).unwrap();
         refused(&dir, file);
         skipped(&dir, file, 12);
@@ -75,11 +75,11 @@ fn tiny_png() -> Vec<u8> {
 fn folders_that_do_not_fit() {
     refused(Path::new("there/is/no/such/folder"), "there/is/no/such/folder");
 
-    let dir = cells("empty-class");
+    let dir = images("empty-class");
     fs::create_dir(dir.join("Empty")).unwrap();
     refused(&dir, "Empty");
 
-    let dir = cells("one-class");
+    let dir = images("one-class");
     fs::remove_dir_all(dir.join("Uninfected")).unwrap();
     for verb in [&["reproduce", "--preset", "smoke"][..], &["train", "classifier"]] {
         cellforge()
@@ -100,7 +100,7 @@ fn folders_that_do_not_fit() {
 
 #[test]
 fn names_in_any_script() {
-    let dir = cells("names");
+    let dir = images("names");
     fs::rename(dir.join("Uninfected"), dir.join("未感染 ß")).unwrap();
     let first = fs::read_dir(dir.join("未感染 ß")).unwrap().next().unwrap().unwrap().path();
     fs::rename(&first, first.with_file_name("zelle-ä-🩸.png")).unwrap();
@@ -115,7 +115,7 @@ fn zips_that_are_cut_short_or_hostile() {
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).unwrap();
     let whole = dir.join("whole.zip");
-    cellforge().args(["-q", "data", "phantom", "--cells-per-class", "6", "--out"]).arg(&whole).assert().success();
+    cellforge().args(["-q", "data", "phantom", "--images-per-class", "6", "--out"]).arg(&whole).assert().success();
     let bytes = fs::read(&whole).unwrap();
     let cut = dir.join("cut.zip");
     fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
@@ -146,8 +146,8 @@ fn write_zip(path: &Path, entries: &[(&str, &[u8])]) {
 fn a_study_with_skipped_images_lists_them() {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bad/study");
     let _ = fs::remove_dir_all(&dir);
-    let data = dir.join("cells");
-    cellforge().args(["-q", "data", "phantom", "--cells-per-class", "40", "--out"]).arg(&data).assert().success();
+    let data = dir.join("images");
+    cellforge().args(["-q", "data", "phantom", "--images-per-class", "40", "--out"]).arg(&data).assert().success();
     fs::write(data.join("Uninfected/words.png"), "words").unwrap();
     let config = dir.join("few.toml");
     let text = "[gan]\niterations = 1\ngrid_at = [1]\n[generate]\nper_class = 2\n[resnet]\nepochs = 1\n\
@@ -160,7 +160,7 @@ fn a_study_with_skipped_images_lists_them() {
         command
     };
     run(&[]).assert().code(1).stderr(contains("words.png").and(contains("--skip-bad")));
-    // Two synthetic cells of a class are too few to compare, and the rest of the study is done all the same.
+    // Two synthetic images of a class are too few to compare, and the rest of the study is done all the same.
     run(&["--skip-bad"]).assert().success().stderr(contains("at least 4 are needed"));
     let results: serde_json::Value = serde_json::from_slice(&fs::read(dir.join("out/results.json")).unwrap()).unwrap();
     assert!(results["evaluation"]["fidelity"].is_null() && results["evaluation"]["utility"].is_object());
@@ -171,7 +171,7 @@ fn a_study_with_skipped_images_lists_them() {
 
 #[test]
 fn checkpoints_that_are_damaged_or_of_another_kind() {
-    let dir = cells("checkpoint");
+    let dir = images("checkpoint");
     let (gan, classifier) = (dir.with_extension("gan"), dir.with_extension("net"));
     for path in [&gan, &classifier] {
         let _ = fs::remove_dir_all(path);

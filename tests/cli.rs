@@ -17,11 +17,11 @@ fn folder(name: &str) -> PathBuf {
     common::folder(&format!("cli/{name}"))
 }
 
-/// A phantom of 60 cells in a folder.
+/// A phantom of 60 images in a folder.
 fn small_phantom(dir: &Path) -> PathBuf {
-    let zip = dir.join("cells.zip");
+    let zip = dir.join("images.zip");
     cellforge()
-        .args(["data", "phantom", "--cells-per-class", "30", "--patients", "8", "--out"])
+        .args(["data", "phantom", "--images-per-class", "30", "--patients", "8", "--out"])
         .arg(&zip)
         .assert()
         .success()
@@ -35,7 +35,7 @@ fn gans() -> &'static Path {
     MADE.get_or_init(|| {
         let root = folder("gans");
         let phantom = root.join("phantom.zip");
-        cellforge().args(["data", "phantom", "--cells-per-class", "20", "--out"]).arg(&phantom).assert().success();
+        cellforge().args(["data", "phantom", "--images-per-class", "20", "--out"]).arg(&phantom).assert().success();
         cellforge()
             .args(["train", "gan", "--side", "32", "--width", "0.05", "--iterations", "2", "--batch", "4", "-q"])
             .arg("--data")
@@ -110,7 +110,9 @@ fn a_missing_accelerator_is_explained() {
     let dir = folder("device");
     let run = |device: &str| {
         let mut command = cellforge();
-        command.args(["data", "phantom", "--cells-per-class", "2", "--device", device, "--out"]).arg(dir.join("p.zip"));
+        command
+            .args(["data", "phantom", "--images-per-class", "2", "--device", device, "--out"])
+            .arg(dir.join("p.zip"));
         command
     };
     run("cuda").assert().code(1).stderr(contains("cargo build --release --features cuda"));
@@ -133,8 +135,8 @@ fn completions_for_each_shell() {
 #[test]
 fn a_settings_file_stands_in_for_flags_and_flags_win() {
     let dir = folder("settings");
-    let (config, out) = (dir.join("phantom.toml"), dir.join("cells"));
-    fs::write(&config, "cells-per-class = 3\npatients = 2\nseed = 9\n").unwrap();
+    let (config, out) = (dir.join("phantom.toml"), dir.join("images"));
+    fs::write(&config, "images-per-class = 3\npatients = 2\nseed = 9\n").unwrap();
     let run = || {
         let mut command = cellforge();
         command.args(["data", "phantom", "--config"]).arg(&config).arg("--out").arg(&out);
@@ -142,17 +144,17 @@ fn a_settings_file_stands_in_for_flags_and_flags_win() {
     };
     run().assert().success();
     assert_eq!(files(&out.join("Parasitized")).len(), 3);
-    let saved = fs::read_to_string(dir.join("cells.settings.toml")).unwrap();
+    let saved = fs::read_to_string(dir.join("images.settings.toml")).unwrap();
     assert!(
         saved.contains("cells_per_class = 3") && saved.contains("seed = 9") && saved.contains("side = 64"),
         "{saved}"
     );
     fs::remove_dir_all(&out).unwrap();
-    run().args(["--cells-per-class", "2"]).assert().success();
+    run().args(["--images-per-class", "2"]).assert().success();
     assert_eq!(files(&out.join("Parasitized")).len(), 2);
 
-    fs::write(&config, "cell_per_class = 3\n").unwrap();
-    run().assert().code(1).stderr(contains("cell_per_class").and(contains("cells_per_class")));
+    fs::write(&config, "image_per_class = 3\n").unwrap();
+    run().assert().code(1).stderr(contains("image_per_class").and(contains("cells_per_class")));
     fs::write(&config, "cells_per_class = \"many\"\n").unwrap();
     run().assert().code(1).stderr(contains("phantom.toml"));
     fs::write(&config, "cells_per_class = = 3\n").unwrap();
@@ -233,7 +235,7 @@ fn precision_changes_the_images_and_is_kept_with_them() {
 }
 
 #[test]
-fn a_judge_needs_cells_of_its_own() {
+fn a_judge_needs_images_of_its_own() {
     let out = folder("judge").join("run");
     for (flags, part) in [(["--judge", "resnet"], "--split"), (["--monitor-every", "5"], "--judge")] {
         let mut command = cellforge();
@@ -244,28 +246,28 @@ fn a_judge_needs_cells_of_its_own() {
 }
 
 #[test]
-fn a_run_replaces_no_settings_of_others_and_lies_outside_the_cells() {
+fn a_run_replaces_no_settings_of_others_and_lies_outside_the_images() {
     let dir = folder("others");
-    let (study, cells) = (dir.join("study"), dir.join("cells"));
+    let (study, images) = (dir.join("study"), dir.join("images"));
     fs::create_dir_all(&study).unwrap();
-    fs::create_dir_all(cells.join("Uninfected")).unwrap();
+    fs::create_dir_all(images.join("Uninfected")).unwrap();
     let settings = "preset = \"quick\"\n";
     fs::write(study.join("config.toml"), settings).unwrap();
     for what in ["gan", "classifier"] {
         let run = |out: &Path, flags: &[&str]| {
             let mut command = cellforge();
-            command.args(["train", what, "--data"]).arg(&cells).arg("--out").arg(out).args(flags);
+            command.args(["train", what, "--data"]).arg(&images).arg("--out").arg(out).args(flags);
             command.assert().code(1)
         };
         for flags in [&["--overwrite"][..], &[]] {
             run(&study, flags).stderr(contains(format!("config.toml is not of `cellforge train {what}`")));
         }
-        for out in [cells.clone(), cells.join("a/b"), dir.join("none/../cells/a")] {
-            run(&out, &[]).stderr(contains("lies inside the cells' folder"));
+        for out in [images.clone(), images.join("a/b"), dir.join("none/../images/a")] {
+            run(&out, &[]).stderr(contains("lies inside the images' folder"));
         }
     }
     assert_eq!(files(&dir).into_values().collect::<Vec<_>>(), [settings.as_bytes()]);
-    assert!(fs::read_dir(&cells).unwrap().count() == 1 && !dir.join("none").exists());
+    assert!(fs::read_dir(&images).unwrap().count() == 1 && !dir.join("none").exists());
 }
 
 #[test]
@@ -327,7 +329,7 @@ fn info_and_split_of_a_phantom() {
         .arg(&zip)
         .assert()
         .success()
-        .stdout(contains("60 cells").and(contains("patients")));
+        .stdout(contains("60 images").and(contains("patients")));
     let json = cellforge().args(["data", "info", "--json"]).arg(&zip).output().unwrap().stdout;
     let info: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(info["classes"]["Parasitized"], 30);
@@ -343,7 +345,7 @@ fn info_and_split_of_a_phantom() {
         assert_eq!(sides.entry(group).or_insert_with(|| part.clone()), &part, "{line}");
     }
     cellforge()
-        .args(["data", "split", "--folds", "3", "--by", "cell"])
+        .args(["data", "split", "--folds", "3", "--by", "image"])
         .arg(&zip)
         .arg("--out")
         .arg(&manifest)
@@ -400,9 +402,9 @@ fn the_same_seed_gives_the_same_images() {
 fn fetch_says_that_there_is_no_network() {
     let dir = folder("fetch");
     // Nothing listens on port 1, so this is what an offline machine sees, without waiting for a network.
-    for (out, file) in [(dir.join("cells.zip"), dir.join("cells.zip")), (dir.clone(), dir.join("cell_images.zip"))] {
+    for (out, file) in [(dir.join("images.zip"), dir.join("images.zip")), (dir.clone(), dir.join("cell_images.zip"))] {
         cellforge()
-            .args(["data", "fetch", "--url", "http://127.0.0.1:1/cells.zip", "--out"])
+            .args(["data", "fetch", "--url", "http://127.0.0.1:1/images.zip", "--out"])
             .arg(out)
             .timeout(std::time::Duration::from_secs(60))
             .assert()

@@ -205,7 +205,7 @@ fn writes_that_fail() {
     }
 }
 
-/// Somebody removes the output folder, or the cells, while the run goes on.
+/// Somebody removes the output folder, or the images, while the run goes on.
 #[test]
 fn folders_that_vanish() {
     let dir = folder("crash/vanish");
@@ -225,8 +225,8 @@ fn folders_that_vanish() {
     assert!(said(&ended).contains(out.to_str().unwrap()), "{}", said(&ended));
     assert!(!out.exists(), "a run whose folder was removed has made it again");
 
-    // Cells that are in memory are not missed; a run that needs them again says what is missing, and harms nothing.
-    let out = dir.join("no-cells");
+    // Images that are in memory are not missed; a run that needs them again says what is missing, and harms nothing.
+    let out = dir.join("no-images");
     let mut child = kind.command(&out, &[]).spawn().unwrap();
     wait_for(&mut child, &out.join("last/state.json"));
     fs::remove_file(&data).unwrap();

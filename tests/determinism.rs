@@ -34,9 +34,9 @@ fn phantom_training_and_generation_do_not_depend_on_the_threads() {
     let _ = fs::remove_dir_all(&root);
     for threads in ["1", "2", "3"] {
         let dir = root.join(threads);
-        let data = dir.join("cells.zip");
+        let data = dir.join("images.zip");
         cellforge(threads)
-            .args(["data", "phantom", "--cells-per-class", "30", "--patients", "6", "--out"])
+            .args(["data", "phantom", "--images-per-class", "30", "--patients", "6", "--out"])
             .arg(&data)
             .assert()
             .success();

@@ -13,7 +13,7 @@ use common::cellforge;
 use predicates::{prelude::*, str::contains};
 use serde_json::Value;
 
-/// Real, held-out and synthetic cells, made once: patients of one phantom shared out, and cells of another.
+/// Real, held-out and synthetic images, made once: patients of one phantom shared out, and images of another.
 struct Sets {
     root: PathBuf,
     real: PathBuf,
@@ -33,7 +33,7 @@ fn sets() -> &'static Sets {
                 "-q",
                 "data",
                 "phantom",
-                "--cells-per-class",
+                "--images-per-class",
                 "120",
                 "--patients",
                 "24",
@@ -119,8 +119,8 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
             for figure in ["frechet", "kid", "precision", "recall", "density", "coverage"] {
                 assert_estimate(&scope[comparison][figure], &format!("{comparison}.{figure}"));
             }
-            assert_eq!(scope[comparison]["reference"], scope["cells"]);
-            assert_eq!(scope[comparison]["compared"], scope["cells"]);
+            assert_eq!(scope[comparison]["reference"], scope["images"]);
+            assert_eq!(scope[comparison]["compared"], scope["images"]);
         }
     }
     assert!(found["privacy"]["figures"]["spaces"]["pixels"]["dcr"].is_object());
@@ -151,12 +151,12 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
         command
     };
     again().assert().code(1).stderr(contains("--overwrite").and(contains("--resume")));
-    again().arg("--overwrite").assert().success().stdout(contains("needs held-out cells"));
+    again().arg("--overwrite").assert().success().stdout(contains("needs held-out images"));
     assert!(read(&two)["privacy"].is_null());
 }
 
 #[test]
-fn a_copy_of_the_training_cells_is_caught() {
+fn a_copy_of_the_training_images_is_caught() {
     let sets = sets();
     let out = sets.root.join("copy");
     evaluate(&sets.real, Some(&sets.holdout), &sets.real).args(["--no-pairs", "--out"]).arg(&out).assert().success();
@@ -214,7 +214,7 @@ fn what_is_of_no_evaluation_stays() {
     command.args(["--overwrite", "--out"]).arg(&out).assert().code(1).stderr(contains("would empty it"));
     assert!(study.exists());
 
-    // An evaluation among the cells would be taken for cells.
+    // An evaluation among the images would be taken for images.
     for inside in [sets.real.join("a/b"), sets.holdout.clone(), sets.synthetic.join("a")] {
         let mut command = evaluate(&sets.real, Some(&sets.holdout), &sets.synthetic);
         command.arg("--out").arg(&inside).assert().code(1).stderr(contains("lies inside"));

@@ -23,7 +23,7 @@ fn gans() -> &'static Path {
     MADE.get_or_init(|| {
         let root = folder("gans");
         let phantom = root.join("phantom.zip");
-        cellforge().args(["data", "phantom", "--cells-per-class", "20", "--out"]).arg(&phantom).assert().success();
+        cellforge().args(["data", "phantom", "--images-per-class", "20", "--out"]).arg(&phantom).assert().success();
         for (name, recipe) in [("both", "best"), ("study", "study")] {
             cellforge()
                 .args(["train", "gan", "--side", "32", "--width", "0.05", "--iterations", "3", "--batch", "4", "-q"])
@@ -128,7 +128,7 @@ fn strips_are_rows_between_images() {
     assert_eq!(strip.dimensions(), (8 * 34 - 2, 32));
     let start = image::imageops::crop_imm(&strip, 0, 0, 32, 32).to_image();
     assert!(start == open("images/Parasitized/synthetic_000001.png"));
-    // The same again, and fewer: the first. More than are wanted, and cells beside strips, are refused.
+    // The same again, and fewer: the first. More than are wanted, and images beside strips, are refused.
     generate(&dir.join("again"), Some(&both()), &["--config", dir.join("to/config.toml").to_str().unwrap()]);
     assert!(pictures(&dir.join("to")) == pictures(&dir.join("again")));
     let into = |out: &str, flags: &[&str], reason: &str| {
@@ -173,12 +173,12 @@ fn what_others_made_is_neither_replaced_nor_mixed_with() {
     fs::write(study.join("config.toml"), "preset = \"quick\"\n").unwrap();
     into(&study, "config.toml is not of `cellforge generate`");
     into(&gans().join("study"), "config.toml is not of `cellforge generate`");
-    let cells = dir.join("cells");
+    let images = dir.join("images");
     for name in ["cell_1.png", "synthetic_1.png", "SYNTHETIC_000001.JPG"] {
-        let class = cells.join("Uninfected");
+        let class = images.join("Uninfected");
         fs::create_dir_all(&class).unwrap();
-        fs::write(class.join(name), "a real cell").unwrap();
-        into(&cells, name);
+        fs::write(class.join(name), "a real image").unwrap();
+        into(&images, name);
         fs::remove_dir_all(&class).unwrap();
     }
     // Its own are made again, also where a run was stopped before it saved its settings.

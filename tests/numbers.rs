@@ -13,12 +13,12 @@ use std::{
 use common::{cellforge_command as cellforge, folder};
 use zip::{ZipWriter, write::SimpleFileOptions};
 
-/// A class, how many cells it has, and the grey of pixel `p` of cell `n`.
+/// A class, how many images it has, and the grey of pixel `p` of image `n`.
 type Class = (&'static str, usize, fn(usize, usize) -> u8);
 
-/// A zip of 16x16 cells.
-fn cells(dir: &Path, classes: &[Class]) -> PathBuf {
-    let path = dir.join("cells.zip");
+/// A zip of 16x16 images.
+fn images(dir: &Path, classes: &[Class]) -> PathBuf {
+    let path = dir.join("images.zip");
     let mut zip = ZipWriter::new(fs::File::create(&path).unwrap());
     for (class, count, grey) in classes {
         for n in 0..*count {
@@ -58,7 +58,7 @@ const TINY: &str = "--side 32 --width 0.05 --checkpoint-every 2";
 #[test]
 fn images_of_one_colour() {
     let dir = folder("numbers/colour");
-    let data = cells(&dir, &[("black", 20, |_, _| 0), ("grey", 20, |_, _| 128)]);
+    let data = images(&dir, &[("black", 20, |_, _| 0), ("grey", 20, |_, _| 128)]);
     for recipe in ["study --class black", "best"] {
         let out = dir.join("gan");
         let trained =
@@ -68,7 +68,7 @@ fn images_of_one_colour() {
     let out = dir.join("classifier");
     assert_trained(&run(&format!("train classifier --epochs 2 --batch 4 {TINY}"), &data, &out), &out);
 
-    // Real and synthetic cells of no variety at all: figures, and none of them is no number.
+    // Real and synthetic images of no variety at all: figures, and none of them is no number.
     let made = dir.join("made");
     let evaluated = cellforge(&["evaluate", "-q", "--features", "pixels", "--resamples", "20", "--real"])
         .arg(&data)
@@ -86,7 +86,7 @@ fn images_of_one_colour() {
 fn batches_of_one() {
     let dir = folder("numbers/one");
     let data =
-        cells(&dir, &[("dark", 12, |n, p| (n * 7 + p) as u8 / 4), ("light", 12, |n, p| 128 + (n * 5 + p) as u8 / 4)]);
+        images(&dir, &[("dark", 12, |n, p| (n * 7 + p) as u8 / 4), ("light", 12, |n, p| 128 + (n * 5 + p) as u8 / 4)]);
     for (name, args) in [
         ("study", "train gan --class dark --iterations 4 --batch 1"),
         ("best", "train gan --recipe best --iterations 4 --batch 1"),
@@ -98,18 +98,18 @@ fn batches_of_one() {
     }
 }
 
-/// A thousand to one: two cells of a class are too few for three sides of a split, and with one more for each side it trains.
+/// A thousand to one: two images of a class are too few for three sides of a split, and with one more for each side it trains.
 #[test]
 fn a_class_that_is_very_rare() {
     let dir = folder("numbers/rare");
     let common: fn(usize, usize) -> u8 = |n, p| (n.wrapping_mul(31) + p) as u8 / 2;
-    let data = cells(&dir, &[("common", 2000, common), ("rare", 2, |_, p| 255 - p as u8 / 2)]);
+    let data = images(&dir, &[("common", 2000, common), ("rare", 2, |_, p| 255 - p as u8 / 2)]);
     let args = format!("train classifier --epochs 1 --batch 64 {TINY}");
     let refused = run(&args, &data, &dir.join("two"));
     assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
     assert!(said(&refused).contains("rare") && !said(&refused).contains("panicked"), "{}", said(&refused));
 
-    let data = cells(&dir, &[("common", 3000, common), ("rare", 3, |_, p| 255 - p as u8 / 2)]);
+    let data = images(&dir, &[("common", 3000, common), ("rare", 3, |_, p| 255 - p as u8 / 2)]);
     let out = dir.join("three");
     let trained = run(&args, &data, &out);
     assert_trained(&trained, &out);

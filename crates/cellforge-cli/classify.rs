@@ -14,17 +14,17 @@ use cellforge::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cells::{CellArgs, bootstrap, list_skipped, table},
     common::{Globals, is_false, layered, save, say},
+    images::{ImageArgs, bootstrap, list_skipped, table},
 };
 
 /// Arguments of `classify`.
 #[derive(clap::Args, Serialize, Deserialize)]
 #[command(after_help = "\
 Examples:
-  cellforge classify --checkpoint runs/quick --data cells.zip
+  cellforge classify --checkpoint runs/quick --data images.zip
   cellforge classify --checkpoint resnet --data some-folder --csv each.csv --json figures.json
-  cellforge classify --checkpoint runs/quick --model cnn --data cells.zip
+  cellforge classify --checkpoint runs/quick --model cnn --data images.zip
 
 Where the class folders of the data have names the classifier knows, the figures are printed with 95% intervals;
 otherwise, or for a folder of loose images, the predictions alone. The CSV has one line per image.
@@ -39,7 +39,7 @@ pub struct Args {
     /// Folder or zip of images, with or without class folders
     #[arg(long, value_name = "PATH")]
     data: Option<String>,
-    /// Where a cell's patient comes from: auto, nih (file names) or none [default: auto]
+    /// Where an image's patient comes from: auto, nih (file names) or none [default: auto]
     #[arg(long, value_name = "RULE", value_parser = ["auto", "nih", "none"])]
     groups: Option<String>,
     /// A CSV file that names the patient of each file; may be repeated
@@ -83,7 +83,7 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
     let (classifier, state) = train::load_classifier(&classifier_folder(&checkpoint, &args)?, &session.device)?;
     let (classes, model) = (&state.classes, &state.config.model);
 
-    let cells = CellArgs {
+    let images = ImageArgs {
         data: Some(data.clone()),
         side: Some(model.image_size()),
         channels: Some(model.channels()),
@@ -91,7 +91,7 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
         group_csv: args.group_csv.clone(),
         skip_bad: args.skip_bad,
     };
-    let set = study::open_unlabelled(&data, &cells.options(None, session.progress))?;
+    let set = study::open_unlabelled(&data, &images.options(None, session.progress))?;
     list_skipped(&set);
     let all: Vec<usize> = (0..set.len()).collect();
     let probabilities = train::predict(&classifier, &set, &all, &session.device)?;

@@ -1,4 +1,4 @@
-//! `cellforge data`: look at, render, download and split sets of cells.
+//! `cellforge data`: look at, render, download and split sets of images.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,19 +13,19 @@ use cellforge::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cells::CellArgs,
     common::{Globals, is_false, layered, save_beside, say},
+    images::ImageArgs,
     train::split_rule,
 };
 
-/// What to do with cells.
+/// What to do with images.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Read every cell and say what there is: classes, patients, unreadable files
+    /// Read every image and say what there is: classes, patients, unreadable files
     Info(InfoArgs),
-    /// Render the phantom: stand-ins for cells that come from no patient
+    /// Render the phantom: stand-ins for images that come from no patient
     Phantom(PhantomArgs),
-    /// Download the NIH/NLM malaria cells (337 MB)
+    /// Download the NIH/NLM malaria images (337 MB)
     Fetch(FetchArgs),
     /// Split a set into training, validation and test parts, saved as CSV
     Split(SplitArgs),
@@ -36,15 +36,15 @@ pub enum Command {
 #[command(after_help = "\
 Examples:
   cellforge data info cell_images.zip
-  cellforge data info cells --group-csv patientid_cellmapping_parasitized.csv --group-csv patientid_cellmapping_uninfected.csv
-  cellforge data info cells --skip-bad --json")]
+  cellforge data info images --group-csv patientid_cellmapping_parasitized.csv --group-csv patientid_cellmapping_uninfected.csv
+  cellforge data info images --skip-bad --json")]
 pub struct InfoArgs {
     /// Folder or zip with one folder of images per class
     #[arg(value_name = "PATH")]
     path: Option<String>,
     #[command(flatten)]
     #[serde(flatten)]
-    cells: CellArgs,
+    images: ImageArgs,
     /// Print JSON
     #[arg(long)]
     #[serde(default, skip_serializing_if = "is_false")]
@@ -56,15 +56,15 @@ pub struct InfoArgs {
 #[command(after_help = "\
 Examples:
   cellforge data phantom --out phantom.zip
-  cellforge data phantom --out phantom --cells-per-class 100 --patients 8 --seed 7")]
+  cellforge data phantom --out phantom --images-per-class 100 --patients 8 --seed 7")]
 pub struct PhantomArgs {
     /// A folder, or a file that ends in .zip
     #[arg(long, value_name = "DIR|FILE.zip")]
     out: Option<PathBuf>,
-    /// Cells in each of the two classes [default: 500]
+    /// Images in each of the two classes [default: 500]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     cells_per_class: Option<u64>,
-    /// Patients the cells come from [default: 40]
+    /// Patients the images come from [default: 40]
     #[arg(long, value_name = "N")]
     patients: Option<usize>,
     /// Side of the images, in pixels [default: 64]
@@ -107,7 +107,7 @@ pub struct FetchArgs {
 #[command(after_help = "\
 Examples:
   cellforge data split cell_images.zip --out split.csv
-  cellforge data split cell_images.zip --by cell --val 0.1 --test 0.2 --out split.csv
+  cellforge data split cell_images.zip --by image --val 0.1 --test 0.2 --out split.csv
   cellforge data split cell_images.zip --folds 5 --out fold.csv        (fold-1.csv to fold-5.csv)")]
 pub struct SplitArgs {
     /// Folder or zip with one folder of images per class
@@ -115,20 +115,20 @@ pub struct SplitArgs {
     path: Option<String>,
     #[command(flatten)]
     #[serde(flatten)]
-    cells: CellArgs,
+    images: ImageArgs,
     /// The CSV file to write
     #[arg(long, value_name = "FILE.csv")]
     out: Option<PathBuf>,
-    /// What is kept whole: auto (patients where known), cell or group [default: auto]
-    #[arg(long, value_name = "RULE", value_parser = ["auto", "cell", "group"])]
+    /// What is kept whole: auto (patients where known), image or group [default: auto]
+    #[arg(long, value_name = "RULE", value_parser = ["auto", "image", "group"])]
     by: Option<String>,
-    /// Share of the cells for validation [default: 0.1]
+    /// Share of the images for validation [default: 0.1]
     #[arg(long, value_name = "X")]
     val: Option<f64>,
-    /// Share of the cells for the test [default: 0.2]
+    /// Share of the images for the test [default: 0.2]
     #[arg(long, value_name = "X")]
     test: Option<f64>,
-    /// Make so many folds instead: each cell is in the test part of one of them
+    /// Make so many folds instead: each image is in the test part of one of them
     #[arg(long, value_name = "K", conflicts_with_all = ["val", "test"], value_parser = clap::value_parser!(u16).range(2..=1000))]
     folds: Option<u16>,
 }
@@ -143,25 +143,25 @@ pub fn run(globals: Globals, command: &Command) -> Result<()> {
 }
 
 /// The set that a verb's PATH (or `--data`) names.
-fn open(path: Option<&String>, cells: &mut CellArgs, seed: u64, progress: bool) -> Result<CellSet> {
+fn open(path: Option<&String>, images: &mut ImageArgs, seed: u64, progress: bool) -> Result<CellSet> {
     if let Some(path) = path
-        && let Some(data) = cells.data.replace(path.clone())
+        && let Some(data) = images.data.replace(path.clone())
     {
-        bail!("both {path} and --data {data} name the cells; give one of them");
+        bail!("both {path} and --data {data} name the images; give one of them");
     }
-    if cells.data.is_none() {
-        bail!("name a folder or zip of cells");
+    if images.data.is_none() {
+        bail!("name a folder or zip of images");
     }
-    let mut options = cells.options(None, progress);
+    let mut options = images.options(None, progress);
     options.allow_one_class = true;
-    cells.open(&options, seed)
+    images.open(&options, seed)
 }
 
 /// What `data info --json` prints.
 #[derive(Serialize)]
 struct Info<'a> {
     path: &'a str,
-    cells: usize,
+    images: usize,
     classes: BTreeMap<&'a str, usize>,
     groups: Option<usize>,
     single_class_groups: BTreeMap<&'a str, usize>,
@@ -172,12 +172,12 @@ struct Info<'a> {
 fn info(mut globals: Globals, args: &InfoArgs) -> Result<()> {
     let mut args = layered(&mut globals, args)?;
     let session = globals.open()?;
-    let set = open(args.path.as_ref(), &mut args.cells, session.seed, session.progress)?;
+    let set = open(args.path.as_ref(), &mut args.images, session.seed, session.progress)?;
     let counts = set.class_counts();
     let groups = set.group_names().len();
     let info = Info {
-        path: args.cells.data.as_deref().unwrap_or_default(),
-        cells: set.len(),
+        path: args.images.data.as_deref().unwrap_or_default(),
+        images: set.len(),
         classes: set.classes.iter().map(String::as_str).zip(counts).collect(),
         groups: (groups > 0).then_some(groups),
         single_class_groups: single_class_groups(&set),
@@ -192,7 +192,7 @@ fn info(mut globals: Globals, args: &InfoArgs) -> Result<()> {
         say(serde_json::to_string_pretty(&info)?);
         return Ok(());
     }
-    say(format!("{}: {} cells in {} classes", info.path, info.cells, info.classes.len()));
+    say(format!("{}: {} images in {} classes", info.path, info.images, info.classes.len()));
     for (class, count) in &info.classes {
         say(format!("  {class}: {count}"));
     }
@@ -201,7 +201,7 @@ fn info(mut globals: Globals, args: &InfoArgs) -> Result<()> {
         Some(n) => {
             say(format!("groups (patients): {n}"));
             for (class, n) in info.single_class_groups.iter().filter(|(_, n)| **n > 0) {
-                say(format!("  with {class} cells only: {n}"));
+                say(format!("  with {class} images only: {n}"));
             }
         }
     }
@@ -244,7 +244,7 @@ fn render(mut globals: Globals, args: &PhantomArgs) -> Result<()> {
     }
     save_beside(&out, "data phantom", session.seed, &args)?;
     say(format!(
-        "{} rendered cells of each class in {}; they are a phantom and come from no patient",
+        "{} rendered images of each class in {}; they are a phantom and come from no patient",
         config.cells_per_class,
         out.display()
     ));
@@ -285,7 +285,7 @@ fn split(mut globals: Globals, args: &SplitArgs) -> Result<()> {
     let mut args = layered(&mut globals, args)?;
     let session = globals.open()?;
     let out = args.out.clone().context("--out is missing: name a CSV file")?;
-    let set = open(args.path.as_ref(), &mut args.cells, session.seed, session.progress)?;
+    let set = open(args.path.as_ref(), &mut args.images, session.seed, session.progress)?;
     let rule = split_rule(args.by.get_or_insert_with(|| "auto".to_owned()));
     let Some(k) = args.folds else {
         let (val, test) = (*args.val.get_or_insert(0.1), *args.test.get_or_insert(0.2));
@@ -304,6 +304,6 @@ fn split(mut globals: Globals, args: &SplitArgs) -> Result<()> {
 fn write_split(path: &std::path::Path, set: &CellSet, split: &Split) -> Result<()> {
     data::write_manifest(path, set, split)?;
     let (train, val, test) = (split.train.len(), split.val.len(), split.test.len());
-    say(format!("{}: {train} cells for training, {val} for validation, {test} for the test", path.display()));
+    say(format!("{}: {train} images for training, {val} for validation, {test} for the test", path.display()));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `cellforge evaluate`: what synthetic cells are worth.
+//! `cellforge evaluate`: what synthetic images are worth.
 
 use std::path::{Path, PathBuf};
 
@@ -16,8 +16,8 @@ use cellforge::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cells::CellArgs,
     common::{Globals, Interrupted, check_outside, check_settings, effective, is_false, is_of, layered, save, say},
+    images::ImageArgs,
 };
 
 /// Arguments of `evaluate`.
@@ -29,20 +29,20 @@ Examples:
   cellforge evaluate --real train --holdout test --synthetic made --features inception:pt_inception.safetensors --out fid
   cellforge evaluate --resume --out evaluation
 
---real are the cells that the generators learned from, --holdout cells of other patients that they never saw. Without --holdout there
+--real are the images that the generators learned from, --holdout images of other patients that they never saw. Without --holdout there
 is no test for leaks. OUT gets evaluation.json, report.html and datasheet.md; without --out the summary alone is printed.
 For research and teaching. Not a diagnostic device.")]
 pub struct Args {
-    /// Folder or zip of the real cells that the generators learned from, one folder per class
+    /// Folder or zip of the real images that the generators learned from, one folder per class
     #[arg(long, value_name = "PATH")]
     real: Option<String>,
-    /// Folder or zip of real cells of other patients, which the generators never saw
+    /// Folder or zip of real images of other patients, which the generators never saw
     #[arg(long, value_name = "PATH")]
     holdout: Option<String>,
-    /// Folder or zip of the synthetic cells, with the same class folders
+    /// Folder or zip of the synthetic images, with the same class folders
     #[arg(long, value_name = "PATH")]
     synthetic: Option<String>,
-    /// What cells are compared by: resnet:DIR (a trained classifier's folder or a study's), pixels, inception:FILE (its weights), or
+    /// What images are compared by: resnet:DIR (a trained classifier's folder or a study's), pixels, inception:FILE (its weights), or
     /// safetensors:FILE (features that another program computed: real, synthetic, holdout) [default: pixels]
     #[arg(long, value_name = "SOURCE")]
     features: Option<String>,
@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     discriminator: Vec<PathBuf>,
-    /// Train classifiers on real and synthetic cells: none, cnn or resnet [default: none]
+    /// Train classifiers on real and synthetic images: none, cnn or resnet [default: none]
     #[arg(long, value_name = "NAME", value_parser = ["none", "cnn", "resnet"])]
     utility: Option<String>,
     /// Updates of each of these classifiers [default: 500]
@@ -68,16 +68,16 @@ pub struct Args {
     /// Bootstrap resamples per interval [default: 1000]
     #[arg(long, value_name = "N")]
     resamples: Option<usize>,
-    /// At most so many cells of each set and class, as whole patients; 0 takes all [default: 0]
+    /// At most so many images of each set and class, as whole patients; 0 takes all [default: 0]
     #[arg(long, value_name = "N")]
-    max_cells: Option<usize>,
+    max_images: Option<usize>,
     /// Side to which images are resized, where the features do not say: 32, 64 or 128 [default: 64]
     #[arg(long, value_name = "PIXELS")]
     side: Option<usize>,
     /// 3 for colour, 1 for grey, where the features do not say [default: 3]
     #[arg(long, value_name = "N")]
     channels: Option<usize>,
-    /// Where a real cell's patient comes from: auto, nih (file names) or none [default: auto]
+    /// Where a real image's patient comes from: auto, nih (file names) or none [default: auto]
     #[arg(long, value_name = "RULE", value_parser = ["auto", "nih", "none"])]
     groups: Option<String>,
     /// A CSV file that names the patient of each file; may be repeated
@@ -92,7 +92,7 @@ pub struct Args {
     #[arg(long)]
     #[serde(default, skip_serializing_if = "is_false")]
     no_privacy: bool,
-    /// Leave the pictures of real cells out of the report
+    /// Leave the pictures of real images out of the report
     #[arg(long)]
     #[serde(default, skip_serializing_if = "is_false")]
     no_pairs: bool,
@@ -113,9 +113,9 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
     crate::train::remember(&mut globals, flags.resume, flags.out.as_ref())?;
     let mut args: Args = layered(&mut globals, flags)?;
     args.overwrite = flags.overwrite;
-    let real = args.real.clone().context("--real is missing: name a folder or zip of real cells")?;
+    let real = args.real.clone().context("--real is missing: name a folder or zip of real images")?;
     let synthetic =
-        args.synthetic.clone().context("--synthetic is missing: name a folder or zip of synthetic cells")?;
+        args.synthetic.clone().context("--synthetic is missing: name a folder or zip of synthetic images")?;
     let features = feature_source(args.features.get_or_insert_with(|| "pixels".to_owned()))?;
     let session = globals.open_stoppable()?;
     let config = config(&mut args, session.seed);
@@ -143,7 +143,7 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
         _ => (args.side.unwrap_or(64), args.channels.unwrap_or(3)),
     };
     let open = |path: &str, groups: Option<&str>| -> Result<CellSet> {
-        let cells = CellArgs {
+        let images = ImageArgs {
             data: Some(path.to_owned()),
             side: Some(size.0),
             channels: Some(size.1),
@@ -151,7 +151,7 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
             group_csv: if groups == Some("none") { Vec::new() } else { args.group_csv.clone() },
             skip_bad: args.skip_bad,
         };
-        cells.open(&cells.options(None, session.progress), session.seed)
+        images.open(&images.options(None, session.progress), session.seed)
     };
     let groups = args.groups.as_deref();
     let real_set = open(&real, groups)?;
@@ -198,7 +198,7 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
         say(format!("\nreport: {}", out.join("report.html").display()));
         say(format!("figures: {}", out.join("evaluation.json").display()));
         if !found.pairs.is_empty() && !found.provenance.is_phantom {
-            say("the report holds pictures of real cells: do not pass it on (--no-pairs leaves them out)");
+            say("the report holds pictures of real images: do not pass it on (--no-pairs leaves them out)");
         }
     }
     Ok(())
@@ -272,7 +272,7 @@ fn config(args: &mut Args, seed: u64) -> EvaluationConfig {
     let default = EvaluationConfig::default();
     let k = *args.k.get_or_insert(default.k);
     let resamples = *args.resamples.get_or_insert(default.resamples);
-    let max_cells = *args.max_cells.get_or_insert(default.max_cells);
+    let max_images = *args.max_images.get_or_insert(default.max_images);
     let classifier = match args.utility.get_or_insert_with(|| "none".to_owned()).as_str() {
         "cnn" => Some(UtilityClassifier::Cnn),
         "resnet" => Some(UtilityClassifier::Resnet),
@@ -295,7 +295,7 @@ fn config(args: &mut Args, seed: u64) -> EvaluationConfig {
         utility,
         k,
         resamples,
-        max_cells,
+        max_images,
         pairs: if args.no_pairs { 0 } else { default.pairs },
         seed,
         ..default
@@ -317,12 +317,12 @@ fn summary(found: &Evaluation) -> String {
     if let Some(fidelity) = &found.fidelity {
         let metric = &found.features.metric;
         let width = label_width(&found.classes, metric);
-        lines.push(format!("\n{:<width$}  {:<28}  {:<28}  cells", "", "synthetic", "real, other patients"));
+        lines.push(format!("\n{:<width$}  {:<28}  {:<28}  images", "", "synthetic", "real, other patients"));
         let scopes = found.classes.iter().filter_map(|class| Some((class.as_str(), fidelity.per_class.get(class)?)));
         for (name, scope) in std::iter::once(("all classes", &fidelity.pooled)).chain(scopes) {
             lines.push(format!("{name:<width$}"));
             lines.extend(rows(metric, scope).into_iter().map(|(title, synthetic, floor)| {
-                format!("  {title:<w$}{synthetic:<28}  {floor:<28}  {}", scope.cells, w = width)
+                format!("  {title:<w$}{synthetic:<28}  {floor:<28}  {}", scope.images, w = width)
             }));
         }
     }

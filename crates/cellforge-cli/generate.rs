@@ -1,4 +1,4 @@
-//! `cellforge generate`: synthetic cells from a trained generator.
+//! `cellforge generate`: synthetic images from a trained generator.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,9 +8,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use cellforge::{
+    assess, data,
     data::index::is_image,
     gan::{Discriminator, Generator},
-    assess, data, shipped, train,
+    shipped, train,
 };
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +24,7 @@ use crate::common::{
 #[command(after_help = "\
 Examples:
   cellforge generate --count 100 --out synthetic
-  cellforge generate --checkpoint runs/quick --class Parasitized --count 64 --out cells.zip --grid cells.png
+  cellforge generate --checkpoint runs/quick --class Parasitized --count 64 --out images.zip --grid images.png
   cellforge generate --checkpoint runs/quick/gan/Uninfected --count 10 --out few --truncation 1.5
   cellforge generate --checkpoint runs/best --keep 0.25 --count 100 --out chosen
   cellforge generate --strips 5 --class Uninfected --strip-to Parasitized --out strips
@@ -325,7 +326,7 @@ fn check_folder(out: &Path, folders: impl Iterator<Item = String>, prefix: &str,
         let number = |name: &str| name.strip_prefix(prefix)?.strip_suffix(".png")?.parse::<usize>().ok();
         let other = if prefix == "strip_" { "synthetic_" } else { "strip_" };
         if let Some(name) = names.iter().find(|name| name.starts_with(other)) {
-            bail!("{} holds {name}: strips and cells do not share a folder; name another", folder.display());
+            bail!("{} holds {name}: strips and images do not share a folder; name another", folder.display());
         }
         let own = |name: &str| number(name).is_some_and(|n| name == format!("{prefix}{n:06}.png"));
         if let Some(name) = names.iter().find(|name| is_image(name) && !own(name)) {

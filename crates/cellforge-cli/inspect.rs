@@ -76,7 +76,8 @@ fn gan(args: &Args) -> Result<GanConfig> {
 }
 
 fn classifier(args: &Args, config: ClassifierConfig) -> Result<ClassifierConfig> {
-    let config = cellforge::train::presets::classifier_config(config, args.side, args.channels, args.classes, args.width);
+    let config =
+        cellforge::train::presets::classifier_config(config, args.side, args.channels, args.classes, args.width);
     config.validate().context("no such network")?;
     Ok(config)
 }

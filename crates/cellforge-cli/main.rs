@@ -1,6 +1,5 @@
 //! The `cellforge` command: one file per verb, each a thin layer over the library crates.
 
-mod cells;
 mod classify;
 mod common;
 mod completions;
@@ -8,6 +7,7 @@ mod data;
 mod doctor;
 mod evaluate;
 mod generate;
+mod images;
 mod inspect;
 mod pack;
 mod reproduce;
@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 
 use common::Globals;
 
-/// Learn to make synthetic medical cell images, and prove what they are worth.
+/// Learn to make synthetic medical images, and prove what they are worth.
 #[derive(Parser)]
 #[command(name = "cellforge", version, arg_required_else_help = true, propagate_version = true, after_help = AFTER_HELP)]
 struct Cli {
@@ -31,11 +31,11 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
-  cellforge reproduce                                    the whole study on rendered cells, about 5 minutes
-  cellforge reproduce --data cell_images.zip             the same on real cells
-  cellforge generate --count 100 --out cells.zip         with the built-in generator; or with --checkpoint runs/quick
-  cellforge classify --checkpoint runs/quick --data cells.zip
-  cellforge evaluate --real train.zip --holdout test.zip --synthetic cells.zip --features resnet:runs/quick --out evaluation
+  cellforge reproduce                                    the whole study on rendered images, about 5 minutes
+  cellforge reproduce --data cell_images.zip             the same on real images
+  cellforge generate --count 100 --out images.zip         with the built-in generator; or with --checkpoint runs/quick
+  cellforge classify --checkpoint runs/quick --data images.zip
+  cellforge evaluate --real train.zip --holdout test.zip --synthetic images.zip --features resnet:runs/quick --out evaluation
 
 Exit codes:
   0    done
@@ -49,7 +49,7 @@ For research and teaching. Not a diagnostic device.";
 enum Verb {
     /// Print a network's layers, output shapes, parameters and multiply-adds
     Inspect(inspect::Args),
-    /// Look at, render, download and split sets of cells
+    /// Look at, render, download and split sets of images
     #[command(subcommand)]
     Data(data::Command),
     /// Train a GAN or a classifier
@@ -57,15 +57,15 @@ enum Verb {
     Train(train::Command),
     /// Tell what this machine has, what is missing, and what a training run will need
     Doctor(doctor::Args),
-    /// Make synthetic cells with a trained generator, or with the built-in one
+    /// Make synthetic images with a trained generator, or with the built-in one
     Generate(generate::Args),
     /// Pack a trained generator into a small folder of its own
     Pack(pack::Args),
-    /// Judge a folder or zip of cells with a trained classifier
+    /// Judge a folder or zip of images with a trained classifier
     Classify(classify::Args),
-    /// Measure what synthetic cells are worth: realism, coverage, use for training, leaks
+    /// Measure what synthetic images are worth: realism, coverage, use for training, leaks
     Evaluate(Box<evaluate::Args>),
-    /// Run the whole study: cells, classifiers, GANs, synthetic cells, evaluation, report
+    /// Run the whole study: images, classifiers, GANs, synthetic images, evaluation, report
     Reproduce(reproduce::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),

@@ -15,7 +15,7 @@ Examples:
   cellforge pack --checkpoint runs/best --out packed
   cellforge generate --checkpoint packed --count 100 --out synthetic
 
-The folder gets weights.safetensors, in half precision, and state.json. Cells can be generated from it, a grey level or a few from
+The folder gets weights.safetensors, in half precision, and state.json. Images can be generated from it, a grey level or a few from
 those of the checkpoint; it cannot be trained further. Files that describe it may lie beside them.")]
 pub struct Args {
     /// The folder of one trained GAN

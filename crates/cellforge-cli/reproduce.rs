@@ -17,11 +17,11 @@ Examples:
   cellforge reproduce --config study/config.toml --out again
   cellforge reproduce --data cifar10:DIR --preset quick
 
-Run again with the same --out, it skips what is done and goes on with what was begun. With other settings, cells or precision, or
+Run again with the same --out, it skips what is done and goes on with what was begun. With other settings, images or precision, or
 by another version of this program, it refuses, unless --overwrite says that what they change may be replaced. Folders in OUT
 that no study made are never replaced.
 The --config file holds the study's own settings; OUT/config.toml of any run is one.
-Without --data it uses the phantom: cells that a program renders, which say nothing about malaria.")]
+Without --data it uses the phantom: images that a program renders, which say nothing about malaria.")]
 pub struct Args {
     /// Folder or zip with one folder of images per class; or cifar10:DIR, or mnist:DIR [default: the phantom]
     #[arg(long, value_name = "PATH")]
@@ -32,13 +32,13 @@ pub struct Args {
     /// Folder for everything the study makes [default: runs/PRESET, or runs/PRESET-NAME for --data NAME.zip]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// What the split keeps whole: auto (patients where known), cell or group [default: auto]
-    #[arg(long, value_name = "RULE", value_parser = ["auto", "cell", "group"])]
+    /// What the split keeps whole: auto (patients where known), image or group [default: auto]
+    #[arg(long, value_name = "RULE", value_parser = ["auto", "image", "group"])]
     split_by: Option<String>,
     /// Leave out images that cannot be read, and list them in the report
     #[arg(long)]
     skip_bad: bool,
-    /// Bring the study in OUT up to date with other settings, cells, precision or version, replacing what they change
+    /// Bring the study in OUT up to date with other settings, images, precision or version, replacing what they change
     #[arg(long)]
     overwrite: bool,
 }
@@ -62,8 +62,8 @@ pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
         overwrite: args.overwrite,
     };
     if config.data.path.is_none() && !session.progress {
-        // Even a quiet run says that its cells are not real.
-        tracing::error!("note: no --data was given, so the cells are the phantom's, rendered by a program");
+        // Even a quiet run says that its images are not real.
+        tracing::error!("note: no --data was given, so the images are the phantom's, rendered by a program");
     }
     let results = study::run(&config, &control).map_err(|error| match error {
         study::Error::Interrupted { stage, .. } => {
@@ -96,7 +96,7 @@ fn settings(globals: &mut Globals, args: &Args) -> Result<StudyConfig> {
     config.data.skip_bad |= args.skip_bad;
     config.data.split_by = match args.split_by.as_deref() {
         None => config.data.split_by,
-        Some("cell") => SplitRule::Cell,
+        Some("image") => SplitRule::Image,
         Some("group") => SplitRule::Group,
         Some(_) => SplitRule::Auto,
     };
@@ -173,7 +173,7 @@ const FEW_PATIENTS: usize = 10;
 
 fn summary(results: &Results, out: &Path) -> String {
     let percent = |x: f64| format!("{:.1}%", 100.0 * x);
-    let mut lines = vec![format!("cells: {}", results.data.source)];
+    let mut lines = vec![format!("images: {}", results.data.source)];
     let accuracy = |report: &cellforge::eval::ClassifierReport| {
         let interval = &report.accuracy_interval;
         format!("{} ({} to {})", percent(report.accuracy), percent(interval.low), percent(interval.high))
@@ -195,7 +195,7 @@ fn summary(results: &Results, out: &Path) -> String {
             percent(r.high)
         );
         if let Some(real) = results.recognition_real.get(class) {
-            line.push_str(&format!("; real test cells {}", percent(real.rate)));
+            line.push_str(&format!("; real test images {}", percent(real.rate)));
         }
         if let Some(published) = results.published.recognition.get(class) {
             line.push_str(&format!("; the study {}", percent(published.rate)));
@@ -216,7 +216,7 @@ mod tests {
         let mut config = StudyConfig::default();
         assert_eq!(default_out(&config), Path::new("runs/paper"));
         for (data, out) in
-            [("cells/nih.zip", "runs/paper-nih"), ("cells/", "runs/paper-cells"), ("mnist:x", "runs/paper-mnist")]
+            [("images/nih.zip", "runs/paper-nih"), ("images/", "runs/paper-images"), ("mnist:x", "runs/paper-mnist")]
         {
             config.data.path = Some(data.to_owned());
             assert_eq!(default_out(&config), Path::new(out));

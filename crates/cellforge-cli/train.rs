@@ -14,9 +14,9 @@ use crate::common::{Globals, Interrupted, Session, effective, read_table};
 /// What to train.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Train a GAN on the cells of one class, one on each class, or one on all
+    /// Train a GAN on the images of one class, one on each class, or one on all
     Gan(Box<gan::GanArgs>),
-    /// Train a small CNN or the ResNet, and judge it on the test cells
+    /// Train a small CNN or the ResNet, and judge it on the test images
     Classifier(Box<classifier::ClassifierArgs>),
 }
 
@@ -100,7 +100,7 @@ fn again(what: &str, out: &Path, globals: &Globals) -> String {
 /// The rule of `--split-by`.
 pub fn split_rule(name: &str) -> SplitRule {
     match name {
-        "cell" => SplitRule::Cell,
+        "image" => SplitRule::Image,
         "group" => SplitRule::Group,
         _ => SplitRule::Auto,
     }

@@ -30,10 +30,10 @@ pub fn folder(name: &str) -> PathBuf {
     path
 }
 
-/// A zip in `dir` with a phantom of 40 cells per class.
+/// A zip in `dir` with a phantom of 40 images per class.
 pub fn phantom(dir: &Path) -> String {
-    let zip = dir.join("cells.zip").to_str().unwrap().to_owned();
-    let args = ["data", "phantom", "--cells-per-class", "40", "--patients", "8", "--out", &zip];
+    let zip = dir.join("images.zip").to_str().unwrap().to_owned();
+    let args = ["data", "phantom", "--images-per-class", "40", "--patients", "8", "--out", &zip];
     let made = cellforge_command(&args).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     zip

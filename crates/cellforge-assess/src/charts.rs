@@ -130,7 +130,7 @@ impl Canvas {
     }
 }
 
-/// Two histograms over the same edges, each as the share of its own cells per bar: the first filled, the second as a line.
+/// Two histograms over the same edges, each as the share of its own images per bar: the first filled, the second as a line.
 pub fn histograms(edges: &[f64], filled: &[u64], line: Option<&[u64]>, title: &str) -> Option<String> {
     if edges.len() < 2 || filled.len() + 1 != edges.len() {
         return None;
@@ -141,7 +141,7 @@ pub fn histograms(edges: &[f64], filled: &[u64], line: Option<&[u64]>, title: &s
     };
     let (filled, line) = (shares(filled), line.filter(|counts| counts.len() + 1 == edges.len()).map(shares));
     let top = filled.iter().chain(line.iter().flatten()).copied().fold(0.0, f64::max).max(0.01);
-    let (x, y) = (Axis::new(edges[0], *edges.last()?, title), Axis::shares(0.0, 1.05 * top, "share of cells"));
+    let (x, y) = (Axis::new(edges[0], *edges.last()?, title), Axis::shares(0.0, 1.05 * top, "share of images"));
     let mut canvas = Canvas::new(x, y);
     let steps = |shares: &[f64]| -> Vec<(f64, f64)> {
         let tops = shares.iter().zip(edges.windows(2)).flat_map(|(&y, ends)| [(ends[0], y), (ends[1], y)]);

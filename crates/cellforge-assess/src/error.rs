@@ -45,9 +45,9 @@ pub enum Error {
         /// The reason.
         source: serde_json::Error,
     },
-    /// The cells of a utility study do not fit together.
-    #[error("utility, {part} cells: {problem}")]
-    UtilityCells {
+    /// The images of a utility study do not fit together.
+    #[error("utility, {part} images: {problem}")]
+    UtilityImages {
         /// "training", "test" or "synthetic".
         part: &'static str,
         /// What is wrong, and what is needed.
@@ -61,15 +61,15 @@ pub enum Error {
         /// The reason.
         source: Box<cellforge_train::Error>,
     },
-    /// The cells of an evaluation do not fit together.
-    #[error("evaluation, {part} cells: {problem}")]
-    EvaluationCells {
+    /// The images of an evaluation do not fit together.
+    #[error("evaluation, {part} images: {problem}")]
+    EvaluationImages {
         /// "real", "holdout" or "synthetic".
         part: &'static str,
         /// What is wrong, and what is needed.
         problem: String,
     },
-    /// A discriminator does not fit the cells of an evaluation.
+    /// A discriminator does not fit the images of an evaluation.
     #[error("the discriminator in {path} cannot be used: {problem}")]
     Discriminator {
         /// Its folder.

@@ -1,4 +1,4 @@
-//! Synthetic cells on disk: PNG files in one folder per class, in a folder or a zip, and back.
+//! Synthetic images on disk: PNG files in one folder per class, in a folder or a zip, and back.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use crate::{
     files::{make_folders, write_atomic},
 };
 
-/// Where synthetic cells go: a folder, or a zip when the path ends in `.zip`.
+/// Where synthetic images go: a folder, or a zip when the path ends in `.zip`.
 ///
 /// The files are `CLASS/synthetic_000001.png` and so on. Names, order and bytes depend on the images alone; the entries of a zip
 /// carry a fixed date.
@@ -182,10 +182,10 @@ mod tests {
     #[test]
     fn a_removed_folder_is_not_made_again() {
         let dir = tempfile::tempdir().unwrap();
-        let out = dir.path().join("cells");
+        let out = dir.path().join("images");
         let mut writer = SampleWriter::create(&out).unwrap();
         std::fs::remove_dir(&out).unwrap();
-        assert!(writer.write("a", &images()).unwrap_err().to_string().contains("cells"));
+        assert!(writer.write("a", &images()).unwrap_err().to_string().contains("images"));
         assert!(!out.exists());
     }
 

@@ -48,3 +48,17 @@ pub fn device_name(device: &Device) -> String {
         candle_core::DeviceLocation::Metal { .. } => "metal".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candle_is_the_locked_one() {
+        let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock");
+        let lock: toml::Table = std::fs::read_to_string(lock).unwrap().parse().unwrap();
+        let packages = lock["package"].as_array().unwrap();
+        let candle = packages.iter().find(|package| package["name"].as_str() == Some("candle-core")).unwrap();
+        assert_eq!(candle["version"].as_str(), Some(CANDLE));
+    }
+}

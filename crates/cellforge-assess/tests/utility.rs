@@ -1,28 +1,28 @@
-//! The utility study end to end, on tiny networks and phantom cells: the "synthetic" cells are cells of other phantom patients.
+//! The utility study end to end, on tiny networks and phantom images: the "synthetic" images are images of other phantom patients.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, atomic::AtomicBool};
 
-use cellforge_data::{CellSet, phantom};
-use cellforge_eval::BootstrapOptions;
 use cellforge_assess::utility::{Utility, UtilityClassifier, UtilityConfig, UtilityData, UtilityPoint, utility};
 use cellforge_assess::{Control, Error};
+use cellforge_data::{CellSet, phantom};
+use cellforge_eval::BootstrapOptions;
 
-/// Phantom cells; those of another seed are of other patients.
+/// Phantom images; those of another seed are of other patients.
 fn phantom(seed: u64, cells_per_class: usize) -> CellSet {
     phantom::render(&phantom::PhantomConfig { side: 32, cells_per_class, patients: 12, seed }).unwrap()
 }
 
-struct Cells {
+struct Fixture {
     real: CellSet,
     train: Vec<usize>,
     test: Vec<usize>,
     synthetic: CellSet,
 }
 
-impl Cells {
+impl Fixture {
     fn new() -> Self {
         let real = phantom(1, 40);
         let patients: Vec<String> = real.group_names().into_iter().map(str::to_owned).collect();
@@ -61,8 +61,8 @@ fn config() -> UtilityConfig {
     }
 }
 
-fn run(config: &UtilityConfig, cells: &Cells, out: &Path) -> Utility {
-    utility(config, &cells.data(), out, &Control::default()).unwrap()
+fn run(config: &UtilityConfig, images: &Fixture, out: &Path) -> Utility {
+    utility(config, &images.data(), out, &Control::default()).unwrap()
 }
 
 /// The files of the runs, without what is being written.
@@ -78,26 +78,26 @@ fn json(found: &Utility) -> String {
 
 #[test]
 fn a_study_from_end_to_end() {
-    let (folder, cells, config) = (tempfile::tempdir().unwrap(), Cells::new(), config());
-    let found = run(&config, &cells, folder.path());
-    assert_eq!((found.test.cells, found.synthetic.cells), (cells.test.len(), 40));
+    let (folder, images, config) = (tempfile::tempdir().unwrap(), Fixture::new(), config());
+    let found = run(&config, &images, folder.path());
+    assert_eq!((found.test.images, found.synthetic.images), (images.test.len(), 40));
     assert_eq!((found.shared_patients, found.synthetic.patients), (Some(0), None));
-    assert_eq!(found.train.per_class.values().sum::<usize>(), cells.train.len());
+    assert_eq!(found.train.per_class.values().sum::<usize>(), images.train.len());
     assert_eq!(found.training.optimizer.lr(), 0.001);
 
-    // Points come by fraction and ratio; the real cells of a fraction and seed are the same whatever is added to them.
+    // Points come by fraction and ratio; the real images of a fraction and seed are the same whatever is added to them.
     assert_eq!(found.augmentation.len(), 9);
     for points in found.augmentation.chunks(3) {
         for (point, ratio) in points.iter().zip([0, 1, 4]) {
             assert_eq!((point.ratio, point.per_seed.len(), point.fraction), (ratio, 2, points[0].fraction));
             for (seed, alone) in point.per_seed.iter().zip(&points[0].per_seed) {
-                assert_eq!((seed.patients, seed.real_cells), (alone.patients, alone.real_cells));
-                assert!(seed.synthetic_cells == ratio * seed.real_cells || point.short);
-                assert!(seed.synthetic_cells <= 40 && seed.patients.unwrap() >= 1);
+                assert_eq!((seed.patients, seed.real_images), (alone.patients, alone.real_images));
+                assert!(seed.synthetic_images == ratio * seed.real_images || point.short);
+                assert!(seed.synthetic_images <= 40 && seed.patients.unwrap() >= 1);
             }
-            // Where there are no more cells than at the smaller ratio, it is the same training and no other comparison.
+            // Where there are no more images than at the smaller ratio, it is the same training and no other comparison.
             let used =
-                |point: &UtilityPoint| point.per_seed.iter().map(|seed| seed.synthetic_cells).collect::<Vec<_>>();
+                |point: &UtilityPoint| point.per_seed.iter().map(|seed| seed.synthetic_images).collect::<Vec<_>>();
             let new = ratio > 0 && (ratio == 1 || used(point) != used(&points[1]));
             assert_eq!((point.difference.is_some(), point.p_holm.is_some()), (ratio > 0, new));
             if let (Some(difference), Some(p)) = (point.difference, point.p_holm) {
@@ -110,15 +110,18 @@ fn a_study_from_end_to_end() {
         }
     }
     let whole = &found.augmentation[6];
-    assert_eq!((whole.real_cells, whole.patients), (cells.train.len() as f64, found.train.patients.map(|n| n as f64)));
+    assert_eq!(
+        (whole.real_images, whole.patients),
+        (images.train.len() as f64, found.train.patients.map(|n| n as f64))
+    );
     assert!(found.augmentation[8].short && !found.augmentation[0].short);
 
-    // All real cells without synthetic ones are the ceiling, and are trained on once: 2 seeds of 9 points and TSTR. Both ratios above 0
-    // find too few synthetic cells for all real ones and come to the same.
+    // All real images without synthetic ones are the ceiling, and are trained on once: 2 seeds of 9 points and TSTR. Both ratios above 0
+    // find too few synthetic images for all real ones and come to the same.
     assert_eq!(whole.accuracy, found.trtr.accuracy);
     assert_eq!(whole.per_seed.iter().map(|seed| seed.accuracy).collect::<Vec<_>>(), found.trtr.per_seed);
     let same = |a: usize, b: usize| {
-        let taken = |i: usize| found.augmentation[i].per_seed.iter().map(|s| s.synthetic_cells).collect::<Vec<_>>();
+        let taken = |i: usize| found.augmentation[i].per_seed.iter().map(|s| s.synthetic_images).collect::<Vec<_>>();
         taken(a) == taken(b)
     };
     let twice = [(1, 2), (4, 5), (7, 8)].into_iter().filter(|&(a, b)| same(a, b)).count();
@@ -127,7 +130,7 @@ fn a_study_from_end_to_end() {
     assert_eq!(found.tstr_gap.accuracy_with, found.tstr.accuracy);
     assert_eq!(found.tstr_gap.accuracy_without, found.trtr.accuracy);
     assert_eq!(found.trts.confusion.total(), 2 * 40);
-    assert_eq!(found.tstr.confusion.total(), 2 * cells.test.len() as u64);
+    assert_eq!(found.tstr.confusion.total(), 2 * images.test.len() as u64);
     let recalls: BTreeSet<&String> = found.tstr.recall.keys().collect();
     assert_eq!(recalls, found.classes.iter().collect());
 
@@ -139,14 +142,14 @@ fn a_study_from_end_to_end() {
 
 #[test]
 fn a_study_that_was_stopped_finds_what_one_that_was_not_does() {
-    let (folder, cells, config) = (tempfile::tempdir().unwrap(), Cells::new(), config());
+    let (folder, images, config) = (tempfile::tempdir().unwrap(), Fixture::new(), config());
     let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
-    let expected = run(&config, &cells, &whole);
+    let expected = run(&config, &images, &whole);
 
     // Stopped before it began, then as soon as a few more runs have left their files: in the midst of a later one.
     let stop = Arc::new(AtomicBool::new(true));
     let control = Control { stop: stop.clone(), ..Control::default() };
-    let error = utility(&config, &cells.data(), &broken, &control).unwrap_err();
+    let error = utility(&config, &images.data(), &broken, &control).unwrap_err();
     assert!(matches!(&error, Error::Interrupted), "{error}");
     assert!(files(&broken).is_empty());
     let mut stops = 0;
@@ -154,7 +157,7 @@ fn a_study_that_was_stopped_finds_what_one_that_was_not_does() {
         stop.store(false, Ordering::Relaxed);
         let seen = files(&broken).len();
         let result = std::thread::scope(|scope| {
-            let run = scope.spawn(|| utility(&config, &cells.data(), &broken, &control));
+            let run = scope.spawn(|| utility(&config, &images.data(), &broken, &control));
             while !run.is_finished() && files(&broken).len() < seen + 5 {
                 std::thread::yield_now();
             }
@@ -181,27 +184,27 @@ fn a_study_that_was_stopped_finds_what_one_that_was_not_does() {
     std::fs::write(path(&names[1]), altered).unwrap();
     let kept = std::fs::metadata(path(&names[2])).unwrap().modified().unwrap();
     stop.store(false, Ordering::Relaxed);
-    assert_eq!(json(&utility(&config, &cells.data(), &broken, &control).unwrap()), json(&expected));
+    assert_eq!(json(&utility(&config, &images.data(), &broken, &control).unwrap()), json(&expected));
     assert_eq!(files(&broken), files(&whole));
     assert_eq!(std::fs::metadata(path(&names[2])).unwrap().modified().unwrap(), kept);
 }
 
 #[test]
 fn the_number_of_threads_changes_nothing() {
-    let (folder, cells) = (tempfile::tempdir().unwrap(), Cells::new());
+    let (folder, images) = (tempfile::tempdir().unwrap(), Fixture::new());
     let config = UtilityConfig { fractions: vec![0.1], ratios: vec![0, 1], ..config() };
     let at = |threads: usize| {
         let out = folder.path().join(threads.to_string());
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        (json(&pool.install(|| run(&config, &cells, &out))), files(&out))
+        (json(&pool.install(|| run(&config, &images, &out))), files(&out))
     };
     assert_eq!(at(1), at(2));
 }
 
 #[test]
-fn the_residual_network_and_cells_without_patients() {
-    let (folder, mut cells) = (tempfile::tempdir().unwrap(), Cells::new());
-    cells.real.groups.fill(None);
+fn the_residual_network_and_images_without_patients() {
+    let (folder, mut images) = (tempfile::tempdir().unwrap(), Fixture::new());
+    images.real.groups.fill(None);
     let config = UtilityConfig {
         classifier: UtilityClassifier::Resnet,
         width: 0.125,
@@ -211,68 +214,68 @@ fn the_residual_network_and_cells_without_patients() {
         ratios: vec![0],
         ..config()
     };
-    let found = run(&config, &cells, folder.path());
+    let found = run(&config, &images, folder.path());
     assert_eq!((found.train.patients, found.test.patients, found.shared_patients), (None, None, None));
-    assert!(!found.tstr_gap.by_group && found.tstr_gap.units == cells.test.len());
+    assert!(!found.tstr_gap.by_group && found.tstr_gap.units == images.test.len());
     let [part, whole] = &found.augmentation[..] else { panic!("two fractions") };
-    // A tenth of the cells of each class.
+    // A tenth of the images of each class.
     let tenth = found.train.per_class.values().map(|&n| (n as f64 / 10.0).round()).sum::<f64>();
-    assert_eq!((part.patients, part.real_cells), (None, tenth));
-    assert_eq!((whole.difference, whole.real_cells), (None, cells.train.len() as f64));
+    assert_eq!((part.patients, part.real_images), (None, tenth));
+    assert_eq!((whole.difference, whole.real_images), (None, images.train.len() as f64));
     assert_eq!((found.training.optimizer.lr(), found.training.l2), (0.1, true));
 }
 
 #[test]
 fn classes_are_matched_by_name() {
-    let (folder, cells) = (tempfile::tempdir().unwrap(), Cells::new());
+    let (folder, images) = (tempfile::tempdir().unwrap(), Fixture::new());
     let config = UtilityConfig { fractions: vec![1.0], ratios: vec![0, 1], seeds: 1, ..config() };
-    let expected = run(&config, &cells, &folder.path().join("one"));
+    let expected = run(&config, &images, &folder.path().join("one"));
     let turned = |set: &CellSet| {
         let mut set = set.clone();
         set.classes.reverse();
         set.labels.iter_mut().for_each(|label| *label = 1 - *label);
         set
     };
-    let (test_set, synthetic) = (turned(&cells.real), turned(&cells.synthetic));
-    let data = UtilityData { test_set: &test_set, synthetic: &synthetic, ..cells.data() };
+    let (test_set, synthetic) = (turned(&images.real), turned(&images.synthetic));
+    let data = UtilityData { test_set: &test_set, synthetic: &synthetic, ..images.data() };
     let out = folder.path().join("two");
     assert_eq!(json(&utility(&config, &data, &out, &Control::default()).unwrap()), json(&expected));
 }
 
 #[test]
-fn cells_that_do_not_fit_are_named() {
-    let (folder, cells) = (tempfile::tempdir().unwrap(), Cells::new());
+fn images_that_do_not_fit_are_named() {
+    let (folder, images) = (tempfile::tempdir().unwrap(), Fixture::new());
     let refused = |data: UtilityData<'_>| {
         let error = utility(&config(), &data, &folder.path().join("none"), &Control::default()).unwrap_err();
         // Nothing was trained, nothing was written.
         assert!(!folder.path().join("none").exists());
         error.to_string()
     };
-    let synthetic = |set: &CellSet| refused(UtilityData { synthetic: set, ..cells.data() });
-    let test = |indices: &[usize]| refused(UtilityData { test: indices, ..cells.data() });
+    let synthetic = |set: &CellSet| refused(UtilityData { synthetic: set, ..images.data() });
+    let test = |indices: &[usize]| refused(UtilityData { test: indices, ..images.data() });
 
-    let error = synthetic(&cells.synthetic.subset(&cells.synthetic.class_indices(0)));
-    assert!(error.contains("synthetic cells") && error.contains("none of class \"Uninfected\""), "{error}");
-    let mut renamed = cells.synthetic.clone();
+    let error = synthetic(&images.synthetic.subset(&images.synthetic.class_indices(0)));
+    assert!(error.contains("synthetic images") && error.contains("none of class \"Uninfected\""), "{error}");
+    let mut renamed = images.synthetic.clone();
     renamed.classes[1] = "Healthy".to_owned();
     let error = synthetic(&renamed);
     assert!(error.contains("\"Healthy\"") && error.contains("Uninfected"), "{error}");
     let small = phantom::PhantomConfig { side: 16, cells_per_class: 4, patients: 4, seed: 1 };
     let error = synthetic(&phantom::render(&small).unwrap());
     assert!(error.contains("16x16") && error.contains("32x32"), "{error}");
-    assert!(synthetic(&cells.synthetic.subset(&[])).contains("synthetic cells: there are none"));
+    assert!(synthetic(&images.synthetic.subset(&[])).contains("synthetic images: there are none"));
 
-    let grey = cells.real.resized(32, 1).unwrap();
-    let error = refused(UtilityData { test_set: &grey, ..cells.data() });
-    assert!(error.contains("test cells") && error.contains("in 1 channels"), "{error}");
-    assert!(refused(UtilityData { train: &[], ..cells.data() }).contains("training cells: there are none"));
-    assert!(test(&[]).contains("test cells: there are none"));
+    let grey = images.real.resized(32, 1).unwrap();
+    let error = refused(UtilityData { test_set: &grey, ..images.data() });
+    assert!(error.contains("test images") && error.contains("in 1 channels"), "{error}");
+    assert!(refused(UtilityData { train: &[], ..images.data() }).contains("training images: there are none"));
+    assert!(test(&[]).contains("test images: there are none"));
     assert!(test(&[10_000]).contains("10000 is past the end"));
-    assert!(test(&cells.train).contains("training cell too"));
-    let one_class: Vec<usize> = cells.test.iter().copied().filter(|&i| cells.real.labels[i] == 1).collect();
+    assert!(test(&images.train).contains("training image too"));
+    let one_class: Vec<usize> = images.test.iter().copied().filter(|&i| images.real.labels[i] == 1).collect();
     assert!(test(&one_class).contains("none of class \"Parasitized\""));
 
     let bad = UtilityConfig { ratios: vec![1], ..config() };
-    let error = utility(&bad, &cells.data(), folder.path(), &Control::default()).unwrap_err();
+    let error = utility(&bad, &images.data(), folder.path(), &Control::default()).unwrap_err();
     assert!(matches!(error, Error::Setting { setting: "utility.ratios", .. }), "{error}");
 }

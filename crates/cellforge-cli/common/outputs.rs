@@ -40,8 +40,8 @@ pub fn check_settings(folder: &Path, verb: &str) -> Result<()> {
     Ok(())
 }
 
-/// Refuses an output inside a folder of cells, or that folder itself: what lies there is taken for cells. `sources` are PATHs as the
-/// flags for cells take them; of these only folders count.
+/// Refuses an output inside a folder of images, or that folder itself: what lies there is taken for images. `sources` are PATHs as the
+/// flags for images take them; of these only folders count.
 pub fn check_outside<'a>(out: &Path, sources: impl IntoIterator<Item = &'a String>) -> Result<()> {
     let Some(leads_to) = resolved(out) else { return Ok(()) };
     for source in sources {
@@ -51,7 +51,7 @@ pub fn check_outside<'a>(out: &Path, sources: impl IntoIterator<Item = &'a Strin
         };
         let Ok(folder) = Path::new(folder).canonicalize() else { continue };
         if folder.is_dir() && leads_to.starts_with(&folder) {
-            bail!("--out {} lies inside the cells' folder {source}: choose another", out.display());
+            bail!("--out {} lies inside the images' folder {source}: choose another", out.display());
         }
     }
     Ok(())
@@ -77,7 +77,7 @@ pub fn save_effective<T: Serialize>(folder: &Path, verb: &str, seed: u64, settin
     save(&folder.join("config.toml"), &effective(verb, seed, settings)?)
 }
 
-/// Saves the effective settings beside an output: those of `cells.zip` as `cells.zip.settings.toml`.
+/// Saves the effective settings beside an output: those of `images.zip` as `images.zip.settings.toml`.
 pub fn save_beside<T: Serialize>(out: &Path, verb: &str, seed: u64, settings: &T) -> Result<()> {
     let mut name = out.file_name().unwrap_or_default().to_owned();
     name.push(".settings.toml");

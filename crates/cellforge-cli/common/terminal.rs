@@ -12,8 +12,12 @@ pub fn start_log(globals: &Globals) {
     use tracing_subscriber::{EnvFilter, fmt};
     let level = match (globals.quiet, globals.verbose) {
         (true, _) => "error",
-        (false, 0) => "warn,cellforge=info,cellforge_data=info,cellforge_train=info,cellforge_assess=info,cellforge_study=info",
-        (false, 1) => "info,cellforge=debug,cellforge_data=debug,cellforge_train=debug,cellforge_assess=debug,cellforge_study=debug",
+        (false, 0) => {
+            "warn,cellforge=info,cellforge_data=info,cellforge_train=info,cellforge_assess=info,cellforge_study=info"
+        }
+        (false, 1) => {
+            "info,cellforge=debug,cellforge_data=debug,cellforge_train=debug,cellforge_assess=debug,cellforge_study=debug"
+        }
         (false, _) => "trace",
     };
     let filter = EnvFilter::new(level);

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{control, failed, remember, split_rule, stopped};
 use crate::{
-    cells::{CellArgs, bootstrap, table},
     common::{Globals, check_outside, check_settings, is_false, layered, save, say},
+    images::{ImageArgs, bootstrap, table},
 };
 
 /// Arguments of `train classifier`.
@@ -23,14 +23,14 @@ Examples:
   cellforge train classifier --data cell_images.zip --out resnet
   cellforge train classifier --data cell_images.zip --model cnn --recipe paper --variant 1 --out cnn
   cellforge train classifier --data cell_images.zip --augment flips --out flips
-  cellforge train classifier --data cell_images.zip --split-by cell --side 32 --width 0.5 --out narrow
+  cellforge train classifier --data cell_images.zip --split-by image --side 32 --width 0.5 --out narrow
   cellforge train classifier --resume --out resnet
 
-The defaults are the study's ResNet. The split is saved as OUT/split.csv, the figures on the test cells as OUT/test.json.")]
+The defaults are the study's ResNet. The split is saved as OUT/split.csv, the figures on the test images as OUT/test.json.")]
 pub struct ClassifierArgs {
     #[command(flatten)]
     #[serde(flatten)]
-    cells: CellArgs,
+    images: ImageArgs,
     /// resnet or cnn [default: resnet]
     #[arg(long, value_name = "NAME", value_parser = ["resnet", "cnn"])]
     model: Option<String>,
@@ -46,19 +46,19 @@ pub struct ClassifierArgs {
     /// Use this split (a CSV file from `data split`)
     #[arg(long, value_name = "FILE")]
     split: Option<PathBuf>,
-    /// What the split keeps whole: auto (patients where known), cell or group [default: auto]
-    #[arg(long, value_name = "RULE", value_parser = ["auto", "cell", "group"])]
+    /// What the split keeps whole: auto (patients where known), image or group [default: auto]
+    #[arg(long, value_name = "RULE", value_parser = ["auto", "image", "group"])]
     split_by: Option<String>,
-    /// Share of the cells for validation [default: 0.1]
+    /// Share of the images for validation [default: 0.1]
     #[arg(long, value_name = "X")]
     val: Option<f64>,
-    /// Share of the cells for the test [default: 0.2]
+    /// Share of the images for the test [default: 0.2]
     #[arg(long, value_name = "X")]
     test: Option<f64>,
-    /// Passes over the training cells [default: the recipe's; 4 for the resnet]
+    /// Passes over the training images [default: the recipe's; 4 for the resnet]
     #[arg(long, value_name = "N")]
     epochs: Option<u64>,
-    /// Stop once so many epochs have not raised the accuracy on the validation cells [default: never]
+    /// Stop once so many epochs have not raised the accuracy on the validation images [default: never]
     #[arg(long, value_name = "N")]
     patience: Option<u64>,
     /// Images per step [default: 32]
@@ -107,18 +107,18 @@ pub fn run(mut globals: Globals, flags: &ClassifierArgs) -> Result<()> {
     let session = globals.open_stoppable()?;
     let out = args.out.clone().context("--out is missing: name a folder for the run")?;
     check_settings(&out, "train classifier")?;
-    check_outside(&out, args.cells.data.as_ref())?;
-    args.cells.settle();
-    let set = args.cells.open(&args.cells.options(Some(out.join("cache")), session.progress), session.seed)?;
+    check_outside(&out, args.images.data.as_ref())?;
+    args.images.settle();
+    let set = args.images.open(&args.images.options(Some(out.join("cache")), session.progress), session.seed)?;
     let config = classifier_config(&mut args, &set, session.seed);
     config.validate()?;
     let split = split(&mut args, &set, session.seed)?;
     if split.test.is_empty() {
-        bail!("the split has no test cells; give a larger --test");
+        bail!("the split has no test images; give a larger --test");
     }
 
     tracing::info!(
-        "training on {} cells, validation {}, test {}",
+        "training on {} images, validation {}, test {}",
         split.train.len(),
         split.val.len(),
         split.test.len()
@@ -138,7 +138,7 @@ pub fn run(mut globals: Globals, flags: &ClassifierArgs) -> Result<()> {
         eval::classifier_report(&truth, &probabilities, &set.classes, groups.as_deref(), &bootstrap(session.seed))?;
     let path = out.join("test.json");
     save(&path, &(serde_json::to_string_pretty(&report)? + "\n"))?;
-    say(format!("on the test cells:\n{}\n\ncheckpoint in {}", table(&report), outcome.checkpoint.display()));
+    say(format!("on the test images:\n{}\n\ncheckpoint in {}", table(&report), outcome.checkpoint.display()));
     Ok(())
 }
 fn split(args: &mut ClassifierArgs, set: &CellSet, seed: u64) -> Result<Split> {

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{control, failed, remember, stopped};
 use crate::{
-    cells::CellArgs,
     common::{Globals, Session, check_outside, check_settings, is_false, layered, say},
+    images::ImageArgs,
 };
 
 /// Arguments of `train gan`. Defaults are the study's.
@@ -31,7 +31,7 @@ Ctrl-C finishes the step, writes a checkpoint and says how to go on; a resumed r
 pub struct GanArgs {
     #[command(flatten)]
     #[serde(flatten)]
-    cells: CellArgs,
+    images: ImageArgs,
     /// Only this class [default: one GAN per class, each in a folder of its own under OUT]
     #[arg(long, value_name = "NAME")]
     class: Option<String>,
@@ -41,7 +41,7 @@ pub struct GanArgs {
     /// Folder for checkpoints, sample grids and logs
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// study: a GAN for each class as published; best: one GAN of all classes that makes cells that pass. The flags below change what a
+    /// study: a GAN for each class as published; best: one GAN of all classes that makes images that pass. The flags below change what a
     /// recipe says [default: study]
     #[arg(long, value_name = "NAME", value_parser = ["study", "best"])]
     recipe: Option<String>,
@@ -84,16 +84,16 @@ pub struct GanArgs {
     /// logistic (binary cross-entropy), hinge or relativistic [default: logistic]
     #[arg(long, value_name = "NAME", value_parser = ["logistic", "hinge", "relativistic"])]
     loss: Option<String>,
-    /// Whether the discriminator sees real and synthetic cells in one update [default: the recipe's; study false]
+    /// Whether the discriminator sees real and synthetic images in one update [default: the recipe's; study false]
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
     joint: Option<bool>,
-    /// What the logistic loss's target of real cells lacks to 1 [default: 0]
+    /// What the logistic loss's target of real images lacks to 1 [default: 0]
     #[arg(long, value_name = "X")]
     label_smoothing: Option<f64>,
-    /// Weight of the penalty on the discriminator's gradient at real cells, 0 for none [default: the recipe's; study 0]
+    /// Weight of the penalty on the discriminator's gradient at real images, 0 for none [default: the recipe's; study 0]
     #[arg(long, value_name = "X")]
     r1: Option<f64>,
-    /// The same at synthetic cells [default: 0]
+    /// The same at synthetic images [default: 0]
     #[arg(long, value_name = "X")]
     r2: Option<f64>,
     /// Iterations between penalties, each of which counts for all of them [default: the recipe's]
@@ -104,10 +104,10 @@ pub struct GanArgs {
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', value_parser = ["none", "flips", "translation", "cutout", "colour"])]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     augment: Vec<String>,
-    /// Whether real cells are shown in any of eight orientations [default: the recipe's; study false]
+    /// Whether real images are shown in any of eight orientations [default: the recipe's; study false]
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
     any_orientation: Option<bool>,
-    /// Make those changes the more often, the surer the discriminator is of real cells: the mean sign of its answers to aim at, 0.6 in
+    /// Make those changes the more often, the surer the discriminator is of real images: the mean sign of its answers to aim at, 0.6 in
     /// StyleGAN2-ADA [default: make them always]
     #[arg(long, value_name = "X")]
     augment_target: Option<f64>,
@@ -133,7 +133,7 @@ pub struct GanArgs {
     /// Iterations between lines of the log [default: 10]
     #[arg(long, value_name = "N")]
     log_every: Option<u64>,
-    /// Let this classifier (from `train classifier` on the same --split) hold synthetic cells against the split's validation cells as the
+    /// Let this classifier (from `train classifier` on the same --split) hold synthetic images against the split's validation images as the
     /// GAN trains: the figures are in the log, and the best generator in OUT/best [default: none]
     #[arg(long, value_name = "DIR")]
     judge: Option<PathBuf>,
@@ -161,14 +161,14 @@ pub fn run(mut globals: Globals, flags: &GanArgs) -> Result<()> {
     let session = globals.open_stoppable()?;
     let out = args.out.clone().context("--out is missing: name a folder for the run")?;
     check_settings(&out, "train gan")?;
-    check_outside(&out, args.cells.data.as_ref())?;
-    args.cells.settle();
+    check_outside(&out, args.images.data.as_ref())?;
+    args.images.settle();
     let mut base = gan_config(&mut args, session.seed)?;
     base.validate()?;
 
-    let mut options = args.cells.options(Some(out.join("cache")), session.progress);
+    let mut options = args.images.options(Some(out.join("cache")), session.progress);
     options.allow_one_class = true;
-    let set = args.cells.open(&options, session.seed)?;
+    let set = args.images.open(&options, session.seed)?;
     let (usable, val): (Vec<usize>, Vec<usize>) = match &args.split {
         Some(file) => {
             let split = data::read_manifest(file, &set)?;
@@ -195,7 +195,7 @@ pub fn run(mut globals: Globals, flags: &GanArgs) -> Result<()> {
     let control = control(&session, (args.resume, args.overwrite), &out, "train gan", &args)?;
     if together {
         base.model.classes = chosen.len();
-        tracing::info!("training a GAN on {} cells of {} in {}", usable.len(), set.classes.join(", "), out.display());
+        tracing::info!("training a GAN on {} images of {} in {}", usable.len(), set.classes.join(", "), out.display());
         let outcome = train::train_judged_gan(&base, &set, &usable, judge.as_ref(), &out, &control)
             .map_err(|error| failed(error, "gan", &out, &out, &globals))?;
         if outcome.interrupted {
@@ -207,10 +207,10 @@ pub fn run(mut globals: Globals, flags: &GanArgs) -> Result<()> {
     for &class in &chosen {
         let name = &set.classes[class];
         let folder = if chosen.len() == 1 { out.clone() } else { out.join(data::folder_name(name)) };
-        let cells: Vec<usize> = usable.iter().copied().filter(|&i| set.labels[i] as usize == class).collect();
+        let images: Vec<usize> = usable.iter().copied().filter(|&i| set.labels[i] as usize == class).collect();
         let config = GanTrainConfig { class: name.clone(), ..base.clone() };
-        tracing::info!("training a GAN on {} cells of {name} in {}", cells.len(), folder.display());
-        let outcome = train::train_judged_gan(&config, &set, &cells, judge.as_ref(), &folder, &control)
+        tracing::info!("training a GAN on {} images of {name} in {}", images.len(), folder.display());
+        let outcome = train::train_judged_gan(&config, &set, &images, judge.as_ref(), &folder, &control)
             .map_err(|error| failed(error, "gan", &folder, &out, &globals))?;
         if outcome.interrupted {
             return Err(stopped("gan", outcome.iterations, &out, &globals));
@@ -224,14 +224,14 @@ pub fn run(mut globals: Globals, flags: &GanArgs) -> Result<()> {
 fn trained(outcome: &train::GanOutcome) -> String {
     let best = match outcome.best {
         Some(best) => {
-            format!("closest to the validation cells after {} of them (fd {:.4}); ", best.iteration, best.value)
+            format!("closest to the validation images after {} of them (fd {:.4}); ", best.iteration, best.value)
         }
         None => String::new(),
     };
     format!("{} iterations; {best}checkpoint in {}", outcome.iterations, outcome.checkpoint.display())
 }
 
-/// The classifier in `dir` with the validation cells of the split, of which each chosen class needs more than `k`.
+/// The classifier in `dir` with the validation images of the split, of which each chosen class needs more than `k`.
 fn judge(
     dir: &Path,
     set: &CellSet,
@@ -244,7 +244,7 @@ fn judge(
         let found = val.iter().filter(|&&i| set.labels[i] as usize == class).count();
         if found <= k {
             bail!(
-                "--judge needs at least {} validation cells of {} and --split has {found}: make it with a larger --val",
+                "--judge needs at least {} validation images of {} and --split has {found}: make it with a larger --val",
                 k + 1,
                 set.classes[class]
             );
@@ -277,8 +277,8 @@ fn gan_config(args: &mut GanArgs, seed: u64) -> Result<GanTrainConfig> {
     };
     let mut config = GanTrainConfig { seed, ..recipe };
     let model = &mut config.model;
-    model.image_size = args.cells.side.unwrap_or(model.image_size);
-    model.channels = args.cells.channels.unwrap_or(model.channels);
+    model.image_size = args.images.side.unwrap_or(model.image_size);
+    model.channels = args.images.channels.unwrap_or(model.channels);
     model.width = *args.width.get_or_insert(model.width);
     model.latent = *args.latent.get_or_insert(model.latent);
     model.dropout = *args.dropout.get_or_insert(model.dropout);
@@ -286,7 +286,7 @@ fn gan_config(args: &mut GanArgs, seed: u64) -> Result<GanTrainConfig> {
     choose(&mut args.generator, &mut model.generator)?;
     choose(&mut args.discriminator, &mut model.discriminator)?;
     args.conditional.get_or_insert(model.classes > 1);
-    // How many there are is known when the cells are.
+    // How many there are is known when the images are.
     model.classes = 1;
     config.iterations = *args.iterations.get_or_insert(config.iterations);
     config.batch = *args.batch.get_or_insert(config.batch);
@@ -311,7 +311,7 @@ fn gan_config(args: &mut GanArgs, seed: u64) -> Result<GanTrainConfig> {
     match (&args.judge, args.monitor_every) {
         (None, Some(_)) => bail!("--monitor-every is how often a judge looks: name one with --judge"),
         (Some(_), _) if args.split.is_none() => {
-            bail!("--judge needs cells that the GAN is not trained on: give --split, whose validation part they are")
+            bail!("--judge needs images that the GAN is not trained on: give --split, whose validation part they are")
         }
         (Some(_), every) => {
             let usual = if config.monitor.every == 0 { 500 } else { config.monitor.every };

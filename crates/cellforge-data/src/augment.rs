@@ -26,7 +26,7 @@ pub struct Augment {
     pub shear: f64,
     /// Whether half of the images are mirrored left to right.
     pub horizontal_flip: bool,
-    /// Whether half of the images are mirrored top to bottom. Not in the study; a cell has no upside.
+    /// Whether half of the images are mirrored top to bottom. Not in the study; an image has no upside.
     pub vertical_flip: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Batches of tensors, and the order in which cells come up. Both are pure functions of a seed and a position, so that
+//! Batches of tensors, and the order in which images come up. Both are pure functions of a seed and a position, so that
 //! a resumed run sees what it would have seen.
 
 use candle_core::{Device, Tensor};
@@ -29,25 +29,25 @@ impl Scale {
     }
 }
 
-/// Some cells as tensors.
+/// Some images as tensors.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// Images, (b, c, h, w) in f32.
     pub images: Tensor,
     /// Class of each, (b) in u32.
     pub labels: Tensor,
-    /// Which cells of the set these are.
+    /// Which images of the set these are.
     pub indices: Vec<usize>,
 }
 
 impl Batch {
-    /// Gathers cells `indices` of `set`, each changed by `augment` for its seed and epoch if given.
+    /// Gathers images `indices` of `set`, each changed by `augment` for its seed and epoch if given.
     ///
     /// # Errors
     /// Those of the device the tensors go to.
     ///
     /// # Panics
-    /// If an index names no cell.
+    /// If an index names no image.
     pub fn gather(
         set: &CellSet,
         indices: &[usize],
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(batch.images.dims(), [2, 3, 4, 4]);
         assert_eq!(batch.labels.to_vec1::<u32>().unwrap(), [0, 0]);
         let values = batch.images.get(0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        // Pixel 5, channel 1 of cell 2.
+        // Pixel 5, channel 1 of image 2.
         assert_eq!(values[16 + 5], f32::from(set.image(2)[5 * 3 + 1]) / 127.5 - 1.0);
         assert_eq!((Scale::SignedUnit.apply(0), Scale::SignedUnit.apply(255)), (-1.0, 1.0));
         assert_eq!((Scale::Unit.apply(0), Scale::Unit.apply(255)), (0.0, 1.0));

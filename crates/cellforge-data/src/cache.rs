@@ -1,6 +1,6 @@
-//! The cache of decoded cells: one file per content and settings (see [`key`]), written whole or not at all, and memory-mapped.
+//! The cache of decoded images: one file per content and settings (see [`key`]), written whole or not at all, and memory-mapped.
 //!
-//! File: a header of 128 bytes (little-endian: magic, version, side, channels, cells, bytes of pixels, bytes of notes, key,
+//! File: a header of 128 bytes (little-endian: magic, version, side, channels, images, bytes of pixels, bytes of notes, key,
 //! digest), the pixels, then notes in JSON: which entries were kept and what was skipped. The digest is the SHA-256 of pixels,
 //! notes and the header before it, so a damaged or shortened file is found out and built again.
 
@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::atomic::{remove_unfinished, write_with};
-use crate::cells::{Pixels, hex};
-use crate::decode::{DecodeOptions, cell_bytes};
+use crate::decode::{DecodeOptions, image_bytes};
+use crate::images::{Pixels, hex};
 use crate::index::{Index, Skipped};
 use crate::source::Source;
 use crate::{Error, Result};
@@ -59,7 +59,7 @@ pub(crate) fn key(source: &Source, index: &Index, options: &DecodeOptions) -> Re
     Ok(hash.finalize().into())
 }
 
-/// Maps the cache file of `key` in `dir`; where there is none that is whole, has `build` write every cell into one first.
+/// Maps the cache file of `key` in `dir`; where there is none that is whole, has `build` write every image into one first.
 ///
 /// Processes that want the same file wait for one another on a lock file beside it, and the later ones find it made.
 pub(crate) fn open_or_build(
@@ -69,7 +69,7 @@ pub(crate) fn open_or_build(
     build: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<Kept>,
 ) -> Result<(Kept, Pixels)> {
     let stem = hex(&key[..16]);
-    let path = dir.join(format!("{stem}.cells"));
+    let path = dir.join(format!("{stem}.images"));
     if let Some(found) = open(&path, key, options)? {
         return Ok(found);
     }
@@ -105,10 +105,10 @@ fn write(
         let mut pixels = 0u64;
         let mut file = BufWriter::with_capacity(1 << 20, temporary);
         file.write_all(&[0; HEADER]).map_err(io)?;
-        let kept = build(&mut |cell| {
-            hash.update(cell);
-            pixels += cell.len() as u64;
-            file.write_all(cell).map_err(io)
+        let kept = build(&mut |image| {
+            hash.update(image);
+            pixels += image.len() as u64;
+            file.write_all(image).map_err(io)
         })?;
         let notes = serde_json::to_vec(&kept).map_err(|error| io(error.into()))?;
         hash.update(&notes);
@@ -162,8 +162,8 @@ fn check(bytes: &[u8], key: &Key, options: &DecodeOptions) -> Option<(Kept, Rang
     if &header[..8] != MAGIC || (u32_at(8), u32_at(12), u32_at(16)) != settings || header[48..DIGESTED] != key[..] {
         return None;
     }
-    let [cells, pixels, notes] = [24, 32, 40].map(|at| usize::try_from(u64_at(at)).unwrap_or(usize::MAX));
-    if pixels != cells.checked_mul(cell_bytes(options))? || body.len() != pixels.checked_add(notes)? {
+    let [images, pixels, notes] = [24, 32, 40].map(|at| usize::try_from(u64_at(at)).unwrap_or(usize::MAX));
+    if pixels != images.checked_mul(image_bytes(options))? || body.len() != pixels.checked_add(notes)? {
         return None;
     }
     let mut hash = Sha256::new();
@@ -173,7 +173,7 @@ fn check(bytes: &[u8], key: &Key, options: &DecodeOptions) -> Option<(Kept, Rang
         return None;
     }
     let kept: Kept = serde_json::from_slice(&body[pixels..]).ok()?;
-    (kept.places.len() == cells).then_some((kept, HEADER..HEADER + pixels))
+    (kept.places.len() == images).then_some((kept, HEADER..HEADER + pixels))
 }
 
 // Rust has no safe way to map a file: whoever else writes to it would change memory that the program takes for constant.
@@ -194,7 +194,7 @@ mod tests {
         DecodeOptions { side: 4, channels: 1, ..DecodeOptions::default() }
     }
 
-    /// Opens or builds a cache of two cells; tells whether it was built.
+    /// Opens or builds a cache of two images; tells whether it was built.
     fn load(dir: &Path, fill: u8) -> (Vec<u8>, bool) {
         let mut built = false;
         let (kept, pixels) = open_or_build(dir, &KEY, &options(), |sink| {
@@ -222,7 +222,7 @@ mod tests {
     fn any_changed_byte_or_length_is_found_out() {
         let dir = tempfile::tempdir().unwrap();
         load(dir.path(), 1);
-        let path = dir.path().join(format!("{}.cells", hex(&KEY[..16])));
+        let path = dir.path().join(format!("{}.images", hex(&KEY[..16])));
         let whole = fs::read(&path).unwrap();
         for at in (0..whole.len()).filter(|at| !(DIGESTED + 32..HEADER).contains(at)) {
             let mut bytes = whole.clone();
@@ -250,7 +250,7 @@ mod tests {
                 .unwrap()
                 .path()
                 .extension()
-                .is_some_and(|e| e == "cells"))
+                .is_some_and(|e| e == "images"))
         );
         assert!(load(dir.path(), 1).1);
     }

@@ -10,14 +10,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
 use crate::cache::{self, Kept};
-use crate::cells::Pixels;
+use crate::images::Pixels;
 use crate::index::{Index, Skipped};
 use crate::source::Source;
 use crate::{CellSet, Error, Result};
 
 /// The largest side an image file may have, in pixels.
 pub const MAX_IMAGE_SIDE: u32 = 8192;
-/// The most memory that the pixels of one image may take on their way to a cell: 256 MiB, reckoned from the image's header as
+/// The most memory that the pixels of one image may take on their way to an image: 256 MiB, reckoned from the image's header as
 /// its own pixels, a copy of them as RGBA and one as RGB, 8 bits each. That is RGB of 5,181 pixels a side, or RGBA in 16 bits of
 /// 4,230. The file's own bytes are not counted.
 ///
@@ -26,12 +26,12 @@ pub const MAX_IMAGE_SIDE: u32 = 8192;
 pub const MAX_IMAGE_BYTES: u64 = 256 << 20;
 /// Bytes a pixel of the two copies, RGBA and RGB, that [`MAX_IMAGE_BYTES`] makes room for.
 const COPIES: u64 = 4 + 3;
-/// The smallest side an image file may have: below this there is no cell to see.
+/// The smallest side an image file may have: below this there is no image to see.
 pub const MIN_IMAGE_SIDE: u32 = 4;
-/// The sides a cell can be resized to.
+/// The sides an image can be resized to.
 pub const SIDES: std::ops::RangeInclusive<usize> = 4..=1024;
 
-/// Images decoded between two writes; the order of cells, and which bad one is reported, do not depend on it.
+/// Images decoded between two writes; the order of images, and which bad one is reported, do not depend on it.
 const CHUNK: usize = 512;
 
 /// How to decode.
@@ -43,7 +43,7 @@ pub struct DecodeOptions {
     pub channels: usize,
     /// Folder for a memory-mapped cache, made if absent; delete it at will. Without one, pixels stay in memory.
     ///
-    /// A cache is found again by its settings, the names of the cells, and their content: the SHA-256 of each file in a folder,
+    /// A cache is found again by its settings, the names of the images, and their content: the SHA-256 of each file in a folder,
     /// but no more than the size and CRC-32 that a zip's directory gives for each file in it. So it goes stale in one case: where
     /// an image in a zip is replaced by another of the same name, size and CRC-32.
     pub cache_dir: Option<PathBuf>,
@@ -62,7 +62,7 @@ impl Default for DecodeOptions {
 }
 
 impl CellSet {
-    /// Decodes the cells of an index, or maps the cache that an earlier call left.
+    /// Decodes the images of an index, or maps the cache that an earlier call left.
     ///
     /// Alpha is laid over black, 16-bit values are scaled to 8, grey becomes RGB or the other way round, and images of another
     /// size are resized with a Lanczos filter of 3 lobes, within 2/255 of Pillow.
@@ -81,9 +81,9 @@ impl CellSet {
             }
             None => {
                 let mut bytes = Vec::new();
-                bytes.reserve_exact(index.entries.len() * cell_bytes(options));
-                let kept = decode_all(&source, index, options, &mut |cell| {
-                    bytes.extend_from_slice(cell);
+                bytes.reserve_exact(index.entries.len() * image_bytes(options));
+                let kept = decode_all(&source, index, options, &mut |image| {
+                    bytes.extend_from_slice(image);
                     Ok(())
                 })?;
                 (kept, Pixels::Memory(std::sync::Arc::new(bytes)))
@@ -111,15 +111,15 @@ impl CellSet {
 fn check_shape(side: usize, channels: usize) -> Result<()> {
     if !SIDES.contains(&side) {
         let (low, high) = SIDES.into_inner();
-        return Err(Error::Invalid(format!("cells of side {side} cannot be made: give {low} to {high}")));
+        return Err(Error::Invalid(format!("images of side {side} cannot be made: give {low} to {high}")));
     }
     if !matches!(channels, 1 | 3) {
-        return Err(Error::Invalid(format!("cells have 1 or 3 channels, not {channels}")));
+        return Err(Error::Invalid(format!("images have 1 or 3 channels, not {channels}")));
     }
     Ok(())
 }
 
-/// Resizes an image as cells are: stretched to `side` x `side` pixels with a Lanczos filter of 3 lobes, within 2/255 of Pillow.
+/// Resizes an image as images are: stretched to `side` x `side` pixels with a Lanczos filter of 3 lobes, within 2/255 of Pillow.
 ///
 /// `pixels` holds `width * height * channels` bytes and the result `side * side * channels`, row by row, channels last; `channels`
 /// is 1 or 3.
@@ -137,12 +137,12 @@ pub fn resize(pixels: &[u8], width: usize, height: usize, channels: usize, side:
     lanczos(pixels.to_vec(), width, height, channels, side).map_err(Error::Invalid)
 }
 
-/// Bytes of one decoded cell.
-pub(crate) fn cell_bytes(options: &DecodeOptions) -> usize {
+/// Bytes of one decoded image.
+pub(crate) fn image_bytes(options: &DecodeOptions) -> usize {
     options.side * options.side * options.channels
 }
 
-/// Decodes every entry in order into `sink`, a cell at a time.
+/// Decodes every entry in order into `sink`, an image at a time.
 fn decode_all(
     source: &Source,
     index: &Index,
@@ -158,9 +158,9 @@ fn decode_all(
                 || source.reader(),
                 |reader, entry| {
                     let bytes = reader.read(&entry.name)?;
-                    let cell = decode(&bytes, options.side, options.channels);
+                    let image = decode(&bytes, options.side, options.channels);
                     bar.inc(1);
-                    cell.map_err(|reason| Error::BadImage {
+                    image.map_err(|reason| Error::BadImage {
                         path: index.root.clone(),
                         name: entry.name.clone(),
                         reason,
@@ -168,10 +168,10 @@ fn decode_all(
                 },
             )
             .collect();
-        for (place, cell) in decoded.into_iter().enumerate() {
-            match cell {
-                Ok(cell) => {
-                    sink(&cell)?;
+        for (place, image) in decoded.into_iter().enumerate() {
+            match image {
+                Ok(image) => {
+                    sink(&image)?;
                     kept.places.push(chunk * CHUNK + place);
                 }
                 Err(Error::BadImage { name, reason, .. }) if options.skip_bad => {
@@ -189,7 +189,7 @@ fn progress_bar(length: usize, wanted: bool) -> ProgressBar {
     if !wanted || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("decoding {wide_bar} {pos}/{len} cells, {eta} left");
+    let style = ProgressStyle::with_template("decoding {wide_bar} {pos}/{len} images, {eta} left");
     let bar = ProgressBar::new(length as u64);
     match style {
         Ok(style) => bar.with_style(style),
@@ -197,7 +197,7 @@ fn progress_bar(length: usize, wanted: bool) -> ProgressBar {
     }
 }
 
-/// One image file as a cell: `side * side * channels` bytes, row by row, channels last. The error is the reason in words.
+/// One image file as an image: `side * side * channels` bytes, row by row, channels last. The error is the reason in words.
 fn decode(bytes: &[u8], side: usize, channels: usize) -> std::result::Result<Vec<u8>, String> {
     if bytes.is_empty() {
         return Err("the file is empty (0 bytes)".to_owned());
@@ -290,7 +290,7 @@ fn lanczos(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cells::hex;
+    use crate::images::hex;
     use image::{ImageBuffer, Luma, LumaA, Rgb, Rgba};
     use sha2::{Digest, Sha256};
 
@@ -326,9 +326,9 @@ mod tests {
         let image: DynamicImage = ImageBuffer::from_pixel(30, 20, Rgb([200u8, 100, 50])).into();
         for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Bmp, ImageFormat::Tiff] {
             let bytes = encode(image.clone(), format);
-            let cell = decode(&bytes, 8, 3).unwrap();
-            assert_eq!(cell.len(), 8 * 8 * 3, "{format:?}");
-            assert!(cell[0].abs_diff(200) <= 2 && cell[1].abs_diff(100) <= 2, "{format:?}: {:?}", &cell[..3]);
+            let image = decode(&bytes, 8, 3).unwrap();
+            assert_eq!(image.len(), 8 * 8 * 3, "{format:?}");
+            assert!(image[0].abs_diff(200) <= 2 && image[1].abs_diff(100) <= 2, "{format:?}: {:?}", &image[..3]);
             for kept in [bytes.len() / 2, bytes.len() - 40] {
                 assert!(decode(&bytes[..kept], 8, 3).is_err(), "{format:?} cut to {kept} bytes");
             }

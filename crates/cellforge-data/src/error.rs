@@ -1,4 +1,4 @@
-//! What can go wrong with cells: every message names the file or value at fault and what to do about it.
+//! What can go wrong with images: every message names the file or value at fault and what to do about it.
 
 use std::path::{Path, PathBuf};
 

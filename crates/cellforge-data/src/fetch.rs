@@ -8,10 +8,10 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
-use crate::cells::hex;
+use crate::images::hex;
 use crate::{Error, Result};
 
-/// Where NLM distributes the malaria cells, about 337 MB.
+/// Where NLM distributes the malaria images, about 337 MB.
 pub const NLM_URL: &str = "https://data.lhncbc.nlm.nih.gov/public/Malaria/cell_images.zip";
 
 /// What to download, and what is known of it.

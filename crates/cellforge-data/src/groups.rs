@@ -1,11 +1,11 @@
-//! The group of each cell, which is its patient: from NIH file names, from CSV files, or none.
+//! The group of each image, which is its patient: from NIH file names, from CSV files, or none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// Where a cell's group comes from.
+/// Where an image's group comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Groups {
     /// [`Groups::NihName`] if every file name fits and there are at least two patients, else [`Groups::None`]. A warning tells of
@@ -22,7 +22,7 @@ pub enum Groups {
     Csv(Vec<PathBuf>),
 }
 
-/// The patient of an NIH/NLM malaria cell, from the name of its file or slide.
+/// The patient of an NIH/NLM malaria image, from the name of its file or slide.
 ///
 /// The name begins like the regular expression `^C(\d+)`, and that is the patient: NLM's 200 patients are the 200 numbers
 /// after `C`. The `P` number that some names have as well is another name for the same patient.
@@ -58,7 +58,7 @@ pub(crate) fn assign(names: &[&str], groups: &Groups) -> Result<Assigned> {
             if let (true, Some(stray)) = (several, stray) {
                 tracing::warn!(
                     "{} of {} file names begin with a patient as in C100P61ThinF_..., and the others, such as {:?}, do not: \
-                     cells of a patient may be on several sides of a split; move the others away, or name all patients with \
+                     images of a patient may be on several sides of a split; move the others away, or name all patients with \
                      --group-csv",
                     found.iter().flatten().count(),
                     names.len(),
@@ -145,7 +145,7 @@ fn read_csv(path: &Path, table: &mut BTreeMap<String, String>) -> Result<()> {
 }
 
 /// What headers call a file.
-const FILE_WORDS: [&str; 7] = ["file", "filename", "file_name", "name", "image", "path", "cell"];
+const FILE_WORDS: [&str; 7] = ["file", "filename", "file_name", "name", "image", "path", "image"];
 /// What headers call a group.
 const GROUP_WORDS: [&str; 4] = ["group", "patient", "patient_id", "id"];
 
@@ -219,7 +219,7 @@ mod tests {
         let auto = |names: &[&str]| assign(names, &Groups::Auto).unwrap();
         assert_eq!(auto(&["a/C1P1_x.png", "b/C2P2_y.png"])[1], Ok(Some("C2".into())));
         assert_eq!(auto(&["a/C1P1_x.png", "b/C1P1_y.png"])[1], Ok(None));
-        assert_eq!(auto(&["a/C1P1_x.png", "b/cell.png"])[0], Ok(None));
+        assert_eq!(auto(&["a/C1P1_x.png", "b/image.png"])[0], Ok(None));
         assert_eq!(auto(&["a/C1P1_x.png", "b/C2P2_y.png", "b/words.png"]), vec![Ok(None); 3]);
     }
 
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn headers_tell_the_order_of_the_columns() {
-        for header in ["file,group", "Image,Patient_ID", "cell,slide", "ID,patient"] {
+        for header in ["file,group", "Image,Patient_ID", "image,slide", "ID,patient"] {
             assert_eq!(csv(&format!("{header}\na.png,p1\n")).unwrap().len(), 1, "{header}");
         }
         for header in ["patient,file", "Patient_ID,Image", "id,name"] {

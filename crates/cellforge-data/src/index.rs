@@ -1,4 +1,4 @@
-//! The list of cells in a folder or zip: classes from folders, groups from names or CSV files.
+//! The list of images in a folder or zip: classes from folders, groups from names or CSV files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// One cell that is not decoded yet.
+/// One image that is not decoded yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its path inside the folder or zip, `/` between the parts.
@@ -46,7 +46,7 @@ pub struct IndexOptions {
     pub skip_bad: bool,
 }
 
-/// The cells of a folder or zip.
+/// The images of a folder or zip.
 ///
 /// Images lie in one folder per class, all class folders side by side at any depth (`Parasitized/x.png` or
 /// `cell_images/Parasitized/x.png`). Other files, such as `Thumbs.db`, and hidden ones are ignored.
@@ -56,7 +56,7 @@ pub struct Index {
     pub root: PathBuf,
     /// Class names, sorted.
     pub classes: Vec<String>,
-    /// Cells, sorted by name.
+    /// Images, sorted by name.
     pub entries: Vec<Entry>,
     /// Number of files that are no images, and of hidden ones as far as [`Listing::hidden`](crate::source::Listing::hidden)
     /// counts them.
@@ -109,7 +109,7 @@ impl Index {
         })
     }
 
-    /// Number of cells per class, in the classes' order.
+    /// Number of images per class, in the classes' order.
     #[must_use]
     pub fn class_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];

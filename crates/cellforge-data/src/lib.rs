@@ -1,6 +1,6 @@
-//! Folders and zips of cell images: index, decode, cache, split, augment, batch, phantom, fetch.
+//! Folders and zips of images: index, decode, cache, split, augment, batch, phantom, fetch.
 //!
-//! A source is a folder or a zip with one folder of images per class. [`Index`] lists it, [`CellSet`] holds its cells decoded to
+//! A source is a folder or a zip with one folder of images per class. [`Index`] lists it, [`CellSet`] holds its images decoded to
 //! one size, [`split`](split()) deals them out with no patient on two sides, and [`Batch`] hands them to a model:
 //!
 //! ```
@@ -9,9 +9,9 @@
 //! use cellforge_data::{Batch, CellSet, DecodeOptions, IndexOptions, Scale, SplitBy, SplitOptions, epoch_order, split};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // Drawn cells stand in for real ones here; any folder or zip with one folder of images per class will do.
+//! // Drawn images stand in for real ones here; any folder or zip with one folder of images per class will do.
 //! let dir = tempfile::tempdir()?;
-//! let zip = dir.path().join("cells.zip");
+//! let zip = dir.path().join("images.zip");
 //! phantom::write_zip(&PhantomConfig { side: 32, cells_per_class: 20, patients: 8, seed: 1 }, &zip)?;
 //!
 //! let set = CellSet::open(&zip, &IndexOptions::default(), &DecodeOptions { side: 32, ..DecodeOptions::default() })?;
@@ -33,17 +33,17 @@
 //!
 //! # What is not here
 //!
-//! No models and no gradients: cells are `u8` until [`Batch`], at the very edge, makes tensors of them.
+//! No models and no gradients: images are `u8` until [`Batch`], at the very edge, makes tensors of them.
 
 mod atomic;
 pub mod augment;
 pub mod batch;
 mod cache;
-pub mod cells;
 pub mod decode;
 pub mod error;
 pub mod fetch;
 pub mod groups;
+pub mod images;
 pub mod index;
 mod names;
 pub mod phantom;
@@ -57,10 +57,10 @@ pub mod vision;
 pub use atomic::{remove_unfinished, write_atomic};
 pub use augment::Augment;
 pub use batch::{Batch, Scale, balanced_draw, epoch_order, replacement_draw};
-pub use cells::CellSet;
 pub use decode::DecodeOptions;
 pub use error::{Error, Result};
 pub use groups::Groups;
+pub use images::CellSet;
 pub use index::{Entry, Index, IndexOptions, Skipped};
 pub use names::{derive_seed, folder_name, folder_names};
 pub use prefetch::{Prefetch, prefetch};

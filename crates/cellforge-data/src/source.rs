@@ -1,4 +1,4 @@
-//! Where cells come from: a folder or a zip, listed and read without unpacking.
+//! Where images come from: a folder or a zip, listed and read without unpacking.
 //!
 //! A zip is not trusted. Names that point outside it, entries that overlap, repeat or unpack into far more than they hold are
 //! refused as a whole ([`Error::HostileZip`]) before a byte is unpacked, and reading never goes past the size an entry declares.

@@ -1,4 +1,4 @@
-//! To and from [`candle_datasets::vision::Dataset`], and CIFAR-10 and MNIST as cells of other kinds.
+//! To and from [`candle_datasets::vision::Dataset`], and CIFAR-10 and MNIST as images of other kinds.
 //!
 //! Only with the feature `candle-datasets`, which brings many dependencies along.
 
@@ -19,11 +19,11 @@ pub const MNIST_CLASSES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "
 /// How many images are turned into bytes at a time, so that no second copy of a whole data set in f32 is made.
 const CHUNK: usize = 1000;
 
-/// The training and test cells of `split` as Candle's own kind of data set: images (n, channels, side, side) in f32
-/// within [0, 1], labels (n) in u8, on the CPU. The validation cells are left out: that kind has no place for them.
+/// The training and test images of `split` as Candle's own kind of data set: images (n, channels, side, side) in f32
+/// within [0, 1], labels (n) in u8, on the CPU. The validation images are left out: that kind has no place for them.
 ///
 /// # Errors
-/// [`Error::Invalid`] with more than 256 classes, which do not fit a `u8`, or if the split names a cell that the set
+/// [`Error::Invalid`] with more than 256 classes, which do not fit a `u8`, or if the split names an image that the set
 /// does not have.
 pub fn to_candle_dataset(set: &CellSet, split: &Split) -> Result<Dataset> {
     if set.classes.len() > 256 {
@@ -34,7 +34,7 @@ pub fn to_candle_dataset(set: &CellSet, split: &Split) -> Result<Dataset> {
     }
     let part = |indices: &[usize]| -> Result<(Tensor, Tensor)> {
         if let Some(index) = indices.iter().find(|index| **index >= set.len()) {
-            return Err(Error::Invalid(format!("the split names cell {index} of a set of {} cells", set.len())));
+            return Err(Error::Invalid(format!("the split names image {index} of a set of {} images", set.len())));
         }
         let batch = Batch::gather(set, indices, Scale::Unit, None, &Device::Cpu)?;
         Ok((batch.images, batch.labels.to_dtype(DType::U8)?))
@@ -44,7 +44,7 @@ pub fn to_candle_dataset(set: &CellSet, split: &Split) -> Result<Dataset> {
     Ok(Dataset { train_images, train_labels, test_images, test_labels, labels: set.classes.len() })
 }
 
-/// A Candle data set as cells, first the training images, then the test images, named `CLASS/train_N` and
+/// A Candle data set as images, first the training images, then the test images, named `CLASS/train_N` and
 /// `CLASS/test_N` with N counted from 0 in the data set's order. Groups are unknown.
 ///
 /// Images are within [0, 1], either (n, channels, side, side) or (n, side * side), the latter being grey; `classes`

@@ -5,7 +5,7 @@ use cellforge_data::phantom::{self, PhantomConfig};
 use cellforge_data::{Augment, Batch, CellSet, Scale, balanced_draw, epoch_order, prefetch, replacement_draw};
 use proptest::prelude::*;
 
-fn cells() -> CellSet {
+fn images() -> CellSet {
     phantom::render(&PhantomConfig { side: 32, cells_per_class: 20, patients: 6, seed: 3 }).unwrap()
 }
 
@@ -31,7 +31,7 @@ fn two_epochs(set: &CellSet, threads: usize) -> Vec<Vec<f32>> {
 
 #[test]
 fn epochs_are_the_same_at_any_thread_count() {
-    let set = cells();
+    let set = images();
     let one = two_epochs(&set, 1);
     assert_eq!(one, two_epochs(&set, 4));
     assert_eq!(one.len(), 10);
@@ -49,7 +49,7 @@ fn an_error_of_the_background_thread_comes_out_in_its_place() {
 
 #[test]
 fn an_image_is_augmented_alike_in_any_batch() {
-    let set = cells();
+    let set = images();
     let augment = Augment::default();
     let gather = |indices: &[usize]| {
         values(&Batch::gather(&set, indices, Scale::SignedUnit, Some((&augment, 1, 7)), &Device::Cpu).unwrap())
@@ -73,7 +73,7 @@ fn draws_with_replacement_reach_every_cell_evenly() {
     assert!(counts.iter().all(|count| (2930..3470).contains(count)), "{counts:?}");
 }
 
-/// Two classes of 2 and of 8 cells: half of each batch is of the first, spread evenly over its cells.
+/// Two classes of 2 and of 8 images: half of each batch is of the first, spread evenly over its images.
 #[test]
 fn balanced_draws_reach_every_class_alike() {
     let classes = [vec![3, 5], (100..108).collect()];

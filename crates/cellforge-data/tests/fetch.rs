@@ -23,7 +23,7 @@ fn serve(
     answer: impl Fn(usize, Option<usize>, &mut TcpStream) + Send + 'static,
 ) -> (String, Arc<Mutex<Vec<Option<usize>>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/cells.zip", listener.local_addr().unwrap());
+    let url = format!("http://{}/images.zip", listener.local_addr().unwrap());
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = seen.clone();
     std::thread::spawn(move || {
@@ -62,7 +62,7 @@ fn options(url: &str, folder: &Path) -> FetchOptions {
         pause: Duration::from_millis(1),
         attempts: 2,
         progress: false,
-        ..FetchOptions::nlm(folder.join("cells.zip"))
+        ..FetchOptions::nlm(folder.join("images.zip"))
     }
 }
 
@@ -144,7 +144,7 @@ fn a_file_that_changes_on_the_way_is_fetched_from_its_start() {
 fn a_second_fetch_of_the_same_file_is_refused_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
     // What a process that was killed left behind keeps nobody out.
-    std::fs::write(folder.path().join("cells.zip.part.lock"), "").unwrap();
+    std::fs::write(folder.path().join("images.zip.part.lock"), "").unwrap();
     let second = options("http://127.0.0.1:1/never-asked", folder.path());
     let refused = Arc::new(Mutex::new(String::new()));
     let told = refused.clone();
@@ -158,7 +158,7 @@ fn a_second_fetch_of_the_same_file_is_refused_meanwhile() {
     let path = fetch(&options(&url, folder.path())).unwrap();
     assert_eq!(std::fs::read(path).unwrap(), content());
     let refused = refused.lock().unwrap();
-    assert!(refused.contains("another process is downloading") && refused.contains("cells.zip"), "{refused}");
+    assert!(refused.contains("another process is downloading") && refused.contains("images.zip"), "{refused}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
@@ -182,8 +182,8 @@ fn a_complete_part_file_is_accepted_with_416() {
         head(stream, "416 Range Not Satisfiable", 0, "Content-Range: bytes */300000\r\n");
     });
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("cells.zip.part"), content()).unwrap();
-    std::fs::write(folder.path().join("cells.zip.part.etag"), "\"v1\"").unwrap();
+    std::fs::write(folder.path().join("images.zip.part"), content()).unwrap();
+    std::fs::write(folder.path().join("images.zip.part.etag"), "\"v1\"").unwrap();
     let path = fetch(&FetchOptions { sha256: Some(sha()), ..options(&url, folder.path()) }).unwrap();
     assert_eq!(std::fs::read(path).unwrap(), content());
 }
@@ -203,7 +203,7 @@ fn wrong_content_is_refused_and_removed() {
     let with_length = FetchOptions { length: Some(6), ..options(&url, folder.path()) };
     assert!(fetch(&with_length).unwrap_err().to_string().contains("length 5, not 6"));
     // One that was there before is the user's to remove.
-    std::fs::write(folder.path().join("cells.zip"), "wrong").unwrap();
+    std::fs::write(folder.path().join("images.zip"), "wrong").unwrap();
     let error = fetch(&with_sha).unwrap_err().to_string();
     assert!(error.contains("SHA-256") && error.contains("remove it and fetch again"), "{error}");
 }
@@ -233,7 +233,7 @@ fn offline_says_what_to_do_and_keeps_what_there_is() {
     // A port that nobody listens on: bound for a moment to learn its number.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let folder = tempfile::tempdir().unwrap();
-    let part = folder.path().join("cells.zip.part");
+    let part = folder.path().join("images.zip.part");
     std::fs::write(&part, b"half").unwrap();
     let error = fetch(&options(&format!("http://127.0.0.1:{port}/x"), folder.path())).unwrap_err().to_string();
     assert!(error.contains("online") && error.contains("--data"), "{error}");

@@ -1,5 +1,5 @@
-//! Resized cells agree with Pillow's Lanczos within 2/255, on synthetic images kept here and, where two environment variables
-//! name them, on NLM's originals (`fixtures/make_resize.py` makes the second zip from the first; it may hold more cells):
+//! Resized images agree with Pillow's Lanczos within 2/255, on synthetic images kept here and, where two environment variables
+//! name them, on NLM's originals (`fixtures/make_resize.py` makes the second zip from the first; it may hold more images):
 //! `CELLFORGE_NIH_ORIGINALS=originals.zip CELLFORGE_NIH_PILLOW=reference.zip cargo test --test pillow`
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use cellforge_data::{CellSet, DecodeOptions, IndexOptions};
 
-/// The greatest difference between cells of ours and those of the same file names in `theirs`, and the share of values
+/// The greatest difference between images of ours and those of the same file names in `theirs`, and the share of values
 /// that differ at all.
 fn difference(ours: &CellSet, theirs: &CellSet) -> (u8, f64) {
     fn file(name: &str) -> &str {
@@ -15,9 +15,9 @@ fn difference(ours: &CellSet, theirs: &CellSet) -> (u8, f64) {
     }
     let places: BTreeMap<&str, usize> = theirs.names.iter().enumerate().map(|(i, name)| (file(name), i)).collect();
     let (mut greatest, mut differing, mut total) = (0, 0usize, 0usize);
-    for cell in 0..ours.len() {
-        let place = *places.get(file(&ours.names[cell])).unwrap_or_else(|| panic!("no {}", ours.names[cell]));
-        for (a, b) in ours.image(cell).iter().zip(theirs.image(place)) {
+    for image in 0..ours.len() {
+        let place = *places.get(file(&ours.names[image])).unwrap_or_else(|| panic!("no {}", ours.names[image]));
+        for (a, b) in ours.image(image).iter().zip(theirs.image(place)) {
             greatest = greatest.max(a.abs_diff(*b));
             differing += usize::from(a != b);
             total += 1;
@@ -31,22 +31,22 @@ fn open(path: &Path, side: usize, channels: usize) -> CellSet {
     CellSet::open(path, &index, &DecodeOptions { side, channels, ..DecodeOptions::default() }).unwrap()
 }
 
-fn one_cell(file: &str, side: usize, channels: usize) -> CellSet {
+fn one_image(file: &str, side: usize, channels: usize) -> CellSet {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("cells")).unwrap();
+    std::fs::create_dir(dir.path().join("images")).unwrap();
     let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(file);
-    std::fs::copy(fixture, dir.path().join("cells/cell.png")).unwrap();
+    std::fs::copy(fixture, dir.path().join("images/image.png")).unwrap();
     open(dir.path(), side, channels)
 }
 
 #[test]
-fn synthetic_cells_match_pillow() {
+fn synthetic_images_match_pillow() {
     for (number, side) in [64, 32, 64, 16].into_iter().enumerate() {
         for (kind, channels) in [("rgb", 3), ("grey", 1)] {
-            let ours = one_cell(&format!("cell_{number}.png"), side, channels);
-            let theirs = one_cell(&format!("cell_{number}_{kind}_{side}.png"), side, channels);
+            let ours = one_image(&format!("image_{number}.png"), side, channels);
+            let theirs = one_image(&format!("image_{number}_{kind}_{side}.png"), side, channels);
             let (greatest, _) = difference(&ours, &theirs);
-            assert!(greatest <= 2, "cell_{number} {kind} at {side}: differs by {greatest}/255");
+            assert!(greatest <= 2, "image_{number} {kind} at {side}: differs by {greatest}/255");
         }
     }
 }
@@ -56,7 +56,7 @@ fn originals_match_pillow_where_given() {
     let variable = |name| std::env::var_os(name).map(PathBuf::from);
     let (Some(originals), Some(reference)) = (variable("CELLFORGE_NIH_ORIGINALS"), variable("CELLFORGE_NIH_PILLOW"))
     else {
-        return; // The originals are not shipped; the cells above hold the same in their stead.
+        return; // The originals are not shipped; the images above hold the same in their stead.
     };
     let (ours, theirs) = (open(&originals, 64, 3), open(&reference, 64, 3));
     let (greatest, share) = difference(&ours, &theirs);

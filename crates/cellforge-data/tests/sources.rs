@@ -25,8 +25,8 @@ fn both(files: &[(&str, &[u8])], check: impl Fn(&Path)) {
     let dir = tempfile::tempdir().unwrap();
     write_folder(&dir.path().join("folder"), files);
     check(&dir.path().join("folder"));
-    write_zip(&dir.path().join("cells.zip"), files);
-    check(&dir.path().join("cells.zip"));
+    write_zip(&dir.path().join("images.zip"), files);
+    check(&dir.path().join("images.zip"));
 }
 
 #[test]
@@ -246,21 +246,21 @@ fn only_regular_files_are_read() {
     assert!(error.contains("b/z.png") && error.contains("socket"), "{error}");
     let set = load(dir.path(), true).unwrap();
     assert_eq!((set.names.len(), set.skipped.len()), (2, 1));
-    let _lone = UnixListener::bind(dir.path().join("cells.zip")).unwrap();
-    assert!(matches!(index(&dir.path().join("cells.zip")), Err(Error::Zip { .. })));
+    let _lone = UnixListener::bind(dir.path().join("images.zip")).unwrap();
+    assert!(matches!(index(&dir.path().join("images.zip")), Err(Error::Zip { .. })));
 }
 
 #[cfg(unix)]
 #[test]
 fn links_are_followed_but_not_in_circles() {
     let (dir, a) = (tempfile::tempdir().unwrap(), png(1));
-    write_folder(dir.path(), &[("real/x.png", &a), ("cells/b/y.png", &a)]);
-    let cells = dir.path().join("cells");
-    std::os::unix::fs::symlink(dir.path().join("real"), cells.join("a")).unwrap();
-    assert_eq!(index(&cells).unwrap().classes, ["a", "b"]);
-    std::os::unix::fs::symlink(&cells, cells.join("b/circle")).unwrap();
-    assert!(index(&cells).unwrap_err().to_string().contains("b/circle"));
-    assert_eq!(load(&cells, true).unwrap().len(), 2);
+    write_folder(dir.path(), &[("real/x.png", &a), ("images/b/y.png", &a)]);
+    let images = dir.path().join("images");
+    std::os::unix::fs::symlink(dir.path().join("real"), images.join("a")).unwrap();
+    assert_eq!(index(&images).unwrap().classes, ["a", "b"]);
+    std::os::unix::fs::symlink(&images, images.join("b/circle")).unwrap();
+    assert!(index(&images).unwrap_err().to_string().contains("b/circle"));
+    assert_eq!(load(&images, true).unwrap().len(), 2);
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn cache_follows_content_and_settings() {
     let load = |side| CellSet::load(&index(dir.path()).unwrap(), &options(side)).unwrap();
     let files = || {
         let items = std::fs::read_dir(cache.path()).unwrap().map(|item| item.unwrap().path());
-        items.filter(|path| path.extension().is_some_and(|extension| extension == "cells")).count()
+        items.filter(|path| path.extension().is_some_and(|extension| extension == "images")).count()
     };
     let first = load(8);
     assert_eq!(first.skipped[0].name, "b/z.png");

@@ -1,27 +1,27 @@
-//! Splits keep patients whole, classes balanced and every cell in its place; manifests read back what was written.
+//! Splits keep patients whole, classes balanced and every image in its place; manifests read back what was written.
 
 use std::collections::BTreeSet;
 
 use cellforge_data::{CellSet, Error, Split, SplitBy, SplitOptions, k_fold, read_manifest, split, write_manifest};
 use proptest::prelude::*;
 
-/// Cells of 1 x 1 grey with the given labels and groups.
-fn cells(labels: Vec<u32>, groups: Vec<Option<String>>) -> CellSet {
+/// Images of 1 x 1 grey with the given labels and groups.
+fn images(labels: Vec<u32>, groups: Vec<Option<String>>) -> CellSet {
     let n = labels.len();
     let classes = vec!["a".to_owned(), "b".to_owned()];
-    let names = (0..n).map(|i| format!("{}/cell, {i}.png", classes[labels[i] as usize])).collect();
+    let names = (0..n).map(|i| format!("{}/image, {i}.png", classes[labels[i] as usize])).collect();
     CellSet::from_parts(classes, names, labels, groups, 1, 1, vec![0; n]).unwrap()
 }
 
 fn grouped(assigned: &[(u32, u8)]) -> CellSet {
-    cells(
+    images(
         assigned.iter().map(|(label, _)| *label).collect(),
         assigned.iter().map(|(_, g)| Some(format!("P{g}"))).collect(),
     )
 }
 
 fn groups_of(set: &CellSet, side: &[usize]) -> BTreeSet<String> {
-    side.iter().map(|cell| set.groups[*cell].clone().unwrap()).collect()
+    side.iter().map(|image| set.groups[*image].clone().unwrap()).collect()
 }
 
 fn is_partition(split: &Split, n: usize) -> bool {
@@ -48,23 +48,23 @@ proptest! {
     }
 
     #[test]
-    fn cells_are_stratified(n in 20usize..120, m in 20usize..120, seed: u64) {
+    fn images_are_stratified(n in 20usize..120, m in 20usize..120, seed: u64) {
         let labels: Vec<u32> = (0..n + m).map(|i| u32::from(i >= n)).collect();
-        let set = cells(labels, vec![None; n + m]);
-        let split_once = split(&set, &options(SplitBy::Cell, seed)).unwrap();
+        let set = images(labels, vec![None; n + m]);
+        let split_once = split(&set, &options(SplitBy::Image, seed)).unwrap();
         prop_assert!(is_partition(&split_once, set.len()));
         for (class, size) in [(0, n), (1, m)] {
-            let count = split_once.test.iter().filter(|cell| set.labels[**cell] == class).count();
+            let count = split_once.test.iter().filter(|image| set.labels[**image] == class).count();
             prop_assert!((count as f64 - 0.2 * size as f64).abs() <= 1.0);
         }
-        prop_assert_eq!(&split_once, &split(&set, &options(SplitBy::Cell, seed)).unwrap());
+        prop_assert_eq!(&split_once, &split(&set, &options(SplitBy::Image, seed)).unwrap());
     }
 
     #[test]
     fn folds_cover_every_cell_once(assigned in prop::collection::vec((0u32..2, 0u8..15), 60..120), k in 2usize..5, seed: u64) {
         let set = grouped(&assigned);
         prop_assume!(set.group_names().len() >= k && set.class_counts().iter().all(|count| *count >= k));
-        for by in [SplitBy::Cell, SplitBy::Group] {
+        for by in [SplitBy::Image, SplitBy::Group] {
             let folds = k_fold(&set, k, by, seed).unwrap();
             let mut tested: Vec<usize> = folds.iter().flat_map(|fold| fold.test.clone()).collect();
             tested.sort_unstable();
@@ -81,7 +81,7 @@ proptest! {
 
 #[test]
 fn classes_stay_near_their_shares_with_uneven_patients() {
-    // Sixty patients of 1 to 60 cells; every third has cells of class b alone.
+    // Sixty patients of 1 to 60 images; every third has images of class b alone.
     let assigned: Vec<(u32, u8)> =
         (1..=60u8).flat_map(|p| (0..p).map(move |i| (u32::from(p % 3 == 0 || i % 2 == 0), p))).collect();
     let set = grouped(&assigned);
@@ -89,7 +89,7 @@ fn classes_stay_near_their_shares_with_uneven_patients() {
         let split = split(&set, &options(SplitBy::Group, seed)).unwrap();
         for (side, share) in [(&split.train, 0.7), (&split.val, 0.1), (&split.test, 0.2)] {
             for class in 0..2 {
-                let count = side.iter().filter(|cell| set.labels[**cell] == class).count() as f64;
+                let count = side.iter().filter(|image| set.labels[**image] == class).count() as f64;
                 let got = count / set.class_counts()[class as usize] as f64;
                 assert!((got - share).abs() < 0.02, "seed {seed}: class {class} has {got:.3} where {share} was asked");
             }
@@ -101,19 +101,19 @@ fn classes_stay_near_their_shares_with_uneven_patients() {
 
 #[test]
 fn a_few_uneven_patients_leave_no_side_without_a_class() {
-    // Cells of classes a and b of each patient. Moving single patients from a greedy start ends with the seventh kind of
-    // patient, without a cell of class a, alone on a side.
+    // Images of classes a and b of each patient. Moving single patients from a greedy start ends with the seventh kind of
+    // patient, without an image of class a, alone on a side.
     let patients = [(7, 4), (6, 11), (6, 5), (0, 5), (6, 11), (7, 4), (9, 5), (0, 6), (7, 22), (32, 7)];
-    let cells_of =
+    let images_of =
         |(p, (a, b)): (usize, (usize, usize))| [(0u32, a), (1, b)].map(|(class, n)| vec![(class, p as u8); n]);
     for count in [5, 6, 8, 10] {
         let assigned: Vec<(u32, u8)> =
-            patients[10 - count..].iter().copied().enumerate().flat_map(cells_of).flatten().collect();
+            patients[10 - count..].iter().copied().enumerate().flat_map(images_of).flatten().collect();
         let set = grouped(&assigned);
         for seed in 0..200 {
             let split = split(&set, &options(SplitBy::Group, seed)).unwrap();
             for (name, side) in [("train", &split.train), ("val", &split.val), ("test", &split.test)] {
-                let classes: BTreeSet<u32> = side.iter().map(|cell| set.labels[*cell]).collect();
+                let classes: BTreeSet<u32> = side.iter().map(|image| set.labels[*image]).collect();
                 assert_eq!(classes.len(), 2, "{count} patients, seed {seed}: {name} has classes {classes:?}");
             }
         }
@@ -122,7 +122,7 @@ fn a_few_uneven_patients_leave_no_side_without_a_class() {
 
 #[test]
 fn a_class_that_a_part_would_lack_is_named() {
-    // Six patients with cells of class a, of whom the first few have cells of class b too.
+    // Six patients with images of class a, of whom the first few have images of class b too.
     let of = |few: u8| grouped(&(0..6).flat_map(|p| [(0, p), (u32::from(p < few), p)]).collect::<Vec<_>>());
     for seed in 0..5 {
         let refused = split(&of(2), &options(SplitBy::Group, seed)).unwrap_err().to_string();
@@ -131,7 +131,7 @@ fn a_class_that_a_part_would_lack_is_named() {
         let two = split(&of(2), &SplitOptions { val: 0.0, ..options(SplitBy::Group, seed) }).unwrap();
         assert!(two.val.is_empty() && !two.test.is_empty());
         split(&of(3), &options(SplitBy::Group, seed)).unwrap();
-        // A fold may lack a class, and the cells to train on may not.
+        // A fold may lack a class, and the images to train on may not.
         k_fold(&of(2), 3, SplitBy::Group, seed).unwrap();
         let refused = k_fold(&of(1), 3, SplitBy::Group, seed).unwrap_err().to_string();
         assert!(refused.contains("class \"b\"") && refused.contains("it: 1"), "{refused}");
@@ -145,28 +145,28 @@ fn folds_of_patients_are_balanced() {
     let set = grouped(&assigned);
     for fold in k_fold(&set, 5, SplitBy::Group, 3).unwrap() {
         for class in 0..2 {
-            let count = fold.test.iter().filter(|cell| set.labels[**cell] == class).count() as f64;
+            let count = fold.test.iter().filter(|image| set.labels[**image] == class).count() as f64;
             let share = count / set.class_counts()[class as usize] as f64;
-            assert!((share - 0.2).abs() < 0.02, "class {class} has {share:.3} of its cells in a fold of 5");
+            assert!((share - 0.2).abs() < 0.02, "class {class} has {share:.3} of its images in a fold of 5");
         }
     }
 }
 
 #[test]
 fn what_cannot_be_split_says_why() {
-    let set = cells(vec![0, 0, 0, 1, 1, 1], vec![None; 6]);
+    let set = images(vec![0, 0, 0, 1, 1, 1], vec![None; 6]);
     let fails = |options: SplitOptions| match split(&set, &options) {
         Err(Error::Invalid(reason)) => reason,
         other => panic!("{other:?}"),
     };
-    assert!(fails(options(SplitBy::Group, 0)).contains("a/cell, 0.png has no group"));
+    assert!(fails(options(SplitBy::Group, 0)).contains("a/image, 0.png has no group"));
     for (val, test) in [(-0.1, 0.2), (0.1, 1.0), (f64::NAN, 0.1), (0.5, 0.5)] {
         fails(SplitOptions { val, test, ..SplitOptions::default() });
     }
-    let two = cells(vec![0, 0, 1, 1], ["x", "x", "y", "y"].map(|g| Some(g.to_owned())).to_vec());
+    let two = images(vec![0, 0, 1, 1], ["x", "x", "y", "y"].map(|g| Some(g.to_owned())).to_vec());
     assert!(split(&two, &options(SplitBy::Group, 0)).unwrap_err().to_string().contains("2 groups"));
-    assert!(split(&two, &options(SplitBy::Cell, 0)).unwrap_err().to_string().contains("class \"a\" has 2 cells"));
-    assert!(k_fold(&two, 1, SplitBy::Cell, 0).is_err());
+    assert!(split(&two, &options(SplitBy::Image, 0)).unwrap_err().to_string().contains("class \"a\" has 2 images"));
+    assert!(k_fold(&two, 1, SplitBy::Image, 0).is_err());
     let only_train = split(&two, &SplitOptions { val: 0.0, test: 0.0, ..options(SplitBy::Group, 0) }).unwrap();
     assert_eq!(only_train.train, [0, 1, 2, 3]);
 }
@@ -187,13 +187,13 @@ fn manifests_read_back_and_are_checked() {
         std::fs::write(&path, text).unwrap();
         read_manifest(&path, &set).unwrap_err().to_string()
     };
-    let first = "\"a/cell, 0.png\",a,P1,train\n";
+    let first = "\"a/image, 0.png\",a,P1,train\n";
     assert!(text.contains(first), "{text}");
-    assert!(reason(&text.replace(first, "")).contains("cell, 0.png"));
+    assert!(reason(&text.replace(first, "")).contains("image, 0.png"));
     assert!(reason(&text.replace(first, &format!("{first}{first}"))).contains("line 3"));
-    assert!(reason(&text.replace("cell, 0", "cell, 9")).contains("line 2"));
-    assert!(reason(&text.replace(first, "\"a/cell, 0.png\",a,P2,train\n")).contains("P2"));
-    assert!(reason(&text.replace(first, "\"a/cell, 0.png\",a,P1,holdout\n")).contains("holdout"));
+    assert!(reason(&text.replace("image, 0", "image, 9")).contains("line 2"));
+    assert!(reason(&text.replace(first, "\"a/image, 0.png\",a,P2,train\n")).contains("P2"));
+    assert!(reason(&text.replace(first, "\"a/image, 0.png\",a,P1,holdout\n")).contains("holdout"));
     assert!(reason("name,split\n").contains("name,class,group,split"));
     assert!(write_manifest(&path, &set, &Split { train: vec![0], val: vec![0], test: vec![] }).is_err());
     assert!(write_manifest(&path, &set, &Split { train: vec![99], ..Split::default() }).is_err());

@@ -26,7 +26,7 @@ fn tiny_mnist(dir: &Path) {
 }
 
 #[test]
-fn mnist_files_become_grey_cells_with_the_same_bytes() {
+fn mnist_files_become_grey_images_with_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     tiny_mnist(dir.path());
     let set = vision::mnist(dir.path()).unwrap();

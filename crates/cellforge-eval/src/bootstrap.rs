@@ -41,8 +41,8 @@ impl BootstrapOptions {
 
 /// Draws images with replacement, one by one or whole groups at a time.
 ///
-/// Cells of one patient resemble each other, so that drawing single cells gives intervals that are too narrow; drawing whole patients
-/// (the cluster bootstrap) keeps what the cells of a patient share.
+/// Images of one patient resemble each other, so that drawing single images gives intervals that are too narrow; drawing whole patients
+/// (the cluster bootstrap) keeps what the images of a patient share.
 #[derive(Clone, Debug)]
 pub struct Resampler {
     /// The unit (image or group) of each image.
@@ -55,7 +55,7 @@ impl Resampler {
     ///
     /// # Errors
     /// [`Error::Empty`] if `n` is 0.
-    pub fn cells(n: usize) -> Result<Self> {
+    pub fn images(n: usize) -> Result<Self> {
         if n == 0 {
             return Err(Error::Empty { what: "the array of labels" });
         }

@@ -153,8 +153,8 @@ pub enum Error {
         /// Trials.
         total: u64,
     },
-    /// A patient whose cells are in training and in the holdout.
-    #[error("patient {group} is in the training set and in the holdout; hold out all cells of a patient or none")]
+    /// A patient whose images are in training and in the holdout.
+    #[error("patient {group} is in the training set and in the holdout; hold out all images of a patient or none")]
     BothSides {
         /// The patient.
         group: String,
@@ -165,29 +165,29 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// Orientations of held-out and synthetic cells that do not belong together.
+    /// Orientations of held-out and synthetic images that do not belong together.
     #[error(
-        "space {space} has synthetic cells in {synthetic} orientations and held-out cells in {holdout}; give at least one of both, \
-         and held-out cells in one orientation or in as many"
+        "space {space} has synthetic images in {synthetic} orientations and held-out images in {holdout}; give at least one of both, \
+         and held-out images in one orientation or in as many"
     )]
     Orientations {
         /// Name of the space.
         space: String,
-        /// Orientations of held-out cells.
+        /// Orientations of held-out images.
         holdout: usize,
-        /// Orientations of synthetic cells.
+        /// Orientations of synthetic images.
         synthetic: usize,
     },
     /// A set that differs in size from what belongs to it.
     #[error(
-        "{what} has {found} cells and not {expected}; all that is given of a set must have the same cells in the same order"
+        "{what} has {found} images and not {expected}; all that is given of a set must have the same images in the same order"
     )]
-    Cells {
+    SetSize {
         /// Name of the set.
         what: &'static str,
-        /// Its cells.
+        /// Its images.
         found: usize,
-        /// The cells it should have.
+        /// The images it should have.
         expected: usize,
     },
     /// Too few labellings for a p-value.

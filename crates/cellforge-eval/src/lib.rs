@@ -6,7 +6,7 @@
 //! ```
 //! use cellforge_eval::{BootstrapOptions, classifier_report, recognition};
 //!
-//! // Five cells of three patients: their labels, and a network's probabilities for the two classes.
+//! // Five images of three patients: their labels, and a network's probabilities for the two classes.
 //! let truth = [0, 0, 1, 1, 1];
 //! let probabilities = [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.1, 0.9], [0.3, 0.7]].map(Vec::from);
 //! let classes = ["Parasitized", "Uninfected"].map(String::from);
@@ -16,7 +16,7 @@
 //! assert_eq!((report.correct, report.total, report.accuracy), (4, 5, 0.8));
 //! assert_eq!(report.per_class[0].recall.rate, 0.5);
 //!
-//! // The study's test of synthetic cells: how many of those made for class 0 are taken for class 0?
+//! // The study's test of synthetic images: how many of those made for class 0 are taken for class 0?
 //! let found = recognition(0, &[0, 1, 1, 0])?;
 //! assert_eq!((found.successes, found.total), (2, 4));
 //! # Ok::<(), cellforge_eval::Error>(())
@@ -27,7 +27,7 @@
 //! ```
 //! use cellforge_eval::{Features, FidelityOptions, Sample, fidelity, halves};
 //!
-//! // 120 real cells of 30 patients and 90 synthetic ones, with two features each.
+//! // 120 real images of 30 patients and 90 synthetic ones, with two features each.
 //! let values = |n: usize, start: f32| (0..2 * n).map(|i| (start + 0.7 * i as f32).sin()).collect::<Vec<f32>>();
 //! let (real, synthetic) = (values(120, 0.0), values(90, 0.2));
 //! let patients: Vec<String> = (0..120).map(|i| format!("C{}", i / 4)).collect();

@@ -18,13 +18,13 @@ use crate::{
 pub enum IntervalMethod {
     /// No groups: Wilson's interval for accuracy, precision and recall, the bootstrap over single images for the rest. Where all
     /// resamples agree, which would claim certainty, Wilson's interval with the number of images as its total.
-    WilsonAndCells,
+    WilsonAndImages,
     /// The bootstrap over whole groups (patients) for every figure. Where all resamples agree, which would claim certainty,
     /// Wilson's interval with the number of groups as its total.
     Groups,
-    /// As `WilsonAndCells`, because all images are of one group: the variation between groups cannot be known and the intervals are
+    /// As `WilsonAndImages`, because all images are of one group: the variation between groups cannot be known and the intervals are
     /// too narrow.
-    CellsOfOneGroup,
+    ImagesOfOneGroup,
 }
 
 /// The figures of one class against the rest.
@@ -131,8 +131,8 @@ pub fn classifier_report(
     let units = by_group.as_ref().map(Resampler::units);
     let (resampler, interval_method) = match by_group {
         Some(resampler) if resampler.units() > 1 => (resampler, IntervalMethod::Groups),
-        Some(_) => (Resampler::cells(truth.len())?, IntervalMethod::CellsOfOneGroup),
-        None => (Resampler::cells(truth.len())?, IntervalMethod::WilsonAndCells),
+        Some(_) => (Resampler::images(truth.len())?, IntervalMethod::ImagesOfOneGroup),
+        None => (Resampler::images(truth.len())?, IntervalMethod::WilsonAndImages),
     };
     let resamples = resampler.map(options, |weights| figures(Some(weights)))?;
     let found = figures(None);

@@ -155,7 +155,7 @@ fn check(
 fn resampler(n: usize, groups: Option<&[String]>) -> Result<(Resampler, bool)> {
     match groups.map(Resampler::groups).transpose()? {
         Some(resampler) if resampler.units() > 1 => Ok((resampler, true)),
-        _ => Ok((Resampler::cells(n)?, false)),
+        _ => Ok((Resampler::images(n)?, false)),
     }
 }
 

@@ -74,7 +74,7 @@ fn precision_recall_f1_and_averages() {
     assert_eq!((b.precision.rate, b.recall.rate, b.f1.value, b.support), (0.5, 0.5, 0.5, 2));
     close(report.macro_average.f1.value, 0.625, 1e-12);
     close(report.weighted_average.recall.value, 2.0 / 3.0, 1e-12);
-    assert_eq!(report.interval_method, IntervalMethod::WilsonAndCells);
+    assert_eq!(report.interval_method, IntervalMethod::WilsonAndImages);
     // Without groups the accuracy has Wilson's interval.
     let p = wilson(4, 6).unwrap();
     assert_eq!((report.accuracy_interval.low, report.accuracy_interval.high), (p.low, p.high));
@@ -110,7 +110,7 @@ fn areas_count_pairs() {
 #[test]
 fn one_group_against_many() {
     // Two patients, one all right and one all wrong: a resample draws (right, right), (right, wrong), (wrong, right) or
-    // (wrong, wrong), so that each of 0 and 1 comes up in a quarter of them and the 95% interval is [0, 1]. Single cells would
+    // (wrong, wrong), so that each of 0 and 1 comes up in a quarter of them and the 95% interval is [0, 1]. Single images would
     // claim Wilson's 0.40 to 0.60 for 50 of 100.
     let truth = vec![0; 100];
     let probabilities: Vec<_> = (0..100).map(|i| row(i % 2, 2)).collect();
@@ -122,13 +122,13 @@ fn one_group_against_many() {
     assert_eq!((report.interval_method, report.groups), (IntervalMethod::Groups, Some(2)));
     let one = vec!["C1".to_owned(); 100];
     let report = classifier_report(&truth, &probabilities, &classes, Some(&one), &options).unwrap();
-    assert_eq!(report.interval_method, IntervalMethod::CellsOfOneGroup);
+    assert_eq!(report.interval_method, IntervalMethod::ImagesOfOneGroup);
     close(report.accuracy_interval.low, wilson(50, 100).unwrap().low, 1e-12);
 }
 
 #[test]
 fn unanimous_groups_do_not_claim_certainty() {
-    // All 40 cells of 4 patients are right. Every resample says 100%; the interval is Wilson's for 4 of 4: from
+    // All 40 images of 4 patients are right. Every resample says 100%; the interval is Wilson's for 4 of 4: from
     // 1 - 3.841459 / 7.841459 = 0.5101092.
     let patients: Vec<String> = (0..40).map(|i| format!("C{}", i % 4)).collect();
     let truth: Vec<u32> = (0..40).map(|i| i / 20).collect();
@@ -146,7 +146,7 @@ fn unanimous_groups_do_not_claim_certainty() {
 
 #[test]
 fn a_class_that_was_not_drawn_is_not_a_class_of_recall_0() {
-    // Patient C0 has all cells of class a, C1 and C2 those of class b; of each class one of 20 is wrong. A resample of the
+    // Patient C0 has all images of class a, C1 and C2 those of class b; of each class one of 20 is wrong. A resample of the
     // patients misses a class in (2/3)^3 + (1/3)^3 = 1/3 of the cases; counted as recall 0, those would draw the interval of
     // the mean recall 0.95 down to half of that.
     let patients: Vec<String> = (0..40).map(|i| format!("C{}", if i < 20 { 0 } else { 1 + i % 2 })).collect();
@@ -167,7 +167,7 @@ fn bootstrap_of_a_mean_has_its_known_spread() {
     let values: Vec<f64> = (0..100).map(|i| f64::from(i % 2)).collect();
     let mean = |weights: &[u32]| Some(weights.iter().zip(&values).map(|(&w, v)| f64::from(w) * v).sum::<f64>() / 100.0);
     let options = BootstrapOptions { resamples: 4000, seed: 3, level: 0.95 };
-    let interval = Resampler::cells(100).unwrap().interval(&options, mean).unwrap().unwrap();
+    let interval = Resampler::images(100).unwrap().interval(&options, mean).unwrap().unwrap();
     close(interval.low, 0.402, 0.015);
     close(interval.high, 0.598, 0.015);
 }

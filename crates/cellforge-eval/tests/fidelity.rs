@@ -178,33 +178,33 @@ fn expected_kernel(x: [f64; 2], y: [f64; 2]) -> f64 {
     1.0 + 3.0 * z1 / 8.0 + 3.0 * z2 / 64.0 + z3 / 512.0
 }
 
-/// Cells of 20 patients each of whom has a centre of its own.
+/// Images of 20 patients each of whom has a centre of its own.
 fn patients(each: usize, dims: usize, seed: u64) -> (Vec<f32>, Vec<String>) {
-    let (centres, cells) = (normal(20, dims, 0.0, 1.0, seed), normal(20 * each, dims, 0.0, 0.5, seed + 1000));
+    let (centres, images) = (normal(20, dims, 0.0, 1.0, seed), normal(20 * each, dims, 0.0, 0.5, seed + 1000));
     let centre_of = |i: usize| &centres[i / (each * dims) * dims..][..dims];
-    let values = cells.iter().enumerate().map(|(i, value)| value + centre_of(i)[i % dims]).collect();
+    let values = images.iter().enumerate().map(|(i, value)| value + centre_of(i)[i % dims]).collect();
     (values, (0..20 * each).map(|i| format!("P{}", i / each)).collect())
 }
 
 #[test]
-fn intervals_by_patient_tell_that_cells_of_a_patient_are_alike() {
+fn intervals_by_patient_tell_that_images_of_a_patient_are_alike() {
     // Both sets are of one distribution, whose distances are 0, and of different patients.
-    let (mut held, mut held_by_cells, mut frechet_held) = (0, 0, 0);
+    let (mut held, mut held_by_images, mut frechet_held) = (0, 0, 0);
     for i in 0..20 {
         let ((a, a_groups), (b, b_groups)) = (patients(15, 4, 2 * i), patients(20, 4, 2 * i + 1));
         let by_patient = fidelity(&sample(&a, 4, Some(&a_groups)), &sample(&b, 4, Some(&b_groups)), &quick()).unwrap();
-        let by_cell = fidelity(&sample(&a, 4, None), &sample(&b, 4, None), &quick()).unwrap();
-        assert_eq!(by_patient.frechet.value, by_cell.frechet.value);
-        assert!((by_patient.kid.value - by_cell.kid.value).abs() < 1e-12);
-        assert_eq!((by_patient.reference_groups, by_cell.reference_groups), (Some(20), None));
+        let by_image = fidelity(&sample(&a, 4, None), &sample(&b, 4, None), &quick()).unwrap();
+        assert_eq!(by_patient.frechet.value, by_image.frechet.value);
+        assert!((by_patient.kid.value - by_image.kid.value).abs() < 1e-12);
+        assert_eq!((by_patient.reference_groups, by_image.reference_groups), (Some(20), None));
         let width = |estimate: cellforge_eval::Estimate| estimate.high - estimate.low;
-        assert!(width(by_patient.precision) > width(by_cell.precision));
+        assert!(width(by_patient.precision) > width(by_image.precision));
         held += usize::from(by_patient.kid.low <= 0.0 && by_patient.kid.high >= 0.0);
-        held_by_cells += usize::from(by_cell.kid.low <= 0.0 && by_cell.kid.high >= 0.0);
+        held_by_images += usize::from(by_image.kid.low <= 0.0 && by_image.kid.high >= 0.0);
         frechet_held += usize::from(by_patient.frechet.low < 0.02);
     }
     assert!(held >= 17 && frechet_held >= 17, "held in {held} and {frechet_held} of 20");
-    assert!(held_by_cells <= 5, "intervals by cell are far too narrow: held in {held_by_cells} of 20");
+    assert!(held_by_images <= 5, "intervals by image are far too narrow: held in {held_by_images} of 20");
 }
 
 #[test]
@@ -295,7 +295,7 @@ proptest! {
 
 #[test]
 fn a_set_that_lacks_a_kind_has_precision_without_recall() {
-    // Real cells are of two kinds far apart; the generator makes one of them.
+    // Real images are of two kinds far apart; the generator makes one of them.
     let real = [normal(60, 3, 0.0, 1.0, 1), normal(60, 3, 50.0, 1.0, 2)].concat();
     let made = normal(100, 3, 0.0, 1.0, 3);
     let found = fidelity(&sample(&real, 3, None), &sample(&made, 3, None), &quick()).unwrap();

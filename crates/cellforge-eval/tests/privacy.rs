@@ -18,7 +18,7 @@ fn every_test_finds_a_replay() {
         let mut population = Population::new(seed, 0.7);
         let (train, holdout) = (population.patients(60), population.patients(20));
         let mut input = input(&train, &holdout, &train.values);
-        // A discriminator that knows its training cells by heart, and is unsure of its own scale.
+        // A discriminator that knows its training images by heart, and is unsure of its own scale.
         let members: Vec<f64> = (0..train.len()).map(|i| 2.0 + (i % 7) as f64).collect();
         let others: Vec<f64> = (0..holdout.len()).map(|i| (i % 5) as f64).collect();
         input.discriminator = Some(Discriminator { train: &members, holdout: &others });
@@ -57,7 +57,7 @@ fn every_test_finds_a_replay() {
 #[test]
 fn innocents_are_accused_by_no_test() {
     // All tests together accuse at most 2.5% of the innocent: of 20 studies half a one is to be expected, and three or more have a
-    // chance of 1.3%. The binomial interval, which takes cells for independent, accuses a fifth of them (privacy_simulation.rs).
+    // chance of 1.3%. The binomial interval, which takes images for independent, accuses a fifth of them (privacy_simulation.rs).
     let (mut accused, mut binomial) = (0, 0);
     for seed in 0..20 {
         let mut population = Population::new(500 + seed, 0.7);
@@ -75,7 +75,7 @@ fn good_generators_pass() {
     for seed in 0..5 {
         let mut population = Population::new(900 + seed, 0.7);
         let (train, holdout) = (population.patients(60), population.patients(20));
-        let found = judge(&train, &holdout, &population.new_cells(400), seed);
+        let found = judge(&train, &holdout, &population.new_images(400), seed);
         assert_eq!(leaking(&found), [""; 0]);
         assert!(found.findings().iter().all(|finding| finding.conclusive && finding.in_words.contains("no leak")));
     }
@@ -90,7 +90,7 @@ fn bad_generators_are_bad_and_do_not_leak() {
             (population.around(15.0, 2.0, 300), population.around(0.3, 0.01, 300), population.around(0.0, 0.4, 300));
         assert_eq!(leaking(&judge(&train, &holdout, &far, seed)), [""; 0]);
         assert_eq!(leaking(&judge(&train, &holdout, &collapsed, seed)), [""; 0]);
-        // Blurred cells lie in the middle, nearer to training than other patients' cells are. By its ideal, 0, that is copying.
+        // Blurred images lie in the middle, nearer to training than other patients' images are. By its ideal, 0, that is copying.
         let found = judge(&train, &holdout, &blurred, seed);
         assert!(found.spaces["features"].copying.interval.unwrap().high < 0.0);
         assert_eq!(leaking(&found), [""; 0]);
@@ -98,7 +98,7 @@ fn bad_generators_are_bad_and_do_not_leak() {
 }
 
 #[test]
-fn some_copies_among_new_cells_are_found() {
+fn some_copies_among_new_images_are_found() {
     for seed in 0..5 {
         let mut population = Population::new(300 + seed, 0.7);
         let (train, holdout) = (population.patients(60), population.patients(20));
@@ -109,19 +109,19 @@ fn some_copies_among_new_cells_are_found() {
 }
 
 #[test]
-fn few_copies_among_many_new_cells_are_found() {
-    // 30 of 1000 cells, off by a fifth of the spread of a patient's cells: they do not show in the share over all cells. (Of 20, 20 are
+fn few_copies_among_many_new_images_are_found() {
+    // 30 of 1000 images, off by a fifth of the spread of a patient's images: they do not show in the share over all images. (Of 20, 20 are
     // nearest to training as well, but by Holm's method p is 0.030 over all tests.)
     let mut population = Population::new(123, 0.7);
     let (train, holdout) = (population.patients(60), population.patients(40));
-    let synthetic = [population.new_cells(970), population.copies(&train, 30, 1.0, 0.2)].concat();
+    let synthetic = [population.new_images(970), population.copies(&train, 30, 1.0, 0.2)].concat();
     let found = judge(&train, &holdout, &synthetic, 0);
     let space = &found.spaces["features"];
-    assert_eq!((space.identical, space.closest_nearer_to_train.cuts[2].cells), (0, 20));
+    assert_eq!((space.identical, space.closest_nearer_to_train.cuts[2].images), (0, 20));
     assert!(leaking(&found).contains(&"closest_nearer_to_train".to_owned()), "{:#?}", found.findings());
     assert!(!leaking(&found).contains(&"nearer_to_train".to_owned()));
     // A single exact copy is one too many.
-    let one = [population.new_cells(99), train.row(7).to_vec()].concat();
+    let one = [population.new_images(99), train.row(7).to_vec()].concat();
     let found = judge(&train, &holdout, &one, 0);
     assert_eq!(leaking(&found), ["identical"]);
 }
@@ -130,7 +130,7 @@ fn few_copies_among_many_new_cells_are_found() {
 fn controls_behave() {
     let mut population = Population::new(77, 0.7);
     let (train, holdout) = (population.patients(60), population.patients(24));
-    let synthetic = population.new_cells(200);
+    let synthetic = population.new_images(200);
     let mut input = input(&train, &holdout, &synthetic);
     let scores = [vec![0.0; train.len()], vec![0.0; holdout.len()]];
     input.discriminator = Some(Discriminator { train: &scores[0], holdout: &scores[1] });
@@ -142,24 +142,24 @@ fn controls_behave() {
     assert!(innocent.len() == controls.replay.len() && innocent.iter().all(|finding| !finding.leaks));
     assert!(controls.behave());
 
-    // With as many synthetic cells as there are training cells, the control is what the tests say of all of these from outside.
-    let many = population.new_cells(train.len());
+    // With as many synthetic images as there are training images, the control is what the tests say of all of these from outside.
+    let many = population.new_images(train.len());
     let found = privacy(&self::input(&train, &holdout, &many), &PrivacyOptions { controls: true, ..quick(0) }).unwrap();
     let controls = found.controls.as_ref().unwrap();
     let replayed = judge(&train, &holdout, &train.values, 0);
     let figures = |findings: &[Finding]| findings[..11].iter().map(|finding| finding.value).collect::<Vec<f64>>();
     let outside = replayed.findings();
     let (a, b) = (figures(&outside), figures(&controls.replay));
-    // But for the regions of the copying test, which do not depend on synthetic cells, all is the same.
+    // But for the regions of the copying test, which do not depend on synthetic images, all is the same.
     assert_eq!(a, b);
 }
 
-/// Everything in one line: a turned replay, seen only when cells are turned.
+/// Everything in one line: a turned replay, seen only when images are turned.
 #[test]
 fn a_replay_is_found_in_other_orientations() {
     let mut population = Population::new(5, 0.7);
     let (train, holdout) = (population.patients(40), population.patients(20));
-    // Turning is changing the sign and moving far off, so that cells as they are have nothing in common.
+    // Turning is changing the sign and moving far off, so that images as they are have nothing in common.
     let turned: Vec<f32> = train.values.iter().map(|value| 50.0 - value).collect();
     let holdout_turned: Vec<f32> = holdout.values.iter().map(|value| 50.0 - value).collect();
     let mut input = input(&train, &holdout, &turned);
@@ -182,7 +182,7 @@ fn a_replay_is_found_in_other_orientations() {
 fn figures_do_not_depend_on_threads_and_survive_json() {
     let mut population = Population::new(11, 0.7);
     let (train, holdout) = (population.patients(20), population.patients(10));
-    let synthetic = population.new_cells(100);
+    let synthetic = population.new_images(100);
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
@@ -202,7 +202,7 @@ fn small_and_odd_sets_give_finite_figures() {
     let mut population = Population::new(21, 0.7);
     let many = population.patients(12);
     let (few, one) = (population.patients(3), population.patients(1));
-    let synthetic = population.new_cells(3);
+    let synthetic = population.new_images(3);
     let check = |input: &PrivacyInput| {
         let found = privacy(input, &PrivacyOptions { controls: true, ..quick(0) }).unwrap();
         let json = serde_json::to_string(&found).unwrap();
@@ -214,32 +214,32 @@ fn small_and_odd_sets_give_finite_figures() {
     assert!(found.smallest_p >= 1.0 / 13.0);
     let findings = found.findings();
     assert!(findings[1..].iter().all(|finding| !finding.conclusive && finding.in_words.contains("too few patients")));
-    // Identical cells speak for themselves.
+    // Identical images speak for themselves.
     assert!(findings[0].leaks && findings[0].value == many.len() as f64 && findings[1..].iter().all(|f| !f.leaks));
-    let auc = found.spaces["features"].gan_leaks.cell.auc;
+    let auc = found.spaces["features"].gan_leaks.image.auc;
     assert_eq!((auc.low, auc.high, found.spaces["features"].copying.interval), (0.0, 1.0, None));
     assert_eq!(found.controls.unwrap().innocent, None);
     // One training patient, and one on each side.
     check(&input(&one, &many, &synthetic));
     let found = check(&input(&one, &few, &synthetic[..DIMS]));
     assert_eq!(found.train_units, 1);
-    // All cells equal, the same in all three sets: nobody is nearer to anybody.
+    // All images equal, the same in all three sets: nobody is nearer to anybody.
     let mut equal = population.patients(6);
     equal.values.fill(2.5);
     let mut other = population.patients(5);
     other.values.fill(2.5);
     let found = check(&input(&equal, &other, &equal.values));
     let space = &found.spaces["features"];
-    assert_eq!((space.nearer_to_train.rate, space.copying.c_t, space.gan_leaks.cell.auc.value), (0.5, 0.0, 0.5));
+    assert_eq!((space.nearer_to_train.rate, space.copying.c_t, space.gan_leaks.image.auc.value), (0.5, 0.0, 0.5));
     assert!(!found.leaks());
-    // Synthetic cells that are exactly the held-out ones do not leak training.
+    // Synthetic images that are exactly the held-out ones do not leak training.
     let holdout = population.patients(12);
     let found = check(&input(&many, &holdout, &holdout.values));
     assert!(!found.leaks() && found.spaces["features"].nearer_to_train.rate == 0.0);
 }
 
 #[test]
-fn without_patients_cells_are_exchanged() {
+fn without_patients_images_are_exchanged() {
     let mut population = Population::new(31, 0.0);
     let (train, holdout) = (population.patients(20), population.patients(20));
     let synthetic = population.copies(&train, 200, 1.0, 0.0);
@@ -250,7 +250,7 @@ fn without_patients_cells_are_exchanged() {
     assert_eq!((found.train_units, found.holdout_units), (train.len(), holdout.len()));
     let space = &found.spaces["features"];
     assert_eq!((space.nearer_to_train.by_patient, &space.gan_leaks.patient), (None, &None));
-    let clean = population.new_cells(200);
+    let clean = population.new_images(200);
     input.spaces[0].synthetic = vec![features(&clean)];
     assert_eq!(leaking(&privacy(&input, &quick(0)).unwrap()), [""; 0]);
 }
@@ -260,7 +260,7 @@ fn a_class_that_one_side_lacks_takes_no_part() {
     let mut population = Population::new(41, 0.7);
     let (train, mut holdout) = (population.patients(40), population.patients(20));
     holdout.labels.fill(0);
-    let synthetic = population.new_cells(100);
+    let synthetic = population.new_images(100);
     let found = privacy(&input(&train, &holdout, &synthetic), &quick(0)).unwrap();
     let share = &found.spaces["features"].nearer_to_train;
     assert!(share.train_groups.unwrap() < 40 && share.holdout_groups == Some(20));
@@ -271,7 +271,7 @@ fn a_class_that_one_side_lacks_takes_no_part() {
 fn what_does_not_fit_together_is_refused() {
     let mut population = Population::new(51, 0.7);
     let (train, holdout) = (population.patients(4), population.patients(4));
-    let synthetic = population.new_cells(10);
+    let synthetic = population.new_images(10);
     let good = || input(&train, &holdout, &synthetic);
     let refused = |input: &PrivacyInput| privacy(input, &quick(0)).unwrap_err();
 
@@ -283,10 +283,10 @@ fn what_does_not_fit_together_is_refused() {
     assert_eq!(refused(&twice), Error::SpaceTwice { name: "features".to_owned() });
     let mut unmatched = good();
     unmatched.spaces[0].holdout.clear();
-    assert!(refused(&unmatched).to_string().contains("1 orientations and held-out cells in 0"));
+    assert!(refused(&unmatched).to_string().contains("1 orientations and held-out images in 0"));
     let mut fewer = good();
     fewer.labels = Labels { train: &train.labels[1..], holdout: &holdout.labels };
-    assert!(refused(&fewer).to_string().starts_with("the set of training cells has"));
+    assert!(refused(&fewer).to_string().starts_with("the set of training images has"));
     let mut dims = good();
     dims.spaces[0].synthetic = vec![Features::new(&synthetic, 1).unwrap()];
     assert_eq!(refused(&dims), Error::DimsDiffer { left: DIMS, right: 1 });
@@ -296,7 +296,7 @@ fn what_does_not_fit_together_is_refused() {
     assert_eq!(refused(&both), Error::BothSides { group: "P1".to_owned() });
     let mut scores = good();
     scores.discriminator = Some(Discriminator { train: &[0.0], holdout: &[0.0] });
-    assert!(matches!(refused(&scores), Error::Cells { found: 1, .. }));
+    assert!(matches!(refused(&scores), Error::SetSize { found: 1, .. }));
     let nan = [vec![f64::NAN; train.len()], vec![0.0; holdout.len()]];
     scores.discriminator = Some(Discriminator { train: &nan[0], holdout: &nan[1] });
     assert!(matches!(refused(&scores), Error::NotFinite { index: 0, .. }));

@@ -7,21 +7,21 @@
 
 use std::collections::BTreeMap;
 
-use population::{Cells, DIMS, Population, judge};
+use population::{DIMS, Images, Population, judge};
 
 mod population;
 
 /// Studies of each innocent generator, and of each that leaks.
 const STUDIES: [u64; 2] = [200, 100];
 
-/// Number of training and held-out patients, spread of the patients' places, and synthetic cells.
+/// Number of training and held-out patients, spread of the patients' places, and synthetic images.
 type Setting = (usize, usize, f64, usize);
 
-type Generator = fn(&mut Population, &Cells, Setting) -> Vec<f32>;
+type Generator = fn(&mut Population, &Images, Setting) -> Vec<f32>;
 
 const GENERATORS: [(&str, Generator); 10] = [
-    ("third patients' cells", |population, _, setting| population.patients(setting.1).values),
-    ("new cells of new patients", |population, _, setting| population.new_cells(setting.3)),
+    ("third patients' images", |population, _, setting| population.patients(setting.1).values),
+    ("new images of new patients", |population, _, setting| population.new_images(setting.3)),
     ("blurred: a third of the spread", |population, _, setting| population.around(0.0, 0.4, setting.3)),
     ("collapsed to one point", |population, _, setting| population.around(0.3, 0.01, setting.3)),
     ("far from everything", |population, _, setting| population.around(15.0, 2.0, setting.3)),
@@ -29,18 +29,20 @@ const GENERATORS: [(&str, Generator); 10] = [
     ("20% copies", |population, train, setting| population.copies(train, setting.3, 0.2, 0.0)),
     ("20% copies with noise of 0.2", |population, train, setting| population.copies(train, setting.3, 0.2, 0.2)),
     ("all copies", |population, train, setting| population.copies(train, setting.3, 1.0, 0.0)),
-    ("new cells of training patients", |population, train, setting| of_training_patients(population, train, setting.3)),
+    ("new images of training patients", |population, train, setting| {
+        of_training_patients(population, train, setting.3)
+    }),
 ];
 
-/// Cells around the mean of a training patient's cells.
-fn of_training_patients(population: &mut Population, train: &Cells, count: usize) -> Vec<f32> {
-    let mut cells_of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    train.patients.iter().enumerate().for_each(|(i, patient)| cells_of.entry(patient).or_default().push(i));
+/// Images around the mean of a training patient's images.
+fn of_training_patients(population: &mut Population, train: &Images, count: usize) -> Vec<f32> {
+    let mut images_of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    train.patients.iter().enumerate().for_each(|(i, patient)| images_of.entry(patient).or_default().push(i));
     let mut values = Vec::new();
     for _ in 0..count {
-        let cells = &cells_of[train.patients[population.below(train.len())].as_str()];
+        let images = &images_of[train.patients[population.below(train.len())].as_str()];
         for d in 0..DIMS {
-            let mean = cells.iter().map(|&i| f64::from(train.row(i)[d])).sum::<f64>() / cells.len() as f64;
+            let mean = images.iter().map(|&i| f64::from(train.row(i)[d])).sum::<f64>() / images.len() as f64;
             values.push((mean + population.normal()) as f32);
         }
     }
@@ -74,7 +76,7 @@ fn few_held_out_patients() {
 fn accusations(setting: Setting) {
     let (patients, held_out, spread, synthetic) = setting;
     println!(
-        "\n{patients} and {held_out} patients, spread {spread}, {synthetic} synthetic cells, {STUDIES:?} studies of each kind"
+        "\n{patients} and {held_out} patients, spread {spread}, {synthetic} synthetic images, {STUDIES:?} studies of each kind"
     );
     for (number, (name, generator)) in GENERATORS.into_iter().enumerate() {
         let studies = STUDIES[usize::from(number >= 5)];

@@ -67,13 +67,13 @@ fn two_patients_by_hand() {
     assert_eq!((found.difference.value, found.difference.low, found.difference.high), (0.5, 0.0, 1.0));
     close(found.p, 0.5, 0.05);
     // All single images: 10 of 20 differ, all one way. The chance of drawing none of them is below one in a million.
-    let cells = paired_difference(&[0; 20], &[tens(&[10, 10])], &[tens(&[0, 10])], None, &options(2000)).unwrap();
-    assert_eq!((cells.units, cells.by_group), (20, false));
-    close(cells.p, 2.0 / 4001.0, 1e-9);
+    let images = paired_difference(&[0; 20], &[tens(&[10, 10])], &[tens(&[0, 10])], None, &options(2000)).unwrap();
+    assert_eq!((images.units, images.by_group), (20, false));
+    close(images.p, 2.0 / 4001.0, 1e-9);
     // One patient alone cannot be drawn again: images are.
     let one = vec!["C1".to_owned(); 20];
     let one = paired_difference(&[0; 20], &[tens(&[10, 10])], &[tens(&[0, 10])], Some(&one), &options(2000)).unwrap();
-    assert_eq!(one, cells);
+    assert_eq!(one, images);
 }
 
 /// Five trainings whose hits differ by patient and by seed.

@@ -100,7 +100,7 @@ pub const TABLE: &[Setting] = &[
         "the study tests 1,000 images per class; smoke keeps to what takes a second"),
     row("judge.resamples",              "200",       "1000",        "1000", "1000",
         "bootstrap resamples cost little; smoke needs no smooth interval"),
-    row("evaluate.max_cells",           "60",        "1000",        "0", "0",
+    row("evaluate.max_images",           "60",        "1000",        "0", "0",
         "privacy tests compare all cells with all others"),
     row("evaluate.k",                   "3",         "5",           "5", "5",
         "smoke has too few cells for five neighbours to be near"),

@@ -10,11 +10,11 @@ use crate::{
     ClassifierStep, ClassifierTrainConfig, Error, FitPlan, Observer, Position, Result, Step, check_classes, fit,
 };
 
-/// Trains a classifier on the cells `train` of `set` for exactly `steps` updates and returns it as it is after the last one, or
+/// Trains a classifier on the images `train` of `set` for exactly `steps` updates and returns it as it is after the last one, or
 /// nothing if `control.stop` ended the run early. No file is written, and nothing is kept of a run that was stopped.
 ///
-/// Runs on sets of different sizes are alike in all but the cells: each update sees `config.batch` of them, taken from pass after pass
-/// over the cells, each pass in an order of its own, so that a batch may begin in one pass and end in the next, and no cell is used
+/// Runs on sets of different sizes are alike in all but the images: each update sees `config.batch` of them, taken from pass after pass
+/// over the images, each pass in an order of its own, so that a batch may begin in one pass and end in the next, and no image is used
 /// more than once oftener than another. The schedule runs over the updates, as if each were an epoch: [`Schedule::Linear`](crate::Schedule::Linear)
 /// goes from the base rate down to 1/`steps` of it.
 ///
@@ -30,14 +30,14 @@ use crate::{
 /// use cellforge_train::{Control, predict, presets, train_for_steps};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let cells = phantom::render(&PhantomConfig { side: 32, cells_per_class: 3, ..PhantomConfig::default() })?;
+/// let images = phantom::render(&PhantomConfig { side: 32, cells_per_class: 3, ..PhantomConfig::default() })?;
 /// let mut config = presets::cnn_tuned(1);
 /// if let ClassifierConfig::Cnn(cnn) = &mut config.model {
 ///     (cnn.image_size, cnn.width) = (32, 0.25);
 /// }
 /// let control = Control::default();
-/// let classifier = train_for_steps(&config, 2, &cells, &[0, 1, 3, 4], &control, &mut [])?.expect("nobody stopped it");
-/// assert_eq!(predict(&classifier, &cells, &[2, 5], &control.device)?.len(), 2);
+/// let classifier = train_for_steps(&config, 2, &images, &[0, 1, 3, 4], &control, &mut [])?.expect("nobody stopped it");
+/// assert_eq!(predict(&classifier, &images, &[2, 5], &control.device)?.len(), 2);
 /// # Ok(())
 /// # }
 /// ```
@@ -54,7 +54,7 @@ pub fn train_for_steps(
         return Err(Error::Invalid { field: "steps", reason: "is 0: at least 1 is needed".to_owned() });
     }
     config.validate()?;
-    run::check_cells(set, train, config.model.image_size(), config.model.channels())?;
+    run::check_images(set, train, config.model.image_size(), config.model.channels())?;
     check_classes(&config.model, set)?;
     let mut step = ClassifierStep::new(&config, 1, &control.device)?;
     let plan = FitPlan {
@@ -73,7 +73,7 @@ pub fn train_for_steps(
     Ok(Some(step.classifier().clone()))
 }
 
-/// The batch of each iteration: the next `config.batch` cells of pass after pass, scaled to [0, 1], augmented if that is asked for.
+/// The batch of each iteration: the next `config.batch` images of pass after pass, scaled to [0, 1], augmented if that is asked for.
 fn stream(
     config: &ClassifierTrainConfig,
     set: &CellSet,
@@ -127,7 +127,7 @@ mod tests {
     fn batches_are_full_and_use_every_cell_as_often() {
         let set = phantom::render(&PhantomConfig { side: 16, cells_per_class: 4, ..PhantomConfig::default() }).unwrap();
         let config = ClassifierTrainConfig { batch: 8, augment: Some(Augment::FLIPS), ..presets::cnn_tuned(1) };
-        // Three cells in batches of eight: two passes and a part of the third, which the next batch goes on with.
+        // Three images in batches of eight: two passes and a part of the third, which the next batch goes on with.
         let train = [1, 4, 6];
         let mut make = stream(&config, &set, &train, &Device::Cpu);
         let mut again = stream(&config, &set, &train, &Device::Cpu);
@@ -139,7 +139,7 @@ mod tests {
             assert_eq!(batch.labels.to_vec1::<u32>().unwrap(), labels);
             seen.extend(batch.indices);
         }
-        assert_eq!(train.map(|cell| seen.iter().filter(|&&i| i == cell).count()), [8, 8, 8]);
+        assert_eq!(train.map(|image| seen.iter().filter(|&&i| i == image).count()), [8, 8, 8]);
         for pass in seen.chunks(3) {
             let mut pass = pass.to_vec();
             pass.sort_unstable();

@@ -36,9 +36,9 @@ pub struct State<C> {
     pub best: Option<Best>,
     /// Class names in label order; for a GAN the one class it was trained on.
     pub classes: Vec<String>,
-    /// Fingerprint of the cells that are trained on and of their choice.
+    /// Fingerprint of the images that are trained on and of their choice.
     pub data: String,
-    /// Fingerprint of the classifier and the validation cells that a GAN is judged by while it trains, if it is.
+    /// Fingerprint of the classifier and the validation images that a GAN is judged by while it trains, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<String>,
     /// What a GAN's guard remembers.

@@ -24,9 +24,9 @@ pub type ClassifierState = State<ClassifierTrainConfig>;
 pub struct ClassifierTrainConfig {
     /// The network.
     pub model: ClassifierConfig,
-    /// Passes over the training cells.
+    /// Passes over the training images.
     pub epochs: u64,
-    /// Cells in an update; the last batch of an epoch may be smaller.
+    /// Images in an update; the last batch of an epoch may be smaller.
     pub batch: usize,
     /// The optimiser and its base learning rate.
     pub optimizer: OptimizerConfig,
@@ -40,7 +40,7 @@ pub struct ClassifierTrainConfig {
     pub augment: Option<Augment>,
     /// Everything random is drawn from this.
     pub seed: u64,
-    /// End the run once so many epochs have not raised the accuracy on the validation cells; never if absent.
+    /// End the run once so many epochs have not raised the accuracy on the validation images; never if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<u64>,
     /// Updates between checkpoints inside an epoch; 0 for none but those at its end.
@@ -101,9 +101,9 @@ pub struct ClassifierOutcome {
     pub epochs: u64,
     /// True if the stop flag ended the run early; resume to go on.
     pub interrupted: bool,
-    /// Best validation accuracy and its epoch, if there were validation cells.
+    /// Best validation accuracy and its epoch, if there were validation images.
     pub best: Option<Best>,
-    /// The checkpoint folder to use: that of the best epoch, or the last where there were no validation cells.
+    /// The checkpoint folder to use: that of the best epoch, or the last where there were no validation images.
     pub checkpoint: PathBuf,
     /// The log; read it with [`crate::read_log`].
     pub log: PathBuf,
@@ -123,12 +123,12 @@ pub fn train_classifier(
 ) -> Result<ClassifierOutcome> {
     config.validate()?;
     let (side, channels) = (config.model.image_size(), config.model.channels());
-    run::check_cells(set, &split.train, side, channels)?;
+    run::check_images(set, &split.train, side, channels)?;
     check_classes(&config.model, set)?;
     if config.patience.is_some() && split.val.is_empty() {
         return Err(Error::Invalid {
             field: "patience",
-            reason: "needs validation cells, and there are none".to_owned(),
+            reason: "needs validation images, and there are none".to_owned(),
         });
     }
     let epoch_len = split.train.len().div_ceil(config.batch) as u64;
@@ -189,10 +189,10 @@ pub fn train_classifier(
     })
 }
 
-/// Checks that a network tells as many classes apart as the cells have.
+/// Checks that a network tells as many classes apart as the images have.
 pub(crate) fn check_classes(model: &ClassifierConfig, set: &CellSet) -> Result<()> {
     if set.classes.len() != model.classes() {
-        let reason = format!("has {} classes, the cells have {}", model.classes(), set.classes.len());
+        let reason = format!("has {} classes, the images have {}", model.classes(), set.classes.len());
         return Err(Error::Invalid { field: "model", reason });
     }
     Ok(())

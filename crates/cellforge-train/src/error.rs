@@ -18,7 +18,7 @@ pub enum Error {
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
-    /// Cells could not be read or batched.
+    /// Images could not be read or batched.
     #[error(transparent)]
     Data(#[from] cellforge_data::Error),
     /// A PNG could not be encoded.

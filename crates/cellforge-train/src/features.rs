@@ -1,4 +1,4 @@
-//! What networks make of cells: rows of numbers to compare sets by.
+//! What networks make of images: rows of numbers to compare sets by.
 
 use candle_core::{Device, Tensor};
 use cellforge_classify::{Classifier, Inception, inception_input};
@@ -8,14 +8,14 @@ use cellforge_nn::{Key, one_hot};
 
 use crate::{Error, Images, Result};
 
-/// Cells judged at once. The last batch is filled up with cells whose rows are thrown away: sums of another number of rows may run
-/// in another order, and then two equal cells would not have equal features.
+/// Images judged at once. The last batch is filled up with images whose rows are thrown away: sums of another number of rows may run
+/// in another order, and then two equal images would not have equal features.
 const BATCH: usize = 64;
 
 /// The same for Inception-v3, whose images are larger.
 const INCEPTION_BATCH: usize = 16;
 
-/// Rows of numbers, one row a cell.
+/// Rows of numbers, one row an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Matrix {
     /// All rows, one after the other.
@@ -47,23 +47,23 @@ impl Matrix {
     }
 }
 
-/// What the classifier's last layer judges the cells `indices` of `set` by, in that order: see [`Classifier::features`]. Equal cells
-/// have equal features, to the last digit, whatever stands beside them. For cells that are turned or flipped, see
+/// What the classifier's last layer judges the images `indices` of `set` by, in that order: see [`Classifier::features`]. Equal images
+/// have equal features, to the last digit, whatever stands beside them. For images that are turned or flipped, see
 /// [`oriented`](crate::oriented).
 ///
 /// # Errors
-/// If there are no cells, an index names none, or their size or channels are not the classifier's.
+/// If there are no images, an index names none, or their size or channels are not the classifier's.
 pub fn features(classifier: &Classifier, set: &CellSet, indices: &[usize], device: &Device) -> Result<Matrix> {
     in_batches(set, indices, BATCH, |chunk| {
         Ok(classifier.features(&Batch::gather(set, chunk, Scale::Unit, None, device)?.images)?)
     })
 }
 
-/// The 2048 features of Inception-v3 of the cells `indices` of `set`, in that order. Cells of any size are brought to 299x299 as
+/// The 2048 features of Inception-v3 of the images `indices` of `set`, in that order. Images of any size are brought to 299x299 as
 /// [`inception_input`] says.
 ///
 /// # Errors
-/// If there are no cells, or an index names none.
+/// If there are no images, or an index names none.
 pub fn inception_features(network: &Inception, set: &CellSet, indices: &[usize], device: &Device) -> Result<Matrix> {
     in_batches(set, indices, INCEPTION_BATCH, |chunk| {
         let images: Vec<&[u8]> = chunk.iter().map(|&i| set.image(i)).collect();
@@ -71,15 +71,15 @@ pub fn inception_features(network: &Inception, set: &CellSet, indices: &[usize],
     })
 }
 
-/// The pixels of the cells `indices` of `set`, in that order, each cell averaged over areas to `side` by `side` pixels. A row holds
+/// The pixels of the images `indices` of `set`, in that order, each image averaged over areas to `side` by `side` pixels. A row holds
 /// them row by row with the channels of a pixel together, in [0, 1].
 ///
 /// # Errors
-/// [`Error::Invalid`] if `side` is 0 or more than the cells', if there are no cells, or if an index names none.
+/// [`Error::Invalid`] if `side` is 0 or more than the images', if there are no images, or if an index names none.
 pub fn pixel_features(set: &CellSet, indices: &[usize], side: usize) -> Result<Matrix> {
     check(set, indices)?;
     if side == 0 || side > set.side() {
-        let reason = format!("{side} is out of range: from 1 to the {0} pixels of the cells", set.side());
+        let reason = format!("{side} is out of range: from 1 to the {0} pixels of the images", set.side());
         return Err(Error::Invalid { field: "side", reason });
     }
     let taps = taps(set.side(), side);
@@ -90,12 +90,12 @@ pub fn pixel_features(set: &CellSet, indices: &[usize], side: usize) -> Result<M
     Ok(Matrix { values, dims: side * side * set.channels() })
 }
 
-/// The logits that the discriminator gives to the cells `indices` of `set`, in that order: above zero means judged real. It runs in
-/// inference mode on pixels in [-1, 1], as it was trained. One of several classes takes all cells for those of the class `label`: its
+/// The logits that the discriminator gives to the images `indices` of `set`, in that order: above zero means judged real. It runs in
+/// inference mode on pixels in [-1, 1], as it was trained. One of several classes takes all images for those of the class `label`: its
 /// number in the discriminator's order, and how many there are (see [`GanState::label`](crate::GanState::label)).
 ///
 /// # Errors
-/// If there are no cells, an index names none, or their size or channels are not the discriminator's.
+/// If there are no images, an index names none, or their size or channels are not the discriminator's.
 pub fn discriminator_scores(
     discriminator: &Discriminator,
     label: Option<(u32, usize)>,
@@ -130,7 +130,7 @@ pub fn image_scores(
     discriminator_scores(discriminator, label, &set, &(0..n).collect::<Vec<usize>>(), device)
 }
 
-/// The rows `(batch, dims)` that `of` makes of so many cells at a time.
+/// The rows `(batch, dims)` that `of` makes of so many images at a time.
 fn in_batches(
     set: &CellSet,
     indices: &[usize],
@@ -149,9 +149,9 @@ fn in_batches(
 }
 
 fn check(set: &CellSet, indices: &[usize]) -> Result<()> {
-    let invalid = |reason| Err(Error::Invalid { field: "cells", reason });
+    let invalid = |reason| Err(Error::Invalid { field: "images", reason });
     match indices.iter().find(|index| **index >= set.len()) {
-        Some(index) => invalid(format!("index {index} is past the end of the {} cells", set.len())),
+        Some(index) => invalid(format!("index {index} is past the end of the {} images", set.len())),
         None if indices.is_empty() => invalid("there are none to take features of".to_owned()),
         None => Ok(()),
     }
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
     use crate::{Orientation, oriented};
 
-    /// One class of cells with these pixels.
+    /// One class of images with these pixels.
     fn set(side: usize, channels: usize, pixels: Vec<u8>) -> CellSet {
         let n = pixels.len() / (side * side * channels);
         let names = (0..n).map(|i| format!("a/{i}.png")).collect();
@@ -222,10 +222,10 @@ mod tests {
     #[test]
     fn a_turned_cell_has_the_same_averages_turned() {
         let pixels: Vec<u8> = (0..5 * 5).map(|i| (i * 37 % 256) as u8).collect();
-        let cells = set(5, 1, pixels);
-        let straight = pixel_features(&cells, &[0], 3).unwrap();
+        let images = set(5, 1, pixels);
+        let straight = pixel_features(&images, &[0], 3).unwrap();
         for orientation in Orientation::ALL {
-            let turned = pixel_features(&oriented(&cells, &[0], orientation).unwrap(), &[0], 3).unwrap();
+            let turned = pixel_features(&oriented(&images, &[0], orientation).unwrap(), &[0], 3).unwrap();
             let places = orientation.apply(&[0, 1, 2, 3, 4, 5, 6, 7, 8], 3, 1);
             let expected: Vec<f32> = places.iter().map(|&place| straight.values[usize::from(place)]).collect();
             assert_eq!(turned.values, expected, "{orientation:?}");
@@ -234,11 +234,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_told() {
-        let cells = set(2, 1, vec![0; 8]);
+        let images = set(2, 1, vec![0; 8]);
         for (indices, side, expected) in
             [(&[][..], 1, "none"), (&[2], 1, "index 2"), (&[0], 0, "side: 0"), (&[0], 3, "side: 3")]
         {
-            let error = pixel_features(&cells, indices, side).unwrap_err().to_string();
+            let error = pixel_features(&images, indices, side).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -1,4 +1,4 @@
-//! Training a GAN on the cells of one class.
+//! Training a GAN on the images of one class.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -83,7 +83,7 @@ pub struct GanTrainConfig {
     /// The penalties are taken at every so many iterations, and then count so many times (lazy regularisation, Karras et al. 2020).
     #[serde(skip_serializing_if = "is_one")]
     pub penalty_every: u64,
-    /// Whether real images are shown in any of eight orientations, mirrored and turned by right angles: right for cells, which lie in any
+    /// Whether real images are shown in any of eight orientations, mirrored and turned by right angles: right for images, which lie in any
     /// direction. It makes eight of each, and the generator learns to make all of them; with the flips of `augment`, which both kinds of
     /// images go through, it need not.
     #[serde(skip_serializing_if = "is_default")]
@@ -259,14 +259,14 @@ pub struct GanOutcome {
     pub log: PathBuf,
 }
 
-/// Trains a GAN on the cells `indices` of `set` (those of one class, or of all if the model is of as many classes as the set) into
+/// Trains a GAN on the images `indices` of `set` (those of one class, or of all if the model is of as many classes as the set) into
 /// the folder `out`: `last/` (the checkpoint), `log.jsonl`, `grids/grid-00005000.png`, ... and `tensorboard/`. Nothing judges it as it
 /// trains, whatever `config.monitor` says.
 ///
 /// # Errors
 /// [`Error::Busy`] if another process is at work in `out`, [`Error::Occupied`] if `out` already holds a run and `control`
 /// says neither to resume nor to overwrite, [`Error::Mismatch`] if the run to resume was started with other settings or
-/// cells, [`Error::Invalid`] for settings out of range, [`Error::Diverged`] if a loss is no longer finite, or with
+/// images, [`Error::Invalid`] for settings out of range, [`Error::Diverged`] if a loss is no longer finite, or with
 /// `config.guard` [`Error::Unstable`] if one is not even after the last return to an earlier checkpoint.
 pub fn train_gan(
     config: &GanTrainConfig,
@@ -292,7 +292,7 @@ pub fn train_judged_gan(
     control: &Control,
 ) -> Result<GanOutcome> {
     config.validate()?;
-    run::check_cells(set, indices, config.model.image_size, config.model.channels)?;
+    run::check_images(set, indices, config.model.image_size, config.model.channels)?;
     let classes = check_set(config, set, indices)?;
     let judge = judge.filter(|_| config.monitor.every > 0);
     let mut monitor = judge.map(|judge| Monitor::new(config, judge, &control.device)).transpose()?;
@@ -372,16 +372,16 @@ fn check_set(config: &GanTrainConfig, set: &CellSet, indices: &[usize]) -> Resul
     }
     let invalid = |field, reason| Err(Error::Invalid { field, reason });
     if of != set.classes.len() {
-        return invalid("classes", format!("the model is of {of}, the cells are of {}", set.classes.join(", ")));
+        return invalid("classes", format!("the model is of {of}, the images are of {}", set.classes.join(", ")));
     }
     match (0..of).find(|&class| !indices.iter().any(|&i| set.labels[i] as usize == class)) {
-        Some(class) => invalid("cells", format!("none of class {} to train on", set.classes[class])),
+        Some(class) => invalid("images", format!("none of class {} to train on", set.classes[class])),
         None => Ok(set.classes.clone()),
     }
 }
 
 /// The batch of each iteration: reals drawn with replacement, scaled to [-1, 1]. A GAN of several classes sees as many of each, whatever
-/// their share of the cells.
+/// their share of the images.
 fn batches(
     config: &GanTrainConfig,
     set: &CellSet,
@@ -402,7 +402,7 @@ fn batches(
 }
 
 /// Loads the generator from a checkpoint folder, or from a run's folder: its best checkpoint, that came closest to the validation
-/// cells, if it was judged as it trained, else its last.
+/// images, if it was judged as it trained, else its last.
 ///
 /// # Errors
 /// [`Error::NoCheckpoint`], [`Error::Damaged`] or [`Error::Unsuitable`].

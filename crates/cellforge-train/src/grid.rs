@@ -19,7 +19,7 @@ pub fn sample_grid(images: &Images, columns: usize) -> RgbImage {
     let columns = columns.clamp(1, images.len().max(1));
     let rows = images.len().div_ceil(columns).max(1);
     let pitch = images.side + GAP;
-    let size = |cells: usize| (cells * pitch - GAP) as u32;
+    let size = |images: usize| (images * pitch - GAP) as u32;
     let mut grid = RgbImage::from_pixel(size(columns), size(rows), Rgb([255; 3]));
     for index in 0..images.len() {
         let (left, top) = (index % columns * pitch, index / columns * pitch);

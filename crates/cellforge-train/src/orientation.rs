@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
-/// A flip or right-angle rotation of a square image, or none. A cell has no upright, so a copy of one may lie in any of the eight.
+/// A flip or right-angle rotation of a square image, or none. An image has no upright, so a copy of one may lie in any of the eight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Orientation {
@@ -71,14 +71,14 @@ impl Orientation {
     }
 }
 
-/// The cells `indices` of `set`, in that order, as a set of their own that lies in this orientation. What takes features of a set
+/// The images `indices` of `set`, in that order, as a set of their own that lies in this orientation. What takes features of a set
 /// takes them of this one.
 ///
 /// # Errors
 /// None for a set that is whole.
 ///
 /// # Panics
-/// If an index names no cell.
+/// If an index names no image.
 pub fn oriented(set: &CellSet, indices: &[usize], orientation: Orientation) -> Result<CellSet> {
     let (side, channels) = (set.side(), set.channels());
     let pixels = indices.iter().flat_map(|&i| orientation.apply(set.image(i), side, channels)).collect();

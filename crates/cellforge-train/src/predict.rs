@@ -1,4 +1,4 @@
-//! What a trained classifier says of cells.
+//! What a trained classifier says of images.
 
 use candle_core::Device;
 use cellforge_classify::Classifier;
@@ -7,13 +7,13 @@ use cellforge_data::{Batch, CellSet, Scale};
 use crate::Result;
 use crate::classifier_step::{LossKind, count_right};
 
-/// Cells judged at once. Fixed, so that the same cells in the same order always give the same bytes.
+/// Images judged at once. Fixed, so that the same images in the same order always give the same bytes.
 const BATCH: usize = 64;
 
-/// Class probabilities (softmax) of the cells `indices` of `set`, in that order.
+/// Class probabilities (softmax) of the images `indices` of `set`, in that order.
 ///
 /// # Errors
-/// If the cells' size or channels are not the classifier's.
+/// If the images' size or channels are not the classifier's.
 pub fn predict(classifier: &Classifier, set: &CellSet, indices: &[usize], device: &Device) -> Result<Vec<Vec<f32>>> {
     let mut rows = Vec::with_capacity(indices.len());
     for chunk in indices.chunks(BATCH) {
@@ -31,19 +31,19 @@ fn softmax(logits: &[f32]) -> Vec<f32> {
     exps.iter().map(|exp| exp / sum).collect()
 }
 
-/// Loss and accuracy over a set of cells.
+/// Loss and accuracy over a set of images.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score {
-    /// Mean loss over the cells.
+    /// Mean loss over the images.
     pub loss: f32,
-    /// Share of cells whose most probable class is theirs.
+    /// Share of images whose most probable class is theirs.
     pub accuracy: f32,
 }
 
-/// Judges `classifier` in inference mode on the cells `indices` of `set`.
+/// Judges `classifier` in inference mode on the images `indices` of `set`.
 ///
 /// # Errors
-/// As [`predict`]; with no cells the score is not a number.
+/// As [`predict`]; with no images the score is not a number.
 pub fn evaluate(
     classifier: &Classifier,
     set: &CellSet,
@@ -59,8 +59,8 @@ pub fn evaluate(
         total += f64::from(mean) * chunk.len() as f64;
         right += f64::from(count_right(&logits, &batch.labels)?);
     }
-    let cells = indices.len() as f64;
-    Ok(Score { loss: (total / cells) as f32, accuracy: (right / cells) as f32 })
+    let images = indices.len() as f64;
+    Ok(Score { loss: (total / images) as f32, accuracy: (right / images) as f32 })
 }
 
 #[cfg(test)]

@@ -134,7 +134,7 @@ where
         if !control.overwrite && !control.resume {
             return Err(Error::Occupied(out.to_path_buf()));
         }
-        // The figures on the test cells, too, are those of the run that goes.
+        // The figures on the test images, too, are those of the run that goes.
         for leftover in ["log.jsonl", "tensorboard", "grids", "test.json"] {
             checkpoint::remove(&out.join(leftover))?;
         }
@@ -180,8 +180,8 @@ fn check_same<C: Serialize>(dir: &Path, saved: &State<C>, given: &State<C>) -> R
         Some((field, saved, given)) => {
             let field = field.trim_start_matches("config.").to_owned();
             let field = match field.as_str() {
-                "data" => "the choice of training cells (data)".to_owned(),
-                "judge" => "the fingerprint of the judge and its validation cells".to_owned(),
+                "data" => "the choice of training images (data)".to_owned(),
+                "judge" => "the fingerprint of the judge and its validation images".to_owned(),
                 _ => field,
             };
             Err(Error::Mismatch { field, saved, given, path: dir.to_path_buf() })
@@ -201,7 +201,7 @@ fn difference(saved: &Value, given: &Value, path: &str) -> Option<(String, Strin
     (saved != given).then(|| (path.to_owned(), saved.to_string(), given.to_string()))
 }
 
-/// Identifies the cells a run trains on and in what order they are listed.
+/// Identifies the images a run trains on and in what order they are listed.
 pub(crate) fn data_fingerprint(set: &CellSet, choices: &[&[usize]]) -> String {
     let mut text = set.fingerprint().into_bytes();
     for indices in choices {
@@ -211,22 +211,22 @@ pub(crate) fn data_fingerprint(set: &CellSet, choices: &[&[usize]]) -> String {
     checkpoint::hex(&text)
 }
 
-/// Checks that cells and model agree on size and channels, and that there is something to train on.
-pub(crate) fn check_cells(set: &CellSet, indices: &[usize], side: usize, channels: usize) -> Result<()> {
+/// Checks that images and model agree on size and channels, and that there is something to train on.
+pub(crate) fn check_images(set: &CellSet, indices: &[usize], side: usize, channels: usize) -> Result<()> {
     let invalid = |field, reason| Err(Error::Invalid { field, reason });
     if (set.side(), set.channels()) != (side, channels) {
         let reason = format!(
-            "the model takes {side}x{side} pixels and {channels} channels, the cells have {0}x{0} and {1}: load them at the model's size",
+            "the model takes {side}x{side} pixels and {channels} channels, the images have {0}x{0} and {1}: load them at the model's size",
             set.side(),
             set.channels()
         );
         return invalid("model", reason);
     }
     if indices.is_empty() {
-        return invalid("cells", "none to train on".to_owned());
+        return invalid("images", "none to train on".to_owned());
     }
     match indices.iter().find(|index| **index >= set.len()) {
-        Some(index) => invalid("cells", format!("index {index} is past the end of the {} cells", set.len())),
+        Some(index) => invalid("images", format!("index {index} is past the end of the {} images", set.len())),
         None => Ok(()),
     }
 }

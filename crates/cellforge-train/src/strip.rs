@@ -23,7 +23,7 @@ pub struct StripOptions {
 }
 
 /// Makes `options.images.count` strips, from number `options.images.first`, each of `options.steps` images at equal distances on a path
-/// through what the generator makes. A smooth path without jumps or copies of training cells is a sign that it has learned more than
+/// through what the generator makes. A smooth path without jumps or copies of training images is a sign that it has learned more than
 /// those; it is no proof.
 ///
 /// Inside of a class, strip `i` goes from the noise of image `2 i` to that of image `2 i + 1` of what [`generate`](crate::generate) makes

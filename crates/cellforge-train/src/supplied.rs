@@ -43,8 +43,8 @@ pub fn load_inception(path: &Path, device: &Device) -> Result<Inception> {
     })
 }
 
-/// Reads features that another program computed: a safetensors file with matrices `real`, `synthetic` and, where there are cells
-/// of patients that the generator never saw, `holdout`, one row a cell, in `f16`, `f32` or `f64`. Numbers that are not finite are
+/// Reads features that another program computed: a safetensors file with matrices `real`, `synthetic` and, where there are images
+/// of patients that the generator never saw, `holdout`, one row an image, in `f16`, `f32` or `f64`. Numbers that are not finite are
 /// let through.
 ///
 /// # Errors
@@ -67,7 +67,7 @@ pub fn read_feature_file(path: &Path) -> Result<BTreeMap<String, Matrix>> {
     for (name, view) in views {
         let refused = |reason| Err(supplied(path, format!("{name} {reason}")));
         let &[rows, dims] = view.shape() else {
-            return refused(format!("has shape {:?}: expected a matrix, one row a cell", view.shape()));
+            return refused(format!("has shape {:?}: expected a matrix, one row an image", view.shape()));
         };
         if rows == 0 || dims == 0 {
             return refused(format!("has shape {:?}: it is empty", view.shape()));

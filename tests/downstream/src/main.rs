@@ -26,7 +26,7 @@ fn main() -> Result<()> {
         }
     };
     ensure!(cells.classes.len() == 2, "this example needs two classes");
-    let by = if cells.has_groups() { SplitBy::Group } else { SplitBy::Cell };
+    let by = if cells.has_groups() { SplitBy::Group } else { SplitBy::Image };
     let parts = split(&cells, &SplitOptions { by, val: 0.1, test: 0.2, seed: 1 })?;
 
     // The rule: nearer to which class's mean redness?

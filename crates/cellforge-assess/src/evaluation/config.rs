@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, utility::UtilityConfig};
 
-/// Everything that decides what an evaluation computes from its cells.
+/// Everything that decides what an evaluation computes from its images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluationConfig {
-    /// Whether to measure how close the synthetic cells come to the real ones.
+    /// Whether to measure how close the synthetic images come to the real ones.
     pub fidelity: bool,
-    /// Whether to test for leaks; it needs held-out cells.
+    /// Whether to test for leaks; it needs held-out images.
     pub privacy: bool,
-    /// How to measure whether a classifier can be trained on the synthetic cells; none leaves it out.
+    /// How to measure whether a classifier can be trained on the synthetic images; none leaves it out.
     pub utility: Option<UtilityConfig>,
     /// Which nearest neighbour a ball reaches to, for precision, recall, density and coverage.
     pub k: usize,
-    /// Cells of each set in a subset for the kernel distance.
+    /// Images of each set in a subset for the kernel distance.
     pub kid_subset: usize,
     /// Subsets for the kernel distance; 0 leaves it to the estimate over all pairs.
     pub kid_subsets: usize,
@@ -32,11 +32,11 @@ pub struct EvaluationConfig {
     pub relabellings: usize,
     /// Coverage of the intervals.
     pub level: f64,
-    /// At most so many cells of each set and class, chosen as whole patients where those are known; 0 takes all.
-    pub max_cells: usize,
-    /// Side to which cells are averaged for distances between pixels, at most that of the cells.
+    /// At most so many images of each set and class, chosen as whole patients where those are known; 0 takes all.
+    pub max_images: usize,
+    /// Side to which images are averaged for distances between pixels, at most that of the images.
     pub pixel_side: usize,
-    /// Closest pairs of a synthetic and a training cell that are kept as pictures for the report; 0 keeps none.
+    /// Closest pairs of a synthetic and a training image that are kept as pictures for the report; 0 keeps none.
     pub pairs: usize,
     /// Everything random derives from this number.
     pub seed: u64,
@@ -55,7 +55,7 @@ impl Default for EvaluationConfig {
             frechet_resamples: 100,
             relabellings: 2000,
             level: 0.95,
-            max_cells: 0,
+            max_images: 0,
             pixel_side: 32,
             pairs: 10,
             seed: 1,
@@ -64,7 +64,7 @@ impl Default for EvaluationConfig {
 }
 
 impl EvaluationConfig {
-    /// Checks every value that can be checked without cells.
+    /// Checks every value that can be checked without images.
     ///
     /// # Errors
     /// [`Error::Setting`] with the name of the first wrong setting.
@@ -79,8 +79,8 @@ impl EvaluationConfig {
         check(self.relabellings >= 20, "evaluate.relabellings", "must be at least 20, better 2000")?;
         check(self.level > 0.0 && self.level < 1.0, "evaluate.level", "must lie between 0 and 1")?;
         check(self.pixel_side > 0, "evaluate.pixel_side", "must be at least 1")?;
-        let enough = self.max_cells == 0 || self.max_cells > self.k;
-        check(enough, "evaluate.max_cells", "must be 0 for all, or more than evaluate.k")?;
+        let enough = self.max_images == 0 || self.max_images > self.k;
+        check(enough, "evaluate.max_images", "must be 0 for all, or more than evaluate.k")?;
         self.utility.as_ref().map_or(Ok(()), UtilityConfig::validate)
     }
 
@@ -109,7 +109,7 @@ impl EvaluationConfig {
     }
 }
 
-/// What cells are compared by.
+/// What images are compared by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FeatureSource {
     /// What the last layer of a trained classifier judges by: the folder of a checkpoint, of a run or of a study (its residual network).
@@ -119,49 +119,49 @@ pub enum FeatureSource {
     /// Inception-v3 with the weights of this safetensors file.
     Inception(PathBuf),
     /// Features that another program computed: a safetensors file with matrices `real`, `synthetic` and perhaps `holdout`, one row per
-    /// cell, in the order of the cells' names within each set.
+    /// image, in the order of the images' names within each set.
     File(PathBuf),
 }
 
-/// Some cells of a set.
+/// Some images of a set.
 #[derive(Clone, Copy, Debug)]
 pub struct Part<'a> {
     /// The set.
     pub set: &'a CellSet,
-    /// Which of its cells.
+    /// Which of its images.
     pub indices: &'a [usize],
     /// Where they come from, in words.
     pub source: &'a str,
 }
 
-/// What is evaluated. All sets have cells of one size and the same classes, known by name or by the folder of that name.
+/// What is evaluated. All sets have images of one size and the same classes, known by name or by the folder of that name.
 #[derive(Clone, Debug)]
 pub struct EvaluationInputs<'a> {
-    /// The real cells that the generators learned from.
+    /// The real images that the generators learned from.
     pub real: Part<'a>,
-    /// Real cells of other patients, which no generator saw.
+    /// Real images of other patients, which no generator saw.
     pub holdout: Option<Part<'a>>,
-    /// The synthetic cells.
+    /// The synthetic images.
     pub synthetic: Part<'a>,
-    /// What cells are compared by.
+    /// What images are compared by.
     pub features: FeatureSource,
     /// The discriminator of each class, for the test of membership by its score: folders of trained GANs. Empty leaves the test out.
     pub discriminators: Vec<PathBuf>,
-    /// Where the synthetic cells come from, for the data sheet.
+    /// Where the synthetic images come from, for the data sheet.
     pub provenance: Provenance,
 }
 
 /// Where a synthetic set comes from. What is not known is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// What made the cells, in words.
+    /// What made the images, in words.
     pub generator: Option<String>,
     /// The seed of the generation.
     pub seed: Option<u64>,
     /// The command that repeats the evaluation.
     pub command: String,
-    /// Whether the real cells are the phantom, rendered by a program.
+    /// Whether the real images are the phantom, rendered by a program.
     pub is_phantom: bool,
-    /// Whether the real cells are the NIH/NLM malaria cells.
+    /// Whether the real images are the NIH/NLM malaria images.
     pub is_nih: bool,
 }

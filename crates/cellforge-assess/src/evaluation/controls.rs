@@ -1,4 +1,4 @@
-//! What the privacy tests say of cells of which it is known whether they leak.
+//! What the privacy tests say of images of which it is known whether they leak.
 
 use cellforge_eval::privacy::Finding;
 
@@ -7,11 +7,11 @@ use super::{PrivacyPart, verdicts::IDENTICAL};
 /// The controls, counted, without the test for exact copies, which needs none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Controls {
-    /// Tests that were run on training cells in place of the synthetic ones.
+    /// Tests that were run on training images in place of the synthetic ones.
     pub(crate) tests: usize,
     /// Of these, those that found the leak.
     pub(crate) caught: usize,
-    /// Tests that accused cells of patients whom no generator saw; none where there are too few held-out patients to see.
+    /// Tests that accused images of patients whom no generator saw; none where there are too few held-out patients to see.
     pub(crate) accused: Option<usize>,
 }
 

@@ -16,13 +16,13 @@ pub fn datasheet(found: &Evaluation) -> String {
 
 fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     let (sets, provenance) = (&found.sets, &found.provenance);
-    writeln!(text, "# Data sheet: synthetic cells\n")?;
+    writeln!(text, "# Data sheet: synthetic images\n")?;
     writeln!(text, "Written by cellforge {} from the figures in `evaluation.json`.\n", found.versions.cellforge)?;
     if provenance.is_phantom {
         writeln!(
             text,
-            "> **Phantom data.** The real cells are rendered by a program and come from no patient. Nothing here says anything about real \
-             blood cells or about malaria.\n"
+            "> **Phantom data.** The real images are rendered by a program and come from no patient. Nothing here says anything about real \
+             blood images or about malaria.\n"
         )?;
     }
 
@@ -36,10 +36,10 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
         writeln!(text, "- Seed of the generation: {seed}.")?;
     }
     writeln!(text, "- Labels are those the images were made for. No image was checked by a person.")?;
-    writeln!(text, "- SHA-256 of the cells that were measured: `{}`.\n", sets.synthetic.fingerprint)?;
+    writeln!(text, "- SHA-256 of the images that were measured: `{}`.\n", sets.synthetic.fingerprint)?;
 
     writeln!(text, "## What it was made from\n")?;
-    writeln!(text, "- Training cells: {}; {}{}.", sets.real.source, classes(&sets.real), patients(&sets.real))?;
+    writeln!(text, "- Training images: {}; {}{}.", sets.real.source, classes(&sets.real), patients(&sets.real))?;
     match &sets.holdout {
         Some(holdout) => writeln!(
             text,
@@ -48,7 +48,7 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
             classes(holdout),
             patients(holdout)
         )?,
-        None => writeln!(text, "- No cells of other patients were held out, so leaks could not be tested.")?,
+        None => writeln!(text, "- No images of other patients were held out, so leaks could not be tested.")?,
     }
     if let Some(shared) = sets.shared_patients {
         writeln!(text, "- Patients on both sides: {shared}.")?;
@@ -79,13 +79,13 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     }
     writeln!(text, "\n## What it must not be used for\n")?;
     writeln!(text, "- Diagnosis, or any decision about a patient. It is no medical device and part of none.")?;
-    writeln!(text, "- As evidence of how a method does on patients: judge it on real cells.")?;
+    writeln!(text, "- As evidence of how a method does on patients: judge it on real images.")?;
     writeln!(
         text,
-        "- As anonymous data without a review of the privacy findings by whoever answers for the real cells."
+        "- As anonymous data without a review of the privacy findings by whoever answers for the real images."
     )?;
     if !trainable {
-        writeln!(text, "- In place of real cells for training: that it can stand in for them was not shown.")?;
+        writeln!(text, "- In place of real images for training: that it can stand in for them was not shown.")?;
     }
 
     writeln!(text, "\n## Licence and citation of the source data\n")?;
@@ -99,7 +99,7 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     } else if provenance.is_phantom {
         writeln!(text, "The phantom is made by this program, under the program's licence.")?;
     } else {
-        writeln!(text, "Not recorded: whoever passes the set on has to add the terms of the real cells.")?;
+        writeln!(text, "Not recorded: whoever passes the set on has to add the terms of the real images.")?;
     }
 
     writeln!(text, "\n## How to repeat it\n")?;
@@ -124,10 +124,10 @@ fn patients(set: &SetInfo) -> String {
 fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     let show = |e: Estimate| format!("{} ({} to {})", digits(e.value), digits(e.low), digits(e.high));
     if let Some(fidelity) = &found.fidelity {
-        let n = fidelity.pooled.cells;
+        let n = fidelity.pooled.images;
         writeln!(
             text,
-            "| Figure ({n} cells on each side) | Synthetic against real | Real against real |\n|---|---|---|"
+            "| Figure ({n} images on each side) | Synthetic against real | Real against real |\n|---|---|---|"
         )?;
         let (a, b) = (&fidelity.pooled.against_real, &fidelity.pooled.floor);
         for (name, a, b) in [
@@ -144,9 +144,9 @@ fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     }
     if let Some(utility) = &found.utility {
         let figures = &utility.figures;
-        writeln!(text, "- Accuracy on real cells, trained on synthetic ones: {}.", show(figures.tstr.accuracy))?;
+        writeln!(text, "- Accuracy on real images, trained on synthetic ones: {}.", show(figures.tstr.accuracy))?;
         writeln!(text, "- The same, trained on real ones: {}.", show(figures.trtr.accuracy))?;
-        writeln!(text, "- Accuracy on synthetic cells, trained on real ones: {}.", show(figures.trts.accuracy))?;
+        writeln!(text, "- Accuracy on synthetic images, trained on real ones: {}.", show(figures.trts.accuracy))?;
     }
     if let Some(privacy) = &found.privacy {
         let leaks = privacy.findings.iter().filter(|finding| finding.leaks).count();

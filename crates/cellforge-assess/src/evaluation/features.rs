@@ -1,4 +1,4 @@
-//! What the cells are compared by, with what was computed kept on disk until the evaluation is finished.
+//! What the images are compared by, with what was computed kept on disk until the evaluation is finished.
 
 use std::{
     collections::BTreeMap,
@@ -13,22 +13,22 @@ use cellforge_train::{
     read_feature_file,
 };
 
-use super::{FeatureInfo, FeatureSource, sets::Cells};
+use super::{FeatureInfo, FeatureSource, sets::SetImages};
 use crate::{
     Control, Error, Result,
     files::{hash_file, hash_texts, write_atomic},
 };
 
-/// Rises with any change of the features of the same cells.
+/// Rises with any change of the features of the same images.
 const FORMAT: &str = "1";
 
-/// Cells between two looks at whether to stop.
+/// Images between two looks at whether to stop.
 const CHUNK: usize = 1024;
 
-/// What makes features of cells.
+/// What makes features of images.
 pub(super) struct Extractor {
     kind: Kind,
-    /// What decides the features beside the cells.
+    /// What decides the features beside the images.
     id: String,
     pub(super) info: FeatureInfo,
 }
@@ -41,7 +41,7 @@ enum Kind {
 }
 
 impl Extractor {
-    /// Loads what `source` names, for cells of the size of `set`'s.
+    /// Loads what `source` names, for images of the size of `set`'s.
     pub(super) fn new(source: &FeatureSource, set: &CellSet, pixel_side: usize, control: &Control) -> Result<Self> {
         let info = |name: String, dims, source| FeatureInfo { metric: format!("fd_{name}"), name, dims, source };
         Ok(match source {
@@ -71,7 +71,7 @@ impl Extractor {
                     .map(|path| Ok(hash_file(&path)?.1))
                     .collect::<Result<_>>()?;
                 let title = if kind == "cnn" { "small network" } else { "residual network" };
-                let source = format!("what the last layer of a {title} judges by, trained on real cells");
+                let source = format!("what the last layer of a {title} judges by, trained on real images");
                 Self {
                     kind: Kind::Classifier(Box::new(classifier)),
                     id: hash_texts(weights.iter().map(String::as_str)),
@@ -113,7 +113,7 @@ impl Extractor {
         matches!(self.kind, Kind::Pixels(_))
     }
 
-    /// The orientations in which cells are searched for their likes: all eight, where features are cheap enough or there are any.
+    /// The orientations in which images are searched for their likes: all eight, where features are cheap enough or there are any.
     pub(super) fn orientations(&self) -> &'static [Orientation] {
         match self.kind {
             Kind::Classifier(_) | Kind::Pixels(_) => &Orientation::ALL,
@@ -121,28 +121,28 @@ impl Extractor {
         }
     }
 
-    /// The features of the cells, laid down in one orientation. `set` is `real`, `holdout` or `synthetic`.
+    /// The features of the images, laid down in one orientation. `set` is `real`, `holdout` or `synthetic`.
     pub(super) fn rows(
         &self,
         set: &'static str,
-        cells: &Cells,
+        images: &SetImages,
         orientation: Orientation,
         folder: &Path,
         control: &Control,
     ) -> Result<Matrix> {
         if let Kind::File(sets, path) = &self.kind {
-            return from_file(sets, path, set, cells);
+            return from_file(sets, path, set, images);
         }
         let turn = format!("{orientation:?}");
         let precision = Precision::current().name();
-        let key = hash_texts([FORMAT, precision, self.id.as_str(), cells.info.fingerprint.as_str(), turn.as_str()]);
+        let key = hash_texts([FORMAT, precision, self.id.as_str(), images.info.fingerprint.as_str(), turn.as_str()]);
         let path = folder.join(format!("{}.f32", &key[..32]));
-        if let Some(found) = read(&path, cells.set.len()) {
+        if let Some(found) = read(&path, images.set.len()) {
             return Ok(found);
         }
         let turned = match orientation {
-            Orientation::Identity => cells.set.clone(),
-            _ => oriented(&cells.set, &(0..cells.set.len()).collect::<Vec<_>>(), orientation)?,
+            Orientation::Identity => images.set.clone(),
+            _ => oriented(&images.set, &(0..images.set.len()).collect::<Vec<_>>(), orientation)?,
         };
         let mut matrix = Matrix { values: Vec::new(), dims: 0 };
         let all: Vec<usize> = (0..turned.len()).collect();
@@ -167,20 +167,20 @@ impl Extractor {
     }
 }
 
-/// The rows of a feature file for the cells that are used.
-fn from_file(sets: &BTreeMap<String, Matrix>, path: &Path, set: &'static str, cells: &Cells) -> Result<Matrix> {
-    let fail = |problem: String| Error::EvaluationCells { part: set, problem };
+/// The rows of a feature file for the images that are used.
+fn from_file(sets: &BTreeMap<String, Matrix>, path: &Path, set: &'static str, images: &SetImages) -> Result<Matrix> {
+    let fail = |problem: String| Error::EvaluationImages { part: set, problem };
     let Some(matrix) = sets.get(set) else {
         return Err(fail(format!("{} has no tensor of that name", path.display())));
     };
-    if matrix.len() != cells.available {
-        let (rows, images) = (matrix.len(), cells.available);
+    if matrix.len() != images.available {
+        let (rows, images) = (matrix.len(), images.available);
         return Err(fail(format!(
             "{} has {rows} rows for {images} images: expected one row per image",
             path.display()
         )));
     }
-    let values = cells.rows.iter().flat_map(|&row| matrix.row(row).iter().copied()).collect();
+    let values = images.rows.iter().flat_map(|&row| matrix.row(row).iter().copied()).collect();
     Ok(Matrix { values, dims: matrix.dims })
 }
 

@@ -1,4 +1,4 @@
-//! Synthetic against real cells, and real against real ones of other patients.
+//! Synthetic against real images, and real against real ones of other patients.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use cellforge_train::Matrix;
 
 use super::{
     EvaluationConfig, FidelityPart, FidelityScope,
-    sets::{Cells, parted, pick},
+    sets::{SetImages, parted, pick},
 };
 use crate::{Control, Error, Result};
 
-/// Ways to halve the real cells, for the range of distances between real and real.
+/// Ways to halve the real images, for the range of distances between real and real.
 const HALVINGS: usize = 20;
 
-/// A set and the features of its cells.
+/// A set and the features of its images.
 #[derive(Clone, Copy)]
 pub(super) struct Measured<'a> {
-    pub(super) cells: &'a Cells,
+    pub(super) images: &'a SetImages,
     pub(super) rows: &'a Matrix,
 }
 
@@ -31,7 +31,7 @@ struct Chosen {
 impl Chosen {
     fn new(from: Measured<'_>, rows: &[usize]) -> Self {
         let values = rows.iter().flat_map(|&row| from.rows.row(row).iter().copied()).collect();
-        let groups = from.cells.groups().map(|groups| rows.iter().map(|&row| groups[row].clone()).collect());
+        let groups = from.images.groups().map(|groups| rows.iter().map(|&row| groups[row].clone()).collect());
         Self { rows: Matrix { values, dims: from.rows.dims }, groups }
     }
 
@@ -40,7 +40,7 @@ impl Chosen {
     }
 }
 
-/// Rows of one class of the two halves of the real cells, the synthetic and the held-out ones: as many of each.
+/// Rows of one class of the two halves of the real images, the synthetic and the held-out ones: as many of each.
 struct OfClass {
     rows: [Vec<usize>; 4],
     label: usize,
@@ -56,19 +56,19 @@ pub(super) fn measure(
 ) -> Result<FidelityPart> {
     let seed = derive_seed(config.seed, "halves");
     let halvings: Vec<[Vec<usize>; 2]> = (0..HALVINGS)
-        .map(|number| parted(real.cells, 0.5, derive_seed(seed, &format!("halving {number}"))))
+        .map(|number| parted(real.images, 0.5, derive_seed(seed, &format!("halving {number}"))))
         .collect::<Result<_>>()?;
     let [first, second] = &halvings[0];
-    let classes = &real.cells.set.classes;
+    let classes = &real.images.set.classes;
     let mut chosen = Vec::new();
     for (label, name) in classes.iter().enumerate() {
-        let all = |cells: &Cells| of_class(&cells.set, &(0..cells.set.len()).collect::<Vec<_>>(), label);
-        let real_set = &real.cells.set;
+        let all = |images: &SetImages| of_class(&images.set, &(0..images.set.len()).collect::<Vec<_>>(), label);
+        let real_set = &real.images.set;
         let sets = [
             of_class(real_set, first, label),
             of_class(real_set, second, label),
-            all(synthetic.cells),
-            holdout.map_or(Vec::new(), |holdout| all(holdout.cells)),
+            all(synthetic.images),
+            holdout.map_or(Vec::new(), |holdout| all(holdout.images)),
         ];
         let smallest_half = halvings.iter().flatten().map(|half| of_class(real_set, half, label).len()).min();
         let counts = [
@@ -79,14 +79,15 @@ pub(super) fn measure(
         let &(part, what, n) = counts.iter().min_by_key(|(.., n)| *n).unwrap_or(&counts[0]);
         if n <= config.k {
             let problem = format!(
-                "{what} {n} of class {name:?}: at least {} are needed with k = {}; give more cells or a smaller k",
+                "{what} {n} of class {name:?}: at least {} are needed with k = {}; give more images or a smaller k",
                 config.k + 1,
                 config.k
             );
-            return Err(Error::EvaluationCells { part, problem });
+            return Err(Error::EvaluationImages { part, problem });
         }
         let from = [Some(real), Some(real), Some(synthetic), holdout];
-        let rows = std::array::from_fn(|i| from[i].map_or(Vec::new(), |from| pick(&from.cells.set, &sets[i], n, seed)));
+        let rows =
+            std::array::from_fn(|i| from[i].map_or(Vec::new(), |from| pick(&from.images.set, &sets[i], n, seed)));
         chosen.push(OfClass { rows, label, n });
     }
     let options = config.fidelity_options();
@@ -113,15 +114,15 @@ pub(super) fn measure(
         per_class.insert(name.clone(), scope(&[of])?);
     }
     Ok(FidelityPart {
-        cells_per_side: classes.iter().cloned().zip(chosen.iter().map(|class| class.n)).collect(),
-        halves_by_patient: real.cells.several_patients(),
+        images_per_side: classes.iter().cloned().zip(chosen.iter().map(|class| class.n)).collect(),
+        halves_by_patient: real.images.several_patients(),
         pooled: scope(&chosen.iter().collect::<Vec<_>>())?,
         per_class,
     })
 }
 
-/// The range of the Fréchet distance between real and real, with as many cells of each class on both sides as elsewhere: of a half of
-/// the real cells to the held-out ones, or without these to the other half.
+/// The range of the Fréchet distance between real and real, with as many images of each class on both sides as elsewhere: of a half of
+/// the real images to the held-out ones, or without these to the other half.
 fn floor_range(
     real: Measured<'_>,
     halvings: &[[Vec<usize>; 2]],
@@ -129,7 +130,7 @@ fn floor_range(
     classes: &[&OfClass],
     seed: u64,
 ) -> Result<Interval> {
-    let set = &real.cells.set;
+    let set = &real.images.set;
     let half = |half: &[usize]| {
         let of = |class: &&OfClass| pick(set, &of_class(set, half, class.label), class.n, seed);
         Chosen::new(real, &classes.iter().flat_map(of).collect::<Vec<_>>())
@@ -152,7 +153,7 @@ fn of_class(set: &CellSet, rows: &[usize], label: usize) -> Vec<usize> {
 }
 
 fn compare(
-    cells: usize,
+    images: usize,
     floor_range: Interval,
     [first, second, synthetic]: [Chosen; 3],
     holdout: Option<&Chosen>,
@@ -162,7 +163,7 @@ fn compare(
     let holdout = holdout.map(Chosen::sample).transpose()?;
     let against = |reference: &Sample<'_>, compared: &Sample<'_>| fidelity(reference, compared, options);
     Ok(FidelityScope {
-        cells,
+        images,
         against_real: against(&first, &synthetic)?,
         floor: against(&first, &second)?,
         floor_range,

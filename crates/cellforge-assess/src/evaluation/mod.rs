@@ -1,8 +1,8 @@
-//! Evaluation of synthetic cells: do they look real, do they cover what is real, can a model be trained on them, do they leak a patient?
+//! Evaluation of synthetic images: do they look real, do they cover what is real, can a model be trained on them, do they leak a patient?
 //!
-//! [`evaluate`] compares three sets: the real cells that the generators learned from, real cells of other patients that no generator saw
-//! (the holdout), and the synthetic cells. Every figure has an interval, every distance stands beside the same distance between real
-//! cells, and the verdicts are drawn from the intervals alone. The figures themselves come from `cellforge-eval`.
+//! [`evaluate`] compares three sets: the real images that the generators learned from, real images of other patients that no generator saw
+//! (the holdout), and the synthetic images. Every figure has an interval, every distance stands beside the same distance between real
+//! images, and the verdicts are drawn from the intervals alone. The figures themselves come from `cellforge-eval`.
 
 mod config;
 mod controls;
@@ -34,16 +34,16 @@ pub(crate) use verdicts::digits;
 use crate::{Control, Error, Result, Versions, device_name, files::write_json};
 use features::Extractor;
 use fidelity::Measured;
-use sets::Cells;
+use sets::SetImages;
 
-/// Evaluates synthetic cells and writes `evaluation.json` into the folder `out`, which is made if need be.
+/// Evaluates synthetic images and writes `evaluation.json` into the folder `out`, which is made if need be.
 ///
 /// Features and trained networks are kept in `out` while the evaluation is under way, so that one that was stopped goes on from there with
 /// the same result; features are removed at the end. Keep other processes out of the folder meanwhile (see
 /// [`claim`](cellforge_train::claim)).
 ///
 /// # Errors
-/// [`Error::Setting`]; [`Error::EvaluationCells`] for cells that do not fit together or are too few; [`Error::Discriminator`];
+/// [`Error::Setting`]; [`Error::EvaluationImages`] for images that do not fit together or are too few; [`Error::Discriminator`];
 /// [`Error::Interrupted`] when `control.stop` was raised; and what reading networks and computing figures can fail with.
 pub fn evaluate(
     config: &EvaluationConfig,
@@ -54,24 +54,24 @@ pub fn evaluate(
     config.validate()?;
     let classes = &inputs.real.set.classes;
     let size = (inputs.real.set.side(), inputs.real.set.channels());
-    let cells = |name, part: &Part<'_>| {
-        Cells::new(name, part, classes, size, config.max_cells, derive_seed(config.seed, "choice"))
+    let images = |name, part: &Part<'_>| {
+        SetImages::new(name, part, classes, size, config.max_images, derive_seed(config.seed, "choice"))
     };
-    let real = cells("real", &inputs.real)?;
-    let holdout = inputs.holdout.as_ref().map(|part| cells("holdout", part)).transpose()?;
-    let synthetic = cells("synthetic", &inputs.synthetic)?;
+    let real = images("real", &inputs.real)?;
+    let holdout = inputs.holdout.as_ref().map(|part| images("holdout", part)).transpose()?;
+    let synthetic = images("synthetic", &inputs.synthetic)?;
     let extractor = Extractor::new(&inputs.features, &real.set, config.pixel_side, control)?;
 
     let mut clock = Clock::new(control);
     let kept = out.join("features");
-    let rows = |set, cells| extractor.rows(set, cells, Orientation::Identity, &kept, control);
+    let rows = |set, images| extractor.rows(set, images, Orientation::Identity, &kept, control);
     clock.start("features");
     let real_rows = rows("real", &real)?;
     let holdout_rows = holdout.as_ref().map(|holdout| rows("holdout", holdout)).transpose()?;
     let synthetic_rows = rows("synthetic", &synthetic)?;
-    let measured_real = Measured { cells: &real, rows: &real_rows };
-    let measured_synthetic = Measured { cells: &synthetic, rows: &synthetic_rows };
-    let measured_holdout = holdout.as_ref().zip(holdout_rows.as_ref()).map(|(cells, rows)| Measured { cells, rows });
+    let measured_real = Measured { images: &real, rows: &real_rows };
+    let measured_synthetic = Measured { images: &synthetic, rows: &synthetic_rows };
+    let measured_holdout = holdout.as_ref().zip(holdout_rows.as_ref()).map(|(images, rows)| Measured { images, rows });
 
     let mut not_measured = BTreeMap::new();
     let mut missing = |part: &str, reason: &str| {
@@ -89,9 +89,9 @@ pub fn evaluate(
     let mut privacy_part = None;
     match &holdout {
         _ if !config.privacy => missing("privacy", "it was not asked for"),
-        None => missing("privacy", "it needs held-out cells of other patients"),
+        None => missing("privacy", "it needs held-out images of other patients"),
         Some(holdout) if sets::shared_patients(&real, holdout).is_some_and(|shared| shared > 0) => {
-            missing("privacy", "some patients have cells both among the training and among the held-out cells");
+            missing("privacy", "some patients have images both among the training and among the held-out images");
         }
         Some(holdout) => {
             clock.start("privacy");
@@ -168,7 +168,7 @@ pub fn evaluate(
     Ok(evaluation)
 }
 
-/// What was measured. Cells that are too few for one part are no reason to do without the others: the error is put aside, as the reason.
+/// What was measured. SetImages that are too few for one part are no reason to do without the others: the error is put aside, as the reason.
 fn if_enough<T>(
     part: &str,
     found: Result<T>,
@@ -177,7 +177,7 @@ fn if_enough<T>(
 ) -> Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),
-        Err(error @ (Error::EvaluationCells { .. } | Error::UtilityCells { .. })) => {
+        Err(error @ (Error::EvaluationImages { .. } | Error::UtilityImages { .. })) => {
             tracing::warn!("{error}");
             missing(part, &error.to_string());
             *too_few = Some(error);

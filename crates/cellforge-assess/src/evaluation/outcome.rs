@@ -14,18 +14,18 @@ use crate::{Versions, utility::Utility};
 /// The version of `evaluation.json`. It grows by one whenever a field is removed, renamed or changes its meaning.
 pub const EVALUATION_SCHEMA: u32 = 2;
 
-/// What synthetic cells are worth, measured.
+/// What synthetic images are worth, measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// [`EVALUATION_SCHEMA`] at the time of writing.
     pub schema_version: u32,
     /// The answers to the four questions, drawn from the figures below.
     pub verdicts: Vec<Verdict>,
-    /// What cells were compared by.
+    /// What images were compared by.
     pub features: FeatureInfo,
     /// Class names, sorted.
     pub classes: Vec<String>,
-    /// The cells that were compared.
+    /// The images that were compared.
     pub sets: SetsInfo,
     /// Do they look real, and do they cover what is real?
     pub fidelity: Option<FidelityPart>,
@@ -35,11 +35,11 @@ pub struct Evaluation {
     pub utility: Option<UtilityPart>,
     /// Parts that were not measured, by name (`fidelity`, `privacy`, `utility`, `discriminator`), and why.
     pub not_measured: BTreeMap<String, String>,
-    /// The cells in the plane of their two largest principal components.
+    /// The images in the plane of their two largest principal components.
     pub scatter: Scatter,
     /// Pictures of the closest pairs.
     pub pairs: Vec<PairImage>,
-    /// Where the synthetic cells come from.
+    /// Where the synthetic images come from.
     pub provenance: Provenance,
     /// The settings.
     pub settings: EvaluationConfig,
@@ -76,59 +76,59 @@ pub enum Answer {
     Unknown,
 }
 
-/// What cells were compared by.
+/// What images were compared by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeatureInfo {
     /// Short name, e.g. `resnet512`, `pixels` or `inception`.
     pub name: String,
     /// Name of the Fréchet distance of these features, e.g. `fd_resnet512`; `fid` for Inception-v3 alone.
     pub metric: String,
-    /// Numbers per cell.
+    /// Numbers per image.
     pub dims: usize,
     /// Where they come from, in words.
     pub source: String,
 }
 
-/// The cells that were compared.
+/// The images that were compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetsInfo {
     /// Side of the images, in pixels.
     pub side: usize,
     /// 3 for colour, 1 for grey.
     pub channels: usize,
-    /// The cells that the generators learned from.
+    /// The images that the generators learned from.
     pub real: SetInfo,
-    /// Cells of other patients.
+    /// Images of other patients.
     pub holdout: Option<SetInfo>,
-    /// The synthetic cells.
+    /// The synthetic images.
     pub synthetic: SetInfo,
-    /// Patients with cells in both `real` and `holdout`; 0 is as it should be. None where patients are not known.
+    /// Patients with images in both `real` and `holdout`; 0 is as it should be. None where patients are not known.
     pub shared_patients: Option<usize>,
 }
 
 /// One set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetInfo {
-    /// Where the cells come from.
+    /// Where the images come from.
     pub source: String,
-    /// Cells used, by class.
+    /// Images used, by class.
     pub cells_per_class: BTreeMap<String, usize>,
-    /// Cells used.
-    pub cells: usize,
-    /// Cells there were, before `max_cells`.
+    /// Images used.
+    pub images: usize,
+    /// Images there were, before `max_images`.
     pub available: usize,
-    /// Patients of the cells used, where all are known.
+    /// Patients of the images used, where all are known.
     pub patients: Option<usize>,
-    /// SHA-256 of the cells used, with their labels, names and groups.
+    /// SHA-256 of the images used, with their labels, names and groups.
     pub fingerprint: String,
 }
 
-/// How close the synthetic cells come to the real ones.
+/// How close the synthetic images come to the real ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FidelityPart {
-    /// Cells of each class on each side of every comparison. Distances depend on the numbers of cells, so all comparisons have the same.
-    pub cells_per_side: BTreeMap<String, usize>,
-    /// Whether the halves of the floor have different patients; otherwise patients are not known and cells were dealt out.
+    /// Images of each class on each side of every comparison. Distances depend on the numbers of images, so all comparisons have the same.
+    pub images_per_side: BTreeMap<String, usize>,
+    /// Whether the halves of the floor have different patients; otherwise patients are not known and images were dealt out.
     pub halves_by_patient: bool,
     /// All classes together.
     pub pooled: FidelityScope,
@@ -139,23 +139,23 @@ pub struct FidelityPart {
 /// The comparisons of one scope.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FidelityScope {
-    /// Cells on each side.
-    pub cells: usize,
-    /// Synthetic cells against half of the real ones, which the generator has seen: it can come nearer to them than other patients do.
+    /// Images on each side.
+    pub images: usize,
+    /// Synthetic images against half of the real ones, which the generator has seen: it can come nearer to them than other patients do.
     pub against_real: Fidelity,
     /// Real against real: the other half against that half.
     pub floor: Fidelity,
-    /// Synthetic cells against held-out ones.
+    /// Synthetic images against held-out ones.
     pub against_holdout: Option<Fidelity>,
-    /// Real against held-out: the first half against the held-out cells.
+    /// Real against held-out: the first half against the held-out images.
     pub real_against_holdout: Option<Fidelity>,
-    /// The least and the largest Fréchet distance between real and real, over 20 ways to halve the real cells: of a half to the
-    /// held-out cells or, where there are none, to the other half.
+    /// The least and the largest Fréchet distance between real and real, over 20 ways to halve the real images: of a half to the
+    /// held-out images or, where there are none, to the other half.
     pub floor_range: Interval,
 }
 
 impl FidelityScope {
-    /// What verdicts rest on, synthetic and real: both against the held-out cells, which neither has seen, where there are some; else
+    /// What verdicts rest on, synthetic and real: both against the held-out images, which neither has seen, where there are some; else
     /// against half of the real ones.
     #[must_use]
     pub fn judged(&self) -> [&Fidelity; 2] {
@@ -166,7 +166,7 @@ impl FidelityScope {
     }
 }
 
-/// Whether the synthetic cells give away whom the generators learned from.
+/// Whether the synthetic images give away whom the generators learned from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PrivacyPart {
     /// One finding per test, adjusted for their number.
@@ -175,41 +175,41 @@ pub struct PrivacyPart {
     pub figures: Privacy,
 }
 
-/// Whether a classifier can be trained on the synthetic cells.
+/// Whether a classifier can be trained on the synthetic images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UtilityPart {
-    /// Which real cells the networks were judged on, in words.
+    /// Which real images the networks were judged on, in words.
     pub judged_on: String,
     /// All figures.
     pub figures: Utility,
 }
 
-/// Cells in the plane of two principal components, which were computed from the real cells shown.
+/// Images in the plane of two principal components, which were computed from the real images shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scatter {
-    /// Share of the real cells' variance along each of the two axes.
+    /// Share of the real images' variance along each of the two axes.
     pub explained: [f64; 2],
-    /// Real cells: x, y and label (a position in `classes`); at most 600.
+    /// Real images: x, y and label (a position in `classes`); at most 600.
     pub real: Vec<(f64, f64, u32)>,
-    /// Held-out cells.
+    /// Held-out images.
     pub holdout: Vec<(f64, f64, u32)>,
-    /// Synthetic cells.
+    /// Synthetic images.
     pub synthetic: Vec<(f64, f64, u32)>,
 }
 
-/// A picture of a synthetic cell beside the training cell nearest to it.
+/// A picture of a synthetic image beside the training image nearest to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PairImage {
     /// Space in which the two are near.
     pub space: String,
-    /// PNG file, relative to the folder of `evaluation.json`: the synthetic cell, turned as it is nearest, and the training cell.
+    /// PNG file, relative to the folder of `evaluation.json`: the synthetic image, turned as it is nearest, and the training image.
     pub path: String,
-    /// Name of the synthetic cell.
+    /// Name of the synthetic image.
     pub synthetic: String,
-    /// Name of the training cell.
+    /// Name of the training image.
     pub real: String,
     /// Distance of the two.
     pub distance: f64,
-    /// Distance of the synthetic cell to the nearest held-out cell.
+    /// Distance of the synthetic image to the nearest held-out image.
     pub holdout_distance: f64,
 }

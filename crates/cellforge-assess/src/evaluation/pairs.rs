@@ -1,19 +1,19 @@
-//! Pictures of the closest pairs of a synthetic and a training cell.
+//! Pictures of the closest pairs of a synthetic and a training image.
 
 use std::path::Path;
 
 use cellforge_data::folder_name;
 use cellforge_train::{Images, Orientation};
 
-use super::{PairImage, PrivacyPart, sets::Cells};
+use super::{PairImage, PrivacyPart, sets::SetImages};
 use crate::{Error, Result, save_grid};
 
 /// Draws the closest pairs of every space into `out/pairs`, which then holds nothing else; none are drawn for 0.
 pub(super) fn save(
     pairs: usize,
     privacy: Option<&PrivacyPart>,
-    real: &Cells,
-    synthetic: &Cells,
+    real: &SetImages,
+    synthetic: &SetImages,
     out: &Path,
 ) -> Result<Vec<PairImage>> {
     let folder = out.join("pairs");

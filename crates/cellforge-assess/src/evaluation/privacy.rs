@@ -10,15 +10,15 @@ use cellforge_eval::{
 };
 use cellforge_train::{Matrix, Orientation, discriminator_scores, load_discriminator};
 
-use super::{EvaluationConfig, PrivacyPart, features::Extractor, sets::Cells};
+use super::{EvaluationConfig, PrivacyPart, features::Extractor, sets::SetImages};
 use crate::{Control, Error, Result};
 
-/// The three sets of cells.
+/// The three sets of images.
 #[derive(Clone, Copy)]
 pub(super) struct Trio<'a> {
-    pub(super) real: &'a Cells,
-    pub(super) holdout: &'a Cells,
-    pub(super) synthetic: &'a Cells,
+    pub(super) real: &'a SetImages,
+    pub(super) holdout: &'a SetImages,
+    pub(super) synthetic: &'a SetImages,
 }
 
 /// The features of three sets in one space.
@@ -39,9 +39,9 @@ pub(super) fn measure(
 ) -> Result<PrivacyPart> {
     let mut spaces = Vec::new();
     for extractor in extractors {
-        let rows = |set, cells, turn| extractor.rows(set, cells, turn, folder, control);
-        let turned = |set, cells| -> Result<Vec<Matrix>> {
-            extractor.orientations().iter().map(|&turn| rows(set, cells, turn)).collect()
+        let rows = |set, images, turn| extractor.rows(set, images, turn, folder, control);
+        let turned = |set, images| -> Result<Vec<Matrix>> {
+            extractor.orientations().iter().map(|&turn| rows(set, images, turn)).collect()
         };
         spaces.push(Measured {
             name: extractor.info.name.clone(),
@@ -85,7 +85,7 @@ fn features(matrix: &Matrix) -> Result<Features<'_>> {
     Ok(Features::new(&matrix.values, matrix.dims)?)
 }
 
-/// What judges the cells of a class.
+/// What judges the images of a class.
 struct Network {
     discriminator: cellforge_gan::Discriminator,
     /// The number of the class in the discriminator's order and how many it knows, if it knows several.
@@ -95,7 +95,7 @@ struct Network {
 }
 
 /// One for each class, in the order of the classes.
-fn load(folders: &[PathBuf], real: &Cells, device: &Device) -> Result<Vec<Network>> {
+fn load(folders: &[PathBuf], real: &SetImages, device: &Device) -> Result<Vec<Network>> {
     let classes = &real.set.classes;
     let mut found: Vec<Option<Network>> = Vec::new();
     found.resize_with(classes.len(), || None);
@@ -105,7 +105,7 @@ fn load(folders: &[PathBuf], real: &Cells, device: &Device) -> Result<Vec<Networ
         for class in &state.classes {
             let at = classes.iter().position(|name| name == class || folder_name(name) == *class);
             let Some(at) = at else {
-                return Err(fail(format!("it was trained on class {class:?}, which the cells have not")));
+                return Err(fail(format!("it was trained on class {class:?}, which the images have not")));
             };
             if found[at].is_some() {
                 return Err(fail(format!("another one was given for class {class:?}")));
@@ -126,12 +126,12 @@ fn load(folders: &[PathBuf], real: &Cells, device: &Device) -> Result<Vec<Networ
     Ok(found.into_iter().flatten().collect())
 }
 
-/// The score that the discriminator of each cell's class gives it.
-fn score(networks: &[Network], cells: &Cells, control: &Control) -> Result<Vec<f64>> {
-    let mut scores = vec![0.0; cells.set.len()];
+/// The score that the discriminator of each image's class gives it.
+fn score(networks: &[Network], images: &SetImages, control: &Control) -> Result<Vec<f64>> {
+    let mut scores = vec![0.0; images.set.len()];
     for (class, network) in networks.iter().enumerate() {
-        let rows = cells.set.class_indices(class as u32);
-        let set = cells.set.resized(network.side, network.channels)?;
+        let rows = images.set.class_indices(class as u32);
+        let set = images.set.resized(network.side, network.channels)?;
         let found = discriminator_scores(&network.discriminator, network.label, &set, &rows, &control.device)?;
         rows.into_iter().zip(found).for_each(|(row, value)| scores[row] = value);
     }

@@ -1,23 +1,23 @@
-//! The cells in a plane: principal components of the real ones.
+//! The images in a plane: principal components of the real ones.
 
 use cellforge_train::Matrix;
 
 use super::{Scatter, fidelity::Measured, sets::pick};
 
-/// Cells of each set that are shown, at most.
+/// Images of each set that are shown, at most.
 const SHOWN: usize = 600;
 
 /// Rounds of the power iteration. The plane is for looking at: a direction that is not found to the last digit is as good.
 const ROUNDS: usize = 60;
 
-/// Places some cells of each set in the plane of the two largest principal components of the real cells.
+/// Places some images of each set in the plane of the two largest principal components of the real images.
 pub(super) fn scatter(
     real: Measured<'_>,
     holdout: Option<Measured<'_>>,
     synthetic: Measured<'_>,
     seed: u64,
 ) -> Scatter {
-    let shown = |set: Measured<'_>| pick(&set.cells.set, &(0..set.cells.set.len()).collect::<Vec<_>>(), SHOWN, seed);
+    let shown = |set: Measured<'_>| pick(&set.images.set, &(0..set.images.set.len()).collect::<Vec<_>>(), SHOWN, seed);
     let real_rows = shown(real);
     let dims = real.rows.dims;
     let n = real_rows.len() as f64;
@@ -39,7 +39,7 @@ pub(super) fn scatter(
     let place = |set: Measured<'_>| -> Vec<(f64, f64, u32)> {
         let at = |row: usize| {
             let row_values = centred(set.rows, row);
-            (round(dot(&row_values, &first)), round(dot(&row_values, &second)), set.cells.set.labels[row])
+            (round(dot(&row_values, &first)), round(dot(&row_values, &second)), set.images.set.labels[row])
         };
         shown(set).into_iter().map(at).collect()
     };

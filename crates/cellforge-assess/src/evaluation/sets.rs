@@ -1,4 +1,4 @@
-//! The cells of an evaluation: matched classes, a choice of whole patients, known patients.
+//! The images of an evaluation: matched classes, a choice of whole patients, known patients.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,37 +7,37 @@ use cellforge_data::{CellSet, SplitBy, SplitOptions, folder_name, split};
 use super::{Part, SetInfo};
 use crate::{Error, Result, files::hash_texts};
 
-/// The cells of one set that are used, with the classes of the evaluation.
-pub(super) struct Cells {
-    /// Only the cells that are used.
+/// The images of one set that are used, with the classes of the evaluation.
+pub(super) struct SetImages {
+    /// Only the images that are used.
     pub(super) set: CellSet,
     /// Their patients, where all are known.
     pub(super) patients: Option<Vec<String>>,
     /// Which rows of the part they are.
     pub(super) rows: Vec<usize>,
-    /// Cells of the part.
+    /// Images of the part.
     pub(super) available: usize,
     pub(super) info: SetInfo,
 }
 
-impl Cells {
-    /// Takes the cells of a part, at most `max_cells` of each class (0 takes all), with labels that are positions in `classes`.
+impl SetImages {
+    /// Takes the images of a part, at most `max_images` of each class (0 takes all), with labels that are positions in `classes`.
     pub(super) fn new(
         name: &'static str,
         part: &Part<'_>,
         classes: &[String],
         (side, channels): (usize, usize),
-        max_cells: usize,
+        max_images: usize,
         seed: u64,
     ) -> Result<Self> {
-        let fail = |problem: String| Error::EvaluationCells { part: name, problem };
+        let fail = |problem: String| Error::EvaluationImages { part: name, problem };
         if part.indices.is_empty() {
             return Err(fail("there are none".to_owned()));
         }
         let mut set = part.set.subset(part.indices);
         if (set.side(), set.channels()) != (side, channels) {
             return Err(fail(format!(
-                "images have {0}x{0} pixels and {1} channels, those of the real cells {2}x{2} and {3}",
+                "images have {0}x{0} pixels and {1} channels, those of the real images {2}x{2} and {3}",
                 set.side(),
                 set.channels(),
                 side,
@@ -49,7 +49,7 @@ impl Cells {
         if let Some(class) = counts.iter().position(|&n| n == 0) {
             return Err(fail(format!("there is none of class {:?}", classes[class])));
         }
-        let rows = choose(&set, max_cells, seed);
+        let rows = choose(&set, max_images, seed);
         let available = set.len();
         let set = if rows.len() < available { set.subset(&rows) } else { set };
         let patients: Option<Vec<String>> = set.groups.iter().cloned().collect();
@@ -57,7 +57,7 @@ impl Cells {
         let info = SetInfo {
             source: part.source.to_owned(),
             cells_per_class,
-            cells: set.len(),
+            images: set.len(),
             available,
             patients: patients.as_ref().map(|patients| patients.iter().collect::<BTreeSet<_>>().len()),
             fingerprint: set.fingerprint(),
@@ -89,15 +89,15 @@ fn relabel(set: &mut CellSet, classes: &[String]) -> std::result::Result<(), Str
             Ok(())
         }
         _ => Err(format!(
-            "the classes are {}, those of the real cells are {}; give folders of the same names",
+            "the classes are {}, those of the real images are {}; give folders of the same names",
             set.classes.join(", "),
             classes.join(", ")
         )),
     }
 }
 
-/// At most `max` cells of each class, in their old order: whole patients where all are known, in an order that hangs on the seed and the
-/// patients' names. A patient who is the first of a class is taken however many cells that makes.
+/// At most `max` images of each class, in their old order: whole patients where all are known, in an order that hangs on the seed and the
+/// patients' names. A patient who is the first of a class is taken however many images that makes.
 fn choose(set: &CellSet, max: usize, seed: u64) -> Vec<usize> {
     if max == 0 {
         return (0..set.len()).collect();
@@ -108,18 +108,18 @@ fn choose(set: &CellSet, max: usize, seed: u64) -> Vec<usize> {
     for i in 0..set.len() {
         units.entry(unit(i)).or_default().push(i);
     }
-    let mut units: Vec<_> = units.into_iter().map(|(name, cells)| (rank(seed, name), cells)).collect();
+    let mut units: Vec<_> = units.into_iter().map(|(name, images)| (rank(seed, name), images)).collect();
     units.sort();
     let mut kept = Vec::new();
     let mut counts = vec![0; set.classes.len()];
-    for (_, cells) in units {
+    for (_, images) in units {
         let mut own = vec![0; counts.len()];
-        cells.iter().for_each(|&i| own[set.labels[i] as usize] += 1);
+        images.iter().for_each(|&i| own[set.labels[i] as usize] += 1);
         let fits = counts.iter().zip(&own).all(|(count, own)| *own == 0 || count + own <= max);
         let first = counts.iter().zip(&own).any(|(count, own)| *own > 0 && *count == 0);
         if fits || first {
             counts.iter_mut().zip(&own).for_each(|(count, own)| *count += own);
-            kept.extend(cells);
+            kept.extend(images);
         }
     }
     kept.sort_unstable();
@@ -131,7 +131,7 @@ pub(super) fn rank(seed: u64, name: &str) -> String {
     hash_texts([seed.to_string().as_str(), name])
 }
 
-/// `n` of the rows in an order that hangs on the seed and the cells' names, then sorted.
+/// `n` of the rows in an order that hangs on the seed and the images' names, then sorted.
 pub(super) fn pick(set: &CellSet, rows: &[usize], n: usize, seed: u64) -> Vec<usize> {
     let mut ranked: Vec<(String, usize)> = rows.iter().map(|&row| (rank(seed, &set.names[row]), row)).collect();
     ranked.sort();
@@ -141,16 +141,16 @@ pub(super) fn pick(set: &CellSet, rows: &[usize], n: usize, seed: u64) -> Vec<us
 }
 
 /// Splits the rows of a set in two: `share` of each class, as nearly as whole patients allow where several are known, and the rest.
-pub(super) fn parted(cells: &Cells, share: f64, seed: u64) -> Result<[Vec<usize>; 2]> {
-    let by = if cells.several_patients() { SplitBy::Group } else { SplitBy::Cell };
-    let parts = split(&cells.set, &SplitOptions { by, val: 0.0, test: share, seed })
-        .map_err(|error| Error::EvaluationCells { part: "real", problem: error.to_string() })?;
+pub(super) fn parted(images: &SetImages, share: f64, seed: u64) -> Result<[Vec<usize>; 2]> {
+    let by = if images.several_patients() { SplitBy::Group } else { SplitBy::Image };
+    let parts = split(&images.set, &SplitOptions { by, val: 0.0, test: share, seed })
+        .map_err(|error| Error::EvaluationImages { part: "real", problem: error.to_string() })?;
     Ok([parts.test, parts.train])
 }
 
-/// Patients with cells in both sets, where they are known.
-pub(super) fn shared_patients(a: &Cells, b: &Cells) -> Option<usize> {
-    let of = |cells: &Cells| cells.patients.as_ref().map(|p| p.iter().cloned().collect::<BTreeSet<String>>());
+/// Patients with images in both sets, where they are known.
+pub(super) fn shared_patients(a: &SetImages, b: &SetImages) -> Option<usize> {
+    let of = |images: &SetImages| images.patients.as_ref().map(|p| p.iter().cloned().collect::<BTreeSet<String>>());
     Some(of(a)?.intersection(&of(b)?).count())
 }
 
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     fn set(groups: bool) -> CellSet {
-        // Patient i of 6 has 3 cells of each of two classes.
+        // Patient i of 6 has 3 images of each of two classes.
         let n = 36;
         let classes = vec!["a".to_owned(), "b".to_owned()];
         let names = (0..n).map(|i| format!("{i:02}")).collect();
@@ -172,7 +172,7 @@ mod tests {
     fn whole_patients_are_chosen() {
         let set = set(true);
         let kept = choose(&set, 7, 1);
-        // Two patients with three cells of each class fit into seven.
+        // Two patients with three images of each class fit into seven.
         assert_eq!(kept.len(), 12);
         let patients: BTreeSet<_> = kept.iter().map(|&i| set.groups[i].clone()).collect();
         assert_eq!(patients.len(), 2);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn without_patients_cells_are_chosen() {
+    fn without_patients_images_are_chosen() {
         let kept = choose(&set(false), 7, 1);
         assert_eq!(kept.len(), 14);
     }
@@ -192,9 +192,9 @@ mod tests {
     fn no_patient_is_on_both_sides() {
         let whole = set(true);
         let part = Part { set: &whole, indices: &(0..36).collect::<Vec<_>>(), source: "test" };
-        let cells = Cells::new("real", &part, &whole.classes, (1, 1), 0, 1).unwrap();
-        // Of six patients with as many cells each, one is nearer to a fifth than two.
-        let [aside, rest] = parted(&cells, 0.2, 1).unwrap();
+        let images = SetImages::new("real", &part, &whole.classes, (1, 1), 0, 1).unwrap();
+        // Of six patients with as many images each, one is nearer to a fifth than two.
+        let [aside, rest] = parted(&images, 0.2, 1).unwrap();
         assert_eq!((aside.len(), rest.len()), (6, 30));
         let of = |rows: &[usize]| rows.iter().map(|&i| whole.groups[i].clone()).collect::<BTreeSet<_>>();
         assert!(of(&aside).is_disjoint(&of(&rest)));

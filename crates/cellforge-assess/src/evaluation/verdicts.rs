@@ -4,16 +4,16 @@ use cellforge_eval::{Estimate, Fidelity};
 
 use super::{Answer, FidelityPart, FidelityScope, PrivacyPart, UtilityPart, Verdict};
 
-/// Accuracy that a classifier may lose by being trained on synthetic cells before that counts as a loss.
+/// Accuracy that a classifier may lose by being trained on synthetic images before that counts as a loss.
 const TOLERATED_LOSS: f64 = 0.02;
 
 /// The test that needs no statistics.
 pub(super) const IDENTICAL: &str = "identical";
 
 /// Where neither holds.
-const UNCLEAR: &str = "It cannot be told: the intervals are too wide, or overlap with those of real cells.";
+const UNCLEAR: &str = "It cannot be told: the intervals are too wide, or overlap with those of real images.";
 
-/// How a figure of synthetic cells compares with that of real cells of other patients.
+/// How a figure of synthetic images compares with that of real images of other patients.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Against {
     AsGood,
@@ -21,8 +21,8 @@ enum Against {
     Unclear,
 }
 
-/// The synthetic cells' distance against those that halves of the real cells have: as good where it is among them, worse where it is
-/// above them and above the interval of the real one too. Distances as measured are compared, which all have the bias of few cells.
+/// The synthetic images' distance against those that halves of the real images have: as good where it is among them, worse where it is
+/// above them and above the interval of the real one too. Distances as measured are compared, which all have the bias of few images.
 fn distance(scope: &FidelityScope) -> Against {
     let [found, real] = scope.judged();
     let value = found.frechet.value;
@@ -35,7 +35,7 @@ fn distance(scope: &FidelityScope) -> Against {
     }
 }
 
-/// A share that is better when high, against the lower end of what real cells have. Where real cells of other patients do not reach
+/// A share that is better when high, against the lower end of what real images have. Where real images of other patients do not reach
 /// half themselves, there is nothing to compare with.
 fn share_of(scope: &FidelityScope, figure: fn(&Fidelity) -> Estimate) -> Against {
     let [found, real] = scope.judged().map(figure);
@@ -109,18 +109,18 @@ fn realism(part: &FidelityPart, metric: &str) -> Verdict {
     let precision = over_classes(part, |scope| share_of(scope, |figures| figures.precision));
     let answer = answer([distance, precision]);
     let start = match answer {
-        Answer::Good => "They cannot be told from real cells of other patients.",
-        Answer::Bad => "They can be told from real cells, both as a set and one by one.",
+        Answer::Good => "They cannot be told from real images of other patients.",
+        Answer::Bad => "They can be told from real images, both as a set and one by one.",
         Answer::Caution if distance == Against::Worse => {
-            "Single cells may come close to real ones, but as a set they differ from real cells."
+            "Single images may come close to real ones, but as a set they differ from real images."
         }
-        Answer::Caution => "As a set they may be close to real cells, but many single ones are unlike any real cell.",
+        Answer::Caution => "As a set they may be close to real images, but many single ones are unlike any real image.",
         Answer::Unknown => UNCLEAR,
     };
     let of = |(class, scope): (&String, &FidelityScope)| {
         let [found, real] = scope.judged();
         format!(
-            "{class}: {} lie among {} ({} of other real cells do), distance {metric} {} (between real cells {} to {})",
+            "{class}: {} lie among {} ({} of other real images do), distance {metric} {} (between real images {} to {})",
             share(found.precision),
             reference(scope),
             share(real.precision),
@@ -132,9 +132,9 @@ fn realism(part: &FidelityPart, metric: &str) -> Verdict {
     verdict("realism", answer, format!("{start} {}.", part.per_class.iter().map(of).collect::<Vec<_>>().join("; ")))
 }
 
-/// What synthetic cells are compared with.
+/// What synthetic images are compared with.
 fn reference(scope: &FidelityScope) -> &'static str {
-    if scope.against_holdout.is_some() { "the held-out cells" } else { "the real cells" }
+    if scope.against_holdout.is_some() { "the held-out images" } else { "the real images" }
 }
 
 fn coverage(part: &FidelityPart) -> Verdict {
@@ -142,15 +142,15 @@ fn coverage(part: &FidelityPart) -> Verdict {
     let coverage = over_classes(part, |scope| share_of(scope, |figures| figures.coverage));
     let answer = answer([recall, coverage]);
     let start = match answer {
-        Answer::Good => "They are as varied as real cells are.",
-        Answer::Bad => "They leave out part of what real cells show.",
-        Answer::Caution => "They come close to some of what real cells show and leave out the rest.",
+        Answer::Good => "They are as varied as real images are.",
+        Answer::Bad => "They leave out part of what real images show.",
+        Answer::Caution => "They come close to some of what real images show and leave out the rest.",
         Answer::Unknown => UNCLEAR,
     };
     let of = |(class, scope): (&String, &FidelityScope)| {
         let [found, real] = scope.judged();
         format!(
-            "{class}: {} of {} have a synthetic cell near by (another real cell: {}), {} lie within the spread of the synthetic \
+            "{class}: {} of {} have a synthetic image near by (another real image: {}), {} lie within the spread of the synthetic \
              ones (of other real ones: {})",
             share(found.coverage),
             reference(scope),
@@ -165,7 +165,7 @@ fn coverage(part: &FidelityPart) -> Verdict {
 fn of_utility(part: &UtilityPart) -> Verdict {
     let utility = &part.figures;
     let gap = utility.tstr_gap.difference;
-    let chance = utility.test.per_class.values().copied().max().unwrap_or(0) as f64 / utility.test.cells.max(1) as f64;
+    let chance = utility.test.per_class.values().copied().max().unwrap_or(0) as f64 / utility.test.images.max(1) as f64;
     let learned = utility.trtr.accuracy.low > chance;
     let answer = if !learned {
         Answer::Unknown
@@ -178,14 +178,14 @@ fn of_utility(part: &UtilityPart) -> Verdict {
     };
     let start = match answer {
         Answer::Good => {
-            "Yes: a classifier trained on them alone does as well on real cells as one trained on real cells."
+            "Yes: a classifier trained on them alone does as well on real images as one trained on real images."
         }
-        Answer::Bad => "Not in place of real cells: a classifier trained on them alone does worse on real cells.",
-        _ if !learned => "It cannot be told: the classifier did not learn the task from real cells either.",
+        Answer::Bad => "Not in place of real images: a classifier trained on them alone does worse on real images.",
+        _ if !learned => "It cannot be told: the classifier did not learn the task from real images either.",
         _ => "It cannot be told whether a classifier trained on them alone does as well: the interval is too wide.",
     };
     let mut sentence = format!(
-        "{start} Right on {} of the real test cells, against {} ({} points).",
+        "{start} Right on {} of the real test images, against {} ({} points).",
         share(utility.tstr.accuracy),
         share(utility.trtr.accuracy),
         points(gap),
@@ -201,7 +201,7 @@ fn of_utility(part: &UtilityPart) -> Verdict {
     };
     if !tested.is_empty() {
         sentence.push_str(&format!(
-            " Added to real cells they helped in {} and hurt in {} of {} comparisons{}.",
+            " Added to real images they helped in {} and hurt in {} of {} comparisons{}.",
             found(1.0),
             found(-1.0),
             tested.len(),
@@ -221,24 +221,24 @@ fn of_privacy(part: &PrivacyPart) -> Verdict {
     let accused = controls.and_then(|controls| controls.accused).unwrap_or(0);
     let none = format!("No leak was found by any of {tests} tests");
     let (answer, start) = match controls {
-        // A cell that equals a training cell needs no statistics.
+        // An image that equals a training image needs no statistics.
         _ if copies > 0 || (leaks > 0 && accused == 0) => (
             Answer::Bad,
             format!(
-                "Yes: {} of {tests} tests find that the synthetic cells give away cells that the generators learned from.",
+                "Yes: {} of {tests} tests find that the synthetic images give away images that the generators learned from.",
                 copies + leaks
             ),
         ),
         _ if accused > 0 => (
             Answer::Unknown,
-            "It cannot be told: the tests also accuse cells that cannot leak, of patients whom no generator saw."
+            "It cannot be told: the tests also accuse images that cannot leak, of patients whom no generator saw."
                 .to_owned(),
         ),
         None => (Answer::Unknown, format!("{none}, but what they can find was not looked at.")),
         Some(found) if 2 * found.caught >= found.tests => (
             Answer::Good,
             format!(
-                "{none}. Of the {} that do not look for exact copies, {} find the leak where as many training cells stand in place of the \
+                "{none}. Of the {} that do not look for exact copies, {} find the leak where as many training images stand in place of the \
                  synthetic ones.",
                 found.tests, found.caught
             ),
@@ -246,20 +246,20 @@ fn of_privacy(part: &PrivacyPart) -> Verdict {
         Some(found) if found.caught > 0 => (
             Answer::Caution,
             format!(
-                "{none}, but with these few cells only {} of the {} that do not look for exact copies would find training cells in \
+                "{none}, but with these few images only {} of the {} that do not look for exact copies would find training images in \
                  place of the synthetic ones.",
                 found.caught, found.tests
             ),
         ),
         Some(_) => (
             Answer::Unknown,
-            format!("{none}, but these few cells would hide even training cells that are a little changed."),
+            format!("{none}, but these few images would hide even training images that are a little changed."),
         ),
     };
     let patients = if part.figures.by_patient {
         ""
     } else {
-        " The patients are not known, so the tests take every cell for a patient of its own."
+        " The patients are not known, so the tests take every image for a patient of its own."
     };
     let answer = if answer == Answer::Good && !part.figures.by_patient { Answer::Caution } else { answer };
     verdict("privacy", answer, format!("{start}{patients}"))

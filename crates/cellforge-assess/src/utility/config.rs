@@ -5,12 +5,14 @@ use std::{fmt, str::FromStr};
 use cellforge_classify::ClassifierConfig;
 use cellforge_data::{Augment, CellSet, derive_seed};
 use cellforge_eval::BootstrapOptions;
-use cellforge_train::{ClassifierTrainConfig, LossKind, OptimizerConfig, Schedule, presets, presets::classifier_config};
+use cellforge_train::{
+    ClassifierTrainConfig, LossKind, OptimizerConfig, Schedule, presets, presets::classifier_config,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Which network is trained on real and synthetic cells.
+/// Which network is trained on real and synthetic images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UtilityClassifier {
@@ -49,7 +51,7 @@ impl FromStr for UtilityClassifier {
     }
 }
 
-/// Everything that decides what a utility study computes from its cells.
+/// Everything that decides what a utility study computes from its images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UtilityConfig {
@@ -57,15 +59,15 @@ pub struct UtilityConfig {
     pub classifier: UtilityClassifier,
     /// Multiplies every filter count; 1 is the study's network.
     pub width: f64,
-    /// Updates of every training, however many cells it has.
+    /// Updates of every training, however many images it has.
     pub steps: u64,
-    /// Cells in every update.
+    /// Images in every update.
     pub batch: usize,
-    /// Trainings of each kind, each from a seed of its own and, where not all real cells are used, on a choice of its own.
+    /// Trainings of each kind, each from a seed of its own and, where not all real images are used, on a choice of its own.
     pub seeds: usize,
     /// Shares of the real patients to train on, each in (0, 1], ascending.
     pub fractions: Vec<f64>,
-    /// Synthetic cells added for each real one; 0, to compare the others with, is among them.
+    /// Synthetic images added for each real one; 0, to compare the others with, is among them.
     pub ratios: Vec<usize>,
     /// Everything random but the intervals derives from this number.
     pub seed: u64,
@@ -119,7 +121,7 @@ impl UtilityConfig {
         check(level, "utility.bootstrap.level", "must lie between 0 and 1")
     }
 
-    /// How the network for the cells of `set` is trained in training number `seed`.
+    /// How the network for the images of `set` is trained in training number `seed`.
     pub(super) fn training(&self, set: &CellSet, seed: usize) -> ClassifierTrainConfig {
         let mut config = match self.classifier {
             UtilityClassifier::Cnn => presets::cnn_tuned(3),

@@ -1,39 +1,39 @@
-//! Utility: can a classifier be trained on the synthetic cells, and do they help one that is trained on real cells?
+//! Utility: can a classifier be trained on the synthetic images, and do they help one that is trained on real images?
 //!
-//! [`utility`] trains the same network many times and judges every one of them on the same real cells:
+//! [`utility`] trains the same network many times and judges every one of them on the same real images:
 //!
-//! - **TSTR**, trained on synthetic and tested on real cells, against **TRTR**, trained and tested on real ones, the ceiling; and **TRTS**,
+//! - **TSTR**, trained on synthetic and tested on real images, against **TRTR**, trained and tested on real ones, the ceiling; and **TRTS**,
 //!   trained on real and tested on synthetic (Esteban, Hyland and Rätsch 2017, Real-valued (medical) time series generation with
 //!   recurrent conditional GANs, arXiv:1706.02633).
-//! - **The augmentation study**: a fraction of the real patients, alone and with so many synthetic cells for each real one.
+//! - **The augmentation study**: a fraction of the real patients, alone and with so many synthetic images for each real one.
 //!
 //! # What makes the comparison fair
 //!
-//! - Every training has the same number of updates of the same number of cells ([`train_for_steps`](cellforge_train::train_for_steps)),
-//!   whatever there is to learn from: more cells never mean more training. The weights after the last update are judged; nothing is
-//!   chosen by looking at test cells.
+//! - Every training has the same number of updates of the same number of images ([`train_for_steps`](cellforge_train::train_for_steps)),
+//!   whatever there is to learn from: more images never mean more training. The weights after the last update are judged; nothing is
+//!   chosen by looking at test images.
 //! - One recipe for all: flips alone change the images, and the learning rate falls linearly to 0 over the updates, one by one. The
 //!   small network is trained as [`presets::cnn_tuned`](cellforge_train::presets::cnn_tuned) number 3 is, with Adam from 1e-3: within
-//!   500 updates it learns what SGD from 0.01 does not (on the NIH cells at 64 pixels, 0.93 against 0.84 of the test cells right). The
+//!   500 updates it learns what SGD from 0.01 does not (on the NIH images at 64 pixels, 0.93 against 0.84 of the test images right). The
 //!   residual one is trained as [`presets::resnet_study`](cellforge_train::presets::resnet_study) says, with SGD from 0.1 (at 32 pixels
 //!   and 0.375 of the width 0.94 right, from 0.03 0.93).
 //! - Trainings number `s` share the first weights and the choice of real patients, so that differences are paired. Larger fractions hold
 //!   the smaller ones. A choice is the same whatever is added to it.
-//! - Added cells have the classes of the real ones in the same proportions. Where there are too few, all that keep the proportions are
+//! - Added images have the classes of the real ones in the same proportions. Where there are too few, all that keep the proportions are
 //!   used, none of them twice, and the figures say so.
 //! - Intervals hold both the variation of patients and that of trainings, see [`paired_difference`](cellforge_eval::paired_difference);
 //!   p-values of the augmentation study are adjusted by Holm's method.
 //!
-//! Look at TRTR first: where the budget of updates is too small for the network to learn all real cells, or where few patients have
-//! mostly cells of one class, networks say one class of everything, and no difference means much.
+//! Look at TRTR first: where the budget of updates is too small for the network to learn all real images, or where few patients have
+//! mostly images of one class, networks say one class of everything, and no difference means much.
 //!
 //! # What interruptions cost
 //!
-//! What a network says of the test cells goes into a file of its own as soon as it is trained. A study that is stopped, or killed, and
+//! What a network says of the test images goes into a file of its own as soon as it is trained. A study that is stopped, or killed, and
 //! run again into the same folder does the trainings that are missing and finds the same figures as one that was never stopped.
 
-mod cells;
 mod config;
+mod images;
 mod outcome;
 mod plan;
 mod runs;
@@ -44,36 +44,36 @@ use std::path::Path;
 use cellforge_data::CellSet;
 
 pub use config::{UtilityClassifier, UtilityConfig, UtilityTraining};
-pub use outcome::{Utility, UtilityCells, UtilityPoint, UtilityScore, UtilitySeed};
+pub use outcome::{Utility, UtilityImages, UtilityPoint, UtilityScore, UtilitySeed};
 
 use crate::{Control, Result};
 
-/// The cells of a utility study. Classes are matched by name; all sets have every class of the real cells and no other, and one size.
+/// The images of a utility study. Classes are matched by name; all sets have every class of the real images and no other, and one size.
 #[derive(Clone, Copy, Debug)]
 pub struct UtilityData<'a> {
-    /// The real cells that the generators learned from.
+    /// The real images that the generators learned from.
     pub real: &'a CellSet,
     /// Those of them to train on.
     pub train: &'a [usize],
-    /// Real cells of other patients; it may be the same set.
+    /// Real images of other patients; it may be the same set.
     pub test_set: &'a CellSet,
     /// Those of them to judge on.
     pub test: &'a [usize],
-    /// The synthetic cells. They need have no patients.
+    /// The synthetic images. They need have no patients.
     pub synthetic: &'a CellSet,
 }
 
 /// Trains and judges every network of the study, and compares them. The folder `out` is made if need be and keeps the predictions of
-/// each training in `runs/`; those that are there from the same cells and settings are used. Keep other processes out of it meanwhile
+/// each training in `runs/`; those that are there from the same images and settings are used. Keep other processes out of it meanwhile
 /// (see [`claim`](cellforge_train::claim)).
 ///
 /// # Errors
-/// [`Error::Setting`](crate::Error::Setting); [`Error::UtilityCells`](crate::Error::UtilityCells) for cells that do not fit together;
+/// [`Error::Setting`](crate::Error::Setting); [`Error::UtilityImages`](crate::Error::UtilityImages) for images that do not fit together;
 /// [`Error::UtilityRun`](crate::Error::UtilityRun) naming a training that failed; [`Error::Interrupted`](crate::Error::Interrupted)
 /// when `control.stop` was raised.
 pub fn utility(config: &UtilityConfig, data: &UtilityData<'_>, out: &Path, control: &Control) -> Result<Utility> {
     config.validate()?;
-    let pool = cells::Pool::new(data)?;
+    let pool = images::Pool::new(data)?;
     let plan = plan::Plan::new(config, &pool);
     let said = runs::run_all(config, &pool, &plan, out, control)?;
     outcome::collect(config, &pool, &plan, &said)

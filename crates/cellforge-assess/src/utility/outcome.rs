@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     UtilityConfig, UtilityTraining,
-    cells::{Judged, Pool},
+    images::{Judged, Pool},
     plan::{Entry, Plan},
     runs::Said,
 };
 use crate::Result;
 
-/// What synthetic cells are worth to somebody who trains a classifier.
+/// What synthetic images are worth to somebody who trains a classifier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Utility {
     /// The settings.
@@ -24,34 +24,34 @@ pub struct Utility {
     pub training: UtilityTraining,
     /// Class names, in the order of the confusion matrices.
     pub classes: Vec<String>,
-    /// The real cells that could be trained on.
-    pub train: UtilityCells,
-    /// The real cells that all networks were judged on.
-    pub test: UtilityCells,
-    /// The synthetic cells.
-    pub synthetic: UtilityCells,
-    /// Patients with cells in both `train` and `test`; 0 is as it should be. None where patients are not known.
+    /// The real images that could be trained on.
+    pub train: UtilityImages,
+    /// The real images that all networks were judged on.
+    pub test: UtilityImages,
+    /// The synthetic images.
+    pub synthetic: UtilityImages,
+    /// Patients with images in both `train` and `test`; 0 is as it should be. None where patients are not known.
     pub shared_patients: Option<usize>,
-    /// Trained on all synthetic cells, judged on the real test cells.
+    /// Trained on all synthetic images, judged on the real test images.
     pub tstr: UtilityScore,
-    /// Trained on all real cells, judged on the synthetic cells. Their interval knows of patients only where synthetic cells have some.
+    /// Trained on all real images, judged on the synthetic images. Their interval knows of patients only where synthetic images have some.
     pub trts: UtilityScore,
-    /// Trained on all real cells, judged on the real test cells: the ceiling.
+    /// Trained on all real images, judged on the real test images: the ceiling.
     pub trtr: UtilityScore,
-    /// `tstr` against `trtr`, paired by seed and test cell.
+    /// `tstr` against `trtr`, paired by seed and test image.
     pub tstr_gap: Difference,
-    /// The augmentation study: a fraction of the real cells with synthetic ones added, in the order of `config.fractions` and, within
+    /// The augmentation study: a fraction of the real images with synthetic ones added, in the order of `config.fractions` and, within
     /// each, of `config.ratios`.
     pub augmentation: Vec<UtilityPoint>,
 }
 
-/// How many cells of each class, and of how many patients.
+/// How many images of each class, and of how many patients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct UtilityCells {
-    /// Cells by class.
+pub struct UtilityImages {
+    /// Images by class.
     pub per_class: BTreeMap<String, usize>,
-    /// Cells in all.
-    pub cells: usize,
+    /// Images in all.
+    pub images: usize,
     /// Patients they come from, where all are known.
     pub patients: Option<usize>,
 }
@@ -59,40 +59,40 @@ pub struct UtilityCells {
 /// How networks that differ in their seed alone did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UtilityScore {
-    /// Share of the cells classified rightly, the mean over the seeds.
+    /// Share of the images classified rightly, the mean over the seeds.
     pub accuracy: Estimate,
     /// The share of each seed.
     pub per_seed: Vec<f64>,
-    /// Share of the cells of each class classified rightly, the mean over the seeds.
+    /// Share of the images of each class classified rightly, the mean over the seeds.
     pub recall: BTreeMap<String, Estimate>,
-    /// Cells by true and predicted class, the sum over the seeds.
+    /// Images by true and predicted class, the sum over the seeds.
     pub confusion: Confusion,
 }
 
-/// One fraction of the real cells with one ratio of synthetic ones.
+/// One fraction of the real images with one ratio of synthetic ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UtilityPoint {
-    /// Share of the patients asked for (of the cells, where patients are not known).
+    /// Share of the patients asked for (of the images, where patients are not known).
     pub fraction: f64,
     /// Patients used, the mean over the seeds; more than were asked for where those had not every class. None where patients are not
     /// known.
     pub patients: Option<f64>,
-    /// Real cells used, the mean over the seeds.
-    pub real_cells: f64,
-    /// Synthetic cells asked for, for each real one.
+    /// Real images used, the mean over the seeds.
+    pub real_images: f64,
+    /// Synthetic images asked for, for each real one.
     pub ratio: usize,
-    /// Synthetic cells used, the mean over the seeds.
-    pub synthetic_cells: f64,
+    /// Synthetic images used, the mean over the seeds.
+    pub synthetic_images: f64,
     /// Whether some seed used fewer than were asked for, because there are no more.
     pub short: bool,
-    /// Share of the real test cells classified rightly, the mean over the seeds.
+    /// Share of the real test images classified rightly, the mean over the seeds.
     pub accuracy: Estimate,
     /// What each seed used and how it did.
     pub per_seed: Vec<UtilitySeed>,
-    /// Against the same real cells with no synthetic ones, paired by seed and test cell; none for ratio 0.
+    /// Against the same real images with no synthetic ones, paired by seed and test image; none for ratio 0.
     pub difference: Option<Difference>,
     /// The p-value of the difference, adjusted by Holm's method for all differences of the augmentation study. None where a smaller
-    /// ratio has used the same cells already, for want of more: that is one comparison.
+    /// ratio has used the same images already, for want of more: that is one comparison.
     pub p_holm: Option<f64>,
 }
 
@@ -101,11 +101,11 @@ pub struct UtilityPoint {
 pub struct UtilitySeed {
     /// Patients used, where they are known.
     pub patients: Option<usize>,
-    /// Real cells used.
-    pub real_cells: usize,
-    /// Synthetic cells used.
-    pub synthetic_cells: usize,
-    /// Share of the real test cells classified rightly.
+    /// Real images used.
+    pub real_images: usize,
+    /// Synthetic images used.
+    pub synthetic_images: usize,
+    /// Share of the real test images classified rightly.
     pub accuracy: f64,
 }
 
@@ -143,9 +143,9 @@ pub(super) fn collect(config: &UtilityConfig, pool: &Pool<'_>, plan: &Plan, said
     Ok(Utility {
         config: config.clone(),
         training: config.training(&pool.set, 0).into(),
-        train: cells(real, pool.patients.as_deref(), classes),
-        test: cells(&test.truth, test.patients.as_deref(), classes),
-        synthetic: cells(&pool.synthetic.truth, pool.synthetic.patients.as_deref(), classes),
+        train: images(real, pool.patients.as_deref(), classes),
+        test: images(&test.truth, test.patients.as_deref(), classes),
+        synthetic: images(&pool.synthetic.truth, pool.synthetic.patients.as_deref(), classes),
         shared_patients: shared(pool),
         tstr: score(&tstr, test, classes, options)?,
         trts: score(&trts, &pool.synthetic, classes, options)?,
@@ -156,11 +156,11 @@ pub(super) fn collect(config: &UtilityConfig, pool: &Pool<'_>, plan: &Plan, said
     })
 }
 
-fn cells(labels: &[u32], patients: Option<&[String]>, classes: &[String]) -> UtilityCells {
+fn images(labels: &[u32], patients: Option<&[String]>, classes: &[String]) -> UtilityImages {
     let count = |class: usize| labels.iter().filter(|&&label| label as usize == class).count();
-    UtilityCells {
+    UtilityImages {
         per_class: classes.iter().enumerate().map(|(class, name)| (name.clone(), count(class))).collect(),
-        cells: labels.len(),
+        images: labels.len(),
         patients: patients.map(|patients| patients.iter().collect::<BTreeSet<_>>().len()),
     }
 }
@@ -218,16 +218,16 @@ fn point(
     let known = seeds.iter().all(|entry| entry.real.patients.is_some());
     let one = |(entry, labels): (&Entry, &Vec<u32>)| UtilitySeed {
         patients: entry.real.patients,
-        real_cells: entry.real.cells.len(),
-        synthetic_cells: entry.synthetic_cells,
+        real_images: entry.real.images.len(),
+        synthetic_images: entry.synthetic_images,
         accuracy: accuracy(&test.truth, labels),
     };
     Ok(UtilityPoint {
         fraction,
         patients: known.then(|| mean(&|entry| entry.real.patients.unwrap_or(0))),
-        real_cells: mean(&|entry| entry.real.cells.len()),
+        real_images: mean(&|entry| entry.real.images.len()),
         ratio,
-        synthetic_cells: mean(&|entry| entry.synthetic_cells),
+        synthetic_images: mean(&|entry| entry.synthetic_images),
         short: seeds.iter().any(|entry| entry.short),
         accuracy: accuracy_over_seeds(&test.truth, predictions, test.patients.as_deref(), options)?,
         per_seed: seeds.iter().zip(predictions).map(one).collect(),

@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 
 use super::{
     UtilityConfig,
-    cells::Pool,
+    images::Pool,
     subsets::{Subset, class_counts, companions, nested},
 };
 use cellforge_data::derive_seed;
 
-/// One training: a seed and the cells it learns from.
+/// One training: a seed and the images it learns from.
 pub(super) struct Run {
     /// Says what it is, and names its file.
     pub(super) name: String,
     /// Which of the seeds, from 0.
     pub(super) seed: usize,
-    /// Cells of the pool, ascending.
-    pub(super) cells: Vec<usize>,
-    /// Whether it is judged on the synthetic cells too.
+    /// Images of the pool, ascending.
+    pub(super) images: Vec<usize>,
+    /// Whether it is judged on the synthetic images too.
     pub(super) on_synthetic: bool,
 }
 
@@ -26,16 +26,16 @@ pub(super) struct Entry {
     /// Its place among the runs.
     pub(super) run: usize,
     pub(super) real: Subset,
-    pub(super) synthetic_cells: usize,
+    pub(super) synthetic_images: usize,
     pub(super) short: bool,
 }
 
 /// All trainings, each once, and what they are for.
 pub(super) struct Plan {
     pub(super) runs: Vec<Run>,
-    /// On all real cells, by seed.
+    /// On all real images, by seed.
     pub(super) real: Vec<usize>,
-    /// On all synthetic cells, by seed.
+    /// On all synthetic images, by seed.
     pub(super) synthetic: Vec<usize>,
     /// By fraction, ratio and seed, in the order of the settings.
     pub(super) augmentation: Vec<Vec<Vec<Entry>>>,
@@ -65,12 +65,13 @@ impl Plan {
             for &ratio in &config.ratios {
                 let entry = |(seed, subsets): (usize, &Vec<Subset>)| {
                     let real = subsets[f].clone();
-                    let counts = class_counts(real.cells.iter().map(|&cell| pool.real_labels()[cell]), classes);
+                    let counts = class_counts(real.images.iter().map(|&image| pool.real_labels()[image]), classes);
                     let derived = derive_seed(config.seed, &format!("utility/{seed}/synthetic"));
                     let (added, short) = companions(pool.synthetic_labels(), &counts, ratio, derived);
-                    let cells = real.cells.iter().copied().chain(added.iter().map(|cell| pool.real + cell)).collect();
+                    let images =
+                        real.images.iter().copied().chain(added.iter().map(|image| pool.real + image)).collect();
                     let name = format!("real-{fraction}-synthetic-{ratio}-seed-{seed}");
-                    Entry { run: listed.add(name, seed, cells), real, synthetic_cells: added.len(), short }
+                    Entry { run: listed.add(name, seed, images), real, synthetic_images: added.len(), short }
                 };
                 ratios.push(subsets.iter().enumerate().map(entry).collect());
             }
@@ -80,7 +81,7 @@ impl Plan {
     }
 }
 
-/// Runs so far: the same cells from the same seed are trained on once, whatever they are for.
+/// Runs so far: the same images from the same seed are trained on once, whatever they are for.
 #[derive(Default)]
 struct Listed {
     runs: Vec<Run>,
@@ -88,9 +89,9 @@ struct Listed {
 }
 
 impl Listed {
-    fn add(&mut self, name: String, seed: usize, cells: Vec<usize>) -> usize {
-        *self.known.entry((seed, cells)).or_insert_with_key(|(seed, cells)| {
-            self.runs.push(Run { name, seed: *seed, cells: cells.clone(), on_synthetic: false });
+    fn add(&mut self, name: String, seed: usize, images: Vec<usize>) -> usize {
+        *self.known.entry((seed, images)).or_insert_with_key(|(seed, images)| {
+            self.runs.push(Run { name, seed: *seed, images: images.clone(), on_synthetic: false });
             self.runs.len() - 1
         })
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     UtilityConfig,
-    cells::{Judged, Pool},
+    images::{Judged, Pool},
     plan::{Plan, Run},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     files::{hash_texts, read_json, write_atomic},
 };
 
-/// Rises with any change of what a training makes of the same cells and settings.
+/// Rises with any change of what a training makes of the same images and settings.
 const FORMAT: &str = "1";
 
 /// What a trained network says: the file that a run leaves.
@@ -26,9 +26,9 @@ const FORMAT: &str = "1";
 pub(super) struct Said {
     /// Hash of everything that decides the rest.
     inputs: String,
-    /// Its class of each real test cell.
+    /// Its class of each real test image.
     pub(super) test: Vec<u32>,
-    /// Its class of each synthetic cell, where that was asked for.
+    /// Its class of each synthetic image, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) synthetic: Option<Vec<u32>>,
 }
@@ -73,7 +73,7 @@ pub(super) fn run_all(
 fn inputs(config: &UtilityConfig, pool: &Pool<'_>, run: &Run, path: &Path) -> Result<String> {
     let json = |text: serde_json::Result<String>| text.map_err(Error::json(path));
     let training = json(serde_json::to_string(&config.training(&pool.set, run.seed)))?;
-    let rest = json(serde_json::to_string(&(config.steps, &run.cells, run.on_synthetic)))?;
+    let rest = json(serde_json::to_string(&(config.steps, &run.images, run.on_synthetic)))?;
     let (version, precision) = (env!("CARGO_PKG_VERSION"), Precision::current().name());
     Ok(hash_texts([FORMAT, version, precision, pool.fingerprint.as_str(), &training, &rest]))
 }
@@ -100,7 +100,7 @@ fn train(
 ) -> Result<Said> {
     let failed = |source| Error::UtilityRun { run: run.name.clone(), source: Box::new(source) };
     let training = config.training(&pool.set, run.seed);
-    let trained = train_for_steps(&training, config.steps, &pool.set, &run.cells, control, &mut [bar]);
+    let trained = train_for_steps(&training, config.steps, &pool.set, &run.images, control, &mut [bar]);
     let classifier = trained.map_err(failed)?.ok_or_else(|| Error::Interrupted)?;
     let classes = pool.set.classes.len();
     let says = |set: &CellSet, indices: &[usize]| -> Result<Vec<u32>> {

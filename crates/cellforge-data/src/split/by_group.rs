@@ -9,14 +9,14 @@ use crate::{CellSet, Error, Result};
 
 pub(super) fn by_group(set: &CellSet, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
     let mut members: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (cell, group) in set.groups.iter().enumerate() {
+    for (image, group) in set.groups.iter().enumerate() {
         let group = group.as_deref().ok_or_else(|| {
             Error::Invalid(format!(
-                "{} has no group (patient): split by cell, or give the groups in a CSV file",
-                set.names[cell]
+                "{} has no group (patient): split by image, or give the groups in a CSV file",
+                set.names[image]
             ))
         })?;
-        members.entry(group).or_default().push(cell);
+        members.entry(group).or_default().push(image);
     }
     let wanted: Vec<usize> = (0..shares.len()).filter(|side| shares[*side] > 0.0).collect();
     if members.len() < wanted.len() {
@@ -36,23 +36,23 @@ pub(super) fn by_group(set: &CellSet, shares: &[f64], seed: u64) -> Result<Vec<V
     balance.fill_empty(&wanted);
     balance.improve(&wanted);
     let mut sides = vec![Vec::new(); shares.len()];
-    for (cells, side) in groups.into_iter().zip(balance.side_of) {
-        sides[side].extend(cells);
+    for (images, side) in groups.into_iter().zip(balance.side_of) {
+        sides[side].extend(images);
     }
     Ok(sides)
 }
 
 /// Class counts of sides as groups are put on them, against what their shares ask for. The cost of a state is the sum over
 /// sides and classes of the squared difference, each class counted as 1 in all, and [`Balance::LACKING`] for each class that a
-/// side has no cell of.
+/// side has no image of.
 struct Balance {
-    /// The share of the cells that each side asks for.
+    /// The share of the images that each side asks for.
     shares: Vec<f64>,
-    /// Cells of each class.
+    /// Images of each class.
     totals: Vec<usize>,
-    /// Cells of each class in each group.
+    /// Images of each class in each group.
     counts: Vec<Vec<usize>>,
-    /// Cells of each class on each side.
+    /// Images of each class on each side.
     on_side: Vec<Vec<usize>>,
     side_of: Vec<usize>,
     groups_on: Vec<usize>,
@@ -69,10 +69,10 @@ impl Balance {
 
     fn new(set: &CellSet, groups: &[Vec<usize>], shares: &[f64]) -> Self {
         let totals = set.class_counts();
-        let counts = groups.iter().map(|cells| {
+        let counts = groups.iter().map(|images| {
             let mut counts = vec![0usize; totals.len()];
-            for cell in cells {
-                counts[set.labels[*cell] as usize] += 1;
+            for image in images {
+                counts[set.labels[*image] as usize] += 1;
             }
             counts
         });

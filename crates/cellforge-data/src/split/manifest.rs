@@ -10,20 +10,20 @@ use crate::{CellSet, Error, Result};
 const COLUMNS: [&str; 4] = ["name", "class", "group", "split"];
 const UNUSED: &str = "unused";
 
-/// Writes a split as CSV with the columns name, class, group and split (train, val, test or unused), a line for each cell of
+/// Writes a split as CSV with the columns name, class, group and split (train, val, test or unused), a line for each image of
 /// the set, under a temporary name that is then renamed.
 ///
 /// # Errors
-/// [`Error::Invalid`] if the split names a cell twice or one that is not there, or two cells share a name; [`Error::Io`].
+/// [`Error::Invalid`] if the split names an image twice or one that is not there, or two images share a name; [`Error::Io`].
 pub fn write_manifest(path: &Path, set: &CellSet, split: &Split) -> Result<()> {
     let mut side_of = vec![UNUSED; set.len()];
-    for (side, cells) in [("train", &split.train), ("val", &split.val), ("test", &split.test)] {
-        for cell in cells {
-            match side_of.get_mut(*cell) {
+    for (side, images) in [("train", &split.train), ("val", &split.val), ("test", &split.test)] {
+        for image in images {
+            match side_of.get_mut(*image) {
                 Some(place) if *place == UNUSED => *place = side,
-                Some(_) => return Err(Error::Invalid(format!("{} is in the split twice", set.names[*cell]))),
+                Some(_) => return Err(Error::Invalid(format!("{} is in the split twice", set.names[*image]))),
                 None => {
-                    return Err(Error::Invalid(format!("the split names cell {cell}, but there are {}", set.len())));
+                    return Err(Error::Invalid(format!("the split names image {image}, but there are {}", set.len())));
                 }
             }
         }
@@ -32,20 +32,20 @@ pub fn write_manifest(path: &Path, set: &CellSet, split: &Split) -> Result<()> {
     let csv_io = |error: csv::Error| Error::io(path)(error.into());
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(COLUMNS).map_err(csv_io)?;
-    for (cell, side) in side_of.into_iter().enumerate() {
-        let class = set.classes[set.labels[cell] as usize].as_str();
-        let group = set.groups[cell].as_deref().unwrap_or_default();
-        writer.write_record([set.names[cell].as_str(), class, group, side]).map_err(csv_io)?;
+    for (image, side) in side_of.into_iter().enumerate() {
+        let class = set.classes[set.labels[image] as usize].as_str();
+        let group = set.groups[image].as_deref().unwrap_or_default();
+        writer.write_record([set.names[image].as_str(), class, group, side]).map_err(csv_io)?;
     }
     let bytes = writer.into_inner().map_err(|error| Error::io(path)(error.into_error()))?;
     write_atomic(path, &bytes)
 }
 
-/// Reads a manifest that [`write_manifest`] wrote and checks it against the cells.
+/// Reads a manifest that [`write_manifest`] wrote and checks it against the images.
 ///
 /// # Errors
 /// [`Error::Csv`], naming the line, for other columns, a name that is not in the set or is there twice, another class or group
-/// than the set's, or an unknown side; for a cell of the set without a line; [`Error::Io`].
+/// than the set's, or an unknown side; for an image of the set without a line; [`Error::Io`].
 pub fn read_manifest(path: &Path, set: &CellSet) -> Result<Split> {
     let bad = |line: u64, reason: String| Error::Csv { path: path.to_path_buf(), line, reason };
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
@@ -61,30 +61,30 @@ pub fn read_manifest(path: &Path, set: &CellSet) -> Result<Split> {
         let record = record.map_err(from_csv)?;
         let line = record.position().map_or(0, csv::Position::line);
         let (name, class, group, side) = (&record[0], &record[1], &record[2], &record[3]);
-        let cell = *places.get(name).ok_or_else(|| bad(line, format!("{name:?} is not among the cells")))?;
-        let (own_class, own_group) = (&set.classes[set.labels[cell] as usize], set.groups[cell].as_deref());
+        let image = *places.get(name).ok_or_else(|| bad(line, format!("{name:?} is not among the images")))?;
+        let (own_class, own_group) = (&set.classes[set.labels[image] as usize], set.groups[image].as_deref());
         if class != own_class || group != own_group.unwrap_or_default() {
             return Err(bad(
                 line,
                 format!(
-                    "{name:?} is in class {class:?} and group {group:?} here, but in {own_class:?} and {:?} among the cells",
+                    "{name:?} is in class {class:?} and group {group:?} here, but in {own_class:?} and {:?} among the images",
                     own_group.unwrap_or_default()
                 ),
             ));
         }
-        if !seen.insert(cell) {
+        if !seen.insert(image) {
             return Err(bad(line, format!("{name:?} is there twice")));
         }
         match side {
-            "train" => split.train.push(cell),
-            "val" => split.val.push(cell),
-            "test" => split.test.push(cell),
+            "train" => split.train.push(image),
+            "val" => split.val.push(image),
+            "test" => split.test.push(image),
             UNUSED => {}
             _ => return Err(bad(line, format!("{side:?} is none of train, val, test and {UNUSED}"))),
         }
     }
-    if let Some(cell) = (0..set.len()).find(|cell| !seen.contains(cell)) {
-        return Err(bad(0, format!("{:?} has no line: the manifest is of other cells", set.names[cell])));
+    if let Some(image) = (0..set.len()).find(|image| !seen.contains(image)) {
+        return Err(bad(0, format!("{:?} has no line: the manifest is of other images", set.names[image])));
     }
     for side in [&mut split.train, &mut split.val, &mut split.test] {
         side.sort_unstable();
@@ -95,9 +95,9 @@ pub fn read_manifest(path: &Path, set: &CellSet) -> Result<Split> {
 /// Where each name is in the set.
 fn places(set: &CellSet) -> Result<BTreeMap<&str, usize>> {
     let mut places = BTreeMap::new();
-    for (cell, name) in set.names.iter().enumerate() {
-        if places.insert(name.as_str(), cell).is_some() {
-            return Err(Error::Invalid(format!("two cells are named {name:?}: a manifest needs names that differ")));
+    for (image, name) in set.names.iter().enumerate() {
+        if places.insert(name.as_str(), image).is_some() {
+            return Err(Error::Invalid(format!("two images are named {name:?}: a manifest needs names that differ")));
         }
     }
     Ok(places)

@@ -1,7 +1,7 @@
-//! Training, validation and test cells: by cell or by patient, from a seed, kept as a CSV manifest.
+//! Training, validation and test images: by image or by patient, from a seed, kept as a CSV manifest.
 
-mod by_cell;
 mod by_group;
+mod by_image;
 mod manifest;
 
 use std::collections::BTreeSet;
@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{CellSet, Error, Result};
-use by_cell::by_cell;
 use by_group::by_group;
+use by_image::by_image;
 
 pub use manifest::{read_manifest, write_manifest};
 
-/// Indices of cells, sorted, each on one side at most.
+/// Indices of images, sorted, each on one side at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Split {
     /// To learn from.
@@ -32,10 +32,10 @@ pub struct Split {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitBy {
-    /// Each cell goes its own way, every class in the same proportion. Cells of one patient end up on several sides.
+    /// Each image goes its own way, every class in the same proportion. Images of one patient end up on several sides.
     #[default]
-    Cell,
-    /// All cells of a group (patient) go together.
+    Image,
+    /// All images of a group (patient) go together.
     Group,
 }
 
@@ -43,31 +43,31 @@ pub enum SplitBy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SplitOptions {
-    /// By cell or by group.
+    /// By image or by group.
     pub by: SplitBy,
-    /// Share of cells to validate with, from 0 to below 1.
+    /// Share of images to validate with, from 0 to below 1.
     pub val: f64,
-    /// Share of cells to test with, from 0 to below 1; the rest is to train with.
+    /// Share of images to test with, from 0 to below 1; the rest is to train with.
     pub test: f64,
-    /// The same seed gives the same split of the same cells.
+    /// The same seed gives the same split of the same images.
     pub seed: u64,
 }
 
 impl Default for SplitOptions {
-    /// 70% to train, 10% to validate, 20% to test, by cell.
+    /// 70% to train, 10% to validate, 20% to test, by image.
     fn default() -> Self {
-        Self { by: SplitBy::Cell, val: 0.1, test: 0.2, seed: 0 }
+        Self { by: SplitBy::Image, val: 0.1, test: 0.2, seed: 0 }
     }
 }
 
-/// Splits cells into three.
+/// Splits images into three.
 ///
-/// By cell, every class is dealt out in the same proportion, at least one cell to each side that is asked for. By group, groups go
+/// By image, every class is dealt out in the same proportion, at least one image to each side that is asked for. By group, groups go
 /// one at a time, in an order drawn from the seed, to the side that lacks their classes most, and are then moved while that
 /// brings the sides' class counts closer to their shares; no group is on two sides.
 ///
 /// # Errors
-/// [`Error::Invalid`] for shares out of range, too few cells of a class or too few groups, a cell without a group, or a side of a
+/// [`Error::Invalid`] for shares out of range, too few images of a class or too few groups, an image without a group, or a side of a
 /// split by group that would lack a class.
 pub fn split(set: &CellSet, options: &SplitOptions) -> Result<Split> {
     let train = 1.0 - options.val - options.test;
@@ -91,7 +91,7 @@ pub fn split(set: &CellSet, options: &SplitOptions) -> Result<Split> {
         {
             return Err(Error::Invalid(format!(
                 "a split by group leaves the {name} part without class {:?} (groups, or patients, that have it: {}; parts that \
-                 want it: {wanted}): give more patients, ask for fewer parts, or split by cell",
+                 want it: {wanted}): give more patients, ask for fewer parts, or split by image",
                 set.classes[class],
                 groups_with(set, class)
             )));
@@ -101,22 +101,22 @@ pub fn split(set: &CellSet, options: &SplitOptions) -> Result<Split> {
     Ok(Split { train, val, test })
 }
 
-/// The first class of the set that none of these cells is of.
-fn lacking(set: &CellSet, cells: &[usize]) -> Option<usize> {
+/// The first class of the set that none of these images is of.
+fn lacking(set: &CellSet, images: &[usize]) -> Option<usize> {
     let mut there = vec![false; set.classes.len()];
-    for cell in cells {
-        there[set.labels[*cell] as usize] = true;
+    for image in images {
+        there[set.labels[*image] as usize] = true;
     }
     set.class_counts().into_iter().zip(there).position(|(count, there)| count > 0 && !there)
 }
 
-/// Groups that have a cell of a class.
+/// Groups that have an image of a class.
 fn groups_with(set: &CellSet, class: usize) -> usize {
-    let cells = set.class_indices(class as u32);
-    cells.into_iter().filter_map(|cell| set.groups[cell].as_deref()).collect::<BTreeSet<&str>>().len()
+    let images = set.class_indices(class as u32);
+    images.into_iter().filter_map(|image| set.groups[image].as_deref()).collect::<BTreeSet<&str>>().len()
 }
 
-/// Splits cells into `k` equal folds: split `i` tests on fold `i` and trains on the others; none validates.
+/// Splits images into `k` equal folds: split `i` tests on fold `i` and trains on the others; none validates.
 ///
 /// # Errors
 /// As [`split`], and for `k` below 2. A fold may lack a class, but no training part.
@@ -131,7 +131,7 @@ pub fn k_fold(set: &CellSet, k: usize, by: SplitBy, seed: u64) -> Result<Vec<Spl
                 .iter()
                 .enumerate()
                 .filter(|(fold, _)| *fold != test)
-                .flat_map(|(_, cells)| cells)
+                .flat_map(|(_, images)| images)
                 .copied()
                 .collect();
             train.sort_unstable();
@@ -141,7 +141,7 @@ pub fn k_fold(set: &CellSet, k: usize, by: SplitBy, seed: u64) -> Result<Vec<Spl
     match splits.iter().find_map(|split| lacking(set, &split.train)) {
         Some(class) => Err(Error::Invalid(format!(
             "folds by group leave a training part without class {:?} (groups, or patients, that have it: {}): give more \
-             patients, or split by cell",
+             patients, or split by image",
             set.classes[class],
             groups_with(set, class)
         ))),
@@ -149,13 +149,13 @@ pub fn k_fold(set: &CellSet, k: usize, by: SplitBy, seed: u64) -> Result<Vec<Spl
     }
 }
 
-/// The cells of each side, sorted; a side of share 0 stays empty.
+/// The images of each side, sorted; a side of share 0 stays empty.
 fn sides(set: &CellSet, by: SplitBy, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
     if set.is_empty() {
-        return Err(Error::Invalid("there are no cells to split".to_owned()));
+        return Err(Error::Invalid("there are no images to split".to_owned()));
     }
     let mut sides = match by {
-        SplitBy::Cell => by_cell(set, shares, seed)?,
+        SplitBy::Image => by_image(set, shares, seed)?,
         SplitBy::Group => by_group(set, shares, seed)?,
     };
     sides.iter_mut().for_each(|side| side.sort_unstable());

@@ -22,7 +22,7 @@ use crate::{Error, Result};
 /// use cellforge_eval::halves;
 /// let patients = ["a", "a", "b", "b", "c", "d"].map(String::from);
 /// let [first, second] = halves(6, Some(&patients), 1)?;
-/// // Of a and b, two cells each, one is in each half, and so of c and d.
+/// // Of a and b, two images each, one is in each half, and so of c and d.
 /// assert_eq!((first.len(), second.len()), (3, 3));
 /// # Ok::<(), cellforge_eval::Error>(())
 /// ```
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn no_group_is_in_both_halves_and_sizes_are_balanced() {
-        // Patient i of 41 has 1 + i² / 8 cells.
+        // Patient i of 41 has 1 + i² / 8 images.
         let groups: Vec<String> = (0..41).flat_map(|i| vec![format!("P{i}"); 1 + i * i / 8]).collect();
         let mut seen = BTreeSet::new();
         for seed in 0..20 {

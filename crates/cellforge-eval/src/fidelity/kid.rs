@@ -11,7 +11,7 @@ use crate::{Error, Features, Resampler, Result};
 
 /// Rows on each side of a block of kernel values. Fixed, because the order of sums depends on it.
 const ROWS: usize = 256;
-/// Most bundles of cells or groups that are resampled: sums of kernel values are kept for every pair of them.
+/// Most bundles of images or groups that are resampled: sums of kernel values are kept for every pair of them.
 const BUNDLES: usize = 256;
 
 /// The kernel distance over random subsets.
@@ -245,7 +245,7 @@ mod tests {
 
     /// The weighted discrepancy over copies of groups, pair by pair; `own` with pairs of one group.
     fn by_pairs(own: bool, sets: [Features; 2], groups: [&[usize]; 2], weights: [&[u32]; 2]) -> f64 {
-        // Row and group of each cell that was drawn.
+        // Row and group of each image that was drawn.
         let [a, b] = [0, 1].map(|side| -> Vec<(usize, usize)> {
             let copies = |row: usize| std::iter::repeat_n(row, weights[side][groups[side][row]] as usize);
             (0..sets[side].len()).flat_map(copies).map(|row| (row, groups[side][row])).collect()
@@ -286,10 +286,10 @@ mod tests {
     }
 
     #[test]
-    fn many_cells_are_put_together_in_bundles_of_one_size() {
+    fn many_images_are_put_together_in_bundles_of_one_size() {
         let values = numbers(1000, 3);
         let set = Features::new(&values, 1).unwrap();
-        let bundled = Bundled::new(set, &Resampler::cells(1000).unwrap(), 7);
+        let bundled = Bundled::new(set, &Resampler::images(1000).unwrap(), 7);
         assert_eq!(bundled.bundles(), 256);
         assert!(bundled.sizes.iter().all(|&size| size == 3.0 || size == 4.0));
         // The value over all pairs is that of one subset of all rows.

@@ -82,7 +82,7 @@ pub struct Fidelity {
     pub reference: usize,
     /// Images compared with it.
     pub compared: usize,
-    /// Groups (patients) in the reference, where they are known. With a single one, its cells are resampled: the spread between
+    /// Groups (patients) in the reference, where they are known. With a single one, its images are resampled: the spread between
     /// patients is unknown then and the intervals are too narrow.
     pub reference_groups: Option<usize>,
     /// Groups (patients) among the images compared, in the same way.
@@ -104,7 +104,7 @@ pub struct Fidelity {
 ///   to `2 v - q` of the lower quantile, takes that excess off instead of adding it a second time. It is cut at 0, and widened where
 ///   it would not hold the value itself.
 /// - Kernel distance: percentiles of the unbiased estimate over pairs of resampled images. Pairs within a group are left out, with
-///   those of a group with a second copy of itself: cells of one patient are alike, so that with these pairs two sets of different
+///   those of a group with a second copy of itself: images of one patient are alike, so that with these pairs two sets of different
 ///   patients would seem apart even where all come from one population. The interval is that population's, widened where it would
 ///   not hold the value itself. More than 256 groups or images are drawn in 256 random bundles.
 /// - Precision and density rest on the compared images, recall and coverage on those of the reference. The balls stay as they are and
@@ -171,7 +171,7 @@ impl Units {
         let groups = by_group.as_ref().map(Resampler::units);
         Ok(match by_group {
             Some(resampler) if resampler.units() > 1 => Self { resampler, by_group: true, groups },
-            _ => Self { resampler: Resampler::cells(n)?, by_group: false, groups },
+            _ => Self { resampler: Resampler::images(n)?, by_group: false, groups },
         })
     }
 
@@ -231,7 +231,7 @@ fn discrepancy(sets: [Features; 2], units: &[Units; 2], options: &BootstrapOptio
     let sums = Discrepancy::new(&bundled[0], &bundled[1]);
     let needed = Error::Images { figure: "the kernel distance", needed: 2, rows: sets[0].len().min(sets[1].len()) };
     let value = sums.value().ok_or(needed)?;
-    let [a, b] = [Resampler::cells(bundled[0].bundles())?, Resampler::cells(bundled[1].bundles())?];
+    let [a, b] = [Resampler::images(bundled[0].bundles())?, Resampler::images(bundled[1].bundles())?];
     let one = |number| {
         let streams = streams(number);
         sums.resampled(&a.weights(options.seed, streams[0]), &b.weights(options.seed, streams[1]))

@@ -1,4 +1,4 @@
-//! Authenticity: synthetic cells that are no nearer to a training cell than its own neighbours are.
+//! Authenticity: synthetic images that are no nearer to a training image than its own neighbours are.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,33 +11,33 @@ use super::{
     units::{Purpose, Side, Units, resamples, seed_of},
 };
 
-/// The share of authentic cells. A cell is authentic when it is further from the training cell nearest to it than that cell is from the
-/// nearest other training cell; equally far counts half.
+/// The share of authentic images. An image is authentic when it is further from the training image nearest to it than that image is from the
+/// nearest other training image; equally far counts half.
 ///
 /// Alaa, A. M., van Breugel, B., Saveliev, E. and van der Schaar, M. (2022), How faithful is your synthetic data? Sample-level metrics
-/// for evaluating and auditing generative models, ICML. The comparison with held-out cells is added: new cells of the same kind are
+/// for evaluating and auditing generative models, ICML. The comparison with held-out images is added: new images of the same kind are
 /// not all authentic either.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Authenticity {
-    /// Share of synthetic cells that are authentic, with Wilson's interval, which takes cells for independent.
+    /// Share of synthetic images that are authentic, with Wilson's interval, which takes images for independent.
     pub synthetic: Estimate,
-    /// The same of held-out cells.
+    /// The same of held-out images.
     pub holdout: Estimate,
-    /// Share of synthetic less share of held-out cells, with the interval by patients where they are known. Below 0 where synthetic
-    /// cells keep closer to training cells than new patients' cells do.
+    /// Share of synthetic less share of held-out images, with the interval by patients where they are known. Below 0 where synthetic
+    /// images keep closer to training images than new patients' images do.
     pub difference: Estimate,
     /// The difference when membership is anyone's guess.
     pub chance: Chance,
-    /// Synthetic cells.
-    pub synthetic_cells: usize,
-    /// Held-out cells.
-    pub holdout_cells: usize,
+    /// Synthetic images.
+    pub synthetic_images: usize,
+    /// Held-out images.
+    pub holdout_images: usize,
 }
 
-/// 1 if the cell with this list is authentic, 0 if not, 0.5 if it is as far as can be told neither.
+/// 1 if the image with this list is authentic, 0 if not, 0.5 if it is as far as can be told neither.
 fn authentic(list: &List, table: &Table, sides: &[Side]) -> f64 {
     let Some(nearest) = first_on(list, sides, Side::Train) else { return 0.5 };
-    let others = distance_to(&table.real[nearest.cell as usize], sides, Side::Train);
+    let others = distance_to(&table.real[nearest.image as usize], sides, Side::Train);
     match nearest.distance.total_cmp(&others) {
         std::cmp::Ordering::Greater => 1.0,
         std::cmp::Ordering::Equal => 0.5,
@@ -49,20 +49,20 @@ fn of_synthetic(table: &Table, sides: &[Side]) -> Vec<f64> {
     table.synthetic.iter().map(|list| authentic(list, table, sides)).collect()
 }
 
-/// Of each held-out cell, with its number among the real cells.
+/// Of each held-out image, with its number among the real images.
 fn of_holdout(table: &Table, units: &Units, sides: &[Side]) -> Vec<(usize, f64)> {
     let held_out = table.real.iter().enumerate().filter(|&(i, _)| sides[units.of[i]] == Side::Holdout);
     held_out.map(|(i, list)| (i, authentic(list, table, sides))).collect()
 }
 
-/// The difference of the shares of synthetic and held-out cells in a labelling.
+/// The difference of the shares of synthetic and held-out images in a labelling.
 pub(crate) fn statistic(table: &Table, units: &Units, sides: &[Side]) -> f64 {
     let (synthetic, holdout) = (of_synthetic(table, sides), of_holdout(table, units, sides));
     let of_holdout = holdout.iter().map(|(_, authentic)| authentic).sum::<f64>() / holdout.len() as f64;
     synthetic.iter().sum::<f64>() / synthetic.len() as f64 - of_holdout
 }
 
-/// The shares of the true labelling. What is authentic stays as it is; held-out patients are drawn again, and synthetic cells in groups
+/// The shares of the true labelling. What is authentic stays as it is; held-out patients are drawn again, and synthetic images in groups
 /// that are near to the same training patient.
 pub(crate) fn authenticity(
     table: &Table,
@@ -100,8 +100,8 @@ pub(crate) fn authenticity(
         holdout: b,
         difference,
         chance,
-        synthetic_cells: synthetic.len(),
-        holdout_cells: holdout.len(),
+        synthetic_images: synthetic.len(),
+        holdout_images: holdout.len(),
     })
 }
 
@@ -119,8 +119,8 @@ mod tests {
     use crate::Features;
 
     #[test]
-    fn authentic_cells_by_hand() {
-        // Training cells on a line at 0, 1 and 10; their nearest others are at distances 1, 1 and 9.
+    fn authentic_images_by_hand() {
+        // Training images on a line at 0, 1 and 10; their nearest others are at distances 1, 1 and 9.
         // Synthetic: 0.5 is 0.5 from 0 (0.5 < 1: no); 2 is 1 from 1 (equal: half); 5 is 4 from 1 (yes); 15 is 5 from 10 (5 < 9: no).
         // Held out: 3 is 2 from 1 (yes); 9 is 1 from 10 (no).
         let features = |values| Features::new(values, 1).unwrap();

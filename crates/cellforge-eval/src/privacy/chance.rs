@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::percentiles;
 
-/// Where a figure of these very cells lies when the synthetic set has nothing to do with who was in training: found by drawing anew
+/// Where a figure of these very images lies when the synthetic set has nothing to do with who was in training: found by drawing anew
 /// which patients were, many times, with everything else left as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Chance {

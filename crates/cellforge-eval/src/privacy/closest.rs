@@ -1,4 +1,4 @@
-//! Of the synthetic cells that come closest to real ones: how many come close to training.
+//! Of the synthetic images that come closest to real ones: how many come close to training.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,19 +9,19 @@ use super::{
     units::{Purpose, Side, Units, random, shuffle_front},
 };
 
-/// Shares of the synthetic cells that are looked at.
+/// Shares of the synthetic images that are looked at.
 const CUTS: [f64; 5] = [0.005, 0.01, 0.02, 0.05, 0.1];
-/// Fewest cells that are looked at, as far as there are any.
+/// Fewest images that are looked at, as far as there are any.
 const FEWEST: usize = 5;
 
-/// Whether the synthetic cells that come closest to any real cell come close to training cells.
+/// Whether the synthetic images that come closest to any real image come close to training images.
 ///
-/// A few copies among many new cells do not show in figures over all cells. They show at the front of the synthetic cells in the order
-/// of their distance to the nearest real cell, as a ratio to the distance of that one to the nearest real cell of another patient. This
-/// order does not depend on who was in training, so by chance the cells at its front are near to training as often as others.
+/// A few copies among many new images do not show in figures over all images. They show at the front of the synthetic images in the order
+/// of their distance to the nearest real image, as a ratio to the distance of that one to the nearest real image of another patient. This
+/// order does not depend on who was in training, so by chance the images at its front are near to training as often as others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Closest {
-    /// The closest 0.5%, 1%, 2%, 5% and 10%, of five cells or more.
+    /// The closest 0.5%, 1%, 2%, 5% and 10%, of five images or more.
     pub cuts: Vec<Cut>,
     /// The largest `z` of the cuts.
     pub strongest: f64,
@@ -29,16 +29,16 @@ pub struct Closest {
     pub chance: Chance,
 }
 
-/// The closest synthetic cells, up to some number.
+/// The closest synthetic images, up to some number.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cut {
     /// Their number.
-    pub cells: usize,
-    /// Those of them whose nearest real cell is a training cell. Those as near to both sides count half.
+    pub images: usize,
+    /// Those of them whose nearest real image is a training image. Those as near to both sides count half.
     pub successes: f64,
     /// The share of successes, evened out as in [`Share`](super::Share).
     pub rate: f64,
-    /// Successes less those to be expected, over their standard deviation when patients are shared out at random and cells nearest to
+    /// Successes less those to be expected, over their standard deviation when patients are shared out at random and images nearest to
     /// one patient stand together.
     pub z: f64,
 }
@@ -46,20 +46,20 @@ pub struct Cut {
 /// What the test needs of a space.
 #[derive(Clone, Debug)]
 pub(crate) struct ClosestTest {
-    /// Synthetic cells, the closest first; no more than are looked at.
+    /// Synthetic images, the closest first; no more than are looked at.
     front: Vec<usize>,
-    /// The numbers of cells that are looked at.
+    /// The numbers of images that are looked at.
     cuts: Vec<Looked>,
 }
 
-/// How the first cells lie among the patients, or cells where patients are not known.
+/// How the first images lie among the patients, or images where patients are not known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Looked {
     /// Their number.
-    cells: usize,
+    images: usize,
     /// Those of them that have one nearest patient.
     near: f64,
-    /// The sum over patients of the squared number of cells nearest to them.
+    /// The sum over patients of the squared number of images nearest to them.
     squares: f64,
 }
 
@@ -67,8 +67,8 @@ impl ClosestTest {
     pub(crate) fn new(table: &Table, units: &Units, seed: u64) -> Self {
         let ratio = |i: usize| {
             let Some(nearest) = table.turned[i].first() else { return f64::INFINITY };
-            let own = units.of[nearest.cell as usize];
-            let usual = table.real[nearest.cell as usize].iter().find(|near| near.unit as usize != own);
+            let own = units.of[nearest.image as usize];
+            let usual = table.real[nearest.image as usize].iter().find(|near| near.unit as usize != own);
             match usual {
                 Some(usual) if usual.distance > 0.0 => nearest.distance / usual.distance,
                 // Without a measure of what is close, only a copy is.
@@ -100,7 +100,7 @@ impl ClosestTest {
                 near_to[unit as usize] += 1;
             }
             if sizes.contains(&(number + 1)) {
-                cuts.push(Looked { cells: number + 1, near, squares });
+                cuts.push(Looked { images: number + 1, near, squares });
             }
         }
         Self { front, cuts }
@@ -111,16 +111,16 @@ impl ClosestTest {
         let taking_part = sides.iter().filter(|&&side| side != Side::Out).count() as f64;
         let expected = expected(&sides);
         let mut outcomes = outcomes(self.front.iter().map(|&i| &table.turned[i]), &sides);
-        let (mut cells, mut successes) = (0, 0.0);
-        let cut = |&Looked { cells: size, near, squares }: &Looked| {
-            successes += outcomes.by_ref().take(size - cells).map(|(nearer, _)| nearer).sum::<f64>();
-            cells = size;
+        let (mut images, mut successes) = (0, 0.0);
+        let cut = |&Looked { images: size, near, squares }: &Looked| {
+            successes += outcomes.by_ref().take(size - images).map(|(nearer, _)| nearer).sum::<f64>();
+            images = size;
             // The sum of a sample without replacement (Cochran 1977, Sampling Techniques, chapter 2).
             let spread = (squares - near * near / taking_part).max(0.0);
             let variance = expected * (1.0 - expected) * spread * taking_part / (taking_part - 1.0).max(1.0);
             let excess = successes - expected * size as f64;
             let z = if variance > 0.0 { excess / variance.sqrt() } else { 0.0 };
-            Cut { cells: size, successes, rate: evened(successes / size as f64, expected), z }
+            Cut { images: size, successes, rate: evened(successes / size as f64, expected), z }
         };
         self.cuts.iter().map(cut).collect()
     }
@@ -176,13 +176,13 @@ mod tests {
         let units = Units::new(&[0; 3], &[0], Some(&a), Some(&b)).unwrap();
         let table = Table::new(&space, &units).unwrap();
         let test = ClosestTest::new(&table, &units, 0);
-        // Five of six cells are looked at: two near a, one each near b, c and x: squares 4 + 1 + 1 + 1.
-        let looked = Looked { cells: 5, near: 5.0, squares: 7.0 };
+        // Five of six images are looked at: two near a, one each near b, c and x: squares 4 + 1 + 1 + 1.
+        let looked = Looked { images: 5, near: 5.0, squares: 7.0 };
         assert_eq!((&test.front[..], &test.cuts[..]), (&[4, 0, 2, 1, 3][..], &[looked][..]));
         let found = test.cuts(&table, &units, &units.sides());
         // Four of five, 3/4 expected. With each of the four held out in turn there are 3, 4, 4 and 4: of variance 3/16. The evened share is
         // (4/5 / (3/4)) / (4/5 / (3/4) + (1/5) / (1/4)) = (16/15) / (16/15 + 12/15) = 4/7.
-        assert_eq!((found.len(), found[0].cells, found[0].successes), (1, 5, 4.0));
+        assert_eq!((found.len(), found[0].images, found[0].successes), (1, 5, 4.0));
         assert!((found[0].z - 0.25 / 0.1875_f64.sqrt()).abs() < 1e-12 && (found[0].rate - 4.0 / 7.0).abs() < 1e-12);
         // With a held out instead of x: three of five, z = (3 - 3.75) / sqrt(3/16).
         use Side::{Holdout, Train};
@@ -191,9 +191,9 @@ mod tests {
     }
 
     #[test]
-    fn cuts_are_shares_of_the_cells() {
+    fn cuts_are_shares_of_the_images() {
         let train: Vec<f32> = (0..10).map(|i| 10.0 * i as f32).collect();
-        let holdout: Vec<f32> = train.iter().map(|cell| cell + 5.0).collect();
+        let holdout: Vec<f32> = train.iter().map(|image| image + 5.0).collect();
         let synthetic: Vec<f32> = (0..1000).map(|i| i as f32 * 0.1 + 0.013).collect();
         let features = |values| Features::new(values, 1).unwrap();
         let space = Space {
@@ -204,7 +204,7 @@ mod tests {
         };
         let units = Units::new(&[0; 10], &[0; 10], None, None).unwrap();
         let test = ClosestTest::new(&Table::new(&space, &units).unwrap(), &units, 0);
-        let sizes: Vec<usize> = test.cuts.iter().map(|cut| cut.cells).collect();
+        let sizes: Vec<usize> = test.cuts.iter().map(|cut| cut.images).collect();
         assert_eq!((&sizes[..], test.front.len()), (&[5, 10, 20, 50, 100][..], 100));
     }
 }

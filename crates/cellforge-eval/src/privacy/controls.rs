@@ -1,4 +1,4 @@
-//! The controls: a generator that replays training cells must be caught, other patients' cells must pass.
+//! The controls: a generator that replays training images must be caught, other patients' images must pass.
 
 use std::collections::BTreeMap;
 
@@ -14,15 +14,15 @@ use super::{
     units::{Purpose, Side, Units, random, shuffle_front},
 };
 
-/// The tests of cells of which it is known whether they leak. Distances are those of the study itself, so the controls have its
+/// The tests of images of which it is known whether they leak. Distances are those of the study itself, so the controls have its
 /// patients and its features.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Controls {
-    /// Training cells themselves in the place of the synthetic ones, as many as there are of these (or all), drawn by lot, and a
-    /// discriminator that knows all training cells by heart. Tests that do not find this leak would not find a smaller one: with few
-    /// synthetic cells among many training cells some do not.
+    /// Training images themselves in the place of the synthetic ones, as many as there are of these (or all), drawn by lot, and a
+    /// discriminator that knows all training images by heart. Tests that do not find this leak would not find a smaller one: with few
+    /// synthetic images among many training images some do not.
     pub replay: Vec<Finding>,
-    /// Cells of half of the held-out patients in the place of the synthetic ones, against the training patients and the other half, and
+    /// Images of half of the held-out patients in the place of the synthetic ones, against the training patients and the other half, and
     /// a discriminator that knows that half by heart: to be found by no test. None where there are fewer than two held-out patients.
     pub innocent: Option<Vec<Finding>>,
 }
@@ -44,7 +44,7 @@ pub(crate) fn controls(
     units: &Units,
     options: &PrivacyOptions,
 ) -> Result<Controls> {
-    // A discriminator's score of a cell: how near the cells that it knows by heart come to it, in the first space.
+    // A discriminator's score of an image: how near the images that it knows by heart come to it, in the first space.
     let findings = |trials: BTreeMap<String, Trial>, known: Vec<f64>, labels: &[u32], units: &Units| -> Result<_> {
         let scores: Vec<f64> = known.iter().map(|distance| -distance).collect();
         let attacker = logan.then(|| Attacker::logan(&scores, labels, units, options.fpr)).transpose()?;
@@ -59,20 +59,20 @@ pub(crate) fn controls(
     };
     let Some(first) = trials.values().next() else { return Ok(Controls { replay: Vec::new(), innocent: None }) };
 
-    let mut drawn: Vec<usize> = (0..units.train_cells).collect();
-    let cells = first.table.synthetic.len().min(drawn.len());
-    shuffle_front(&mut drawn, cells, &mut random(options.seed, Purpose::Replay, 0));
-    drawn.truncate(cells);
+    let mut drawn: Vec<usize> = (0..units.train_images).collect();
+    let images = first.table.synthetic.len().min(drawn.len());
+    shuffle_front(&mut drawn, images, &mut random(options.seed, Purpose::Replay, 0));
+    drawn.truncate(images);
     drawn.sort_unstable();
     let replayed = all(&|space, trial| replay(trial, units, space, &drawn), units)?;
-    let (sides, train) = (units.sides(), units.train_cells);
+    let (sides, train) = (units.sides(), units.train_images);
     let held_out = first.table.real[train..].iter().map(|list| distance_to(list, &sides, Side::Train));
     let by_heart = std::iter::repeat_n(0.0, train).chain(held_out).collect();
 
     let third = third(units, options.seed);
     let innocent = third.map(|third| {
         let split = Split::new(units, &third);
-        let kept_labels: Vec<u32> = split.kept.iter().map(|&cell| labels[cell]).collect();
+        let kept_labels: Vec<u32> = split.kept.iter().map(|&image| labels[image]).collect();
         let trials = all(&|_, trial| Ok(split.innocent(trial, units)), &split.units)?;
         let known = trials.values().next().map(|trial| trial.table.to_synthetic.clone()).unwrap_or_default();
         findings(trials, known, &kept_labels, &split.units)
@@ -87,17 +87,17 @@ struct Parts {
     real_regions: Vec<usize>,
 }
 
-/// The training cells `drawn`, ascending, as the synthetic set.
+/// The training images `drawn`, ascending, as the synthetic set.
 fn replay(trial: &Trial, units: &Units, space: &Space, drawn: &[usize]) -> Result<Parts> {
     let (table, sides) = (&trial.table, units.sides());
-    let own = |&i: &usize| with_own(&table.real[i], Near { unit: units.of[i] as u32, cell: i as u32, distance: 0.0 });
+    let own = |&i: &usize| with_own(&table.real[i], Near { unit: units.of[i] as u32, image: i as u32, distance: 0.0 });
     let lists: Vec<List> = drawn.iter().map(own).collect();
     let two: Vec<Two> = drawn
         .iter()
         .map(|&i| {
-            let close = |cell, distance| Close { cell, distance, orientation: 0 };
+            let close = |image, distance| Close { image, distance, orientation: 0 };
             let other = first_on(&table.real[i], &sides, Side::Train);
-            let other = other.map(|near| close(near.cell as usize, near.distance));
+            let other = other.map(|near| close(near.image as usize, near.distance));
             std::iter::once(close(i, 0.0)).chain(other).collect()
         })
         .collect();
@@ -129,7 +129,7 @@ fn third(units: &Units, seed: u64) -> Option<Vec<usize>> {
     (!third.is_empty()).then_some(third)
 }
 
-/// The real cells without those of some held-out units, numbered anew.
+/// The real images without those of some held-out units, numbered anew.
 struct Split {
     /// Units that are left.
     units: Units,
@@ -137,11 +137,11 @@ struct Split {
     is_third: Vec<bool>,
     /// New number of each old unit that is left.
     unit: Vec<u32>,
-    /// New number of each old cell that is left.
-    cell: Vec<u32>,
-    /// Old numbers of the cells that are left.
+    /// New number of each old image that is left.
+    image: Vec<u32>,
+    /// Old numbers of the images that are left.
     kept: Vec<usize>,
-    /// Old numbers of the cells that were taken out.
+    /// Old numbers of the images that were taken out.
     taken: Vec<usize>,
 }
 
@@ -149,16 +149,16 @@ impl Split {
     fn new(units: &Units, third: &[usize]) -> Self {
         let mut is_third = vec![false; units.len()];
         third.iter().for_each(|&unit| is_third[unit] = true);
-        let (taken, kept): (Vec<usize>, Vec<usize>) = (0..units.of.len()).partition(|&cell| is_third[units.of[cell]]);
-        let mut cell = vec![u32::MAX; units.of.len()];
-        kept.iter().zip(0..).for_each(|(&old, new)| cell[old] = new);
+        let (taken, kept): (Vec<usize>, Vec<usize>) = (0..units.of.len()).partition(|&image| is_third[units.of[image]]);
+        let mut image = vec![u32::MAX; units.of.len()];
+        kept.iter().zip(0..).for_each(|(&old, new)| image[old] = new);
         let (left, unit) = units.without(&is_third);
-        Self { units: left, is_third, unit, cell, kept, taken }
+        Self { units: left, is_third, unit, image, kept, taken }
     }
 
     fn list(&self, list: &List) -> List {
         let left = list.iter().filter(|near| !self.is_third[near.unit as usize]);
-        left.map(|near| Near { unit: self.unit[near.unit as usize], cell: self.cell[near.cell as usize], ..*near })
+        left.map(|near| Near { unit: self.unit[near.unit as usize], image: self.image[near.image as usize], ..*near })
             .collect()
     }
 
@@ -168,11 +168,11 @@ impl Split {
         let real: Vec<List> = self.kept.iter().map(|&i| self.list(&table.real[i])).collect();
         let third: Vec<Side> = self.is_third.iter().map(|&third| if third { Side::Train } else { Side::Out }).collect();
         let sides = self.units.sides();
-        let two = |cells: &[usize]| -> Vec<Two> {
-            let held_out = cells.iter().filter(|&&i| i >= units.train_cells);
-            held_out.map(|&i| table.holdout_two[i - units.train_cells].clone()).collect()
+        let two = |images: &[usize]| -> Vec<Two> {
+            let held_out = images.iter().filter(|&&i| i >= units.train_images);
+            held_out.map(|&i| table.holdout_two[i - units.train_images].clone()).collect()
         };
-        let regions = |cells: &[usize]| cells.iter().map(|&i| trial.real_regions()[i]).collect();
+        let regions = |images: &[usize]| images.iter().map(|&i| trial.real_regions()[i]).collect();
         let table = Table {
             orientations: 1,
             to_holdout: lists.iter().map(|list| distance_to(list, &sides, Side::Holdout)).collect(),
@@ -197,7 +197,7 @@ mod tests {
         names.iter().map(|&name| name.to_owned()).collect()
     }
 
-    /// On a line: training cells of a at 0 and 10 and of b at 1, held-out cells of x at 4 and of y at 20 and 21.
+    /// On a line: training images of a at 0 and 10 and of b at 1, held-out images of x at 4 and of y at 20 and 21.
     fn line() -> Space<'static> {
         let features = |values| Features::new(values, 1).unwrap();
         Space {
@@ -217,24 +217,24 @@ mod tests {
     }
 
     fn short(list: &[Near]) -> Vec<(u32, u32, f64)> {
-        list.iter().map(|near| (near.unit, near.cell, near.distance)).collect()
+        list.iter().map(|near| (near.unit, near.image, near.distance)).collect()
     }
 
     #[test]
     fn a_replayed_cell_is_at_distance_nothing_from_itself() {
         let (trial, units) = trial();
         let parts = replay(&trial, &units, &line(), &[0, 1, 2]).unwrap();
-        // Units: a 0, b 1, x 2, y 3. The cell of a at 0: itself, b at 1, x at 4, y at 20; the other cell of a is further than itself.
+        // Units: a 0, b 1, x 2, y 3. The image of a at 0: itself, b at 1, x at 4, y at 20; the other image of a is further than itself.
         assert_eq!(short(&parts.table.synthetic[0]), [(0, 0, 0.0), (1, 2, 1.0), (2, 3, 4.0), (3, 4, 20.0)]);
         assert_eq!(parts.table.to_synthetic, [0.0, 0.0, 0.0, 3.0, 10.0, 11.0]);
         assert_eq!(parts.table.to_holdout, [4.0, 6.0, 3.0]);
         assert_eq!(parts.synthetic_regions, [0, 1, 0]);
-        let two: Vec<_> = parts.table.synthetic_two[0].iter().map(|c| (c.cell, c.distance)).collect();
+        let two: Vec<_> = parts.table.synthetic_two[0].iter().map(|c| (c.image, c.distance)).collect();
         assert_eq!(two, [(0, 0.0), (2, 1.0)]);
     }
 
     #[test]
-    fn some_training_cells_are_replayed() {
+    fn some_training_images_are_replayed() {
         let (trial, units) = trial();
         let parts = replay(&trial, &units, &line(), &[2]).unwrap();
         assert_eq!(short(&parts.table.synthetic[0]), [(1, 2, 0.0), (0, 0, 1.0), (2, 3, 3.0), (3, 4, 19.0)]);
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn third_patients_leave_the_holdout() {
         let (trial, units) = trial();
-        // x is taken out: y becomes unit 2 and its cells 3 and 4.
+        // x is taken out: y becomes unit 2 and its images 3 and 4.
         let split = Split::new(&units, &[2]);
         assert_eq!((split.units.train, split.units.holdout, &split.units.of[..]), (2, 1, &[0, 0, 1, 2, 2][..]));
         let parts = split.innocent(&trial, &units);

@@ -10,16 +10,16 @@ use super::{
     units::{Purpose, Side, Units, resamples, seed_of},
 };
 
-/// Fewest synthetic cells of a region that is tested.
+/// Fewest synthetic images of a region that is tested.
 const FEWEST: usize = 20;
 
-/// Whether synthetic cells are nearer to training cells than cells of other patients are.
+/// Whether synthetic images are nearer to training images than images of other patients are.
 ///
 /// Meehan, C., Chaudhuri, K. and Dasgupta, S. (2020), A non-parametric test to detect data-copying in generative models, AISTATS.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Copying {
-    /// Their `C_T`: the mean of the regions' `z`, weighted by their held-out cells. Below 0 where synthetic cells are nearer to
-    /// training than held-out cells are; 0 where no region can be tested.
+    /// Their `C_T`: the mean of the regions' `z`, weighted by their held-out images. Below 0 where synthetic images are nearer to
+    /// training than held-out images are; 0 where no region can be tested.
     pub c_t: f64,
     /// Interval of `c_t`, by patients where they are known. Not given where there is one patient on a side.
     pub interval: Option<Interval>,
@@ -29,35 +29,35 @@ pub struct Copying {
     pub regions: Vec<Region>,
 }
 
-/// One region of the feature space: the cells nearest to one centre of k-means.
+/// One region of the feature space: the images nearest to one centre of k-means.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Region {
-    /// Synthetic cells.
+    /// Synthetic images.
     pub synthetic: usize,
-    /// Held-out cells.
+    /// Held-out images.
     pub holdout: usize,
-    /// Mann and Whitney's U of the synthetic cells' distances to training against the held-out cells', less its mean and over its
-    /// standard deviation. Not given for regions with no held-out cell or fewer than 20 synthetic ones; where all have so few, all cells
+    /// Mann and Whitney's U of the synthetic images' distances to training against the held-out images', less its mean and over its
+    /// standard deviation. Not given for regions with no held-out image or fewer than 20 synthetic ones; where all have so few, all images
     /// make one region, which is given.
     pub z: Option<f64>,
 }
 
-/// The synthetic cells (`true`) and held-out cells of each region, as numbers of cells in the order of their distance to training.
+/// The synthetic images (`true`) and held-out images of each region, as numbers of images in the order of their distance to training.
 type Ordered = Vec<Vec<(f64, bool, usize)>>;
 
 /// What the test needs of a space.
 #[derive(Clone, Debug)]
 pub(crate) struct CopyingTest {
-    /// Region of each synthetic cell.
+    /// Region of each synthetic image.
     synthetic: Vec<usize>,
-    /// Region of each real cell.
+    /// Region of each real image.
     real: Vec<usize>,
-    /// Synthetic cells of each region. Where there are too few in every region, all is one region, and this is empty.
+    /// Synthetic images of each region. Where there are too few in every region, all is one region, and this is empty.
     counts: Vec<usize>,
 }
 
 impl CopyingTest {
-    /// Takes the region of each synthetic and each real cell.
+    /// Takes the region of each synthetic and each real image.
     pub(crate) fn new(synthetic: Vec<usize>, real: Vec<usize>) -> Self {
         let regions = synthetic.iter().chain(&real).max().map_or(1, |last| last + 1);
         let mut counts = vec![0; regions];
@@ -68,7 +68,7 @@ impl CopyingTest {
         Self { synthetic, real, counts }
     }
 
-    /// Region of each real cell.
+    /// Region of each real image.
     pub(crate) fn real_regions(&self) -> &[usize] {
         &self.real
     }
@@ -84,16 +84,16 @@ impl CopyingTest {
                 ordered[place(region)].push((distance_to(list, sides, Side::Train), false, i));
             }
         }
-        ordered.iter_mut().for_each(|cells| cells.sort_unstable_by(|a, b| a.0.total_cmp(&b.0)));
+        ordered.iter_mut().for_each(|images| images.sort_unstable_by(|a, b| a.0.total_cmp(&b.0)));
         ordered
     }
 
-    /// `C_T` and the regions, with each cell counted as often as `weight(synthetic, cell)` says.
+    /// `C_T` and the regions, with each image counted as often as `weight(synthetic, image)` says.
     fn judge(&self, ordered: &Ordered, weight: impl Fn(bool, usize) -> u32) -> (f64, Vec<Region>) {
         let mut regions = Vec::with_capacity(ordered.len());
         let (mut sum, mut weights) = (0.0, 0.0);
-        for (number, cells) in ordered.iter().enumerate() {
-            let runs = cells.chunk_by(|a, b| a.0 == b.0).map(|run| {
+        for (number, images) in ordered.iter().enumerate() {
+            let runs = images.chunk_by(|a, b| a.0 == b.0).map(|run| {
                 run.iter().fold((0, 0), |(q, p), &(_, synthetic, i)| {
                     let weight = u64::from(weight(synthetic, i));
                     if synthetic { (q + weight, p) } else { (q, p + weight) }
@@ -115,7 +115,7 @@ impl CopyingTest {
         self.judge(&self.ordered(table, units, sides), |_, _| 1).0
     }
 
-    /// The test of the true labelling. Distances stay as they are; held-out patients are drawn again, and synthetic cells in groups
+    /// The test of the true labelling. Distances stay as they are; held-out patients are drawn again, and synthetic images in groups
     /// that are near to the same training patient.
     pub(crate) fn finish(
         &self,
@@ -142,7 +142,7 @@ impl CopyingTest {
     }
 }
 
-/// The training unit nearest to each synthetic cell: where patients are unknown, every synthetic cell is drawn for itself.
+/// The training unit nearest to each synthetic image: where patients are unknown, every synthetic image is drawn for itself.
 pub(crate) fn nearest_training_units(table: &Table, units: &Units, sides: &[Side]) -> Vec<usize> {
     let nearest = table.synthetic.iter().enumerate().map(|(i, list)| match first_on(list, sides, Side::Train) {
         Some(near) if units.patients => near.unit as usize,
@@ -202,8 +202,8 @@ mod tests {
     }
 
     #[test]
-    fn c_t_is_weighted_by_held_out_cells() {
-        // Two regions with 20 synthetic cells each, at distance 1. Region 0 has 3 held-out cells at distance 2, region 1 has one at 0.
+    fn c_t_is_weighted_by_held_out_images() {
+        // Two regions with 20 synthetic images each, at distance 1. Region 0 has 3 held-out images at distance 2, region 1 has one at 0.
         let ordered: Ordered = vec![
             (0..20).map(|i| (1.0, true, i)).chain((0..3).map(|i| (2.0, false, i))).collect(),
             std::iter::once((0.0, false, 3)).chain((20..40).map(|i| (1.0, true, i))).collect(),
@@ -218,16 +218,16 @@ mod tests {
         let b = 10.0 / 5.0_f64.sqrt();
         close(found[0].z.unwrap(), a);
         close(found[1].z.unwrap(), b);
-        assert_eq!(found[2], Region { synthetic: 1, holdout: 1, z: None }, "one synthetic cell is too few");
+        assert_eq!(found[2], Region { synthetic: 1, holdout: 1, z: None }, "one synthetic image is too few");
         close(c_t, (3.0 * a + b) / 4.0);
     }
 
     #[test]
-    fn few_synthetic_cells_make_one_region() {
+    fn few_synthetic_images_make_one_region() {
         let test = CopyingTest::new(vec![0, 1, 2], vec![2, 1, 0]);
-        // One region of three synthetic cells at 1 and a held-out one at 2: U = 0, mean 1.5, variance 3 / 12 * (5 - 24 / 12).
-        let cells = (0..3).map(|i| (1.0, true, i)).chain(std::iter::once((2.0, false, 0))).collect();
-        close(test.judge(&vec![cells], |_, _| 1).0, -1.5 / 0.75_f64.sqrt());
+        // One region of three synthetic images at 1 and a held-out one at 2: U = 0, mean 1.5, variance 3 / 12 * (5 - 24 / 12).
+        let images = (0..3).map(|i| (1.0, true, i)).chain(std::iter::once((2.0, false, 0))).collect();
+        close(test.judge(&vec![images], |_, _| 1).0, -1.5 / 0.75_f64.sqrt());
         assert_eq!(test.real_regions(), [2, 1, 0]);
     }
 }

@@ -17,13 +17,13 @@ pub struct Finding {
     /// The figure.
     pub value: f64,
     /// What the figure is by its definition when nothing leaks. For some figures that holds only of a generator that makes perfect new
-    /// cells, see [`Chance`].
+    /// images, see [`Chance`].
     pub ideal: f64,
     /// Interval of the figure, by patients where they are known: for the size of a leak. It does not decide.
     pub interval: Option<Interval>,
     /// The figure when membership is anyone's guess, and its p-value; none for `identical`, to which chance has no part.
     pub chance: Option<Chance>,
-    /// The p-value adjusted for all tests by Holm's method; of `identical` 0 where there are such cells, else 1.
+    /// The p-value adjusted for all tests by Holm's method; of `identical` 0 where there are such images, else 1.
     pub p_adjusted: f64,
     /// Whether a leak is found: the adjusted p-value is at most `(1 - level) / 2`.
     pub leaks: bool,
@@ -38,7 +38,7 @@ impl Privacy {
     ///
     /// A test finds a leak when its one-sided p-value, adjusted for all tests together (Holm 1979), is at most `(1 - level) / 2`,
     /// 2.5% by default. So in at most 2.5% of studies is a generator accused by any test that did not depend on who was in training,
-    /// however bad its cells are, as long as patients were shared out at random.
+    /// however bad its images are, as long as patients were shared out at random.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
@@ -80,7 +80,7 @@ fn of_space(name: &str, space: &SpacePrivacy, findings: &mut Vec<Finding>) {
     };
     let (share, chance) = (&space.nearer_to_train, space.nearer_to_train.chance);
     let words = format!(
-        "Evened out for the numbers of patients, {:.1}% of the synthetic cells are nearer to training than to the holdout; {:.1}% to \
+        "Evened out for the numbers of patients, {:.1}% of the synthetic images are nearer to training than to the holdout; {:.1}% to \
          {:.1}% come about by chance.",
         100.0 * share.rate,
         100.0 * chance.low,
@@ -91,11 +91,11 @@ fn of_space(name: &str, space: &SpacePrivacy, findings: &mut Vec<Finding>) {
     let (closest, chance) = (&space.closest_nearer_to_train, space.closest_nearer_to_train.chance);
     let words = closest.strongest_cut().map_or_else(String::new, |cut| {
         format!(
-            "Of the {} synthetic cells that come closest to real ones, {} are nearest to a training cell, where {:.1} are to be \
+            "Of the {} synthetic images that come closest to real ones, {} are nearest to a training image, where {:.1} are to be \
              expected: {:.1} standard deviations, and {:.1} to {:.1} come about by chance.",
-            cut.cells,
+            cut.images,
             cut.successes,
-            share.expected * cut.cells as f64,
+            share.expected * cut.images as f64,
             cut.z,
             chance.low,
             chance.high,
@@ -105,7 +105,7 @@ fn of_space(name: &str, space: &SpacePrivacy, findings: &mut Vec<Finding>) {
 
     let (copying, chance) = (&space.copying, space.copying.chance);
     let words = format!(
-        "Against held-out cells, synthetic cells are {} training cells by C_T = {:.2}; {:.2} to {:.2} come about by chance.",
+        "Against held-out images, synthetic images are {} training images by C_T = {:.2}; {:.2} to {:.2} come about by chance.",
         if copying.c_t < 0.0 { "nearer to" } else { "no nearer to" },
         copying.c_t,
         chance.low,
@@ -115,7 +115,7 @@ fn of_space(name: &str, space: &SpacePrivacy, findings: &mut Vec<Finding>) {
 
     let (authenticity, chance) = (&space.authenticity, space.authenticity.chance);
     let words = format!(
-        "{:.1}% of the synthetic and {:.1}% of the held-out cells are authentic, a difference of {:.1} points; {:.1} to {:.1} points \
+        "{:.1}% of the synthetic and {:.1}% of the held-out images are authentic, a difference of {:.1} points; {:.1} to {:.1} points \
          come about by chance.",
         100.0 * authenticity.synthetic.value,
         100.0 * authenticity.holdout.value,
@@ -128,13 +128,13 @@ fn of_space(name: &str, space: &SpacePrivacy, findings: &mut Vec<Finding>) {
     of_membership(Some(name), "gan_leaks_calibrated", &space.gan_leaks_calibrated, findings);
 }
 
-/// One cell that is exactly a training cell is a leak, whatever else is found.
+/// One image that is exactly a training image is a leak, whatever else is found.
 fn of_identical(space: &str, identical: usize) -> Finding {
     let leaks = identical > 0;
     let in_words = match identical {
-        0 => "No synthetic cell is identical to a training cell. That shows no leak.".to_owned(),
-        1 => "One synthetic cell is identical to a training cell. That is a leak.".to_owned(),
-        _ => format!("{identical} synthetic cells are identical to training cells. That is a leak."),
+        0 => "No synthetic image is identical to a training image. That shows no leak.".to_owned(),
+        1 => "One synthetic image is identical to a training image. That is a leak.".to_owned(),
+        _ => format!("{identical} synthetic images are identical to training images. That is a leak."),
     };
     Finding {
         space: Some(space.to_owned()),
@@ -150,7 +150,7 @@ fn of_identical(space: &str, identical: usize) -> Finding {
     }
 }
 
-/// The areas over cells and patients, and the rate over cells. The rate over patients is left to [`Attack`]: there are seldom enough
+/// The areas over images and patients, and the rate over images. The rate over patients is left to [`Attack`]: there are seldom enough
 /// of them for a false positive rate of 1% to mean anything.
 fn of_membership(space: Option<&str>, test: &str, membership: &Membership, findings: &mut Vec<Finding>) {
     let area = |attack: &Attack, of: &str| {
@@ -163,18 +163,18 @@ fn of_membership(space: Option<&str>, test: &str, membership: &Membership, findi
         );
         finding(space, &format!("{test}_{of}_auc"), auc.value, 0.5, interval(auc), chance, words)
     };
-    let cell = &membership.cell;
-    findings.push(area(cell, "cell"));
-    let (tpr, chance) = (cell.tpr_at_fpr, cell.tpr_chance);
+    let image = &membership.image;
+    findings.push(area(image, "image"));
+    let (tpr, chance) = (image.tpr_at_fpr, image.tpr_chance);
     let words = format!(
-        "While {:.1}% of held-out cells are taken for training cells, {:.1}% of training cells are; {:.1}% to {:.1}% come about by \
+        "While {:.1}% of held-out images are taken for training images, {:.1}% of training images are; {:.1}% to {:.1}% come about by \
          chance.",
-        100.0 * cell.fpr,
+        100.0 * image.fpr,
         100.0 * tpr.value,
         100.0 * chance.low,
         100.0 * chance.high,
     );
-    findings.push(finding(space, &format!("{test}_cell_tpr"), tpr.value, cell.fpr, interval(tpr), chance, words));
+    findings.push(finding(space, &format!("{test}_cell_tpr"), tpr.value, image.fpr, interval(tpr), chance, words));
     findings.extend(membership.patient.as_ref().map(|patient| area(patient, "patient")));
 }
 

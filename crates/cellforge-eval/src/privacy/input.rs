@@ -1,4 +1,4 @@
-//! What goes in: three sets of cells in one or more spaces.
+//! What goes in: three sets of images in one or more spaces.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,48 +9,48 @@ use crate::{BootstrapOptions, Error, Features, Result};
 pub struct Space<'a> {
     /// Its name: `pixels`, or that of the features.
     pub name: String,
-    /// Training cells, `(n, d)`.
+    /// Training images, `(n, d)`.
     pub train: Features<'a>,
-    /// Held-out cells, `(m, d)`: as they are, alone or followed by the other orientations of `synthetic`. The others are needed for
+    /// Held-out images, `(m, d)`: as they are, alone or followed by the other orientations of `synthetic`. The others are needed for
     /// the baseline of [`SpacePrivacy::dcr_turned`](super::SpacePrivacy::dcr_turned) and nothing else.
     pub holdout: Vec<Features<'a>>,
-    /// Synthetic cells, `(k, d)`: as they are, alone or followed by the same cells in the same order in other orientations, e.g. flips
+    /// Synthetic images, `(k, d)`: as they are, alone or followed by the same images in the same order in other orientations, e.g. flips
     /// and right-angle rotations.
     pub synthetic: Vec<Features<'a>>,
 }
 
-/// The class of each real cell: patients with cells of the same classes can stand in for each other.
+/// The class of each real image: patients with images of the same classes can stand in for each other.
 #[derive(Clone, Copy, Debug)]
 pub struct Labels<'a> {
-    /// Of training cells, `(n,)`.
+    /// Of training images, `(n,)`.
     pub train: &'a [u32],
-    /// Of held-out cells, `(m,)`.
+    /// Of held-out images, `(m,)`.
     pub holdout: &'a [u32],
 }
 
-/// What the discriminator says of each real cell: higher where it finds the cell more real. Where each class has its own discriminator,
-/// each cell is judged by that of its class; scales may differ between classes.
+/// What the discriminator says of each real image: higher where it finds the image more real. Where each class has its own discriminator,
+/// each image is judged by that of its class; scales may differ between classes.
 #[derive(Clone, Copy, Debug)]
 pub struct Discriminator<'a> {
-    /// Of training cells, `(n,)`.
+    /// Of training images, `(n,)`.
     pub train: &'a [f64],
-    /// Of held-out cells, `(m,)`.
+    /// Of held-out images, `(m,)`.
     pub holdout: &'a [f64],
 }
 
-/// Training, held-out and synthetic cells.
+/// Training, held-out and synthetic images.
 ///
-/// All sets of a space have the same dimensions; each set has as many cells in all spaces. There are at least two training cells. No
+/// All sets of a space have the same dimensions; each set has as many images in all spaces. There are at least two training images. No
 /// patient is on both sides. Patients count as known where they are on both sides.
 #[derive(Clone, Debug)]
 pub struct PrivacyInput<'a> {
     /// The spaces, at least one, under different names.
     pub spaces: Vec<Space<'a>>,
-    /// Classes of the real cells.
+    /// Classes of the real images.
     pub labels: Labels<'a>,
-    /// Patient of each training cell, `(n,)`, where known.
+    /// Patient of each training image, `(n,)`, where known.
     pub train_groups: Option<&'a [String]>,
-    /// Patient of each held-out cell, `(m,)`, where known.
+    /// Patient of each held-out image, `(m,)`, where known.
     pub holdout_groups: Option<&'a [String]>,
     /// Scores of the discriminator, where there is one.
     pub discriminator: Option<Discriminator<'a>>,
@@ -64,7 +64,7 @@ pub struct PrivacyOptions {
     pub bootstrap: BootstrapOptions,
     /// Labellings to draw, at least 20. The smallest p-value is one over this, and Holm's method multiplies it by the number of tests.
     pub relabellings: usize,
-    /// Regions of the copying test, clusters of k-means over all real cells; 0 counts as 1.
+    /// Regions of the copying test, clusters of k-means over all real images; 0 counts as 1.
     pub clusters: usize,
     /// False positive rate at which true positives are counted, in (0, 1).
     pub fpr: f64,
@@ -111,11 +111,11 @@ impl PrivacyInput<'_> {
             }
             let expected = first.synthetic.first().map_or(0, Features::len);
             for set in &space.synthetic {
-                same_cells("a set of synthetic cells", set.len(), expected)?;
+                same_images("a set of synthetic images", set.len(), expected)?;
             }
-            same_cells("the set of training cells", space.train.len(), train)?;
+            same_images("the set of training images", space.train.len(), train)?;
             for set in &space.holdout {
-                same_cells("a set of held-out cells", set.len(), holdout)?;
+                same_images("a set of held-out images", set.len(), holdout)?;
             }
             for set in space.holdout.iter().chain(&space.synthetic) {
                 space.train.same_dims(set)?;
@@ -125,13 +125,13 @@ impl PrivacyInput<'_> {
             return Err(Error::Neighbours { k: 1, needed: 2, rows: train });
         }
         if let Some(scores) = self.discriminator {
-            same_cells("the array of scores of training cells", scores.train.len(), train)?;
-            same_cells("the array of scores of held-out cells", scores.holdout.len(), holdout)?;
+            same_images("the array of scores of training images", scores.train.len(), train)?;
+            same_images("the array of scores of held-out images", scores.holdout.len(), holdout)?;
         }
         Ok(())
     }
 }
 
-fn same_cells(what: &'static str, found: usize, expected: usize) -> Result<()> {
-    if found == expected { Ok(()) } else { Err(Error::Cells { what, found, expected }) }
+fn same_images(what: &'static str, found: usize, expected: usize) -> Result<()> {
+    if found == expected { Ok(()) } else { Err(Error::SetSize { what, found, expected }) }
 }

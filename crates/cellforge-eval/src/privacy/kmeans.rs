@@ -1,4 +1,4 @@
-//! Clusters of real cells for the copying test: seeded k-means++ and Lloyd's iterations.
+//! Clusters of real images for the copying test: seeded k-means++ and Lloyd's iterations.
 
 use rand::{Rng, RngExt};
 use rayon::prelude::*;

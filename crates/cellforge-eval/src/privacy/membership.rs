@@ -1,4 +1,4 @@
-//! Membership inference: can it be told from scores which cells, or patients, a generator was trained on?
+//! Membership inference: can it be told from scores which images, or patients, a generator was trained on?
 
 use serde::{Deserialize, Serialize};
 
@@ -12,12 +12,12 @@ use super::{
     units::{Side, Units, resamples},
 };
 
-/// An attack on cells and, where they are known, on patients.
+/// An attack on images and, where they are known, on patients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Membership {
-    /// Whether a cell was in training.
-    pub cell: Attack,
-    /// Whether a patient was, by the mean score of the patient's cells.
+    /// Whether an image was in training.
+    pub image: Attack,
+    /// Whether a patient was, by the mean score of the patient's images.
     pub patient: Option<Attack>,
 }
 
@@ -35,27 +35,27 @@ pub struct Attack {
     pub tpr_chance: Chance,
     /// The false positive rate.
     pub fpr: f64,
-    /// Cells or patients of training.
+    /// Images or patients of training.
     pub members: usize,
-    /// Cells or patients of the holdout.
+    /// Images or patients of the holdout.
     pub non_members: usize,
     /// ROC curve, `(false positive rate, true positive rate)` from (0, 0) to (1, 1), at most 200 points.
     pub roc: Vec<(f64, f64)>,
 }
 
-/// Figures of one labelling: area and rate over cells, and over patients.
+/// Figures of one labelling: area and rate over images, and over patients.
 pub(crate) type Figures = [f64; 4];
 
-/// Scores of all real cells, ranked.
+/// Scores of all real images, ranked.
 #[derive(Clone, Debug)]
 pub(crate) struct Attacker {
-    cells: Ranked,
+    images: Ranked,
     patients: Option<Ranked>,
     fpr: f64,
 }
 
 impl Attacker {
-    /// Takes one score per real cell, training first; higher means more likely a member.
+    /// Takes one score per real image, training first; higher means more likely a member.
     ///
     /// # Errors
     /// [`Error::NotFinite`].
@@ -69,19 +69,19 @@ impl Attacker {
                 sums[unit].0 += score;
                 sums[unit].1 += 1.0;
             }
-            Ranked::new(&sums.into_iter().map(|(sum, cells)| sum / cells).collect::<Vec<f64>>())
+            Ranked::new(&sums.into_iter().map(|(sum, images)| sum / images).collect::<Vec<f64>>())
         });
-        Ok(Self { cells: Ranked::new(scores), patients, fpr })
+        Ok(Self { images: Ranked::new(scores), patients, fpr })
     }
 
-    /// GAN-Leaks (Chen et al. 2020): the nearer the nearest synthetic cell, the more likely a member.
+    /// GAN-Leaks (Chen et al. 2020): the nearer the nearest synthetic image, the more likely a member.
     pub(crate) fn gan_leaks(table: &Table, units: &Units, fpr: f64) -> Result<Self> {
         let scores: Vec<f64> = table.to_synthetic.iter().map(|distance| -distance).collect();
         Self::new(&scores, units, fpr)
     }
 
-    /// GAN-Leaks calibrated: some cells are near to everything. So the distance to the nearest real cell of any other patient is added,
-    /// of any other cell where patients are unknown. Real cells of both sides stand for what a generator makes that never saw the cell.
+    /// GAN-Leaks calibrated: some images are near to everything. So the distance to the nearest real image of any other patient is added,
+    /// of any other image where patients are unknown. Real images of both sides stand for what a generator makes that never saw the image.
     pub(crate) fn gan_leaks_calibrated(table: &Table, units: &Units, fpr: f64) -> Result<Self> {
         let usual = table.real.iter().enumerate().map(|(i, list)| {
             let other = list.iter().find(|near| near.unit as usize != units.of[i]);
@@ -103,9 +103,9 @@ impl Attacker {
     /// The figures of a labelling. 0.5 and `fpr` where a side is missing.
     pub(crate) fn figures(&self, units: &Units, sides: &[Side]) -> Figures {
         let counts = |side| if side == Side::Train { (1, 0) } else { (0, 1) };
-        let cells = self.cells.figures(self.fpr, |i| counts(sides[units.of[i]]));
+        let images = self.images.figures(self.fpr, |i| counts(sides[units.of[i]]));
         let patients = self.patients.as_ref().and_then(|ranked| ranked.figures(self.fpr, |i| counts(sides[i])));
-        let ((a, b), (c, d)) = (cells.unwrap_or((0.5, self.fpr)), patients.unwrap_or((0.5, self.fpr)));
+        let ((a, b), (c, d)) = (images.unwrap_or((0.5, self.fpr)), patients.unwrap_or((0.5, self.fpr)));
         [a, b, c, d]
     }
 
@@ -142,7 +142,7 @@ impl Attacker {
             })
         };
         Ok(Membership {
-            cell: attack(&self.cells, &|i| units.of[i], 0)?,
+            image: attack(&self.images, &|i| units.of[i], 0)?,
             patient: self.patients.as_ref().map(|ranked| attack(ranked, &|i| i, 2)).transpose()?,
         })
     }
@@ -172,12 +172,12 @@ mod tests {
     }
 
     #[test]
-    fn cells_and_patients_by_hand() {
+    fn images_and_patients_by_hand() {
         // Members: a scores 5 and 1 (mean 3), b scores 4. Others: x scores 2 and 3 (mean 2.5), y scores 0.
         let (a, b) = (names(&["a", "a", "b"]), names(&["x", "x", "y"]));
         let units = Units::new(&[0; 3], &[0; 3], Some(&a), Some(&b)).unwrap();
         let attacker = Attacker::new(&[5.0, 1.0, 4.0, 2.0, 3.0, 0.0], &units, 0.01).unwrap();
-        // Cells: 5 and 4 beat three each, 1 beats one: 7 of 9 pairs; two of three members above all others.
+        // Images: 5 and 4 beat three each, 1 beats one: 7 of 9 pairs; two of three members above all others.
         // Patients: 4 > 3 > 2.5 > 0: all pairs, all members.
         let figures = attacker.figures(&units, &units.sides());
         assert_eq!(figures, [7.0 / 9.0, 2.0 / 3.0, 1.0, 1.0]);
@@ -188,13 +188,13 @@ mod tests {
 
         let found = attacker.finish(&units, &BootstrapOptions::default(), &[figures, turned, turned]).unwrap();
         let patient = found.patient.unwrap();
-        assert_eq!((found.cell.auc.value, found.cell.members, found.cell.non_members), (7.0 / 9.0, 3, 3));
+        assert_eq!((found.image.auc.value, found.image.members, found.image.non_members), (7.0 / 9.0, 3, 3));
         assert_eq!((patient.auc.value, patient.members, patient.non_members), (1.0, 2, 2));
         // One of three labellings reaches the figure: (1 + 1) / (3 + 1).
-        assert_eq!((found.cell.auc_chance.p, patient.tpr_chance.p), (0.5, 0.5));
+        assert_eq!((found.image.auc_chance.p, patient.tpr_chance.p), (0.5, 0.5));
         // All resamples of patients agree on 1: Wilson's interval of 2 of 2, from 2 / (2 + 1.959964^2) to 1.
         assert!((patient.auc.low - 2.0 / 5.841459).abs() < 1e-6 && patient.auc.high == 1.0);
-        assert!(found.cell.auc.low < found.cell.auc.value && found.cell.auc.high <= 1.0);
+        assert!(found.image.auc.low < found.image.auc.value && found.image.auc.high <= 1.0);
     }
 
     #[test]
@@ -211,7 +211,7 @@ mod tests {
         let attacker = Attacker::new(&[3.0, 2.0, 1.0, 0.0], &units, 0.01).unwrap();
         let figures = attacker.figures(&units, &units.sides());
         let found = attacker.finish(&units, &BootstrapOptions::default(), &[figures]).unwrap();
-        assert_eq!((found.cell.auc.low, found.cell.auc.high), (0.0, 1.0));
+        assert_eq!((found.image.auc.low, found.image.auc.high), (0.0, 1.0));
         assert!(Attacker::new(&[f64::NAN, 0.0, 0.0, 0.0], &units, 0.01).is_err());
     }
 }

@@ -1,13 +1,13 @@
-//! Privacy: do synthetic cells give away whose cells a generator was trained on?
+//! Privacy: do synthetic images give away whose images a generator was trained on?
 //!
-//! Three sets are compared: the cells a generator was trained on, held-out cells of other patients, and synthetic cells.
+//! Three sets are compared: the images a generator was trained on, held-out images of other patients, and synthetic images.
 //!
 //! ```
 //! use cellforge_eval::{Features, privacy::{Labels, PrivacyInput, PrivacyOptions, Space, privacy}};
 //!
-//! // Twelve training patients and twelve held-out ones with two cells each, on a line; the "generator" gives away training cells.
+//! // Twelve training patients and twelve held-out ones with two images each, on a line; the "generator" gives away training images.
 //! let train: Vec<f32> = (0..24).map(|i| (20 * (i / 2) + i % 2) as f32).collect();
-//! let holdout: Vec<f32> = train.iter().map(|cell| cell + 10.0).collect();
+//! let holdout: Vec<f32> = train.iter().map(|image| image + 10.0).collect();
 //! let patients = |of: &str| (0..24).map(|i| format!("{of}{}", i / 2)).collect::<Vec<_>>();
 //! let (a, b, labels) = (patients("A"), patients("B"), [0; 24]);
 //! let input = PrivacyInput {
@@ -30,52 +30,52 @@
 //!
 //! # The figures
 //!
-//! - [`SpacePrivacy::dcr`], [`SpacePrivacy::nndr`]: the distance of each synthetic cell to the closest training record, and its ratio to
-//!   the distance of the second closest. Held-out cells are the baseline: distances below theirs are closer than new patients come
+//! - [`SpacePrivacy::dcr`], [`SpacePrivacy::nndr`]: the distance of each synthetic image to the closest training record, and its ratio to
+//!   the distance of the second closest. Held-out images are the baseline: distances below theirs are closer than new patients come
 //!   (Zhao et al. 2021, CTAB-GAN).
-//! - [`SpacePrivacy::nearer_to_train`]: the share of synthetic cells whose nearest real cell is a training cell, evened out for the sizes
+//! - [`SpacePrivacy::nearer_to_train`]: the share of synthetic images whose nearest real image is a training image, evened out for the sizes
 //!   of both sides. The binomial interval is Clopper and Pearson's (1934).
-//! - [`SpacePrivacy::closest_nearer_to_train`]: the same share of the few synthetic cells that come closest to real ones, where copies
-//!   are if there are any. [`SpacePrivacy::identical`] counts those that are exactly a training cell.
-//! - [`SpacePrivacy::copying`]: in each region of the space, the distances of synthetic cells to training are ranked against those of
-//!   held-out cells, and the regions' z-values are averaged. The three-sample test of Meehan, Chaudhuri and Dasgupta (2020).
-//! - [`SpacePrivacy::authenticity`]: the share of synthetic cells that are further from the nearest training cell than that cell is from
-//!   its own nearest neighbour. From Alaa et al. (2022); the difference to held-out cells is added.
-//! - [`SpacePrivacy::gan_leaks`], [`SpacePrivacy::gan_leaks_calibrated`]: an attacker takes a cell for a training cell if a synthetic one
-//!   is near, for the calibrated attack nearer than real cells of other patients are. From Chen et al. (2020), GAN-Leaks; the reference
-//!   there is a second generator, here it is the real cells.
-//! - [`Privacy::logan`]: an attacker takes a cell for a training cell if the discriminator finds it real. From Hayes et al. (2019), LOGAN.
-//! - [`SpacePrivacy::closest`]: the closest pairs of a synthetic and a training cell, to be looked at.
+//! - [`SpacePrivacy::closest_nearer_to_train`]: the same share of the few synthetic images that come closest to real ones, where copies
+//!   are if there are any. [`SpacePrivacy::identical`] counts those that are exactly a training image.
+//! - [`SpacePrivacy::copying`]: in each region of the space, the distances of synthetic images to training are ranked against those of
+//!   held-out images, and the regions' z-values are averaged. The three-sample test of Meehan, Chaudhuri and Dasgupta (2020).
+//! - [`SpacePrivacy::authenticity`]: the share of synthetic images that are further from the nearest training image than that image is from
+//!   its own nearest neighbour. From Alaa et al. (2022); the difference to held-out images is added.
+//! - [`SpacePrivacy::gan_leaks`], [`SpacePrivacy::gan_leaks_calibrated`]: an attacker takes an image for a training image if a synthetic one
+//!   is near, for the calibrated attack nearer than real images of other patients are. From Chen et al. (2020), GAN-Leaks; the reference
+//!   there is a second generator, here it is the real images.
+//! - [`Privacy::logan`]: an attacker takes an image for a training image if the discriminator finds it real. From Hayes et al. (2019), LOGAN.
+//! - [`SpacePrivacy::closest`]: the closest pairs of a synthetic and a training image, to be looked at.
 //!
-//! Membership is attacked for single cells and for patients, by the mean score of their cells.
+//! Membership is attacked for single images and for patients, by the mean score of their images.
 //!
 //! # The verdict
 //!
-//! Cells of one patient resemble each other, and some patients are near to everything. So the share nearer to training is not binomial:
-//! cells of third patients, who have nothing to do with either side, are nearer to one of them by chance. And several figures depend on
-//! how good synthetic cells are: blurred ones are near to all real cells, training cells among them, without having copied any.
+//! Images of one patient resemble each other, and some patients are near to everything. So the share nearer to training is not binomial:
+//! images of third patients, who have nothing to do with either side, are nearer to one of them by chance. And several figures depend on
+//! how good synthetic images are: blurred ones are near to all real images, training images among them, without having copied any.
 //! No interval around these figures, compared with their ideal, has the error that it states.
 //!
 //! What can be known is who was in training. If the synthetic set does not depend on that, every way of sharing out the same patients
 //! between training and holdout is as likely as the true one. So every figure is computed again for many such ways (a permutation test
-//! by patients, within strata of patients with cells of the same classes), and [`Chance`] holds where it lies. A leak is found where the
-//! true figure is more extreme than chance allows, over all tests together ([`Privacy::findings`]). Cells identical to training cells
+//! by patients, within strata of patients with images of the same classes), and [`Chance`] holds where it lies. A leak is found where the
+//! true figure is more extreme than chance allows, over all tests together ([`Privacy::findings`]). Images identical to training images
 //! need no statistics: one of them is a leak. The rest needs four things:
 //!
 //! - Patients were shared out at random, or as if at random.
-//! - What computes the features has not seen more of one side than of the other. A classifier that was trained on the training cells has:
-//!   they lie otherwise in its features than cells it never saw, and a synthetic cell that is new lies as those do, so that a leak may be
-//!   missed. Pixels, and networks trained on other cells, have seen neither.
-//! - The cells of a patient were chosen in the same way on both sides: do not thin out one side alone.
-//! - Patients are known. Without them single cells are exchanged, and cells of a patient that belong together make innocents look
+//! - What computes the features has not seen more of one side than of the other. A classifier that was trained on the training images has:
+//!   they lie otherwise in its features than images it never saw, and a synthetic image that is new lies as those do, so that a leak may be
+//!   missed. Pixels, and networks trained on other images, have seen neither.
+//! - The images of a patient were chosen in the same way on both sides: do not thin out one side alone.
+//! - Patients are known. Without them single images are exchanged, and images of a patient that belong together make innocents look
 //!   guilty; see [`Privacy::by_patient`].
 //!
 //! No leak found is no proof that nothing leaks: [`Controls`] show what these patients and features suffice to find.
 //!
 //! # Speed and memory
 //!
-//! Distances are computed once, through blocked matrix products. For each cell the nearest cell of each patient is kept, of the 64 nearest
-//! patients: 16 bytes each, 1 KiB a cell. A labelling or a resample reads these lists and computes no distance.
+//! Distances are computed once, through blocked matrix products. For each image the nearest image of each patient is kept, of the 64 nearest
+//! patients: 16 bytes each, 1 KiB an image. A labelling or a resample reads these lists and computes no distance.
 
 mod authenticity;
 mod chance;
@@ -123,12 +123,12 @@ pub struct Privacy {
     pub spaces: BTreeMap<String, SpacePrivacy>,
     /// Membership inference by the discriminator's scores, where there are any.
     pub logan: Option<Membership>,
-    /// Whether patients are known, and are what is exchanged and drawn; else single cells are. Where cells of a patient resemble each
-    /// other, intervals over cells are too narrow and p-values too small.
+    /// Whether patients are known, and are what is exchanged and drawn; else single images are. Where images of a patient resemble each
+    /// other, intervals over images are too narrow and p-values too small.
     pub by_patient: bool,
-    /// Patients (or cells) in training.
+    /// Patients (or images) in training.
     pub train_units: usize,
-    /// Patients (or cells) in the holdout.
+    /// Patients (or images) in the holdout.
     pub holdout_units: usize,
     /// Labellings that were drawn.
     pub relabellings: usize,
@@ -143,27 +143,27 @@ pub struct Privacy {
 /// The figures of one space.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SpacePrivacy {
-    /// Distance to the nearest training cell, cells as they are.
+    /// Distance to the nearest training image, images as they are.
     pub dcr: Compared,
-    /// Distance to the nearest training cell over that to the second nearest, cells as they are.
+    /// Distance to the nearest training image over that to the second nearest, images as they are.
     pub nndr: Compared,
     /// As `dcr`, in whichever orientation is nearest. None where there is one orientation.
     pub dcr_turned: Option<Compared>,
     /// As `nndr`, in whichever orientation is nearest. None where there is one orientation.
     pub nndr_turned: Option<Compared>,
-    /// Synthetic cells nearer to training than to the holdout, in any orientation.
+    /// Synthetic images nearer to training than to the holdout, in any orientation.
     pub nearer_to_train: Share,
-    /// Of the synthetic cells that come closest to real ones, those that come close to training, in any orientation.
+    /// Of the synthetic images that come closest to real ones, those that come close to training, in any orientation.
     pub closest_nearer_to_train: Closest,
-    /// Synthetic cells that equal a training cell in some orientation, and no held-out one.
+    /// Synthetic images that equal a training image in some orientation, and no held-out one.
     pub identical: usize,
-    /// The three-sample test of data copying, cells as they are.
+    /// The three-sample test of data copying, images as they are.
     pub copying: Copying,
-    /// Authenticity, cells as they are.
+    /// Authenticity, images as they are.
     pub authenticity: Authenticity,
-    /// Membership inference by the nearest synthetic cell, in any orientation.
+    /// Membership inference by the nearest synthetic image, in any orientation.
     pub gan_leaks: Membership,
-    /// The same, calibrated by the nearest real cell of other patients.
+    /// The same, calibrated by the nearest real image of other patients.
     pub gan_leaks_calibrated: Membership,
     /// The closest pairs, nearest first.
     pub closest: Vec<Pair>,

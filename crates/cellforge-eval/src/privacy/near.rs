@@ -1,4 +1,4 @@
-//! The nearest units of every cell: all that the tests need of the features, so that relabelling patients recomputes no distance.
+//! The nearest units of every image: all that the tests need of the features, so that relabelling patients recomputes no distance.
 
 use crate::{Features, Result, nearest};
 
@@ -8,63 +8,63 @@ use super::{
     units::{Side, Units},
 };
 
-/// Longest list of units that is kept for a cell. Each list is read from its front until a unit is on the wanted side, which is soon.
+/// Longest list of units that is kept for an image. Each list is read from its front until a unit is on the wanted side, which is soon.
 pub(crate) const WIDTH: usize = 64;
 
-/// The cell of one unit that is nearest to some cell.
+/// The image of one unit that is nearest to some image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Near {
     pub(crate) unit: u32,
-    /// Number of the cell among all real cells, training first.
-    pub(crate) cell: u32,
+    /// Number of the image among all real images, training first.
+    pub(crate) image: u32,
     /// Euclidean.
     pub(crate) distance: f64,
 }
 
-/// A training cell that is near to some cell.
+/// A training image that is near to some image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Close {
-    pub(crate) cell: usize,
+    pub(crate) image: usize,
     pub(crate) distance: f64,
-    /// Orientation in which the other cell was nearest.
+    /// Orientation in which the other image was nearest.
     pub(crate) orientation: usize,
 }
 
-/// The nearest cell of each unit, nearest unit first; cut to [`WIDTH`].
+/// The nearest image of each unit, nearest unit first; cut to [`WIDTH`].
 pub(crate) type List = Vec<Near>;
 
-/// The two nearest training cells, fewer where there are fewer.
+/// The two nearest training images, fewer where there are fewer.
 pub(crate) type Two = Vec<Close>;
 
 /// What is near to what in one space.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
-    /// Orientations of synthetic cells that were searched.
+    /// Orientations of synthetic images that were searched.
     pub(crate) orientations: usize,
-    /// Of each synthetic cell as it is.
+    /// Of each synthetic image as it is.
     pub(crate) synthetic: Vec<List>,
-    /// Of each synthetic cell in whichever orientation is nearest.
+    /// Of each synthetic image in whichever orientation is nearest.
     pub(crate) turned: Vec<List>,
-    /// Of each real cell, itself left out.
+    /// Of each real image, itself left out.
     pub(crate) real: Vec<List>,
-    /// Distance of each real cell to the nearest synthetic cell in any orientation.
+    /// Distance of each real image to the nearest synthetic image in any orientation.
     pub(crate) to_synthetic: Vec<f64>,
-    /// Distance of each synthetic cell to the nearest held-out cell in any orientation.
+    /// Distance of each synthetic image to the nearest held-out image in any orientation.
     pub(crate) to_holdout: Vec<f64>,
-    /// Training cells near to each synthetic cell as it is.
+    /// Training images near to each synthetic image as it is.
     pub(crate) synthetic_two: Vec<Two>,
-    /// Training cells near to each synthetic cell in any orientation.
+    /// Training images near to each synthetic image in any orientation.
     pub(crate) turned_two: Vec<Two>,
-    /// Training cells near to each held-out cell as it is.
+    /// Training images near to each held-out image as it is.
     pub(crate) holdout_two: Vec<Two>,
-    /// Training cells near to each held-out cell in any orientation, where the space has them.
+    /// Training images near to each held-out image in any orientation, where the space has them.
     pub(crate) holdout_turned_two: Option<Vec<Two>>,
 }
 
 impl Table {
     /// Searches a space whose sets have been checked.
     pub(crate) fn new(space: &Space, units: &Units) -> Result<Self> {
-        let (train, holdout, holdout_first) = (space.train, space.holdout[0], units.train_cells);
+        let (train, holdout, holdout_first) = (space.train, space.holdout[0], units.train_images);
         let mut to_synthetic = vec![f64::INFINITY; units.of.len()];
         let mut as_it_is = None;
         let mut nearest_turned: Option<Oriented> = None;
@@ -117,7 +117,7 @@ impl Table {
     }
 }
 
-/// What is near to synthetic cells in one orientation, or in any of several.
+/// What is near to synthetic images in one orientation, or in any of several.
 #[derive(Default)]
 struct Oriented {
     lists: Vec<List>,
@@ -128,7 +128,7 @@ struct Oriented {
 impl Oriented {
     fn new(synthetic: Features, orientation: usize, space: &Space, units: &Units) -> Result<Self> {
         let to_train = search(synthetic, space.train, 0, units, false, true)?;
-        let to_holdout = search(synthetic, space.holdout[0], units.train_cells, units, false, false)?;
+        let to_holdout = search(synthetic, space.holdout[0], units.train_images, units, false, false)?;
         Ok(Self {
             two: to_train.iter().map(|found| found.two(orientation)).collect(),
             to_holdout: to_holdout.iter().map(|found| found.list[0].distance).collect(),
@@ -146,18 +146,18 @@ impl Oriented {
     }
 }
 
-/// The nearest cell of a list whose unit is on the side. `None` where the list ends before.
+/// The nearest image of a list whose unit is on the side. `None` where the list ends before.
 pub(crate) fn first_on<'a>(list: &'a [Near], sides: &[Side], side: Side) -> Option<&'a Near> {
     list.iter().find(|near| sides[near.unit as usize] == side)
 }
 
-/// The distance to the nearest cell on the side. Where the list was cut before such a cell, that of its last cell, which is no
-/// further; infinite where there is no cell.
+/// The distance to the nearest image on the side. Where the list was cut before such an image, that of its last image, which is no
+/// further; infinite where there is no image.
 pub(crate) fn distance_to(list: &[Near], sides: &[Side], side: Side) -> f64 {
     first_on(list, sides, side).or(list.last()).map_or(f64::INFINITY, |near| near.distance)
 }
 
-/// Joins lists: the nearest cell of each unit in any of them.
+/// Joins lists: the nearest image of each unit in any of them.
 fn merged<const N: usize>(lists: [List; N]) -> List {
     let mut all: List = lists.into_iter().flatten().collect();
     sort(&mut all);
@@ -173,23 +173,23 @@ fn merged<const N: usize>(lists: [List; N]) -> List {
     kept
 }
 
-/// The list of a cell that is itself among the real cells, from the list in which it is left out.
+/// The list of an image that is itself among the real images, from the list in which it is left out.
 pub(crate) fn with_own(list: &List, own: Near) -> List {
     merged([vec![own], list.clone()])
 }
 
-/// Nearest first; of cells equally far, those with lower numbers.
+/// Nearest first; of images equally far, those with lower numbers.
 pub(crate) fn sort(list: &mut [Near]) {
-    list.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance).then(a.cell.cmp(&b.cell)));
+    list.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance).then(a.image.cmp(&b.image)));
 }
 
-/// The two nearest of some training cells, each cell counted once.
-fn two_of(cells: impl Iterator<Item = Close>) -> Two {
-    let mut all: Two = cells.collect();
-    all.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.cell.cmp(&b.cell)));
+/// The two nearest of some training images, each image counted once.
+fn two_of(images: impl Iterator<Item = Close>) -> Two {
+    let mut all: Two = images.collect();
+    all.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.image.cmp(&b.image)));
     let mut kept: Two = Vec::with_capacity(2);
     for close in all {
-        if kept.len() < 2 && kept.iter().all(|other| other.cell != close.cell) {
+        if kept.len() < 2 && kept.iter().all(|other| other.image != close.image) {
             kept.push(close);
         }
     }
@@ -204,7 +204,7 @@ mod tests {
         names.iter().map(|&name| name.to_owned()).collect()
     }
 
-    /// On a line: training cells of a at 0 and 10 and of b at 1, held-out cells of x at 4 and of y at 20; synthetic at 1 and 11, and
+    /// On a line: training images of a at 0 and 10 and of b at 1, held-out images of x at 4 and of y at 20; synthetic at 1 and 11, and
     /// turned round (minus) at -1 and -11.
     fn table(patients: bool) -> Table {
         let (train, holdout) = ([0.0, 10.0, 1.0], [4.0, 20.0]);
@@ -222,25 +222,25 @@ mod tests {
     }
 
     fn short(list: &[Near]) -> Vec<(u32, u32, f64)> {
-        list.iter().map(|near| (near.unit, near.cell, near.distance)).collect()
+        list.iter().map(|near| (near.unit, near.image, near.distance)).collect()
     }
 
     #[test]
     fn nearest_patients_by_hand() {
         let table = table(true);
-        // Units: a 0, b 1, x 2, y 3; cells: a 0, a 1, b 2, x 3, y 4.
+        // Units: a 0, b 1, x 2, y 3; images: a 0, a 1, b 2, x 3, y 4.
         assert_eq!(short(&table.synthetic[0]), [(1, 2, 0.0), (0, 0, 1.0), (2, 3, 3.0), (3, 4, 19.0)]);
         assert_eq!(short(&table.synthetic[1]), [(0, 1, 1.0), (2, 3, 7.0), (3, 4, 9.0), (1, 2, 10.0)]);
         // Turned round, -11 is nearer to none.
         assert_eq!(short(&table.turned[1]), short(&table.synthetic[1]));
-        // The cell of a at 0 has the other cell of a at 10; the only cell of b has none of its own.
+        // The image of a at 0 has the other image of a at 10; the only image of b has none of its own.
         assert_eq!(short(&table.real[0]), [(1, 2, 1.0), (2, 3, 4.0), (0, 1, 10.0), (3, 4, 20.0)]);
         assert_eq!(short(&table.real[2]), [(0, 0, 1.0), (2, 3, 3.0), (3, 4, 19.0)]);
         assert_eq!(short(&table.real[4]), [(0, 1, 10.0), (2, 3, 16.0), (1, 2, 19.0)]);
-        // The cell at 0 is as near to 1 as to -1.
+        // The image at 0 is as near to 1 as to -1.
         assert_eq!(table.to_synthetic, [1.0, 1.0, 0.0, 3.0, 9.0]);
         assert_eq!(table.to_holdout, [3.0, 7.0]);
-        let two = |two: &Two| two.iter().map(|c| (c.cell, c.distance, c.orientation)).collect::<Vec<_>>();
+        let two = |two: &Two| two.iter().map(|c| (c.image, c.distance, c.orientation)).collect::<Vec<_>>();
         assert_eq!(two(&table.synthetic_two[0]), [(2, 0.0, 0), (0, 1.0, 0)]);
         assert_eq!(two(&table.synthetic_two[1]), [(1, 1.0, 0), (2, 10.0, 0)]);
         assert_eq!(two(&table.turned_two[0]), [(2, 0.0, 0), (0, 1.0, 0)]);
@@ -262,12 +262,12 @@ mod tests {
         let table = table(false);
         assert_eq!(short(&table.real[0]), [(2, 2, 1.0), (3, 3, 4.0), (1, 1, 10.0), (4, 4, 20.0)]);
         assert_eq!(table.to_synthetic, [1.0, 1.0, 0.0, 3.0, 9.0]);
-        assert_eq!(table.synthetic_two[1].iter().map(|c| c.cell).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(table.synthetic_two[1].iter().map(|c| c.image).collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]
     fn the_nearest_cell_of_each_patient_is_the_one_a_plain_search_finds() {
-        // 300 training and 900 held-out cells of 7 and 11 patients in 5 dimensions, from a small generator of whole numbers with ties.
+        // 300 training and 900 held-out images of 7 and 11 patients in 5 dimensions, from a small generator of whole numbers with ties.
         let numbers = |n: usize, seed: u64| {
             let mut state = seed;
             (0..n)
@@ -303,7 +303,7 @@ mod tests {
                 .into_iter()
                 .enumerate()
                 .filter(|(_, (squared, _))| squared.is_finite())
-                .map(|(unit, (squared, cell))| (unit as u32, cell as u32, squared.sqrt()))
+                .map(|(unit, (squared, image))| (unit as u32, image as u32, squared.sqrt()))
                 .collect();
             all.sort_by(|a, b| a.2.total_cmp(&b.2).then(a.1.cmp(&b.1)));
             all

@@ -1,6 +1,6 @@
 //! Areas under ROC curves and true positive rates at a low false positive rate, for sides and weights that change.
 
-/// Cells or patients in the order of their scores, so that a new labelling or resample needs one pass and no sorting.
+/// Images or patients in the order of their scores, so that a new labelling or resample needs one pass and no sorting.
 #[derive(Clone, Debug)]
 pub(crate) struct Ranked {
     /// Highest score first.

@@ -1,4 +1,4 @@
-//! Searches for the nearest cell of every unit.
+//! Searches for the nearest image of every unit.
 
 use crate::{Features, Neighbour, Result, distances, distances::squared_distance, nearest, nearest_other};
 
@@ -7,11 +7,11 @@ use super::{
     units::Units,
 };
 
-/// The two nearest training cells of each query, in one orientation.
+/// The two nearest training images of each query, in one orientation.
 pub(crate) fn search_two(queries: Features, train: Features, orientation: usize) -> Result<Vec<Two>> {
     let found = nearest(queries, train, train.len().min(2))?;
     let close = |found: Vec<Neighbour>| {
-        found.into_iter().map(|near| Close { cell: near.index, distance: near.distance, orientation }).collect()
+        found.into_iter().map(|near| Close { image: near.index, distance: near.distance, orientation }).collect()
     };
     Ok(found.into_iter().map(close).collect())
 }
@@ -19,18 +19,18 @@ pub(crate) fn search_two(queries: Features, train: Features, orientation: usize)
 /// What a search found for one query.
 pub(crate) struct Found {
     pub(crate) list: List,
-    /// The two nearest cells and their distances, where they were asked for.
+    /// The two nearest images and their distances, where they were asked for.
     two: Vec<(usize, f64)>,
 }
 
 impl Found {
     pub(crate) fn two(&self, orientation: usize) -> Two {
-        self.two.iter().map(|&(cell, distance)| Close { cell, distance, orientation }).collect()
+        self.two.iter().map(|&(image, distance)| Close { image, distance, orientation }).collect()
     }
 }
 
-/// The nearest cell of each unit of `refs`, which are the real cells from number `first` on. `same` says that the queries are the
-/// references themselves, none of which is its own neighbour; `two` that the two nearest cells are wanted.
+/// The nearest image of each unit of `refs`, which are the real images from number `first` on. `same` says that the queries are the
+/// references themselves, none of which is its own neighbour; `two` that the two nearest images are wanted.
 pub(crate) fn search(
     queries: Features,
     refs: Features,
@@ -53,8 +53,8 @@ pub(crate) fn search(
         list: found
             .into_iter()
             .map(|near| {
-                let cell = (first + near.index) as u32;
-                Near { unit: units.of[first + near.index] as u32, cell, distance: near.distance }
+                let image = (first + near.index) as u32;
+                Near { unit: units.of[first + near.index] as u32, image, distance: near.distance }
             })
             .collect(),
     };
@@ -63,10 +63,10 @@ pub(crate) fn search(
 
 /// The state of one query while its references pass by; distances are squared.
 struct State {
-    /// Nearest cell of each unit so far, and the bound that others must not exceed.
+    /// Nearest image of each unit so far, and the bound that others must not exceed.
     best: Vec<(f64, u32)>,
     limits: Vec<f32>,
-    /// The two nearest of all cells, where they are asked for, and their bound.
+    /// The two nearest of all images, where they are asked for, and their bound.
     two: Vec<(usize, f64)>,
     two_limit: f32,
 }
@@ -81,20 +81,20 @@ impl State {
         }
     }
 
-    /// Whether a cell with this lower bound can be left out; a bound that is NaN says nothing.
+    /// Whether an image with this lower bound can be left out; a bound that is NaN says nothing.
     fn rules_out(&self, unit: usize, lower: f32) -> bool {
         lower > self.limits[unit] && lower > self.two_limit
     }
 
-    fn take(&mut self, unit: usize, cell: usize, squared: f64, two: bool) {
+    fn take(&mut self, unit: usize, image: usize, squared: f64, two: bool) {
         let best = self.best[unit];
-        if squared < best.0 || squared == best.0 && (cell as u32) < best.1 {
-            self.best[unit] = (squared, cell as u32);
+        if squared < best.0 || squared == best.0 && (image as u32) < best.1 {
+            self.best[unit] = (squared, image as u32);
             self.limits[unit] = distances::round_up(squared);
         }
         if two {
-            let place = self.two.partition_point(|&(other, d)| d < squared || d == squared && other < cell);
-            self.two.insert(place, (cell, squared));
+            let place = self.two.partition_point(|&(other, d)| d < squared || d == squared && other < image);
+            self.two.insert(place, (image, squared));
             self.two.truncate(2);
             self.two_limit = self.two.get(1).map_or(f32::INFINITY, |last| distances::round_up(last.1));
         }
@@ -117,7 +117,7 @@ fn search_patients(
         |_| State::new(count, two),
         |state: &mut State, query, begin, row| {
             let exact = |j: usize| squared_distance(queries.row(query), refs.row(begin + j));
-            // The least bound of each run of cells of one unit comes first: its distance rules out most of the others.
+            // The least bound of each run of images of one unit comes first: its distance rules out most of the others.
             let mut done = 0;
             while done < row.len() {
                 let unit = of[begin + done];
@@ -147,11 +147,11 @@ fn search_patients(
             .into_iter()
             .enumerate()
             .filter(|(_, (squared, _))| squared.is_finite())
-            .map(|(unit, (squared, cell))| Near { unit: (from + unit) as u32, cell, distance: squared.sqrt() })
+            .map(|(unit, (squared, image))| Near { unit: (from + unit) as u32, image, distance: squared.sqrt() })
             .collect();
         sort(&mut list);
         list.truncate(WIDTH);
-        Found { list, two: state.two.into_iter().map(|(cell, squared)| (cell, squared.sqrt())).collect() }
+        Found { list, two: state.two.into_iter().map(|(image, squared)| (image, squared.sqrt())).collect() }
     };
     Ok(found.into_iter().map(listed).collect())
 }

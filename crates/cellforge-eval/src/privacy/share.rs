@@ -1,4 +1,4 @@
-//! The share of synthetic cells that are nearer to training than to the holdout.
+//! The share of synthetic images that are nearer to training than to the holdout.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{Beta, ContinuousCDF};
@@ -11,36 +11,36 @@ use super::{
     units::{Purpose, Side, Units, seed_of},
 };
 
-/// How many synthetic cells are nearer to training than to the holdout, evened out for the sizes of the two.
+/// How many synthetic images are nearer to training than to the holdout, evened out for the sizes of the two.
 ///
-/// The nearest of all real cells is a training cell the more often the more of them there are. By chance it belongs to a training
+/// The nearest of all real images is a training image the more often the more of them there are. By chance it belongs to a training
 /// patient as often as patients are in training: a share `expected`. With `s` the share found, `rate` is `a / (a + b)` with
-/// `a = s / expected` and `b = (1 - s) / (1 - expected)`: 0.5 by chance and 1 if every synthetic cell is nearest to a training patient.
+/// `a = s / expected` and `b = (1 - s) / (1 - expected)`: 0.5 by chance and 1 if every synthetic image is nearest to a training patient.
 /// Drawing a training set of the holdout's size instead would leave out most of the patients that might be copied.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Share {
-    /// Synthetic cells whose nearest real cell is a training cell. Those as near to both sides count half.
+    /// Synthetic images whose nearest real image is a training image. Those as near to both sides count half.
     pub successes: f64,
-    /// Synthetic cells.
+    /// Synthetic images.
     pub total: usize,
-    /// Share of the patients (of the cells, where patients are unknown) that are in training.
+    /// Share of the patients (of the images, where patients are unknown) that are in training.
     pub expected: f64,
     /// The share of successes, evened out, in [0, 1].
     pub rate: f64,
-    /// Clopper and Pearson's exact binomial interval, evened out. It takes synthetic cells for independent. Many of them may be near to
-    /// one patient, so it is too narrow where cells come from patients.
+    /// Clopper and Pearson's exact binomial interval, evened out. It takes synthetic images for independent. Many of them may be near to
+    /// one patient, so it is too narrow where images come from patients.
     pub binomial: Interval,
-    /// Interval of the bootstrap over patients, where they are known: cells nearest to one patient are drawn together.
+    /// Interval of the bootstrap over patients, where they are known: images nearest to one patient are drawn together.
     pub by_patient: Option<Interval>,
     /// The rate when membership is anyone's guess.
     pub chance: Chance,
-    /// Training cells that were compared.
-    pub train_cells: usize,
-    /// Held-out cells that were compared.
-    pub holdout_cells: usize,
-    /// Patients of the training cells that were compared, where known.
+    /// Training images that were compared.
+    pub train_images: usize,
+    /// Held-out images that were compared.
+    pub holdout_images: usize,
+    /// Patients of the training images that were compared, where known.
     pub train_groups: Option<usize>,
-    /// Patients of the held-out cells that were compared, where known.
+    /// Patients of the held-out images that were compared, where known.
     pub holdout_groups: Option<usize>,
 }
 
@@ -75,7 +75,7 @@ pub fn clopper_pearson(successes: f64, total: usize, level: f64) -> Result<Inter
     Ok(Interval { low: low.clamp(0.0, successes / n), high: high.clamp(successes / n, 1.0) })
 }
 
-/// Whether each synthetic cell is nearer to training (1) or to the holdout (0), or as near to both (0.5), and the unit nearest to it.
+/// Whether each synthetic image is nearer to training (1) or to the holdout (0), or as near to both (0.5), and the unit nearest to it.
 /// Where a list ends before a unit that takes part, nobody can tell: 0.5.
 pub(crate) fn outcomes<'a>(
     lists: impl IntoIterator<Item = &'a List>,
@@ -93,7 +93,7 @@ pub(crate) fn outcomes<'a>(
     })
 }
 
-/// The share of synthetic cells nearer to training in a labelling, evened out.
+/// The share of synthetic images nearer to training in a labelling, evened out.
 pub(crate) fn rate(lists: &[List], sides: &[Side]) -> f64 {
     let successes: f64 = outcomes(lists, sides).map(|(nearer, _)| nearer).sum();
     evened(successes / lists.len() as f64, expected(sides))
@@ -103,7 +103,7 @@ pub(crate) fn rate(lists: &[List], sides: &[Side]) -> f64 {
 pub(crate) fn expected(sides: &[Side]) -> f64 {
     let count = |side| sides.iter().filter(|&&other| other == side).count() as f64;
     let (train, holdout) = (count(Side::Train), count(Side::Holdout));
-    // Where no unit takes part, no synthetic cell is nearer to either side.
+    // Where no unit takes part, no synthetic image is nearer to either side.
     if train + holdout > 0.0 { train / (train + holdout) } else { 0.5 }
 }
 
@@ -120,12 +120,12 @@ pub(crate) fn share(lists: &[List], units: &Units, bootstrap: &BootstrapOptions,
     let (successes, total, expected) = (nearer.iter().sum::<f64>(), nearer.len(), expected(&sides));
     let rate = evened(successes / total as f64, expected);
     let on = |side| {
-        let cells = units.of.iter().filter(|&&unit| sides[unit] == side).count();
-        (cells, sides.iter().filter(|&&other| other == side).count())
+        let images = units.of.iter().filter(|&&unit| sides[unit] == side).count();
+        (images, sides.iter().filter(|&&other| other == side).count())
     };
-    let ((train_cells, train_units), (holdout_cells, holdout_units)) = (on(Side::Train), on(Side::Holdout));
+    let ((train_images, train_units), (holdout_images, holdout_units)) = (on(Side::Train), on(Side::Holdout));
 
-    // Cells near to one patient stand or fall together with the side that this patient is on.
+    // Images near to one patient stand or fall together with the side that this patient is on.
     let by_patient = || {
         let resampler = Resampler::groups(&nearest)?;
         let options = BootstrapOptions { seed: seed_of(bootstrap.seed, Purpose::Synthetic), ..*bootstrap };
@@ -145,8 +145,8 @@ pub(crate) fn share(lists: &[List], units: &Units, bootstrap: &BootstrapOptions,
         binomial: Interval { low: evened(exact.low, expected), high: evened(exact.high, expected) },
         by_patient: units.patients.then(by_patient).transpose()?,
         chance,
-        train_cells,
-        holdout_cells,
+        train_images,
+        holdout_images,
         train_groups: units.patients.then_some(train_units),
         holdout_groups: units.patients.then_some(holdout_units),
     })
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn nearer_by_hand() {
-        let near = |unit, distance| Near { unit, cell: unit, distance };
+        let near = |unit, distance| Near { unit, image: unit, distance };
         use Side::{Holdout, Out, Train};
         let sides = [Train, Holdout, Out, Train];
         let lists = vec![

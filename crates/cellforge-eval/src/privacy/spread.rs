@@ -12,12 +12,12 @@ use super::{
 /// Bars of a histogram.
 const BARS: usize = 40;
 
-/// A figure of synthetic cells, and of held-out cells as the baseline.
+/// A figure of synthetic images, and of held-out images as the baseline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Compared {
-    /// Of synthetic cells.
+    /// Of synthetic images.
     pub synthetic: Distances,
-    /// Of held-out cells, treated in the same way. None where the holdout is not there in all orientations.
+    /// Of held-out images, treated in the same way. None where the holdout is not there in all orientations.
     pub holdout: Option<Distances>,
     /// Edges of the bars of both histograms, rising, one more than there are bars.
     pub edges: Vec<f64>,
@@ -32,31 +32,31 @@ pub struct Distances {
     pub q25: Estimate,
     /// The median.
     pub median: Estimate,
-    /// Cells in each bar of the histogram; a bar holds its lower edge, the last one both edges.
+    /// Images in each bar of the histogram; a bar holds its lower edge, the last one both edges.
     pub counts: Vec<u64>,
 }
 
-/// A synthetic cell and the training cell nearest to it.
+/// A synthetic image and the training image nearest to it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
-    /// Number of the synthetic cell.
+    /// Number of the synthetic image.
     pub synthetic: usize,
-    /// Orientation of the synthetic cell in which the two are nearest.
+    /// Orientation of the synthetic image in which the two are nearest.
     pub orientation: usize,
-    /// Number of the training cell.
+    /// Number of the training image.
     pub train: usize,
     /// Distance of the two.
     pub distance: f64,
-    /// Distance of the synthetic cell to the nearest held-out cell, in whichever orientation is nearest.
+    /// Distance of the synthetic image to the nearest held-out image, in whichever orientation is nearest.
     pub holdout_distance: f64,
 }
 
-/// What is compared of the nearest training cells.
+/// What is compared of the nearest training images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Of {
     /// The distance to the nearest one.
     Nearest,
-    /// The distance to the nearest one over that to the second nearest; 0 where both are 0, 1 where there is one training cell.
+    /// The distance to the nearest one over that to the second nearest; 0 where both are 0, 1 where there is one training image.
     Ratio,
 }
 
@@ -73,7 +73,7 @@ impl Of {
     }
 }
 
-/// Compares synthetic and held-out cells. `synthetic_groups` and `holdout_groups` are what is drawn together in a resample.
+/// Compares synthetic and held-out images. `synthetic_groups` and `holdout_groups` are what is drawn together in a resample.
 pub(crate) fn compared(
     of: Of,
     synthetic: &[Two],
@@ -82,7 +82,7 @@ pub(crate) fn compared(
     holdout_groups: &[usize],
     bootstrap: &BootstrapOptions,
 ) -> Result<Compared> {
-    let values = |cells: &[Two]| cells.iter().map(|two| of.of(two)).collect::<Vec<f64>>();
+    let values = |images: &[Two]| images.iter().map(|two| of.of(two)).collect::<Vec<f64>>();
     let (synthetic, holdout) = (values(synthetic), holdout.map(values));
     let largest = synthetic.iter().chain(holdout.iter().flatten()).copied().fold(0.0, f64::max);
     let end = if of == Of::Ratio || largest == 0.0 { 1.0 } else { largest };
@@ -139,13 +139,13 @@ fn quantile(values: &[f64], order: &[usize], weights: &[u32], q: f64) -> f64 {
     low.unwrap_or(0.0)
 }
 
-/// The closest pairs, nearest first, one for a synthetic cell.
+/// The closest pairs, nearest first, one for a synthetic image.
 pub(crate) fn closest_pairs(table: &Table, pairs: usize) -> Vec<Pair> {
     let nearest = table.turned_two.iter().zip(&table.to_holdout).enumerate();
     let mut all: Vec<Pair> = nearest
         .filter_map(|(synthetic, (two, &holdout_distance))| {
             let close = two.first()?;
-            let (orientation, train, distance) = (close.orientation, close.cell, close.distance);
+            let (orientation, train, distance) = (close.orientation, close.image, close.distance);
             Some(Pair { synthetic, orientation, train, distance, holdout_distance })
         })
         .collect();
@@ -159,7 +159,7 @@ mod tests {
     use super::{super::near::Close, *};
 
     fn two(distances: &[f64]) -> Two {
-        distances.iter().map(|&distance| Close { cell: 0, distance, orientation: 0 }).collect()
+        distances.iter().map(|&distance| Close { image: 0, distance, orientation: 0 }).collect()
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn histograms_count_every_cell() {
+    fn histograms_count_every_image() {
         let synthetic: Vec<Two> = [0.0, 1.0, 39.0, 40.0].iter().map(|&d| two(&[d, 50.0])).collect();
         let holdout: Vec<Two> = [20.5, 80.0].iter().map(|&d| two(&[d, 100.0])).collect();
         let groups = [0, 1, 2, 3];

@@ -39,7 +39,7 @@ struct Drawn {
 }
 
 impl Trial {
-    /// `synthetic_regions` and `real_regions` are the clusters of the cells.
+    /// `synthetic_regions` and `real_regions` are the clusters of the images.
     pub(crate) fn new(
         table: Table,
         synthetic_regions: Vec<usize>,
@@ -55,7 +55,7 @@ impl Trial {
         Ok(Self { table, closest, copying, plain, calibrated })
     }
 
-    /// Region of each real cell.
+    /// Region of each real image.
     pub(crate) fn real_regions(&self) -> &[usize] {
         self.copying.real_regions()
     }
@@ -89,7 +89,7 @@ impl Trial {
                 true => (&table.turned_two, table.holdout_turned_two.as_ref()),
             };
             let holdout = holdout.map(Vec::as_slice);
-            compared(of, synthetic, holdout, &groups, &units.of[units.train_cells..], bootstrap)
+            compared(of, synthetic, holdout, &groups, &units.of[units.train_images..], bootstrap)
         };
         let turned = |of| (table.orientations > 1).then(|| spread(of, true)).transpose();
         Ok(SpacePrivacy {
@@ -123,7 +123,7 @@ impl Trial {
     }
 }
 
-/// Synthetic cells that equal a training cell in some orientation, and no held-out one.
+/// Synthetic images that equal a training image in some orientation, and no held-out one.
 fn identical(table: &Table) -> usize {
     let nearest = table.turned_two.iter().zip(&table.to_holdout);
     nearest.filter(|(two, held_out)| two.first().is_some_and(|close| close.distance == 0.0) && **held_out > 0.0).count()

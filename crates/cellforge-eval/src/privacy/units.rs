@@ -1,4 +1,4 @@
-//! Who could have stood in whose place: patients, or single cells where patients are unknown.
+//! Who could have stood in whose place: patients, or single images where patients are unknown.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,28 +43,28 @@ pub(crate) enum Side {
     Out,
 }
 
-/// The units of all real cells. Cells and units of training are numbered first, those of the holdout behind them.
+/// The units of all real images. Images and units of training are numbered first, those of the holdout behind them.
 #[derive(Clone, Debug)]
 pub(crate) struct Units {
-    /// Whether units are patients; else every cell is one.
+    /// Whether units are patients; else every image is one.
     pub(crate) patients: bool,
-    /// Unit of each real cell.
+    /// Unit of each real image.
     pub(crate) of: Vec<usize>,
-    /// Training cells.
-    pub(crate) train_cells: usize,
+    /// Training images.
+    pub(crate) train_images: usize,
     /// Units of training.
     pub(crate) train: usize,
     /// Units of the holdout.
     pub(crate) holdout: usize,
-    /// Units that may be exchanged for each other: those with cells of the same classes.
+    /// Units that may be exchanged for each other: those with images of the same classes.
     strata: Vec<Vec<usize>>,
 }
 
 impl Units {
-    /// `train` and `holdout` are the labels of the cells. Units are patients where the groups of both sides are known.
+    /// `train` and `holdout` are the labels of the images. Units are patients where the groups of both sides are known.
     ///
-    /// A patient with parasitised cells cannot stand in for one without. So units are exchanged only within strata: those that have
-    /// cells of exactly the same classes. Sets of classes that do not occur on both sides share one stratum.
+    /// A patient with parasitised images cannot stand in for one without. So units are exchanged only within strata: those that have
+    /// images of exactly the same classes. Sets of classes that do not occur on both sides share one stratum.
     ///
     /// # Errors
     /// [`Error::Empty`], [`Error::Length`], or [`Error::BothSides`] for a patient who is in training and in the holdout.
@@ -74,7 +74,7 @@ impl Units {
         train_groups: Option<&[String]>,
         holdout_groups: Option<&[String]>,
     ) -> Result<Self> {
-        for (labels, what) in [(train, "the set of training cells"), (holdout, "the set of held-out cells")] {
+        for (labels, what) in [(train, "the set of training images"), (holdout, "the set of held-out images")] {
             if labels.is_empty() {
                 return Err(Error::Empty { what });
             }
@@ -124,7 +124,7 @@ impl Units {
             rest.sort_unstable();
             strata.push(rest);
         }
-        Ok(Self { patients, of, train_cells: train.len(), train: train_units, holdout: holdout_units, strata })
+        Ok(Self { patients, of, train_images: train.len(), train: train_units, holdout: holdout_units, strata })
     }
 
     /// Units of both sides.
@@ -188,7 +188,7 @@ impl Units {
         let units = Self {
             patients: self.patients,
             of: renumbered(&self.of),
-            train_cells: self.train_cells,
+            train_images: self.train_images,
             train: self.train,
             holdout: left as usize - self.train,
             strata: strata.collect(),
@@ -233,10 +233,10 @@ pub(crate) fn resamples<T: Send>(
     Ok((0..options.resamples as u64).into_par_iter().map(statistic).collect())
 }
 
-/// The numbers of the groups, which are sorted by name, and the number of each cell's.
-fn number(groups: &[String], cells: usize) -> Result<(BTreeMap<&String, usize>, Vec<usize>)> {
-    if groups.len() != cells {
-        return Err(Error::Length { what: "the array of groups", found: groups.len(), expected: cells });
+/// The numbers of the groups, which are sorted by name, and the number of each image's.
+fn number(groups: &[String], images: usize) -> Result<(BTreeMap<&String, usize>, Vec<usize>)> {
+    if groups.len() != images {
+        return Err(Error::Length { what: "the array of groups", found: groups.len(), expected: images });
     }
     let mut numbers: BTreeMap<&String, usize> = groups.iter().map(|group| (group, 0)).collect();
     numbers.values_mut().enumerate().for_each(|(number, slot)| *slot = number);
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn patients_are_numbered_by_side_and_name() {
         let units = units();
-        assert_eq!((units.train, units.holdout, units.train_cells, units.patients), (5, 3, 8, true));
+        assert_eq!((units.train, units.holdout, units.train_images, units.patients), (5, 3, 8, true));
         assert_eq!(units.of, [0, 0, 1, 1, 2, 2, 3, 4, 6, 5, 5, 6, 7]);
         // Strata: {0, 1}: a, b, c, x, y. {1}: d, e, z. Ways: C(5, 2) * C(3, 1) = 30.
         assert_eq!(units.labellings(1e9), 30.0);

@@ -1,4 +1,4 @@
-//! Made-up patients: each has a place of their own in feature space, and cells around it. Infected patients have cells of two classes.
+//! Made-up patients: each has a place of their own in feature space, and images around it. Infected patients have images of two classes.
 
 use cellforge_eval::{
     BootstrapOptions, Features,
@@ -11,14 +11,14 @@ use rand_distr::{Distribution, StandardNormal};
 /// Dimensions of the features.
 pub const DIMS: usize = 12;
 
-/// Cells of some patients.
-pub struct Cells {
+/// Images of some patients.
+pub struct Images {
     pub values: Vec<f32>,
     pub patients: Vec<String>,
     pub labels: Vec<u32>,
 }
 
-impl Cells {
+impl Images {
     pub fn row(&self, i: usize) -> &[f32] {
         &self.values[i * DIMS..][..DIMS]
     }
@@ -31,7 +31,7 @@ impl Cells {
 /// Where patients come from.
 pub struct Population {
     rng: ChaCha12Rng,
-    /// Spread of the patients' places; that of the cells of one patient is 1.
+    /// Spread of the patients' places; that of the images of one patient is 1.
     spread: f64,
     /// Patients so far.
     patients: usize,
@@ -50,9 +50,9 @@ impl Population {
         self.rng.random_range(0..n)
     }
 
-    /// Patients with 4 to 82 cells, about 17 on average.
-    pub fn patients(&mut self, count: usize) -> Cells {
-        let mut cells = Cells { values: Vec::new(), patients: Vec::new(), labels: Vec::new() };
+    /// Patients with 4 to 82 images, about 17 on average.
+    pub fn patients(&mut self, count: usize) -> Images {
+        let mut images = Images { values: Vec::new(), patients: Vec::new(), labels: Vec::new() };
         for _ in 0..count {
             self.patients += 1;
             let infected = self.rng.random_bool(0.75);
@@ -63,33 +63,33 @@ impl Population {
                 for (d, place) in place.iter().enumerate() {
                     let class = if d == 0 { 1.5 * f64::from(label) } else { 0.0 };
                     let value = place + class + self.normal();
-                    cells.values.push(value as f32);
+                    images.values.push(value as f32);
                 }
-                cells.patients.push(format!("P{}", self.patients));
-                cells.labels.push(label);
+                images.patients.push(format!("P{}", self.patients));
+                images.labels.push(label);
             }
         }
-        cells
+        images
     }
 
-    /// What a perfect generator makes: a cell each of new patients.
-    pub fn new_cells(&mut self, count: usize) -> Vec<f32> {
+    /// What a perfect generator makes: an image each of new patients.
+    pub fn new_images(&mut self, count: usize) -> Vec<f32> {
         let mut values = Vec::new();
         for _ in 0..count {
-            let cells = self.patients(1);
-            let i = self.below(cells.len());
-            values.extend_from_slice(cells.row(i));
+            let images = self.patients(1);
+            let i = self.below(images.len());
+            values.extend_from_slice(images.row(i));
         }
         values
     }
 
-    /// As `new_cells`, but a share of them is copied from `train`, off by noise of the given size.
-    pub fn copies(&mut self, train: &Cells, count: usize, share: f64, noise: f64) -> Vec<f32> {
-        let mut values = self.new_cells(count);
-        for cell in values.chunks_mut(DIMS) {
+    /// As `new_images`, but a share of them is copied from `train`, off by noise of the given size.
+    pub fn copies(&mut self, train: &Images, count: usize, share: f64, noise: f64) -> Vec<f32> {
+        let mut values = self.new_images(count);
+        for image in values.chunks_mut(DIMS) {
             if self.rng.random_bool(share) {
                 let copied = self.below(train.len());
-                for (value, &copied) in cell.iter_mut().zip(train.row(copied)) {
+                for (value, &copied) in image.iter_mut().zip(train.row(copied)) {
                     *value = copied + (noise * self.normal()) as f32;
                 }
             }
@@ -97,7 +97,7 @@ impl Population {
         values
     }
 
-    /// Cells around one point, `spread` wide.
+    /// Images around one point, `spread` wide.
     pub fn around(&mut self, point: f64, spread: f64, count: usize) -> Vec<f32> {
         (0..count * DIMS).map(|_| (point + spread * self.normal()) as f32).collect()
     }
@@ -107,8 +107,8 @@ pub fn features(values: &[f32]) -> Features<'_> {
     Features::new(values, DIMS).unwrap()
 }
 
-/// Training, holdout and synthetic cells in one space.
-pub fn input<'a>(train: &'a Cells, holdout: &'a Cells, synthetic: &'a [f32]) -> PrivacyInput<'a> {
+/// Training, holdout and synthetic images in one space.
+pub fn input<'a>(train: &'a Images, holdout: &'a Images, synthetic: &'a [f32]) -> PrivacyInput<'a> {
     PrivacyInput {
         spaces: vec![Space {
             name: "features".to_owned(),
@@ -129,6 +129,6 @@ pub fn quick(seed: u64) -> PrivacyOptions {
     PrivacyOptions { bootstrap, relabellings: 1000, seed, controls: false, ..PrivacyOptions::default() }
 }
 
-pub fn judge(train: &Cells, holdout: &Cells, synthetic: &[f32], seed: u64) -> Privacy {
+pub fn judge(train: &Images, holdout: &Images, synthetic: &[f32], seed: u64) -> Privacy {
     privacy(&input(train, holdout, synthetic), &quick(seed)).unwrap()
 }

@@ -75,7 +75,7 @@ pub enum SplitRule {
     #[default]
     Auto,
     /// Single cells, class by class.
-    Cell,
+    Image,
     /// Whole groups: no patient on two sides.
     Group,
 }

@@ -38,7 +38,7 @@ pub struct EvaluateStage {
     /// Whether to train classifiers on real and synthetic cells; with none of the three the stage is left out.
     pub utility: bool,
     /// At most so many cells of each set and class, as whole patients where those are known; 0 takes all.
-    pub max_cells: usize,
+    pub max_images: usize,
     /// Which nearest neighbour counts as near, for precision, recall, density and coverage.
     pub k: usize,
     /// Cells of each set in a subset for the kernel distance.
@@ -66,7 +66,7 @@ impl Default for EvaluateStage {
             fidelity: true,
             privacy: true,
             utility: true,
-            max_cells: usual.max_cells,
+            max_images: usual.max_images,
             k: usual.k,
             kid_subset: usual.kid_subset,
             kid_subsets: usual.kid_subsets,
@@ -152,7 +152,7 @@ impl StudyConfig {
             frechet_resamples: stage.frechet_resamples,
             relabellings: stage.relabellings,
             level,
-            max_cells: stage.max_cells,
+            max_images: stage.max_images,
             pixel_side: stage.pixel_side,
             pairs: stage.pairs,
             seed,

@@ -3,8 +3,8 @@
 use cellforge_eval::{Average, ClassifierReport, IntervalMethod};
 use maud::{Markup, html};
 
-use cellforge_assess::report::format::{accuracy, count, estimate, percent, plot, proportion, table};
 use cellforge_assess::plots::{Axes, Series};
+use cellforge_assess::report::format::{accuracy, count, estimate, percent, plot, proportion, table};
 
 use crate::results::{EpochPoint, PublishedClassifier, Results};
 
@@ -114,11 +114,11 @@ fn method(test: &ClassifierReport) -> String {
             test.groups.unwrap_or(0),
             if test.groups.unwrap_or(0) < 10 { " With so few patients they are rough." } else { "" }
         ),
-        IntervalMethod::WilsonAndCells => format!(
+        IntervalMethod::WilsonAndImages => format!(
             "Intervals ({level}) are Wilson's for shares and from {resamples} bootstrap resamples of the cells for the rest. Cells without \
              known patients are taken as independent, so the intervals may be too narrow."
         ),
-        IntervalMethod::CellsOfOneGroup => format!(
+        IntervalMethod::ImagesOfOneGroup => format!(
             "All test cells are of one patient: the intervals ({level}) cover the choice of cells, not the choice of patient, and are too narrow."
         ),
     }

@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use cellforge_assess::report::format::{count, duration, table};
 use crate::results::Results;
+use cellforge_assess::report::format::{count, duration, table};
 
 /// What cells were used and how they were split.
 pub(super) fn used(results: &Results) -> Markup {

@@ -4,17 +4,16 @@ use std::path::Path;
 
 use maud::{Markup, html};
 
-
+use crate::{
+    Result,
+    results::{GanResult, Results},
+};
 use cellforge_assess::{
     plots::{Axes, Series},
     report::{
         embed,
         format::{count, plot},
     },
-};
-use crate::{
-    Result,
-    results::{GanResult, Results},
 };
 
 /// The GANs with the names of their classes, several where one GAN makes the cells of all.

@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-use cellforge_assess::report::format::{count, percent, percent_range, table, with_interval};
 use crate::results::{Recognition, Results};
+use cellforge_assess::report::format::{count, percent, percent_range, table, with_interval};
 
 /// Warnings that come before any figure.
 pub(super) fn banners(results: &Results) -> Markup {

@@ -144,18 +144,18 @@ pub fn split_cells(set: &CellSet, rule: SplitRule, val: f64, test: f64, seed: u6
 #[must_use]
 pub fn split_by(set: &CellSet, rule: SplitRule) -> SplitBy {
     let by = match rule {
-        SplitRule::Cell => SplitBy::Cell,
+        SplitRule::Image => SplitBy::Image,
         SplitRule::Group => SplitBy::Group,
         SplitRule::Auto if set.has_groups() => SplitBy::Group,
-        SplitRule::Auto => SplitBy::Cell,
+        SplitRule::Auto => SplitBy::Image,
     };
     let patients = set.group_names().len();
     match by {
         SplitBy::Group => tracing::info!("split by patient: each of {patients} is on one side"),
-        SplitBy::Cell if patients > 1 => {
+        SplitBy::Image if patients > 1 => {
             tracing::info!("split by cell: each of {patients} patients may be on several sides");
         }
-        SplitBy::Cell => tracing::info!("split by cell: the patients are not known"),
+        SplitBy::Image => tracing::info!("split by cell: the patients are not known"),
     }
     by
 }

@@ -66,7 +66,7 @@ pub(crate) fn run(
         }
     });
     match done {
-        Err(Error::Assess(error @ cellforge_assess::Error::EvaluationCells { .. })) => {
+        Err(Error::Assess(error @ cellforge_assess::Error::EvaluationImages { .. })) => {
             tracing::warn!("the evaluation is left out of this study: {error}");
             return Ok(None);
         }

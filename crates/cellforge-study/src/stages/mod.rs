@@ -12,8 +12,7 @@ use cellforge_assess::{
 };
 
 use crate::{
-    Control, Result, Results, StudyConfig,
-    judge, report,
+    Control, Result, Results, StudyConfig, judge, report,
     runner::{Makes, Runner},
     stamp::Stamp,
 };

@@ -5,8 +5,8 @@ use crate::classifier_step::ClassifierStep;
 use crate::predict::evaluate;
 use crate::{Error, Event, Observer, Result};
 
-/// Judges the classifier on the validation cells after each epoch and adds `val_loss` and `val_accuracy` to the
-/// epoch's figures; with no validation cells it adds nothing. A loss that is not finite ends the run.
+/// Judges the classifier on the validation images after each epoch and adds `val_loss` and `val_accuracy` to the
+/// epoch's figures; with no validation images it adds nothing. A loss that is not finite ends the run.
 #[derive(Debug)]
 pub struct Evaluate {
     set: CellSet,
@@ -15,7 +15,7 @@ pub struct Evaluate {
 }
 
 impl Evaluate {
-    /// Judges on the cells `indices` of `set`.
+    /// Judges on the images `indices` of `set`.
     pub fn new(set: CellSet, indices: Vec<usize>, device: Device) -> Self {
         Self { set, indices, device }
     }

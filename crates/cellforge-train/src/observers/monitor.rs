@@ -55,60 +55,60 @@ impl MonitorConfig {
     }
 }
 
-/// Whom a GAN is judged by while it trains: a classifier, and real cells that the GAN is not trained on. Where the best checkpoint is
-/// chosen by them, they are no longer fit for the final judgement: keep test cells, and another network, for that.
+/// Whom a GAN is judged by while it trains: a classifier, and real images that the GAN is not trained on. Where the best checkpoint is
+/// chosen by them, they are no longer fit for the final judgement: keep test images, and another network, for that.
 #[derive(Debug, Clone)]
 pub struct Judge {
-    /// Tells the classes of `set` apart, in their order; best one that was trained on the cells the GAN is trained on.
+    /// Tells the classes of `set` apart, in their order; best one that was trained on the images the GAN is trained on.
     pub classifier: Classifier,
     /// What tells the classifier from others, such as a checksum of its weights: a run is resumed with no other.
     pub id: String,
-    /// Cells of all classes, of the size of the generator's images.
+    /// Images of all classes, of the size of the generator's images.
     pub set: CellSet,
-    /// The validation cells among them: of each class that is judged, more than the monitor's `k`.
-    pub cells: Vec<usize>,
+    /// The validation images among them: of each class that is judged, more than the monitor's `k`.
+    pub images: Vec<usize>,
 }
 
 impl Judge {
     /// A judge with the classifier of a checkpoint folder, or of a run's folder.
     ///
     /// # Errors
-    /// As [`load_classifier`]; [`Error::Unsuitable`] if the classes, size or channels of the cells are not the classifier's.
-    pub fn load(dir: &Path, set: &CellSet, cells: &[usize], device: &Device) -> Result<Self> {
+    /// As [`load_classifier`]; [`Error::Unsuitable`] if the classes, size or channels of the images are not the classifier's.
+    pub fn load(dir: &Path, set: &CellSet, images: &[usize], device: &Device) -> Result<Self> {
         let (classifier, state) = load_classifier(dir, device)?;
         let unsuitable = |reason| Err(Error::Unsuitable { path: dir.to_path_buf(), reason });
         if state.classes != set.classes {
             let (known, there) = (state.classes.join(", "), set.classes.join(", "));
-            return unsuitable(format!("it tells {known} apart, the cells are of {there}"));
+            return unsuitable(format!("it tells {known} apart, the images are of {there}"));
         }
         let (side, channels) = (state.config.model.image_size(), state.config.model.channels());
         if (side, channels) != (set.side(), set.channels()) {
             return unsuitable(format!(
-                "it takes {side}x{side} pixels and {channels} channels, the cells have {0}x{0} and {1}",
+                "it takes {side}x{side} pixels and {channels} channels, the images have {0}x{0} and {1}",
                 set.side(),
                 set.channels()
             ));
         }
         let id = state.files.get("weights.safetensors").cloned().unwrap_or_default();
-        Ok(Self { classifier, id, set: set.clone(), cells: cells.to_vec() })
+        Ok(Self { classifier, id, set: set.clone(), images: images.to_vec() })
     }
 
-    /// Identifies the classifier and the validation cells.
+    /// Identifies the classifier and the validation images.
     pub(crate) fn fingerprint(&self) -> String {
-        let cells = run::data_fingerprint(&self.set, &[&self.cells]);
-        checkpoint::hex(format!("{}|{cells}", self.id).as_bytes())
+        let images = run::data_fingerprint(&self.set, &[&self.images]);
+        checkpoint::hex(format!("{}|{images}", self.id).as_bytes())
     }
 }
 
 /// Judges the generator every so many iterations and adds the figures to the step's:
 ///
-/// - `fd`: the Fréchet distance between the features of generated images and of validation cells (Heusel et al. 2017,
+/// - `fd`: the Fréchet distance between the features of generated images and of validation images (Heusel et al. 2017,
 ///   arXiv:1706.08500, there with Inception's); 0 or above, lower is better.
-/// - `precision`: share of generated images near a validation cell; `recall`: share of validation cells near a generated image
-///   (Kynkäänniemi et al. 2019, arXiv:1904.06991); `coverage`: share of validation cells that have a generated image among what is near
+/// - `precision`: share of generated images near a validation image; `recall`: share of validation images near a generated image
+///   (Kynkäänniemi et al. 2019, arXiv:1904.06991); `coverage`: share of validation images that have a generated image among what is near
 ///   them (Naeem et al. 2020, arXiv:2002.09797). All in [0, 1].
 /// - `recognised`: share of generated images that the judge assigns to their class, in [0, 1].
-/// - `diversity`: mean distance between two generated images over that between two validation cells; about 1 where they are as
+/// - `diversity`: mean distance between two generated images over that between two validation images; about 1 where they are as
 ///   various, 0 where all generated images are one.
 ///
 /// Figures are computed for each class from the judge's features. For several classes these are their means, and those of each class
@@ -123,7 +123,7 @@ pub struct Monitor {
     device: Device,
 }
 
-/// A class and its validation cells.
+/// A class and its validation images.
 #[derive(Debug)]
 struct Judged {
     class: String,
@@ -132,15 +132,15 @@ struct Judged {
     /// For a GAN of several classes, the class as the generator takes it, for a batch.
     rows: Option<Tensor>,
     reals: Matrix,
-    /// Mean distance between two validation cells.
+    /// Mean distance between two validation images.
     spread: f64,
 }
 
 impl Monitor {
-    /// Judges a GAN of this configuration by its `monitor` settings. The features of the validation cells are computed here, once.
+    /// Judges a GAN of this configuration by its `monitor` settings. The features of the validation images are computed here, once.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the judge does not know the GAN's classes, or has too few validation cells of one, or of another size.
+    /// [`Error::Invalid`] if the judge does not know the GAN's classes, or has too few validation images of one, or of another size.
     pub fn new(config: &GanTrainConfig, judge: &Judge, device: &Device) -> Result<Self> {
         let settings = &config.monitor;
         settings.validate()?;
@@ -149,7 +149,7 @@ impl Monitor {
         if (set.side(), set.channels()) != (model.image_size, model.channels) {
             let (side, channels) = (set.side(), set.channels());
             return invalid(format!(
-                "the validation cells have {side}x{side} pixels and {channels} channels, the GAN's images {0}x{0} and {1}",
+                "the validation images have {side}x{side} pixels and {channels} channels, the GAN's images {0}x{0} and {1}",
                 model.image_size, model.channels
             ));
         }
@@ -166,20 +166,20 @@ impl Monitor {
         let mut classes = Vec::new();
         for label in labels {
             let class = set.classes[label].clone();
-            let cells: Vec<usize> = judge
-                .cells
+            let images: Vec<usize> = judge
+                .images
                 .iter()
                 .copied()
                 .filter(|&i| set.labels.get(i).is_none_or(|&l| l as usize == label))
                 .collect();
-            if cells.len() <= settings.k {
-                let (found, needed) = (cells.len(), settings.k + 1);
-                return invalid(format!("{found} validation cells of class {class}: at least {needed} are needed"));
+            if images.len() <= settings.k {
+                let (found, needed) = (images.len(), settings.k + 1);
+                return invalid(format!("{found} validation images of class {class}: at least {needed} are needed"));
             }
-            let reals = features(&judge.classifier, set, &cells, device)?;
+            let reals = features(&judge.classifier, set, &images, device)?;
             let spread = mean_distance(Features::new(&reals.values, reals.dims)?)?;
             if spread == 0.0 {
-                return invalid(format!("all validation cells of class {class} have the same features"));
+                return invalid(format!("all validation images of class {class} have the same features"));
             }
             let rows = match model.classes {
                 1 => None,
@@ -191,7 +191,7 @@ impl Monitor {
         let monitor = Self { config: settings.clone(), judge, classes, key, latent, device: device.clone() };
         let known = monitor.logits(&monitor.classes[0].reals)?[0].len();
         if known != set.classes.len() {
-            return invalid(format!("it tells {known} classes apart, the cells are of {}", set.classes.join(", ")));
+            return invalid(format!("it tells {known} classes apart, the images are of {}", set.classes.join(", ")));
         }
         Ok(monitor)
     }

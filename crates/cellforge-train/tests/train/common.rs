@@ -1,4 +1,4 @@
-//! Small cells and settings that train in a second.
+//! Small images and settings that train in a second.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,12 +11,12 @@ use cellforge_gan::{AugmentConfig, DiscriminatorKind, GeneratorKind};
 use cellforge_train::{ClassifierTrainConfig, GanTrainConfig, OptimizerConfig, Schedule, presets};
 use sha2::{Digest, Sha256};
 
-pub fn cells() -> CellSet {
+pub fn images() -> CellSet {
     phantom::render(&PhantomConfig { side: 32, cells_per_class: 12, patients: 4, ..PhantomConfig::default() }).unwrap()
 }
 
 pub fn split() -> Split {
-    // The phantom lists its classes one after the other: 12 cells each.
+    // The phantom lists its classes one after the other: 12 images each.
     let pick = |from: usize, to: usize| (from..to).chain(12 + from..12 + to).collect();
     Split { train: pick(0, 7), val: pick(7, 10), test: pick(10, 12) }
 }
@@ -37,7 +37,7 @@ pub fn gan(iterations: u64) -> GanTrainConfig {
     config
 }
 
-/// A GAN of both classes with every option on. One part of a batch of 4 has a cell of each class.
+/// A GAN of both classes with every option on. One part of a batch of 4 has an image of each class.
 pub fn everything(iterations: u64, generator: GeneratorKind) -> GanTrainConfig {
     let mut config = gan(iterations);
     config.model.generator = generator;

@@ -1,6 +1,6 @@
 //! Features and scores of whole networks, and networks read back.
 
-use crate::common::{cells, cnn, gan, split};
+use crate::common::{cnn, gan, images, split};
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use cellforge_classify::{Classifier, ClassifierConfig, INCEPTION_FEATURES, Inception, ResNetConfig, inception_input};
@@ -14,54 +14,54 @@ use std::collections::HashMap;
 
 #[test]
 fn a_classifiers_features_are_those_of_its_last_layer() {
-    let (folder, cells, device) = (tempfile::tempdir().unwrap(), cells(), Device::Cpu);
-    train_classifier(&cnn(1), &cells, &split(), folder.path(), &Control::default()).unwrap();
+    let (folder, images, device) = (tempfile::tempdir().unwrap(), images(), Device::Cpu);
+    train_classifier(&cnn(1), &images, &split(), folder.path(), &Control::default()).unwrap();
     let (classifier, _) = load_classifier(folder.path(), &device).unwrap();
 
     // More rows than fit a batch, in an order of their own.
-    let indices: Vec<usize> = (0..70).map(|i| i * 7 % cells.len()).collect();
-    let all = features(&classifier, &cells, &indices, &device).unwrap();
+    let indices: Vec<usize> = (0..70).map(|i| i * 7 % images.len()).collect();
+    let all = features(&classifier, &images, &indices, &device).unwrap();
     assert_eq!(all.len(), 70);
-    let batch = Batch::gather(&cells, &indices[..3], Scale::Unit, None, &device).unwrap();
+    let batch = Batch::gather(&images, &indices[..3], Scale::Unit, None, &device).unwrap();
     let expected = classifier.features(&batch.images).unwrap();
     assert!(!expected.track_op(), "nothing is kept for gradients");
     // The library's products of three rows and of 64 differ in the last digit.
     let rows = expected.to_vec2::<f32>().unwrap().concat();
     assert!(all.values.iter().zip(&rows).all(|(a, b)| (a - b).abs() < 1e-6), "{rows:?}");
 
-    // A cell's features do not depend on its place or on the cells beside it: equal cells have equal features, to the last digit.
-    let alone = features(&classifier, &cells, &indices[69..], &device).unwrap();
+    // An image's features do not depend on its place or on the images beside it: equal images have equal features, to the last digit.
+    let alone = features(&classifier, &images, &indices[69..], &device).unwrap();
     assert_eq!(all.row(69), alone.row(0));
     for (i, index) in indices.iter().enumerate() {
         let first = indices.iter().position(|other| other == index).unwrap();
-        assert_eq!(all.row(i), all.row(first), "cell {index} at {i} and at {first}");
+        assert_eq!(all.row(i), all.row(first), "image {index} at {i} and at {first}");
     }
 
-    // A turned set gives the features of turned cells, and turned back those of the cells.
-    let turned = oriented(&cells, &indices, Orientation::Rotate90).unwrap();
+    // A turned set gives the features of turned images, and turned back those of the images.
+    let turned = oriented(&images, &indices, Orientation::Rotate90).unwrap();
     let order: Vec<usize> = (0..indices.len()).collect();
     assert_ne!(features(&classifier, &turned, &order, &device).unwrap(), all);
     let back = oriented(&turned, &order, Orientation::Rotate270).unwrap();
     assert_eq!(features(&classifier, &back, &order, &device).unwrap(), all);
-    assert_eq!((back.labels[1], &back.groups[1]), (cells.labels[indices[1]], &cells.groups[indices[1]]));
+    assert_eq!((back.labels[1], &back.groups[1]), (images.labels[indices[1]], &images.groups[indices[1]]));
 
-    let large = oriented(&cells, &[0], Orientation::Identity).unwrap();
+    let large = oriented(&images, &[0], Orientation::Identity).unwrap();
     assert!(features(&classifier, &large, &[1], &device).unwrap_err().to_string().contains("index 1"));
     assert!(features(&classifier, &large, &[], &device).unwrap_err().to_string().contains("none"));
 }
 
 #[test]
-fn a_discriminator_is_read_back_and_scores_cells() {
-    let (folder, cells, device) = (tempfile::tempdir().unwrap(), cells(), Device::Cpu);
+fn a_discriminator_is_read_back_and_scores_images() {
+    let (folder, images, device) = (tempfile::tempdir().unwrap(), images(), Device::Cpu);
     let config = gan(3);
-    train_gan(&config, &cells, &cells.class_indices(0), folder.path(), &Control::default()).unwrap();
+    train_gan(&config, &images, &images.class_indices(0), folder.path(), &Control::default()).unwrap();
     let (discriminator, state) = load_discriminator(folder.path(), &device).unwrap();
     assert_eq!((state.classes, state.config), (vec!["Parasitized".to_owned()], config));
 
-    let scores = discriminator_scores(&discriminator, None, &cells, &[5, 3, 5], &device).unwrap();
+    let scores = discriminator_scores(&discriminator, None, &images, &[5, 3, 5], &device).unwrap();
     assert!(scores[0] == scores[2] && scores[0] != scores[1] && scores.iter().all(|score| score.is_finite()));
     // Pixels as in training, and neither dropout nor the batch's own statistics.
-    let batch = Batch::gather(&cells, &[5], Scale::SignedUnit, None, &device).unwrap();
+    let batch = Batch::gather(&images, &[5], Scale::SignedUnit, None, &device).unwrap();
     let logit = discriminator.forward_t(&batch.images, false, &Key::new(1)).unwrap();
     assert_eq!(scores[0], f64::from(logit.to_vec2::<f32>().unwrap()[0][0]));
 
@@ -77,13 +77,13 @@ fn a_discriminator_is_read_back_and_scores_cells() {
     }
 
     let other = tempfile::tempdir().unwrap();
-    train_classifier(&cnn(1), &cells, &split(), other.path(), &Control::default()).unwrap();
+    train_classifier(&cnn(1), &images, &split(), other.path(), &Control::default()).unwrap();
     assert!(matches!(load_discriminator(other.path(), &device), Err(Error::Unsuitable { .. })));
 }
 
 #[test]
 fn inception_is_read_from_a_file_that_the_user_brings() -> Result<()> {
-    let (folder, cells, device) = (tempfile::tempdir().unwrap(), cells(), Device::Cpu);
+    let (folder, images, device) = (tempfile::tempdir().unwrap(), images(), Device::Cpu);
     let store = ParamStore::new(Key::new(1), &device);
     Inception::new(store.vb())?;
     // In half precision, with what the published file has besides.
@@ -99,9 +99,9 @@ fn inception_is_read_from_a_file_that_the_user_brings() -> Result<()> {
     save(&tensors)?;
     let loaded = load_inception(&path, &device).unwrap();
 
-    let features = inception_features(&loaded, &cells, &[1, 20], &device).unwrap();
+    let features = inception_features(&loaded, &images, &[1, 20], &device).unwrap();
     assert_eq!((features.len(), features.dims), (2, INCEPTION_FEATURES));
-    let expected = network.features(&inception_input(&[cells.image(1), cells.image(20)], 32, 3, &device)?)?;
+    let expected = network.features(&inception_input(&[images.image(1), images.image(20)], 32, 3, &device)?)?;
     assert_eq!(features.values, expected.flatten_all()?.to_vec1::<f32>()?);
     assert!(features.values.iter().all(|x| x.is_finite()) && features.row(0) != features.row(1));
 
@@ -123,15 +123,15 @@ fn inception_is_read_from_a_file_that_the_user_brings() -> Result<()> {
 }
 
 #[test]
-fn equal_cells_have_equal_features_in_the_resnet_too() {
-    let (cells, device) = (cells(), Device::Cpu);
+fn equal_images_have_equal_features_in_the_resnet_too() {
+    let (images, device) = (images(), Device::Cpu);
     let config = ResNetConfig { image_size: 32, width: 0.25, ..ResNetConfig::default() };
     let store = ParamStore::new(Key::new(3), &device);
     let resnet = Classifier::new(&ClassifierConfig::Resnet(config), store.frozen_vb()).unwrap();
     let indices: Vec<usize> = (0..70).map(|i| i * 7 % 9).collect();
-    let all = features(&resnet, &cells, &indices, &device).unwrap();
+    let all = features(&resnet, &images, &indices, &device).unwrap();
     for (i, index) in indices.iter().enumerate().skip(9) {
-        assert_eq!(all.row(i), all.row(i - 9), "cell {index} at {i}");
+        assert_eq!(all.row(i), all.row(i - 9), "image {index} at {i}");
     }
     assert_ne!(all.row(0), all.row(1));
 }

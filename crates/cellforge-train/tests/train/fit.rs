@@ -11,7 +11,7 @@ use cellforge_train::{
     Error, Event, FitPlan, GanStep, GanTrainConfig, Losses, Observer, Outcome, Position, Result, Snapshot, Step, fit,
 };
 
-use crate::common::{cells, gan};
+use crate::common::{gan, images};
 
 /// A step whose loss is what the batch says. Counts updates and how often losses are read.
 #[derive(Default)]
@@ -149,7 +149,7 @@ fn adaptive() -> GanTrainConfig {
 
 fn batch(iteration: u64) -> Batch {
     let first = iteration as usize % 4;
-    Batch::gather(&cells(), &[first, first + 1, first + 2, first + 3], Scale::SignedUnit, None, &Device::Cpu).unwrap()
+    Batch::gather(&images(), &[first, first + 1, first + 2, first + 3], Scale::SignedUnit, None, &Device::Cpu).unwrap()
 }
 
 /// Every number a checkpoint would hold, bit for bit, by file and name.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::{cells, cnn, gan, gan_of_two, split};
+use crate::common::{cnn, gan, gan_of_two, images, split};
 use candle_core::{Device, Tensor};
 use cellforge_data::CellSet;
 use cellforge_gan::{Discriminator, Generator};
@@ -23,9 +23,9 @@ fn trained(dir: &Path, of_two: bool) -> (Generator, Discriminator, GanState) {
 }
 
 fn train(dir: &Path, of_two: bool, config: GanTrainConfig) {
-    let cells = cells();
-    let indices = if of_two { (0..cells.len()).collect() } else { cells.class_indices(0) };
-    train_gan(&config, &cells, &indices, dir, &Control::default()).unwrap();
+    let images = images();
+    let indices = if of_two { (0..images.len()).collect() } else { images.class_indices(0) };
+    train_gan(&config, &images, &indices, dir, &Control::default()).unwrap();
 }
 
 fn options(state: &GanState, class: &str, first: usize, count: usize) -> GenerateOptions {
@@ -78,7 +78,7 @@ fn the_best_of_each_few_is_kept() {
 }
 
 #[test]
-fn images_score_as_the_cells_they_are_saved_as() {
+fn images_score_as_the_images_they_are_saved_as() {
     let folder = tempfile::tempdir().unwrap();
     let (generator, judge, state) = trained(folder.path(), false);
     let Images { side, channels, pixels } = generate(&generator, &options(&state, "Parasitized", 0, 70), &CPU).unwrap();
@@ -225,7 +225,7 @@ fn weights_that_cannot_be_packed_are_named() {
     assert!(!out.exists());
 
     let other = folder.path().join("cnn");
-    train_classifier(&cnn(1), &cells(), &split(), &other, &Control::default()).unwrap();
+    train_classifier(&cnn(1), &images(), &split(), &other, &Control::default()).unwrap();
     assert!(matches!(pack_generator(&other, &out), Err(Error::Unsuitable { .. })));
     assert!(matches!(pack_generator(&folder.path().join("none"), &out), Err(Error::NoCheckpoint(_))));
 }

@@ -1,4 +1,4 @@
-//! Whole runs of tiny networks on phantom cells. One binary, because linking is the slowest part.
+//! Whole runs of tiny networks on phantom images. One binary, because linking is the slowest part.
 
 mod common;
 mod features;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::common::{assert_same, cells, cnn, files, gan, lengthen, split};
+use crate::common::{assert_same, cnn, files, gan, images, lengthen, split};
 use candle_core::Device;
 use cellforge_data::CellSet;
 use cellforge_eval::{Features, frechet_distance, mean_distance, prdc};
@@ -44,16 +44,16 @@ fn wild(iterations: u64) -> GanTrainConfig {
 }
 
 fn judge(dir: &Path) -> Judge {
-    let cells = cells();
-    train_classifier(&cnn(2), &cells, &split(), dir, &Control::default()).unwrap();
-    Judge::load(dir, &cells, &split().val, &Device::Cpu).unwrap()
+    let images = images();
+    train_classifier(&cnn(2), &images, &split(), dir, &Control::default()).unwrap();
+    Judge::load(dir, &images, &split().val, &Device::Cpu).unwrap()
 }
 
 fn train(config: &GanTrainConfig, judge: Option<&Judge>, out: &Path, control: &Control) -> Result<GanOutcome> {
-    let cells = cells();
-    let of = |i: &usize| config.model.classes > 1 || cells.labels[*i] == 0;
+    let images = images();
+    let of = |i: &usize| config.model.classes > 1 || images.labels[*i] == 0;
     let indices: Vec<usize> = split().train.into_iter().filter(of).collect();
-    train_judged_gan(config, &cells, &indices, judge, out, control)
+    train_judged_gan(config, &images, &indices, judge, out, control)
 }
 
 fn resume() -> Control {
@@ -76,7 +76,7 @@ fn figures_are_those_of_the_library() {
     assert!(judged[0].values.contains_key("g"), "the losses stand beside the figures");
 
     let (generator, _) = load_generator(&out.join("last"), &device).unwrap();
-    let (cells, val) = (cells(), split().val);
+    let (real, val) = (images(), split().val);
     let mut sums = [0f64; 6];
     for (label, class) in ["Parasitized", "Uninfected"].into_iter().enumerate() {
         let key = Key::new(5).with("gan").with("").with("monitor").with(class);
@@ -92,9 +92,9 @@ fn figures_are_those_of_the_library() {
         let names = (0..40).map(|i| i.to_string()).collect();
         let images = CellSet::from_parts(vec!["a".into()], names, vec![0; 40], vec![None; 40], 32, 3, pixels).unwrap();
         let all: Vec<usize> = (0..40).collect();
-        let reals: Vec<usize> = val.iter().copied().filter(|&i| cells.labels[i] as usize == label).collect();
+        let reals: Vec<usize> = val.iter().copied().filter(|&i| real.labels[i] as usize == label).collect();
         let [fakes, reals] =
-            [(&images, &all), (&cells, &reals)].map(|(set, i)| features(&judge.classifier, set, i, &device).unwrap());
+            [(&images, &all), (&real, &reals)].map(|(set, i)| features(&judge.classifier, set, i, &device).unwrap());
         let [fakes, reals] = [&fakes, &reals].map(|found| Features::new(&found.values, found.dims).unwrap());
         let near = prdc(reals, fakes, 2).unwrap();
         let rows = predict(&judge.classifier, &images, &all, &device).unwrap();
@@ -194,16 +194,16 @@ fn a_judge_that_does_not_fit_is_refused() {
     refused(&GanTrainConfig { class: "Apple".into(), ..wild(2) }, &judge, "Apple");
     refused(
         &both(2),
-        &Judge { cells: judge.cells[..4].to_vec(), ..judge.clone() },
-        "1 validation cells of class Uninf",
+        &Judge { images: judge.images[..4].to_vec(), ..judge.clone() },
+        "1 validation images of class Uninf",
     );
-    let turned = Judge { cells: vec![0; 3], ..judge.clone() };
+    let turned = Judge { images: vec![0; 3], ..judge.clone() };
     refused(&wild(2), &turned, "same features");
     assert!(!out.exists());
 
     let other = CellSet::from_parts(vec!["a".into()], vec!["x".into()], vec![0], vec![None], 32, 3, vec![0; 3072]);
     let error = Judge::load(&dir, &other.unwrap(), &[0], &Device::Cpu).unwrap_err().to_string();
-    assert!(error.contains("Parasitized, Uninfected apart, the cells are of a"), "{error}");
+    assert!(error.contains("Parasitized, Uninfected apart, the images are of a"), "{error}");
     let classes = vec!["Parasitized".into(), "Uninfected".into()];
     let other = CellSet::from_parts(classes, vec!["x".into()], vec![0], vec![None], 16, 3, vec![0; 768]).unwrap();
     let error = Judge::load(&dir, &other, &[0], &Device::Cpu).unwrap_err().to_string();
@@ -341,8 +341,8 @@ fn settings_of_the_study_are_saved_as_ever() {
     let text = serde_json::to_string(&gan(1)).unwrap();
     assert!(!text.contains("monitor") && !text.contains("guard"), "{text}");
     let folder = tempfile::tempdir().unwrap();
-    let cells = cells();
-    train_gan(&gan(1), &cells, &cells.class_indices(0), folder.path(), &Control::default()).unwrap();
+    let images = images();
+    train_gan(&gan(1), &images, &images.class_indices(0), folder.path(), &Control::default()).unwrap();
     let state = std::fs::read_to_string(folder.path().join("last/state.json")).unwrap();
     assert!(!state.contains("guard") && !state.contains("judge"), "{state}");
 

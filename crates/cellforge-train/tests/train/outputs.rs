@@ -1,6 +1,6 @@
 //! What trained networks give: images, probabilities, and the study's losses.
 
-use crate::common::{cells, cnn, gan, split};
+use crate::common::{cnn, gan, images, split};
 use candle_core::{Device, Tensor};
 use cellforge_train::{
     ClassifierTrainConfig, Control, Error, GenerateOptions, LossKind, OptimizerConfig, evaluate, generate,
@@ -10,8 +10,8 @@ use cellforge_train::{
 #[test]
 fn generated_images_do_not_depend_on_the_count() {
     let folder = tempfile::tempdir().unwrap();
-    let cells = cells();
-    let outcome = train_gan(&gan(2), &cells, &cells.class_indices(0), folder.path(), &Control::default()).unwrap();
+    let images = images();
+    let outcome = train_gan(&gan(2), &images, &images.class_indices(0), folder.path(), &Control::default()).unwrap();
     let device = Device::Cpu;
     let (generator, state) = load_generator(folder.path(), &device).unwrap();
     assert_eq!(state.classes, ["Parasitized"]);
@@ -45,8 +45,8 @@ fn generated_images_do_not_depend_on_the_count() {
 #[test]
 fn the_best_epoch_is_the_one_that_is_loaded() {
     let folder = tempfile::tempdir().unwrap();
-    let (cells, split) = (cells(), split());
-    let outcome = train_classifier(&cnn(6), &cells, &split, folder.path(), &Control::default()).unwrap();
+    let (images, split) = (images(), split());
+    let outcome = train_classifier(&cnn(6), &images, &split, folder.path(), &Control::default()).unwrap();
     let best = outcome.best.unwrap();
     let log = cellforge_train::read_log(&outcome.log).unwrap();
     let epochs: Vec<_> = log.iter().filter(|line| line.event == "epoch").collect();
@@ -57,9 +57,9 @@ fn the_best_epoch_is_the_one_that_is_loaded() {
     let device = Device::Cpu;
     let (classifier, state) = load_classifier(folder.path(), &device).unwrap();
     assert_eq!(state.position.epoch, best.epoch);
-    let score = evaluate(&classifier, &cells, &split.val, LossKind::CrossEntropy, &device).unwrap();
+    let score = evaluate(&classifier, &images, &split.val, LossKind::CrossEntropy, &device).unwrap();
     assert_eq!(score.accuracy, best.value);
-    let rows = predict(&classifier, &cells, &split.test, &device).unwrap();
+    let rows = predict(&classifier, &images, &split.test, &device).unwrap();
     assert_eq!(rows.len(), split.test.len());
     assert!(rows.iter().all(|row| row.len() == 2 && (row.iter().sum::<f32>() - 1.0).abs() < 1e-5));
 }
@@ -70,8 +70,8 @@ fn patience_ends_a_run_that_no_longer_improves() {
     // A learning rate at which nothing changes: the first epoch is the best, and two later ones are enough.
     let optimizer = OptimizerConfig::Sgd { lr: 1e-12, momentum: 0.0, nesterov: false };
     let config = ClassifierTrainConfig { patience: Some(2), optimizer, ..cnn(9) };
-    let (cells, split) = (cells(), split());
-    let train = |control: &Control| train_classifier(&config, &cells, &split, folder.path(), control).unwrap();
+    let (images, split) = (images(), split());
+    let train = |control: &Control| train_classifier(&config, &images, &split, folder.path(), control).unwrap();
     let outcome = train(&Control::default());
     assert_eq!((outcome.epochs, outcome.interrupted), (3, false));
     assert_eq!(outcome.best.unwrap().epoch, 1);
@@ -80,7 +80,7 @@ fn patience_ends_a_run_that_no_longer_improves() {
     assert_eq!((again.epochs, again.interrupted), (3, false));
 
     let none = cellforge_data::Split { val: vec![], ..split.clone() };
-    let error = train_classifier(&config, &cells, &none, folder.path(), &Control::default()).unwrap_err().to_string();
+    let error = train_classifier(&config, &images, &none, folder.path(), &Control::default()).unwrap_err().to_string();
     assert!(error.contains("patience"), "{error}");
 }
 

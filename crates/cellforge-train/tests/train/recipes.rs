@@ -13,17 +13,17 @@ use cellforge_train::{
     presets, read_log, train_gan,
 };
 
-use crate::common::{assert_same, cells, everything, gan, lengthen};
+use crate::common::{assert_same, everything, gan, images, lengthen};
 
 type Tensors = BTreeMap<String, Tensor>;
 
-fn all(cells: &CellSet) -> Vec<usize> {
-    (0..cells.len()).collect()
+fn all(images: &CellSet) -> Vec<usize> {
+    (0..images.len()).collect()
 }
 
-/// Cells of both classes, one after the other.
+/// Images of both classes, one after the other.
 fn batch() -> Batch {
-    Batch::gather(&cells(), &[0, 12, 1, 13], Scale::SignedUnit, None, &Device::Cpu).unwrap()
+    Batch::gather(&images(), &[0, 12, 1, 13], Scale::SignedUnit, None, &Device::Cpu).unwrap()
 }
 
 fn values(tensor: &Tensor) -> Vec<f32> {
@@ -44,13 +44,13 @@ fn distance(a: &Tensor, b: &Tensor) -> f32 {
 #[test]
 fn a_gan_with_everything_on_is_resumed_to_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    let cells = cells();
+    let images = images();
     for generator in [GeneratorKind::Style, GeneratorKind::Residual] {
         let dir = folder.path().join(format!("{generator:?}"));
         let (whole, broken) = (dir.join("whole"), dir.join("broken"));
         let run = |iterations: u64, out: &Path, resume: bool| {
             let control = Control { resume, ..Control::default() };
-            train_gan(&everything(iterations, generator), &cells, &all(&cells), out, &control).unwrap()
+            train_gan(&everything(iterations, generator), &images, &all(&images), out, &control).unwrap()
         };
         let outcome = run(6, &whole, false);
         assert_eq!((outcome.iterations, outcome.interrupted, outcome.grids.len()), (6, false, 2));
@@ -84,13 +84,13 @@ fn a_gan_with_everything_on_is_resumed_to_the_same_bytes() {
 #[test]
 fn threads_do_not_change_a_byte_of_any_option() {
     let folder = tempfile::tempdir().unwrap();
-    let cells = cells();
+    let images = images();
     let run = |threads: usize| {
         let out = folder.path().join(threads.to_string());
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for generator in [GeneratorKind::Style, GeneratorKind::Residual] {
             let (config, out) = (everything(5, generator), out.join(format!("{generator:?}")));
-            pool.install(|| train_gan(&config, &cells, &all(&cells), &out, &Control::default())).unwrap();
+            pool.install(|| train_gan(&config, &images, &all(&images), &out, &Control::default())).unwrap();
         }
         out
     };
@@ -103,13 +103,13 @@ fn threads_do_not_change_a_byte_of_any_option() {
 #[test]
 fn a_gan_of_several_classes_makes_images_of_each() {
     let folder = tempfile::tempdir().unwrap();
-    let (cells, device) = (cells(), Device::Cpu);
+    let (images, device) = (images(), Device::Cpu);
     let config = everything(2, GeneratorKind::Style);
-    train_gan(&config, &cells, &all(&cells), folder.path(), &Control::default()).unwrap();
+    train_gan(&config, &images, &all(&images), folder.path(), &Control::default()).unwrap();
     let (generator, state) = load_generator(folder.path(), &device).unwrap();
-    assert_eq!(state.classes, cells.classes);
+    assert_eq!(state.classes, images.classes);
     let [first, second] = [0, 1].map(|class: usize| {
-        let label = state.label(&cells.classes[class]).unwrap();
+        let label = state.label(&images.classes[class]).unwrap();
         assert_eq!(label, Some((class as u32, 2)));
         let options =
             GenerateOptions { seed: 9, class: String::new(), label, latent: 8, first: 0, count: 3, truncation: None };
@@ -119,7 +119,7 @@ fn a_gan_of_several_classes_makes_images_of_each() {
     // The same noise, so that only the class can tell them apart.
     assert_ne!(first, second);
     let error = state.label("Fungus").unwrap_err().to_string();
-    assert!(error.contains("\"Fungus\" is none that the GAN makes") && error.contains(&cells.classes[1]), "{error}");
+    assert!(error.contains("\"Fungus\" is none that the GAN makes") && error.contains(&images.classes[1]), "{error}");
     let error = generate(
         &generator,
         &GenerateOptions {
@@ -152,18 +152,18 @@ fn a_gan_of_several_classes_makes_images_of_each() {
 }
 
 #[test]
-fn cells_that_do_not_fit_the_classes_are_refused() {
+fn images_that_do_not_fit_the_classes_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let cells = cells();
+    let images = images();
     let mut config = everything(1, GeneratorKind::Style);
     let refused = |config: &GanTrainConfig, indices: &[usize]| {
-        train_gan(config, &cells, indices, folder.path(), &Control::default()).unwrap_err().to_string()
+        train_gan(config, &images, indices, folder.path(), &Control::default()).unwrap_err().to_string()
     };
-    let error = refused(&config, &cells.class_indices(0));
-    assert!(error.contains(&format!("cells: none of class {} to train on", cells.classes[1])), "{error}");
+    let error = refused(&config, &images.class_indices(0));
+    assert!(error.contains(&format!("images: none of class {} to train on", images.classes[1])), "{error}");
     config.model.classes = 3;
-    let error = refused(&config, &all(&cells));
-    assert!(error.contains("classes: the model is of 3, the cells are of"), "{error}");
+    let error = refused(&config, &all(&images));
+    assert!(error.contains("classes: the model is of 3, the images are of"), "{error}");
 }
 
 /// A GAN without anything that depends on how a batch is cut: no batch norm, dropout or augmentation.
@@ -418,7 +418,7 @@ fn the_penalty_that_is_reported_is_the_formulas() {
     }
 }
 
-/// Shown in other ways, the same cells make another discriminator; a chance of none is no augmentation.
+/// Shown in other ways, the same images make another discriminator; a chance of none is no augmentation.
 #[test]
 fn augmentation_changes_what_the_discriminator_learns() {
     let augment = AugmentConfig { flips: true, translation: 0.2, ..AugmentConfig::default() };
@@ -467,8 +467,8 @@ fn settings_out_of_range_are_named() {
         assert!(error.to_string().contains(words), "{error}");
         assert!(matches!(error, Error::Invalid { .. } | Error::Tensor(_)));
         let out = tempfile::tempdir().unwrap();
-        let cells = cells();
-        assert!(train_gan(&config, &cells, &all(&cells), out.path(), &Control::default()).is_err());
+        let images = images();
+        assert!(train_gan(&config, &images, &all(&images), out.path(), &Control::default()).is_err());
         assert!(!out.path().join("log.jsonl").exists());
     }
     smooth().validate().unwrap();

@@ -10,28 +10,28 @@ use crate::{
 
 pub(super) fn figures(part: &FidelityPart, found: &Evaluation) -> Markup {
     let classes = found.classes.iter().filter_map(|class| Some((class.as_str(), part.per_class.get(class)?)));
-    let halves = if part.halves_by_patient { "other patients" } else { "other cells" };
+    let halves = if part.halves_by_patient { "other patients" } else { "other images" };
     html! {
         @if part.pooled.against_holdout.is_some() {
-            p { "The first two columns are what the answers above rest on: synthetic cells, and half of the real ones, each against held-out cells,
-                which neither the generator nor that half has in it. A generator as good as reality could not be told from these real cells. In the
-                next two, half of the real cells is what is compared with: the generator has seen it, and can come nearer to it than the other half, of "
+            p { "The first two columns are what the answers above rest on: synthetic images, and half of the real ones, each against held-out images,
+                which neither the generator nor that half has in it. A generator as good as reality could not be told from these real images. In the
+                next two, half of the real images is what is compared with: the generator has seen it, and can come nearer to it than the other half, of "
                 (halves) ", does." }
         } @else {
-            p { "Every figure stands beside the same figure between real cells (the floor): half of the real cells against the other half, of "
+            p { "Every figure stands beside the same figure between real images (the floor): half of the real images against the other half, of "
                 (halves) ". The generator has seen both halves, so it can come nearer to one than the other does." }
         }
-        p { "All comparisons have the same numbers of cells, because distances depend on them. An arrow marks figures that are better when low." }
+        p { "All comparisons have the same numbers of images, because distances depend on them. An arrow marks figures that are better when low." }
         (scope("All classes", &part.pooled, &found.features.metric))
         @for (name, of_class) in classes { (scope(name, of_class, &found.features.metric)) }
         p.note {
             "The Fréchet distance compares means and covariances of features (Heusel et al. 2017); it is called FID only with Inception-v3. The
-            kernel distance (Bińkowski et al. 2018) compares all pairs through a polynomial kernel and does not grow when cells are few."
+            kernel distance (Bińkowski et al. 2018) compares all pairs through a polynomial kernel and does not grow when images are few."
         }
         p.note {
-            "Precision is the share of synthetic cells within the spread of the real ones, recall the share of real cells within the spread of the
+            "Precision is the share of synthetic images within the spread of the real ones, recall the share of real images within the spread of the
             synthetic ones (Kynkäänniemi et al. 2019). Density and coverage are their sturdier kin (Naeem et al. 2020): real neighbourhoods per
-            synthetic cell, and the share of real cells with a synthetic cell among their " (found.settings.k) " nearest."
+            synthetic image, and the share of real images with a synthetic image among their " (found.settings.k) " nearest."
         }
     }
 }
@@ -55,7 +55,7 @@ fn scope(name: &str, scope: &FidelityScope, metric: &str) -> Markup {
         ("Density".to_owned(), |f| f.density, false),
         ("Coverage".to_owned(), |f| f.coverage, true),
     ];
-    let cell = |e: Estimate, share: bool| {
+    let image = |e: Estimate, share: bool| {
         if share {
             with_interval(&percent(e.value), &percent_range(e.low, e.high))
         } else {
@@ -66,9 +66,9 @@ fn scope(name: &str, scope: &FidelityScope, metric: &str) -> Markup {
         thead { tr { th scope="col" { "Figure" } @for (title, _) in &columns { th scope="col" { (title) } } } }
         tbody {
             @for (title, of, share) in &rows {
-                tr { th scope="row" { (title) } @for (_, figures) in &columns { td { (cell(of(figures), *share)) } } }
+                tr { th scope="row" { (title) } @for (_, figures) in &columns { td { (image(of(figures), *share)) } } }
             }
         }
     };
-    table(&format!("{name}: {} cells on each side, Fréchet distance {metric}", count(scope.cells as u64)), body)
+    table(&format!("{name}: {} images on each side, Fréchet distance {metric}", count(scope.images as u64)), body)
 }

@@ -1,4 +1,4 @@
-//! What the synthetic cells are worth: four answers, then the figures they rest on.
+//! What the synthetic images are worth: four answers, then the figures they rest on.
 
 mod fidelity;
 mod privacy;
@@ -30,10 +30,10 @@ pub(super) fn section(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
 /// The report of an evaluation by itself.
 pub(super) fn page(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
     let pairs = pairs(found, base_dir)?;
-    let title = "Synthetic cells, evaluated";
+    let title = "Synthetic images, evaluated";
     let sections = parts(found, &pairs);
     let more = [
-        ("The cells", "cells", sets(found)),
+        ("The images", "images", sets(found)),
         ("How to repeat this", "repeat", repeat(found)),
         ("Limits", "limits", limits(found)),
     ];
@@ -57,7 +57,7 @@ pub(super) fn page(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
                     @if found.provenance.is_phantom {
                         aside.banner.phantom {
                             strong { "Phantom data, not patients." }
-                            " The real cells of this run were drawn by a program. No figure here says anything about real blood cells or about
+                            " The real images of this run were drawn by a program. No figure here says anything about real blood images or about
                             malaria."
                         }
                     } @else if !found.pairs.is_empty() { (do_not_share()) }
@@ -75,8 +75,8 @@ pub(super) fn page(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
 fn do_not_share() -> Markup {
     html! {
         aside.banner.private {
-            strong { "This page holds pictures of real cells: do not share it." }
-            " They are there so that whoever is responsible for the cells can see how near the synthetic ones come. A page without them is made
+            strong { "This page holds pictures of real images: do not share it." }
+            " They are there so that whoever is responsible for the images can see how near the synthetic ones come. A page without them is made
             with " code { "--no-pairs" } " (in a study: " code { "evaluate.pairs = 0" } ")."
         }
     }
@@ -97,8 +97,8 @@ pub(super) fn verdicts(found: &Evaluation) -> Markup {
         @if found.sets.shared_patients.is_some_and(|shared| shared > 0) {
             p.callout {
                 strong { "The sets share patients. " }
-                (count(found.sets.shared_patients.unwrap_or(0) as u64)) " patients have cells both among the training cells and among the held-out
-                ones: the tests for leaks and the accuracies on held-out cells are too favourable."
+                (count(found.sets.shared_patients.unwrap_or(0) as u64)) " patients have images both among the training images and among the held-out
+                ones: the tests for leaks and the accuracies on held-out images are too favourable."
             }
         }
     }
@@ -132,7 +132,7 @@ fn parts(found: &Evaluation, pairs: &Markup) -> Vec<(&'static str, &'static str,
     ]
 }
 
-/// The cells in a plane.
+/// The images in a plane.
 fn scatter(found: &Evaluation) -> Markup {
     let cloud = |points: &[(f64, f64, u32)]| points.iter().map(|&(x, y, _)| (x, y)).collect::<Vec<_>>();
     let scatter = &found.scatter;
@@ -142,11 +142,11 @@ fn scatter(found: &Evaluation) -> Markup {
     html! {
         @if let Some(svg) = charts::clouds(&clouds, [&titles[0], &titles[1]]) {
             figure.plot {
-                figcaption { "Real and synthetic cells in a plane" }
+                figcaption { "Real and synthetic images in a plane" }
                 (legend(&["real", "synthetic"]))
-                div role="img" aria-label="Scatter plot of real and synthetic cells in the plane of the two principal components of the real ones." { (PreEscaped(svg)) }
+                div role="img" aria-label="Scatter plot of real and synthetic images in the plane of the two principal components of the real ones." { (PreEscaped(svg)) }
                 p.note { "Where the colours lie apart, the sets differ. The plane holds only the part of the variance that the axes name. At most 600
-                    cells of each set are shown." }
+                    images of each set are shown." }
             }
         }
     }
@@ -171,14 +171,14 @@ fn pairs(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
             @if !found.provenance.is_phantom { (do_not_share()) }
             @for space in spaces {
                 h4 { "The closest pairs by " (space_name(space)) }
-                p.note { "Left the synthetic cell, turned as it is nearest; right the training cell nearest to it. Below, how far they are from each
-                    other, and how far the synthetic cell is from the nearest held-out cell. A copy has a distance near 0 and far below the
+                p.note { "Left the synthetic image, turned as it is nearest; right the training image nearest to it. Below, how far they are from each
+                    other, and how far the synthetic image is from the nearest held-out image. A copy has a distance near 0 and far below the
                     second." }
                 div.pairs {
                     @for (pair, image) in embedded.iter().filter(|(pair, _)| pair.space == space) {
                         figure {
                             img src={ "data:image/png;base64," (image.base64) } width=(image.width) height=(image.height)
-                                alt={ "A synthetic cell beside the nearest " (real) " training cell" };
+                                alt={ "A synthetic image beside the nearest " (real) " training image" };
                             figcaption { (crate::evaluation::digits(pair.distance)) " · held-out " (crate::evaluation::digits(pair.holdout_distance)) }
                         }
                     }
@@ -214,9 +214,9 @@ fn sets(found: &Evaluation) -> Markup {
         }
     };
     html! {
-        (table("Cells that were compared", body))
+        (table("Images that were compared", body))
         p { "Images of " (sets.side) " × " (sets.side) " pixels, " @if sets.channels == 1 { "grey" } @else { "colour" } ". Compared by "
-            (found.features.source) " (" (found.features.name) ", " (count(found.features.dims as u64)) " numbers per cell)." }
+            (found.features.source) " (" (found.features.name) ", " (count(found.features.dims as u64)) " numbers per image)." }
     }
 }
 
@@ -237,9 +237,9 @@ fn limits(found: &Evaluation) -> Markup {
     html! {
         ul {
             li { strong { "Research use only. This is not a diagnostic device" } ", and no figure here supports a decision about a patient." }
-            @if found.provenance.is_phantom { li { "The real cells are a phantom. Nothing here carries over to real cells." } }
-            li { "That no test finds a leak does not prove that there is none: it shows that these attacks, with these cells, find nothing." }
-            li { "Figures depend on what cells are compared by. Features of a classifier see what tells its classes apart, and little else." }
+            @if found.provenance.is_phantom { li { "The real images are a phantom. Nothing here carries over to real images." } }
+            li { "That no test finds a leak does not prove that there is none: it shows that these attacks, with these images, find nothing." }
+            li { "Figures depend on what images are compared by. Features of a classifier see what tells its classes apart, and little else." }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whether the synthetic cells give away whom the generators learned from.
+//! Whether the synthetic images give away whom the generators learned from.
 
 use cellforge_eval::privacy::{Attack, Compared, Finding, SpacePrivacy};
 use maud::{Markup, PreEscaped, html};
@@ -13,12 +13,12 @@ use crate::{
 pub(super) fn figures(part: &PrivacyPart, found: &Evaluation) -> Markup {
     let privacy = &part.figures;
     html! {
-        p { "A generator that learned its cells by heart makes cells that lie nearer to those it saw than to cells of other patients. Each test below
-            compares the cells it saw with held-out cells"
+        p { "A generator that learned its images by heart makes images that lie nearer to those it saw than to images of other patients. Each test below
+            compares the images it saw with held-out images"
             @if privacy.by_patient { " of other patients; its p-value says how often the figure would be as high if the patients had been shared out
                 between the two sets by lot." }
-            @else { "; its p-value says how often the figure would be as high if the cells had been shared out between the two sets by lot. Patients
-                are not known, so every cell stands for itself." }
+            @else { "; its p-value says how often the figure would be as high if the images had been shared out between the two sets by lot. Patients
+                are not known, so every image stands for itself." }
         }
         (controls(part))
         (findings(&part.findings))
@@ -29,19 +29,19 @@ pub(super) fn figures(part: &PrivacyPart, found: &Evaluation) -> Markup {
     }
 }
 
-/// What the tests say of cells that leak for certain, and of cells that cannot.
+/// What the tests say of images that leak for certain, and of images that cannot.
 fn controls(part: &PrivacyPart) -> Markup {
     html! {
         @if let Some(controls) = Controls::of(part) {
             p {
                 strong { "Can these tests be trusted here? " }
-                "Given training cells themselves in place of the synthetic ones, as many as there are of these, "
+                "Given training images themselves in place of the synthetic ones, as many as there are of these, "
                 (count(controls.caught as u64)) " of " (count(controls.tests as u64)) " tests find the leak, those for exact copies left out: what
                 the others say is worth little here. "
                 @match controls.accused {
-                    Some(0) => "Given cells of patients whom no generator saw, none does, as none should.",
-                    Some(n) => { "Given cells of patients whom no generator saw, " (count(n as u64)) " find one, as none should." },
-                    None => "There are too few held-out patients to see what they say of cells that cannot leak.",
+                    Some(0) => "Given images of patients whom no generator saw, none does, as none should.",
+                    Some(n) => { "Given images of patients whom no generator saw, " (count(n as u64)) " find one, as none should." },
+                    None => "There are too few held-out patients to see what they say of images that cannot leak.",
                 }
             }
         }
@@ -80,8 +80,8 @@ fn findings(findings: &[Finding]) -> Markup {
 /// A test in words.
 fn test_name(test: &str) -> String {
     let of = |rest: &str| match rest {
-        "cell_auc" => ", cells, area",
-        "cell_tpr" => ", cells, found at 1% false alarms",
+        "image_auc" => ", images, area",
+        "image_tpr" => ", images, found at 1% false alarms",
         "patient_auc" => ", patients, area",
         "patient_tpr" => ", patients, found at 1% false alarms",
         _ => "",
@@ -96,32 +96,32 @@ fn test_name(test: &str) -> String {
         }
     }
     match test {
-        "nearer_to_train" => "Share nearer to training than to held-out cells".to_owned(),
-        "identical" => "Cells identical to a training cell".to_owned(),
-        "closest_nearer_to_train" => "The same among the cells closest to any real cell".to_owned(),
+        "nearer_to_train" => "Share nearer to training than to held-out images".to_owned(),
+        "identical" => "Images identical to a training image".to_owned(),
+        "closest_nearer_to_train" => "The same among the images closest to any real image".to_owned(),
         "copying" => "Copying (C_T; below 0 is copying)".to_owned(),
-        "authenticity" => "Authentic cells, less those among held-out ones".to_owned(),
+        "authenticity" => "Authentic images, less those among held-out ones".to_owned(),
         other => other.replace('_', " "),
     }
 }
 
 fn of_space(name: &str, space: &SpacePrivacy, part: &PrivacyPart) -> Markup {
     let mut attacks: Vec<(&str, &Attack)> = Vec::new();
-    attacks.push(("distance, cells", &space.gan_leaks.cell));
-    attacks.push(("calibrated, cells", &space.gan_leaks_calibrated.cell));
+    attacks.push(("distance, images", &space.gan_leaks.image));
+    attacks.push(("calibrated, images", &space.gan_leaks_calibrated.image));
     if let Some(attack) = &space.gan_leaks_calibrated.patient {
         attacks.push(("calibrated, patients", attack));
     }
     if let Some(logan) = &part.figures.logan {
-        attacks.push(("discriminator, cells", &logan.cell));
+        attacks.push(("discriminator, images", &logan.image));
     }
     let curves: Vec<&[(f64, f64)]> = attacks.iter().map(|(_, attack)| attack.roc.as_slice()).collect();
     let names: Vec<&str> = attacks.iter().map(|(name, _)| *name).collect();
     html! {
         h4 { "By " (space_name(name)) }
         div.plots {
-            (histogram("Distance to the nearest training cell", &space.dcr, "distance"))
-            (histogram("Nearest over second nearest training cell", &space.nndr, "ratio of distances"))
+            (histogram("Distance to the nearest training image", &space.dcr, "distance"))
+            (histogram("Nearest over second nearest training image", &space.nndr, "ratio of distances"))
             figure.plot {
                 figcaption { "Membership attacks" }
                 (legend(&names))
@@ -138,7 +138,7 @@ fn histogram(title: &str, compared: &Compared, x: &str) -> Markup {
             figure.plot {
                 figcaption { (title) }
                 (legend(if holdout.is_some() { &["synthetic", "held-out real"] } else { &["synthetic"] }))
-                div role="img" aria-label={ (title) ": histogram of synthetic cells, and of held-out ones as the baseline." } { (PreEscaped(svg)) }
+                div role="img" aria-label={ (title) ": histogram of synthetic images, and of held-out ones as the baseline." } { (PreEscaped(svg)) }
                 p.note {
                     "Lowest 5%: synthetic " (digits(compared.synthetic.q05.value))
                     @if let Some(holdout) = holdout { ", held-out " (digits(holdout.q05.value)) }
@@ -154,12 +154,12 @@ fn histogram(title: &str, compared: &Compared, x: &str) -> Markup {
 fn method(found: &Evaluation) -> Markup {
     html! {
         p.note {
-            "Distances are Euclidean, in pixels and in features. For the share nearer to training, the closest cells, exact copies and membership by
-            distance, synthetic cells are searched in all eight orientations where the features are computed here; for the rest they are taken as they
+            "Distances are Euclidean, in pixels and in features. For the share nearer to training, the closest images, exact copies and membership by
+            distance, synthetic images are searched in all eight orientations where the features are computed here; for the rest they are taken as they
             are. Copying is Meehan, Chaudhuri and Dasgupta's test (2020); authenticity is that of Alaa et al. (2022)."
         }
         p.note {
-            "By lot means that patients could have stood on either side. Features of a network that was trained on the training cells are not quite so: it
+            "By lot means that patients could have stood on either side. Features of a network that was trained on the training images are not quite so: it
             has seen one side, and a leak may be missed by them. Pixels have seen neither."
         }
         p.note {

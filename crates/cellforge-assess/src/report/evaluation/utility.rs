@@ -1,4 +1,4 @@
-//! Whether classifiers can be trained on the synthetic cells.
+//! Whether classifiers can be trained on the synthetic images.
 
 use cellforge_eval::Estimate;
 use maud::{Markup, PreEscaped, html};
@@ -37,14 +37,14 @@ pub(super) fn figures(part: &UtilityPart) -> Markup {
         }
     };
     html! {
-        p { "The same network (" (utility.config.classifier) ") was trained " (count(utility.config.seeds as u64)) " times on each kind of cells, "
-            (count(utility.config.steps)) " updates each, and judged on " (part.judged_on) ". Right is the share of cells classified rightly;
+        p { "The same network (" (utility.config.classifier) ") was trained " (count(utility.config.seeds as u64)) " times on each kind of images, "
+            (count(utility.config.steps)) " updates each, and judged on " (part.judged_on) ". Right is the share of images classified rightly;
             intervals hold the variation of patients and of trainings." }
-        (table("Classifiers trained on real and on synthetic cells", body))
+        (table("Classifiers trained on real and on synthetic images", body))
         (augmentation(utility))
         p.note { "TSTR and TRTS follow Esteban, Hyland and Rätsch (2017). The differences of the augmentation study are paired by seed and by test
-            cell; their p-values are adjusted for their number (Holm 1979). Synthetic cells are added in the proportions of the real ones' classes; where
-            no more are there, a larger share of them may be the same cells again, which is no comparison of its own." }
+            image; their p-values are adjusted for their number (Holm 1979). Synthetic images are added in the proportions of the real ones' classes; where
+            no more are there, a larger share of them may be the same images again, which is no comparison of its own." }
     }
 }
 
@@ -77,20 +77,20 @@ fn augmentation(utility: &Utility) -> Markup {
     let names: Vec<String> = ratios.iter().map(|ratio| ratio_name(*ratio)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let known = utility.augmentation.iter().any(|point| point.patients.is_some());
-    let x_title = if known { "share of the real patients" } else { "share of the real cells" };
+    let x_title = if known { "share of the real patients" } else { "share of the real images" };
     let rows = html! {
         thead { tr {
-            th scope="col" { "Real cells" } th scope="col" { "Synthetic added" } th scope="col" { "Right" }
+            th scope="col" { "Real images" } th scope="col" { "Synthetic added" } th scope="col" { "Right" }
             th scope="col" { "Difference, points" } th scope="col" { "p (Holm)" }
         } }
         tbody {
             @for point in &utility.augmentation {
                 tr {
                     th scope="row" {
-                        (show_fraction(point.fraction)) ": " (count(point.real_cells.round() as u64)) " cells"
+                        (show_fraction(point.fraction)) ": " (count(point.real_images.round() as u64)) " images"
                         @if let Some(patients) = point.patients { " of " (count(patients.round() as u64)) @if patients.round() == 1.0 { " patient" } @else { " patients" } }
                     }
-                    td { (count(point.synthetic_cells.round() as u64)) @if point.short { " (no more there)" } }
+                    td { (count(point.synthetic_images.round() as u64)) @if point.short { " (no more there)" } }
                     td { (with_interval(&percent(point.accuracy.value), &percent_range(point.accuracy.low, point.accuracy.high))) }
                     td { @if let Some(found) = &point.difference { (points(found.difference)) } }
                     td { @if let Some(p) = point.p_holm { (format!("{p:.3}")) } }
@@ -99,11 +99,11 @@ fn augmentation(utility: &Utility) -> Markup {
         }
     };
     html! {
-        @if let Some(svg) = charts::bars(&series, &labels, x_title, "right on real test cells") {
+        @if let Some(svg) = charts::bars(&series, &labels, x_title, "right on real test images") {
             figure.plot {
-                figcaption { "Synthetic cells added to few and to many real ones" }
+                figcaption { "Synthetic images added to few and to many real ones" }
                 (legend(&names))
-                div role="img" aria-label={ "Accuracy on real test cells by the " (x_title) ", with intervals. The same figures are in the table below." } { (PreEscaped(svg)) }
+                div role="img" aria-label={ "Accuracy on real test images by the " (x_title) ", with intervals. The same figures are in the table below." } { (PreEscaped(svg)) }
             }
         }
         (table("The augmentation study", rows))
@@ -112,9 +112,9 @@ fn augmentation(utility: &Utility) -> Markup {
 
 fn ratio_name(ratio: usize) -> String {
     match ratio {
-        0 => "real cells alone".to_owned(),
-        1 => "one synthetic cell for each real one".to_owned(),
-        n => format!("{n} synthetic cells for each real one"),
+        0 => "real images alone".to_owned(),
+        1 => "one synthetic image for each real one".to_owned(),
+        n => format!("{n} synthetic images for each real one"),
     }
 }
 

@@ -1,28 +1,28 @@
-//! Splits in which each cell goes its own way, class by class.
+//! Splits in which each image goes its own way, class by class.
 
 use rand::seq::SliceRandom;
 
 use super::rng;
 use crate::{CellSet, Error, Result};
 
-pub(super) fn by_cell(set: &CellSet, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
+pub(super) fn by_image(set: &CellSet, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
     let mut sides = vec![Vec::new(); shares.len()];
     let wanted = shares.iter().filter(|share| **share > 0.0).count();
     for (class, name) in set.classes.iter().enumerate() {
-        let mut cells = set.class_indices(class as u32);
-        if cells.is_empty() {
+        let mut images = set.class_indices(class as u32);
+        if images.is_empty() {
             continue;
         }
-        if cells.len() < wanted {
+        if images.len() < wanted {
             return Err(Error::Invalid(format!(
-                "class {name:?} has {} cells, too few for {wanted} sides of a split",
-                cells.len()
+                "class {name:?} has {} images, too few for {wanted} sides of a split",
+                images.len()
             )));
         }
-        cells.shuffle(&mut rng(seed, name));
-        // Classes hand their surplus cells to different sides, so that folds stay even where there are many classes.
-        let counts = apportion(cells.len(), shares, class);
-        let mut rest = cells.as_slice();
+        images.shuffle(&mut rng(seed, name));
+        // Classes hand their surplus images to different sides, so that folds stay even where there are many classes.
+        let counts = apportion(images.len(), shares, class);
+        let mut rest = images.as_slice();
         for (side, count) in sides.iter_mut().zip(counts) {
             let (taken, left) = rest.split_at(count);
             side.extend_from_slice(taken);

@@ -1,4 +1,4 @@
-//! The flags that say which cells to use, and how figures of a classifier are printed.
+//! The flags that say which images to use, and how figures of a classifier are printed.
 
 use std::{fmt::Write, path::PathBuf};
 
@@ -10,10 +10,10 @@ use cellforge::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Which cells, and how they are read.
+/// Which images, and how they are read.
 #[derive(clap::Args, Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct CellArgs {
+pub struct ImageArgs {
     /// Folder or zip with one folder of images per class; or cifar10:DIR, or mnist:DIR [default: the phantom]
     #[arg(long, value_name = "PATH")]
     pub data: Option<String>,
@@ -23,7 +23,7 @@ pub struct CellArgs {
     /// 3 for colour, 1 for grey [default: 3]
     #[arg(long, value_name = "N")]
     pub channels: Option<usize>,
-    /// Where a cell's patient comes from: auto, nih (file names) or none [default: auto]
+    /// Where an image's patient comes from: auto, nih (file names) or none [default: auto]
     #[arg(long, value_name = "RULE", value_parser = ["auto", "nih", "none"])]
     pub groups: Option<String>,
     /// A CSV file that names the patient of each file; may be repeated
@@ -36,10 +36,10 @@ pub struct CellArgs {
     pub skip_bad: bool,
 }
 
-/// Cells per class of the phantom that stands in where no data is given.
+/// Images per class of the phantom that stands in where no data is given.
 const STAND_IN: usize = 500;
 
-impl CellArgs {
+impl ImageArgs {
     /// Names the defaults of a run, so that the saved settings are complete.
     pub fn settle(&mut self) {
         self.side.get_or_insert(64);
@@ -64,7 +64,7 @@ impl CellArgs {
         }
     }
 
-    /// Reads the cells, or renders the phantom where no data is named.
+    /// Reads the images, or renders the phantom where no data is named.
     pub fn open(&self, options: &SourceOptions, seed: u64) -> Result<CellSet> {
         if !matches!(options.side, 32 | 64 | 128) {
             bail!("--side {} is not one of 32, 64 and 128", options.side);
@@ -75,7 +75,7 @@ impl CellArgs {
         let set = match &self.data {
             Some(data) => study::open_cells(data, options)?,
             None => {
-                tracing::info!("no --data was given: using the phantom, cells that a program renders");
+                tracing::info!("no --data was given: using the phantom, images that a program renders");
                 let config = phantom::PhantomConfig { cells_per_class: STAND_IN, seed, ..Default::default() };
                 phantom::render(&config)?.resized(options.side, options.channels)?
             }
@@ -108,25 +108,25 @@ pub fn table(report: &ClassifierReport) -> String {
         report.accuracy, interval.low, interval.high, report.correct, report.total
     );
     let _ = writeln!(text, "\n{:<width$}  {:^24}  {:^24}  {:^24}  support", "class", "precision", "recall", "f1");
-    let cell = |value: f64, low: f64, high: f64| format!("{value:.4} ({low:.4} to {high:.4})");
+    let image = |value: f64, low: f64, high: f64| format!("{value:.4} ({low:.4} to {high:.4})");
     for class in &report.per_class {
         let (p, r, f) = (&class.precision, &class.recall, &class.f1);
         let _ = writeln!(
             text,
             "{:<width$}  {:<24}  {:<24}  {:<24}  {}",
             class.class,
-            cell(p.rate, p.low, p.high),
-            cell(r.rate, r.low, r.high),
-            cell(f.value, f.low, f.high),
+            image(p.rate, p.low, p.high),
+            image(r.rate, r.low, r.high),
+            image(f.value, f.low, f.high),
             class.support
         );
     }
     for (name, average) in [("macro avg", &report.macro_average), ("weighted avg", &report.weighted_average)] {
-        let [p, r, f] = [&average.precision, &average.recall, &average.f1].map(|e| cell(e.value, e.low, e.high));
+        let [p, r, f] = [&average.precision, &average.recall, &average.f1].map(|e| image(e.value, e.low, e.high));
         let _ = writeln!(text, "{name:<width$}  {p:<24}  {r:<24}  {f:<24}  {}", report.total);
     }
     if let Some(auc) = &report.roc_auc {
-        let _ = writeln!(text, "\nROC AUC {}", cell(auc.value, auc.low, auc.high));
+        let _ = writeln!(text, "\nROC AUC {}", image(auc.value, auc.low, auc.high));
     }
     let _ = writeln!(text, "\nconfusion (rows: truth, columns: predicted)");
     for (class, row) in report.per_class.iter().zip(&report.confusion.counts) {

@@ -1,4 +1,4 @@
-//! A set of decoded cells: `u8` pixels of one size with a label, a name and, where known, a patient each.
+//! A set of decoded images: `u8` pixels of one size with a label, a name and, where known, a patient each.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use sha2::{Digest, Sha256};
 use crate::index::{Index, IndexOptions, Skipped};
 use crate::{DecodeOptions, Error, Result};
 
-/// Decoded cells of one size. Cloning is cheap: the pixels are shared.
+/// Decoded images of one size. Cloning is cheap: the pixels are shared.
 #[derive(Clone, Debug)]
 pub struct CellSet {
     /// Class names, sorted; a label is an index into them.
     pub classes: Vec<String>,
-    /// Each cell's name: its path inside the folder or zip, with `/` between the parts.
+    /// Each image's name: its path inside the folder or zip, with `/` between the parts.
     pub names: Vec<String>,
-    /// Each cell's class.
+    /// Each image's class.
     pub labels: Vec<u32>,
-    /// Each cell's patient, where known.
+    /// Each image's patient, where known.
     pub groups: Vec<Option<String>>,
     /// What was skipped on the way here, with the reason.
     pub skipped: Vec<Skipped>,
@@ -51,7 +51,7 @@ impl Pixels {
 }
 
 impl CellSet {
-    /// Builds a set from its parts. `pixels` holds each cell in turn, `side * side * channels` bytes, row by row,
+    /// Builds a set from its parts. `pixels` holds each image in turn, `side * side * channels` bytes, row by row,
     /// channels last; `channels` is 1 or 3.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl CellSet {
         let Self { classes, names, labels, groups, side, channels, pixels, .. } = &self;
         let (n, side, channels) = (names.len(), *side, *channels);
         if !matches!(channels, 1 | 3) {
-            return Err(Error::Invalid(format!("cells have 1 or 3 channels, not {channels}")));
+            return Err(Error::Invalid(format!("images have 1 or 3 channels, not {channels}")));
         }
         if labels.len() != n || groups.len() != n {
             return Err(Error::Invalid(format!(
@@ -85,7 +85,7 @@ impl CellSet {
         }
         let bytes = pixels.bytes().len();
         if side == 0 || bytes != n * side * side * channels {
-            return Err(Error::Invalid(format!("{n} cells of {side}x{side}x{channels} do not make {bytes} bytes")));
+            return Err(Error::Invalid(format!("{n} images of {side}x{side}x{channels} do not make {bytes} bytes")));
         }
         if let Some(label) = labels.iter().find(|label| **label as usize >= classes.len()) {
             return Err(Error::Invalid(format!("label {label} names none of the {} classes", classes.len())));
@@ -101,7 +101,7 @@ impl CellSet {
         Self::load(&Index::open(path, index)?, decode)
     }
 
-    /// Number of cells.
+    /// Number of images.
     #[must_use]
     pub fn len(&self) -> usize {
         self.names.len()
@@ -125,23 +125,23 @@ impl CellSet {
         self.channels
     }
 
-    /// Cell `i`: `side * side * channels` bytes, row by row, channels last.
+    /// Image `i`: `side * side * channels` bytes, row by row, channels last.
     ///
     /// # Panics
-    /// If there is no such cell.
+    /// If there is no such image.
     #[must_use]
     pub fn image(&self, i: usize) -> &[u8] {
         let size = self.side * self.side * self.channels;
         &self.pixels.bytes()[i * size..(i + 1) * size]
     }
 
-    /// The cells of one class, in order.
+    /// The images of one class, in order.
     #[must_use]
     pub fn class_indices(&self, class: u32) -> Vec<usize> {
         (0..self.len()).filter(|i| self.labels[*i] == class).collect()
     }
 
-    /// Cells per class, in the classes' order.
+    /// Images per class, in the classes' order.
     #[must_use]
     pub fn class_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
@@ -158,16 +158,16 @@ impl CellSet {
         names.into_iter().collect()
     }
 
-    /// Whether every cell's group is known and there are at least two.
+    /// Whether every image's group is known and there are at least two.
     #[must_use]
     pub fn has_groups(&self) -> bool {
         self.groups.iter().all(Option::is_some) && self.group_names().len() > 1
     }
 
-    /// Some of the cells as a set of their own, in the order given.
+    /// Some of the images as a set of their own, in the order given.
     ///
     /// # Panics
-    /// If an index names no cell.
+    /// If an index names no image.
     #[must_use]
     pub fn subset(&self, indices: &[usize]) -> Self {
         let pixels = indices.iter().flat_map(|i| self.image(*i)).copied().collect();
@@ -186,7 +186,7 @@ impl CellSet {
     /// The set with another image side and number of channels (Lanczos3; grey by luma).
     ///
     /// # Errors
-    /// A side or number of channels that cells cannot have.
+    /// A side or number of channels that images cannot have.
     pub fn resized(&self, side: usize, channels: usize) -> Result<Self> {
         let (from, depth) = (self.side(), self.channels());
         if (self.side(), depth) == (side, channels) {
@@ -196,7 +196,8 @@ impl CellSet {
             let bytes = crate::decode::resize(self.image(i), from, from, depth, side)?;
             Ok(match (depth, channels) {
                 (3, 1) => {
-                    let image = RgbImage::from_raw(side as u32, side as u32, bytes).expect("a resized image has its size");
+                    let image =
+                        RgbImage::from_raw(side as u32, side as u32, bytes).expect("a resized image has its size");
                     DynamicImage::from(image).into_luma8().into_raw()
                 }
                 (1, 3) => bytes.into_iter().flat_map(|grey| [grey; 3]).collect(),

@@ -1,4 +1,4 @@
-//! The cells of a utility study: checked, under one set of labels, and where training looks for them.
+//! The images of a utility study: checked, under one set of labels, and where training looks for them.
 
 use std::collections::BTreeSet;
 
@@ -7,27 +7,27 @@ use cellforge_data::CellSet;
 use super::UtilityData;
 use crate::{Error, Result, files::hash_texts};
 
-/// The cells of a study.
+/// The images of a study.
 pub(super) struct Pool<'a> {
-    /// What is trained on: the real cells in the order given, then all synthetic ones. Labels are those of the real cells.
+    /// What is trained on: the real images in the order given, then all synthetic ones. Labels are those of the real images.
     pub(super) set: CellSet,
     /// How many of them are real.
     pub(super) real: usize,
-    /// Patients of the real cells, where all are known and there are two or more.
+    /// Patients of the real images, where all are known and there are two or more.
     pub(super) patients: Option<Vec<String>>,
-    /// The real test cells.
+    /// The real test images.
     pub(super) test: Judged<'a>,
-    /// The synthetic cells.
+    /// The synthetic images.
     pub(super) synthetic: Judged<'a>,
-    /// Identifies all cells and their order.
+    /// Identifies all images and their order.
     pub(super) fingerprint: String,
 }
 
-/// Cells that networks are judged on.
+/// Images that networks are judged on.
 pub(super) struct Judged<'a> {
     pub(super) set: &'a CellSet,
     pub(super) indices: Vec<usize>,
-    /// Their classes, as labels of the real cells.
+    /// Their classes, as labels of the real images.
     pub(super) truth: Vec<u32>,
     /// Their patients, where all are known.
     pub(super) patients: Option<Vec<String>>,
@@ -47,13 +47,13 @@ impl<'a> Pool<'a> {
             let train: BTreeSet<usize> = data.train.iter().copied().collect();
             if let Some(index) = data.test.iter().find(|index| train.contains(index)) {
                 let problem =
-                    format!("{} is a training cell too; give cells of other patients", data.real.names[*index]);
-                return Err(Error::UtilityCells { part: "test", problem });
+                    format!("{} is a training image too; give images of other patients", data.real.names[*index]);
+                return Err(Error::UtilityImages { part: "test", problem });
             }
         }
         let real = train.indices.len();
         let set = joined(&train, &synthetic, classes)?;
-        let chosen = serde_json::to_string(&test.indices).map_err(Error::json(std::path::Path::new("test cells")))?;
+        let chosen = serde_json::to_string(&test.indices).map_err(Error::json(std::path::Path::new("test images")))?;
         let fingerprint =
             hash_texts([set.fingerprint().as_str(), &real.to_string(), &data.test_set.fingerprint(), &chosen]);
         let several = |groups: &Vec<String>| groups.iter().any(|group| *group != groups[0]);
@@ -61,26 +61,26 @@ impl<'a> Pool<'a> {
         Ok(Self { set, real, patients, test, synthetic, fingerprint })
     }
 
-    /// Labels of the real cells.
+    /// Labels of the real images.
     pub(super) fn real_labels(&self) -> &[u32] {
         &self.set.labels[..self.real]
     }
 
-    /// Labels of the synthetic cells.
+    /// Labels of the synthetic images.
     pub(super) fn synthetic_labels(&self) -> &[u32] {
         &self.set.labels[self.real..]
     }
 }
 
 impl<'a> Judged<'a> {
-    /// The cells `indices` of `set`, if there are some of each of `classes` and none of others.
+    /// The images `indices` of `set`, if there are some of each of `classes` and none of others.
     fn new(part: &'static str, set: &'a CellSet, indices: Vec<usize>, classes: &[String]) -> Result<Self> {
-        let wrong = |problem| Err(Error::UtilityCells { part, problem });
+        let wrong = |problem| Err(Error::UtilityImages { part, problem });
         if indices.is_empty() {
             return wrong("there are none".to_owned());
         }
         if let Some(index) = indices.iter().find(|index| **index >= set.len()) {
-            return wrong(format!("index {index} is past the end of {} cells", set.len()));
+            return wrong(format!("index {index} is past the end of {} images", set.len()));
         }
         let label_of: Vec<Option<u32>> = set
             .classes
@@ -95,7 +95,7 @@ impl<'a> Judged<'a> {
                 None => {
                     let (name, class) = (&set.names[index], &set.classes[class]);
                     return wrong(format!(
-                        "{name} is of class {class:?}, which is none of the real cells' {classes:?}"
+                        "{name} is of class {class:?}, which is none of the real images' {classes:?}"
                     ));
                 }
             }
@@ -117,15 +117,15 @@ fn check_size(part: &'static str, set: &CellSet, real: &CellSet) -> Result<()> {
     let problem = format!(
         "they have {side}x{side} pixels in {channels} channels, the real ones {real_side}x{real_side} in {real_channels}: load both at one size"
     );
-    Err(Error::UtilityCells { part, problem })
+    Err(Error::UtilityImages { part, problem })
 }
 
-/// Real and synthetic cells as one set.
+/// Real and synthetic images as one set.
 fn joined(real: &Judged<'_>, synthetic: &Judged<'_>, classes: &[String]) -> Result<CellSet> {
     let set = real.set;
-    let cells = real.indices.len() + synthetic.indices.len();
-    let (mut names, mut labels) = (Vec::with_capacity(cells), Vec::with_capacity(cells));
-    let mut pixels = Vec::with_capacity(cells * set.side() * set.side() * set.channels());
+    let images = real.indices.len() + synthetic.indices.len();
+    let (mut names, mut labels) = (Vec::with_capacity(images), Vec::with_capacity(images));
+    let mut pixels = Vec::with_capacity(images * set.side() * set.side() * set.channels());
     for part in [real, synthetic] {
         labels.extend_from_slice(&part.truth);
         for &index in &part.indices {
@@ -133,5 +133,5 @@ fn joined(real: &Judged<'_>, synthetic: &Judged<'_>, classes: &[String]) -> Resu
             pixels.extend_from_slice(part.set.image(index));
         }
     }
-    Ok(CellSet::from_parts(classes.to_vec(), names, labels, vec![None; cells], set.side(), set.channels(), pixels)?)
+    Ok(CellSet::from_parts(classes.to_vec(), names, labels, vec![None; images], set.side(), set.channels(), pixels)?)
 }
