@@ -1,0 +1,230 @@
+//! Settings from several places, laid over each other.
+
+use serde_json::Value as Json;
+use toml::{Table, Value};
+
+use crate::list::Kind;
+use crate::{Error, Result, Setting, Settings, list};
+
+/// Some settings, with the place that they come from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// A file, a flag or a preset, as errors name it.
+    pub origin: String,
+    /// The settings, nested.
+    pub table: Table,
+}
+
+impl Layer {
+    /// A layer of `table`, which comes from `origin`.
+    pub fn new(origin: impl Into<String>, table: Table) -> Self {
+        Self { origin: origin.into(), table }
+    }
+
+    /// A layer from a TOML text.
+    ///
+    /// # Errors
+    /// [`Error::Toml`] naming `origin` and the line.
+    pub fn parse(origin: impl Into<String>, text: &str) -> Result<Self> {
+        let origin = origin.into();
+        match text.parse() {
+            Ok(table) => Ok(Self { origin, table }),
+            Err(error) => Err(Error::Toml { origin, reason: toml::de::Error::to_string(&error).trim_end().to_owned() }),
+        }
+    }
+}
+
+/// The table of one `KEY=VALUE`, with a dotted key. The value is TOML, or else a text without quotes. `none` unsets a value that may be
+/// missing.
+///
+/// # Errors
+/// [`Error::Assignment`].
+pub fn assignment(text: &str) -> Result<Table> {
+    let wrong = || Error::Assignment(text.to_owned());
+    let (key, value) = text.split_once('=').ok_or_else(wrong)?;
+    let (key, value) = (key.trim(), value.trim());
+    if key.is_empty() || key.split('.').any(|part| part.is_empty() || part.contains(char::is_whitespace)) {
+        return Err(wrong());
+    }
+    let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
+    let mut value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
+    for part in key.rsplit('.') {
+        value = Value::Table(Table::from_iter([(part.to_owned(), value)]));
+    }
+    match value {
+        Value::Table(table) => Ok(table),
+        _ => Err(wrong()),
+    }
+}
+
+/// Lays `top` over `base`: tables are merged key by key, everything else is replaced. A table of another `kind` than the one below replaces it
+/// whole, for the fields of one kind mean nothing to another.
+pub fn overlay(base: &mut Table, top: &Table) {
+    for (key, value) in top {
+        match (base.get_mut(key), value) {
+            (Some(Value::Table(below)), Value::Table(above))
+                if above.get("kind").is_none_or(|kind| below.get("kind") == Some(kind)) =>
+            {
+                overlay(below, above);
+            }
+            _ => {
+                base.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// The settings that the layers make, the last on top, over the defaults of `T`.
+///
+/// # Errors
+/// [`Error::Unknown`], [`Error::Renamed`] and [`Error::Value`] naming the layer and the key; [`Error::Range`] naming the key.
+pub fn assemble<T: Settings>(layers: &[Layer]) -> Result<T> {
+    let known = list::<T>();
+    let mut merged = Table::try_from(T::default()).map_err(|error| Error::Write(error.to_string()))?;
+    for layer in layers {
+        let mut table = layer.table.clone();
+        verify::<T>(&known, layer, &mut table, "")?;
+        overlay(&mut merged, &table);
+    }
+    for setting in known.iter().filter(|setting| matches!(setting.kind, Kind::Optional(_))) {
+        unset(&mut merged, &setting.key);
+    }
+    let found: T = serde_path_to_error::deserialize(Value::Table(merged)).map_err(|error| {
+        let key = error.path().to_string();
+        let last = |layer: &&Layer| lookup(&layer.table, &key).is_some();
+        let layer = layers.iter().rev().find(last);
+        Error::Value {
+            origin: layer.map_or_else(String::new, |layer| layer.origin.clone()),
+            value: layer.and_then(|layer| lookup(&layer.table, &key)).map_or_else(String::new, Value::to_string),
+            reason: expected(&known, &key, &error.inner().to_string()),
+            key,
+        }
+    })?;
+    crate::check(&found, "")?;
+    Ok(found)
+}
+
+/// Refuses keys that are no settings.
+fn verify<T: Settings>(known: &[Setting], layer: &Layer, table: &mut Table, prefix: &str) -> Result<()> {
+    for (name, value) in table.iter_mut() {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        if known.iter().any(|setting| setting.key == key) {
+            continue;
+        }
+        if let Some((_, now)) = T::RENAMED.iter().find(|(old, _)| *old == key) {
+            let now = if now.contains(' ') { (*now).to_owned() } else { format!("write {now}") };
+            return Err(Error::Renamed { origin: layer.origin.clone(), key, now });
+        }
+        let is_table = known.iter().any(|setting| setting.key.starts_with(&format!("{key}.")));
+        match value {
+            Value::Table(inside) if is_table => verify::<T>(known, layer, inside, &key)?,
+            value if is_table => {
+                return Err(Error::Value {
+                    origin: layer.origin.clone(),
+                    value: value.to_string(),
+                    reason: format!("it is a table of settings, such as {}", first_in(known, &key)),
+                    key,
+                });
+            }
+            value => {
+                let key = first_key(value, key);
+                return Err(Error::Unknown { origin: layer.origin.clone(), suggestion: nearest(known, &key), key });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is expected of a key, in its own words; what the parser says of keys that are none.
+fn expected(known: &[Setting], key: &str, said: &str) -> String {
+    match known.iter().find(|setting| setting.key == key) {
+        Some(setting) => format!("it takes {}", setting.values()),
+        None => said.lines().next().unwrap_or_default().to_owned(),
+    }
+}
+
+fn first_in<'a>(known: &'a [Setting], table: &str) -> &'a str {
+    let inside = format!("{table}.");
+    known.iter().find(|setting| setting.key.starts_with(&inside)).map_or("", |setting| &setting.key)
+}
+
+/// The key of the first value inside a table, which says more than the table's own.
+fn first_key(value: &Value, key: String) -> String {
+    match value.as_table().and_then(|table| table.iter().next()) {
+        Some((name, inside)) => first_key(inside, format!("{key}.{name}")),
+        None => key,
+    }
+}
+
+/// The setting whose key is nearest: by the whole key, or by its last part in another table.
+fn nearest(known: &[Setting], key: &str) -> Option<String> {
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    let likeness = |setting: &Setting| {
+        let whole = strsim::jaro_winkler(&setting.key, key);
+        let part = if last(&setting.key) == last(key) {
+            0.95
+        } else {
+            0.9 * strsim::jaro_winkler(&last(&setting.key), &last(key))
+        };
+        whole.max(part)
+    };
+    let best = known.iter().map(|setting| (likeness(setting), setting)).max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (best.0 > 0.8).then(|| best.1.key.clone())
+}
+
+fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    let mut parts = key.split('.');
+    let first = table.get(parts.next()?)?;
+    parts.try_fold(first, |value, part| value.get(part))
+}
+
+/// Removes a value that is `"none"`.
+fn unset(table: &mut Table, key: &str) {
+    match key.split_once('.') {
+        Some((first, rest)) => {
+            if let Some(Value::Table(inside)) = table.get_mut(first) {
+                unset(inside, rest);
+            }
+        }
+        None => {
+            if table.get(key).and_then(Value::as_str) == Some("none") {
+                table.remove(key);
+            }
+        }
+    }
+}
+
+/// The settings as TOML, every value named, facts of a run left out: what [`assemble`] reads back.
+///
+/// # Errors
+/// [`Error::Write`] for a value that TOML cannot hold, such as a seed above 2^63.
+pub fn to_toml<T: Settings>(settings: &T) -> Result<String> {
+    let fail = |error: &dyn std::fmt::Display| Error::Write(error.to_string());
+    let mut table = Table::try_from(settings).map_err(|error| fail(&error))?;
+    let known = list::<T>();
+    retain(&mut table, &known, "");
+    toml::to_string_pretty(&table).map_err(|error| fail(&error))
+}
+
+fn retain(table: &mut Table, known: &[Setting], prefix: &str) {
+    let names: Vec<String> = table.keys().cloned().collect();
+    for name in names {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        if known.iter().any(|setting| setting.key == key) {
+            continue;
+        }
+        match table.get_mut(&name) {
+            Some(Value::Table(inside)) => retain(inside, known, &key),
+            _ => _ = table.remove(&name),
+        }
+    }
+}
+
+impl Setting {
+    /// The value of this setting among `settings`; null where it has none.
+    #[must_use]
+    pub fn value_in<T: Settings>(&self, settings: &T) -> Json {
+        let values = serde_json::to_value(settings).unwrap_or_default();
+        self.key.split('.').try_fold(&values, |value, part| value.get(part)).cloned().unwrap_or_default()
+    }
+}
