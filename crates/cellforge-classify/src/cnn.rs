@@ -6,6 +6,7 @@ use candle_nn::VarBuilder;
 use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding};
 use cellforge_nn::{conv2d, linear, ops};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Convolutions take only whole 3x3 windows, so each shortens the side by 2.
@@ -14,20 +15,25 @@ const VALID: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::NONE };
 const BLOCK: usize = 3;
 
 /// Size of the small CNN. The default is the study's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CnnConfig {
     /// Side of the square images in pixels: 32, 64 or 128.
+    #[schemars(skip)]
     pub image_size: usize,
     /// Channels of an image: 3 (RGB) or 1 (grey).
+    #[schemars(skip)]
     pub channels: usize,
     /// Number of classes, at least 2.
+    #[schemars(skip)]
     pub classes: usize,
     /// Multiplies the filter counts and `dense`; neither goes below 8.
+    #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
     /// Filters of the convolutions at width 1; as many convolutions as counts.
     pub filters: Vec<usize>,
     /// Units of the hidden dense layer at width 1.
+    #[schemars(range(min = 1))]
     pub dense: usize,
 }
 
@@ -40,7 +46,8 @@ impl Default for CnnConfig {
 impl CnnConfig {
     /// Refuses values that no network can be built from; the message names the field and what it may be.
     pub fn validate(&self) -> Result<()> {
-        check_common(self.image_size, self.channels, self.classes, self.width)?;
+        check_common(self.image_size, self.channels, self.classes)?;
+        cellforge_settings::check(self, "model").map_err(candle_core::Error::wrap)?;
         check_counts("filters", &self.filters)?;
         check_counts("dense", &[self.dense])?;
         if self.final_side() == 0 {

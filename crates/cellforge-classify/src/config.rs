@@ -3,6 +3,7 @@
 use crate::{CnnConfig, ResNetConfig};
 use candle_core::{Result, bail};
 use cellforge_nn::summary::ModelSummary;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ const MIN_FILTERS: usize = 8;
 
 /// Which classifier, and its size. In TOML or JSON the field `kind` is `cnn` or `resnet`, beside the fields of that
 /// network; those left out are the study's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum ClassifierConfig {
     /// The small CNN.
@@ -89,7 +90,7 @@ impl ClassifierConfig {
 }
 
 /// The checks of the fields that every classifier has.
-pub(crate) fn check_common(image_size: usize, channels: usize, classes: usize, width: f64) -> Result<()> {
+pub(crate) fn check_common(image_size: usize, channels: usize, classes: usize) -> Result<()> {
     if ![32, 64, 128].contains(&image_size) {
         bail!("image_size is {image_size}: a classifier's images have a side of 32, 64 or 128 pixels")
     }
@@ -98,9 +99,6 @@ pub(crate) fn check_common(image_size: usize, channels: usize, classes: usize, w
     }
     if classes < 2 {
         bail!("classes is {classes}: a classifier needs at least 2 to tell apart")
-    }
-    if !(width > 0.0 && width <= 16.0) {
-        bail!("width is {width}: the filter multiplier must be above 0 and at most 16")
     }
     Ok(())
 }

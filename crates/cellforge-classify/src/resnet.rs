@@ -6,6 +6,7 @@ use candle_nn::VarBuilder;
 use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, Padding};
 use cellforge_nn::{batch_norm2d, conv2d, linear, ops};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -19,24 +20,30 @@ const L2_ENDS: f64 = 5e-4;
 const L2_BLOCKS: f64 = 1e-4;
 
 /// Size and constants of the ResNet. The default is the study's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResNetConfig {
     /// Side of the square images in pixels: 32, 64 or 128.
+    #[schemars(skip)]
     pub image_size: usize,
     /// Channels of an image: 3 (RGB) or 1 (grey).
+    #[schemars(skip)]
     pub channels: usize,
     /// Number of classes, at least 2.
+    #[schemars(skip)]
     pub classes: usize,
     /// Multiplies every filter count; each is rounded to a multiple of 4 and none goes below 8.
+    #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
     /// Bottleneck blocks of each stage. Stages after the first halve the side.
     pub stages: Vec<usize>,
     /// Filters at width 1: the stem's, then each stage's output. One more count than `stages` has.
     pub filters: Vec<usize>,
     /// Weight of the newest batch in the running statistics, PyTorch's meaning (1 minus Keras's momentum).
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub bn_momentum: f64,
     /// Added to the variance in batch normalisation.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub bn_eps: f64,
 }
 
@@ -90,7 +97,8 @@ impl BlockPlan {
 impl ResNetConfig {
     /// Refuses values that no network can be built from; the message names the field and what it may be.
     pub fn validate(&self) -> Result<()> {
-        check_common(self.image_size, self.channels, self.classes, self.width)?;
+        check_common(self.image_size, self.channels, self.classes)?;
+        cellforge_settings::check(self, "model").map_err(candle_core::Error::wrap)?;
         check_counts("stages", &self.stages)?;
         check_counts("filters", &self.filters)?;
         if self.filters.len() != self.stages.len() + 1 {

@@ -5,6 +5,7 @@ use candle_core::{Result, Tensor, bail};
 use cellforge_nn::{Key, ops};
 use ops::ImageMap;
 use rand::{Rng, RngExt};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The weights of red, green and blue in a pixel's brightness, as Rec. 601 has them.
@@ -14,34 +15,41 @@ const BLACK: f32 = -1.0;
 
 /// Random changes of the images a discriminator is shown, real ones and generated ones, with the gradient passed through (DiffAugment,
 /// Zhao et al. 2020). The default changes nothing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentConfig {
     /// Whether images are mirrored and turned by right angles, all eight ways alike: right for cells, which lie in any direction.
     pub flips: bool,
-    /// The most that an image is shifted along each axis, as a share of its side, in `[0, 0.5]`; black comes into view. DiffAugment has
+    /// The most that an image is shifted along each axis, as a share of its side; black comes into view. DiffAugment has
     /// 0.125.
+    #[schemars(range(min = 0.0, max = 0.5))]
     pub translation: f64,
-    /// The side of a square that is covered, as a share of the image's side, in `[0, 1)`. DiffAugment has 0.5.
+    /// The side of a square that is covered, as a share of the image's side. DiffAugment has 0.5.
+    #[schemars(range(min = 0.0, max = 0.99))]
     pub cutout: f64,
-    /// How much brightness, saturation and contrast change, in `[0, 1]`: brightness by up to half of this (of a range of 2), the others
+    /// How much brightness, saturation and contrast change: brightness by up to half of this (of a range of 2), the others
     /// by a factor between 1 minus and 1 plus this. DiffAugment has 1 for brightness and saturation and 0.5 for contrast, which is too
     /// much where stain is what matters.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub colour: f64,
-    /// The chance of each kind of change, for each image: 0 to 1.
-    pub chance: f64,
-    /// Lets the chance rise from 0 while the discriminator is right about real images too often, and fall otherwise (StyleGAN2-ADA,
-    /// Karras et al. 2020): the mean sign of its answers to aim at, in `(0, 1)`. They have 0.6, and as theirs the chance moves every
-    /// fourth iteration. `chance` is then the highest.
+    /// Probability of each kind of change, for each image.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub p: f64,
+    /// Adaptive augmentation (ADA): the target for the mean sign of the discriminator's output on real images.
+    ///
+    /// The probability rises from 0 while the mean sign is above the target, and falls otherwise (StyleGAN2-ADA, Karras et al. 2020). They have
+    /// 0.6, and as theirs it moves every fourth iteration. `p` is then the highest probability.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<f64>,
-    /// With `target`, images after which the chance has risen from 0 to 1 at the fastest.
-    pub rise: u64,
+    #[schemars(range(min = 0.01, max = 0.99))]
+    pub ada_target: Option<f64>,
+    /// With `ada_target`, images in which the probability rises from 0 to 1 at the fastest.
+    #[schemars(range(min = 1))]
+    pub ada_speed: u64,
 }
 
 impl Default for AugmentConfig {
     fn default() -> Self {
-        Self { flips: false, translation: 0.0, cutout: 0.0, colour: 0.0, chance: 1.0, target: None, rise: 100_000 }
+        Self { flips: false, translation: 0.0, cutout: 0.0, colour: 0.0, p: 1.0, ada_target: None, ada_speed: 100_000 }
     }
 }
 
@@ -51,28 +59,14 @@ impl AugmentConfig {
     /// # Errors
     /// A message that names the setting and what it may be.
     pub fn validate(&self) -> Result<()> {
-        let within = [
-            ("translation", self.translation, 0.0..=0.5, "from 0 to 0.5"),
-            ("cutout", self.cutout, 0.0..=0.99, "from 0 to 0.99"),
-            ("colour", self.colour, 0.0..=1.0, "from 0 to 1"),
-            ("chance", self.chance, 0.0..=1.0, "from 0 to 1"),
-            ("target", self.target.unwrap_or(0.5), 0.01..=0.99, "from 0.01 to 0.99"),
-        ];
-        for (name, value, range, words) in within {
-            if !range.contains(&value) {
-                bail!("augment.{name} is {value}: it must be {words}")
-            }
-        }
-        if self.rise == 0 {
-            bail!("augment.rise is 0: at least 1 image is needed")
-        }
+        cellforge_settings::check(self, "augment").map_err(candle_core::Error::wrap)?;
         Ok(())
     }
 
     /// Whether any change is ever made.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.chance > 0.0 && (self.flips || self.translation > 0.0 || self.cutout > 0.0 || self.colour > 0.0)
+        self.p > 0.0 && (self.flips || self.translation > 0.0 || self.cutout > 0.0 || self.colour > 0.0)
     }
 
     /// Changes each of the images `(b, channels, side, side)`, of values in `[-1, 1]`, at random; `key` decides how. `chance` is that of

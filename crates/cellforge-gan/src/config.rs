@@ -1,6 +1,7 @@
 //! The shape of a GAN: one configuration for both networks.
 
 use candle_core::{Result, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Side of the smallest feature map of the generator, the one its dense layer is reshaped to.
@@ -22,7 +23,7 @@ const UP_FILTERS: [usize; 5] = [192, 128, 64, 32, 16];
 const DOWN_FILTERS: [usize; 6] = [12, 24, 48, 96, 192, 192];
 
 /// What a generator is built of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GeneratorKind {
     /// The study's: a dense layer, then upsampling, convolution, batch norm and ReLU at each size.
@@ -36,7 +37,7 @@ pub enum GeneratorKind {
 }
 
 /// What a discriminator is built of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DiscriminatorKind {
     /// The study's: convolutions with batch norm and dropout.
@@ -48,28 +49,29 @@ pub enum DiscriminatorKind {
 }
 
 /// Size and constants of a generator and its discriminator. The default is the study's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GanConfig {
     /// Side of the square images in pixels: 32, 64 or 128.
+    #[schemars(skip)]
     pub image_size: usize,
     /// Channels of an image: 3 (RGB) or 1 (grey).
+    #[schemars(skip)]
     pub channels: usize,
     /// Length of the noise vector.
+    #[schemars(range(min = 1, max = MAX_LATENT))]
     pub latent: usize,
     /// Multiplies every filter count; no layer goes below 8 filters.
+    #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
     /// What the generator is built of.
-    #[serde(skip_serializing_if = "is_default")]
     pub generator: GeneratorKind,
     /// What the discriminator is built of.
-    #[serde(skip_serializing_if = "is_default")]
     pub discriminator: DiscriminatorKind,
     /// How many classes one GAN makes images of; 1 is a GAN that knows of no classes. The study's networks know of none.
-    #[serde(skip_serializing_if = "is_one")]
+    #[schemars(skip)]
     pub classes: usize,
     /// Whether the weights of the residual discriminator are divided by their largest singular value (Miyato et al. 2018).
-    #[serde(skip_serializing_if = "is_default")]
     pub spectral_norm: bool,
     /// Filters of the generator's upsampling blocks at width 1, one for each doubling from 4 pixels to `image_size`.
     /// Without it, the study's generator has 256, 256, 128 for 32 pixels, 256, 256, 128, 128 for 64 and 256, 256, 128, 128, 64 for 128,
@@ -81,13 +83,17 @@ pub struct GanConfig {
     /// and one for each halving from there to 4 pixels; without it, the last ones of 12, 24, 48, 96, 192, 192.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discriminator_filters: Option<Vec<usize>>,
-    /// Chance that the study's discriminator's dropout clears a value in training, in `[0, 1)`.
+    /// Chance that the study's discriminator's dropout clears a value in training.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub dropout: f64,
     /// Slope of the discriminator's leaky ReLU below zero.
-    pub leak: f64,
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    pub negative_slope: f64,
     /// Weight of the newest batch in the running statistics, PyTorch's meaning (1 minus Keras's momentum).
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub bn_momentum: f64,
     /// Added to the variance in batch normalisation.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub bn_eps: f64,
 }
 
@@ -105,7 +111,7 @@ impl Default for GanConfig {
             generator_filters: None,
             discriminator_filters: None,
             dropout: 0.25,
-            leak: 0.2,
+            negative_slope: 0.2,
             bn_momentum: 0.2,
             bn_eps: 1e-3,
         }
@@ -121,12 +127,7 @@ impl GanConfig {
         if ![1, 3].contains(&self.channels) {
             bail!("channels is {}: images have 1 (grey) or 3 (RGB)", self.channels)
         }
-        if !(1..=MAX_LATENT).contains(&self.latent) {
-            bail!("latent is {}: the generator takes 1 to {MAX_LATENT} noise values", self.latent)
-        }
-        if !(self.width > 0.0 && self.width <= 16.0) {
-            bail!("width is {}: the filter multiplier must be above 0 and at most 16", self.width)
-        }
+        cellforge_settings::check(self, "model").map_err(candle_core::Error::wrap)?;
         let doublings = self.doublings();
         if let Some(filters) = &self.generator_filters
             && (filters.len() != doublings || filters.contains(&0))
@@ -158,17 +159,6 @@ impl GanConfig {
         }
         if self.spectral_norm && of_study.1 {
             bail!("spectral_norm is true: the study's discriminator has none; take discriminator \"residual\"")
-        }
-        for (name, value) in [("dropout", self.dropout), ("leak", self.leak)] {
-            if !(0.0..1.0).contains(&value) {
-                bail!("{name} is {value}: it must be at least 0 and below 1")
-            }
-        }
-        if !(self.bn_momentum > 0.0 && self.bn_momentum <= 1.0) {
-            bail!("bn_momentum is {}: it must be above 0 and at most 1", self.bn_momentum)
-        }
-        if !(self.bn_eps > 0.0 && self.bn_eps < 1.0) {
-            bail!("bn_eps is {}: it must be above 0 and below 1", self.bn_eps)
         }
         Ok(())
     }
@@ -209,12 +199,4 @@ impl GanConfig {
     fn scaled(&self, filters: usize) -> usize {
         ((filters as f64 * self.width).round() as usize).max(MIN_FILTERS)
     }
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-fn is_one(value: &usize) -> bool {
-    *value == 1
 }

@@ -270,7 +270,7 @@ fn bad_configurations_and_inputs_name_the_field_or_the_shape() -> Result<()> {
         (GanConfig { generator_filters: Some(vec![64, 64]), ..study() }, "generator_filters is [64, 64]"),
         (GanConfig { discriminator_filters: Some(vec![32]), ..study() }, "discriminator_filters is [32]"),
         (GanConfig { dropout: 1.0, ..study() }, "dropout is 1"),
-        (GanConfig { leak: -0.1, ..study() }, "leak is -0.1"),
+        (GanConfig { negative_slope: -0.1, ..study() }, "negative_slope is -0.1"),
         (GanConfig { bn_momentum: 0.0, ..study() }, "bn_momentum is 0"),
         (GanConfig { bn_eps: 0.0, ..study() }, "bn_eps is 0"),
         (GanConfig { classes: 0, ..study() }, "classes is 0"),

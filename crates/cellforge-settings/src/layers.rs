@@ -4,7 +4,7 @@ use serde_json::Value as Json;
 use toml::{Table, Value};
 
 use crate::list::Kind;
-use crate::{Error, Result, Setting, Settings, list};
+use crate::{Error, Renamed, Result, Setting, Settings, list};
 
 /// Some settings, with the place that they come from.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,16 +74,16 @@ pub fn overlay(base: &mut Table, top: &Table) {
     }
 }
 
-/// The settings that the layers make, the last on top, over the defaults of `T`.
+/// The settings that the layers make, the last on top, over the defaults of `T`. `renamed` are names of earlier versions.
 ///
 /// # Errors
 /// [`Error::Unknown`], [`Error::Renamed`] and [`Error::Value`] naming the layer and the key; [`Error::Range`] naming the key.
-pub fn assemble<T: Settings>(layers: &[Layer]) -> Result<T> {
+pub fn assemble<T: Settings>(layers: &[Layer], renamed: &Renamed) -> Result<T> {
     let known = list::<T>();
     let mut merged = Table::try_from(T::default()).map_err(|error| Error::Write(error.to_string()))?;
     for layer in layers {
         let mut table = layer.table.clone();
-        verify::<T>(&known, layer, &mut table, "")?;
+        verify(&known, renamed, layer, &mut table, "")?;
         overlay(&mut merged, &table);
     }
     for setting in known.iter().filter(|setting| matches!(setting.kind, Kind::Optional(_))) {
@@ -105,19 +105,19 @@ pub fn assemble<T: Settings>(layers: &[Layer]) -> Result<T> {
 }
 
 /// Refuses keys that are no settings.
-fn verify<T: Settings>(known: &[Setting], layer: &Layer, table: &mut Table, prefix: &str) -> Result<()> {
+fn verify(known: &[Setting], renamed: &Renamed, layer: &Layer, table: &mut Table, prefix: &str) -> Result<()> {
     for (name, value) in table.iter_mut() {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         if known.iter().any(|setting| setting.key == key) {
             continue;
         }
-        if let Some((_, now)) = T::RENAMED.iter().find(|(old, _)| *old == key) {
+        if let Some((_, now)) = renamed.iter().find(|(old, _)| *old == key) {
             let now = if now.contains(' ') { (*now).to_owned() } else { format!("write {now}") };
             return Err(Error::Renamed { origin: layer.origin.clone(), key, now });
         }
         let is_table = known.iter().any(|setting| setting.key.starts_with(&format!("{key}.")));
         match value {
-            Value::Table(inside) if is_table => verify::<T>(known, layer, inside, &key)?,
+            Value::Table(inside) if is_table => verify(known, renamed, layer, inside, &key)?,
             value if is_table => {
                 return Err(Error::Value {
                     origin: layer.origin.clone(),

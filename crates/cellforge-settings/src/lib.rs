@@ -2,8 +2,7 @@
 //!
 //! # How a struct becomes settings
 //!
-//! - The struct derives `Serialize`, `Deserialize` and [`JsonSchema`], has `#[serde(default, deny_unknown_fields)]`, and implements `Default`
-//!   and [`Settings`]. Structs inside it are tables: the key of a field in them is dotted, as in `gan.augment.p`.
+//! - The struct derives `Serialize`, `Deserialize` and [`JsonSchema`], has `#[serde(default, deny_unknown_fields)]`, and implements `Default`. Structs inside it are tables: the key of a field in them is dotted, as in `gan.augment.p`.
 //! - The doc comment of a field is its meaning. The first paragraph is what a list shows.
 //! - Ranges are `#[schemars(range(min = .., max = ..))]`, and `#[schemars(extend("exclusiveMinimum" = ..))]` or `exclusiveMaximum` for open ends.
 //! - A field with `#[schemars(skip)]` is no setting but a fact of a run, such as the side of the images: files may not name it.
@@ -22,9 +21,10 @@ pub use schemars::{self, JsonSchema};
 /// The result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A struct whose fields are settings.
-pub trait Settings: serde::Serialize + serde::de::DeserializeOwned + Default + JsonSchema {
-    /// What settings used to be called, dotted, with what they are called now: whoever uses an old name is told the new one. The new name
-    /// may be a sentence where there is no such setting any more.
-    const RENAMED: &'static [(&'static str, &'static str)] = &[];
-}
+/// A struct whose fields are settings: any that can be written, read and described, and has defaults.
+pub trait Settings: serde::Serialize + serde::de::DeserializeOwned + Default + JsonSchema {}
+
+impl<T: serde::Serialize + serde::de::DeserializeOwned + Default + JsonSchema> Settings for T {}
+
+/// What settings used to be called, dotted, with what they are called now. The new name may be a sentence where there is no such setting any more.
+pub type Renamed = [(&'static str, &'static str)];

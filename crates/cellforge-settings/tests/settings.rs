@@ -1,7 +1,7 @@
 //! Settings of made-up structs of every form that the project's own have.
 
 use cellforge_settings::{
-    JsonSchema, Kind, Layer, Range, Settings, assemble, assignment, check, list, markdown, to_toml,
+    JsonSchema, Kind, Layer, Range, Renamed, assemble, assignment, check, list, markdown, to_toml,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -94,14 +94,11 @@ impl Default for Gan {
     }
 }
 
-impl Settings for All {
-    const RENAMED: &'static [(&'static str, &'static str)] =
-        &[("gan.rate", "gan.lr"), ("gan.side", "the side is that of the images")];
-}
+const RENAMED: &Renamed = &[("gan.rate", "gan.lr"), ("gan.side", "the side is that of the images")];
 
 fn set(texts: &[&str]) -> Result<All, String> {
     let layers: Vec<Layer> = texts.iter().map(|text| Layer::new("--set", assignment(text).unwrap())).collect();
-    assemble(&layers).map_err(|error| error.to_string())
+    assemble(&layers, RENAMED).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -157,9 +154,9 @@ fn a_value_set_is_read_back() {
     }) {
         assert_eq!(setting.key, key);
         let by_flag = set(&[&format!("{key}={value}")]).unwrap();
-        let by_file: All = assemble(&[Layer::parse("file", &format!("{key} = {value}")).unwrap()]).unwrap();
+        let by_file: All = assemble(&[Layer::parse("file", &format!("{key} = {value}")).unwrap()], &[]).unwrap();
         assert_eq!(by_flag, by_file);
-        let again: All = assemble(&[Layer::parse("saved", &to_toml(&by_flag).unwrap()).unwrap()]).unwrap();
+        let again: All = assemble(&[Layer::parse("saved", &to_toml(&by_flag).unwrap()).unwrap()], &[]).unwrap();
         assert_eq!(again, by_flag, "{key}");
         assert_eq!(setting.value_in(&by_flag), serde_json::from_str::<serde_json::Value>(value).unwrap());
     }

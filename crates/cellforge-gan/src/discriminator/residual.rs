@@ -121,13 +121,13 @@ impl ResidualDiscriminator {
             };
         let filters = cfg.down_filters();
         let mut c = filters[0];
-        let stem = conv((cfg.channels, c, 3), 1.0, cfg.leak, SAME, vb.pp("stem"))?;
+        let stem = conv((cfg.channels, c, 3), 1.0, cfg.negative_slope, SAME, vb.pp("stem"))?;
         let mut blocks = Vec::new();
         for (i, &next) in filters[1..].iter().enumerate() {
             let vb = vb.pp("blocks").pp(i);
             blocks.push(Block {
-                conv1: conv((c, c, 3), 1.0, cfg.leak, SAME, vb.pp("conv1"))?,
-                conv2: conv((c, next, 3), 0.5, cfg.leak, SAME, vb.pp("conv2"))?,
+                conv1: conv((c, c, 3), 1.0, cfg.negative_slope, SAME, vb.pp("conv1"))?,
+                conv2: conv((c, next, 3), 0.5, cfg.negative_slope, SAME, vb.pp("conv2"))?,
                 skip: conv((c, next, 1), 0.5, 1.0, POINT, vb.pp("skip"))?,
             });
             c = next;
@@ -146,11 +146,11 @@ impl ResidualDiscriminator {
         Ok(Self {
             stem,
             blocks,
-            conv: conv((c, c, 3), 1.0, cfg.leak, SAME, vb.pp("conv"))?,
-            fc: dense((c * side * side, c), cfg.leak, vb.pp("fc"))?,
+            conv: conv((c, c, 3), 1.0, cfg.negative_slope, SAME, vb.pp("conv"))?,
+            fc: dense((c * side * side, c), cfg.negative_slope, vb.pp("fc"))?,
             head: dense((c, 1), 1.0, vb.pp("head"))?,
             class,
-            leak: cfg.leak as f32,
+            leak: cfg.negative_slope as f32,
         })
     }
 

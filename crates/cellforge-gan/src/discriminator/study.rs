@@ -82,7 +82,7 @@ impl StudyDiscriminator {
             c = plan.filters;
         }
         let fc = linear(c * side * side, 1, body.pp(flatten + 1))?;
-        Ok(Self { blocks, fc, dropout: Dropout::new(cfg.dropout), leak: cfg.leak as f32 })
+        Ok(Self { blocks, fc, dropout: Dropout::new(cfg.dropout), leak: cfg.negative_slope as f32 })
     }
 
     /// Images `(b, channels, side, side)` in `[-1, 1]` to logits `(b, 1)`: above zero means judged real. With `train`,
