@@ -14,7 +14,7 @@ pub(super) fn figures(part: &FidelityPart, found: &Evaluation) -> Markup {
     html! {
         @if part.pooled.against_holdout.is_some() {
             p { "The first two columns are what the answers above rest on: synthetic cells, and half of the real ones, each against held-out cells,
-                which neither the generator nor that half has in it. A generator as good as reality could not be told from these real cells. In the
+                which neither the generator nor that half has in it. A generator as good as reality would have the figures of these real cells. In the
                 next two, half of the real cells is what is compared with: the generator has seen it, and can come nearer to it than the other half, of "
                 (halves) ", does." }
         } @else {
