@@ -129,6 +129,9 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
         assert_estimate(&found["utility"]["figures"][score]["accuracy"], score);
     }
     assert_eq!(found["verdicts"].as_array().unwrap().len(), 4);
+    let privacy = found["verdicts"][3]["sentence"].as_str().unwrap();
+    let open = "Near-copies of a few patients would not have been seen by these tests.";
+    assert!(privacy.starts_with("No leak was found by any of 11 tests") && privacy.contains(open), "{privacy}");
     assert_eq!(found["not_measured"].as_object().unwrap().keys().collect::<Vec<_>>(), ["discriminator"]);
     assert_eq!(found["pairs"].as_array().unwrap().len(), 10);
 

@@ -71,6 +71,7 @@
 //!   guilty; see [`Privacy::by_patient`].
 //!
 //! No leak found is no proof that nothing leaks: [`Controls`] show what these patients and features suffice to find.
+//! Near-copies of a few patients would not have been seen by these tests.
 //!
 //! # Speed and memory
 //!

@@ -14,7 +14,7 @@ pub(super) fn figures(part: &FidelityPart, found: &Evaluation) -> Markup {
     html! {
         @if part.pooled.against_holdout.is_some() {
             p { "The first two columns are what the answers above rest on: synthetic images, and half of the real ones, each against held-out images,
-                which neither the generator nor that half has in it. A generator as good as reality could not be told from these real images. In the
+                which neither the generator nor that half has in it. A generator as good as reality would have the figures of these real images. In the
                 next two, half of the real images is what is compared with: the generator has seen it, and can come nearer to it than the other half, of "
                 (halves) ", does." }
         } @else {
