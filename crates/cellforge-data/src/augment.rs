@@ -1,6 +1,7 @@
 //! Random changes to training images, as Keras's `ImageDataGenerator` makes them.
 
 use rand::RngExt;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rng::keyed;
@@ -12,17 +13,20 @@ use crate::{Error, Result};
 /// The transformations are those of Keras: for output pixel `p`, the input is read at `M (p - c) + c` with
 /// `M = rotation * shift * shear * zoom` around the centre `c = (side - 1) / 2`, bilinearly, and pixels outside repeat
 /// the nearest edge.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
-    /// Largest rotation either way, in degrees, 0 to 180.
+    /// Largest rotation either way, in degrees.
+    #[schemars(range(min = 0.0, max = 180.0))]
     pub rotation: f64,
-    /// Zoom of each axis, drawn from `[1 - zoom, 1 + zoom]`; 0 to below 1.
+    /// Zoom of each axis, drawn from `[1 - zoom, 1 + zoom]`.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub zoom: f64,
-    /// Largest shift of each axis either way, as a fraction of the side, 0 to 1.
+    /// Largest shift of each axis either way, as a fraction of the side.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub shift: f64,
-    /// Largest shear either way, in degrees, 0 to below 90. The study passes 0.05 to Keras, whose unit is the degree: next
-    /// to nothing.
+    /// Largest shear either way, in degrees. The study passes 0.05 to Keras, whose unit is the degree: next to nothing.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 90.0))]
     pub shear: f64,
     /// Whether half of the images are mirrored left to right.
     pub horizontal_flip: bool,
@@ -50,18 +54,13 @@ impl Augment {
     /// # Errors
     /// [`Error::Invalid`] naming the field, its value and what it may be.
     pub fn validate(&self) -> Result<()> {
-        let fields = [
-            ("rotation", self.rotation, (0.0..=180.0).contains(&self.rotation), "0 to 180 degrees"),
-            ("zoom", self.zoom, (0.0..1.0).contains(&self.zoom), "0 to below 1"),
-            ("shift", self.shift, (0.0..=1.0).contains(&self.shift), "0 to 1, as a fraction of the side"),
-            ("shear", self.shear, (0.0..90.0).contains(&self.shear), "0 to below 90 degrees"),
-        ];
-        match fields.into_iter().find(|(_, _, fits, _)| !fits) {
-            Some((name, value, _, range)) => {
-                Err(Error::Invalid(format!("augment: {name} is {value} where it may be {range}")))
-            }
-            None => Ok(()),
-        }
+        cellforge_settings::check(self, "augment").map_err(|error| Error::Invalid(error.to_string()))
+    }
+
+    /// Whether any image is ever changed.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        *self != Self::NONE
     }
 
     /// The change of image number `index` in `epoch`. `image` holds `side * side * channels` bytes, channels last, and

@@ -1,7 +1,7 @@
 //! Differentiable augmentation: what both networks see of an image is changed at random, in the same ways for real images and
 //! generated ones.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor};
 use cellforge_nn::{Key, ops};
 use ops::ImageMap;
 use rand::{Rng, RngExt};
@@ -173,9 +173,9 @@ mod tests {
         for (config, name) in [
             (AugmentConfig { translation: 0.6, ..full() }, "augment.translation is 0.6"),
             (AugmentConfig { cutout: 1.0, ..full() }, "augment.cutout is 1"),
-            (AugmentConfig { colour: f64::NAN, ..full() }, "augment.colour is NaN"),
-            (AugmentConfig { target: Some(0.0), ..full() }, "augment.target is 0"),
-            (AugmentConfig { rise: 0, ..full() }, "augment.rise is 0"),
+            (AugmentConfig { colour: f64::NAN, ..full() }, "augment.colour is not finite"),
+            (AugmentConfig { ada_target: Some(0.0), ..full() }, "augment.ada_target is 0"),
+            (AugmentConfig { ada_speed: 0, ..full() }, "augment.ada_speed is 0"),
         ] {
             let error = config.validate().unwrap_err().to_string();
             assert!(error.contains(name), "{error}");

@@ -4,10 +4,11 @@
 
 use candle_core::{Result, Tensor, bail};
 use cellforge_nn::ops::{self, bce_with_logits};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the networks are paid for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The adversarial loss.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GanLoss {
     /// Binary cross-entropy, and for the generator the form whose gradient does not vanish while the discriminator is winning, which is

@@ -266,7 +266,7 @@ fn bad_configurations_and_inputs_name_the_field_or_the_shape() -> Result<()> {
         (GanConfig { image_size: 48, ..study() }, "image_size is 48"),
         (GanConfig { channels: 4, ..study() }, "channels is 4"),
         (GanConfig { latent: 0, ..study() }, "latent is 0"),
-        (GanConfig { width: f64::NAN, ..study() }, "width is NaN"),
+        (GanConfig { width: f64::NAN, ..study() }, "model.width is not finite"),
         (GanConfig { generator_filters: Some(vec![64, 64]), ..study() }, "generator_filters is [64, 64]"),
         (GanConfig { discriminator_filters: Some(vec![32]), ..study() }, "discriminator_filters is [32]"),
         (GanConfig { dropout: 1.0, ..study() }, "dropout is 1"),

@@ -182,8 +182,13 @@ impl Walk {
         };
         let mut target = self.resolved(self.defs.get(name).unwrap_or(&Value::Null));
         if let (Some(target), Some(own)) = (target.as_object_mut(), schema.as_object()) {
-            target
-                .extend(own.iter().filter(|(key, _)| *key != "$ref").map(|(key, value)| (key.clone(), value.clone())));
+            for (key, value) in own.iter().filter(|(key, _)| *key != "$ref") {
+                match (target.get_mut(key).and_then(Value::as_object_mut), value.as_object()) {
+                    // The tag of a variant, beside the fields of what the variant holds.
+                    (Some(fields), Some(more)) => fields.extend(more.clone()),
+                    _ => _ = target.insert(key.clone(), value.clone()),
+                }
+            }
         }
         target
     }

@@ -6,13 +6,14 @@ use candle_core::{D, DType, Device, Tensor};
 use cellforge_classify::Classifier;
 use cellforge_data::Batch;
 use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, Sgd, SgdConfig, gradients, ops};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::classifier::ClassifierTrainConfig;
 use crate::{Losses, Result, Schedule, Snapshot, Step};
 
 /// What a classifier minimises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LossKind {
     /// Mean cross-entropy of the softmax.
@@ -34,27 +35,46 @@ impl LossKind {
     }
 }
 
-/// Which optimiser, and how it is set.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// Which optimizer, and how it is set.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum OptimizerConfig {
     /// Stochastic gradient descent.
     Sgd {
-        /// Base learning rate; see [`Schedule`].
+        /// Base learning rate; see `classifier.schedule`.
+        #[serde(default = "OptimizerConfig::sgd_lr")]
+        #[schemars(extend("exclusiveMinimum" = 0.0))]
         lr: f64,
-        /// Share of the last update that is kept.
+        /// Share of the last update that is kept, of `sgd`.
+        #[serde(default = "OptimizerConfig::sgd_momentum")]
+        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
         momentum: f64,
-        /// Whether momentum looks ahead (Nesterov).
+        /// Whether momentum looks ahead (Nesterov), of `sgd`.
+        #[serde(default)]
         nesterov: bool,
     },
     /// Adam with beta 0.9 and 0.999 and Keras's epsilon of 1e-7.
     Adam {
-        /// Base learning rate; see [`Schedule`].
+        /// Base learning rate; see `classifier.schedule`.
+        #[serde(default = "OptimizerConfig::adam_lr")]
+        #[schemars(extend("exclusiveMinimum" = 0.0))]
         lr: f64,
     },
 }
 
 impl OptimizerConfig {
+    fn sgd_lr() -> f64 {
+        0.01
+    }
+
+    fn sgd_momentum() -> f64 {
+        0.9
+    }
+
+    fn adam_lr() -> f64 {
+        1e-3
+    }
+
     /// The base learning rate.
     pub fn lr(&self) -> f64 {
         match *self {

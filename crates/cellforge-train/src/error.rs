@@ -37,6 +37,9 @@ pub enum Error {
         /// What is wrong with it and what is allowed.
         reason: String,
     },
+    /// A setting that cannot be taken.
+    #[error(transparent)]
+    Settings(#[from] cellforge_settings::Error),
     /// A loss or a weight became NaN or infinite.
     #[error(
         "{name} became {value} at iteration {iteration}: training has diverged; try a lower learning rate. Nothing of this \

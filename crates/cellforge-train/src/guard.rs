@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{self, State};
@@ -20,49 +21,34 @@ const POINTS: u64 = 2;
 /// its first weights. Each time both learning rates are multiplied by `factor`; batches and noise of an iteration stay the same, so it
 /// is the lower rate that changes the course. The checkpoint `last` is replaced by the one gone back to, `best` stays the best
 /// that there has been.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuardConfig {
-    /// The highest magnitude that any of a step's losses may have, above 0.
+    /// Whether training that went wrong goes back to a good checkpoint. Otherwise a loss that is not finite ends the run, and nothing else does.
+    pub enabled: bool,
+    /// The highest magnitude that any of a step's losses may have.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub limit: f64,
-    /// The monitor's `diversity` that the images must keep once they have reached it, 0 or above; 0 to look at recall alone.
+    /// The monitor's `diversity` that the images must keep once they have reached it; 0 to look at recall alone.
+    #[schemars(range(min = 0.0))]
     pub diversity: f64,
-    /// The share of the highest `recall` so far that must be kept, in [0, 1); 0 to look at diversity alone.
+    /// The share of the highest `recall` so far that must be kept; 0 to look at diversity alone.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub recall: f64,
-    /// The recall, in [0, 1], above which its highest value must have been before a fall counts.
+    /// The recall above which its highest value must have been before a fall counts.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub recall_from: f64,
-    /// What both learning rates are multiplied by each time, above 0 and below 1.
+    /// What both learning rates are multiplied by each time.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub factor: f64,
     /// How often the run may go back; the next time, it fails.
     pub rollbacks: usize,
 }
 
 impl Default for GuardConfig {
-    /// Losses to 1000, diversity from 0.3, a tenth of the highest recall if that was above 0.2, half the rates, three times.
+    /// Off; losses to 1000, diversity from 0.3, a tenth of the highest recall if that was above 0.2, half the rates, three times.
     fn default() -> Self {
-        Self { limit: 1e3, diversity: 0.3, recall: 0.1, recall_from: 0.2, factor: 0.5, rollbacks: 3 }
-    }
-}
-
-impl GuardConfig {
-    /// Checks the ranges of all settings.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] naming the setting.
-    pub fn validate(&self) -> Result<()> {
-        let checks = [
-            ("guard.limit", self.limit, self.limit > 0.0, "above 0"),
-            ("guard.diversity", self.diversity, self.diversity >= 0.0, "0 or above"),
-            ("guard.recall", self.recall, (0.0..1.0).contains(&self.recall), "from 0 to below 1"),
-            ("guard.recall_from", self.recall_from, (0.0..=1.0).contains(&self.recall_from), "from 0 to 1"),
-            ("guard.factor", self.factor, self.factor > 0.0 && self.factor < 1.0, "above 0 and below 1"),
-        ];
-        match checks.into_iter().find(|(_, _, fits, _)| !fits) {
-            Some((field, value, _, range)) => {
-                Err(Error::Invalid { field, reason: format!("{value} is out of range: {range}") })
-            }
-            None => Ok(()),
-        }
+        Self { enabled: false, limit: 1e3, diversity: 0.3, recall: 0.1, recall_from: 0.2, factor: 0.5, rollbacks: 3 }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Learning rate over a run.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How the learning rate changes during a run.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Schedule {
     /// The same rate throughout.
@@ -13,7 +14,8 @@ pub enum Schedule {
     Linear,
     /// `lr / (1 + decay * updates)` with the number of updates already made: the `decay` argument of Keras's SGD.
     KerasDecay {
-        /// Decay for each update.
+        /// Decay for each update, of `keras_decay`.
+        #[schemars(range(min = 0.0))]
         decay: f64,
     },
 }

@@ -7,6 +7,7 @@ mod prdc;
 mod spread;
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::frechet::frechet_distance;
@@ -34,18 +35,22 @@ pub struct Sample<'a> {
 }
 
 /// How [`fidelity`] compares two sets.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct FidelityOptions {
-    /// Which nearest neighbour a ball reaches to, for precision, recall, density and coverage; at least 1.
+    /// Which nearest neighbour counts as near, for precision, recall, density and coverage.
+    #[schemars(range(min = 1))]
     pub k: usize,
     /// Rows of each set in a subset for [`Fidelity::kid_subsets`]; all of the smaller set if it has fewer.
+    #[schemars(range(min = 2))]
     pub kid_subset: usize,
     /// Number of subsets for [`Fidelity::kid_subsets`]; with 0 it is left out.
     pub kid_subsets: usize,
     /// Resamples, seed and coverage of the intervals.
+    #[schemars(skip)]
     pub bootstrap: BootstrapOptions,
-    /// Resamples for the Fréchet distance, at least 20. Each costs as much as the distance itself.
+    /// Resamples for the Fréchet distance. Each costs as much as the distance itself.
+    #[schemars(range(min = 20))]
     pub frechet_resamples: usize,
 }
 

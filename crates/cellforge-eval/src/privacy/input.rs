@@ -1,5 +1,6 @@
 //! What goes in: three sets of images in one or more spaces.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{BootstrapOptions, Error, Features, Result};
@@ -57,20 +58,24 @@ pub struct PrivacyInput<'a> {
 }
 
 /// How to compute the figures.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PrivacyOptions {
     /// Bootstrap of the intervals.
+    #[schemars(skip)]
     pub bootstrap: BootstrapOptions,
-    /// Labellings to draw, at least 20. The smallest p-value is one over this, and Holm's method multiplies it by the number of tests.
+    /// Drawings of who was in training, for the p-values. The smallest p-value is one over this, and Holm's method multiplies it by the number of tests.
+    #[schemars(range(min = 20))]
     pub relabellings: usize,
     /// Regions of the copying test, clusters of k-means over all real images; 0 counts as 1.
     pub clusters: usize,
-    /// False positive rate at which true positives are counted, in (0, 1).
+    /// False positive rate at which true positives are counted.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub fpr: f64,
-    /// Closest pairs to list.
+    /// Closest pairs to list, which a report shows as pictures, with real images on them; 0 for none.
     pub pairs: usize,
     /// Seed of the labellings, the clusters and the controls.
+    #[schemars(skip)]
     pub seed: u64,
     /// Whether to run the controls; they compute no distances, but as many labellings as the study.
     pub controls: bool,

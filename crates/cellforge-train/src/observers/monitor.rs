@@ -6,6 +6,7 @@ use cellforge_data::CellSet;
 use cellforge_eval::{Features, frechet_distance, mean_distance, prdc};
 use cellforge_gan::Generator;
 use cellforge_nn::{Key, one_hot};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::gan_step::GanStep;
@@ -19,14 +20,15 @@ const BATCH: usize = 32;
 const FIGURES: [&str; 6] = ["fd", "precision", "recall", "coverage", "recognised", "diversity"];
 
 /// When and on how many images a GAN is judged while it trains.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MonitorConfig {
     /// Iterations between points at which it is judged; it is judged after the last one, too. 0 for never.
     pub every: u64,
     /// Images made of each class at a point, more than `k`. The Fréchet distance falls with their number: compare those of equal ones.
     pub images: usize,
-    /// Which nearest neighbour the balls of precision, recall and coverage reach to, from 1.
+    /// Which nearest neighbour the balls of precision, recall and coverage reach to.
+    #[schemars(range(min = 1))]
     pub k: usize,
 }
 
@@ -46,7 +48,6 @@ impl MonitorConfig {
         if self.every == 0 {
             return Ok(());
         }
-        run::check_counts(&[("monitor.k", self.k as u64)])?;
         if self.images <= self.k {
             let reason = format!("{} is too few: {} neighbours need at least {}", self.images, self.k, self.k + 1);
             return Err(Error::Invalid { field: "monitor.images", reason });

@@ -1,0 +1,105 @@
+//! The settings of a classifier's training.
+
+use cellforge_classify::ClassifierConfig;
+use cellforge_data::Augment;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::CLASSIFIER_RECIPES;
+use crate::{Error, LossKind, OptimizerConfig, Result, Schedule};
+
+/// Everything that decides what a classifier becomes. The default is the study's ResNet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClassifierTrainConfig {
+    /// The recipe whose settings lie below all others that are given.
+    #[schemars(extend("enum" = CLASSIFIER_RECIPES.iter().map(|recipe| recipe.name).collect::<Vec<_>>()))]
+    pub recipe: String,
+    /// The network.
+    pub model: ClassifierConfig,
+    /// Passes over the training images.
+    #[schemars(range(min = 1))]
+    pub epochs: u64,
+    /// Images in an update; the last batch of an epoch may be smaller.
+    #[schemars(range(min = 1))]
+    pub batch: usize,
+    /// The optimizer and its base learning rate.
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate changes.
+    pub schedule: Schedule,
+    /// What is minimised.
+    pub loss: LossKind,
+    /// Whether to apply the network's own L2 penalties, as Keras does. Only SGD has them.
+    pub l2: bool,
+    /// Random changes to each training image.
+    pub augment: Augment,
+    /// Everything random is drawn from this.
+    #[schemars(skip)]
+    pub seed: u64,
+    /// End the run once so many epochs have not raised the accuracy on the validation images; never if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub patience: Option<u64>,
+    /// Updates between checkpoints inside an epoch; 0 for none but those at its end.
+    pub checkpoint_every: u64,
+    /// Updates between lines of the log.
+    #[schemars(range(min = 1))]
+    pub log_every: u64,
+}
+
+impl Default for ClassifierTrainConfig {
+    fn default() -> Self {
+        Self {
+            recipe: CLASSIFIER_RECIPES[0].name.to_owned(),
+            model: ClassifierConfig::study_resnet(),
+            epochs: 4,
+            batch: 32,
+            optimizer: OptimizerConfig::Sgd { lr: 0.1, momentum: 0.9, nesterov: false },
+            schedule: Schedule::Linear,
+            loss: LossKind::SoftmaxBce,
+            l2: true,
+            augment: Augment::default(),
+            seed: 0,
+            patience: None,
+            checkpoint_every: 100,
+            log_every: 10,
+        }
+    }
+}
+
+impl ClassifierTrainConfig {
+    /// For images of this size, and of so many classes: these are facts of the images, not settings.
+    #[must_use]
+    pub fn for_images(mut self, side: usize, channels: usize, classes: usize) -> Self {
+        let (image_size, own_channels, own_classes) = match &mut self.model {
+            ClassifierConfig::Cnn(model) => (&mut model.image_size, &mut model.channels, &mut model.classes),
+            ClassifierConfig::Resnet(model) => (&mut model.image_size, &mut model.channels, &mut model.classes),
+        };
+        (*image_size, *own_channels, *own_classes) = (side, channels, classes);
+        self
+    }
+
+    /// With another width of the network; 1 is the study's.
+    #[must_use]
+    pub fn with_width(mut self, width: f64) -> Self {
+        match &mut self.model {
+            ClassifierConfig::Cnn(model) => model.width = width,
+            ClassifierConfig::Resnet(model) => model.width = width,
+        }
+        self
+    }
+
+    /// Checks the ranges of all settings, and that they go together.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] or [`Error::Invalid`] naming the setting, or the model's own error.
+    pub fn validate(&self) -> Result<()> {
+        cellforge_settings::check(self, "classifier")?;
+        self.model.validate()?;
+        if self.l2 && matches!(self.optimizer, OptimizerConfig::Adam { .. }) {
+            let reason = "Adam has no L2 penalty here: set it to false or use SGD".to_owned();
+            return Err(Error::Invalid { field: "classifier.l2", reason });
+        }
+        Ok(())
+    }
+}

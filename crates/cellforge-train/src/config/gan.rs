@@ -1,0 +1,214 @@
+//! The settings of a GAN's training.
+
+use cellforge_gan::loss::GanLoss;
+use cellforge_gan::{AugmentConfig, DiscriminatorKind, GanConfig};
+use cellforge_nn::Key;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::GAN_RECIPES;
+use crate::{Error, GuardConfig, MonitorConfig, Result};
+
+/// Everything that decides what a GAN becomes. The default is the study's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GanTrainConfig {
+    /// The recipe whose settings lie below all others that are given.
+    #[schemars(extend("enum" = GAN_RECIPES.iter().map(|recipe| recipe.name).collect::<Vec<_>>()))]
+    pub recipe: String,
+    /// Whether one GAN learns all classes. Otherwise each class has a GAN of its own.
+    pub conditional: bool,
+    /// The networks.
+    pub model: GanConfig,
+    /// Updates of each network (the discriminator's two count as one). The study calls them epochs.
+    #[schemars(range(min = 1))]
+    pub iterations: u64,
+    /// Real images, and fake ones, in an update.
+    #[schemars(range(min = 1))]
+    pub batch: usize,
+    /// Adam's learning rate, for both networks unless `discriminator_lr` is given.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub lr: f64,
+    /// Adam's learning rate for the discriminator (two time-scale updates, Heusel et al. 2017).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub discriminator_lr: Option<f64>,
+    /// Share of the run, at its end, over which both learning rates fall in a straight line to 0; 0 for none.
+    ///
+    /// The networks of a GAN circle where they would meet, the wider the larger the rates.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub lr_decay: f64,
+    /// Adam's decay of the first moment.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    pub beta1: f64,
+    /// Adam's decay of the second moment.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    pub beta2: f64,
+    /// The adversarial loss.
+    pub loss: GanLoss,
+    /// Whether the discriminator sees real and generated images in one update. In the study it sees them one after the other.
+    ///
+    /// The relativistic loss and the penalties need it.
+    pub joint_update: bool,
+    /// One-sided label smoothing (Salimans et al. 2016): what the logistic loss's target of real images lacks to 1.
+    #[schemars(range(min = 0.0, max = 0.5))]
+    pub label_smoothing: f64,
+    /// R1, the weight of the gradient penalty at real images (Mescheder et al. 2018); 0 for none.
+    ///
+    /// Half of this times the mean squared input gradient is added to the discriminator's loss.
+    #[schemars(range(min = 0.0))]
+    pub r1: f64,
+    /// R2, the weight of the gradient penalty at generated images; 0 for none.
+    #[schemars(range(min = 0.0))]
+    pub r2: f64,
+    /// Iterations between gradient penalties, each of which counts so many times (lazy regularisation, Karras et al. 2020).
+    #[schemars(range(min = 1))]
+    pub penalty_every: u64,
+    /// Whether real images are shown in any of eight orientations, mirrored and turned by right angles.
+    ///
+    /// It is right for images without an upside, such as those of cells, and makes eight of each. The generator learns to make all of them;
+    /// with `augment.flips`, which both kinds of images go through, it need not.
+    pub dihedral: bool,
+    /// How images are changed before either network sees them.
+    pub augment: AugmentConfig,
+    /// Decay of the exponential moving average of the generator's weights; 0 for none.
+    ///
+    /// The average is what is saved as `weights`, sampled and judged. It follows faster in the beginning: after `n` updates the decay is
+    /// `(1 + n) / (10 + n)` at most.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    pub ema_decay: f64,
+    /// Gradient accumulation steps: parts in which a batch goes through the networks, to save memory.
+    ///
+    /// Gradients are averaged over the parts. The update is the same, except for batch norm, whose statistics are of one part.
+    #[schemars(range(min = 1))]
+    pub accumulation_steps: u64,
+    /// Everything random is drawn from this and the class.
+    #[schemars(skip)]
+    pub seed: u64,
+    /// Name of the class; it separates the noise of GANs that share a seed. Empty for a GAN of several classes.
+    #[schemars(skip)]
+    pub class: String,
+    /// Iterations after which a sample grid is drawn; none for the first and after each third of the run.
+    pub grid_at: Vec<u64>,
+    /// Images in a sample grid.
+    #[schemars(range(min = 1))]
+    pub grid_images: usize,
+    /// Iterations between checkpoints; 0 for one at the end only.
+    pub checkpoint_every: u64,
+    /// Iterations between lines of the log.
+    #[schemars(range(min = 1))]
+    pub log_every: u64,
+    /// When and on how many images the generator is judged as it trains, where there is a [`Judge`].
+    pub monitor: MonitorConfig,
+    /// What counts as training that went wrong, and how it goes on then.
+    pub guard: GuardConfig,
+}
+
+impl Default for GanTrainConfig {
+    fn default() -> Self {
+        Self {
+            recipe: GAN_RECIPES[0].name.to_owned(),
+            conditional: false,
+            model: GanConfig::default(),
+            iterations: 15_000,
+            batch: 32,
+            lr: 1.5e-4,
+            discriminator_lr: None,
+            lr_decay: 0.0,
+            beta1: 0.5,
+            beta2: 0.999,
+            loss: GanLoss::Logistic,
+            joint_update: false,
+            label_smoothing: 0.0,
+            r1: 0.0,
+            r2: 0.0,
+            penalty_every: 1,
+            dihedral: false,
+            augment: AugmentConfig::default(),
+            ema_decay: 0.0,
+            accumulation_steps: 1,
+            seed: 0,
+            class: String::new(),
+            grid_at: Vec::new(),
+            grid_images: 16,
+            checkpoint_every: 500,
+            log_every: 10,
+            monitor: MonitorConfig::default(),
+            guard: GuardConfig::default(),
+        }
+    }
+}
+
+impl GanTrainConfig {
+    /// What the learning rates are multiplied by in iteration `iteration`, counted from 1: in `(0, 1]`, by [`Self::lr_decay`].
+    #[must_use]
+    pub fn rate(&self, iteration: u64) -> f64 {
+        let left = (self.iterations + 1).saturating_sub(iteration) as f64;
+        let falling = self.lr_decay * self.iterations as f64;
+        if left < falling { left / falling } else { 1.0 }
+    }
+
+    /// The key all of the run's randomness is derived from.
+    pub(crate) fn key(&self) -> Key {
+        Key::new(self.seed).with("gan").with(&self.class)
+    }
+
+    /// For images of this size, and of so many classes: these are facts of the images, not settings.
+    #[must_use]
+    pub fn for_images(mut self, side: usize, channels: usize, classes: usize) -> Self {
+        self.model.image_size = side;
+        self.model.channels = channels;
+        self.model.classes = if self.conditional { classes } else { 1 };
+        self
+    }
+
+    /// The iterations after which a sample grid is drawn: those asked for, or the study's, the first and after each third of the run.
+    #[must_use]
+    pub fn grids(&self) -> Vec<u64> {
+        if !self.grid_at.is_empty() {
+            return self.grid_at.clone();
+        }
+        let n = self.iterations;
+        let mut grids = vec![1, n / 3, n * 2 / 3, n];
+        grids.retain(|&at| at > 0);
+        grids.dedup();
+        grids
+    }
+
+    /// Checks the ranges of all settings, and that they go together.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] or [`Error::Invalid`] naming the setting, or the model's own error.
+    pub fn validate(&self) -> Result<()> {
+        cellforge_settings::check(self, "gan")?;
+        self.model.validate()?;
+        self.monitor.validate()?;
+        let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
+        for (field, weight) in [("gan.r1", self.r1), ("gan.r2", self.r2)] {
+            if weight > 0.0 && self.model.discriminator == DiscriminatorKind::Study {
+                let reason = format!("{weight}, but the study's discriminator has no such penalty: take the residual one");
+                return invalid(field, reason);
+            }
+            if weight > 0.0 && !self.joint_update {
+                let reason = format!("{weight}, but real and generated images are in separate updates: set joint_update");
+                return invalid(field, reason);
+            }
+        }
+        if self.loss == GanLoss::Relativistic && !self.joint_update {
+            let reason = "the relativistic one is of real and generated images together: set joint_update";
+            return invalid("gan.loss", reason.to_owned());
+        }
+        if self.label_smoothing > 0.0 && self.loss != GanLoss::Logistic {
+            return invalid("gan.label_smoothing", "only the logistic loss has targets to smooth".to_owned());
+        }
+        if !(self.batch as u64).is_multiple_of(self.accumulation_steps) {
+            let reason = format!("{} parts of a batch of {} are not of one size", self.accumulation_steps, self.batch);
+            return invalid("gan.accumulation_steps", reason);
+        }
+        if let Some(at) = self.grid_at.iter().find(|at| !(1..=self.iterations).contains(*at)) {
+            let reason = format!("{at} is none of the iterations, 1 to {}", self.iterations);
+            return invalid("gan.grid_at", reason);
+        }
+        Ok(())
+    }
+}
