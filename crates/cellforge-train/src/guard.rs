@@ -1,14 +1,14 @@
 //! The guard: a GAN's training that went wrong goes back to a good checkpoint and on from there, more slowly.
 
-use std::path::{Path, PathBuf};
-
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{self, State};
+use crate::checkpoint::State;
 use crate::gan_step::GanStep;
 use crate::observers::Checkpoints;
-use crate::{Error, Event, GanState, GanTrainConfig, LogLine, Observer, Outcome, Position, Result, Step};
+use crate::{
+    Error, Event, GanState, GanTrainConfig, LogEvent, LogLine, Observer, Outcome, Phase, Position, Result, Slot, Step, figures,
+};
 
 /// Points of the monitor in a row at which the images must be too much alike to speak of a collapse.
 const POINTS: u64 = 2;
@@ -124,9 +124,9 @@ impl GuardState {
             self.fd = Some(fd);
             None
         } else if self.diversity >= various && diversity < various {
-            Some(("diversity", diversity, various))
+            Some((figures::DIVERSITY, diversity, various))
         } else if self.recall > recalled && recall < kept {
-            Some(("recall", recall, kept))
+            Some((figures::RECALL, recall, kept))
         } else {
             None
         };
@@ -141,26 +141,25 @@ impl GuardState {
         let values =
             [("from", last.from as f32), ("rate", last.rate as f32), ("rollbacks", self.rollbacks.len() as f32)];
         let values = values.map(|(name, value)| (name.to_owned(), value)).into();
-        Some(LogLine { event: "rollback".to_owned(), iteration: last.to, epoch: 0, values })
+        Some(LogLine { event: LogEvent::Rollback, iteration: last.to, epoch: 0, values })
     }
 }
 
 /// Writes the checkpoints, but nothing that went wrong. Without a configuration it only writes them.
 pub(crate) struct Guard {
     config: Option<GuardConfig>,
-    out: PathBuf,
     checkpoints: Checkpoints<GanTrainConfig>,
 }
 
 impl Guard {
-    /// Guards a run in the folder `out` whose checkpoints are `checkpoints`.
-    pub(crate) fn new(config: Option<GuardConfig>, out: &Path, checkpoints: Checkpoints<GanTrainConfig>) -> Self {
-        Self { config, out: out.to_path_buf(), checkpoints }
+    /// Guards the run whose checkpoints these are.
+    pub(crate) fn new(config: Option<GuardConfig>, checkpoints: Checkpoints<GanTrainConfig>) -> Self {
+        Self { config, checkpoints }
     }
 
     /// The run's state as last written.
     pub(crate) fn state(&self) -> &GanState {
-        self.checkpoints.state()
+        &self.checkpoints.run().state
     }
 
     /// Puts `step`, and the checkpoint `last`, back to where the run is to go on after `error`.
@@ -170,21 +169,22 @@ impl Guard {
     /// back as often as it may.
     pub(crate) fn roll_back(&mut self, step: &mut GanStep, error: Error, device: &Device) -> Result<()> {
         let Some(config) = &self.config else { return Err(error) };
-        let (from, name) = match &error {
-            Error::Diverged { iteration, .. } | Error::Exploded { iteration, .. } => (*iteration, "last"),
-            Error::Collapsed { iteration, .. } => (*iteration, "best"),
+        let (from, slot) = match &error {
+            Error::Diverged { iteration, .. } | Error::Exploded { iteration, .. } => (*iteration, Slot::Last),
+            Error::Collapsed { iteration, .. } => (*iteration, Slot::Best),
             _ => return Err(error),
         };
-        let now = self.checkpoints.state().clone();
+        let now = self.state().clone();
         let mut rollbacks = now.guard.rollbacks.clone();
-        let found = checkpoint::locate(&self.out, name)?;
+        let found = self.checkpoints.run().dir().checkpoint(slot)?;
         if rollbacks.len() >= config.rollbacks {
-            return Err(Error::Unstable { rollbacks: rollbacks.len(), checkpoint: found, source: Box::new(error) });
+            let checkpoint = found.map(|found| found.path().to_path_buf());
+            return Err(Error::Unstable { rollbacks: rollbacks.len(), checkpoint, source: Box::new(error) });
         }
         let mut state: GanState = match &found {
-            Some(dir) => {
-                let state = checkpoint::read_state(dir, &now.kind)?;
-                step.restore(&checkpoint::read_snapshot(dir, &state, device)?)?;
+            Some(found) => {
+                let state = found.state(&now.kind)?;
+                step.restore(&found.snapshot(&state, device)?)?;
                 state
             }
             None => {
@@ -195,7 +195,7 @@ impl Guard {
         let (to, rate) = (state.position.iteration, now.guard.rate() * config.factor);
         rollbacks.push(Rollback { from, to, reason: error.to_string(), rate });
         let whereto = match &found {
-            Some(dir) => format!("iteration {to} ({})", dir.display()),
+            Some(found) => format!("iteration {to} ({})", found.path().display()),
             None => "the first weights".to_owned(),
         };
         tracing::warn!(
@@ -212,6 +212,10 @@ impl Guard {
 }
 
 impl Observer<GanStep> for Guard {
+    fn phase(&self) -> Phase {
+        Phase::Save
+    }
+
     fn wants(&self, iteration: u64, total: u64) -> bool {
         <Checkpoints<GanTrainConfig> as Observer<GanStep>>::wants(&self.checkpoints, iteration, total)
     }
@@ -223,7 +227,7 @@ impl Observer<GanStep> for Guard {
                 return Err(Error::Exploded { name: (*name).to_owned(), value: *value, limit, iteration });
             }
             if let [Some(fd), Some(diversity), Some(recall)] =
-                ["fd", "diversity", "recall"].map(|name| event.figure(name))
+                [figures::FD, figures::DIVERSITY, figures::RECALL].map(|name| event.figure(name))
                 && let Some((figure, value, bound)) =
                     self.checkpoints.state_mut().guard.see(config, fd, diversity, recall)
             {
