@@ -221,6 +221,12 @@ impl Checkpoint {
         &self.path
     }
 
+    /// Its safetensors file `stem`, such as [`WEIGHTS`].
+    #[must_use]
+    pub fn file(&self, stem: &str) -> PathBuf {
+        self.path.join(file_name(stem))
+    }
+
     /// Reads `state.json`, of a checkpoint of this `kind`.
     ///
     /// # Errors
@@ -235,7 +241,7 @@ impl Checkpoint {
     /// [`Error::Damaged`] naming the file, also where a tensor holds a NaN or an infinity.
     pub fn tensors(&self, stem: &str, device: &Device) -> Result<BTreeMap<String, Tensor>> {
         let file = file_name(stem);
-        let bytes = fs::read(self.path.join(&file)).map_err(|e| damaged(&self.path, format!("{file}: {e}")))?;
+        let bytes = fs::read(self.file(stem)).map_err(|e| damaged(&self.path, format!("{file}: {e}")))?;
         parse_tensors(&self.path, &file, &bytes, device)
     }
 

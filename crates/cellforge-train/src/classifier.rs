@@ -160,8 +160,7 @@ pub fn train_classifier(
         ClassifierConfig::Cnn(_) => "cnn",
         ClassifierConfig::Resnet(_) => "resnet",
     });
-    let mut all: Vec<&mut dyn Observer<ClassifierStep>> =
-        vec![&mut evaluate, &mut jsonl, &mut board, &mut checkpoints];
+    let mut all: Vec<&mut dyn Observer<ClassifierStep>> = vec![&mut evaluate, &mut jsonl, &mut board, &mut checkpoints];
     if let Some(early) = &mut early {
         all.push(early);
     }

@@ -8,8 +8,8 @@ use cellforge_data::Batch;
 use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, Sgd, SgdConfig, gradients, ops};
 use serde::{Deserialize, Serialize};
 
-use crate::classifier::ClassifierTrainConfig;
 use crate::checkpoint::{OPTIMIZER, WEIGHTS};
+use crate::classifier::ClassifierTrainConfig;
 use crate::schedule::LearningRate;
 use crate::{Losses, Result, Snapshot, Step, losses};
 

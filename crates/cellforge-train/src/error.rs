@@ -38,9 +38,7 @@ pub enum Error {
         reason: String,
     },
     /// A loss or a weight became NaN or infinite.
-    #[error(
-        "{name} became {value} at iteration {iteration}: training has diverged. Nothing of this step was saved"
-    )]
+    #[error("{name} became {value} at iteration {iteration}: training has diverged. Nothing of this step was saved")]
     Diverged {
         /// Which loss, or which tensor.
         name: String,

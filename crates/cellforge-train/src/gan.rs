@@ -303,10 +303,8 @@ pub fn train_judged_gan(
     }
     let mut step = GanStep::new(config, &control.device)?;
     let data = run::data_fingerprint(set, &[indices]);
-    let fresh = State {
-        judge: judge.map(Judge::fingerprint),
-        ..State::new(KIND, config.seed, classes, data, config.clone())
-    };
+    let fresh =
+        State { judge: judge.map(Judge::fingerprint), ..State::new(KIND, config.seed, classes, data, config.clone()) };
     let run = dir.open(&mut step, fresh, &control.device)?;
     step.scale_rates(run.state.guard.rate());
 

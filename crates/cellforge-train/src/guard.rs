@@ -7,7 +7,8 @@ use crate::checkpoint::State;
 use crate::gan_step::GanStep;
 use crate::observers::Checkpoints;
 use crate::{
-    Error, Event, GanState, GanTrainConfig, LogEvent, LogLine, Observer, Outcome, Phase, Position, Result, Slot, Step, figures,
+    Error, Event, GanState, GanTrainConfig, LogEvent, LogLine, Observer, Outcome, Phase, Position, Result, Slot, Step,
+    figures,
 };
 
 /// Points of the monitor in a row at which the images must be too much alike to speak of a collapse.

@@ -36,12 +36,12 @@ mod run_dir;
 mod schedule;
 mod supplied;
 
+pub use checkpoint::{Best, Checkpoint, State};
 pub(crate) use classifier::check_classes;
 pub use classifier::{ClassifierOutcome, ClassifierState, ClassifierTrainConfig, load_classifier, train_classifier};
 pub use classifier_step::{ClassifierStep, LossKind, OptimizerConfig};
 pub use error::{Error, Result};
 pub use features::{Matrix, discriminator_scores, features, image_scores, inception_features, pixel_features};
-pub use checkpoint::{Best, Checkpoint, State};
 pub use fit::{Event, FitPlan, Losses, Observer, Outcome, Phase, Position, Snapshot, Step, fit};
 pub use fixed_steps::train_for_steps;
 pub use gan::{GanOutcome, GanState, GanTrainConfig, load_discriminator, load_generator, train_gan, train_judged_gan};
@@ -52,7 +52,8 @@ pub use guard::{GuardConfig, GuardState, Rollback};
 pub use interpolate::{StripOptions, interpolate};
 pub use names::{figures, losses};
 pub use observers::{
-    Criterion, EarlyStop, Judge, LogEvent, LogLine, Monitor, MonitorConfig, Patience, Progress, grid_file_name, read_log,
+    Criterion, EarlyStop, Judge, LogEvent, LogLine, Monitor, MonitorConfig, Patience, Progress, grid_file_name,
+    read_log,
 };
 pub use orientation::{Orientation, oriented};
 pub use pack::{load_generator_bytes, pack_generator};

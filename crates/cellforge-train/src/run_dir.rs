@@ -70,7 +70,8 @@ pub enum Mode {
 pub struct RunDir {
     path: PathBuf,
     mode: Mode,
-    settings: Option<String>,
+    /// A file to write once the run has its folder, and its text.
+    settings: Option<(PathBuf, String)>,
 }
 
 impl RunDir {
@@ -89,7 +90,13 @@ impl RunDir {
     /// replace the settings of the one that holds the folder.
     #[must_use]
     pub fn save_settings(self, text: impl Into<String>) -> Self {
-        Self { settings: Some(text.into()), ..self }
+        Self { settings: Some((self.settings(), text.into())), ..self }
+    }
+
+    /// As [`RunDir::save_settings`], for one of several runs in the folder `whole` that share its settings.
+    #[must_use]
+    pub fn save_settings_in(self, whole: &RunDir, text: impl Into<String>) -> Self {
+        Self { settings: Some((whole.settings(), text.into())), ..self }
     }
 
     /// The folder itself.
@@ -226,8 +233,8 @@ impl RunDir {
                 fresh
             }
         };
-        if let Some(text) = &self.settings {
-            cellforge_data::write_atomic(&self.settings(), text.as_bytes())?;
+        if let Some((path, text)) = &self.settings {
+            cellforge_data::write_atomic(path, text.as_bytes())?;
         }
         Ok(Run { dir: self.clone(), state, _lock: lock })
     }

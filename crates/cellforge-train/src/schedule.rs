@@ -48,9 +48,16 @@ pub(crate) struct LearningRate {
 
 #[derive(Debug, Clone)]
 enum Course {
-    Schedule { schedule: Schedule, epoch_len: u64, epochs: u64 },
+    Schedule {
+        schedule: Schedule,
+        epoch_len: u64,
+        epochs: u64,
+    },
     /// Falls to 0 over the last `share` of `iterations` updates.
-    Decay { share: f64, iterations: u64 },
+    Decay {
+        share: f64,
+        iterations: u64,
+    },
 }
 
 impl LearningRate {

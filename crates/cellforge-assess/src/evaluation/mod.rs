@@ -25,6 +25,7 @@ use cellforge_train::Orientation;
 pub use config::{EvaluationConfig, EvaluationInputs, FeatureSource, Part, Provenance};
 pub(crate) use controls::Controls;
 pub use datasheet::datasheet;
+pub use features::classifier_folder;
 pub use outcome::{
     Answer, EVALUATION_SCHEMA, Evaluation, FeatureInfo, FidelityPart, FidelityScope, PairImage, PrivacyPart, Scatter,
     SetInfo, SetsInfo, UtilityPart, Verdict,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cellforge_data::CellSet;
 use cellforge_kernels::Precision;
-use cellforge_train::{ClassifierStep, Event, Observer, predict, train_for_steps};
+use cellforge_train::{ClassifierStep, Event, Observer, Phase, predict, train_for_steps};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -113,6 +113,10 @@ fn train(
 }
 
 impl Observer<ClassifierStep> for Bar {
+    fn phase(&self) -> Phase {
+        Phase::Show
+    }
+
     fn wants(&self, _iteration: u64, _total: u64) -> bool {
         false
     }

@@ -10,7 +10,7 @@ use super::data::Cells;
 use crate::{
     Result, StudyConfig,
     config::{CnnRun, Recipe},
-    runner::{Makes, Runner},
+    runner::{Makes, Runner, run_dir},
     stamp::Stamp,
 };
 
@@ -85,6 +85,7 @@ fn fitted(model: ClassifierConfig, width: f64, cells: &Cells) -> ClassifierConfi
 
 fn train(run: &Trained, cells: &Cells, control: &crate::Control, resume: bool, stage: &str) -> Result<()> {
     tracing::debug!("training {} in {}", run.name, run.folder.display());
-    let outcome = train_classifier(&run.config, &cells.set, &cells.split, &run.folder, &control.training(resume))?;
+    let dir = run_dir(&run.folder, resume);
+    let outcome = train_classifier(&run.config, &cells.set, &cells.split, &dir, &control.training(), &mut [])?;
     if outcome.interrupted { Err(control.interrupted(stage)) } else { Ok(()) }
 }

@@ -72,7 +72,8 @@ impl GanStep {
         }
         let sides = [(Term::R1, self.config.r1, &part.augmented), (Term::R2, self.config.r2, fakes)];
         let due = sides.into_iter().filter(|(_, weight, _)| *weight > 0.0);
-        due.map(|(term, weight, images)| Ok((term, weight, self.frozen.slope(images, part.classes.as_ref())?))).collect()
+        due.map(|(term, weight, images)| Ok((term, weight, self.frozen.slope(images, part.classes.as_ref())?)))
+            .collect()
     }
 
     /// The penalties, each half its weight times the mean squared gradient.

@@ -18,14 +18,8 @@ use crate::{
 const BATCH: usize = 32;
 
 /// The figures, in the order in which they are computed.
-const FIGURES: [&str; 6] = [
-    figures::FD,
-    figures::PRECISION,
-    figures::RECALL,
-    figures::COVERAGE,
-    figures::RECOGNISED,
-    figures::DIVERSITY,
-];
+const FIGURES: [&str; 6] =
+    [figures::FD, figures::PRECISION, figures::RECALL, figures::COVERAGE, figures::RECOGNISED, figures::DIVERSITY];
 
 /// When and on how many images a GAN is judged while it trains.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

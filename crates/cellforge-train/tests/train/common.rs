@@ -8,11 +8,21 @@ use cellforge_data::phantom::{self, PhantomConfig};
 use cellforge_data::{CellSet, Split};
 use cellforge_gan::loss::GanLoss;
 use cellforge_gan::{AugmentConfig, DiscriminatorKind, GeneratorKind};
-use cellforge_train::{ClassifierTrainConfig, GanTrainConfig, OptimizerConfig, Schedule, presets};
+use cellforge_train::{ClassifierTrainConfig, GanTrainConfig, Mode, OptimizerConfig, RunDir, Schedule, presets};
 use sha2::{Digest, Sha256};
 
 pub fn images() -> CellSet {
     phantom::render(&PhantomConfig { side: 32, cells_per_class: 12, patients: 4, ..PhantomConfig::default() }).unwrap()
+}
+
+/// A folder for a new run.
+pub fn fresh(out: &Path) -> RunDir {
+    RunDir::new(out)
+}
+
+/// A folder whose run goes on.
+pub fn resumed(out: &Path) -> RunDir {
+    RunDir::new(out).mode(Mode::Resume)
 }
 
 pub fn split() -> Split {

@@ -13,7 +13,7 @@ use cellforge_train::{
     presets, read_log, train_gan,
 };
 
-use crate::common::{assert_same, everything, gan, images, lengthen};
+use crate::common::{assert_same, everything, fresh, gan, images, lengthen, resumed};
 
 type Tensors = BTreeMap<String, Tensor>;
 
@@ -49,8 +49,9 @@ fn a_gan_with_everything_on_is_resumed_to_the_same_bytes() {
         let dir = folder.path().join(format!("{generator:?}"));
         let (whole, broken) = (dir.join("whole"), dir.join("broken"));
         let run = |iterations: u64, out: &Path, resume: bool| {
-            let control = Control { resume, ..Control::default() };
-            train_gan(&everything(iterations, generator), &images, &all(&images), out, &control).unwrap()
+            let dir = if resume { resumed(out) } else { fresh(out) };
+            let config = everything(iterations, generator);
+            train_gan(&config, &images, &all(&images), &dir, &Control::default(), &mut []).unwrap()
         };
         let outcome = run(6, &whole, false);
         assert_eq!((outcome.iterations, outcome.interrupted, outcome.grids.len()), (6, false, 2));
@@ -90,7 +91,8 @@ fn threads_do_not_change_a_byte_of_any_option() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for generator in [GeneratorKind::Style, GeneratorKind::Residual] {
             let (config, out) = (everything(5, generator), out.join(format!("{generator:?}")));
-            pool.install(|| train_gan(&config, &images, &all(&images), &out, &Control::default())).unwrap();
+            pool.install(|| train_gan(&config, &images, &all(&images), &fresh(&out), &Control::default(), &mut []))
+                .unwrap();
         }
         out
     };
@@ -105,7 +107,7 @@ fn a_gan_of_several_classes_makes_images_of_each() {
     let folder = tempfile::tempdir().unwrap();
     let (images, device) = (images(), Device::Cpu);
     let config = everything(2, GeneratorKind::Style);
-    train_gan(&config, &images, &all(&images), folder.path(), &Control::default()).unwrap();
+    train_gan(&config, &images, &all(&images), &fresh(folder.path()), &Control::default(), &mut []).unwrap();
     let (generator, state) = load_generator(folder.path(), &device).unwrap();
     assert_eq!(state.classes, images.classes);
     let [first, second] = [0, 1].map(|class: usize| {
@@ -157,7 +159,9 @@ fn images_that_do_not_fit_the_classes_are_refused() {
     let images = images();
     let mut config = everything(1, GeneratorKind::Style);
     let refused = |config: &GanTrainConfig, indices: &[usize]| {
-        train_gan(config, &images, indices, folder.path(), &Control::default()).unwrap_err().to_string()
+        train_gan(config, &images, indices, &fresh(folder.path()), &Control::default(), &mut [])
+            .unwrap_err()
+            .to_string()
     };
     let error = refused(&config, &images.class_indices(0));
     assert!(error.contains(&format!("images: none of class {} to train on", images.classes[1])), "{error}");
@@ -468,7 +472,7 @@ fn settings_out_of_range_are_named() {
         assert!(matches!(error, Error::Invalid { .. } | Error::Tensor(_)));
         let out = tempfile::tempdir().unwrap();
         let images = images();
-        assert!(train_gan(&config, &images, &all(&images), out.path(), &Control::default()).is_err());
+        assert!(train_gan(&config, &images, &all(&images), &fresh(out.path()), &Control::default(), &mut []).is_err());
         assert!(!out.path().join("log.jsonl").exists());
     }
     smooth().validate().unwrap();
