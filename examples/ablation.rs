@@ -20,14 +20,16 @@ use cellforge::data::{CellSet, Split, SplitBy, SplitOptions, phantom, split};
 use cellforge::gan::loss::GanLoss;
 use cellforge::gan::{AugmentConfig, DiscriminatorKind, GeneratorKind};
 use cellforge::study::{SourceOptions, open_cells};
-use cellforge::train::{ClassifierTrainConfig, Control, GanTrainConfig, Judge, OptimizerConfig, presets, read_log};
+use cellforge::train::{
+    ClassifierTrainConfig, Control, GanTrainConfig, Judge, Mode, OptimizerConfig, RunDir, figures, read_log,
+};
 use cellforge::train::{train_classifier, train_judged_gan};
 
 const SIDE: usize = 32;
 /// A quarter of the recipe's channels.
 const WIDTH: f64 = 0.25;
 const SEEDS: u64 = 3;
-const FIGURES: [&str; 5] = ["fd", "precision", "recall", "coverage", "recognised"];
+const FIGURES: [&str; 5] = [figures::FD, figures::PRECISION, figures::RECALL, figures::COVERAGE, figures::RECOGNISED];
 const OUT: &str = "runs/examples/ablation";
 
 /// A variant's name, what it is, and how it departs from the best recipe.
@@ -42,7 +44,7 @@ const VARIANTS: [Variant; 15] = [
     ("no-augment", "without augmentation", |c| c.augment = AugmentConfig::default()),
     ("cutout", "with cutout too", |c| c.augment.cutout = 0.5),
     ("always", "augmentation of every image", |c| c.augment.target = None),
-    ("orientation", "real cells as they lie", |c| c.any_orientation = false),
+    ("orientation", "real cells as they lie", |c| c.dihedral = false),
     ("no-average", "without the moving average", |c| c.average = 0.0),
     ("no-cooldown", "without falling rates", |c| c.cooldown = 0.0),
     ("hinge", "hinge loss", |c| c.loss = GanLoss::Hinge),
@@ -99,11 +101,16 @@ fn judge(set: &CellSet, sides: &Split, iterations: u64) -> Result<Judge> {
         model: ClassifierConfig::Resnet(ResNetConfig { image_size: SIDE, width: 0.5, ..ResNetConfig::default() }),
         epochs: if iterations < 10 { 1 } else { 4 },
         optimizer: OptimizerConfig::Sgd { lr: 0.01, momentum: 0.9, nesterov: false },
-        ..presets::resnet_study()
+        ..ClassifierTrainConfig::default()
     };
-    let control = Control { resume: true, progress: true, ..Control::default() };
-    let outcome = train_classifier(&config, set, sides, &Path::new(OUT).join("judge"), &control)?;
+    let control = Control { progress: true, ..Control::default() };
+    let outcome = train_classifier(&config, set, sides, &run_dir("judge".as_ref()), &control, &mut [])?;
     Ok(Judge::load(&outcome.checkpoint, set, &sides.val, &Device::Cpu)?)
+}
+
+/// A folder under [`OUT`] whose run goes on where it stopped.
+fn run_dir(name: &Path) -> RunDir {
+    RunDir::new(Path::new(OUT).join(name)).mode(Mode::Resume)
 }
 
 /// The figures of one training at its end, means over the classes.
@@ -122,28 +129,30 @@ fn run(
     config.monitor.every = iterations;
     config.monitor.images = if iterations < 10 { 50 } else { 500 };
     change(&mut config);
-    let control = Control { resume: true, progress: true, ..Control::default() };
-    let out = Path::new(OUT).join(format!("{name}-{iterations}-{seed}"));
-    let mut figures = [0.0; 5];
-    let mut add = |folder: &Path, share: f64| -> Result<()> {
-        let log = read_log(&folder.join("log.jsonl"))?;
-        let line = log.iter().rev().find(|line| line.values.contains_key("fd")).context("a run was not judged")?;
-        for (figure, name) in figures.iter_mut().zip(FIGURES) {
+    let control = Control { progress: true, ..Control::default() };
+    let out = format!("{name}-{iterations}-{seed}");
+    let mut found = [0.0; 5];
+    let mut add = |dir: &RunDir, share: f64| -> Result<()> {
+        let log = read_log(&dir.log())?;
+        let line =
+            log.iter().rev().find(|line| line.values.contains_key(figures::FD)).context("a run was not judged")?;
+        for (figure, name) in found.iter_mut().zip(FIGURES) {
             *figure += share * f64::from(line.values[name]);
         }
         Ok(())
     };
     if config.model.classes > 1 {
-        train_judged_gan(&config, set, &sides.train, Some(judge), &out, &control)?;
-        add(&out, 1.0)?;
-        return Ok(figures);
+        let dir = run_dir(out.as_ref());
+        train_judged_gan(&config, set, &sides.train, Some(judge), &dir, &control, &mut [])?;
+        add(&dir, 1.0)?;
+        return Ok(found);
     }
     for (label, class) in set.classes.iter().enumerate() {
         let config = GanTrainConfig { class: class.clone(), ..config.clone() };
         let cells: Vec<usize> = sides.train.iter().copied().filter(|&i| set.labels[i] as usize == label).collect();
-        let folder = out.join(class);
-        train_judged_gan(&config, set, &cells, Some(judge), &folder, &control)?;
-        add(&folder, 1.0 / set.classes.len() as f64)?;
+        let dir = run_dir(&Path::new(&out).join(class));
+        train_judged_gan(&config, set, &cells, Some(judge), &dir, &control, &mut [])?;
+        add(&dir, 1.0 / set.classes.len() as f64)?;
     }
-    Ok(figures)
+    Ok(found)
 }

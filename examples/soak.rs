@@ -22,7 +22,9 @@ use anyhow::{Context, Result, bail, ensure};
 use cellforge::candle::Device;
 use cellforge::data::phantom::{self, PhantomConfig};
 use cellforge::train::presets::gan_best;
-use cellforge::train::{Control, GanTrainConfig, GenerateOptions, generate, load_generator, read_log, train_gan};
+use cellforge::train::{
+    Control, GanTrainConfig, GenerateOptions, Mode, RunDir, generate, load_generator, read_log, train_gan,
+};
 
 const OUT: &str = "runs/examples/soak";
 const BATCH: usize = 64;
@@ -88,12 +90,12 @@ fn training(best: bool, began: Instant, until: Duration) -> Result<Vec<Reading>>
     config.monitor.every = 0;
     config.guard = None;
 
-    let control = Control { overwrite: true, ..Control::default() };
+    let (control, dir) = (Control::default(), RunDir::new(OUT).mode(Mode::Overwrite));
     let stop = control.stop.clone();
-    let log = Path::new(OUT).join("log.jsonl");
+    let log = dir.log();
     let watch =
         std::thread::spawn(move || readings(OURSELVES, began, until, until / READINGS, &stop, || log_length(&log)));
-    train_gan(&config, &set, &indices, Path::new(OUT), &control)?;
+    train_gan(&config, &set, &indices, &dir, &control, &mut [])?;
     watch.join().expect("the watch does not panic")
 }
 

@@ -8,15 +8,13 @@
 //! A small CNN learns one phantom, and is asked about held-out patients of it and about a second phantom with other
 //! patients, which takes the place of a generator's images. Expect high rates on both, each with its Wilson interval.
 
-use std::path::Path;
-
 use anyhow::Result;
 use cellforge::candle::Device;
 use cellforge::classify::{ClassifierConfig, CnnConfig};
 use cellforge::data::phantom::{self, PhantomConfig};
 use cellforge::data::{SplitBy, SplitOptions, split};
 use cellforge::eval::{predictions, recognition};
-use cellforge::train::{Control, load_classifier, predict, presets, train_classifier};
+use cellforge::train::{Control, Mode, RunDir, load_classifier, predict, train_classifier};
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
@@ -25,11 +23,12 @@ fn main() -> Result<()> {
     let cells = PhantomConfig { side: 32, cells_per_class: 600, ..PhantomConfig::default() };
     let set = phantom::render(&cells)?;
     let sides = split(&set, &SplitOptions { by: SplitBy::Group, val: 0.1, test: 0.2, seed: 0 })?;
-    let mut config = presets::cnn_tuned(1);
+    let mut config = ClassifierTrainConfig::recipe("cnn-1").unwrap();
     config.model = ClassifierConfig::Cnn(CnnConfig { image_size: 32, ..CnnConfig::default() });
     config.epochs = epochs;
-    let control = Control { overwrite: true, progress: true, ..Control::default() };
-    let outcome = train_classifier(&config, &set, &sides, Path::new("runs/examples/cnn"), &control)?;
+    let control = Control { progress: true, ..Control::default() };
+    let dir = RunDir::new("runs/examples/cnn").mode(Mode::Overwrite);
+    let outcome = train_classifier(&config, &set, &sides, &dir, &control, &mut [])?;
     let (classifier, _) = load_classifier(&outcome.checkpoint, &Device::Cpu)?;
 
     let others = phantom::render(&PhantomConfig { seed: 1, cells_per_class: 200, ..cells })?;

@@ -8,12 +8,10 @@
 //! Expect about half a minute on two cores: the losses of both networks, and in `runs/examples/gan/grids` a grid of blots
 //! that have begun to be round. The study's networks are four times as wide and train a hundred times as long.
 
-use std::path::Path;
-
 use anyhow::Result;
 use cellforge::data::phantom::{self, PhantomConfig};
 use cellforge::gan::GanConfig;
-use cellforge::train::{Control, GanTrainConfig, train_gan};
+use cellforge::train::{Control, GanTrainConfig, Mode, RunDir, train_gan};
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
@@ -28,8 +26,9 @@ fn main() -> Result<()> {
         grid_at: vec![1, iterations / 2, iterations],
         ..GanTrainConfig::default()
     };
-    let control = Control { overwrite: true, progress: true, ..Control::default() };
-    let outcome = train_gan(&config, &set, &set.class_indices(0), Path::new("runs/examples/gan"), &control)?;
+    let control = Control { progress: true, ..Control::default() };
+    let dir = RunDir::new("runs/examples/gan").mode(Mode::Overwrite);
+    let outcome = train_gan(&config, &set, &set.class_indices(0), &dir, &control, &mut [])?;
     println!("{} iterations of the phantom's {}", outcome.iterations, config.class);
     println!("checkpoint: {}", outcome.checkpoint.display());
     for (iteration, grid) in &outcome.grids {

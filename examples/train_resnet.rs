@@ -8,15 +8,15 @@
 //! Expect under a minute on two cores, and an accuracy with an interval that is far above one half. The cells are drawings:
 //! the figure says nothing about malaria.
 
-use std::path::Path;
-
 use anyhow::Result;
 use cellforge::candle::Device;
 use cellforge::classify::{ClassifierConfig, ResNetConfig};
 use cellforge::data::phantom::{self, PhantomConfig};
 use cellforge::data::{SplitBy, SplitOptions, split};
 use cellforge::eval::{BootstrapOptions, classifier_report};
-use cellforge::train::{ClassifierTrainConfig, Control, OptimizerConfig, load_classifier, predict, train_classifier};
+use cellforge::train::{
+    ClassifierTrainConfig, Control, Mode, OptimizerConfig, RunDir, load_classifier, predict, train_classifier,
+};
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
@@ -30,8 +30,9 @@ fn main() -> Result<()> {
         optimizer: OptimizerConfig::Sgd { lr: 0.05, momentum: 0.9, nesterov: false },
         ..ClassifierTrainConfig::default()
     };
-    let control = Control { overwrite: true, progress: true, ..Control::default() };
-    let outcome = train_classifier(&config, &set, &sides, Path::new("runs/examples/resnet"), &control)?;
+    let control = Control { progress: true, ..Control::default() };
+    let dir = RunDir::new("runs/examples/resnet").mode(Mode::Overwrite);
+    let outcome = train_classifier(&config, &set, &sides, &dir, &control, &mut [])?;
 
     let (classifier, _) = load_classifier(&outcome.checkpoint, &Device::Cpu)?;
     let probabilities = predict(&classifier, &set, &sides.test, &Device::Cpu)?;

@@ -274,7 +274,7 @@ fn a_run_replaces_no_settings_of_others_and_lies_outside_the_images() {
 fn gans_in_one_folder_are_of_one_process() {
     let dir = folder("claimed");
     let (data, out) = (small_phantom(&dir), dir.join("gans"));
-    let held = cellforge::train::claim(&out).unwrap();
+    let held = cellforge::train::RunDir::new(&out).lock().unwrap();
     let mut command = cellforge();
     command.args(["train", "gan", "--side", "32", "--width", "0.05", "--iterations", "1", "-q", "--data"]);
     command.arg(&data).arg("--out").arg(&out).assert().code(1).stderr(contains("another run"));

@@ -10,7 +10,7 @@ use cellforge::gan::loss::GanLoss;
 use cellforge::gan::{Discriminator, DiscriminatorKind, GanConfig, Generator, GeneratorKind};
 use cellforge::kernels::{Precision, cuda_device, with_precision};
 use cellforge::nn::{Key, ParamStore, gradients, one_hot};
-use cellforge::train::{ClassifierStep, ClassifierTrainConfig, GanStep, GanTrainConfig, Step, presets};
+use cellforge::train::{ClassifierStep, ClassifierTrainConfig, GanStep, GanTrainConfig, Step};
 
 /// How far figures may be apart, relative to their size, where both devices compute in f32.
 const TOLERANCE: f64 = 1e-3;
@@ -132,7 +132,7 @@ fn classifier_gradients(config: &ClassifierConfig, device: &Device) -> Result<To
     let batch = Batch::gather(&set, &(0..BATCH).map(|i| i * 9).collect::<Vec<_>>(), Scale::Unit, None, device)?;
     told(&store, || {
         let logits = classifier.forward_t(&batch.images, true)?;
-        let loss = presets::resnet_study().loss.of(&logits, &batch.labels)?;
+        let loss = ClassifierTrainConfig::default().loss.of(&logits, &batch.labels)?;
         Ok((logits, loss))
     })
 }
@@ -216,10 +216,10 @@ fn gans_train_alike() -> Result<()> {
         seed: 3,
         penalty_every: 4,
         lr: RATE,
-        ..presets::gan_best(2)
+        ..GanTrainConfig::recipe("best").unwrap().for_images(64, 3, 2)
     };
     let residual =
-        GanTrainConfig { model: residual_gan(32), loss: GanLoss::Hinge, accumulate: 2, r2: 0.1, ..best.clone() };
+        GanTrainConfig { model: residual_gan(32), loss: GanLoss::Hinge, accumulation_steps: 2, r2: 0.1, ..best.clone() };
     for (name, config) in [("study", study), ("best", best), ("residual", residual)] {
         assert_trains_alike(name, &gpu, &set, (Scale::SignedUnit, BATCH), |device| Ok(GanStep::new(&config, device)?))?;
     }
@@ -230,13 +230,13 @@ fn gans_train_alike() -> Result<()> {
 fn classifiers_train_alike() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let set = cells(32);
-    let resnet = ClassifierTrainConfig { model: resnet(), ..presets::resnet_study() };
+    let resnet = ClassifierTrainConfig { model: resnet(), ..ClassifierTrainConfig::default() };
     let resnet = ClassifierTrainConfig {
         optimizer: cellforge::train::OptimizerConfig::Sgd { lr: RATE, momentum: 0.9, nesterov: false },
         ..resnet
     };
     let optimizer = cellforge::train::OptimizerConfig::Adam { lr: RATE };
-    let cnn = ClassifierTrainConfig { model: cnn(), optimizer, ..presets::cnn_tuned(3) };
+    let cnn = ClassifierTrainConfig { model: cnn(), optimizer, ..ClassifierTrainConfig::recipe("cnn-3").unwrap() };
     for (name, config) in [("resnet", resnet), ("cnn", cnn)] {
         assert_trains_alike(name, &gpu, &set, (Scale::Unit, 3 * BATCH), |device| {
             Ok(ClassifierStep::new(&config, config.epochs * 10, device)?)

@@ -7,9 +7,11 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
+    assess,
     data::CellSet,
     eval::{self, ClassifierReport},
-    study, train,
+    study,
+    train::{self, RunDir, Slot},
 };
 use serde::{Deserialize, Serialize};
 
@@ -147,14 +149,14 @@ fn classifier_folder(dir: &Path, args: &Args) -> Result<PathBuf> {
         return Ok(dir.to_path_buf());
     }
     if args.model.as_deref() != Some("cnn") {
-        return Ok(dir.join("resnet").join("last"));
+        return Ok(assess::evaluation::classifier_folder(dir));
     }
     let path = dir.join("results.json");
     let text =
         std::fs::read(&path).with_context(|| format!("cannot read {}; is the study finished?", path.display()))?;
     let results: study::Results =
         serde_json::from_slice(&text).with_context(|| format!("{} is not a study's results", path.display()))?;
-    Ok(dir.join("cnn").join(results.cnn.best).join("last"))
+    Ok(RunDir::new(dir.join("cnn").join(results.cnn.best)).slot(Slot::Last))
 }
 
 /// The classifier's label of each image, if every class folder has the name of a class, as it is or made safe for a folder.

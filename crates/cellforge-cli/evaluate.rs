@@ -11,7 +11,8 @@ use cellforge::{
     },
     data::{CellSet, derive_seed},
     eval::{BootstrapOptions, Estimate},
-    study, train,
+    study,
+    train::{self, RunDir},
 };
 use serde::{Deserialize, Serialize};
 
@@ -131,13 +132,13 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
             temporary.path().to_path_buf()
         }
     };
-    let _claim = train::claim(&out)?;
+    let _lock = RunDir::new(&out).lock()?;
     let settings = effective("evaluate", session.seed, &args)?;
     check_folder(&out, &args)?;
 
     let size = match &features {
         FeatureSource::Classifier(dir) => {
-            let (_, state) = train::load_classifier(&study_classifier(dir), &session.device)?;
+            let (_, state) = train::load_classifier(&assess::evaluation::classifier_folder(dir), &session.device)?;
             (state.config.model.image_size(), state.config.model.channels())
         }
         _ => (args.side.unwrap_or(64), args.channels.unwrap_or(3)),
@@ -161,12 +162,8 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
     let (of_real, of_synthetic) = (all(&real_set), all(&synthetic_set));
     let of_holdout = holdout_set.as_ref().map(all).unwrap_or_default();
     let names = [&real, args.holdout.as_ref().unwrap_or(&real), &synthetic].map(|path| shown(path));
-    let control = train::Control {
-        device: session.device.clone(),
-        stop: session.stop.clone(),
-        progress: session.progress,
-        ..train::Control::default()
-    };
+    let control =
+        train::Control { device: session.device.clone(), stop: session.stop.clone(), progress: session.progress };
     let inputs = EvaluationInputs {
         real: Part { set: &real_set, indices: &of_real, source: &names[0] },
         holdout: holdout_set.as_ref().map(|set| Part { set, indices: &of_holdout, source: &names[1] }),
@@ -215,7 +212,7 @@ const FOLDERS: [&str; 3] = ["features", "runs", "pairs"];
 
 /// Refuses a folder that holds an evaluation, unless the flags say what to do with it, and one that holds anything else of these names.
 fn check_folder(out: &Path, args: &Args) -> Result<()> {
-    if ["last", "results.json"].iter().any(|name| out.join(name).exists()) {
+    if RunDir::new(out).holds_run() || out.join("results.json").exists() {
         bail!("{} is the folder of a trained network or of a study; name another for the evaluation", out.display());
     }
     check_settings(out, "evaluate")?;
@@ -249,12 +246,7 @@ fn prepare(out: &Path, args: &Args, settings: &str) -> Result<()> {
             }
         }
     }
-    save(&out.join("config.toml"), settings)
-}
-
-fn study_classifier(dir: &Path) -> PathBuf {
-    let of_study = dir.join("resnet").join("last");
-    if of_study.is_dir() { of_study } else { dir.to_path_buf() }
+    save(&RunDir::new(out).settings(), settings)
 }
 
 fn feature_source(text: &str) -> Result<FeatureSource> {

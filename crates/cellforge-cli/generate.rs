@@ -11,7 +11,8 @@ use cellforge::{
     assess, data,
     data::index::is_image,
     gan::{Discriminator, Generator},
-    shipped, train,
+    shipped,
+    train::{self, Checkpoint, RunDir},
 };
 use serde::{Deserialize, Serialize};
 
@@ -314,7 +315,7 @@ fn stop_if_asked(session: &Session) -> Result<()> {
 /// Refuses a folder in which the pictures would lie beside others or replace what they should not. They are `PREFIX000001.png` and so on
 /// in each of `folders`.
 fn check_folder(out: &Path, folders: impl Iterator<Item = String>, prefix: &str, count: usize) -> Result<()> {
-    if ["last", "state.json"].iter().any(|name| out.join(name).exists()) {
+    if RunDir::new(out).holds_run() || Checkpoint::is_at(out) {
         bail!("{} is the folder of a trained network; name another for the images", out.display());
     }
     check_settings(out, "generate")?;
@@ -360,8 +361,7 @@ fn generator_folders(dir: &Path) -> Result<Vec<PathBuf>> {
     if !dir.is_dir() {
         bail!("{} is not a folder; --checkpoint takes the folder of a trained GAN or of a study", dir.display());
     }
-    let is_one =
-        |path: &Path| path.join("state.json").is_file() || path.join("last").is_dir() || path.join("last.old").is_dir();
+    let is_one = |path: &Path| Checkpoint::is_at(path) || RunDir::new(path).holds_run();
     if is_one(dir) {
         return Ok(vec![dir.to_path_buf()]);
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use cellforge::train;
+use cellforge::train::{self, Checkpoint, checkpoint};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{Globals, layered, say};
@@ -31,7 +31,7 @@ pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
     let checkpoint = args.checkpoint.context("--checkpoint is missing: name a trained GAN's folder")?;
     let out = args.out.context("--out is missing: name a folder for the packed generator")?;
     let state = train::pack_generator(&checkpoint, &out)?;
-    let weights = out.join("weights.safetensors");
+    let weights = Checkpoint::find(&out)?.file(checkpoint::WEIGHTS);
     let bytes = std::fs::metadata(&weights).with_context(|| format!("cannot read {}", weights.display()))?.len();
     let model = &state.config.model;
     say(format!(

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use cellforge::study::{self, Preset, Results, StudyConfig, config::SplitRule};
+use cellforge::{
+    study::{self, Preset, Results, StudyConfig, config::SplitRule},
+    train::RunDir,
+};
 
 use crate::common::{Globals, Interrupted, check_outside, read_table, say, take_global};
 
@@ -109,7 +112,7 @@ fn settings(globals: &mut Globals, args: &Args) -> Result<StudyConfig> {
 
 /// The settings of the study in `out`, if there is one.
 fn saved(out: &Path) -> Result<Option<StudyConfig>> {
-    let path = out.join("config.toml");
+    let path = RunDir::new(out).settings();
     if !path.is_file() {
         return Ok(None);
     }

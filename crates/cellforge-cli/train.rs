@@ -6,10 +6,15 @@ mod gan;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use cellforge::{data, kernels::Precision, study, study::config::SplitRule, train};
-use serde::Serialize;
+use cellforge::{
+    data,
+    kernels::Precision,
+    study,
+    study::config::SplitRule,
+    train::{self, Mode, RunDir, Slot},
+};
 
-use crate::common::{Globals, Interrupted, Session, effective, read_table};
+use crate::common::{Globals, Interrupted, Session, read_table};
 
 /// What to train.
 #[derive(clap::Subcommand)]
@@ -30,7 +35,7 @@ pub fn run(globals: Globals, command: &Command) -> Result<()> {
 /// With `--resume`, the settings the run was started with stand in for flags that are not given.
 pub(crate) fn remember(globals: &mut Globals, resume: bool, out: Option<&PathBuf>) -> Result<()> {
     if let (true, Some(out)) = (resume, out) {
-        let saved = out.join("config.toml");
+        let saved = RunDir::new(out).settings();
         if !saved.is_file() {
             bail!("there is no run to resume in {}: it has no config.toml; start one without --resume", out.display());
         }
@@ -54,23 +59,20 @@ pub(crate) fn remember(globals: &mut Globals, resume: bool, out: Option<&PathBuf
     Ok(())
 }
 
-/// How to run in `out`, where the run's effective settings go to `config.toml`.
-fn control<T: Serialize>(
-    session: &Session,
-    (resume, overwrite): (bool, bool),
-    out: &Path,
-    verb: &str,
-    settings: &T,
-) -> Result<train::Control> {
-    Ok(train::Control {
-        resume,
-        overwrite,
-        stop: session.stop.clone(),
-        progress: session.progress,
-        device: session.device.clone(),
-        records: vec![(out.join("config.toml"), effective(verb, session.seed, settings)?)],
-    })
+/// How to run.
+fn control(session: &Session) -> train::Control {
+    train::Control { stop: session.stop.clone(), progress: session.progress, device: session.device.clone() }
 }
+
+/// What `--resume` and `--overwrite` make of a run that is there.
+fn mode(resume: bool, overwrite: bool) -> Mode {
+    match (resume, overwrite) {
+        (true, _) => Mode::Resume,
+        (false, true) => Mode::Overwrite,
+        (false, false) => Mode::New,
+    }
+}
+
 fn stopped(what: &str, iterations: u64, out: &Path, globals: &Globals) -> anyhow::Error {
     Interrupted(format!("stopped after iteration {iterations}; go on with: {}", again(what, out, globals))).into()
 }
@@ -78,9 +80,18 @@ fn stopped(what: &str, iterations: u64, out: &Path, globals: &Globals) -> anyhow
 /// A failure of the run in the folder `run`. Where a disk is to blame, and not the training, nothing is lost but the time since the last
 /// checkpoint, and it says so.
 fn failed(error: train::Error, what: &str, run: &Path, out: &Path, globals: &Globals) -> anyhow::Error {
+    let hint = match &error {
+        train::Error::Occupied(_) => "go on with it (--resume), start anew (--overwrite), or name another --out",
+        train::Error::Busy { .. } => "wait for it to end, or name another --out",
+        train::Error::Diverged { .. } | train::Error::Unstable { .. } => "start anew with a lower --lr",
+        _ => "",
+    };
+    if !hint.is_empty() {
+        return anyhow!("{error}; {hint}");
+    }
     let is_of_files = matches!(error, train::Error::Io { .. } | train::Error::Data(data::Error::Io { .. }));
     let error = anyhow::Error::from(error);
-    if !is_of_files || !run.join("last").exists() {
+    if !is_of_files || !RunDir::new(run).slot(Slot::Last).exists() {
         return error;
     }
     anyhow!("{error:#}. The last checkpoint is whole: once this is mended, go on with: {}", again(what, out, globals))

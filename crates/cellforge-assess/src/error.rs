@@ -9,6 +9,9 @@ pub enum Error {
     /// It was stopped on request.
     #[error("stopped")]
     Interrupted,
+    /// A setting that cannot be taken.
+    #[error(transparent)]
+    Settings(#[from] cellforge_settings::Error),
     /// A setting has a value that makes no sense.
     #[error("setting {setting}: {problem}")]
     Setting {

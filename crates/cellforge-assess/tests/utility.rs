@@ -50,7 +50,7 @@ impl Fixture {
 fn config() -> UtilityConfig {
     UtilityConfig {
         width: 0.25,
-        steps: 4,
+        updates: 4,
         batch: 6,
         seeds: 2,
         fractions: vec![0.1, 0.5, 1.0],
@@ -208,7 +208,7 @@ fn the_residual_network_and_images_without_patients() {
     let config = UtilityConfig {
         classifier: UtilityClassifier::Resnet,
         width: 0.125,
-        steps: 2,
+        updates: 2,
         seeds: 1,
         fractions: vec![0.1, 1.0],
         ratios: vec![0],

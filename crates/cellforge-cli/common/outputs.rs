@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use cellforge::kernels::Precision;
+use cellforge::{kernels::Precision, train::RunDir};
 use serde::Serialize;
 
 /// The effective settings of a verb as TOML, ready to be passed to `--config`. The output path is left out: it is no setting of
@@ -25,12 +25,12 @@ fn heading(verb: &str) -> String {
 
 /// Whether a folder's `config.toml` is one that `verb` saved, by its first line.
 pub fn is_of(folder: &Path, verb: &str) -> bool {
-    std::fs::read(folder.join("config.toml")).is_ok_and(|text| text.starts_with(heading(verb).as_bytes()))
+    std::fs::read(RunDir::new(folder).settings()).is_ok_and(|text| text.starts_with(heading(verb).as_bytes()))
 }
 
 /// Refuses a folder whose `config.toml` is of a study or of another verb than `verb`, which would replace it.
 pub fn check_settings(folder: &Path, verb: &str) -> Result<()> {
-    let path = folder.join("config.toml");
+    let path = RunDir::new(folder).settings();
     if path.exists() && !is_of(folder, verb) {
         bail!(
             "{} is not of `cellforge {verb}`, which would replace it: name another --out, or move it away",
@@ -74,7 +74,7 @@ fn resolved(path: &Path) -> Option<PathBuf> {
 /// Saves the effective settings in the folder of a run.
 pub fn save_effective<T: Serialize>(folder: &Path, verb: &str, seed: u64, settings: &T) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
-    save(&folder.join("config.toml"), &effective(verb, seed, settings)?)
+    save(&RunDir::new(folder).settings(), &effective(verb, seed, settings)?)
 }
 
 /// Saves the effective settings beside an output: those of `images.zip` as `images.zip.settings.toml`.

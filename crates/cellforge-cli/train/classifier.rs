@@ -6,13 +6,13 @@ use anyhow::{Context, Result, bail};
 use cellforge::{
     data::{self, CellSet, Split},
     eval, study,
-    train::{self, ClassifierTrainConfig, LossKind, OptimizerConfig, Schedule, presets},
+    train::{self, ClassifierTrainConfig, LossKind, OptimizerConfig, RunDir, Schedule, presets},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{control, failed, remember, split_rule, stopped};
+use super::{control, failed, mode, remember, split_rule, stopped};
 use crate::{
-    common::{Globals, check_outside, check_settings, is_false, layered, save, say},
+    common::{Globals, check_outside, check_settings, effective, is_false, layered, save, say},
     images::{ImageArgs, bootstrap, table},
 };
 
@@ -109,7 +109,8 @@ pub fn run(mut globals: Globals, flags: &ClassifierArgs) -> Result<()> {
     check_settings(&out, "train classifier")?;
     check_outside(&out, args.images.data.as_ref())?;
     args.images.settle();
-    let set = args.images.open(&args.images.options(Some(out.join("cache")), session.progress), session.seed)?;
+    let set =
+        args.images.open(&args.images.options(Some(RunDir::new(&out).cache()), session.progress), session.seed)?;
     let config = classifier_config(&mut args, &set, session.seed);
     config.validate()?;
     let split = split(&mut args, &set, session.seed)?;
@@ -123,10 +124,11 @@ pub fn run(mut globals: Globals, flags: &ClassifierArgs) -> Result<()> {
         split.val.len(),
         split.test.len()
     );
-    let control = control(&session, (args.resume, args.overwrite), &out, "train classifier", &args)?;
-    let outcome = train::train_classifier(&config, &set, &split, &out, &control)
+    let settings = effective("train classifier", session.seed, &args)?;
+    let dir = RunDir::new(&out).mode(mode(args.resume, args.overwrite)).save_settings(settings);
+    let outcome = train::train_classifier(&config, &set, &split, &dir, &control(&session), &mut [])
         .map_err(|error| failed(error, "classifier", &out, &out, &globals))?;
-    data::write_manifest(&out.join("split.csv"), &set, &split)?;
+    data::write_manifest(&dir.split(), &set, &split)?;
     if outcome.interrupted {
         return Err(stopped("classifier", outcome.iterations, &out, &globals));
     }
@@ -136,8 +138,7 @@ pub fn run(mut globals: Globals, flags: &ClassifierArgs) -> Result<()> {
     let groups: Option<Vec<String>> = split.test.iter().map(|&i| set.groups[i].clone()).collect();
     let report =
         eval::classifier_report(&truth, &probabilities, &set.classes, groups.as_deref(), &bootstrap(session.seed))?;
-    let path = out.join("test.json");
-    save(&path, &(serde_json::to_string_pretty(&report)? + "\n"))?;
+    save(&dir.test_figures(), &(serde_json::to_string_pretty(&report)? + "\n"))?;
     say(format!("on the test images:\n{}\n\ncheckpoint in {}", table(&report), outcome.checkpoint.display()));
     Ok(())
 }

@@ -6,13 +6,13 @@ use anyhow::{Context, Result, bail};
 use cellforge::{
     data::{self, CellSet},
     gan::AugmentConfig,
-    train::{self, GanTrainConfig, presets},
+    train::{self, GanTrainConfig, RunDir, presets},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{control, failed, remember, stopped};
+use super::{control, failed, mode, remember, stopped};
 use crate::{
-    common::{Globals, Session, check_outside, check_settings, is_false, layered, say},
+    common::{Globals, Session, check_outside, check_settings, effective, is_false, layered, say},
     images::ImageArgs,
 };
 
@@ -166,7 +166,7 @@ pub fn run(mut globals: Globals, flags: &GanArgs) -> Result<()> {
     let mut base = gan_config(&mut args, session.seed)?;
     base.validate()?;
 
-    let mut options = args.images.options(Some(out.join("cache")), session.progress);
+    let mut options = args.images.options(Some(RunDir::new(&out).cache()), session.progress);
     options.allow_one_class = true;
     let set = args.images.open(&options, session.seed)?;
     let (usable, val): (Vec<usize>, Vec<usize>) = match &args.split {
@@ -190,13 +190,17 @@ pub fn run(mut globals: Globals, flags: &GanArgs) -> Result<()> {
         Some(dir) => Some(judge(dir, &set, &val, &chosen, base.monitor.k, &session)?),
         None => None,
     };
-    // The run of one GAN claims its folder, which is OUT; those of several claim folders in it, one after the other.
-    let _claim = if one { None } else { Some(train::claim(&out)?) };
-    let control = control(&session, (args.resume, args.overwrite), &out, "train gan", &args)?;
+    // The run of one GAN locks its folder, which is OUT; those of several lock folders in it, one after the other.
+    let whole = RunDir::new(&out);
+    let lock = if one { Ok(None) } else { whole.lock().map(Some) };
+    let _lock = lock.map_err(|error| failed(error, "gan", &out, &out, &globals))?;
+    let (control, settings) = (control(&session), effective("train gan", session.seed, &args)?);
+    let mode = mode(args.resume, args.overwrite);
     if together {
         base.model.classes = chosen.len();
         tracing::info!("training a GAN on {} images of {} in {}", usable.len(), set.classes.join(", "), out.display());
-        let outcome = train::train_judged_gan(&base, &set, &usable, judge.as_ref(), &out, &control)
+        let dir = whole.mode(mode).save_settings(settings);
+        let outcome = train::train_judged_gan(&base, &set, &usable, judge.as_ref(), &dir, &control, &mut [])
             .map_err(|error| failed(error, "gan", &out, &out, &globals))?;
         if outcome.interrupted {
             return Err(stopped("gan", outcome.iterations, &out, &globals));
@@ -210,7 +214,8 @@ pub fn run(mut globals: Globals, flags: &GanArgs) -> Result<()> {
         let images: Vec<usize> = usable.iter().copied().filter(|&i| set.labels[i] as usize == class).collect();
         let config = GanTrainConfig { class: name.clone(), ..base.clone() };
         tracing::info!("training a GAN on {} images of {name} in {}", images.len(), folder.display());
-        let outcome = train::train_judged_gan(&config, &set, &images, judge.as_ref(), &folder, &control)
+        let dir = RunDir::new(&folder).mode(mode).save_settings_in(&whole, settings.clone());
+        let outcome = train::train_judged_gan(&config, &set, &images, judge.as_ref(), &dir, &control, &mut [])
             .map_err(|error| failed(error, "gan", &folder, &out, &globals))?;
         if outcome.interrupted {
             return Err(stopped("gan", outcome.iterations, &out, &globals));
@@ -255,7 +260,7 @@ fn judge(
 
 /// One GAN lies in the folder itself, several in folders below it; both in one would leave each with the other's settings.
 fn check_layout(out: &Path, one: bool) -> Result<()> {
-    let holds_run = |folder: &Path| ["last", "last.old"].iter().any(|name| folder.join(name).is_dir());
+    let holds_run = |folder: &Path| RunDir::new(folder).holds_run();
     let below = || {
         let entries = std::fs::read_dir(out).into_iter().flatten();
         entries.filter_map(|entry| Some(entry.ok()?.path())).any(|folder| holds_run(&folder))

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, path::Path};
 use cellforge_assess::read_samples;
 use cellforge_data::{CellSet, derive_seed};
 use cellforge_eval::{BootstrapOptions, ClassifierReport, classifier_report, predictions, wilson_at};
-use cellforge_train::{ClassifierTrainConfig, OptimizerConfig, Schedule, load_classifier, predict, read_log};
+use cellforge_train::{
+    ClassifierTrainConfig, LogEvent, OptimizerConfig, RunDir, Schedule, Slot, figures, load_classifier, losses,
+    predict, read_log,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -87,23 +90,24 @@ struct Judged {
 
 impl Judged {
     fn new(config: &StudyConfig, cells: &Cells, run: &Trained, control: &Control) -> Result<Self> {
-        let (classifier, _) = load_classifier(&run.folder.join("last"), &control.device)?;
+        let (classifier, _) = load_classifier(&RunDir::new(&run.folder).slot(Slot::Last), &control.device)?;
         let probabilities = predict(&classifier, &cells.set, &cells.split.test, &control.device)?;
         let truth: Vec<u32> = cells.split.test.iter().map(|&i| cells.set.labels[i]).collect();
         let groups: Option<Vec<String>> = cells.split.test.iter().map(|&i| cells.set.groups[i].clone()).collect();
         let seed = derive_seed(config.seed, &format!("bootstrap/{}", run.name));
         let options = BootstrapOptions { resamples: config.judge.resamples, seed, level: config.judge.level };
         let test = classifier_report(&truth, &probabilities, &cells.set.classes, groups.as_deref(), &options)?;
-        let history = history(&run.folder.join("log.jsonl"))?;
+        let log = RunDir::new(&run.folder).log();
+        let history = history(&log)?;
         let last = history.last().and_then(|point| point.val_accuracy);
-        let val_accuracy = last.ok_or_else(|| Error::NoValidation(run.folder.join("log.jsonl")))?;
+        let val_accuracy = last.ok_or_else(|| Error::NoValidation(log))?;
         Ok(Self { val_accuracy, test, history })
     }
 }
 
 fn judge_synthetic(folder: &Path, class: &str, cells: &Cells, resnet: &Trained, control: &Control) -> Result<Vec<u32>> {
     let images = read_samples(folder, cells.set.side(), cells.set.channels())?;
-    let (classifier, _) = load_classifier(&resnet.folder.join("last"), &control.device)?;
+    let (classifier, _) = load_classifier(&RunDir::new(&resnet.folder).slot(Slot::Last), &control.device)?;
     let n = images.len();
     let names = (1..=n).map(|i| format!("{class}/{i}")).collect();
     let set = CellSet::from_parts(
@@ -123,13 +127,13 @@ fn judge_synthetic(folder: &Path, class: &str, cells: &Cells, resnet: &Trained, 
 fn history(log: &Path) -> Result<Vec<EpochPoint>> {
     let value = |line: &cellforge_train::LogLine, name: &str| line.values.get(name).map(|x| f64::from(*x));
     let lines = read_log(log)?;
-    let epochs = lines.iter().filter(|line| line.event == "epoch");
+    let epochs = lines.iter().filter(|line| line.event == LogEvent::Epoch);
     Ok(epochs
         .map(|line| EpochPoint {
             epoch: line.epoch as usize,
-            loss: value(line, "loss"),
-            train_accuracy: value(line, "accuracy"),
-            val_accuracy: value(line, "val_accuracy"),
+            loss: value(line, losses::LOSS),
+            train_accuracy: value(line, losses::ACCURACY),
+            val_accuracy: value(line, figures::VAL_ACCURACY),
         })
         .collect())
 }
@@ -159,7 +163,7 @@ mod tests {
 
     #[test]
     fn optimisers_in_words() {
-        let paper = cellforge_train::presets::cnn_paper(1);
+        let paper = cellforge_train::ClassifierTrainConfig::recipe("cnn-paper-1").unwrap();
         assert_eq!(describe(&paper), "SGD 1e-6, momentum 0.9, Nesterov, decay 1e-6");
     }
 }

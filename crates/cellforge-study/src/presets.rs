@@ -1,4 +1,4 @@
-//! The presets, as one table: what each changes, and why.
+//! The as one table: what each changes, and why.
 
 use serde::{Deserialize, Serialize};
 

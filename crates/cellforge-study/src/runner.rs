@@ -12,7 +12,7 @@ use std::{
 
 use candle_core::Device;
 use cellforge_kernels::Precision;
-use cellforge_train::{Claim, claim};
+use cellforge_train::{Mode, RunDir, RunLock};
 use serde::Serialize;
 
 use cellforge_assess::{
@@ -57,16 +57,14 @@ impl Control {
     }
 
     /// How a network of the study is trained.
-    pub(crate) fn training(&self, resume: bool) -> cellforge_train::Control {
-        cellforge_train::Control {
-            resume,
-            overwrite: !resume,
-            stop: Arc::clone(&self.stop),
-            progress: self.progress,
-            device: self.device.clone(),
-            records: Vec::new(),
-        }
+    pub(crate) fn training(&self) -> cellforge_train::Control {
+        cellforge_train::Control { stop: Arc::clone(&self.stop), progress: self.progress, device: self.device.clone() }
     }
+}
+
+/// The folder of a run of a stage, which goes on where the stage does.
+pub(crate) fn run_dir(folder: &Path, resume: bool) -> RunDir {
+    RunDir::new(folder).mode(if resume { Mode::Resume } else { Mode::Overwrite })
 }
 
 /// What a stage makes.
@@ -98,13 +96,13 @@ pub(crate) struct Runner<'a> {
     /// Seconds of work done ahead of the next stage that count as its own.
     pub(crate) carry: f64,
     /// Held for as long as the runner lives.
-    _claim: Claim,
+    _lock: RunLock,
 }
 
 impl<'a> Runner<'a> {
     pub(crate) fn new(control: &'a Control) -> Result<Self> {
-        let claim = claim(&control.out)?;
-        Ok(Self { control, durations: Vec::new(), devices: BTreeSet::new(), carry: 0.0, _claim: claim })
+        let lock = RunDir::new(&control.out).lock()?;
+        Ok(Self { control, durations: Vec::new(), devices: BTreeSet::new(), carry: 0.0, _lock: lock })
     }
 
     pub(crate) fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
@@ -226,7 +224,7 @@ fn files_under(folder: &Path) -> Result<Vec<PathBuf>> {
         let kind = entry.file_type().map_err(Error::io("look at", &entry.path()))?;
         if kind.is_dir() {
             files.extend(files_under(&entry.path())?);
-        } else if entry.file_name() != ".lock" {
+        } else if !RunDir::is_lock(&entry.file_name()) {
             files.push(entry.path());
         }
     }

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use cellforge_assess::files::{hash_file, hash_texts, json, make_folders, read_json};
 
+use cellforge_train::RunDir;
+
 use crate::{Error, Result};
 
 const FORMAT: u32 = 2;
@@ -78,7 +80,7 @@ impl Stamp {
     /// Identifies what the stage made, for the stamps of the stages that use it. Durations do not count, nor do TensorBoard's
     /// files, which hold the time of day.
     pub(crate) fn id(&self) -> String {
-        let lasting = self.outputs.iter().filter(|o| !o.path.split('/').any(|part| part == "tensorboard"));
+        let lasting = self.outputs.iter().filter(|o| !RunDir::holds_times(Path::new(&o.path)));
         let outputs = lasting.flat_map(|o| [o.path.as_str(), o.sha256.as_str()]);
         hash_texts([self.inputs.as_str()].into_iter().chain(outputs))
     }

@@ -11,14 +11,24 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, GuardState, Position, Result, Snapshot};
+use crate::{Error, GuardState, Position, Result, RunDir, Slot, Snapshot};
 
 /// Version of the folder's layout and of `state.json`. Versions from 1 on are read; since 2, `state.json` holds its own sum.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
-pub(crate) const STATE: &str = "state.json";
+/// The first version whose configuration lies under its name in a settings file, with today's names.
+const NESTED: u32 = 3;
+/// The file of everything but the tensors.
+const STATE: &str = "state.json";
+/// The stem of the file of a network's weights; a GAN's are its generator's.
+pub const WEIGHTS: &str = "weights";
+/// The stem of the file of a GAN's discriminator.
+pub const DISCRIMINATOR: &str = "discriminator";
+/// The stem of the file of the optimizers' state. The spelling is part of the format.
+pub const OPTIMIZER: &str = "optimiser";
 
 /// `state.json`: everything about a run but its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,7 +54,7 @@ pub struct State<C> {
     /// What a GAN's guard remembers.
     #[serde(default, skip_serializing_if = "GuardState::is_new")]
     pub guard: GuardState,
-    /// The run's whole configuration.
+    /// The run's whole configuration. In the file it lies under the kind of the run, as in a settings file: `config.gan.r1`.
     pub config: C,
     /// SHA-256 of each safetensors file, by file name.
     #[serde(default)]
@@ -63,88 +73,226 @@ pub struct Best {
     pub iteration: u64,
 }
 
-/// Writes `parent/name` so that a crash at any moment leaves this or the previous checkpoint whole.
-///
-/// # Errors
-/// [`Error::Io`] naming the file.
-pub fn write<C: Serialize + Clone>(parent: &Path, name: &str, snapshot: &Snapshot, state: &State<C>) -> Result<()> {
-    let [target, old, temporary] = names(parent, name);
-    remove(&temporary)?;
-    // A folder that is gone is not made again: the run in it is gone too, and whoever removed it is to hear of it.
-    fs::create_dir(&temporary).map_err(Error::io(&temporary))?;
-    let mut state = state.clone();
-    state.files.clear();
-    for (stem, tensors) in &snapshot.files {
-        let file = format!("{stem}.safetensors");
-        let bytes = safetensors::serialize(tensors, None).map_err(candle_core::Error::from)?;
-        write_synced(&temporary.join(&file), &bytes)?;
-        state.files.insert(file, hex(&bytes));
+impl<C> State<C> {
+    /// The state of a run that has done nothing yet. `kind` says what is trained (`gan`, `classifier`, or a word of your own): a checkpoint
+    /// of another kind is not taken for this one. `data` tells the run's images from others: a run is resumed with no others.
+    pub fn new(kind: &str, seed: u64, classes: Vec<String>, data: String, config: C) -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            kind: kind.to_owned(),
+            seed,
+            position: Position::default(),
+            best: None,
+            classes,
+            data,
+            judge: None,
+            guard: GuardState::default(),
+            config,
+            files: BTreeMap::new(),
+        }
     }
-    write_synced(&temporary.join(STATE), &state_json(&temporary, &state)?)?;
-    sync_folder(&temporary);
 
-    if target.exists() {
+    /// The same state with another configuration.
+    fn with_config<D>(&self, config: D) -> State<D> {
+        State {
+            format_version: self.format_version,
+            kind: self.kind.clone(),
+            seed: self.seed,
+            position: self.position.clone(),
+            best: self.best,
+            classes: self.classes.clone(),
+            data: self.data.clone(),
+            judge: self.judge.clone(),
+            guard: self.guard.clone(),
+            config,
+            files: self.files.clone(),
+        }
+    }
+
+    /// Whether the checkpoint has the file `stem`. Those of the oldest programs do not list theirs.
+    pub(crate) fn may_have(&self, stem: &str) -> bool {
+        self.files.is_empty() || self.files.contains_key(&file_name(stem))
+    }
+
+    /// The SHA-256 of the weights, as 64 hexadecimal digits, by which a trained network is told from others.
+    #[must_use]
+    pub fn weights_sha256(&self) -> Option<&str> {
+        self.files.get(&file_name(WEIGHTS)).map(String::as_str)
+    }
+}
+
+/// A checkpoint on disk that was found whole: every file has the SHA-256 that `state.json` lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    path: PathBuf,
+}
+
+impl Checkpoint {
+    /// The checkpoint meant by `path`: in a run's folder the best one, else the last; else `path` itself, or the one before it if a
+    /// crash left that. Changes nothing on disk.
+    ///
+    /// # Errors
+    /// [`Error::NoCheckpoint`] or [`Error::Damaged`].
+    pub fn find(path: &Path) -> Result<Self> {
+        let run = RunDir::new(path);
+        for slot in [Slot::Best, Slot::Last] {
+            if let Some(found) = Self::locate(&run.slot(slot))? {
+                return Ok(found);
+            }
+        }
+        let has_state = path.join(STATE).is_file();
+        let found = if path.file_name().is_none() {
+            if has_state && verify(path)? { Some(Self { path: path.to_path_buf() }) } else { None }
+        } else if has_state || !path.exists() {
+            // A folder that is there without a state is no checkpoint, and not a damaged one either.
+            Self::locate(path)?
+        } else {
+            None
+        };
+        found.ok_or_else(|| Error::NoCheckpoint(path.to_path_buf()))
+    }
+
+    /// The checkpoint at `target`: `NAME` if it is whole, else `NAME.old` if that is; `None` if there is neither. Changes nothing on disk.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if there is something but nothing whole.
+    pub fn locate(target: &Path) -> Result<Option<Self>> {
+        let verdict = verify(target);
+        if matches!(verdict, Ok(true)) {
+            return Ok(Some(Self { path: target.to_path_buf() }));
+        }
+        let old = beside(target, "old");
+        if matches!(verify(&old), Ok(true)) {
+            return Ok(Some(Self { path: old }));
+        }
+        verdict.map(|_| None)
+    }
+
+    /// Whether `path` looks like a checkpoint's folder: it has a `state.json`, whole or not.
+    #[must_use]
+    pub fn is_at(path: &Path) -> bool {
+        path.join(STATE).is_file()
+    }
+
+    /// Writes a checkpoint to the folder `target`, so that a crash at any moment leaves this or the previous one whole. The folder around
+    /// it must be there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file.
+    pub fn write<C: Serialize + Clone>(target: &Path, snapshot: &Snapshot, state: &State<C>) -> Result<Self> {
+        let (old, temporary) = (beside(target, "old"), beside(target, "tmp"));
+        remove(&temporary)?;
+        // A folder that is gone is not made again: the run in it is gone too, and whoever removed it is to hear of it.
+        fs::create_dir(&temporary).map_err(Error::io(&temporary))?;
+        let mut state = state.clone();
+        state.files.clear();
+        for (stem, tensors) in &snapshot.files {
+            let file = file_name(stem);
+            let bytes = safetensors::serialize(tensors, None).map_err(candle_core::Error::from)?;
+            write_synced(&temporary.join(&file), &bytes)?;
+            state.files.insert(file, hex(&bytes));
+        }
+        write_synced(&temporary.join(STATE), &state_json(&temporary, &state)?)?;
+        sync_folder(&temporary);
+
+        if target.exists() {
+            remove(&old)?;
+            fs::rename(target, &old).map_err(Error::io(target))?;
+        }
+        fs::rename(&temporary, target).map_err(Error::io(target))?;
+        sync_around(target);
         remove(&old)?;
-        fs::rename(&target, &old).map_err(Error::io(&target))?;
+        Ok(Self { path: target.to_path_buf() })
     }
-    fs::rename(&temporary, &target).map_err(Error::io(&target))?;
-    sync_folder(parent);
-    remove(&old)
-}
 
-/// The folder of checkpoint `name` under `parent`: `NAME` if it is whole, else `NAME.old` if that is; `None` if there
-/// is neither. Changes nothing on disk.
-///
-/// # Errors
-/// [`Error::Damaged`] if there is something but nothing whole.
-pub fn locate(parent: &Path, name: &str) -> Result<Option<PathBuf>> {
-    let [target, old, _] = names(parent, name);
-    let verdict = verify(&target);
-    if matches!(verdict, Ok(true)) {
-        return Ok(Some(target));
+    /// Makes `target` the whole checkpoint, after a crash in the middle of [`Checkpoint::write`], and removes what the crash left.
+    /// Returns the checkpoint, if there is one.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::locate`], and [`Error::Io`].
+    pub fn settle(target: &Path) -> Result<Option<Self>> {
+        let (old, temporary) = (beside(target, "old"), beside(target, "tmp"));
+        let found = Self::locate(target)?;
+        if found.as_ref().is_some_and(|found| found.path == old) {
+            remove(target)?;
+            fs::rename(&old, target).map_err(Error::io(&old))?;
+            sync_around(target);
+        }
+        remove(&old)?;
+        remove(&temporary)?;
+        Ok(found.map(|_| Self { path: target.to_path_buf() }))
     }
-    if matches!(verify(&old), Ok(true)) {
-        return Ok(Some(old));
+
+    /// True if anything of the checkpoint `target` is there, whole or not; an unfinished first one does not count.
+    pub(crate) fn exists(target: &Path) -> bool {
+        target.exists() || beside(target, "old").exists()
     }
-    verdict.map(|_| None)
-}
 
-/// Makes `NAME` the whole checkpoint, after a crash in the middle of [`write()`], and removes what the crash left.
-/// Returns whether there is a checkpoint.
-///
-/// # Errors
-/// As [`locate`], and [`Error::Io`].
-pub fn settle(parent: &Path, name: &str) -> Result<bool> {
-    let [target, old, temporary] = names(parent, name);
-    let found = locate(parent, name)?;
-    if found.as_ref() == Some(&old) {
-        remove(&target)?;
-        fs::rename(&old, &target).map_err(Error::io(&old))?;
-        sync_folder(parent);
+    /// Removes the checkpoint `target` and whatever a crash left of it.
+    pub(crate) fn delete(target: &Path) -> Result<()> {
+        remove(target)?;
+        remove(&beside(target, "old"))?;
+        remove(&beside(target, "tmp"))
     }
-    remove(&old)?;
-    remove(&temporary)?;
-    Ok(found.is_some())
+
+    /// Its folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its safetensors file `stem`, such as [`WEIGHTS`].
+    #[must_use]
+    pub fn file(&self, stem: &str) -> PathBuf {
+        self.path.join(file_name(stem))
+    }
+
+    /// Reads `state.json`, of a checkpoint of this `kind`.
+    ///
+    /// # Errors
+    /// [`Error::NoCheckpoint`], [`Error::Damaged`], or [`Error::Unsuitable`] for another kind or format version.
+    pub fn state<C: DeserializeOwned>(&self, kind: &str) -> Result<State<C>> {
+        read_state(&self.path, kind)
+    }
+
+    /// Reads one safetensors file (`stem` as in [`Snapshot::files`]), by tensor name.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] naming the file, also where a tensor holds a NaN or an infinity.
+    pub fn tensors(&self, stem: &str, device: &Device) -> Result<BTreeMap<String, Tensor>> {
+        let file = file_name(stem);
+        let bytes = fs::read(self.file(stem)).map_err(|e| damaged(&self.path, format!("{file}: {e}")))?;
+        parse_tensors(&self.path, &file, &bytes, device)
+    }
+
+    /// Reads every tensor file that `state` lists.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensors`].
+    pub fn snapshot<C>(&self, state: &State<C>, device: &Device) -> Result<Snapshot> {
+        let mut snapshot = Snapshot::default();
+        for file in state.files.keys() {
+            let stem = file.trim_end_matches(".safetensors");
+            snapshot.files.insert(stem.to_owned(), self.tensors(stem, device)?);
+        }
+        Ok(snapshot)
+    }
 }
 
-/// True if anything of checkpoint `name` is under `parent`, whole or not; an unfinished first one does not count.
-pub(crate) fn exists(parent: &Path, name: &str) -> bool {
-    let [target, old, _] = names(parent, name);
-    target.exists() || old.exists()
-}
-
-/// Removes checkpoint `name` and whatever a crash left of it.
-pub(crate) fn delete(parent: &Path, name: &str) -> Result<()> {
-    names(parent, name).iter().try_for_each(|path| remove(path))
-}
-
-/// Reads `state.json` of the checkpoint folder `dir`.
-///
-/// # Errors
-/// [`Error::NoCheckpoint`], [`Error::Damaged`], or [`Error::Unsuitable`] for another kind or format version.
-pub fn read_state<C: DeserializeOwned>(dir: &Path, kind: &str) -> Result<State<C>> {
+/// Reads `state.json` of a folder, which need not be whole.
+pub(crate) fn read_state<C: DeserializeOwned>(dir: &Path, kind: &str) -> Result<State<C>> {
     let json = fs::read(dir.join(STATE)).map_err(|_| Error::NoCheckpoint(dir.to_path_buf()))?;
     parse_state(dir, kind, &json)
+}
+
+/// Where a folder's `state.json` lies.
+pub(crate) fn state_path(dir: &Path) -> PathBuf {
+    dir.join(STATE)
+}
+
+/// The name of the file of the tensors `stem`.
+pub(crate) fn file_name(stem: &str) -> String {
+    format!("{stem}.safetensors")
 }
 
 /// As [`read_state`], of the bytes of a `state.json`; errors name `dir`.
@@ -155,14 +303,22 @@ pub(crate) fn parse_state<C: DeserializeOwned>(dir: &Path, kind: &str, json: &[u
     if !(1..=FORMAT_VERSION).contains(&header.format_version) {
         let version = header.format_version;
         return Err(unsuitable(format!(
-            "it has format version {version}, and this program reads versions 1 to {FORMAT_VERSION}: use the program that wrote it, \
-             or a newer one"
+            "it has format version {version}, and this program reads versions 1 to {FORMAT_VERSION}"
         )));
     }
     if header.kind != kind {
         return Err(unsuitable(format!("it is of a {}, expected one of a {kind}", header.kind)));
     }
-    serde_json::from_slice(json).map_err(|e| damaged(dir, e))
+    if header.format_version < NESTED {
+        let mut state: Value = serde_json::from_slice(json).map_err(|e| damaged(dir, e))?;
+        if let Some(config) = state.get_mut("config") {
+            crate::config::migrate(kind, config);
+        }
+        return serde_json::from_value(state).map_err(|e| damaged(dir, e));
+    }
+    let mut state: State<BTreeMap<String, C>> = serde_json::from_slice(json).map_err(|e| damaged(dir, e))?;
+    let config = state.config.remove(kind).ok_or_else(|| damaged(dir, format!("{STATE} has no settings of a {kind}")))?;
+    Ok(state.with_config(config))
 }
 
 /// The bytes of `state.json`. Its last field, `sha256`, is the sum of the text without these 64 digits.
@@ -173,6 +329,8 @@ pub(crate) fn state_json<C: Serialize>(dir: &Path, state: &State<C>) -> Result<V
         state: &'a State<C>,
         sha256: &'static str,
     }
+    // Under the name that it has in a settings file.
+    let state = &state.with_config(BTreeMap::from([(state.kind.as_str(), &state.config)]));
     let mut json = serde_json::to_vec_pretty(&Sealed { state, sha256: "" }).map_err(|e| damaged(dir, e))?;
     json.push(b'\n');
     let (at, sum) = (json.len() - SEAL_END.len(), hex(&json));
@@ -203,17 +361,7 @@ fn parse_header(dir: &Path, json: &[u8]) -> Result<Header> {
     }
 }
 
-/// Reads one safetensors file (`stem` as in [`Snapshot::files`]) of the checkpoint folder `dir`.
-///
-/// # Errors
-/// [`Error::Damaged`] naming the file, also where a tensor holds a NaN or an infinity.
-pub fn read_tensors(dir: &Path, stem: &str, device: &Device) -> Result<BTreeMap<String, Tensor>> {
-    let file = format!("{stem}.safetensors");
-    let bytes = fs::read(dir.join(&file)).map_err(|e| damaged(dir, format!("{file}: {e}")))?;
-    parse_tensors(dir, &file, &bytes, device)
-}
-
-/// As [`read_tensors`], of the bytes of a safetensors file; errors name `dir` and `file`.
+/// The tensors in the bytes of a safetensors file; errors name `dir` and `file`.
 pub(crate) fn parse_tensors(dir: &Path, file: &str, bytes: &[u8], device: &Device) -> Result<BTreeMap<String, Tensor>> {
     let bad = |e: candle_core::Error| damaged(dir, format!("{file}: {e}"));
     let tensors = candle_core::safetensors::load_buffer(bytes, device).map_err(bad)?;
@@ -232,40 +380,6 @@ fn not_finite(tensor: &Tensor) -> candle_core::Result<Option<f64>> {
         return Ok(None);
     }
     Ok(tensor.flatten_all()?.to_vec1()?.into_iter().find(|value: &f64| !value.is_finite()))
-}
-
-/// Reads every tensor file that `state` lists.
-///
-/// # Errors
-/// As [`read_tensors`].
-pub fn read_snapshot<C>(dir: &Path, state: &State<C>, device: &Device) -> Result<Snapshot> {
-    let mut snapshot = Snapshot::default();
-    for file in state.files.keys() {
-        let stem = file.trim_end_matches(".safetensors");
-        snapshot.files.insert(stem.to_owned(), read_tensors(dir, stem, device)?);
-    }
-    Ok(snapshot)
-}
-
-/// The checkpoint folder meant by `path`: the first whole one of `names` in it, if it is a run's folder, else `path`
-/// itself, or the one before it if a crash left that.
-///
-/// # Errors
-/// [`Error::NoCheckpoint`] or [`Error::Damaged`].
-pub(crate) fn find(path: &Path, names: &[&str]) -> Result<PathBuf> {
-    for name in names {
-        if let Some(found) = locate(path, name)? {
-            return Ok(found);
-        }
-    }
-    let has_state = path.join(STATE).is_file();
-    let found = match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
-        // A folder that is there without a state is no checkpoint, and not a damaged one either.
-        (Some(parent), Some(name)) if has_state || !path.exists() => locate(parent, name)?,
-        _ if has_state => verify(path)?.then(|| path.to_path_buf()),
-        _ => None,
-    };
-    found.ok_or_else(|| Error::NoCheckpoint(path.to_path_buf()))
 }
 
 #[derive(Deserialize)]
@@ -296,8 +410,12 @@ pub(crate) fn damaged(path: &Path, reason: impl ToString) -> Error {
     Error::Damaged { path: path.to_path_buf(), reason: reason.to_string() }
 }
 
-fn names(parent: &Path, name: &str) -> [PathBuf; 3] {
-    [parent.join(name), parent.join(format!("{name}.old")), parent.join(format!("{name}.tmp"))]
+/// The folder beside `target` whose name has this ending.
+fn beside(target: &Path, ending: &str) -> PathBuf {
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(ending);
+    target.with_file_name(name)
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -316,6 +434,13 @@ fn sync_folder(dir: &Path) {
     }
 }
 
+/// Makes the rename of `target` durable.
+fn sync_around(target: &Path) {
+    if let Some(folder) = target.parent() {
+        sync_folder(folder);
+    }
+}
+
 /// Removes a file or a folder; it is no error if there is none.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
@@ -330,19 +455,8 @@ mod tests {
     use super::*;
 
     fn state(iteration: u64) -> State<u32> {
-        State {
-            format_version: FORMAT_VERSION,
-            kind: "gan".into(),
-            seed: 7,
-            position: Position { iteration, epoch: 1, epoch_sums: BTreeMap::from([("loss".into(), 0.1f64 + 0.2)]) },
-            best: None,
-            classes: vec!["Parasitized".into()],
-            data: "x".into(),
-            judge: None,
-            guard: GuardState::default(),
-            config: 3,
-            files: BTreeMap::new(),
-        }
+        let position = Position { iteration, epoch: 1, epoch_sums: BTreeMap::from([("loss".into(), 0.1f64 + 0.2)]) };
+        State { position, ..State::new("gan", 7, vec!["Parasitized".into()], "x".into(), 3) }
     }
 
     fn snapshot(value: f32) -> Snapshot {
@@ -350,60 +464,66 @@ mod tests {
         Snapshot { files: BTreeMap::from([("weights".to_owned(), tensors)]) }
     }
 
-    fn iteration(parent: &Path) -> u64 {
-        let dir = locate(parent, "last").unwrap().unwrap();
-        read_state::<u32>(&dir, "gan").unwrap().position.iteration
+    fn last(folder: &tempfile::TempDir) -> PathBuf {
+        RunDir::new(folder.path()).slot(Slot::Last)
+    }
+
+    fn iteration(folder: &tempfile::TempDir) -> u64 {
+        let found = Checkpoint::locate(&last(folder)).unwrap().unwrap();
+        found.state::<u32>("gan").unwrap().position.iteration
     }
 
     #[test]
     fn what_is_written_is_read_back_exactly() {
         let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), "last", &snapshot(0.5), &state(5)).unwrap();
-        let dir = find(folder.path(), &["best", "last"]).unwrap();
-        let read = read_state::<u32>(&dir, "gan").unwrap();
+        Checkpoint::write(&last(&folder), &snapshot(0.5), &state(5)).unwrap();
+        let found = Checkpoint::find(folder.path()).unwrap();
+        let read = found.state::<u32>("gan").unwrap();
         assert_eq!(read.position, state(5).position);
-        let tensors = read_snapshot(&dir, &read, &Device::Cpu).unwrap();
+        let tensors = found.snapshot(&read, &Device::Cpu).unwrap();
         assert_eq!(tensors.files["weights"]["a.weight"].to_vec2::<f32>().unwrap(), vec![vec![0.5; 2]; 2]);
-        assert!(matches!(read_state::<u32>(&dir, "classifier"), Err(Error::Unsuitable { .. })));
+        assert!(matches!(found.state::<u32>("classifier"), Err(Error::Unsuitable { .. })));
     }
 
     #[test]
     fn a_crash_between_the_renames_leaves_the_old_one() {
         let folder = tempfile::tempdir().unwrap();
-        let [target, old, temporary] = names(folder.path(), "last");
-        write(folder.path(), "last", &snapshot(0.5), &state(5)).unwrap();
+        let target = last(&folder);
+        let (old, temporary) = (beside(&target, "old"), beside(&target, "tmp"));
+        Checkpoint::write(&last(&folder), &snapshot(0.5), &state(5)).unwrap();
         fs::rename(&target, &old).unwrap();
         fs::create_dir(&temporary).unwrap();
-        assert_eq!(find(&target, &["last"]).unwrap(), old);
-        assert_eq!(iteration(folder.path()), 5);
-        assert!(settle(folder.path(), "last").unwrap());
+        assert_eq!(Checkpoint::find(&target).unwrap().path(), old);
+        assert_eq!(iteration(&folder), 5);
+        assert!(Checkpoint::settle(&target).unwrap().is_some());
         assert!(target.exists() && !old.exists() && !temporary.exists());
-        write(folder.path(), "last", &snapshot(0.5), &state(6)).unwrap();
-        assert_eq!(iteration(folder.path()), 6);
+        Checkpoint::write(&last(&folder), &snapshot(0.5), &state(6)).unwrap();
+        assert_eq!(iteration(&folder), 6);
     }
 
     #[test]
     fn a_damaged_one_gives_way_to_the_old_one_or_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        let [target, old, _] = names(folder.path(), "last");
-        write(folder.path(), "last", &snapshot(0.5), &state(5)).unwrap();
+        let target = last(&folder);
+        let old = beside(&target, "old");
+        Checkpoint::write(&last(&folder), &snapshot(0.5), &state(5)).unwrap();
         fs::rename(&target, &old).unwrap();
-        write(folder.path(), "other", &snapshot(0.5), &state(6)).unwrap();
+        Checkpoint::write(&folder.path().join("other"), &snapshot(0.5), &state(6)).unwrap();
         fs::rename(folder.path().join("other"), &target).unwrap();
         let weights = target.join("weights.safetensors");
         fs::write(&weights, &fs::read(&weights).unwrap()[..20]).unwrap();
-        assert_eq!(iteration(folder.path()), 5);
-        assert_eq!(find(&target, &["last"]).unwrap(), old);
-        assert_eq!(find(folder.path(), &["last"]).unwrap(), old);
+        assert_eq!(iteration(&folder), 5);
+        assert_eq!(Checkpoint::find(&target).unwrap().path(), old);
+        assert_eq!(Checkpoint::find(folder.path()).unwrap().path(), old);
         fs::remove_dir_all(&old).unwrap();
-        let error = settle(folder.path(), "last").unwrap_err().to_string();
+        let error = Checkpoint::settle(&target).unwrap_err().to_string();
         assert!(error.contains("weights.safetensors"), "{error}");
     }
 
     #[test]
     fn any_flipped_bit_is_found_and_its_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), "last", &snapshot(0.5), &state(5)).unwrap();
+        Checkpoint::write(&last(&folder), &snapshot(0.5), &state(5)).unwrap();
         for file in ["state.json", "weights.safetensors"] {
             let path = folder.path().join("last").join(file);
             let whole = fs::read(&path).unwrap();
@@ -425,7 +545,7 @@ mod tests {
     fn numbers_that_are_not_finite_are_found() {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let folder = tempfile::tempdir().unwrap();
-            write(folder.path(), "last", &snapshot(value), &state(5)).unwrap();
+            Checkpoint::write(&last(&folder), &snapshot(value), &state(5)).unwrap();
             let error = read(folder.path()).unwrap_err().to_string();
             assert!(error.contains(&format!("weights.safetensors: a.weight holds {value}, and")), "{error}");
         }
@@ -434,17 +554,18 @@ mod tests {
     #[test]
     fn other_versions() {
         let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), "last", &snapshot(0.5), &state(5)).unwrap();
+        Checkpoint::write(&last(&folder), &snapshot(0.5), &state(5)).unwrap();
         let path = folder.path().join("last").join(STATE);
         let json = fs::read_to_string(&path).unwrap();
-        let version = |version: u32| json.replace("\"format_version\": 2", &format!("\"format_version\": {version}"));
+        let version = |version: u32| json.replace("\"format_version\": 3", &format!("\"format_version\": {version}"));
         // The first version had no sum of the state itself.
         let (first, _) = json.split_once(",\n  \"sha256\"").unwrap();
-        fs::write(&path, version(1).replace(&json[first.len()..], "\n}\n")).unwrap();
+        let flat = |text: String| text.replace("{\n    \"gan\": 3\n  }", "3");
+        fs::write(&path, flat(version(1).replace(&json[first.len()..], "\n}\n"))).unwrap();
         read(folder.path()).unwrap();
-        fs::write(&path, version(3)).unwrap();
+        fs::write(&path, version(4)).unwrap();
         let error = read(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("format version 3, and this program reads versions 1 to 2"), "{error}");
+        assert!(error.contains("format version 4, and this program reads versions 1 to 3"), "{error}");
         // A sum alone does not let a state name files elsewhere.
         let mut elsewhere = state(5);
         elsewhere.files.insert("../weights.safetensors".into(), String::new());
@@ -454,17 +575,17 @@ mod tests {
 
     /// As a resumed run or a program that generates does.
     fn read(parent: &Path) -> Result<Snapshot> {
-        let dir = find(parent, &["last"])?;
-        let state = read_state::<u32>(&dir, "gan")?;
-        read_snapshot(&dir, &state, &Device::Cpu)
+        let found = Checkpoint::find(parent)?;
+        let state = found.state::<u32>("gan")?;
+        found.snapshot(&state, &Device::Cpu)
     }
 
     #[test]
     fn an_unfinished_first_checkpoint_is_none() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("last.tmp")).unwrap();
-        assert!(!settle(folder.path(), "last").unwrap());
+        assert!(Checkpoint::settle(&last(&folder)).unwrap().is_none());
         assert!(!folder.path().join("last.tmp").exists());
-        assert!(matches!(find(folder.path(), &["last"]), Err(Error::NoCheckpoint(_))));
+        assert!(matches!(Checkpoint::find(folder.path()), Err(Error::NoCheckpoint(_))));
     }
 }

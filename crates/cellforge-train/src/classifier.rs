@@ -1,19 +1,20 @@
 //! Training a classifier.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use cellforge_classify::{Classifier, ClassifierConfig};
-use cellforge_data::{Augment, Batch, CellSet, Scale, Split, epoch_order};
+use cellforge_data::{Batch, CellSet, Scale, Split, epoch_order};
 use cellforge_nn::ParamStore;
-use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{self, Best, FORMAT_VERSION, State};
-use crate::classifier_step::{ClassifierStep, LossKind, OptimizerConfig};
-use crate::observers::{Checkpoints, Criterion, EarlyStop, Evaluate, JsonlLog, Progress, TensorBoard};
+use crate::checkpoint::{Best, Checkpoint, State, WEIGHTS};
+use crate::classifier_step::ClassifierStep;
+use crate::observers::{Checkpoints, Criterion, EarlyStop, Evaluate, JsonlLog, Patience, Progress, TensorBoard};
 use crate::run::{self, Control};
-use crate::{Error, FitPlan, GuardState, Observer, Position, Result, Schedule, fit, presets};
+use crate::{Error, FitPlan, Observer, Result, ClassifierTrainConfig, RunDir, Slot, figures, fit};
+
+/// What the `state.json` of a classifier calls it.
+const KIND: &str = "classifier";
 
 /// A classifier's `state.json`.
 pub type ClassifierState = State<ClassifierTrainConfig>;
@@ -35,8 +36,9 @@ pub struct ClassifierOutcome {
     pub log: PathBuf,
 }
 
-/// Trains a classifier on `split.train`, choosing the best epoch by accuracy on `split.val`, into the folder `out`:
-/// `last/` and `best/` (checkpoints), `log.jsonl` and `tensorboard/`. `split.test` is not looked at.
+/// Trains a classifier on `split.train`, choosing the best epoch by accuracy on `split.val`, into the folder `dir`:
+/// `last/` and `best/` (checkpoints), `log.jsonl` and `tensorboard/`. `split.test` is not looked at. `observers` watch it beside its own,
+/// each in its phase.
 ///
 /// # Errors
 /// As [`crate::train_gan`].
@@ -44,8 +46,9 @@ pub fn train_classifier(
     config: &ClassifierTrainConfig,
     set: &CellSet,
     split: &Split,
-    out: &Path,
+    dir: &RunDir,
     control: &Control,
+    observers: &mut [&mut dyn Observer<ClassifierStep>],
 ) -> Result<ClassifierOutcome> {
     config.validate()?;
     let (side, channels) = (config.model.image_size(), config.model.channels());
@@ -59,59 +62,47 @@ pub fn train_classifier(
     }
     let epoch_len = split.train.len().div_ceil(config.batch) as u64;
     let mut step = ClassifierStep::new(config, epoch_len, &control.device)?;
-    let fresh = State {
-        format_version: FORMAT_VERSION,
-        kind: "classifier".to_owned(),
-        seed: config.seed,
-        position: Position::default(),
-        best: None,
-        classes: set.classes.clone(),
-        data: run::data_fingerprint(set, &[&split.train, &split.val]),
-        judge: None,
-        guard: GuardState::default(),
-        config: config.clone(),
-        files: BTreeMap::new(),
-    };
-    let (_claim, state) = run::open(out, control, &mut step, fresh)?;
+    let data = run::data_fingerprint(set, &[&split.train, &split.val]);
+    let fresh = State::new(KIND, config.seed, set.classes.clone(), data, config.clone());
+    let run = dir.open(&mut step, fresh, &control.device)?;
 
-    let log = out.join("log.jsonl");
-    let mut early = config.patience.map(|patience| EarlyStop::new("val_accuracy", patience, state.best));
-    let over = early.as_ref().is_some_and(|early| early.is_over(state.position.epoch));
+    let best_by = Criterion::highest(figures::VAL_ACCURACY);
+    let early = config.patience.map(|epochs| EarlyStop::new(best_by.clone(), Patience::Epochs(epochs)));
+    let mut early = early.map(|early| early.since(run.state.best));
     let plan = FitPlan {
-        start: state.position.clone(),
-        total: if over { state.position.iteration } else { config.epochs * epoch_len },
+        start: run.state.position.clone(),
+        total: config.epochs * epoch_len,
         epoch_len: Some(epoch_len),
         prefetch: run::PREFETCH,
         read_every: run::read_every(&control.device),
         stop: &control.stop,
     };
     let mut evaluate = Evaluate::new(set.clone(), split.val.clone(), control.device.clone());
-    let mut jsonl = JsonlLog::new(&log, config.log_every, config.checkpoint_every);
-    let mut board = TensorBoard::new(out.join("tensorboard"), config.log_every);
-    let best_by = Some(Criterion::Highest("val_accuracy"));
-    let mut checkpoints = Checkpoints::new(out, config.checkpoint_every, best_by, state);
+    let mut jsonl = JsonlLog::new(dir.log(), config.log_every, config.checkpoint_every);
+    let mut board = TensorBoard::new(dir.tensorboard(), config.log_every);
+    let mut checkpoints = Checkpoints::new(run, config.checkpoint_every, Some(best_by));
     let mut progress = Progress::new(match config.model {
         ClassifierConfig::Cnn(_) => "cnn",
         ClassifierConfig::Resnet(_) => "resnet",
     });
-    let mut observers: Vec<&mut dyn Observer<ClassifierStep>> =
-        vec![&mut evaluate, &mut jsonl, &mut board, &mut checkpoints];
+    let mut all: Vec<&mut dyn Observer<ClassifierStep>> = vec![&mut evaluate, &mut jsonl, &mut board, &mut checkpoints];
     if let Some(early) = &mut early {
-        observers.push(early);
+        all.push(early);
     }
     if control.progress {
-        observers.push(&mut progress);
+        all.push(&mut progress);
     }
-    let outcome = fit(&mut step, batches(config, set, &split.train, epoch_len, &control.device), plan, &mut observers)?;
+    all.extend(observers.iter_mut().map(|own| &mut **own as &mut dyn Observer<ClassifierStep>));
+    let outcome = fit(&mut step, batches(config, set, &split.train, epoch_len, &control.device), plan, &mut all)?;
 
-    let best = checkpoints.state().best;
+    let best = checkpoints.run().state.best;
     Ok(ClassifierOutcome {
         iterations: outcome.position.iteration,
         epochs: outcome.position.epoch,
         interrupted: outcome.interrupted,
         best,
-        checkpoint: out.join(if best.is_some() { "best" } else { "last" }),
-        log,
+        checkpoint: dir.slot(if best.is_some() { Slot::Best } else { Slot::Last }),
+        log: dir.log(),
     })
 }
 
@@ -143,7 +134,7 @@ fn batches(
         };
         let start = ((iteration - 1) % epoch_len) as usize * b;
         let chosen = &order[start..(start + b).min(order.len())];
-        let augment = augment.as_ref().map(|augment| (augment, seed, epoch));
+        let augment = augment.is_on().then_some((&augment, seed, epoch));
         let batch = Batch::gather(&set, chosen, Scale::Unit, augment, &device)?;
         shuffled = Some((epoch, order));
         Ok(batch)
@@ -156,9 +147,9 @@ fn batches(
 /// # Errors
 /// [`Error::NoCheckpoint`], [`Error::Damaged`] or [`Error::Unsuitable`].
 pub fn load_classifier(dir: &Path, device: &Device) -> Result<(Classifier, ClassifierState)> {
-    let dir = checkpoint::find(dir, &["best", "last"])?;
-    let state: ClassifierState = checkpoint::read_state(&dir, "classifier")?;
-    let weights = checkpoint::read_tensors(&dir, "weights", device)?;
+    let found = Checkpoint::find(dir)?;
+    let state: ClassifierState = found.state(KIND)?;
+    let weights = found.tensors(WEIGHTS, device)?;
     let classifier = ParamStore::built(weights, device, |vb| Classifier::new(&state.config.model, vb))?;
     Ok((classifier, state))
 }

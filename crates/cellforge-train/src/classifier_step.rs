@@ -9,8 +9,10 @@ use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, Sgd, SgdConfig,
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::classifier::ClassifierTrainConfig;
-use crate::{Losses, Result, Schedule, Snapshot, Step};
+use crate::checkpoint::{OPTIMIZER, WEIGHTS};
+use crate::ClassifierTrainConfig;
+use crate::schedule::LearningRate;
+use crate::{Losses, Result, Snapshot, Step, losses};
 
 /// What a classifier minimises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -83,17 +85,14 @@ impl OptimizerConfig {
     }
 }
 
-/// A classifier and its optimiser.
+/// A classifier and its optimizer.
 pub struct ClassifierStep {
     classifier: Classifier,
     store: ParamStore,
     optimizer: Optimizer,
     loss: LossKind,
-    schedule: Schedule,
-    lr: f64,
-    epochs: u64,
-    epoch_len: u64,
-    /// Of the steps whose losses nobody asked for yet: loss, number of right answers, number of images.
+    rate: LearningRate,
+    /// Of the steps whose losses nobody asked for yet: loss, number of correct answers, number of images.
     unread: Vec<(Tensor, Tensor, usize)>,
 }
 
@@ -115,8 +114,8 @@ impl ClassifierStep {
                 Optimizer::Adam(Adam::new(store.trainable(), settings)?)
             }
         };
-        let (loss, schedule, lr, epochs) = (config.loss, config.schedule, config.optimizer.lr(), config.epochs);
-        Ok(Self { classifier, store, optimizer, loss, schedule, lr, epochs, epoch_len, unread: Vec::new() })
+        let rate = LearningRate::scheduled(config.optimizer.lr(), config.schedule, epoch_len, config.epochs);
+        Ok(Self { classifier, store, optimizer, loss: config.loss, rate, unread: Vec::new() })
     }
 
     /// The classifier as it stands.
@@ -137,15 +136,15 @@ impl Step for ClassifierStep {
     /// Reports the loss without the L2 penalty, which goes straight into the gradient, and the accuracy, both of the
     /// batch before the update.
     fn update(&mut self, batch: &Batch, iteration: u64) -> Result<()> {
-        self.optimizer.set_lr(self.schedule.rate(self.lr, iteration, self.epoch_len, self.epochs));
-        let mut right = None;
+        self.optimizer.set_lr(self.rate.at(iteration));
+        let mut correct = None;
         let (loss, grads) = gradients(|| {
             let logits = self.classifier.forward_t(&batch.images, true)?; // (b, classes)
-            right = Some(right_of(&logits, &batch.labels)?);
+            correct = Some(correct_answers(&logits, &batch.labels)?);
             self.loss.of(&logits, &batch.labels)
         })?;
         self.optimizer.step(&grads)?;
-        self.unread.extend(right.map(|right| (loss.detach(), right, batch.indices.len())));
+        self.unread.extend(correct.map(|correct| (loss.detach(), correct, batch.indices.len())));
         Ok(())
     }
 
@@ -153,36 +152,36 @@ impl Step for ClassifierStep {
         if self.unread.is_empty() {
             return Ok(Vec::new());
         }
-        let scalars: Vec<&Tensor> = self.unread.iter().flat_map(|(loss, right, _)| [loss, right]).collect();
+        let scalars: Vec<&Tensor> = self.unread.iter().flat_map(|(loss, correct, _)| [loss, correct]).collect();
         let values = Tensor::stack(&scalars, 0)?.to_vec1::<f32>()?;
-        let told = |((_, _, images), pair): ((Tensor, Tensor, usize), &[f32])| {
-            vec![("loss", pair[0]), ("accuracy", pair[1] / images as f32)]
+        let named = |((_, _, images), pair): ((Tensor, Tensor, usize), &[f32])| {
+            vec![(losses::LOSS, pair[0]), (losses::ACCURACY, pair[1] / images as f32)]
         };
-        Ok(self.unread.drain(..).zip(values.chunks_exact(2)).map(told).collect())
+        Ok(self.unread.drain(..).zip(values.chunks_exact(2)).map(named).collect())
     }
 
     fn snapshot(&self) -> Result<Snapshot> {
         Ok(Snapshot {
             files: BTreeMap::from([
-                ("weights".to_owned(), self.store.tensors()),
-                ("optimiser".to_owned(), self.optimizer.state()?),
+                (WEIGHTS.to_owned(), self.store.tensors()),
+                (OPTIMIZER.to_owned(), self.optimizer.state()?),
             ]),
         })
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
         self.unread.clear();
-        self.store.set(snapshot.file("weights")?)?;
-        Ok(self.optimizer.set_state(snapshot.file("optimiser")?)?)
+        self.store.set(snapshot.file(WEIGHTS)?)?;
+        Ok(self.optimizer.set_state(snapshot.file(OPTIMIZER)?)?)
     }
 }
 
 /// How many rows of `logits` (b, classes) have their largest value at the target.
-pub(crate) fn count_right(logits: &Tensor, targets: &Tensor) -> candle_core::Result<f32> {
-    right_of(logits, targets)?.to_scalar()
+pub(crate) fn count_correct(logits: &Tensor, targets: &Tensor) -> candle_core::Result<f32> {
+    correct_answers(logits, targets)?.to_scalar()
 }
 
-/// As [`count_right`], a scalar that is not read yet.
-fn right_of(logits: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
+/// As [`count_correct`], a scalar that is not read yet.
+fn correct_answers(logits: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
     logits.detach().argmax(D::Minus1)?.eq(targets)?.to_dtype(DType::F32)?.sum_all()
 }

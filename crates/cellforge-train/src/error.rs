@@ -41,10 +41,7 @@ pub enum Error {
     #[error(transparent)]
     Settings(#[from] cellforge_settings::Error),
     /// A loss or a weight became NaN or infinite.
-    #[error(
-        "{name} became {value} at iteration {iteration}: training has diverged; try a lower learning rate. Nothing of this \
-         step was saved"
-    )]
+    #[error("{name} became {value} at iteration {iteration}: training has diverged. Nothing of this step was saved")]
     Diverged {
         /// Which loss, or which tensor.
         name: String,
@@ -81,7 +78,7 @@ pub enum Error {
     },
     /// The guard has gone back as often as it may.
     #[error(
-        "{source}. The run went back {rollbacks} times, to no avail; {}. Start anew with a lower learning rate",
+        "{source}. The run went back {rollbacks} times, to no avail; {}",
         last_good(.checkpoint.as_deref())
     )]
     Unstable {
@@ -96,7 +93,7 @@ pub enum Error {
     #[error(transparent)]
     Figures(#[from] cellforge_eval::Error),
     /// Another process is working in the same folder.
-    #[error("another run{} is using {path}: wait for it to end, or choose another folder", process(.holder))]
+    #[error("another run{} is using {path}", process(.holder))]
     Busy {
         /// The folder.
         path: PathBuf,
@@ -104,7 +101,7 @@ pub enum Error {
         holder: Option<String>,
     },
     /// The output folder already holds a run.
-    #[error("{0} already holds a checkpoint: resume it, overwrite it, or choose another folder")]
+    #[error("{0} already holds a run")]
     Occupied(PathBuf),
     /// A resumed run was given other settings than it was started with.
     #[error("cannot resume: {field} is {given} but the checkpoint in {path} was made with {saved}")]
@@ -147,6 +144,9 @@ pub enum Error {
         /// What was found and what was expected.
         reason: String,
     },
+    /// A step, an observer or a batch of the caller's own failed: see [`Error::caller`].
+    #[error(transparent)]
+    Caller(Box<dyn std::error::Error + Send + Sync>),
 }
 
 fn process(holder: &Option<String>) -> String {
@@ -161,6 +161,17 @@ fn last_good(checkpoint: Option<&Path>) -> String {
 }
 
 impl Error {
+    /// Carries an error of the caller's own through [`fit`](crate::fit), out of a step, an observer or what makes batches.
+    ///
+    /// ```
+    /// use cellforge_train::Error;
+    /// let error = "three".parse::<u8>().map_err(Error::caller).unwrap_err();
+    /// assert_eq!(error.to_string(), "invalid digit found in string");
+    /// ```
+    pub fn caller(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Caller(error.into())
+    }
+
     /// For `map_err`: names the file that a system error is about.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
         move |source| Error::Io { path: path.to_path_buf(), source }

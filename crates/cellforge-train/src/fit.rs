@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Named losses and other figures of one step, in the order in which they are shown.
+/// Named losses and other figures of one step, in the order in which they are shown. Names of this crate's steps are in
+/// [`losses`](crate::losses).
 pub type Losses = Vec<(&'static str, f32)>;
 
 /// One kind of training: how a batch changes the weights.
@@ -38,11 +39,11 @@ pub trait Step {
     /// weights: write them out before the next step.
     fn snapshot(&self) -> Result<Snapshot>;
 
-    /// Puts weights and optimiser back to what [`Step::snapshot`] held.
+    /// Puts weights and optimizer back to what [`Step::snapshot`] held.
     fn restore(&mut self, snapshot: &Snapshot) -> Result<()>;
 }
 
-/// Weights and optimiser state by file stem (`weights`, `optimiser`, ...), then by tensor name.
+/// Weights and optimizer state by file stem (`weights`, `optimiser`, ...), then by tensor name.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// One safetensors file for each entry.
@@ -104,8 +105,21 @@ pub struct FitPlan<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// What observers are told after a step or an epoch. Observers run in the order given, and a later one sees what an
-/// earlier one added: an evaluation's figures reach the log, a sample grid reaches TensorBoard.
+/// When, among the observers of a step or epoch, one is asked. Each phase sees what those before it added: figures that are measured
+/// reach the log, and a checkpoint is written when its step is on record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Looks at the weights and adds figures or images to the event.
+    Measure,
+    /// Writes losses, figures and images down.
+    Record,
+    /// Writes checkpoints, and ends the run ([`Event::end`]).
+    Save,
+    /// Shows how far the run is, when all else is done.
+    Show,
+}
+
+/// What observers are told after a step or an epoch.
 #[derive(Debug)]
 pub struct Event<'a> {
     /// Where the run stands after this step or epoch.
@@ -116,9 +130,10 @@ pub struct Event<'a> {
     pub ends_epoch: bool,
     /// The step's losses, or in `on_epoch` their means over the epoch's steps.
     pub losses: Losses,
-    /// What observers found out about this step or epoch, by name; observers may append. A step with figures is logged whenever it comes.
+    /// What observers found out about this step or epoch, by name; those of [`Phase::Measure`] append. A step with figures is logged
+    /// whenever it comes. Names of this crate's observers are in [`figures`](crate::figures).
     pub figures: Vec<(String, f32)>,
-    /// Images to show, by tag; observers may append.
+    /// Images to show, by tag; observers of [`Phase::Measure`] append.
     pub images: Vec<(String, RgbImage)>,
     /// An observer sets it to end the run here, as complete.
     pub end: bool,
@@ -149,6 +164,9 @@ pub struct Outcome {
 
 /// Something that watches a run: a log, a progress bar, a checkpoint writer.
 pub trait Observer<S: Step> {
+    /// When it is asked, among the observers of the same step; those of one phase are asked in the order given to [`fit`].
+    fn phase(&self) -> Phase;
+
     /// Whether [`Observer::on_step`] has to come right after the step `iteration` of `total`, with the weights as that step left them.
     /// It need not for an observer that only takes note of losses and figures: it is then told of several steps at once, in their order. One
     /// that looks at the weights, adds figures or ends the run has to.
@@ -156,7 +174,13 @@ pub trait Observer<S: Step> {
         true
     }
 
-    /// Before the first step, with the position to start from and the number of updates in the whole run.
+    /// Whether a run that stands at `position` is complete, so that resuming it does nothing. For an observer that ends runs.
+    fn is_over(&self, _position: &Position) -> bool {
+        false
+    }
+
+    /// Before the first step, with the position to start from and the number of updates in the whole run. It comes again where a guarded
+    /// run goes back to an earlier position.
     fn on_start(&mut self, _step: &mut S, _start: &Position, _total: u64) -> Result<()> {
         Ok(())
     }
@@ -178,7 +202,7 @@ pub trait Observer<S: Step> {
 }
 
 /// Trains `step` from `plan.start` to `plan.total`. `make(iteration)` makes the batch of update `iteration` (counted
-/// from 1) on a background thread, in order.
+/// from 1) on a background thread, in order. Observers are asked phase by phase ([`Observer::phase`]).
 ///
 /// # Errors
 /// What a batch, a step or an observer fails with; [`Error::Diverged`] when a loss is read that is not finite, before any
@@ -189,13 +213,14 @@ where
     F: FnMut(u64) -> Result<S::Batch> + Send + 'static,
 {
     let FitPlan { start: mut position, total, epoch_len, prefetch, read_every, stop } = plan;
+    observers.sort_by_key(|observer| observer.phase());
     for observer in observers.iter_mut() {
         observer.on_start(step, &position, total)?;
     }
     let stopped = || stop.load(Ordering::Relaxed);
     let first = position.iteration + 1;
-    let (mut ended, mut unread) = (false, 0);
-    if position.iteration < total && !stopped() {
+    let (mut ended, mut unread) = (observers.iter().any(|observer| observer.is_over(&position)), 0);
+    if position.iteration < total && !ended && !stopped() {
         let batches = cellforge_data::prefetch(first..total + 1, prefetch, make);
         for (last, batch) in (first..=total).zip(batches) {
             step.update(&batch?, last)?;
@@ -205,12 +230,12 @@ where
             if unread < read_every && last < total && epoch_end.is_none() && !stopped() && !wanted() {
                 continue;
             }
-            let told = step.losses()?;
-            if told.len() as u64 != unread {
-                let reason = format!("the step told the losses of {} updates, not of {unread}", told.len());
+            let losses_read = step.losses()?;
+            if losses_read.len() as u64 != unread {
+                let reason = format!("the step gave the losses of {} updates, not of {unread}", losses_read.len());
                 return Err(candle_core::Error::msg(reason).into());
             }
-            for (iteration, losses) in (last + 1 - unread..).zip(told) {
+            for (iteration, losses) in (last + 1 - unread..).zip(losses_read) {
                 if let Some((name, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
                     return Err(Error::Diverged { name: (*name).to_owned(), value: *value, iteration });
                 }

@@ -6,19 +6,21 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 use cellforge_data::{Batch, CellSet, Scale, balanced_draw, replacement_draw};
-use cellforge_gan::loss::GanLoss;
-use cellforge_gan::{AugmentConfig, Discriminator, DiscriminatorKind, GanConfig, Generator};
-use cellforge_nn::{Key, ParamStore};
-use serde::{Deserialize, Serialize};
+use cellforge_gan::{Discriminator, GanConfig, Generator};
+use cellforge_nn::ParamStore;
 
-use crate::checkpoint::{self, Best, FORMAT_VERSION, State};
+use crate::checkpoint::{self, Best, Checkpoint, DISCRIMINATOR, State, WEIGHTS};
 use crate::gan_step::GanStep;
-use crate::guard::{Guard, GuardConfig, GuardState};
+use crate::GanTrainConfig;
+use crate::guard::Guard;
 use crate::observers::{
-    Checkpoints, Criterion, JsonlLog, Judge, Monitor, MonitorConfig, Progress, SampleGrids, TensorBoard, grid_file_name,
+    Checkpoints, Criterion, JsonlLog, Judge, Monitor, Progress, SampleGrids, TensorBoard,
 };
 use crate::run::{self, Control};
-use crate::{Error, FitPlan, Observer, Position, Result, fit};
+use crate::{Error, FitPlan, Observer, Result, RunDir, Slot, figures, fit};
+
+/// What the `state.json` of a GAN calls it.
+pub(crate) const KIND: &str = "gan";
 
 /// A GAN's `state.json`.
 pub type GanState = State<GanTrainConfig>;
@@ -60,22 +62,22 @@ pub struct GanOutcome {
 }
 
 /// Trains a GAN on the images `indices` of `set` (those of one class, or of all if the model is of as many classes as the set) into
-/// the folder `out`: `last/` (the checkpoint), `log.jsonl`, `grids/grid-00005000.png`, ... and `tensorboard/`. Nothing judges it as it
-/// trains, whatever `config.monitor` says.
+/// the folder `dir`: `last/` (the checkpoint), `log.jsonl`, `grids/grid-00005000.png`, ... and `tensorboard/`. Nothing judges it as it
+/// trains, whatever `config.monitor` says. `observers` watch it beside its own, each in its phase.
 ///
 /// # Errors
-/// [`Error::Busy`] if another process is at work in `out`, [`Error::Occupied`] if `out` already holds a run and `control`
-/// says neither to resume nor to overwrite, [`Error::Mismatch`] if the run to resume was started with other settings or
-/// images, [`Error::Invalid`] for settings out of range, [`Error::Diverged`] if a loss is no longer finite, or with
+/// [`Error::Busy`] if another process is at work in the folder, [`Error::Occupied`] if it already holds a run and is opened for a new
+/// one, [`Error::Mismatch`] if the run to resume was started with other settings or images, [`Error::Invalid`] for settings out of range, [`Error::Diverged`] if a loss is no longer finite, or with
 /// `config.guard` [`Error::Unstable`] if one is not even after the last return to an earlier checkpoint.
 pub fn train_gan(
     config: &GanTrainConfig,
     set: &CellSet,
     indices: &[usize],
-    out: &Path,
+    dir: &RunDir,
     control: &Control,
+    observers: &mut [&mut dyn Observer<GanStep>],
 ) -> Result<GanOutcome> {
-    train_judged_gan(config, set, indices, None, out, control)
+    train_judged_gan(config, set, indices, None, dir, control, observers)
 }
 
 /// [`train_gan`] with a judge, whose figures of the generator (see [`Monitor`]) are in the log after each `config.monitor.every`
@@ -88,8 +90,9 @@ pub fn train_judged_gan(
     set: &CellSet,
     indices: &[usize],
     judge: Option<&Judge>,
-    out: &Path,
+    dir: &RunDir,
     control: &Control,
+    observers: &mut [&mut dyn Observer<GanStep>],
 ) -> Result<GanOutcome> {
     config.validate()?;
     run::check_images(set, indices, config.model.image_size, config.model.channels)?;
@@ -100,31 +103,19 @@ pub fn train_judged_gan(
         tracing::info!("no judge was named: the generator is not judged as it trains");
     }
     let mut step = GanStep::new(config, &control.device)?;
-    let fresh = State {
-        format_version: FORMAT_VERSION,
-        kind: "gan".to_owned(),
-        seed: config.seed,
-        position: Position::default(),
-        best: None,
-        classes,
-        data: run::data_fingerprint(set, &[indices]),
-        judge: judge.map(Judge::fingerprint),
-        guard: GuardState::default(),
-        config: config.clone(),
-        files: BTreeMap::new(),
-    };
-    let (_claim, state) = run::open(out, control, &mut step, fresh)?;
-    step.scale_rates(state.guard.rate());
+    let data = run::data_fingerprint(set, &[indices]);
+    let fresh =
+        State { judge: judge.map(Judge::fingerprint), ..State::new(KIND, config.seed, classes, data, config.clone()) };
+    let run = dir.open(&mut step, fresh, &control.device)?;
+    step.scale_rates(run.state.guard.rate());
 
     let noise = config.key().with("grid").normal((config.grid_images, config.model.latent), &control.device)?;
     let columns = (config.grid_images as f64).sqrt().ceil() as usize;
-    let (grid_dir, log) = (out.join("grids"), out.join("log.jsonl"));
-    let mut grids = SampleGrids::new(&grid_dir, config.grid_at.clone(), noise, config.model.classes, columns);
-    let mut jsonl = JsonlLog::new(&log, config.log_every, config.checkpoint_every);
-    let mut board = TensorBoard::new(out.join("tensorboard"), config.log_every);
-    let best_by = monitor.is_some().then_some(Criterion::Lowest("fd"));
-    let checkpoints = Checkpoints::new(out, config.checkpoint_every, best_by, state);
-    let mut guard = Guard::new(config.guard.clone(), out, checkpoints);
+    let mut grids = SampleGrids::new(dir.grids(), config.grids(), noise, config.model.classes, columns);
+    let mut jsonl = JsonlLog::new(dir.log(), config.log_every, config.checkpoint_every);
+    let mut board = TensorBoard::new(dir.tensorboard(), config.log_every);
+    let best_by = monitor.is_some().then_some(Criterion::lowest(figures::FD));
+    let mut guard = Guard::new(config.guard.clone(), Checkpoints::new(run, config.checkpoint_every, best_by));
     let mut progress = Progress::new(format!("gan {}", config.class).trim_end());
     // Once, and again after each return to an earlier iteration.
     let outcome = loop {
@@ -137,30 +128,30 @@ pub fn train_judged_gan(
             stop: &control.stop,
         };
         jsonl.went_back(guard.state().guard.line());
-        let mut observers: Vec<&mut dyn Observer<GanStep>> = vec![&mut grids];
+        let mut all: Vec<&mut dyn Observer<GanStep>> = vec![&mut grids, &mut jsonl, &mut board, &mut guard];
         if let Some(monitor) = &mut monitor {
-            observers.push(monitor);
+            all.push(monitor);
         }
-        observers.extend([&mut jsonl as &mut dyn Observer<GanStep>, &mut board, &mut guard]);
         if control.progress {
-            observers.push(&mut progress);
+            all.push(&mut progress);
         }
-        match fit(&mut step, batches(config, set, indices, &control.device), plan, &mut observers) {
+        all.extend(observers.iter_mut().map(|own| &mut **own as &mut dyn Observer<GanStep>));
+        match fit(&mut step, batches(config, set, indices, &control.device), plan, &mut all) {
             Ok(outcome) => break outcome,
             Err(error) => guard.roll_back(&mut step, error, &control.device)?,
         }
     };
 
     let best = guard.state().best;
-    let grid = |iteration: &u64| (*iteration, grid_dir.join(grid_file_name(*iteration)));
+    let grid = |iteration: &u64| (*iteration, dir.grid(*iteration));
     Ok(GanOutcome {
         iterations: outcome.position.iteration,
         interrupted: outcome.interrupted,
         best,
         rollbacks: guard.state().guard.rollbacks.len(),
-        checkpoint: out.join(if best.is_some() { "best" } else { "last" }),
-        grids: config.grid_at.iter().map(grid).filter(|(_, path)| path.is_file()).collect(),
-        log,
+        checkpoint: dir.slot(if best.is_some() { Slot::Best } else { Slot::Last }),
+        grids: config.grids().iter().map(grid).filter(|(_, path)| path.is_file()).collect(),
+        log: dir.log(),
     })
 }
 
@@ -207,7 +198,7 @@ fn batches(
 /// # Errors
 /// [`Error::NoCheckpoint`], [`Error::Damaged`] or [`Error::Unsuitable`].
 pub fn load_generator(dir: &Path, device: &Device) -> Result<(Generator, GanState)> {
-    load(dir, "weights", device, Generator::new)
+    load(dir, WEIGHTS, device, Generator::new)
 }
 
 /// Loads the discriminator from a checkpoint folder, or from a run's folder, of the same checkpoint as [`load_generator`].
@@ -216,12 +207,7 @@ pub fn load_generator(dir: &Path, device: &Device) -> Result<(Generator, GanStat
 /// As [`load_generator`]; [`Error::Unsuitable`] too if the folder holds a generator alone, as [`pack_generator`](crate::pack_generator)
 /// leaves it.
 pub fn load_discriminator(dir: &Path, device: &Device) -> Result<(Discriminator, GanState)> {
-    load(dir, "discriminator", device, Discriminator::new)
-}
-
-/// The checkpoint that a run's folder stands for: the closest one where it was judged, and else the last.
-pub(crate) fn chosen(dir: &Path) -> Result<PathBuf> {
-    checkpoint::find(dir, &["best", "last"])
+    load(dir, DISCRIMINATOR, device, Discriminator::new)
 }
 
 /// A network with the weights of the checkpoint's file `stem`. It takes no gradients, so that running it keeps nothing for them.
@@ -231,13 +217,13 @@ fn load<T>(
     device: &Device,
     build: impl FnOnce(&GanConfig, VarBuilder<'static>) -> candle_core::Result<T>,
 ) -> Result<(T, GanState)> {
-    let dir = chosen(dir)?;
-    let state: GanState = checkpoint::read_state(&dir, "gan")?;
-    if !state.files.is_empty() && !state.files.contains_key(&format!("{stem}.safetensors")) {
-        let reason = format!("it has no {stem}.safetensors: it was packed, and holds a generator alone");
-        return Err(Error::Unsuitable { path: dir, reason });
+    let found = Checkpoint::find(dir)?;
+    let state: GanState = found.state(KIND)?;
+    if !state.may_have(stem) {
+        let reason = format!("it has no {}: it was packed, and holds a generator alone", checkpoint::file_name(stem));
+        return Err(Error::Unsuitable { path: found.path().to_path_buf(), reason });
     }
-    let network = network(&state, checkpoint::read_tensors(&dir, stem, device)?, device, build)?;
+    let network = network(&state, found.tensors(stem, device)?, device, build)?;
     Ok((network, state))
 }
 

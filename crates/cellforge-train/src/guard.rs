@@ -1,15 +1,16 @@
 //! The guard: a GAN's training that went wrong goes back to a good checkpoint and on from there, more slowly.
 
-use std::path::{Path, PathBuf};
-
 use candle_core::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{self, State};
+use crate::checkpoint::State;
 use crate::gan_step::GanStep;
 use crate::observers::Checkpoints;
-use crate::{Error, Event, GanState, GanTrainConfig, LogLine, Observer, Outcome, Position, Result, Step};
+use crate::{
+    Error, Event, GanState, GanTrainConfig, LogEvent, LogLine, Observer, Outcome, Phase, Position, Result, Slot, Step,
+    figures,
+};
 
 /// Points of the monitor in a row at which the images must be too much alike to speak of a collapse.
 const POINTS: u64 = 2;
@@ -110,9 +111,9 @@ impl GuardState {
             self.fd = Some(fd);
             None
         } else if self.diversity >= various && diversity < various {
-            Some(("diversity", diversity, various))
+            Some((figures::DIVERSITY, diversity, various))
         } else if self.recall > recalled && recall < kept {
-            Some(("recall", recall, kept))
+            Some((figures::RECALL, recall, kept))
         } else {
             None
         };
@@ -127,26 +128,25 @@ impl GuardState {
         let values =
             [("from", last.from as f32), ("rate", last.rate as f32), ("rollbacks", self.rollbacks.len() as f32)];
         let values = values.map(|(name, value)| (name.to_owned(), value)).into();
-        Some(LogLine { event: "rollback".to_owned(), iteration: last.to, epoch: 0, values })
+        Some(LogLine { event: LogEvent::Rollback, iteration: last.to, epoch: 0, values })
     }
 }
 
-/// Writes the checkpoints, but nothing that went wrong. Without a configuration it only writes them.
+/// Writes the checkpoints, but nothing that went wrong. Where it is not enabled it only writes them.
 pub(crate) struct Guard {
-    config: Option<GuardConfig>,
-    out: PathBuf,
+    config: GuardConfig,
     checkpoints: Checkpoints<GanTrainConfig>,
 }
 
 impl Guard {
-    /// Guards a run in the folder `out` whose checkpoints are `checkpoints`.
-    pub(crate) fn new(config: Option<GuardConfig>, out: &Path, checkpoints: Checkpoints<GanTrainConfig>) -> Self {
-        Self { config, out: out.to_path_buf(), checkpoints }
+    /// Guards the run whose checkpoints these are.
+    pub(crate) fn new(config: GuardConfig, checkpoints: Checkpoints<GanTrainConfig>) -> Self {
+        Self { config, checkpoints }
     }
 
     /// The run's state as last written.
     pub(crate) fn state(&self) -> &GanState {
-        self.checkpoints.state()
+        &self.checkpoints.run().state
     }
 
     /// Puts `step`, and the checkpoint `last`, back to where the run is to go on after `error`.
@@ -155,22 +155,26 @@ impl Guard {
     /// `error` itself if it is none that going back can help against, or if there is no guard; [`Error::Unstable`] if the run went
     /// back as often as it may.
     pub(crate) fn roll_back(&mut self, step: &mut GanStep, error: Error, device: &Device) -> Result<()> {
-        let Some(config) = &self.config else { return Err(error) };
-        let (from, name) = match &error {
-            Error::Diverged { iteration, .. } | Error::Exploded { iteration, .. } => (*iteration, "last"),
-            Error::Collapsed { iteration, .. } => (*iteration, "best"),
+        let config = &self.config;
+        if !config.enabled {
+            return Err(error);
+        }
+        let (from, slot) = match &error {
+            Error::Diverged { iteration, .. } | Error::Exploded { iteration, .. } => (*iteration, Slot::Last),
+            Error::Collapsed { iteration, .. } => (*iteration, Slot::Best),
             _ => return Err(error),
         };
-        let now = self.checkpoints.state().clone();
+        let now = self.state().clone();
         let mut rollbacks = now.guard.rollbacks.clone();
-        let found = checkpoint::locate(&self.out, name)?;
+        let found = self.checkpoints.run().dir().checkpoint(slot)?;
         if rollbacks.len() >= config.rollbacks {
-            return Err(Error::Unstable { rollbacks: rollbacks.len(), checkpoint: found, source: Box::new(error) });
+            let checkpoint = found.map(|found| found.path().to_path_buf());
+            return Err(Error::Unstable { rollbacks: rollbacks.len(), checkpoint, source: Box::new(error) });
         }
         let mut state: GanState = match &found {
-            Some(dir) => {
-                let state = checkpoint::read_state(dir, &now.kind)?;
-                step.restore(&checkpoint::read_snapshot(dir, &state, device)?)?;
+            Some(found) => {
+                let state = found.state(&now.kind)?;
+                step.restore(&found.snapshot(&state, device)?)?;
                 state
             }
             None => {
@@ -181,7 +185,7 @@ impl Guard {
         let (to, rate) = (state.position.iteration, now.guard.rate() * config.factor);
         rollbacks.push(Rollback { from, to, reason: error.to_string(), rate });
         let whereto = match &found {
-            Some(dir) => format!("iteration {to} ({})", dir.display()),
+            Some(found) => format!("iteration {to} ({})", found.path().display()),
             None => "the first weights".to_owned(),
         };
         tracing::warn!(
@@ -198,18 +202,23 @@ impl Guard {
 }
 
 impl Observer<GanStep> for Guard {
+    fn phase(&self) -> Phase {
+        Phase::Save
+    }
+
     fn wants(&self, iteration: u64, total: u64) -> bool {
         <Checkpoints<GanTrainConfig> as Observer<GanStep>>::wants(&self.checkpoints, iteration, total)
     }
 
     fn on_step(&mut self, step: &mut GanStep, event: &mut Event<'_>) -> Result<()> {
-        if let Some(config) = &self.config {
+        let config = &self.config;
+        if config.enabled {
             let (iteration, limit) = (event.position.iteration, config.limit);
             if let Some((name, value)) = event.losses.iter().find(|(_, value)| f64::from(value.abs()) > limit) {
                 return Err(Error::Exploded { name: (*name).to_owned(), value: *value, limit, iteration });
             }
             if let [Some(fd), Some(diversity), Some(recall)] =
-                ["fd", "diversity", "recall"].map(|name| event.figure(name))
+                [figures::FD, figures::DIVERSITY, figures::RECALL].map(|name| event.figure(name))
                 && let Some((figure, value, bound)) =
                     self.checkpoints.state_mut().guard.see(config, fd, diversity, recall)
             {
@@ -272,17 +281,5 @@ mod tests {
         // From noise, all over the place, to images.
         assert_eq!([see(9.0, 1.0), see(5.0, 0.01), see(4.0, 0.01), see(3.0, 0.01)], [false; 4]);
         assert_eq!([see(3.5, 0.01), see(2.0, 0.01), see(2.5, 0.01), see(2.0, 0.01)], [false, false, false, true]);
-    }
-
-    #[test]
-    fn settings_have_ranges() {
-        GuardConfig::default().validate().unwrap();
-        for (config, field) in [
-            (GuardConfig { limit: f64::NAN, ..GuardConfig::default() }, "guard.limit"),
-            (GuardConfig { factor: 1.0, ..GuardConfig::default() }, "guard.factor"),
-            (GuardConfig { recall: 1.0, ..GuardConfig::default() }, "guard.recall"),
-        ] {
-            assert!(config.validate().unwrap_err().to_string().starts_with(field), "{config:?}");
-        }
     }
 }

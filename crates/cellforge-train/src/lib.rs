@@ -11,7 +11,6 @@
 //! Whatever is random is a function of the seed and of the iteration, epoch or image it is for. Nothing depends on the
 //! number of threads, and a run that was stopped and resumed ends with the same bytes as one that never stopped.
 
-mod budget;
 pub mod checkpoint;
 mod classifier;
 mod classifier_step;
@@ -19,40 +18,49 @@ mod config;
 mod error;
 mod features;
 mod fit;
+mod fixed_steps;
 mod gan;
 mod gan_step;
 mod generate;
 mod grid;
 mod guard;
-mod kept;
+mod interpolate;
+mod names;
 pub mod observers;
 mod orientation;
 mod pack;
 mod predict;
+mod rejection;
 mod run;
+mod run_dir;
 mod schedule;
-mod strip;
 mod supplied;
 
-pub use budget::train_for_steps;
+pub use checkpoint::{Best, Checkpoint, State};
 pub(crate) use classifier::check_classes;
 pub use classifier::{ClassifierOutcome, ClassifierState, load_classifier, train_classifier};
 pub use classifier_step::{ClassifierStep, LossKind, OptimizerConfig};
 pub use config::{CLASSIFIER_RECIPES, ClassifierTrainConfig, GAN_RECIPES, GanTrainConfig, Recipe};
 pub use error::{Error, Result};
 pub use features::{Matrix, discriminator_scores, features, image_scores, inception_features, pixel_features};
-pub use fit::{Event, FitPlan, Losses, Observer, Outcome, Position, Snapshot, Step, fit};
+pub use fit::{Event, FitPlan, Losses, Observer, Outcome, Phase, Position, Snapshot, Step, fit};
+pub use fixed_steps::train_for_steps;
 pub use gan::{GanOutcome, GanState, load_discriminator, load_generator, train_gan, train_judged_gan};
 pub use gan_step::GanStep;
 pub use generate::{GenerateOptions, Images, can_truncate_at, generate};
 pub use grid::sample_grid;
 pub use guard::{GuardConfig, GuardState, Rollback};
-pub use kept::{candidates, generate_kept};
-pub use observers::{Judge, LogLine, Monitor, MonitorConfig, Progress, grid_file_name, read_log};
+pub use interpolate::{StripOptions, interpolate};
+pub use names::{figures, losses};
+pub use observers::{
+    Criterion, EarlyStop, Judge, LogEvent, LogLine, Monitor, MonitorConfig, Patience, Progress, grid_file_name,
+    read_log,
+};
 pub use orientation::{Orientation, oriented};
 pub use pack::{load_generator_bytes, pack_generator};
 pub use predict::{Score, evaluate, predict};
-pub use run::{Claim, Control, claim};
+pub use rejection::{candidates, generate_kept};
+pub use run::Control;
+pub use run_dir::{Mode, Run, RunDir, RunLock, Slot};
 pub use schedule::Schedule;
-pub use strip::{StripOptions, interpolate};
 pub use supplied::{load_inception, read_feature_file};

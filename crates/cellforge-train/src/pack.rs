@@ -8,11 +8,9 @@ use candle_core::{DType, Device, Tensor};
 use cellforge_data::write_atomic;
 use cellforge_gan::Generator;
 
-use crate::checkpoint::{self, FORMAT_VERSION, STATE};
-use crate::{Error, GanState, Position, Result, gan};
-
-/// The generator's file in a checkpoint.
-const WEIGHTS: &str = "weights.safetensors";
+use crate::checkpoint::{self, Checkpoint, FORMAT_VERSION, WEIGHTS};
+use crate::gan::{self, KIND};
+use crate::{Error, GanState, Position, Result, RunDir};
 
 /// Packs the generator of the checkpoint folder, or run's folder, `dir` into the folder `out`, and returns what its `state.json` says.
 ///
@@ -26,16 +24,16 @@ const WEIGHTS: &str = "weights.safetensors";
 /// As [`load_generator`](crate::load_generator); [`Error::Unsuitable`] if a weight is not finite or beyond the range of `f16`, 65504;
 /// [`Error::Occupied`] if `out` holds a run or a checkpoint that is more than a packed generator.
 pub fn pack_generator(dir: &Path, out: &Path) -> Result<GanState> {
-    let dir = gan::chosen(dir)?;
-    let state: GanState = checkpoint::read_state(&dir, "gan")?;
-    let all = checkpoint::read_tensors(&dir, "weights", &Device::Cpu)?;
+    let found = Checkpoint::find(dir)?;
+    let state: GanState = found.state(KIND)?;
+    let all = found.tensors(WEIGHTS, &Device::Cpu)?;
     gan::network(&state, all.clone(), &Device::Cpu, Generator::new)?;
     let mut halves = BTreeMap::new();
     // PyTorch counts batches in its running statistics, and nothing here needs the count.
     for (name, weights) in all.into_iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")) {
         let half = half(&weights)?.map_err(|value| {
             let reason = format!("{name} holds {value}, and packed weights are finite numbers from -65504 to 65504");
-            Error::Unsuitable { path: dir.clone(), reason }
+            Error::Unsuitable { path: found.path().to_path_buf(), reason }
         })?;
         halves.insert(name, half);
     }
@@ -43,13 +41,14 @@ pub fn pack_generator(dir: &Path, out: &Path) -> Result<GanState> {
 
     check_free(out)?;
     let position = Position { epoch_sums: BTreeMap::new(), ..state.position.clone() };
-    let files = BTreeMap::from([(WEIGHTS.to_owned(), checkpoint::hex(&weights))]);
+    let file = checkpoint::file_name(WEIGHTS);
+    let files = BTreeMap::from([(file.clone(), checkpoint::hex(&weights))]);
     let state = GanState { format_version: FORMAT_VERSION, position, best: None, files, ..state };
     let json = checkpoint::state_json(out, &state)?;
     fs::create_dir_all(out).map_err(Error::io(out))?;
     // A crash between the two leaves a state whose sum is not that of the weights, which is an error when they are loaded.
-    write_atomic(&out.join(WEIGHTS), &weights)?;
-    write_atomic(&out.join(STATE), &json)?;
+    write_atomic(&out.join(file), &weights)?;
+    write_atomic(&checkpoint::state_path(out), &json)?;
     Ok(state)
 }
 
@@ -60,11 +59,12 @@ pub fn pack_generator(dir: &Path, out: &Path) -> Result<GanState> {
 /// [`Error::Damaged`] if the bytes do not fit together, [`Error::Unsuitable`] if they are of another kind or format version.
 pub fn load_generator_bytes(weights: &[u8], state: &[u8], device: &Device) -> Result<(Generator, GanState)> {
     let path = Path::new("in memory");
-    let state: GanState = checkpoint::parse_state(path, "gan", state)?;
-    if state.files.get(WEIGHTS).is_some_and(|sum| checkpoint::hex(weights) != *sum) {
-        return Err(checkpoint::damaged(path, format!("the SHA-256 of {WEIGHTS} is not the one in {STATE}")));
+    let state: GanState = checkpoint::parse_state(path, KIND, state)?;
+    let file = checkpoint::file_name(WEIGHTS);
+    if state.weights_sha256().is_some_and(|sum| checkpoint::hex(weights) != *sum) {
+        return Err(checkpoint::damaged(path, format!("the SHA-256 of {file} is not the one in its state")));
     }
-    let tensors = checkpoint::parse_tensors(path, WEIGHTS, weights, device)?;
+    let tensors = checkpoint::parse_tensors(path, &file, weights, device)?;
     let generator = gan::network(&state, tensors, device, Generator::new)?;
     Ok((generator, state))
 }
@@ -81,11 +81,10 @@ fn half(weights: &Tensor) -> Result<std::result::Result<Tensor, f32>> {
 
 /// Fails if there is anything in `out` that packing would spoil.
 fn check_free(out: &Path) -> Result<()> {
-    let holds_more = || match checkpoint::read_state::<serde_json::Value>(out, "gan") {
-        Ok(state) => state.files.keys().any(|file| file != WEIGHTS),
+    let holds_more = || match checkpoint::read_state::<serde_json::Value>(out, KIND) {
+        Ok(state) => state.files.keys().any(|file| *file != checkpoint::file_name(WEIGHTS)),
         Err(Error::NoCheckpoint(_)) => false,
         Err(_) => true,
     };
-    let is_run = ["last", "last.old", "best"].iter().any(|name| out.join(name).exists());
-    if is_run || holds_more() { Err(Error::Occupied(out.to_path_buf())) } else { Ok(()) }
+    if RunDir::new(out).holds_run() || holds_more() { Err(Error::Occupied(out.to_path_buf())) } else { Ok(()) }
 }

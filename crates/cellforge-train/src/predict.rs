@@ -5,7 +5,7 @@ use cellforge_classify::Classifier;
 use cellforge_data::{Batch, CellSet, Scale};
 
 use crate::Result;
-use crate::classifier_step::{LossKind, count_right};
+use crate::classifier_step::{LossKind, count_correct};
 
 /// Images judged at once. Fixed, so that the same images in the same order always give the same bytes.
 const BATCH: usize = 64;
@@ -51,16 +51,16 @@ pub fn evaluate(
     loss: LossKind,
     device: &Device,
 ) -> Result<Score> {
-    let (mut total, mut right) = (0f64, 0f64);
+    let (mut total, mut correct) = (0f64, 0f64);
     for chunk in indices.chunks(BATCH) {
         let batch = Batch::gather(set, chunk, Scale::Unit, None, device)?;
         let logits = classifier.forward_t(&batch.images, false)?.detach();
         let mean: f32 = loss.of(&logits, &batch.labels)?.to_scalar()?;
         total += f64::from(mean) * chunk.len() as f64;
-        right += f64::from(count_right(&logits, &batch.labels)?);
+        correct += f64::from(count_correct(&logits, &batch.labels)?);
     }
     let images = indices.len() as f64;
-    Ok(Score { loss: (total / images) as f32, accuracy: (right / images) as f32 })
+    Ok(Score { loss: (total / images) as f32, accuracy: (correct / images) as f32 })
 }
 
 #[cfg(test)]

@@ -39,6 +39,63 @@ impl Schedule {
     }
 }
 
+/// The learning rate of each update of a run: a base rate, how it changes over the updates, and a factor by which whoever watches the run
+/// lowers it.
+#[derive(Debug, Clone)]
+pub(crate) struct LearningRate {
+    base: f64,
+    course: Course,
+    factor: f64,
+}
+
+#[derive(Debug, Clone)]
+enum Course {
+    Schedule {
+        schedule: Schedule,
+        epoch_len: u64,
+        epochs: u64,
+    },
+    /// Falls to 0 over the last `share` of `iterations` updates.
+    Decay {
+        share: f64,
+        iterations: u64,
+    },
+}
+
+impl LearningRate {
+    /// A classifier's: by epochs.
+    pub(crate) fn scheduled(base: f64, schedule: Schedule, epoch_len: u64, epochs: u64) -> Self {
+        Self { base, course: Course::Schedule { schedule, epoch_len, epochs }, factor: 1.0 }
+    }
+
+    /// A GAN's: constant, until it falls in a straight line over the last `share` of the updates.
+    pub(crate) fn decaying(base: f64, share: f64, iterations: u64) -> Self {
+        Self { base, course: Course::Decay { share, iterations }, factor: 1.0 }
+    }
+
+    /// Multiplies the rate by `factor`, in place of any factor before.
+    pub(crate) fn set_factor(&mut self, factor: f64) {
+        self.factor = factor;
+    }
+
+    /// The rate of update `iteration`, counted from 1.
+    pub(crate) fn at(&self, iteration: u64) -> f64 {
+        match self.course {
+            Course::Schedule { schedule, epoch_len, epochs } => {
+                self.factor * schedule.rate(self.base, iteration, epoch_len, epochs)
+            }
+            Course::Decay { share, iterations } => self.base * (self.factor * decay(share, iterations, iteration)),
+        }
+    }
+}
+
+/// What a rate is multiplied by that falls in a straight line to 0 over the last `share` of `iterations` updates: in `(0, 1]`.
+pub(crate) fn decay(share: f64, iterations: u64, iteration: u64) -> f64 {
+    let left = (iterations + 1).saturating_sub(iteration) as f64;
+    let falling = share * iterations as f64;
+    if left < falling { left / falling } else { 1.0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,5 +126,18 @@ mod tests {
     #[test]
     fn constant_is_constant() {
         close(Schedule::Constant.rate(0.01, 999, 10, 4), 0.01);
+    }
+
+    #[test]
+    fn a_rate_falls_over_its_last_share() {
+        let mut rate = LearningRate::decaying(0.1, 0.5, 8);
+        // Four of eight updates fall: 4/4 at the fifth, then 3/4, 2/4, 1/4.
+        for (iteration, share) in [(1, 1.0), (4, 1.0), (5, 1.0), (6, 0.75), (7, 0.5), (8, 0.25)] {
+            close(rate.at(iteration), 0.1 * share);
+        }
+        rate.set_factor(0.5);
+        close(rate.at(6), 0.1 * 0.5 * 0.75);
+        close(LearningRate::decaying(0.1, 0.0, 8).at(8), 0.1);
+        close(LearningRate::scheduled(0.1, Schedule::Linear, 10, 4).at(11), 0.075);
     }
 }

@@ -56,7 +56,7 @@
 //! | [`train`] | one training loop, checkpoints, observers |
 //! | [`eval`] | figures with intervals, from arrays alone |
 //! | [`assess`] | judging any set of synthetic images: figures, verdicts, report, data sheet |
-//! | [`study`] | the stages of the study, its presets, its results and its report |
+//! | [`study`] | the stages of the study, its its results and its report |
 //! | [`shipped`] | the generator that is built into this crate, and its data sheet |
 //!
 //! # What can be relied on

@@ -4,84 +4,87 @@ use std::path::PathBuf;
 
 use cellforge_data::{CellSet, derive_seed};
 use cellforge_eval::{BootstrapOptions, FidelityOptions, PrivacyOptions};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, utility::UtilityConfig};
 
+/// What an evaluation can measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Measure {
+    /// How close the synthetic images come to real ones.
+    Fidelity,
+    /// Whether they leak a patient; it needs held-out images.
+    Privacy,
+    /// Whether a classifier can be trained on them.
+    Utility,
+}
+
 /// Everything that decides what an evaluation computes from its images.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluationConfig {
-    /// Whether to measure how close the synthetic images come to the real ones.
-    pub fidelity: bool,
-    /// Whether to test for leaks; it needs held-out images.
-    pub privacy: bool,
-    /// How to measure whether a classifier can be trained on the synthetic images; none leaves it out.
-    pub utility: Option<UtilityConfig>,
-    /// Which nearest neighbour a ball reaches to, for precision, recall, density and coverage.
-    pub k: usize,
-    /// Images of each set in a subset for the kernel distance.
-    pub kid_subset: usize,
-    /// Subsets for the kernel distance; 0 leaves it to the estimate over all pairs.
-    pub kid_subsets: usize,
-    /// Bootstrap resamples per interval.
-    pub resamples: usize,
-    /// The same for the Fréchet distance, where each resample costs as much as the distance itself.
-    pub frechet_resamples: usize,
-    /// Drawings of who was in training, for the p-values of the privacy tests.
-    pub relabellings: usize,
-    /// Coverage of the intervals.
-    pub level: f64,
-    /// At most so many images of each set and class, chosen as whole patients where those are known; 0 takes all.
+    /// What is measured.
+    pub measure: Vec<Measure>,
+    /// At most so many images of each set and class, as whole patients where those are known; 0 takes all.
     pub max_images: usize,
     /// Side to which images are averaged for distances between pixels, at most that of the images.
+    #[schemars(range(min = 1))]
     pub pixel_side: usize,
-    /// Closest pairs of a synthetic and a training image that are kept as pictures for the report; 0 keeps none.
-    pub pairs: usize,
+    /// Bootstrap resamples per interval; better 1000.
+    #[schemars(range(min = 20))]
+    pub resamples: usize,
+    /// Coverage of the intervals.
+    #[schemars(skip)]
+    pub level: f64,
+    /// How close the synthetic images come to the real ones.
+    pub fidelity: FidelityOptions,
+    /// The tests for leaks.
+    pub privacy: PrivacyOptions,
+    /// The classifiers that are trained on real and synthetic images.
+    pub utility: UtilityConfig,
     /// Everything random derives from this number.
+    #[schemars(skip)]
     pub seed: u64,
 }
 
 impl Default for EvaluationConfig {
     fn default() -> Self {
         Self {
-            fidelity: true,
-            privacy: true,
-            utility: None,
-            k: 5,
-            kid_subset: 1000,
-            kid_subsets: 100,
-            resamples: 1000,
-            frechet_resamples: 100,
-            relabellings: 2000,
-            level: 0.95,
+            measure: vec![Measure::Fidelity, Measure::Privacy],
             max_images: 0,
             pixel_side: 32,
-            pairs: 10,
+            resamples: 1000,
+            level: 0.95,
+            fidelity: FidelityOptions::default(),
+            privacy: PrivacyOptions::default(),
+            utility: UtilityConfig::default(),
             seed: 1,
         }
     }
 }
 
 impl EvaluationConfig {
+    /// Whether this is measured.
+    #[must_use]
+    pub fn measures(&self, what: Measure) -> bool {
+        self.measure.contains(&what)
+    }
+
     /// Checks every value that can be checked without images.
     ///
     /// # Errors
-    /// [`Error::Setting`] with the name of the first wrong setting.
+    /// [`Error::Settings`] or [`Error::Setting`] with the name of the first wrong setting.
     pub fn validate(&self) -> Result<()> {
+        cellforge_settings::check(self, "evaluate")?;
         let check = |good: bool, setting: &'static str, problem: &str| {
             if good { Ok(()) } else { Err(Error::Setting { setting, problem: problem.to_owned() }) }
         };
-        check(self.k > 0, "evaluate.k", "must be at least 1")?;
-        check(self.kid_subset > 1, "evaluate.kid_subset", "must be at least 2")?;
-        check(self.resamples >= 20, "evaluate.resamples", "must be at least 20, better 1000")?;
-        check(self.frechet_resamples >= 20, "evaluate.frechet_resamples", "must be at least 20, better 100")?;
-        check(self.relabellings >= 20, "evaluate.relabellings", "must be at least 20, better 2000")?;
         check(self.level > 0.0 && self.level < 1.0, "evaluate.level", "must lie between 0 and 1")?;
-        check(self.pixel_side > 0, "evaluate.pixel_side", "must be at least 1")?;
-        let enough = self.max_images == 0 || self.max_images > self.k;
-        check(enough, "evaluate.max_images", "must be 0 for all, or more than evaluate.k")?;
-        self.utility.as_ref().map_or(Ok(()), UtilityConfig::validate)
+        let enough = self.max_images == 0 || self.max_images > self.fidelity.k;
+        check(enough, "evaluate.max_images", "must be 0 for all, or more than evaluate.fidelity.k")?;
+        self.utility.validate()
     }
 
     pub(super) fn bootstrap(&self, purpose: &str) -> BootstrapOptions {
@@ -89,23 +92,22 @@ impl EvaluationConfig {
     }
 
     pub(super) fn fidelity_options(&self) -> FidelityOptions {
-        FidelityOptions {
-            k: self.k,
-            kid_subset: self.kid_subset,
-            kid_subsets: self.kid_subsets,
-            bootstrap: self.bootstrap("fidelity"),
-            frechet_resamples: self.frechet_resamples,
-        }
+        FidelityOptions { bootstrap: self.bootstrap("fidelity"), ..self.fidelity }
     }
 
     pub(super) fn privacy_options(&self) -> PrivacyOptions {
         PrivacyOptions {
             bootstrap: self.bootstrap("privacy"),
-            relabellings: self.relabellings,
-            pairs: self.pairs,
             seed: derive_seed(self.seed, "privacy"),
-            ..PrivacyOptions::default()
+            ..self.privacy
         }
+    }
+
+    /// The utility study, with the seed and the intervals of this evaluation.
+    pub(super) fn utility_config(&self) -> UtilityConfig {
+        let seed = derive_seed(self.seed, "utility");
+        let bootstrap = BootstrapOptions { resamples: self.resamples, seed, level: self.level };
+        UtilityConfig { seed, bootstrap, ..self.utility.clone() }
     }
 }
 

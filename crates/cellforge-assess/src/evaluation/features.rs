@@ -9,8 +9,8 @@ use cellforge_classify::{Classifier, ClassifierConfig, Inception};
 use cellforge_data::CellSet;
 use cellforge_kernels::Precision;
 use cellforge_train::{
-    Matrix, Orientation, features, inception_features, load_classifier, load_inception, oriented, pixel_features,
-    read_feature_file,
+    Checkpoint, Matrix, Orientation, RunDir, Slot, checkpoint, features, inception_features, load_classifier,
+    load_inception, oriented, pixel_features, read_feature_file,
 };
 
 use super::{FeatureInfo, FeatureSource, sets::SetImages};
@@ -64,17 +64,12 @@ impl Extractor {
                     vec![0; model.image_size() * model.image_size() * model.channels()],
                 )?;
                 let dims = features(&classifier, &blank, &[0], &control.device)?.dims;
-                let weights: Vec<String> = ["", "best", "last"]
-                    .iter()
-                    .map(|inside| dir.join(inside).join("weights.safetensors"))
-                    .filter(|path| path.is_file())
-                    .map(|path| Ok(hash_file(&path)?.1))
-                    .collect::<Result<_>>()?;
+                let (_, weights) = hash_file(&Checkpoint::find(&dir)?.file(checkpoint::WEIGHTS))?;
                 let title = if kind == "cnn" { "small network" } else { "residual network" };
                 let source = format!("what the last layer of a {title} judges by, trained on real images");
                 Self {
                     kind: Kind::Classifier(Box::new(classifier)),
-                    id: hash_texts(weights.iter().map(String::as_str)),
+                    id: hash_texts([weights.as_str()]),
                     info: info(format!("{kind}{dims}"), dims, source),
                 }
             }
@@ -185,8 +180,9 @@ fn from_file(sets: &BTreeMap<String, Matrix>, path: &Path, set: &'static str, im
 }
 
 /// The folder of a classifier: a study's residual network after its last epoch, as the study judges with it, or `dir` itself.
-fn classifier_folder(dir: &Path) -> PathBuf {
-    let of_study = dir.join("resnet").join("last");
+#[must_use]
+pub fn classifier_folder(dir: &Path) -> PathBuf {
+    let of_study = RunDir::new(dir.join("resnet")).slot(Slot::Last);
     if of_study.is_dir() { of_study } else { dir.to_path_buf() }
 }
 

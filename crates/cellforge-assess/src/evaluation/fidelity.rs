@@ -77,11 +77,11 @@ pub(super) fn measure(
             ("holdout", "there are", if holdout.is_some() { sets[3].len() } else { usize::MAX }),
         ];
         let &(part, what, n) = counts.iter().min_by_key(|(.., n)| *n).unwrap_or(&counts[0]);
-        if n <= config.k {
+        if n <= config.fidelity.k {
             let problem = format!(
                 "{what} {n} of class {name:?}: at least {} are needed with k = {}; give more images or a smaller k",
-                config.k + 1,
-                config.k
+                config.fidelity.k + 1,
+                config.fidelity.k
             );
             return Err(Error::EvaluationImages { part, problem });
         }

@@ -22,9 +22,10 @@ use std::{collections::BTreeMap, path::Path, time::Instant};
 use cellforge_data::derive_seed;
 use cellforge_train::Orientation;
 
-pub use config::{EvaluationConfig, EvaluationInputs, FeatureSource, Part, Provenance};
+pub use config::{EvaluationConfig, EvaluationInputs, FeatureSource, Measure, Part, Provenance};
 pub(crate) use controls::Controls;
 pub use datasheet::datasheet;
+pub use features::classifier_folder;
 pub use outcome::{
     Answer, EVALUATION_SCHEMA, Evaluation, FeatureInfo, FidelityPart, FidelityScope, PairImage, PrivacyPart, Scatter,
     SetInfo, SetsInfo, UtilityPart, Verdict,
@@ -79,7 +80,7 @@ pub fn evaluate(
     };
     let mut too_few = None;
     let mut fidelity_part = None;
-    if config.fidelity {
+    if config.measures(Measure::Fidelity) {
         clock.start("fidelity");
         let found = fidelity::measure(config, measured_real, measured_holdout, measured_synthetic, control);
         fidelity_part = if_enough("fidelity", found, &mut missing, &mut too_few)?;
@@ -88,7 +89,7 @@ pub fn evaluate(
     }
     let mut privacy_part = None;
     match &holdout {
-        _ if !config.privacy => missing("privacy", "it was not asked for"),
+        _ if !config.measures(Measure::Privacy) => missing("privacy", "it was not asked for"),
         None => missing("privacy", "it needs held-out images of other patients"),
         Some(holdout) if sets::shared_patients(&real, holdout).is_some_and(|shared| shared > 0) => {
             missing("privacy", "some patients have images both among the training and among the held-out images");
@@ -109,15 +110,15 @@ pub fn evaluate(
     clock.start("pictures");
     let scatter =
         scatter::scatter(measured_real, measured_holdout, measured_synthetic, derive_seed(config.seed, "scatter"));
-    let pairs = pairs::save(config.pairs, privacy_part.as_ref(), &real, &synthetic, out)?;
+    let pairs = pairs::save(config.privacy.pairs, privacy_part.as_ref(), &real, &synthetic, out)?;
     let mut utility_part = None;
-    match &config.utility {
-        Some(settings) => {
-            clock.start("utility");
-            let found = utility::measure(settings, &real, holdout.as_ref(), &synthetic, out, control);
-            utility_part = if_enough("utility", found, &mut missing, &mut too_few)?;
-        }
-        None => missing("utility", "it was not asked for"),
+    if config.measures(Measure::Utility) {
+        clock.start("utility");
+        let settings = config.utility_config();
+        let found = utility::measure(&settings, &real, holdout.as_ref(), &synthetic, out, control);
+        utility_part = if_enough("utility", found, &mut missing, &mut too_few)?;
+    } else {
+        missing("utility", "it was not asked for");
     }
     let seconds = clock.finish();
     if let (None, None, None, Some(error)) = (&fidelity_part, &privacy_part, &utility_part, too_few) {

@@ -5,15 +5,14 @@ use std::{fmt, str::FromStr};
 use cellforge_classify::ClassifierConfig;
 use cellforge_data::{Augment, CellSet, derive_seed};
 use cellforge_eval::BootstrapOptions;
-use cellforge_train::{
-    ClassifierTrainConfig, LossKind, OptimizerConfig, Schedule, presets, presets::classifier_config,
-};
+use cellforge_train::{ClassifierTrainConfig, LossKind, OptimizerConfig, Schedule};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
 /// Which network is trained on real and synthetic images.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UtilityClassifier {
     /// The study's small network.
@@ -52,26 +51,32 @@ impl FromStr for UtilityClassifier {
 }
 
 /// Everything that decides what a utility study computes from its images.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UtilityConfig {
     /// The network that is trained.
     pub classifier: UtilityClassifier,
     /// Multiplies every filter count; 1 is the study's network.
+    #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
     /// Updates of every training, however many images it has.
-    pub steps: u64,
+    #[schemars(range(min = 1))]
+    pub updates: u64,
     /// Images in every update.
+    #[schemars(range(min = 2))]
     pub batch: usize,
     /// Trainings of each kind, each from a seed of its own and, where not all real images are used, on a choice of its own.
+    #[schemars(range(min = 1))]
     pub seeds: usize,
     /// Shares of the real patients to train on, each in (0, 1], ascending.
     pub fractions: Vec<f64>,
     /// Synthetic images added for each real one; 0, to compare the others with, is among them.
     pub ratios: Vec<usize>,
     /// Everything random but the intervals derives from this number.
+    #[schemars(skip)]
     pub seed: u64,
     /// How the intervals are computed.
+    #[schemars(skip)]
     pub bootstrap: BootstrapOptions,
 }
 
@@ -80,7 +85,7 @@ impl Default for UtilityConfig {
         Self {
             classifier: UtilityClassifier::Cnn,
             width: 1.0,
-            steps: 500,
+            updates: 500,
             batch: 32,
             seeds: 5,
             fractions: vec![0.01, 0.05, 0.1, 1.0],
@@ -97,43 +102,39 @@ impl UtilityConfig {
     /// # Errors
     /// [`Error::Setting`] with the name of the first wrong setting.
     pub fn validate(&self) -> Result<()> {
+        cellforge_settings::check(self, "evaluate.utility")?;
         let check = |good: bool, setting: &'static str, problem: &str| {
             if good { Ok(()) } else { Err(Error::Setting { setting, problem: problem.to_owned() }) }
         };
-        let width = self.width.is_finite() && self.width > 0.0 && self.width <= 8.0;
-        check(width, "utility.width", "must lie between 0 and 8")?;
-        check(self.steps > 0, "utility.steps", "must be at least 1")?;
-        check(self.batch > 1, "utility.batch", "must be at least 2")?;
-        check(self.seeds > 0, "utility.seeds", "must be at least 1, better 5")?;
         let shares = self.fractions.iter().all(|&share| share > 0.0 && share <= 1.0);
         check(
             shares && !self.fractions.is_empty(),
-            "utility.fractions",
+            "evaluate.utility.fractions",
             "must be one or more shares above 0, at most 1",
         )?;
         let ascending = self.fractions.is_sorted_by(|a, b| a < b);
-        check(ascending, "utility.fractions", "must be in ascending order, each once")?;
-        check(self.ratios.contains(&0), "utility.ratios", "must have 0, to compare the others with")?;
+        check(ascending, "evaluate.utility.fractions", "must be in ascending order, each once")?;
+        check(self.ratios.contains(&0), "evaluate.utility.ratios", "must have 0, to compare the others with")?;
         let once = self.ratios.iter().enumerate().all(|(i, ratio)| !self.ratios[..i].contains(ratio));
-        check(once, "utility.ratios", "names the same number twice")?;
-        check(self.bootstrap.resamples >= 20, "utility.bootstrap.resamples", "must be at least 20, better 1000")?;
+        check(once, "evaluate.utility.ratios", "names the same number twice")?;
+        check(self.bootstrap.resamples >= 20, "evaluate.resamples", "must be at least 20, better 1000")?;
         let level = self.bootstrap.level > 0.0 && self.bootstrap.level < 1.0;
-        check(level, "utility.bootstrap.level", "must lie between 0 and 1")
+        check(level, "judge.level", "must lie between 0 and 1")
     }
 
     /// How the network for the images of `set` is trained in training number `seed`.
-    pub(super) fn training(&self, set: &CellSet, seed: usize) -> ClassifierTrainConfig {
-        let mut config = match self.classifier {
-            UtilityClassifier::Cnn => presets::cnn_tuned(3),
-            UtilityClassifier::Resnet => presets::resnet_study(),
+    pub(super) fn training(&self, set: &CellSet, seed: usize) -> Result<ClassifierTrainConfig> {
+        let recipe = match self.classifier {
+            UtilityClassifier::Cnn => ClassifierTrainConfig::recipe("cnn-3")?,
+            UtilityClassifier::Resnet => ClassifierTrainConfig::default(),
         };
         let (side, channels, classes) = (set.side(), set.channels(), set.classes.len());
-        config.model = classifier_config(config.model, Some(side), Some(channels), Some(classes), Some(self.width));
+        let mut config = recipe.for_images(side, channels, classes).with_width(self.width);
         config.schedule = Schedule::Linear;
-        config.augment = Some(Augment::FLIPS);
+        config.augment = Augment::FLIPS;
         config.batch = self.batch;
         config.seed = derive_seed(self.seed, &format!("utility/{seed}"));
-        config
+        Ok(config)
     }
 }
 
@@ -151,7 +152,7 @@ pub struct UtilityTraining {
     /// Whether the network's own L2 penalties are applied.
     pub l2: bool,
     /// Random changes to each training image, real or synthetic.
-    pub augment: Option<Augment>,
+    pub augment: Augment,
 }
 
 impl From<ClassifierTrainConfig> for UtilityTraining {
@@ -178,7 +179,7 @@ mod tests {
         };
         for (error, name) in [
             (bad(|c| c.width = f64::NAN), "width"),
-            (bad(|c| c.steps = 0), "steps"),
+            (bad(|c| c.updates = 0), "updates"),
             (bad(|c| c.batch = 1), "batch"),
             (bad(|c| c.seeds = 0), "seeds"),
             (bad(|c| c.fractions.clear()), "fractions"),

@@ -142,7 +142,7 @@ pub(super) fn collect(config: &UtilityConfig, pool: &Pool<'_>, plan: &Plan, said
     let real = pool.real_labels();
     Ok(Utility {
         config: config.clone(),
-        training: config.training(&pool.set, 0).into(),
+        training: config.training(&pool.set, 0)?.into(),
         train: images(real, pool.patients.as_deref(), classes),
         test: images(&test.truth, test.patients.as_deref(), classes),
         synthetic: images(&pool.synthetic.truth, pool.synthetic.patients.as_deref(), classes),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cellforge_data::CellSet;
 use cellforge_kernels::Precision;
-use cellforge_train::{ClassifierStep, Event, Observer, predict, train_for_steps};
+use cellforge_train::{ClassifierStep, Event, Observer, Phase, predict, train_for_steps};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -43,7 +43,7 @@ pub(super) fn run_all(
 ) -> Result<Vec<Said>> {
     let folder = out.join("runs");
     std::fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
-    let mut bar = Bar::new(control.progress, "utility", config.steps * plan.runs.len() as u64);
+    let mut bar = Bar::new(control.progress, "utility", config.updates * plan.runs.len() as u64);
     let mut said = Vec::with_capacity(plan.runs.len());
     for (number, run) in plan.runs.iter().enumerate() {
         let path = folder.join(format!("{}.json", run.name));
@@ -52,7 +52,7 @@ pub(super) fn run_all(
         let found = read_json::<Said>(&path).ok().filter(|found| found.fits(&inputs, run, pool));
         let found = match found {
             Some(found) => {
-                bar.skip(config.steps);
+                bar.skip(config.updates);
                 found
             }
             None => {
@@ -72,8 +72,8 @@ pub(super) fn run_all(
 /// Everything that decides what a run's network says.
 fn inputs(config: &UtilityConfig, pool: &Pool<'_>, run: &Run, path: &Path) -> Result<String> {
     let json = |text: serde_json::Result<String>| text.map_err(Error::json(path));
-    let training = json(serde_json::to_string(&config.training(&pool.set, run.seed)))?;
-    let rest = json(serde_json::to_string(&(config.steps, &run.images, run.on_synthetic)))?;
+    let training = json(serde_json::to_string(&config.training(&pool.set, run.seed)?))?;
+    let rest = json(serde_json::to_string(&(config.updates, &run.images, run.on_synthetic)))?;
     let (version, precision) = (env!("CARGO_PKG_VERSION"), Precision::current().name());
     Ok(hash_texts([FORMAT, version, precision, pool.fingerprint.as_str(), &training, &rest]))
 }
@@ -99,8 +99,8 @@ fn train(
     control: &Control,
 ) -> Result<Said> {
     let failed = |source| Error::UtilityRun { run: run.name.clone(), source: Box::new(source) };
-    let training = config.training(&pool.set, run.seed);
-    let trained = train_for_steps(&training, config.steps, &pool.set, &run.images, control, &mut [bar]);
+    let training = config.training(&pool.set, run.seed)?;
+    let trained = train_for_steps(&training, config.updates, &pool.set, &run.images, control, &mut [bar]);
     let classifier = trained.map_err(failed)?.ok_or_else(|| Error::Interrupted)?;
     let classes = pool.set.classes.len();
     let says = |set: &CellSet, indices: &[usize]| -> Result<Vec<u32>> {
@@ -113,6 +113,10 @@ fn train(
 }
 
 impl Observer<ClassifierStep> for Bar {
+    fn phase(&self) -> Phase {
+        Phase::Show
+    }
+
     fn wants(&self, _iteration: u64, _total: u64) -> bool {
         false
     }

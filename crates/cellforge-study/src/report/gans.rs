@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cellforge_train::{figures, losses};
 use maud::{Markup, html};
 
 use crate::{
@@ -70,8 +71,8 @@ pub(super) fn losses(results: &Results) -> Markup {
         div.plots {
             @for (names, gan) in by_gan(results) {
                 (curves(gan, &format!("{names}: GAN losses"), "loss", is_loss))
-                @if gan.losses.contains_key("fd") {
-                    (curves(gan, &format!("{names}: Fréchet distance to validation cells"), "distance", |name| name == "fd"))
+                @if gan.losses.contains_key(figures::FD) {
+                    (curves(gan, &format!("{names}: Fréchet distance to validation cells"), "distance", |name| name == figures::FD))
                     (curves(gan, &format!("{names}: against validation cells"), "share", is_share))
                 }
             }
@@ -81,7 +82,7 @@ pub(super) fn losses(results: &Results) -> Markup {
 
 /// Logs hold other series beside losses, which do not belong on the same axis.
 fn is_loss(name: &str) -> bool {
-    matches!(name, "d" | "d_real" | "d_fake" | "g" | "r1" | "r2")
+    matches!(name, losses::D | losses::D_REAL | losses::D_FAKE | losses::G | losses::R1 | losses::R2)
 }
 
 fn is_share(name: &str) -> bool {
@@ -104,13 +105,13 @@ fn curves(gan: &GanResult, heading: &str, y: &'static str, wanted: impl Fn(&str)
 
 fn title(name: &str) -> &str {
     match name {
-        "d" => "discriminator",
-        "d_real" => "discriminator on real images",
-        "d_fake" => "discriminator on synthetic images",
+        losses::D => "discriminator",
+        losses::D_REAL => "discriminator on real images",
+        losses::D_FAKE => "discriminator on synthetic images",
         "g" => "generator",
         "r1" => "penalty at real images",
         "r2" => "penalty at synthetic images",
-        "fd" => "mean over the classes",
+        figures::FD => "mean over the classes",
         other => other,
     }
 }

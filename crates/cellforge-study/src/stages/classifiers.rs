@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use cellforge_classify::ClassifierConfig;
 use cellforge_data::derive_seed;
-use cellforge_train::{ClassifierTrainConfig, OptimizerConfig, presets, presets::classifier_config, train_classifier};
+use cellforge_train::{ClassifierTrainConfig, OptimizerConfig, presets::classifier_config, train_classifier};
 
 use super::data::Cells;
 use crate::{
     Result, StudyConfig,
     config::{CnnRun, Recipe},
-    runner::{Makes, Runner},
+    runner::{Makes, Runner, run_dir},
     stamp::Stamp,
 };
 
@@ -44,7 +44,7 @@ pub(crate) fn run_resnet(
     data: &Stamp,
     runner: &mut Runner<'_>,
 ) -> Result<(Trained, Stamp)> {
-    let mut train_config = presets::resnet_study();
+    let mut train_config = ClassifierTrainConfig::default();
     train_config.model = fitted(train_config.model, config.resnet.width, cells);
     train_config.epochs = config.resnet.epochs as u64;
     train_config.batch = config.resnet.batch;
@@ -85,6 +85,7 @@ fn fitted(model: ClassifierConfig, width: f64, cells: &Cells) -> ClassifierConfi
 
 fn train(run: &Trained, cells: &Cells, control: &crate::Control, resume: bool, stage: &str) -> Result<()> {
     tracing::debug!("training {} in {}", run.name, run.folder.display());
-    let outcome = train_classifier(&run.config, &cells.set, &cells.split, &run.folder, &control.training(resume))?;
+    let dir = run_dir(&run.folder, resume);
+    let outcome = train_classifier(&run.config, &cells.set, &cells.split, &dir, &control.training(), &mut [])?;
     if outcome.interrupted { Err(control.interrupted(stage)) } else { Ok(()) }
 }

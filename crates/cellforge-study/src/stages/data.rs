@@ -11,7 +11,7 @@ use cellforge_assess::{
     save_grid,
 };
 use cellforge_data::{CellSet, Split, SplitBy, SplitOptions, derive_seed, folder_names, phantom};
-use cellforge_train::Images;
+use cellforge_train::{Images, RunDir};
 
 use crate::{
     Result, SourceOptions, StudyConfig,
@@ -41,7 +41,7 @@ impl Cells {
 
 pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cells, Stamp)> {
     let rendered = runner.path("data/phantom.zip");
-    let options = source_options(&config.data, runner.path("cache"), runner.control.progress);
+    let options = source_options(&config.data, RunDir::new(&runner.control.out).cache(), runner.control.progress);
     // Where the cells and the names of their patients are is no input of the study, only what they are.
     let settings = DataConfig { path: None, group_csv: Vec::new(), ..config.data.clone() };
     let mut loaded = None;
@@ -90,7 +90,7 @@ pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cell
 
 /// Writes the split and a look at each class.
 fn write(folder: &Path, cells: &Cells) -> Result<()> {
-    cellforge_data::write_manifest(&folder.join("split.csv"), &cells.set, &cells.split)?;
+    cellforge_data::write_manifest(&RunDir::new(folder).split(), &cells.set, &cells.split)?;
     for (class, name) in cells.folders.iter().enumerate() {
         let shown: Vec<usize> = cells.of_class(&cells.split.train, class).into_iter().take(16).collect();
         save_grid(&folder.join(format!("real-{name}.png")), &images(&cells.set, &shown), 4)?;

@@ -9,7 +9,7 @@ use cellforge_assess::{
     files::read_json,
 };
 use cellforge_data::derive_seed;
-use cellforge_train::load_generator;
+use cellforge_train::{RunDir, Slot, load_generator};
 
 use super::{data::Cells, gan::TrainedGan, outcome::command};
 use crate::{
@@ -42,7 +42,7 @@ pub(crate) fn run(
     let provenance = provenance(config, cells, gans, runner)?;
     let folders: BTreeSet<&str> = gans.iter().map(|run| run.folder.as_str()).collect();
     let discriminators = folders.into_iter().map(|folder| runner.path(folder)).collect();
-    let resnet = runner.path("resnet").join("last");
+    let resnet = RunDir::new(runner.path("resnet")).slot(Slot::Last);
     let done = runner.stage("evaluate", &(&settings, &provenance), upstream, Makes::Folder(FOLDER), |_| {
         let options = SourceOptions {
             side: cells.set.side(),
@@ -60,7 +60,7 @@ pub(crate) fn run(
             discriminators,
             provenance: provenance.clone(),
         };
-        match evaluate(&settings, &inputs, &out, &control.training(true)) {
+        match evaluate(&settings, &inputs, &out, &control.training()) {
             Err(cellforge_assess::Error::Interrupted) => Err(control.interrupted("evaluate")),
             found => Ok(found.map(drop)?),
         }

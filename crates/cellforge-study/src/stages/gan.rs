@@ -11,7 +11,7 @@ use super::data::Cells;
 use crate::{
     Result, StudyConfig,
     config::GanRecipe,
-    runner::{Makes, Runner},
+    runner::{Makes, Runner, run_dir},
     stamp::Stamp,
 };
 
@@ -58,8 +58,8 @@ pub(crate) fn train(
         runner.stage(folder, train_config, upstream, Makes::Folder(folder), |resume| {
             let judge =
                 if judged { Some(Judge::load(&network, &cells.set, &cells.split.val, &control.device)?) } else { None };
-            let control_training = control.training(resume);
-            let outcome = train_judged_gan(train_config, &cells.set, reals, judge.as_ref(), &out, &control_training)?;
+            let (dir, how) = (run_dir(&out, resume), control.training());
+            let outcome = train_judged_gan(train_config, &cells.set, reals, judge.as_ref(), &dir, &how, &mut [])?;
             if outcome.interrupted { Err(control.interrupted(folder)) } else { Ok(()) }
         })
     };

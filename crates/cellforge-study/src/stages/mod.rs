@@ -11,6 +11,8 @@ use cellforge_assess::{
     files::{self, write_atomic},
 };
 
+use cellforge_train::RunDir;
+
 use crate::{
     Control, Result, Results, StudyConfig, judge, report,
     runner::{Makes, Runner},
@@ -29,14 +31,14 @@ pub use data::{split_by, split_cells};
 ///
 /// # Errors
 /// [`Error::Interrupted`](crate::Error::Interrupted) when `control.stop` was raised, that of
-/// [`claim`](cellforge_train::claim) when another process works in the folder, and everything that reading cells, training and
+/// [`RunDir::lock`](cellforge_train::RunDir::lock) when another process works in the folder, and everything that reading cells, training and
 /// writing can fail with.
 pub fn run(config: &StudyConfig, control: &Control) -> Result<Results> {
     config.validate()?;
     let mut runner = Runner::new(control)?;
     let (cells, data) = data::run(config, &mut runner)?;
     // Only now: a mistake in the data must not leave the settings of one study beside the results of another.
-    write_atomic(&runner.path("config.toml"), config.to_toml()?.as_bytes())?;
+    write_atomic(&RunDir::new(&control.out).settings(), config.to_toml()?.as_bytes())?;
     let (cnn_runs, cnn) = classifiers::run_cnn(config, &cells, &data, &mut runner)?;
     let (resnet_run, resnet) = classifiers::run_resnet(config, &cells, &data, &mut runner)?;
     let (gan_runs, gans) = gan::train(config, &cells, &data, &resnet, &mut runner)?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cellforge_assess::{Evaluation, Versions};
 use cellforge_data::SplitBy;
 use cellforge_kernels::Precision;
-use cellforge_train::{grid_file_name, read_log};
+use cellforge_train::{LogEvent, RunDir, read_log};
 use serde_json::Value;
 
 use super::{data::Cells, gan::TrainedGan};
@@ -179,8 +179,8 @@ fn single_class_groups(cells: &Cells) -> BTreeMap<String, SingleClassGroups> {
 
 fn gan_result(run: &TrainedGan, runner: &Runner<'_>) -> Result<GanResult> {
     let mut curves: BTreeMap<String, Vec<(u64, f64)>> = BTreeMap::new();
-    for line in read_log(&runner.path(&run.folder).join("log.jsonl"))? {
-        if line.event == "step" {
+    for line in read_log(&RunDir::new(runner.path(&run.folder)).log())? {
+        if line.event == LogEvent::Step {
             for (name, value) in line.values {
                 curves.entry(name).or_default().push((line.iteration, f64::from(value)));
             }
@@ -188,7 +188,9 @@ fn gan_result(run: &TrainedGan, runner: &Runner<'_>) -> Result<GanResult> {
     }
     let mut grids = Vec::new();
     for &iteration in &run.config.grid_at {
-        grids.push(GridImage { iteration, path: format!("{}/grids/{}", run.folder, grid_file_name(iteration)) });
+        let grid = RunDir::new(&run.folder).grid(iteration);
+        let parts: Vec<_> = grid.iter().map(|part| part.to_string_lossy()).collect();
+        grids.push(GridImage { iteration, path: parts.join("/") });
     }
     Ok(GanResult {
         iterations: run.config.iterations,

@@ -143,9 +143,7 @@ impl GanTrainConfig {
     /// What the learning rates are multiplied by in iteration `iteration`, counted from 1: in `(0, 1]`, by [`Self::lr_decay`].
     #[must_use]
     pub fn rate(&self, iteration: u64) -> f64 {
-        let left = (self.iterations + 1).saturating_sub(iteration) as f64;
-        let falling = self.lr_decay * self.iterations as f64;
-        if left < falling { left / falling } else { 1.0 }
+        crate::schedule::decay(self.lr_decay, self.iterations, iteration)
     }
 
     /// The key all of the run's randomness is derived from.
@@ -186,16 +184,16 @@ impl GanTrainConfig {
         let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
         for (field, weight) in [("gan.r1", self.r1), ("gan.r2", self.r2)] {
             if weight > 0.0 && self.model.discriminator == DiscriminatorKind::Study {
-                let reason = format!("{weight}, but the study's discriminator has no such penalty: take the residual one");
+                let reason = format!("{weight}, but the study's discriminator has no such penalty: only the residual one has");
                 return invalid(field, reason);
             }
             if weight > 0.0 && !self.joint_update {
-                let reason = format!("{weight}, but real and generated images are in separate updates: set joint_update");
+                let reason = format!("{weight}, but real and generated images are in separate updates, and `joint_update` is false");
                 return invalid(field, reason);
             }
         }
         if self.loss == GanLoss::Relativistic && !self.joint_update {
-            let reason = "the relativistic one is of real and generated images together: set joint_update";
+            let reason = "the relativistic one is of real and generated images together, and `joint_update` is false";
             return invalid("gan.loss", reason.to_owned());
         }
         if self.label_smoothing > 0.0 && self.loss != GanLoss::Logistic {

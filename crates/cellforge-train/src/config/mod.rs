@@ -62,6 +62,20 @@ fn rename(config: &mut Value, old: &str, new: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::GuardConfig;
+
+    #[test]
+    fn settings_have_ranges() {
+        let with = |guard| GanTrainConfig { guard, ..GanTrainConfig::default() };
+        with(GuardConfig::default()).validate().unwrap();
+        for (guard, field) in [
+            (GuardConfig { limit: f64::NAN, ..GuardConfig::default() }, "gan.guard.limit"),
+            (GuardConfig { factor: 1.0, ..GuardConfig::default() }, "gan.guard.factor"),
+            (GuardConfig { recall: 1.0, ..GuardConfig::default() }, "gan.guard.recall"),
+        ] {
+            assert!(with(guard.clone()).validate().unwrap_err().to_string().starts_with(field), "{guard:?}");
+        }
+    }
 
     #[test]
     fn settings_of_old_checkpoints_get_todays_names() {

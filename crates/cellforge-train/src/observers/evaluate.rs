@@ -3,7 +3,7 @@ use cellforge_data::CellSet;
 
 use crate::classifier_step::ClassifierStep;
 use crate::predict::evaluate;
-use crate::{Error, Event, Observer, Result};
+use crate::{Error, Event, Observer, Phase, Result, figures};
 
 /// Judges the classifier on the validation images after each epoch and adds `val_loss` and `val_accuracy` to the
 /// epoch's figures; with no validation images it adds nothing. A loss that is not finite ends the run.
@@ -22,6 +22,10 @@ impl Evaluate {
 }
 
 impl Observer<ClassifierStep> for Evaluate {
+    fn phase(&self) -> Phase {
+        Phase::Measure
+    }
+
     fn wants(&self, _iteration: u64, _total: u64) -> bool {
         false
     }
@@ -31,10 +35,10 @@ impl Observer<ClassifierStep> for Evaluate {
             let score = evaluate(step.classifier(), &self.set, &self.indices, step.loss(), &self.device)?;
             if !score.loss.is_finite() {
                 let iteration = event.position.iteration;
-                return Err(Error::Diverged { name: "val_loss".to_owned(), value: score.loss, iteration });
+                return Err(Error::Diverged { name: figures::VAL_LOSS.to_owned(), value: score.loss, iteration });
             }
-            event.figures.push(("val_loss".to_owned(), score.loss));
-            event.figures.push(("val_accuracy".to_owned(), score.accuracy));
+            event.figures.push((figures::VAL_LOSS.to_owned(), score.loss));
+            event.figures.push((figures::VAL_ACCURACY.to_owned(), score.accuracy));
         }
         Ok(())
     }

@@ -7,10 +7,10 @@ use cellforge_nn::one_hot;
 
 use crate::gan_step::GanStep;
 use crate::grid::sample_grid;
-use crate::{Error, Event, Observer, Position, Result, generate};
+use crate::{Error, Event, Observer, Phase, Position, Result, generate};
 
-/// Draws the generator's images of the same fixed noise at chosen iterations, as `grid-00005000.png` and, for a
-/// TensorBoard observer that comes later, as an image of the event.
+/// Draws the generator's images of the same fixed noise at chosen iterations, as `grid-00005000.png` and, for
+/// TensorBoard, as an image of the event.
 #[derive(Debug)]
 pub struct SampleGrids {
     dir: PathBuf,
@@ -35,6 +35,10 @@ pub fn file_name(iteration: u64) -> String {
 }
 
 impl Observer<GanStep> for SampleGrids {
+    fn phase(&self) -> Phase {
+        Phase::Measure
+    }
+
     fn wants(&self, iteration: u64, _total: u64) -> bool {
         self.at.contains(&iteration)
     }

@@ -5,15 +5,26 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Event, Observer, Outcome, Position, Result, Step};
+use crate::{Error, Event, Observer, Outcome, Phase, Position, Result, Step};
+
+/// What a line of `log.jsonl` is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogEvent {
+    /// One step's losses and figures.
+    Step,
+    /// An epoch's mean losses and its figures.
+    Epoch,
+    /// A return of the [guard](crate::GuardConfig) to an earlier iteration, with what it left (`from`), by what the learning rates are
+    /// multiplied from then on (`rate`), and how many times it has returned (`rollbacks`).
+    Rollback,
+}
 
 /// One line of `log.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogLine {
-    /// `step` for one step's losses and figures, `epoch` for an epoch's means and figures, `rollback` for a return of the
-    /// [guard](crate::GuardConfig) to an earlier iteration, with what it left (`from`), by what the learning rates are multiplied from
-    /// then on (`rate`), and how many times it has returned (`rollbacks`).
-    pub event: String,
+    /// What it is about.
+    pub event: LogEvent,
     /// Updates done; after a rollback, the iteration it returned to.
     pub iteration: u64,
     /// Whole epochs done.
@@ -49,8 +60,7 @@ pub struct JsonlLog {
 }
 
 impl JsonlLog {
-    /// Logs to `path`, for a run that writes a checkpoint every `checkpoint_every` steps (0 for none) and after each epoch. It
-    /// goes before the observer that writes them.
+    /// Logs to `path`, for a run that writes a checkpoint every `checkpoint_every` steps (0 for none) and after each epoch.
     pub fn new(path: impl Into<PathBuf>, every: u64, checkpoint_every: u64) -> Self {
         Self { path: path.into(), every: every.max(1), synced_every: checkpoint_every, file: None, rollback: None }
     }
@@ -67,9 +77,9 @@ impl JsonlLog {
         }
     }
 
-    fn append(&mut self, event: &Event<'_>, kind: &str) -> Result<()> {
+    fn append(&mut self, event: &Event<'_>, kind: LogEvent) -> Result<()> {
         let line = LogLine {
-            event: kind.to_owned(),
+            event: kind,
             iteration: event.position.iteration,
             epoch: event.position.epoch,
             values: event.values().map(|(name, value)| (name.to_owned(), value)).collect(),
@@ -103,6 +113,10 @@ fn kept(text: &[u8], iteration: u64) -> u64 {
 }
 
 impl<S: Step> Observer<S> for JsonlLog {
+    fn phase(&self) -> Phase {
+        Phase::Record
+    }
+
     fn wants(&self, _iteration: u64, _total: u64) -> bool {
         false
     }
@@ -130,7 +144,7 @@ impl<S: Step> Observer<S> for JsonlLog {
         let iteration = event.position.iteration;
         let judged = !event.figures.is_empty();
         if judged || iteration == 1 || iteration.is_multiple_of(self.every) || iteration == event.total {
-            self.append(event, "step")?;
+            self.append(event, LogEvent::Step)?;
         }
         // A step with figures may be the best so far, which a run can go back to.
         if judged || (self.synced_every > 0 && iteration.is_multiple_of(self.synced_every)) {
@@ -140,7 +154,7 @@ impl<S: Step> Observer<S> for JsonlLog {
     }
 
     fn on_epoch(&mut self, _step: &mut S, event: &mut Event<'_>) -> Result<()> {
-        self.append(event, "epoch")?;
+        self.append(event, LogEvent::Epoch)?;
         self.sync()
     }
 

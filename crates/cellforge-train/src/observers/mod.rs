@@ -1,4 +1,4 @@
-//! What can watch a run. Give evaluations and sample grids before the logs that record them, and checkpoints last.
+//! What can watch a run. Each observer says in which [`Phase`](crate::Phase) of a step it is asked, so that they can be given in any order.
 
 mod checkpoints;
 mod early_stop;
@@ -12,11 +12,11 @@ mod tfrecord;
 
 pub(crate) use checkpoints::check_finite;
 pub use checkpoints::{Checkpoints, Criterion};
-pub use early_stop::EarlyStop;
+pub use early_stop::{EarlyStop, Patience};
 pub use evaluate::Evaluate;
 pub use grids::SampleGrids;
 pub use grids::file_name as grid_file_name;
-pub use jsonl::{JsonlLog, LogLine, read_log};
+pub use jsonl::{JsonlLog, LogEvent, LogLine, read_log};
 pub use monitor::{Judge, Monitor, MonitorConfig};
 pub use progress::Progress;
 pub use tensorboard::TensorBoard;

@@ -11,13 +11,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::gan_step::GanStep;
 use crate::generate::images_of;
-use crate::{Error, Event, GanTrainConfig, Matrix, Observer, Result, checkpoint, features, load_classifier, run};
+use crate::{
+    Error, Event, GanTrainConfig, Matrix, Observer, Phase, Result, checkpoint, features, figures, load_classifier, run,
+};
 
 /// Images made at once; the last batch is filled up.
 const BATCH: usize = 32;
 
 /// The figures, in the order in which they are computed.
-const FIGURES: [&str; 6] = ["fd", "precision", "recall", "coverage", "recognised", "diversity"];
+const FIGURES: [&str; 6] =
+    [figures::FD, figures::PRECISION, figures::RECALL, figures::COVERAGE, figures::RECOGNISED, figures::DIVERSITY];
 
 /// When and on how many images a GAN is judged while it trains.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -90,7 +93,7 @@ impl Judge {
                 set.channels()
             ));
         }
-        let id = state.files.get("weights.safetensors").cloned().unwrap_or_default();
+        let id = state.weights_sha256().unwrap_or_default().to_owned();
         Ok(Self { classifier, id, set: set.clone(), images: images.to_vec() })
     }
 
@@ -202,13 +205,13 @@ impl Monitor {
     /// # Errors
     /// [`Error::Figures`] if the judge's features of its images are not finite.
     pub fn figures(&self, generator: &Generator) -> Result<Vec<(String, f32)>> {
-        let of_classes: Vec<[f64; FIGURES.len()]> =
-            self.classes.iter().map(|class| self.of_class(generator, class)).collect::<Result<_>>()?;
-        let mean = |at: usize| of_classes.iter().map(|figures| figures[at]).sum::<f64>() / of_classes.len() as f64;
+        let per_class: Vec<[f64; FIGURES.len()]> =
+            self.classes.iter().map(|class| self.class_figures(generator, class)).collect::<Result<_>>()?;
+        let mean = |at: usize| per_class.iter().map(|figures| figures[at]).sum::<f64>() / per_class.len() as f64;
         let mut found: Vec<_> =
             FIGURES.iter().enumerate().map(|(at, name)| ((*name).to_owned(), mean(at) as f32)).collect();
         if self.classes.len() > 1 {
-            for (Judged { class, .. }, figures) in self.classes.iter().zip(&of_classes) {
+            for (Judged { class, .. }, figures) in self.classes.iter().zip(&per_class) {
                 found.extend(
                     FIGURES.iter().zip(figures).map(|(name, value)| (format!("{name}_{class}"), *value as f32)),
                 );
@@ -217,39 +220,39 @@ impl Monitor {
         Ok(found)
     }
 
-    fn of_class(&self, generator: &Generator, of: &Judged) -> Result<[f64; FIGURES.len()]> {
-        let images = self.images(generator, of)?;
+    fn class_figures(&self, generator: &Generator, class: &Judged) -> Result<[f64; FIGURES.len()]> {
+        let images = self.images(generator, class)?;
         let indices: Vec<usize> = (0..images.len()).collect();
         let found = features(&self.judge, &images, &indices, &self.device)?;
         let (reals, fakes) =
-            (Features::new(&of.reals.values, of.reals.dims)?, Features::new(&found.values, found.dims)?);
+            (Features::new(&class.reals.values, class.reals.dims)?, Features::new(&found.values, found.dims)?);
         let near = prdc(reals, fakes, self.config.k)?;
         let logits = self.logits(&found)?;
-        let recognised = logits.iter().filter(|row| row.iter().all(|logit| *logit <= row[of.label])).count();
+        let recognised = logits.iter().filter(|row| row.iter().all(|logit| *logit <= row[class.label])).count();
         Ok([
             frechet_distance(reals, fakes)?,
             near.precision,
             near.recall,
             near.coverage,
             recognised as f64 / images.len() as f64,
-            mean_distance(fakes)? / of.spread,
+            mean_distance(fakes)? / class.spread,
         ])
     }
 
     /// Images of the class, always of the same noise.
-    fn images(&self, generator: &Generator, of: &Judged) -> Result<CellSet> {
-        let (key, n) = (self.key.with(&of.class), self.config.images);
+    fn images(&self, generator: &Generator, class: &Judged) -> Result<CellSet> {
+        let (key, n) = (self.key.with(&class.class), self.config.images);
         let mut pixels = Vec::new();
         let (mut side, mut channels) = (0, 0);
         for batch in 0..n.div_ceil(BATCH) {
             let noise = key.at(batch as u64).normal((BATCH, self.latent), &self.device)?;
-            let images = images_of(generator, &noise, of.rows.as_ref())?;
+            let images = images_of(generator, &noise, class.rows.as_ref())?;
             (side, channels) = (images.side, images.channels);
             pixels.extend(images.pixels);
         }
         pixels.truncate(n * side * side * channels);
-        let names = (0..n).map(|i| format!("{}/{i}", of.class)).collect();
-        Ok(CellSet::from_parts(vec![of.class.clone()], names, vec![0; n], vec![None; n], side, channels, pixels)?)
+        let names = (0..n).map(|i| format!("{}/{i}", class.class)).collect();
+        Ok(CellSet::from_parts(vec![class.class.clone()], names, vec![0; n], vec![None; n], side, channels, pixels)?)
     }
 
     /// What the judge makes of features: a row of logits, one a class, for each.
@@ -260,6 +263,10 @@ impl Monitor {
 }
 
 impl Observer<GanStep> for Monitor {
+    fn phase(&self) -> Phase {
+        Phase::Measure
+    }
+
     fn wants(&self, iteration: u64, total: u64) -> bool {
         let every = self.config.every;
         every > 0 && (iteration.is_multiple_of(every) || iteration == total)

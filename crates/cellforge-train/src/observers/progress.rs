@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{Event, Observer, Outcome, Position, Result, Step};
+use crate::{Event, Observer, Outcome, Phase, Position, Result, Step};
 
 /// How often a plain line is logged where there is no terminal to draw on.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -46,6 +46,10 @@ fn show(event: &Event<'_>) -> String {
 }
 
 impl<S: Step> Observer<S> for Progress {
+    fn phase(&self) -> Phase {
+        Phase::Show
+    }
+
     fn wants(&self, _iteration: u64, _total: u64) -> bool {
         false
     }

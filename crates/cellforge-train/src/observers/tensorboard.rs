@@ -6,7 +6,7 @@ use std::time::Instant;
 use image::{ImageFormat, RgbImage};
 
 use super::tfrecord::{Content, event, first_record, record, time_and_step};
-use crate::{Error, Event, Observer, Position, Result, Step};
+use crate::{Error, Event, Observer, Phase, Position, Result, Step};
 
 /// The one event file of a run; TensorBoard looks for `tfevents` in the name.
 const FILE: &str = "events.out.tfevents.0000000000.cellforge";
@@ -68,6 +68,10 @@ fn kept(bytes: &[u8], iteration: u64) -> (u64, f64) {
 }
 
 impl<S: Step> Observer<S> for TensorBoard {
+    fn phase(&self) -> Phase {
+        Phase::Record
+    }
+
     fn wants(&self, _iteration: u64, _total: u64) -> bool {
         false
     }

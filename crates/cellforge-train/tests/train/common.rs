@@ -5,14 +5,24 @@ use std::path::Path;
 
 use cellforge_classify::ClassifierConfig;
 use cellforge_data::phantom::{self, PhantomConfig};
-use cellforge_data::{CellSet, Split};
+use cellforge_data::{Augment, CellSet, Split};
 use cellforge_gan::loss::GanLoss;
 use cellforge_gan::{AugmentConfig, DiscriminatorKind, GeneratorKind};
-use cellforge_train::{ClassifierTrainConfig, GanTrainConfig, OptimizerConfig, Schedule, presets};
+use cellforge_train::{ClassifierTrainConfig, GanTrainConfig, Mode, OptimizerConfig, RunDir, Schedule};
 use sha2::{Digest, Sha256};
 
 pub fn images() -> CellSet {
     phantom::render(&PhantomConfig { side: 32, cells_per_class: 12, patients: 4, ..PhantomConfig::default() }).unwrap()
+}
+
+/// A folder for a new run.
+pub fn fresh(out: &Path) -> RunDir {
+    RunDir::new(out)
+}
+
+/// A folder whose run goes on.
+pub fn resumed(out: &Path) -> RunDir {
+    RunDir::new(out).mode(Mode::Resume)
 }
 
 pub fn split() -> Split {
@@ -47,9 +57,9 @@ pub fn everything(iterations: u64, generator: GeneratorKind) -> GanTrainConfig {
         class: String::new(),
         discriminator_lr: Some(3e-4),
         // None of few iterations: a run that is lengthened has had the rates of the longer one.
-        cooldown: 0.1,
+        lr_decay: 0.1,
         loss: GanLoss::Relativistic,
-        joint: true,
+        joint_update: true,
         r1: 0.5,
         r2: 0.25,
         penalty_every: 2,
@@ -58,19 +68,19 @@ pub fn everything(iterations: u64, generator: GeneratorKind) -> GanTrainConfig {
             translation: 0.125,
             cutout: 0.3,
             colour: 0.1,
-            chance: 0.9,
-            target: Some(0.01),
-            rise: 10,
+            p: 0.9,
+            ada_target: Some(0.01),
+            ada_speed: 10,
         },
-        average: 0.9,
-        accumulate: 2,
+        ema_decay: 0.9,
+        accumulation_steps: 2,
         ..config
     }
 }
 
 /// A GAN of both classes.
 pub fn gan_of_two(iterations: u64) -> GanTrainConfig {
-    let mut config = GanTrainConfig { iterations, batch: 4, seed: 5, grid_at: vec![], ..presets::gan_best(2) };
+    let mut config = GanTrainConfig { iterations, batch: 4, seed: 5, grid_at: vec![], ..GanTrainConfig::recipe("best").unwrap().for_images(64, 3, 2) };
     (config.model.image_size, config.model.width, config.model.latent) = (32, 0.05, 8);
     config
 }
@@ -81,10 +91,10 @@ pub fn cnn(epochs: u64) -> ClassifierTrainConfig {
         batch: 4,
         optimizer: OptimizerConfig::Sgd { lr: 0.02, momentum: 0.9, nesterov: true },
         schedule: Schedule::Linear,
-        augment: Some(Default::default()),
+        augment: Augment::default(),
         log_every: 1,
         checkpoint_every: 3,
-        ..presets::cnn_tuned(1)
+        ..ClassifierTrainConfig::recipe("cnn-1").unwrap()
     };
     if let ClassifierConfig::Cnn(model) = &mut config.model {
         (model.image_size, model.width) = (32, 0.25);

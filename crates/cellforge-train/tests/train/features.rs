@@ -1,6 +1,6 @@
 //! Features and scores of whole networks, and networks read back.
 
-use crate::common::{cnn, gan, images, split};
+use crate::common::{cnn, fresh, gan, images, split};
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use cellforge_classify::{Classifier, ClassifierConfig, INCEPTION_FEATURES, Inception, ResNetConfig, inception_input};
@@ -15,7 +15,7 @@ use std::collections::HashMap;
 #[test]
 fn a_classifiers_features_are_those_of_its_last_layer() {
     let (folder, images, device) = (tempfile::tempdir().unwrap(), images(), Device::Cpu);
-    train_classifier(&cnn(1), &images, &split(), folder.path(), &Control::default()).unwrap();
+    train_classifier(&cnn(1), &images, &split(), &fresh(folder.path()), &Control::default(), &mut []).unwrap();
     let (classifier, _) = load_classifier(folder.path(), &device).unwrap();
 
     // More rows than fit a batch, in an order of their own.
@@ -54,7 +54,7 @@ fn a_classifiers_features_are_those_of_its_last_layer() {
 fn a_discriminator_is_read_back_and_scores_images() {
     let (folder, images, device) = (tempfile::tempdir().unwrap(), images(), Device::Cpu);
     let config = gan(3);
-    train_gan(&config, &images, &images.class_indices(0), folder.path(), &Control::default()).unwrap();
+    train_gan(&config, &images, &images.class_indices(0), &fresh(folder.path()), &Control::default(), &mut []).unwrap();
     let (discriminator, state) = load_discriminator(folder.path(), &device).unwrap();
     assert_eq!((state.classes, state.config), (vec!["Parasitized".to_owned()], config));
 
@@ -77,7 +77,7 @@ fn a_discriminator_is_read_back_and_scores_images() {
     }
 
     let other = tempfile::tempdir().unwrap();
-    train_classifier(&cnn(1), &images, &split(), other.path(), &Control::default()).unwrap();
+    train_classifier(&cnn(1), &images, &split(), &fresh(other.path()), &Control::default(), &mut []).unwrap();
     assert!(matches!(load_discriminator(other.path(), &device), Err(Error::Unsuitable { .. })));
 }
 

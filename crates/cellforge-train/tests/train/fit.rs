@@ -8,7 +8,8 @@ use cellforge_data::{Batch, Scale};
 use cellforge_gan::AugmentConfig;
 use cellforge_train::observers::JsonlLog;
 use cellforge_train::{
-    Error, Event, FitPlan, GanStep, GanTrainConfig, Losses, Observer, Outcome, Position, Result, Snapshot, Step, fit,
+    Error, Event, FitPlan, GanStep, GanTrainConfig, Losses, Observer, Outcome, Phase, Position, Result, Snapshot, Step,
+    fit,
 };
 
 use crate::common::{gan, images};
@@ -51,6 +52,9 @@ struct Record {
 }
 
 impl Observer<Echo> for Record {
+    fn phase(&self) -> Phase {
+        Phase::Record
+    }
     fn wants(&self, iteration: u64, _total: u64) -> bool {
         self.at.contains(&iteration)
     }
@@ -115,6 +119,9 @@ fn a_loss_that_is_not_finite_stops_before_it_is_observed() {
 fn a_run_that_is_stopped_reads_what_it_has() {
     struct Stopper<'a>(&'a AtomicBool);
     impl Observer<Echo> for Stopper<'_> {
+        fn phase(&self) -> Phase {
+            Phase::Save
+        }
         fn wants(&self, iteration: u64, _total: u64) -> bool {
             // Asked after the step, as a signal would come.
             self.0.fetch_or(iteration == 5, Ordering::Relaxed);
@@ -143,7 +150,7 @@ fn losses_that_are_too_few_or_too_many_are_an_error() {
 }
 
 fn adaptive() -> GanTrainConfig {
-    let augment = AugmentConfig { flips: true, target: Some(0.01), rise: 40, ..AugmentConfig::default() };
+    let augment = AugmentConfig { flips: true, ada_target: Some(0.01), ada_speed: 40, ..AugmentConfig::default() };
     GanTrainConfig { augment, ..gan(11) }
 }
 
@@ -174,6 +181,9 @@ struct Keep {
 }
 
 impl Observer<GanStep> for Keep {
+    fn phase(&self) -> Phase {
+        Phase::Save
+    }
     fn wants(&self, iteration: u64, _total: u64) -> bool {
         self.at.contains(&iteration)
     }
@@ -218,7 +228,7 @@ fn the_chance_of_augmentations_moves_every_fourth_iteration() {
             kept = Some(step.snapshot().unwrap());
         }
     }
-    let moved = 4.0 * 4.0 / config.augment.rise as f32;
+    let moved = 4.0 * 4.0 / config.augment.ada_speed as f32;
     assert_eq!(chances[..4], [0.0; 4]);
     assert!(chances[4] == 0.0 || chances[4] == moved, "{chances:?}");
     assert_eq!(chances[5..8], [chances[4]; 3]);

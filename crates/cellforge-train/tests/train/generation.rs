@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::{cnn, gan, gan_of_two, images, split};
+use crate::common::{cnn, fresh, gan, gan_of_two, images, split};
 use candle_core::{Device, Tensor};
 use cellforge_data::CellSet;
 use cellforge_gan::{Discriminator, Generator};
@@ -25,7 +25,7 @@ fn trained(dir: &Path, of_two: bool) -> (Generator, Discriminator, GanState) {
 fn train(dir: &Path, of_two: bool, config: GanTrainConfig) {
     let images = images();
     let indices = if of_two { (0..images.len()).collect() } else { images.class_indices(0) };
-    train_gan(&config, &images, &indices, dir, &Control::default()).unwrap();
+    train_gan(&config, &images, &indices, &fresh(dir), &Control::default(), &mut []).unwrap();
 }
 
 fn options(state: &GanState, class: &str, first: usize, count: usize) -> GenerateOptions {
@@ -225,7 +225,7 @@ fn weights_that_cannot_be_packed_are_named() {
     assert!(!out.exists());
 
     let other = folder.path().join("cnn");
-    train_classifier(&cnn(1), &images(), &split(), &other, &Control::default()).unwrap();
+    train_classifier(&cnn(1), &images(), &split(), &fresh(&other), &Control::default(), &mut []).unwrap();
     assert!(matches!(pack_generator(&other, &out), Err(Error::Unsuitable { .. })));
     assert!(matches!(pack_generator(&folder.path().join("none"), &out), Err(Error::NoCheckpoint(_))));
 }

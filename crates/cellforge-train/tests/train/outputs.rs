@@ -1,17 +1,19 @@
 //! What trained networks give: images, probabilities, and the study's losses.
 
-use crate::common::{cnn, gan, images, split};
+use crate::common::{cnn, fresh, gan, images, resumed, split};
 use candle_core::{Device, Tensor};
 use cellforge_train::{
-    ClassifierTrainConfig, Control, Error, GenerateOptions, LossKind, OptimizerConfig, evaluate, generate,
-    load_classifier, load_generator, predict, train_classifier, train_gan,
+    ClassifierTrainConfig, Control, Error, GenerateOptions, LogEvent, LossKind, OptimizerConfig, RunDir, evaluate,
+    generate, load_classifier, load_generator, predict, train_classifier, train_gan,
 };
 
 #[test]
 fn generated_images_do_not_depend_on_the_count() {
     let folder = tempfile::tempdir().unwrap();
     let images = images();
-    let outcome = train_gan(&gan(2), &images, &images.class_indices(0), folder.path(), &Control::default()).unwrap();
+    let outcome =
+        train_gan(&gan(2), &images, &images.class_indices(0), &fresh(folder.path()), &Control::default(), &mut [])
+            .unwrap();
     let device = Device::Cpu;
     let (generator, state) = load_generator(folder.path(), &device).unwrap();
     assert_eq!(state.classes, ["Parasitized"]);
@@ -46,10 +48,11 @@ fn generated_images_do_not_depend_on_the_count() {
 fn the_best_epoch_is_the_one_that_is_loaded() {
     let folder = tempfile::tempdir().unwrap();
     let (images, split) = (images(), split());
-    let outcome = train_classifier(&cnn(6), &images, &split, folder.path(), &Control::default()).unwrap();
+    let outcome =
+        train_classifier(&cnn(6), &images, &split, &fresh(folder.path()), &Control::default(), &mut []).unwrap();
     let best = outcome.best.unwrap();
     let log = cellforge_train::read_log(&outcome.log).unwrap();
-    let epochs: Vec<_> = log.iter().filter(|line| line.event == "epoch").collect();
+    let epochs: Vec<_> = log.iter().filter(|line| line.event == LogEvent::Epoch).collect();
     assert_eq!(epochs.len(), 6);
     let highest = epochs.iter().map(|line| line.values["val_accuracy"]).fold(0.0, f32::max);
     assert_eq!(best.value, highest);
@@ -71,16 +74,18 @@ fn patience_ends_a_run_that_no_longer_improves() {
     let optimizer = OptimizerConfig::Sgd { lr: 1e-12, momentum: 0.0, nesterov: false };
     let config = ClassifierTrainConfig { patience: Some(2), optimizer, ..cnn(9) };
     let (images, split) = (images(), split());
-    let train = |control: &Control| train_classifier(&config, &images, &split, folder.path(), control).unwrap();
-    let outcome = train(&Control::default());
+    let train = |dir: &RunDir| train_classifier(&config, &images, &split, dir, &Control::default(), &mut []).unwrap();
+    let outcome = train(&fresh(folder.path()));
     assert_eq!((outcome.epochs, outcome.interrupted), (3, false));
     assert_eq!(outcome.best.unwrap().epoch, 1);
     // It stays ended when it is resumed.
-    let again = train(&Control { resume: true, ..Control::default() });
+    let again = train(&resumed(folder.path()));
     assert_eq!((again.epochs, again.interrupted), (3, false));
 
     let none = cellforge_data::Split { val: vec![], ..split.clone() };
-    let error = train_classifier(&config, &images, &none, folder.path(), &Control::default()).unwrap_err().to_string();
+    let error = train_classifier(&config, &images, &none, &fresh(folder.path()), &Control::default(), &mut [])
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("patience"), "{error}");
 }
 

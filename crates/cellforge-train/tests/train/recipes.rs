@@ -10,10 +10,10 @@ use cellforge_gan::{AugmentConfig, Discriminator, DiscriminatorKind, Generator, 
 use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, gradients, one_hot};
 use cellforge_train::{
     Control, Error, GanStep, GanTrainConfig, GenerateOptions, Step, generate, load_discriminator, load_generator,
-    presets, read_log, train_gan,
+    read_log, train_gan,
 };
 
-use crate::common::{assert_same, everything, gan, images, lengthen};
+use crate::common::{assert_same, everything, fresh, gan, images, lengthen, resumed};
 
 type Tensors = BTreeMap<String, Tensor>;
 
@@ -49,8 +49,9 @@ fn a_gan_with_everything_on_is_resumed_to_the_same_bytes() {
         let dir = folder.path().join(format!("{generator:?}"));
         let (whole, broken) = (dir.join("whole"), dir.join("broken"));
         let run = |iterations: u64, out: &Path, resume: bool| {
-            let control = Control { resume, ..Control::default() };
-            train_gan(&everything(iterations, generator), &images, &all(&images), out, &control).unwrap()
+            let dir = if resume { resumed(out) } else { fresh(out) };
+            let config = everything(iterations, generator);
+            train_gan(&config, &images, &all(&images), &dir, &Control::default(), &mut []).unwrap()
         };
         let outcome = run(6, &whole, false);
         assert_eq!((outcome.iterations, outcome.interrupted, outcome.grids.len()), (6, false, 2));
@@ -90,7 +91,8 @@ fn threads_do_not_change_a_byte_of_any_option() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for generator in [GeneratorKind::Style, GeneratorKind::Residual] {
             let (config, out) = (everything(5, generator), out.join(format!("{generator:?}")));
-            pool.install(|| train_gan(&config, &images, &all(&images), &out, &Control::default())).unwrap();
+            pool.install(|| train_gan(&config, &images, &all(&images), &fresh(&out), &Control::default(), &mut []))
+                .unwrap();
         }
         out
     };
@@ -105,7 +107,7 @@ fn a_gan_of_several_classes_makes_images_of_each() {
     let folder = tempfile::tempdir().unwrap();
     let (images, device) = (images(), Device::Cpu);
     let config = everything(2, GeneratorKind::Style);
-    train_gan(&config, &images, &all(&images), folder.path(), &Control::default()).unwrap();
+    train_gan(&config, &images, &all(&images), &fresh(folder.path()), &Control::default(), &mut []).unwrap();
     let (generator, state) = load_generator(folder.path(), &device).unwrap();
     assert_eq!(state.classes, images.classes);
     let [first, second] = [0, 1].map(|class: usize| {
@@ -157,7 +159,9 @@ fn images_that_do_not_fit_the_classes_are_refused() {
     let images = images();
     let mut config = everything(1, GeneratorKind::Style);
     let refused = |config: &GanTrainConfig, indices: &[usize]| {
-        train_gan(config, &images, indices, folder.path(), &Control::default()).unwrap_err().to_string()
+        train_gan(config, &images, indices, &fresh(folder.path()), &Control::default(), &mut [])
+            .unwrap_err()
+            .to_string()
     };
     let error = refused(&config, &images.class_indices(0));
     assert!(error.contains(&format!("images: none of class {} to train on", images.classes[1])), "{error}");
@@ -173,7 +177,7 @@ fn smooth(loss: GanLoss, joint: bool) -> GanTrainConfig {
     config.model.discriminator = DiscriminatorKind::Residual;
     config.model.classes = 2;
     // The discriminator hardly moves, so that the generators' gradients can be compared too.
-    GanTrainConfig { loss, joint, discriminator_lr: Some(1e-12), ..config }
+    GanTrainConfig { loss, joint_update: joint, discriminator_lr: Some(1e-12), ..config }
 }
 
 #[test]
@@ -185,7 +189,7 @@ fn parts_of_a_batch_give_the_gradients_of_the_whole() {
         (GanLoss::Relativistic, true, 2.0),
     ] {
         let run = |accumulate: u64| {
-            let config = GanTrainConfig { accumulate, r1: r, r2: r, ..smooth(loss, joint) };
+            let config = GanTrainConfig { accumulation_steps: accumulate, r1: r, r2: r, ..smooth(loss, joint) };
             let mut step = GanStep::new(&config, &Device::Cpu).unwrap();
             let losses = step.step(&batch(), 1).unwrap();
             (losses, file(&step, "optimiser"), file(&step, "weights"))
@@ -281,7 +285,7 @@ fn the_studys_settings_are_written_without_the_options() {
         assert!(!text.contains(&format!("\"{option}\":")), "{option} in {text}");
     }
     assert_eq!(serde_json::from_str::<GanTrainConfig>(&text).unwrap(), GanTrainConfig::default());
-    for config in [everything(3, GeneratorKind::Style), presets::gan_best(2)] {
+    for config in [everything(3, GeneratorKind::Style), GanTrainConfig::recipe("best").unwrap().for_images(64, 3, 2)] {
         config.validate().unwrap();
         let text = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<GanTrainConfig>(&text).unwrap(), config, "{text}");
@@ -292,7 +296,7 @@ fn the_studys_settings_are_written_without_the_options() {
 /// Adam's first update moves a weight by its rate, whatever the gradient.
 #[test]
 fn rates_fall_to_the_end() {
-    let config = GanTrainConfig { iterations: 8, cooldown: 0.5, discriminator_lr: Some(4e-3), ..gan(8) };
+    let config = GanTrainConfig { iterations: 8, lr_decay: 0.5, discriminator_lr: Some(4e-3), ..gan(8) };
     // The largest change of a weight.
     let moved = |config: &GanTrainConfig, iteration: u64, name: &str| {
         let mut step = GanStep::new(config, &Device::Cpu).unwrap();
@@ -303,17 +307,17 @@ fn rates_fall_to_the_end() {
         let changes = weights.flat_map(|(name, before)| values(&(&after[name] - before).unwrap().abs().unwrap()));
         f64::from(changes.fold(0.0, f32::max))
     };
-    let separate = GanTrainConfig { joint: false, ..config.clone() };
+    let separate = GanTrainConfig { joint_update: false, ..config.clone() };
     for (iteration, rate) in [(1, 1.0), (4, 1.0), (5, 1.0), (6, 0.75), (7, 0.5), (8, 0.25)] {
         assert_eq!(config.rate(iteration), rate);
         let generator = moved(&separate, iteration, "weights");
         assert!((generator / (config.lr * rate) - 1.0).abs() < 0.01, "{generator} in iteration {iteration}");
-        let joint = GanTrainConfig { joint: true, ..config.clone() };
+        let joint = GanTrainConfig { joint_update: true, ..config.clone() };
         let discriminator = moved(&joint, iteration, "discriminator");
         assert!((discriminator / (4e-3 * rate) - 1.0).abs() < 0.01, "{discriminator} in iteration {iteration}");
     }
-    assert_eq!(GanTrainConfig { cooldown: 0.0, ..config.clone() }.rate(8), 1.0);
-    assert_eq!(GanTrainConfig { cooldown: 1.0, ..config }.rate(1), 1.0);
+    assert_eq!(GanTrainConfig { lr_decay: 0.0, ..config.clone() }.rate(8), 1.0);
+    assert_eq!(GanTrainConfig { lr_decay: 1.0, ..config }.rate(1), 1.0);
 }
 
 /// Decays of 2/11 after the first update and 3/12 after the second, both below the 0.9 that was asked for. Running statistics are those
@@ -323,7 +327,7 @@ fn the_average_follows_its_formula() {
     for generator in [GeneratorKind::Study, GeneratorKind::Residual, GeneratorKind::Style] {
         let mut config = gan(3);
         config.model.generator = generator;
-        let config = GanTrainConfig { average: 0.9, ..config };
+        let config = GanTrainConfig { ema_decay: 0.9, ..config };
         let mut step = GanStep::new(&config, &Device::Cpu).unwrap();
         let mut average = file(&step, "weights");
         assert!(average.iter().all(|(name, start)| values(start) == values(&file(&step, "generator")[name])));
@@ -354,7 +358,7 @@ fn the_average_follows_its_formula() {
 /// The generator that is sampled, drawn and judged is the average.
 #[test]
 fn the_generator_of_a_step_is_its_average() {
-    let config = GanTrainConfig { average: 0.9, ..gan(1) };
+    let config = GanTrainConfig { ema_decay: 0.9, ..gan(1) };
     let mut step = GanStep::new(&config, &Device::Cpu).unwrap();
     step.step(&batch(), 1).unwrap();
     let z = Key::new(1).normal((2, 8), &Device::Cpu).unwrap();
@@ -407,7 +411,7 @@ fn the_penalty_at_real_images_makes_the_discriminator_flatter() {
 #[test]
 fn the_penalty_that_is_reported_is_the_formulas() {
     for (spectral_norm, accumulate) in [(false, 1), (false, 2), (true, 1)] {
-        let mut config = GanTrainConfig { r1: 3.0, penalty_every: 2, accumulate, ..smooth(GanLoss::Hinge, true) };
+        let mut config = GanTrainConfig { r1: 3.0, penalty_every: 2, accumulation_steps: accumulate, ..smooth(GanLoss::Hinge, true) };
         config.model.spectral_norm = spectral_norm;
         let squared = steepness(&config, 0).1;
         let mut step = GanStep::new(&config, &Device::Cpu).unwrap();
@@ -430,45 +434,45 @@ fn augmentation_changes_what_the_discriminator_learns() {
     };
     let plain = learnt(AugmentConfig::default());
     assert_ne!(learnt(augment.clone()), plain);
-    assert_eq!(learnt(AugmentConfig { chance: 0.0, ..augment.clone() }), plain);
+    assert_eq!(learnt(AugmentConfig { p: 0.0, ..augment.clone() }), plain);
     // With a target the chance starts at none.
-    assert_eq!(learnt(AugmentConfig { target: Some(0.6), ..augment }), plain);
+    assert_eq!(learnt(AugmentConfig { ada_target: Some(0.6), ..augment }), plain);
 }
 
 #[test]
 fn settings_out_of_range_are_named() {
     let smooth = || smooth(GanLoss::Logistic, true);
-    let study = |joint| GanTrainConfig { joint, ..gan(1) };
+    let study = |joint| GanTrainConfig { joint_update: joint, ..gan(1) };
     for (config, words) in [
-        (GanTrainConfig { penalty_every: 0, ..smooth() }, "penalty_every: is 0"),
-        (GanTrainConfig { accumulate: 0, ..smooth() }, "accumulate: is 0"),
-        (GanTrainConfig { accumulate: 3, ..smooth() }, "accumulate: 3 parts of a batch of 4 are not of one size"),
-        (GanTrainConfig { discriminator_lr: Some(0.0), ..smooth() }, "discriminator_lr: 0 is out of range"),
-        (GanTrainConfig { r1: -1.0, ..smooth() }, "r1: -1 is out of range: 0 or more"),
-        (GanTrainConfig { r2: f64::NAN, ..smooth() }, "r2: NaN is out of range"),
+        (GanTrainConfig { penalty_every: 0, ..smooth() }, "gan.penalty_every is 0"),
+        (GanTrainConfig { accumulation_steps: 0, ..smooth() }, "gan.accumulation_steps is 0"),
+        (GanTrainConfig { accumulation_steps: 3, ..smooth() }, "accumulation_steps: 3 parts of a batch of 4 are not of one size"),
+        (GanTrainConfig { discriminator_lr: Some(0.0), ..smooth() }, "gan.discriminator_lr is 0: it must be above 0"),
+        (GanTrainConfig { r1: -1.0, ..smooth() }, "gan.r1 is -1: it must be 0 or more"),
+        (GanTrainConfig { r2: f64::NAN, ..smooth() }, "gan.r2 is not finite"),
         (GanTrainConfig { r1: 1.0, ..study(true) }, "r1: 1, but the study's discriminator has no such penalty"),
-        (GanTrainConfig { r2: 1.0, joint: false, ..smooth() }, "r2: 1, but real and generated images are in separate"),
+        (GanTrainConfig { r2: 1.0, joint_update: false, ..smooth() }, "r2: 1, but real and generated images are in separate"),
         (GanTrainConfig { loss: GanLoss::Relativistic, ..study(false) }, "loss: the relativistic one is of real and"),
-        (GanTrainConfig { label_smoothing: 0.6, ..smooth() }, "label_smoothing: 0.6 is out of range"),
+        (GanTrainConfig { label_smoothing: 0.6, ..smooth() }, "gan.label_smoothing is 0.6: it must be from 0 to 0.5"),
         (
             GanTrainConfig { label_smoothing: 0.1, loss: GanLoss::Hinge, ..smooth() },
             "label_smoothing: only the logistic loss has targets to smooth",
         ),
-        (GanTrainConfig { cooldown: 1.5, ..smooth() }, "cooldown: 1.5 is out of range"),
-        (GanTrainConfig { cooldown: f64::NAN, ..smooth() }, "cooldown: NaN is out of range"),
-        (GanTrainConfig { average: 1.0, ..smooth() }, "average: 1 is out of range"),
-        (GanTrainConfig { average: f64::NAN, ..smooth() }, "average: NaN is out of range"),
+        (GanTrainConfig { lr_decay: 1.5, ..smooth() }, "gan.lr_decay is 1.5: it must be from 0 to 1"),
+        (GanTrainConfig { lr_decay: f64::NAN, ..smooth() }, "gan.lr_decay is not finite"),
+        (GanTrainConfig { ema_decay: 1.0, ..smooth() }, "gan.ema_decay is 1: it must be from 0 to below 1"),
+        (GanTrainConfig { ema_decay: f64::NAN, ..smooth() }, "gan.ema_decay is not finite"),
         (
-            GanTrainConfig { augment: AugmentConfig { chance: 2.0, ..AugmentConfig::default() }, ..smooth() },
-            "augment.chance is 2",
+            GanTrainConfig { augment: AugmentConfig { p: 2.0, ..AugmentConfig::default() }, ..smooth() },
+            "gan.augment.p is 2",
         ),
     ] {
         let error = config.validate().unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
-        assert!(matches!(error, Error::Invalid { .. } | Error::Tensor(_)));
+        assert!(matches!(error, Error::Invalid { .. } | Error::Settings(_)));
         let out = tempfile::tempdir().unwrap();
         let images = images();
-        assert!(train_gan(&config, &images, &all(&images), out.path(), &Control::default()).is_err());
+        assert!(train_gan(&config, &images, &all(&images), &fresh(out.path()), &Control::default(), &mut []).is_err());
         assert!(!out.path().join("log.jsonl").exists());
     }
     smooth().validate().unwrap();
@@ -479,7 +483,7 @@ fn settings_out_of_range_are_named() {
 #[test]
 fn label_smoothing_is_of_real_images_alone() {
     let losses = |label_smoothing: f64, joint: bool| {
-        let config = GanTrainConfig { label_smoothing, joint, discriminator_lr: Some(1e-12), ..gan(1) };
+        let config = GanTrainConfig { label_smoothing, joint_update: joint, discriminator_lr: Some(1e-12), ..gan(1) };
         GanStep::new(&config, &Device::Cpu).unwrap().step(&batch(), 1).unwrap()
     };
     for joint in [false, true] {

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::common::{assert_same, cnn, gan, images, lengthen, split};
+use crate::common::{assert_same, cnn, fresh, gan, images, lengthen, resumed, split};
 use candle_core::Device;
-use cellforge_train::checkpoint::read_state;
 use cellforge_train::{
-    Control, Error, GanState, GanStep, GanTrainConfig, Result, Step, read_log, train_classifier, train_gan,
+    Control, Error, GanState, GanStep, GanTrainConfig, Mode, Result, RunDir, Slot, Step, read_log, train_classifier,
+    train_gan,
 };
 
 /// Copies a folder and all in it.
@@ -24,34 +24,30 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn resume() -> Control {
-    Control { resume: true, ..Control::default() }
-}
-
-fn run_gan(config: &GanTrainConfig, out: &Path, control: &Control) -> Result<cellforge_train::GanOutcome> {
+fn run_gan(config: &GanTrainConfig, dir: &RunDir) -> Result<cellforge_train::GanOutcome> {
     let images = images();
-    train_gan(config, &images, &images.class_indices(0), out, control)
+    train_gan(config, &images, &images.class_indices(0), dir, &Control::default(), &mut [])
 }
 
 #[test]
 fn gan_killed_and_resumed_equals_never_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
-    let outcome = run_gan(&gan(4), &whole, &Control::default()).unwrap();
+    let outcome = run_gan(&gan(4), &fresh(&whole)).unwrap();
     assert_eq!((outcome.iterations, outcome.interrupted, outcome.grids.len()), (4, false, 2));
 
     // A run killed after iteration 3 has the checkpoint of iteration 2, later lines in its log, and leftovers. The
     // checkpoint of 2 comes from a run of 2, whose configuration is put right.
-    run_gan(&gan(2), &broken, &Control::default()).unwrap();
+    run_gan(&gan(2), &fresh(&broken)).unwrap();
     lengthen(&broken, 2, 4);
     std::fs::copy(whole.join("log.jsonl"), broken.join("log.jsonl")).unwrap();
     std::fs::create_dir(broken.join("last.tmp")).unwrap();
-    run_gan(&gan(4), &broken, &resume()).unwrap();
+    run_gan(&gan(4), &resumed(&broken)).unwrap();
     assert!(!broken.join("last.tmp").exists() && !broken.join("last.old").exists());
     assert_same(&whole, &broken);
 
     // Resuming what is complete changes nothing.
-    run_gan(&gan(4), &broken, &resume()).unwrap();
+    run_gan(&gan(4), &resumed(&broken)).unwrap();
     assert_same(&whole, &broken);
 }
 
@@ -60,13 +56,13 @@ fn classifier_stopped_inside_an_epoch_equals_never_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
     let (images, split, config) = (images(), split(), cnn(3));
-    train_classifier(&config, &images, &split, &whole, &Control::default()).unwrap();
+    train_classifier(&config, &images, &split, &fresh(&whole), &Control::default(), &mut []).unwrap();
 
     // 14 images in batches of 4: epochs of 4 updates. The stop flag is up before each start, so that nothing but the
     // first checkpoint is written; then a thread raises it at some moment of the run.
     let stop = Arc::new(AtomicBool::new(true));
-    let control = Control { stop: stop.clone(), ..resume() };
-    let outcome = train_classifier(&config, &images, &split, &broken, &control).unwrap();
+    let control = Control { stop: stop.clone(), ..Control::default() };
+    let outcome = train_classifier(&config, &images, &split, &resumed(&broken), &control, &mut []).unwrap();
     assert_eq!((outcome.iterations, outcome.interrupted), (0, true));
     let mut stops = 0;
     loop {
@@ -74,7 +70,8 @@ fn classifier_stopped_inside_an_epoch_equals_never_stopped() {
         let log = broken.join("log.jsonl");
         let seen = read_log(&log).unwrap().len();
         let outcome = std::thread::scope(|scope| {
-            let run = scope.spawn(|| train_classifier(&config, &images, &split, &broken, &control).unwrap());
+            let run = scope
+                .spawn(|| train_classifier(&config, &images, &split, &resumed(&broken), &control, &mut []).unwrap());
             while read_log(&log).unwrap().len() <= seen && !run.is_finished() {
                 std::thread::yield_now();
             }
@@ -95,10 +92,10 @@ fn classifier_stopped_inside_an_epoch_equals_never_stopped() {
 fn a_finished_run_whose_best_is_lost_has_its_last() {
     let folder = tempfile::tempdir().unwrap();
     let (out, images, split) = (folder.path().join("run"), images(), split());
-    let run = |control: &Control| train_classifier(&cnn(1), &images, &split, &out, control).unwrap();
-    assert!(run(&Control::default()).best.is_some());
+    let run = |dir: &RunDir| train_classifier(&cnn(1), &images, &split, dir, &Control::default(), &mut []).unwrap();
+    assert!(run(&fresh(&out)).best.is_some());
     std::fs::write(out.join("best/weights.safetensors"), "cut short").unwrap();
-    let outcome = run(&resume());
+    let outcome = run(&resumed(&out));
     assert!(outcome.best.is_none() && outcome.checkpoint == out.join("last") && !out.join("best").exists());
 }
 
@@ -109,8 +106,9 @@ fn threads_do_not_change_a_byte() {
         let out = folder.path().join(threads.to_string());
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            run_gan(&gan(3), &out.join("gan"), &Control::default()).unwrap();
-            train_classifier(&cnn(1), &images(), &split(), &out.join("cnn"), &Control::default()).unwrap();
+            run_gan(&gan(3), &fresh(&out.join("gan"))).unwrap();
+            let dir = fresh(&out.join("cnn"));
+            train_classifier(&cnn(1), &images(), &split(), &dir, &Control::default(), &mut []).unwrap();
         });
         out
     };
@@ -123,32 +121,32 @@ fn threads_do_not_change_a_byte() {
 fn a_folder_in_use_and_other_settings_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    run_gan(&gan(1), &out, &Control::default()).unwrap();
-    assert!(matches!(run_gan(&gan(1), &out, &Control::default()), Err(Error::Occupied(_))));
+    run_gan(&gan(1), &fresh(&out)).unwrap();
+    assert!(matches!(run_gan(&gan(1), &fresh(&out)), Err(Error::Occupied(_))));
 
     let mut other = gan(1);
     other.model.dropout = 0.5;
-    let error = run_gan(&other, &out, &resume()).unwrap_err().to_string();
+    let error = run_gan(&other, &resumed(&out)).unwrap_err().to_string();
     assert!(error.contains("model.dropout is 0.5") && error.contains("0.25"), "{error}");
     let images = images();
-    let error = train_gan(&gan(1), &images, &[0, 1], &out, &resume()).unwrap_err().to_string();
+    let error =
+        train_gan(&gan(1), &images, &[0, 1], &resumed(&out), &Control::default(), &mut []).unwrap_err().to_string();
     assert!(error.contains("images"), "{error}");
 
-    // A run that is refused leaves the folder's records alone; one that is not writes them.
-    let note = out.join("note");
-    let records = vec![(note.clone(), "settings".to_owned())];
-    assert!(run_gan(&gan(1), &out, &Control { records: records.clone(), ..Control::default() }).is_err());
-    assert!(run_gan(&other, &out, &Control { records: records.clone(), ..resume() }).is_err());
+    // A run that is refused leaves the folder's settings alone; one that is not writes them.
+    let note = fresh(&out).settings();
+    assert!(run_gan(&gan(1), &fresh(&out).save_settings("settings")).is_err());
+    assert!(run_gan(&other, &resumed(&out).save_settings("settings")).is_err());
     assert!(!note.exists());
-    run_gan(&gan(1), &out, &Control { records, ..resume() }).unwrap();
+    run_gan(&gan(1), &resumed(&out).save_settings("settings")).unwrap();
     assert_eq!(std::fs::read_to_string(&note).unwrap(), "settings");
     std::fs::remove_file(&note).unwrap();
 
     let second = folder.path().join("second");
     copy(&out, &second);
-    run_gan(&gan(1), &second, &Control { overwrite: true, ..Control::default() }).unwrap();
+    run_gan(&gan(1), &fresh(&second).mode(Mode::Overwrite)).unwrap();
     assert_same(&out, &second);
-    let state: GanState = read_state(&out.join("last"), "gan").unwrap();
+    let state: GanState = fresh(&out).checkpoint(Slot::Last).unwrap().unwrap().state("gan").unwrap();
     assert_eq!((state.position.iteration, state.config), (1, gan(1)));
 }
 

@@ -31,7 +31,7 @@ pub(super) fn figures(part: &FidelityPart, found: &Evaluation) -> Markup {
         p.note {
             "Precision is the share of synthetic images within the spread of the real ones, recall the share of real images within the spread of the
             synthetic ones (Kynkäänniemi et al. 2019). Density and coverage are their sturdier kin (Naeem et al. 2020): real neighbourhoods per
-            synthetic image, and the share of real images with a synthetic image among their " (found.settings.k) " nearest."
+            synthetic image, and the share of real images with a synthetic image among their " (found.settings.fidelity.k) " nearest."
         }
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn figures(part: &UtilityPart) -> Markup {
     };
     html! {
         p { "The same network (" (utility.config.classifier) ") was trained " (count(utility.config.seeds as u64)) " times on each kind of images, "
-            (count(utility.config.steps)) " updates each, and judged on " (part.judged_on) ". Right is the share of images classified rightly;
+            (count(utility.config.updates)) " updates each, and judged on " (part.judged_on) ". Right is the share of images classified rightly;
             intervals hold the variation of patients and of trainings." }
         (table("Classifiers trained on real and on synthetic images", body))
         (augmentation(utility))

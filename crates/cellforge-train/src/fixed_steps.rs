@@ -27,11 +27,11 @@ use crate::{
 /// ```
 /// use cellforge_classify::ClassifierConfig;
 /// use cellforge_data::phantom::{self, PhantomConfig};
-/// use cellforge_train::{Control, predict, presets, train_for_steps};
+/// use cellforge_train::{Control, predict, train_for_steps};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let images = phantom::render(&PhantomConfig { side: 32, cells_per_class: 3, ..PhantomConfig::default() })?;
-/// let mut config = presets::cnn_tuned(1);
+/// let mut config = ClassifierTrainConfig::recipe("cnn-1")?;
 /// if let ClassifierConfig::Cnn(cnn) = &mut config.model {
 ///     (cnn.image_size, cnn.width) = (32, 0.25);
 /// }
@@ -95,7 +95,7 @@ fn stream(
             };
             let stop = end.min((pass + 1) * length);
             let chosen = &order[(next - pass * length) as usize..(stop - pass * length) as usize];
-            let augment = augment.as_ref().map(|augment| (augment, seed, pass));
+            let augment = augment.is_on().then_some((&augment, seed, pass));
             parts.push(Batch::gather(&set, chosen, Scale::Unit, augment, &device)?);
             shuffled = Some((pass, order));
             next = stop;
@@ -119,14 +119,13 @@ fn joined(mut parts: Vec<Batch>) -> Result<Batch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::presets;
     use cellforge_data::Augment;
     use cellforge_data::phantom::{self, PhantomConfig};
 
     #[test]
     fn batches_are_full_and_use_every_cell_as_often() {
         let set = phantom::render(&PhantomConfig { side: 16, cells_per_class: 4, ..PhantomConfig::default() }).unwrap();
-        let config = ClassifierTrainConfig { batch: 8, augment: Some(Augment::FLIPS), ..presets::cnn_tuned(1) };
+        let config = ClassifierTrainConfig { batch: 8, augment: Augment::FLIPS, ..ClassifierTrainConfig::recipe("cnn-1").unwrap() };
         // Three images in batches of eight: two passes and a part of the third, which the next batch goes on with.
         let train = [1, 4, 6];
         let mut make = stream(&config, &set, &train, &Device::Cpu);

@@ -1,0 +1,308 @@
+//! One iteration of GAN training: what its two strategies share. [`separate`] and [`joint`] read like the algorithm.
+
+mod adaptive_augment;
+mod ema;
+mod joint;
+mod separate;
+mod tally;
+
+use std::collections::BTreeMap;
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor};
+use cellforge_data::Batch;
+use cellforge_gan::{AugmentConfig, Discriminator, Generator};
+use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, ops};
+
+use crate::checkpoint::{DISCRIMINATOR, OPTIMIZER, WEIGHTS};
+use crate::GanTrainConfig;
+use crate::schedule::LearningRate;
+use crate::{Losses, Result, Snapshot, Step};
+use adaptive_augment::AdaptiveAugment;
+use ema::Ema;
+use tally::Tally;
+
+/// Keras's epsilon, as in the study; PyTorch's default is 1e-8.
+const ADAM_EPS: f64 = 1e-7;
+
+/// The file of the generator's weights as they are trained, where `weights` holds their average.
+const TRAINED: &str = "generator";
+
+/// Generator, discriminator and their optimizers.
+pub struct GanStep {
+    generator: Generator,
+    discriminator: Discriminator,
+    /// The same discriminator for the generator's update, which needs no gradient of its parameters.
+    frozen: Discriminator,
+    generator_store: ParamStore,
+    discriminator_store: ParamStore,
+    generator_optimizer: Optimizer,
+    discriminator_optimizer: Optimizer,
+    generator_rate: LearningRate,
+    discriminator_rate: LearningRate,
+    ema: Option<Ema>,
+    augment: AdaptiveAugment,
+    /// Of the iterations whose losses were not read yet.
+    unread: Vec<Tally>,
+    /// Losses that were read and that nobody asked for yet.
+    read: Vec<Losses>,
+    config: GanTrainConfig,
+    key: Key,
+    device: Device,
+}
+
+/// Whose pass through the discriminator it is. Each has randomness of its own.
+#[derive(Debug, Clone, Copy)]
+enum Pass {
+    /// The discriminator's, of real images.
+    Real,
+    /// The discriminator's, of generated images.
+    Fake,
+    /// The generator's.
+    Generator,
+}
+
+impl Pass {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Real => "real",
+            Self::Fake => "fake",
+            Self::Generator => "generator",
+        }
+    }
+}
+
+/// The real images of one part of a batch, and the noise and classes of the generated ones.
+struct Part {
+    /// Real images as the discriminator is shown them, (b, c, h, w) in [-1, 1].
+    augmented: Tensor,
+    /// Noise, (b, latent).
+    z: Tensor,
+    /// For a GAN of several classes, a row of zeros and a one for each image, (b, classes).
+    classes: Option<Tensor>,
+    /// Its number among the parts.
+    number: u64,
+}
+
+impl GanStep {
+    /// Fresh networks, initialised from the configuration's seed and class.
+    ///
+    /// # Errors
+    /// Those of the networks' construction.
+    pub fn new(config: &GanTrainConfig, device: &Device) -> Result<Self> {
+        let key = config.key();
+        let generator_store = ParamStore::new(key.with("generator"), device);
+        let generator = Generator::new(&config.model, generator_store.vb())?;
+        let discriminator_store = ParamStore::new(key.with("discriminator"), device);
+        let discriminator = Discriminator::new(&config.model, discriminator_store.vb())?;
+        let frozen = Discriminator::new(&config.model, discriminator_store.frozen_vb())?;
+        let (lr, discriminator_lr) = (config.lr, config.discriminator_lr.unwrap_or(config.lr));
+        let adam = |store: &ParamStore, lr: f64| -> Result<Optimizer> {
+            let settings = AdamConfig { lr, beta1: config.beta1, beta2: config.beta2, eps: ADAM_EPS };
+            Ok(Optimizer::Adam(Adam::new(store.trainable(), settings)?))
+        };
+        let rate = |lr: f64| LearningRate::decaying(lr, config.lr_decay, config.iterations);
+        let ema = if config.ema_decay > 0.0 {
+            Some(Ema::new(&config.model, config.ema_decay, key.with("generator"), device)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            generator_optimizer: adam(&generator_store, lr)?,
+            discriminator_optimizer: adam(&discriminator_store, discriminator_lr)?,
+            generator_rate: rate(lr),
+            discriminator_rate: rate(discriminator_lr),
+            generator,
+            discriminator,
+            frozen,
+            generator_store,
+            discriminator_store,
+            ema,
+            augment: AdaptiveAugment::new(&config.augment),
+            unread: Vec::new(),
+            read: Vec::new(),
+            config: config.clone(),
+            key,
+            device: device.clone(),
+        })
+    }
+
+    /// The generator as it stands: its average, where there is one.
+    pub fn generator(&self) -> &Generator {
+        self.ema.as_ref().map_or(&self.generator, |ema| &ema.generator)
+    }
+
+    /// Multiplies both learning rates of the configuration by `factor`, from the next step on.
+    pub fn scale_rates(&mut self, factor: f64) {
+        self.generator_rate.set_factor(factor);
+        self.discriminator_rate.set_factor(factor);
+    }
+
+    /// Each pass of an iteration has randomness of its own, and so has each part of a batch.
+    fn random(&self, kind: &str, iteration: u64, pass: Pass, part: u64) -> Key {
+        let key = self.key.with(kind).at(iteration).with(pass.name());
+        if self.config.accumulation_steps == 1 { key } else { key.at(part) }
+    }
+
+    /// The images as the discriminator is shown them.
+    fn augmented(&self, images: &Tensor, iteration: u64, pass: Pass, part: u64) -> candle_core::Result<Tensor> {
+        self.augment.apply(images, &self.random("augment", iteration, pass, part))
+    }
+
+    /// The batch in its parts, and noise for as many generated images.
+    fn parts(&self, batch: &Batch, iteration: u64) -> Result<Vec<Part>> {
+        let (parts, of) = (self.config.accumulation_steps, self.config.model.classes);
+        let b = batch.images.dim(0)?;
+        let z = self.key.with("z").at(iteration).normal((b, self.config.model.latent), &self.device)?;
+        let classes = if of > 1 { Some(one_hot_on_device(&batch.labels, of)?) } else { None };
+        let size = b / parts as usize;
+        (0..parts)
+            .map(|number| {
+                let part = |xs: &Tensor| xs.narrow(0, number as usize * size, size)?.contiguous();
+                let reals = if parts == 1 { batch.images.clone() } else { part(&batch.images)? };
+                let reals = if self.config.dihedral {
+                    let flips = AugmentConfig { flips: true, ..AugmentConfig::default() };
+                    flips.apply(&reals, 1.0, &self.random("orientation", iteration, Pass::Real, number))?
+                } else {
+                    reals
+                };
+                let augmented = self.augmented(&reals, iteration, Pass::Real, number)?;
+                Ok(Part { augmented, z: part(&z)?, classes: classes.as_ref().map(part).transpose()?, number })
+            })
+            .collect()
+    }
+
+    /// The loss of a part of the batch, as its share of the mean over the parts.
+    fn share(&self, loss: Tensor) -> candle_core::Result<Tensor> {
+        match self.config.accumulation_steps {
+            1 => Ok(loss),
+            parts => ops::scale(&loss, 1.0 / parts as f32),
+        }
+    }
+
+    /// The generator's loss of its `images`, through the discriminator in training mode, as in the study: its running statistics move, its
+    /// parameters do not. `reals` are the discriminator's logits of real images, which the relativistic loss compares with.
+    fn generator_loss(
+        &self,
+        images: &Tensor,
+        reals: Option<&Tensor>,
+        part: &Part,
+        iteration: u64,
+    ) -> candle_core::Result<Tensor> {
+        let augmented = self.augmented(images, iteration, Pass::Generator, part.number)?;
+        let dropout = self.random("dropout", iteration, Pass::Generator, part.number);
+        let logits = self.frozen.forward_class_t(&augmented, part.classes.as_ref(), true, &dropout)?; // (b, 1)
+        self.share(self.config.loss.generator(&logits, reals)?)
+    }
+
+    fn update_discriminator(&mut self, grads: Option<GradStore>) -> Result<()> {
+        match grads {
+            Some(grads) => Ok(self.discriminator_optimizer.step(&grads)?),
+            None => Ok(()),
+        }
+    }
+
+    fn update_generator(&mut self, grads: Option<GradStore>) -> Result<()> {
+        match grads {
+            Some(grads) => Ok(self.generator_optimizer.step(&grads)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads what was not read yet.
+    fn read_losses(&mut self) -> Result<()> {
+        let scalars: Vec<&Tensor> = self.unread.iter().flat_map(|tally| &tally.scalars).collect();
+        if scalars.is_empty() {
+            return Ok(());
+        }
+        let values = Tensor::stack(&scalars, 0)?.to_vec1::<f32>()?;
+        let mut rest = values.as_slice();
+        for tally in self.unread.drain(..) {
+            let (own, others) = rest.split_at(tally.scalars.len());
+            let (losses, correct) = tally.losses(own);
+            self.augment.count(correct, tally.images);
+            self.read.push(losses);
+            rest = others;
+        }
+        Ok(())
+    }
+}
+
+/// As [`cellforge_nn::one_hot`], of labels (b) that stay where they are.
+fn one_hot_on_device(labels: &Tensor, classes: usize) -> candle_core::Result<Tensor> {
+    let every = Tensor::arange(0, classes as u32, labels.device())?.unsqueeze(0)?;
+    labels.unsqueeze(1)?.broadcast_eq(&every)?.to_dtype(DType::F32)
+}
+
+impl Step for GanStep {
+    /// Real images in [-1, 1].
+    type Batch = Batch;
+
+    fn update(&mut self, batch: &Batch, iteration: u64) -> Result<()> {
+        self.generator_optimizer.set_lr(self.generator_rate.at(iteration));
+        self.discriminator_optimizer.set_lr(self.discriminator_rate.at(iteration));
+        let parts = self.parts(batch, iteration)?;
+        let mut tally = Tally::new(batch.images.dim(0)?, self.augment.adaptive_p());
+        if self.config.joint_update {
+            self.joint_update(&parts, iteration, &mut tally)?;
+        } else {
+            self.separate_updates(&parts, iteration, &mut tally)?;
+        }
+        if let Some(ema) = &self.ema {
+            ema.update(&self.generator_store, iteration)?;
+        }
+        self.unread.push(tally);
+        if self.augment.is_due(iteration) {
+            self.read_losses()?;
+            self.augment.adapt();
+        }
+        Ok(())
+    }
+
+    fn losses(&mut self) -> Result<Vec<Losses>> {
+        self.read_losses()?;
+        Ok(std::mem::take(&mut self.read))
+    }
+
+    fn snapshot(&self) -> Result<Snapshot> {
+        let mut optimizers = BTreeMap::new();
+        for (prefix, optimizer) in [("g", &self.generator_optimizer), ("d", &self.discriminator_optimizer)] {
+            let state = optimizer.state()?;
+            optimizers.extend(state.into_iter().map(|(name, tensor)| (format!("{prefix}.{name}"), tensor)));
+        }
+        self.augment.save(&mut optimizers)?;
+        let mut files = BTreeMap::from([
+            (DISCRIMINATOR.to_owned(), self.discriminator_store.tensors()),
+            (OPTIMIZER.to_owned(), optimizers),
+        ]);
+        let trained = self.generator_store.tensors();
+        match &self.ema {
+            Some(ema) => {
+                files.insert(WEIGHTS.to_owned(), ema.store.tensors());
+                files.insert(TRAINED.to_owned(), trained);
+            }
+            None => _ = files.insert(WEIGHTS.to_owned(), trained),
+        }
+        Ok(Snapshot { files })
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        match &self.ema {
+            Some(ema) => {
+                ema.store.set(snapshot.file(WEIGHTS)?)?;
+                self.generator_store.set(snapshot.file(TRAINED)?)?;
+            }
+            None => self.generator_store.set(snapshot.file(WEIGHTS)?)?,
+        }
+        self.discriminator_store.set(snapshot.file(DISCRIMINATOR)?)?;
+        let optimizers = snapshot.file(OPTIMIZER)?;
+        (self.unread, self.read) = (Vec::new(), Vec::new());
+        self.augment.restore(optimizers)?;
+        for (prefix, optimizer) in [("g.", &mut self.generator_optimizer), ("d.", &mut self.discriminator_optimizer)] {
+            let own =
+                optimizers.iter().filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_owned(), t.clone())));
+            optimizer.set_state(&own.collect())?;
+        }
+        Ok(())
+    }
+}
