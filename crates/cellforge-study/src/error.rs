@@ -25,12 +25,9 @@ pub enum Error {
         /// What is wrong with it, and what is allowed.
         problem: String,
     },
-    /// A configuration text is not valid.
-    #[error("the study configuration is not valid")]
-    Config(#[from] toml::de::Error),
-    /// The effective configuration could not be written as TOML.
-    #[error("the study configuration cannot be written as TOML")]
-    ConfigWrite(#[from] toml::ser::Error),
+    /// A setting that cannot be taken.
+    #[error(transparent)]
+    Settings(#[from] cellforge_settings::Error),
     /// A file could not be read or written.
     #[error("cannot {action} {path}")]
     Io {

@@ -151,7 +151,7 @@ fn describe(config: &ClassifierTrainConfig) -> String {
         Schedule::Linear => words.push_str(", linear decay to 0"),
         Schedule::KerasDecay { decay } => words.push_str(&format!(", decay {decay:?}")),
     }
-    if config.augment.is_some() {
+    if config.augment.is_on() {
         words.push_str(", augmentation");
     }
     words
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn optimisers_in_words() {
-        let paper = cellforge_train::ClassifierTrainConfig::recipe("cnn-paper-1").unwrap();
+        let paper = ClassifierTrainConfig::recipe("cnn-paper-1").unwrap();
         assert_eq!(describe(&paper), "SGD 1e-6, momentum 0.9, Nesterov, decay 1e-6");
     }
 }

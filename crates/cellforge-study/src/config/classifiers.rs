@@ -1,82 +1,64 @@
-//! The settings of the networks that tell the classes apart.
+//! The settings of the study's small networks.
 
+use cellforge_train::ClassifierTrainConfig;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::Result;
+
 /// The small convolutional networks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CnnStage {
     /// Multiplies every filter count; 1 is the study's network.
+    #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
-    /// The networks to train; the best by validation accuracy is the study's "best CNN".
+    /// The networks to train, each a recipe and a number of epochs; the best by validation accuracy is the study's "best CNN".
     pub runs: Vec<CnnRun>,
 }
 
 impl Default for CnnStage {
     fn default() -> Self {
-        let run = |recipe, model, epochs| CnnRun { recipe, model, epochs };
+        let run = |recipe: &str, epochs| CnnRun { recipe: recipe.to_owned(), epochs };
         Self {
             width: 1.0,
-            runs: vec![
-                run(Recipe::Paper, 1, 30),
-                run(Recipe::Paper, 2, 100),
-                run(Recipe::Paper, 3, 50),
-                run(Recipe::Tuned, 1, 30),
-            ],
+            runs: vec![run("cnn-paper-1", 30), run("cnn-paper-2", 100), run("cnn-paper-3", 50), run("cnn-1", 30)],
         }
     }
 }
 
-/// One training of the small network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One training of a small network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CnnRun {
-    /// The published optimiser settings, or those with a sane learning rate.
-    pub recipe: Recipe,
-    /// Which of the study's three models: 1, 2 or 3.
-    pub model: usize,
-    /// Passes over the training cells.
-    pub epochs: usize,
+    /// A recipe of classifiers: `cnn-paper-1` to `-3` as published, `cnn-1` to `-3` with a learning rate that learns.
+    pub recipe: String,
+    /// Passes over the training images.
+    pub epochs: u64,
 }
 
 impl CnnRun {
     /// The name of the run and of its folder, for example `paper-1`.
     #[must_use]
     pub fn name(&self) -> String {
-        let recipe = match self.recipe {
-            Recipe::Paper => "paper",
-            Recipe::Tuned => "tuned",
-        };
-        format!("{recipe}-{}", self.model)
+        let name = self.recipe.trim_start_matches("cnn-");
+        if name.starts_with(|c: char| c.is_ascii_digit()) { format!("tuned-{name}") } else { name.to_owned() }
     }
-}
 
-/// How a small network is trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Recipe {
-    /// As published: SGD at 1e-6, at which the network hardly moves.
-    Paper,
-    /// The same with a learning rate that works.
-    Tuned,
-}
+    /// Its title for people.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let number = self.recipe.rsplit('-').next().unwrap_or_default();
+        let how = if self.recipe.starts_with("cnn-paper-") { "as published" } else { "sane learning rate" };
+        format!("CNN Model {number}, {how}")
+    }
 
-/// The residual network that judges the synthetic cells.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ResnetStage {
-    /// Multiplies every filter count; 1 is the study's network.
-    pub width: f64,
-    /// Passes over the training cells.
-    pub epochs: usize,
-    /// Cells per step.
-    pub batch: usize,
-    /// Learning rate at the start; it falls linearly to 0.
-    pub lr: f64,
-}
-
-impl Default for ResnetStage {
-    fn default() -> Self {
-        Self { width: 1.0, epochs: 4, batch: 32, lr: 0.1 }
+    /// How it is trained, at this width.
+    ///
+    /// # Errors
+    /// If there is no such recipe.
+    pub fn config(&self, width: f64) -> Result<ClassifierTrainConfig> {
+        let recipe = ClassifierTrainConfig::recipe(&self.recipe)?;
+        Ok(ClassifierTrainConfig { epochs: self.epochs, ..recipe }.with_width(width))
     }
 }

@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Which cells, and how they are split.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Which images, and how they are split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// A folder or zip with one folder per class, or `cifar10:DIR`, or `mnist:DIR`. Without it: the phantom.
+    /// A folder or zip with one folder of images per class, or `cifar10:DIR`, or `mnist:DIR`. Without it: the phantom.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Where the group (patient) of a cell comes from.
+    /// Where the group (patient) of an image comes from.
     pub groups: GroupSource,
     /// Files of `file,group` lines, or NLM's `patientid_cellmapping_*.csv`; they win over `groups`.
     pub group_csv: Vec<PathBuf>,
@@ -21,13 +22,15 @@ pub struct DataConfig {
     pub channels: usize,
     /// What is never divided between training and test.
     pub split_by: SplitRule,
-    /// Share of the cells for validation (choosing the best small network).
+    /// Share of the images for validation (choosing the best small network).
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub val: f64,
-    /// Share of the cells for the test.
+    /// Share of the images for the test.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub test: f64,
-    /// At most so many training cells per class; 0 means all.
+    /// At most so many training images per class; 0 means all.
     pub train_limit: usize,
-    /// At most so many validation cells and so many test cells per class; 0 means all.
+    /// At most so many validation images and so many test images per class; 0 means all.
     pub test_limit: usize,
     /// Leave out images that cannot be read, and list them, instead of failing.
     pub skip_bad: bool,
@@ -54,8 +57,8 @@ impl Default for DataConfig {
     }
 }
 
-/// Where the group (patient) of a cell comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Where the group (patient) of an image comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GroupSource {
     /// From NIH file names where they have that form, otherwise none.
@@ -68,31 +71,33 @@ pub enum GroupSource {
 }
 
 /// What is never divided between training and test.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitRule {
-    /// Groups where the cells have them, otherwise single cells.
+    /// Groups where the images have them, otherwise single images.
     #[default]
     Auto,
-    /// Single cells, class by class.
+    /// Single images, class by class.
     Image,
     /// Whole groups: no patient on two sides.
     Group,
 }
 
 /// The size of the phantom, the rendered stand-in for real cells.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PhantomStage {
-    /// Cells per class.
-    pub cells_per_class: usize,
+    /// Images per class.
+    #[schemars(range(min = 20))]
+    pub images_per_class: usize,
     /// Patients the cells come from.
+    #[schemars(range(min = 5))]
     pub patients: usize,
 }
 
 impl Default for PhantomStage {
     fn default() -> Self {
         // As many cells and patients as the NIH set has.
-        Self { cells_per_class: 13_779, patients: 200 }
+        Self { images_per_class: 13_779, patients: 200 }
     }
 }

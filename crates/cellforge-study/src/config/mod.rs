@@ -1,44 +1,49 @@
-//! The settings of a study: plain structs, one per stage, read from and written to TOML.
+//! The settings of a study, and of everything that is a part of one: each has one definition, and every verb takes all of them.
 //!
-//! The defaults are the study's own settings. A preset overlays the lines of [`presets::TABLE`](crate::presets::TABLE) on them,
-//! and a configuration file overlays its own lines on the preset.
+//! The defaults are the study's own settings. What is given is laid over them in this order, the last on top: the recipes that `gan.recipe`
+//! and `classifier.recipe` name, the preset, files, single assignments.
 
 mod classifiers;
 mod data;
-mod evaluate;
-mod gan;
+mod generate;
 
+use cellforge_assess::EvaluationConfig;
+use cellforge_data::derive_seed;
+use cellforge_settings::{Layer, Renamed, assemble};
+use cellforge_train::{CLASSIFIER_RECIPES, ClassifierTrainConfig, GAN_RECIPES, GanTrainConfig, Recipe};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
 use crate::{Error, Result, presets::Preset};
 
-pub use classifiers::{CnnRun, CnnStage, Recipe, ResnetStage};
+pub use classifiers::{CnnRun, CnnStage};
 pub use data::{DataConfig, GroupSource, PhantomStage, SplitRule};
-pub use evaluate::{EvaluateStage, JudgeStage, TrainingStage};
-pub use gan::{GanRecipe, GanStage, GenerateStage};
+pub use generate::{GenerateStage, JudgeStage};
 
 /// Everything that decides what a study computes, and nothing that does not (no device, no thread count, no paths of results).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StudyConfig {
-    /// The preset whose values these settings started from.
+    /// The preset whose settings lie below those that are given.
     pub preset: Preset,
-    /// Every random choice of the study derives from this number.
+    /// Every random choice derives from this number.
+    #[schemars(range(min = 0, max = i64::MAX))]
     pub seed: u64,
-    /// Which cells, and how they are split.
+    /// Which images, and how they are split.
     pub data: DataConfig,
-    /// The small convolutional networks.
+    /// The small convolutional networks of the study.
     pub cnn: CnnStage,
-    /// The residual network that judges the synthetic cells.
-    pub resnet: ResnetStage,
+    /// The classifier: in a study, the network that judges the synthetic images.
+    pub classifier: ClassifierTrainConfig,
     /// The generative networks.
-    pub gan: GanStage,
-    /// The synthetic cells.
+    pub gan: GanTrainConfig,
+    /// The synthetic images.
     pub generate: GenerateStage,
-    /// The figures and their intervals.
+    /// The figures of the classifiers and their intervals.
     pub judge: JudgeStage,
-    /// What the synthetic cells are worth.
-    pub evaluate: EvaluateStage,
+    /// What the synthetic images are worth.
+    pub evaluate: EvaluationConfig,
 }
 
 impl Default for StudyConfig {
@@ -48,44 +53,137 @@ impl Default for StudyConfig {
             seed: 1,
             data: DataConfig::default(),
             cnn: CnnStage::default(),
-            resnet: ResnetStage::default(),
-            gan: GanStage::default(),
+            classifier: ClassifierTrainConfig::default(),
+            gan: GanTrainConfig::default(),
             generate: GenerateStage::default(),
             judge: JudgeStage::default(),
-            evaluate: EvaluateStage::default(),
+            evaluate: EvaluationConfig::default(),
         }
     }
 }
 
+/// What settings were called before there was one name for each, with what they are called now.
+pub const RENAMED: &Renamed = &[
+    ("resnet.width", "classifier.model.width"),
+    ("resnet.epochs", "classifier.epochs"),
+    ("resnet.batch", "classifier.batch"),
+    ("resnet.lr", "classifier.optimizer.lr"),
+    ("gan.width", "gan.model.width"),
+    ("gan.latent", "gan.model.latent"),
+    ("gan.dropout", "gan.model.dropout"),
+    ("gan.generator", "gan.model.generator"),
+    ("gan.discriminator", "gan.model.discriminator"),
+    ("gan.spectral_norm", "gan.model.spectral_norm"),
+    ("gan.cooldown", "gan.lr_decay"),
+    ("gan.joint", "gan.joint_update"),
+    ("gan.any_orientation", "gan.dihedral"),
+    ("gan.average", "gan.ema_decay"),
+    ("gan.accumulate", "gan.accumulation_steps"),
+    ("gan.augment_target", "gan.augment.ada_target"),
+    ("gan.model.leak", "gan.model.negative_slope"),
+    ("gan.augment.chance", "gan.augment.p"),
+    ("gan.augment.target", "gan.augment.ada_target"),
+    ("gan.augment.rise", "gan.augment.ada_speed"),
+    ("gan.model.image_size", "the side is data.side"),
+    ("gan.model.channels", "the channels are data.channels"),
+    ("gan.model.classes", "the classes are those of the images, all of them in one GAN with gan.conditional = true"),
+    ("gan.seed", "the seed is seed"),
+    ("data.phantom.cells_per_class", "data.phantom.images_per_class"),
+    ("evaluate.privacy_tests", "evaluate.measure"),
+    ("evaluate.max_cells", "evaluate.max_images"),
+    ("evaluate.k", "evaluate.fidelity.k"),
+    ("evaluate.kid_subset", "evaluate.fidelity.kid_subset"),
+    ("evaluate.kid_subsets", "evaluate.fidelity.kid_subsets"),
+    ("evaluate.frechet_resamples", "evaluate.fidelity.frechet_resamples"),
+    ("evaluate.relabellings", "evaluate.privacy.relabellings"),
+    ("evaluate.pairs", "evaluate.privacy.pairs"),
+    ("evaluate.training.classifier", "evaluate.utility.classifier"),
+    ("evaluate.training.width", "evaluate.utility.width"),
+    ("evaluate.training.steps", "evaluate.utility.updates"),
+    ("evaluate.training.batch", "evaluate.utility.batch"),
+    ("evaluate.training.seeds", "evaluate.utility.seeds"),
+    ("evaluate.training.fractions", "evaluate.utility.fractions"),
+    ("evaluate.training.ratios", "evaluate.utility.ratios"),
+    // The flat files of `train gan`, `train classifier` and `evaluate`.
+    ("side", "data.side"),
+    ("channels", "data.channels"),
+    ("groups", "data.groups"),
+    ("group_csv", "data.group_csv"),
+    ("skip_bad", "data.skip_bad"),
+    ("split_by", "data.split_by"),
+    ("val", "data.val"),
+    ("test", "data.test"),
+    ("recipe", "gan.recipe or classifier.recipe, in the table of what is trained"),
+    ("iterations", "gan.iterations"),
+    ("epochs", "classifier.epochs"),
+    ("batch", "gan.batch or classifier.batch, in the table of what is trained"),
+    ("lr", "gan.lr or classifier.optimizer.lr, in the table of what is trained"),
+    ("width", "gan.model.width or classifier.model.width, in the table of what is trained"),
+    ("cooldown", "gan.lr_decay"),
+    ("joint", "gan.joint_update"),
+    ("any_orientation", "gan.dihedral"),
+    ("average", "gan.ema_decay"),
+    ("accumulate", "gan.accumulation_steps"),
+    ("r1", "gan.r1"),
+    ("r2", "gan.r2"),
+    ("penalty_every", "gan.penalty_every"),
+    ("latent", "gan.model.latent"),
+    ("conditional", "gan.conditional"),
+    ("count", "generate.per_class"),
+    ("truncation", "generate.truncation"),
+    ("keep", "generate.keep"),
+    ("k", "evaluate.fidelity.k"),
+    ("resamples", "evaluate.resamples"),
+    ("max_cells", "evaluate.max_images"),
+    ("utility", "evaluate.measure, with \"utility\" among its words"),
+    ("utility_steps", "evaluate.utility.updates"),
+    ("utility_seeds", "evaluate.utility.seeds"),
+    ("utility_width", "evaluate.utility.width"),
+    ("no_privacy", "evaluate.measure, without \"privacy\""),
+    ("no_pairs", "evaluate.privacy.pairs = 0"),
+];
+
 impl StudyConfig {
     /// The settings of a preset.
+    ///
+    /// # Panics
+    /// If the preset's file is not valid; the tests build every preset.
     #[must_use]
     pub fn preset(preset: Preset) -> Self {
-        preset.config()
+        Self::layered(&[], Some(preset)).expect("the presets are valid")
+    }
+
+    /// The settings that `layers` make, the last on top. They lie on the preset that the last of them names, else on `preset`, else on the
+    /// defaults; below that lie the recipes that are named.
+    ///
+    /// # Errors
+    /// Unknown settings, settings of an earlier version, and values of a wrong type or out of range, each with the layer and the key.
+    pub fn layered(layers: &[Layer], preset: Option<Preset>) -> Result<Self> {
+        let preset = match named(layers, &["preset"]) {
+            // A word that is no preset is an error of the layer that has it.
+            Some(word) => word.parse().ok(),
+            None => preset,
+        };
+        let mut all = Vec::new();
+        if let Some(preset) = preset {
+            let mut layer = preset.layer()?;
+            layer.table.insert("preset".to_owned(), Value::String(preset.name().to_owned()));
+            all.push(layer);
+        }
+        all.extend(layers.iter().cloned());
+        let recipes = [("gan", GAN_RECIPES), ("classifier", CLASSIFIER_RECIPES)];
+        let below = recipes.into_iter().filter_map(|(table, recipes)| recipe(&all, table, recipes).transpose());
+        let below = below.collect::<Result<Vec<Layer>>>()?;
+        let found: Self = assemble(&[below, all].concat(), RENAMED)?;
+        Ok(found)
     }
 
     /// Reads a TOML text. Its `preset` line, or else `preset`, or else `quick`, gives the values that the text does not name.
     ///
     /// # Errors
-    /// Text that is not TOML, unknown settings, and values of a wrong type.
+    /// As [`layered`](Self::layered).
     pub fn from_toml(text: &str, preset: Option<Preset>) -> Result<Self> {
-        Self::from_table(&text.parse::<toml::Table>()?, preset)
-    }
-
-    /// As [`from_toml`](Self::from_toml), from a parsed table. `preset` wins over the table's own `preset` line.
-    ///
-    /// # Errors
-    /// Unknown settings, and values of a wrong type.
-    pub fn from_table(table: &toml::Table, preset: Option<Preset>) -> Result<Self> {
-        let named = match table.get("preset") {
-            Some(value) => Some(value.clone().try_into::<Preset>()?),
-            None => None,
-        };
-        let preset = preset.or(named).unwrap_or_default();
-        let mut merged = toml::Table::try_from(preset.config())?;
-        merge(&mut merged, table);
-        merged.insert("preset".into(), toml::Value::try_from(preset)?);
-        Ok(merged.try_into()?)
+        Self::layered(&[Layer::parse("", text)?], Some(preset.unwrap_or_default()))
     }
 
     /// The effective settings as TOML, every value named.
@@ -93,74 +191,72 @@ impl StudyConfig {
     /// # Errors
     /// Does not fail for settings that came from TOML.
     pub fn to_toml(&self) -> Result<String> {
-        Ok(toml::to_string_pretty(self)?)
+        Ok(cellforge_settings::to_toml(self)?)
     }
 
     /// Checks every value that can be checked without data.
     ///
     /// # Errors
-    /// [`Error::Setting`] with the name of the first wrong setting.
+    /// [`Error::Settings`] or [`Error::Setting`] with the name of the first wrong setting.
     pub fn validate(&self) -> Result<()> {
+        cellforge_settings::check(self, "")?;
         let check = |good: bool, setting: &'static str, problem: &str| {
             if good { Ok(()) } else { Err(Error::Setting { setting, problem: problem.to_owned() }) }
         };
         let data = &self.data;
-        let share = |x: f64| x > 0.0 && x < 1.0;
         check(matches!(data.side, 32 | 64 | 128), "data.side", "must be 32, 64 or 128")?;
         check(matches!(data.channels, 1 | 3), "data.channels", "must be 1 or 3")?;
-        check(share(data.val), "data.val", "must lie between 0 and 1")?;
-        check(share(data.test), "data.test", "must lie between 0 and 1")?;
         check(data.val + data.test < 0.9, "data.test", "val and test together leave too little to train on")?;
-        check(data.phantom.cells_per_class >= 20, "data.phantom.cells_per_class", "must be at least 20")?;
-        check(data.phantom.patients >= 5, "data.phantom.patients", "must be at least 5")?;
         check(!self.cnn.runs.is_empty(), "cnn.runs", "must name at least one run")?;
         for (i, run) in self.cnn.runs.iter().enumerate() {
-            check((1..=3).contains(&run.model), "cnn.runs.model", "must be 1, 2 or 3")?;
+            run.config(1.0)?;
             check(run.epochs > 0, "cnn.runs.epochs", "must be at least 1")?;
-            let again = self.cnn.runs[..i].iter().any(|other| other.name() == run.name());
-            check(!again, "cnn.runs", "names the same recipe and model twice")?;
+            let again = self.cnn.runs[..i].iter().any(|other| other.recipe == run.recipe);
+            check(!again, "cnn.runs", "names the same recipe twice")?;
         }
-        let width = |x: f64| x.is_finite() && x > 0.0 && x <= 8.0;
-        check(width(self.cnn.width), "cnn.width", "must lie between 0 and 8")?;
-        check(width(self.resnet.width), "resnet.width", "must lie between 0 and 8")?;
-        check(width(self.gan.width), "gan.width", "must lie between 0 and 8")?;
-        check(self.resnet.epochs > 0, "resnet.epochs", "must be at least 1")?;
-        check(self.resnet.batch > 1, "resnet.batch", "must be at least 2")?;
-        check(self.gan.iterations > 0, "gan.iterations", "must be at least 1")?;
-        check(self.gan.batch > 1, "gan.batch", "must be at least 2")?;
-        check(self.gan.latent > 0, "gan.latent", "must be at least 1")?;
-        let rate = |x: f64| x.is_finite() && x > 0.0;
-        check(rate(self.gan.lr), "gan.lr", "must be a number above 0")?;
-        check(rate(self.resnet.lr), "resnet.lr", "must be a number above 0")?;
-        check((0.0..1.0).contains(&self.gan.beta1), "gan.beta1", "must be at least 0 and below 1")?;
-        check(self.gan.checkpoint_every > 0, "gan.checkpoint_every", "must be at least 1")?;
-        check(self.gan.log_every > 0, "gan.log_every", "must be at least 1")?;
+        self.classifier.clone().for_images(data.side, data.channels, 2).validate()?;
+        self.gan.clone().for_images(data.side, data.channels, 2).validate()?;
         let truncation = self.generate.truncation.is_none_or(cellforge_train::can_truncate_at);
         check(truncation, "generate.truncation", "must be a finite number, at least 0.01")?;
-        check(self.judge.resamples >= 20, "judge.resamples", "must be at least 20")?;
-        check(share(self.judge.level), "judge.level", "must lie between 0 and 1")?;
-        if self.evaluate.is_on() {
-            self.evaluation().validate()?;
-        }
-        Ok(())
+        Ok(self.evaluation().validate()?)
+    }
+
+    /// The settings of the evaluation, with the seed of this part and the coverage of the intervals.
+    #[must_use]
+    pub fn evaluation(&self) -> EvaluationConfig {
+        let seed = derive_seed(self.seed, "evaluate");
+        EvaluationConfig { seed, level: self.judge.level, ..self.evaluate.clone() }
     }
 }
 
-/// Overlays `top` on `base`: tables are merged key by key, everything else is replaced.
-pub(crate) fn merge(base: &mut toml::Table, top: &toml::Table) {
-    for (key, value) in top {
-        match (base.get_mut(key), value) {
-            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => merge(below, above),
-            _ => {
-                base.insert(key.clone(), value.clone());
-            }
-        }
-    }
+/// The text at a key, of the last layer that has one.
+fn named<'a>(layers: &'a [Layer], key: &[&str]) -> Option<&'a str> {
+    let at = |layer: &'a Layer| {
+        let (last, tables) = key.split_last()?;
+        let table = tables.iter().try_fold(&layer.table, |table, name| table.get(*name)?.as_table())?;
+        table.get(*last)?.as_str()
+    };
+    layers.iter().rev().find_map(at)
+}
+
+/// The layer of the recipe that is named for `table`. The default recipe has none.
+fn recipe(layers: &[Layer], table: &str, recipes: &'static [Recipe]) -> Result<Option<Layer>> {
+    let Some(name) = named(layers, &[table, "recipe"]) else { return Ok(None) };
+    // A word that is no recipe is an error of the layer that has it.
+    let Some(recipe) = recipes.iter().find(|recipe| recipe.name == name) else { return Ok(None) };
+    let layer = recipe.layer()?;
+    Ok(Some(Layer { table: Table::from_iter([(table.to_owned(), Value::Table(layer.table))]), ..layer }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cellforge_settings::assignment;
+
+    fn set(texts: &[&str], preset: Option<Preset>) -> Result<StudyConfig> {
+        let layers: Vec<Layer> = texts.iter().map(|text| Layer::new("--set", assignment(text).unwrap())).collect();
+        StudyConfig::layered(&layers, preset)
+    }
 
     #[test]
     fn presets_are_valid_and_survive_toml() {
@@ -169,6 +265,7 @@ mod tests {
             config.validate().unwrap();
             assert_eq!(config.preset, preset);
             assert_eq!(StudyConfig::from_toml(&config.to_toml().unwrap(), None).unwrap(), config);
+            assert!(preset.summary().ends_with('.'), "{preset}");
         }
     }
 
@@ -177,14 +274,45 @@ mod tests {
         let config = StudyConfig::from_toml("preset = \"smoke\"\n[gan]\niterations = 3\n", None).unwrap();
         let smoke = StudyConfig::preset(Preset::Smoke);
         assert_eq!(config.gan.iterations, 3);
-        assert_eq!(config.gan.width, smoke.gan.width);
-        let quick = StudyConfig::from_toml("preset = \"smoke\"\n", Some(Preset::Quick)).unwrap();
+        assert_eq!(config.gan.model.width, smoke.gan.model.width);
+        let quick = set(&["preset=quick"], Some(Preset::Smoke)).unwrap();
         assert_eq!(quick, StudyConfig::preset(Preset::Quick));
+        assert_eq!(StudyConfig::from_toml("", None).unwrap(), quick);
+        assert!(set(&["preset=quik"], None).unwrap_err().to_string().contains("smoke, quick, paper, best"));
     }
 
     #[test]
-    fn unknown_settings_and_bad_values_are_refused() {
-        assert!(StudyConfig::from_toml("[gan]\nitterations = 3\n", None).is_err());
+    fn a_recipe_lies_below_everything_that_is_given() {
+        let best = set(&["gan.recipe=best"], None).unwrap().gan;
+        assert_eq!(best, GanTrainConfig::recipe("best").unwrap());
+        let own = set(&["gan.recipe=best", "gan.r1=0"], None).unwrap().gan;
+        assert_eq!(own, GanTrainConfig { r1: 0.0, ..best.clone() });
+        // The preset's rate stands.
+        let quick = set(&["gan.recipe=best"], Some(Preset::Quick)).unwrap().gan;
+        assert_eq!((quick.lr, quick.batch, quick.r1), (4e-4, 16, best.r1));
+        let cnn = set(&["classifier.recipe=cnn-1", "classifier.model.width=0.5"], None).unwrap().classifier;
+        assert_eq!(cnn, ClassifierTrainConfig::recipe("cnn-1").unwrap().with_width(0.5));
+        assert!(set(&["gan.recipe=bset"], None).unwrap_err().to_string().contains("study, best"));
+    }
+
+    #[test]
+    fn every_setting_of_a_gan_can_be_set_in_a_study() {
+        let text = "[gan]\nr1 = 1.0\njoint_update = true\nmodel.discriminator = 'residual'\nguard.limit = 7.0\naugment.translation = 0.25\n";
+        let config = StudyConfig::from_toml(text, Some(Preset::Smoke)).unwrap();
+        config.validate().unwrap();
+        assert_eq!((config.gan.r1, config.gan.guard.limit, config.gan.augment.translation), (1.0, 7.0, 0.25));
+    }
+
+    #[test]
+    fn unknown_and_old_settings_and_bad_values_are_refused() {
+        let error = StudyConfig::from_toml("[gan]\nitterations = 3\n", None).unwrap_err().to_string();
+        assert!(error.contains("gan.itterations") && error.contains("did you mean gan.iterations?"), "{error}");
+        for (old, new) in [("[resnet]\nwidth = 0.5", "classifier.model.width"), ("[gan]\naverage = 0.9", "gan.ema_decay")] {
+            let error = StudyConfig::from_toml(old, None).unwrap_err().to_string();
+            assert!(error.contains(&format!("is of an earlier version: write {new}")), "{error}");
+        }
+        let flat = StudyConfig::from_toml("iterations = 100", None).unwrap_err().to_string();
+        assert!(flat.contains("write gan.iterations"), "{flat}");
         let mut config = StudyConfig::default();
         config.data.side = 48;
         assert!(config.validate().unwrap_err().to_string().contains("data.side"));
@@ -203,9 +331,20 @@ mod tests {
     }
 
     #[test]
+    fn new_names_are_settings() {
+        let keys: Vec<String> = cellforge_settings::list::<StudyConfig>().into_iter().map(|setting| setting.key).collect();
+        for (old, new) in RENAMED {
+            assert!(!keys.contains(&(*old).to_owned()), "{old} is a setting");
+            assert!(new.contains(' ') || keys.contains(&(*new).to_owned()), "{old} became {new}, which is no setting");
+        }
+    }
+
+    #[test]
     fn paper_is_the_study() {
-        let paper = StudyConfig::preset(Preset::Paper);
+        let mut paper = StudyConfig::preset(Preset::Paper);
+        // A study measures it all.
+        paper.evaluate.measure = EvaluationConfig::default().measure;
         assert_eq!(paper, StudyConfig::default());
-        assert_eq!((paper.gan.iterations, paper.resnet.epochs, paper.data.side), (15_000, 4, 64));
+        assert_eq!((paper.gan.iterations, paper.classifier.epochs, paper.data.side), (15_000, 4, 64));
     }
 }

@@ -13,10 +13,10 @@ pub(super) fn banners(results: &Results) -> Markup {
     let words = [
         ("data.side", "image side"),
         ("gan.recipe", "GAN recipe"),
-        ("gan.width", "GAN width"),
+        ("gan.model.width", "GAN width"),
         ("gan.iterations", "GAN iterations"),
-        ("resnet.width", "ResNet width"),
-        ("resnet.epochs", "ResNet epochs"),
+        ("classifier.model.width", "ResNet width"),
+        ("classifier.epochs", "ResNet epochs"),
         ("cnn.width", "CNN width"),
         ("data.train_limit", "training cells per class"),
         ("generate.per_class", "synthetic cells per class"),

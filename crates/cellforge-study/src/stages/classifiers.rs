@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use cellforge_classify::ClassifierConfig;
 use cellforge_data::derive_seed;
-use cellforge_train::{ClassifierTrainConfig, OptimizerConfig, presets::classifier_config, train_classifier};
+use cellforge_train::{ClassifierTrainConfig, train_classifier};
 
 use super::data::Cells;
 use crate::{
     Result, StudyConfig,
-    config::{CnnRun, Recipe},
+    config::CnnRun,
     runner::{Makes, Runner, run_dir},
     stamp::Stamp,
 };
@@ -29,7 +28,7 @@ pub(crate) fn run_cnn(
     data: &Stamp,
     runner: &mut Runner<'_>,
 ) -> Result<(Vec<Trained>, Stamp)> {
-    let runs: Vec<Trained> = config.cnn.runs.iter().map(|run| cnn(config, cells, run, runner)).collect();
+    let runs = config.cnn.runs.iter().map(|run| cnn(config, cells, run, runner)).collect::<Result<Vec<Trained>>>()?;
     let inputs: Vec<_> = runs.iter().map(|run| (&run.name, &run.config)).collect();
     let control = runner.control;
     let stamp = runner.stage("cnn", &inputs, &[data], Makes::Folder("cnn"), |resume| {
@@ -44,14 +43,9 @@ pub(crate) fn run_resnet(
     data: &Stamp,
     runner: &mut Runner<'_>,
 ) -> Result<(Trained, Stamp)> {
-    let mut train_config = ClassifierTrainConfig::default();
-    train_config.model = fitted(train_config.model, config.resnet.width, cells);
-    train_config.epochs = config.resnet.epochs as u64;
-    train_config.batch = config.resnet.batch;
+    let set = &cells.set;
+    let mut train_config = config.classifier.clone().for_images(set.side(), set.channels(), set.classes.len());
     train_config.seed = derive_seed(config.seed, "resnet");
-    if let OptimizerConfig::Sgd { lr, .. } = &mut train_config.optimizer {
-        *lr = config.resnet.lr;
-    }
     let run = Trained {
         name: "resnet".to_owned(),
         title: "ResNet Model".to_owned(),
@@ -65,22 +59,11 @@ pub(crate) fn run_resnet(
     Ok((run, stamp))
 }
 
-fn cnn(config: &StudyConfig, cells: &Cells, run: &CnnRun, runner: &Runner<'_>) -> Trained {
-    let (mut train_config, how) = match run.recipe {
-        Recipe::Paper => (presets::cnn_paper(run.model), "as published"),
-        Recipe::Tuned => (presets::cnn_tuned(run.model), "sane learning rate"),
-    };
-    let name = run.name();
-    train_config.model = fitted(train_config.model, config.cnn.width, cells);
-    train_config.epochs = run.epochs as u64;
+fn cnn(config: &StudyConfig, cells: &Cells, run: &CnnRun, runner: &Runner<'_>) -> Result<Trained> {
+    let (name, set) = (run.name(), &cells.set);
+    let mut train_config = run.config(config.cnn.width)?.for_images(set.side(), set.channels(), set.classes.len());
     train_config.seed = derive_seed(config.seed, &format!("cnn/{name}"));
-    let title = format!("CNN Model {}, {how}", run.model);
-    Trained { folder: runner.path("cnn").join(&name), name, title, config: train_config }
-}
-
-fn fitted(model: ClassifierConfig, width: f64, cells: &Cells) -> ClassifierConfig {
-    let set = &cells.set;
-    classifier_config(model, Some(set.side()), Some(set.channels()), Some(set.classes.len()), Some(width))
+    Ok(Trained { folder: runner.path("cnn").join(&name), name, title: run.title(), config: train_config })
 }
 
 fn train(run: &Trained, cells: &Cells, control: &crate::Control, resume: bool, stage: &str) -> Result<()> {

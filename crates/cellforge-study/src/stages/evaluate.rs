@@ -33,7 +33,7 @@ pub(crate) fn run(
     upstream: &[&Stamp],
     runner: &mut Runner<'_>,
 ) -> Result<Option<Evaluation>> {
-    if !config.evaluate.is_on() {
+    if config.evaluate.measure.is_empty() {
         return Ok(None);
     }
     let settings = config.evaluation();
@@ -95,7 +95,7 @@ fn provenance(config: &StudyConfig, cells: &Cells, gans: &[TrainedGan], runner: 
         "{} ({}), width {}, {} iterations{used} with {} cells each{}",
         if together { "one GAN of all classes" } else { "one GAN per class" },
         gans.iter().map(|run| run.class.as_str()).collect::<Vec<_>>().join(", "),
-        gan.width,
+        gan.model.width,
         gan.iterations,
         gan.batch,
         config.generate.truncation.map_or(String::new(), |t| format!(", noise truncated at {t}")),

@@ -4,13 +4,11 @@ use std::path::PathBuf;
 
 use cellforge_assess::{Bar, SampleWriter};
 use cellforge_data::derive_seed;
-use cellforge_gan::GanConfig;
-use cellforge_train::{GanTrainConfig, GenerateOptions, Judge, load_generator, presets::gan_best, train_judged_gan};
+use cellforge_train::{GanTrainConfig, GenerateOptions, Judge, load_generator, train_judged_gan};
 
 use super::data::Cells;
 use crate::{
     Result, StudyConfig,
-    config::GanRecipe,
     runner::{Makes, Runner, run_dir},
     stamp::Stamp,
 };
@@ -41,7 +39,7 @@ pub(crate) fn train(
     runner: &mut Runner<'_>,
 ) -> Result<(Vec<TrainedGan>, Vec<Stamp>)> {
     let classes = &cells.set.classes;
-    let together = config.gan.recipe == GanRecipe::Best && classes.len() > 1;
+    let together = config.gan.conditional && classes.len() > 1;
     let folders: Vec<String> = if together {
         vec![TOGETHER.to_owned()]
     } else {
@@ -86,29 +84,11 @@ pub(crate) fn train(
 
 /// The settings of the GAN of one class, or of all.
 fn train_config(config: &StudyConfig, cells: &Cells, class: Option<&String>) -> GanTrainConfig {
-    let (gan, classes) = (&config.gan, cells.set.classes.len());
-    let recipe = match gan.recipe {
-        GanRecipe::Study => GanTrainConfig::default(),
-        GanRecipe::Best => gan_best(if class.is_some() { 1 } else { classes }),
-    };
+    let classes = if class.is_some() { 1 } else { cells.set.classes.len() };
     GanTrainConfig {
-        model: GanConfig {
-            image_size: cells.set.side(),
-            channels: cells.set.channels(),
-            latent: gan.latent,
-            width: gan.width,
-            ..recipe.model
-        },
-        iterations: gan.iterations,
-        batch: gan.batch,
-        lr: gan.lr,
-        beta1: gan.beta1,
         seed: derive_seed(config.seed, "gan"),
         class: class.cloned().unwrap_or_default(),
-        grid_at: gan.grid_at.iter().copied().filter(|&at| at <= gan.iterations).collect(),
-        checkpoint_every: gan.checkpoint_every,
-        log_every: gan.log_every,
-        ..recipe
+        ..config.gan.clone().for_images(cells.set.side(), cells.set.channels(), classes)
     }
 }
 

@@ -12,7 +12,6 @@ use super::{data::Cells, gan::TrainedGan};
 use crate::{
     Error, Preset, Result, StudyConfig,
     judge::Judgement,
-    presets,
     results::{
         self, DataSummary, GanResult, GridImage, PartSummary, Published, Results, SCHEMA_VERSION, Settings,
         SingleClassGroups, SkippedImage,
@@ -64,11 +63,10 @@ fn settings(config: &StudyConfig) -> Result<Settings> {
         paper.data.phantom.clone_from(&config.data.phantom);
     }
     let (here, preset) = (json(config)?, json(&StudyConfig::preset(config.preset))?);
-    // The table's reason is that of the preset's own value, not of one that was given instead.
+    // The preset's reason is that of its own value, not of one that was given instead.
     let why = |name: &str| {
-        let line = presets::TABLE.iter().find(|line| line.key == name)?;
         let place = format!("/{}", name.replace('.', "/"));
-        (here.pointer(&place) == preset.pointer(&place)).then(|| line.why.to_owned())
+        config.preset.why(name).filter(|_| here.pointer(&place) == preset.pointer(&place))
     };
     Ok(Settings {
         preset: config.preset.name().to_owned(),
@@ -187,7 +185,7 @@ fn gan_result(run: &TrainedGan, runner: &Runner<'_>) -> Result<GanResult> {
         }
     }
     let mut grids = Vec::new();
-    for &iteration in &run.config.grid_at {
+    for iteration in run.config.grids() {
         let grid = RunDir::new(&run.folder).grid(iteration);
         let parts: Vec<_> = grid.iter().map(|part| part.to_string_lossy()).collect();
         grids.push(GridImage { iteration, path: parts.join("/") });
@@ -212,6 +210,6 @@ mod tests {
         let narrowed = settings(&config).unwrap().narrowed;
         let why = |name: &str| narrowed.iter().find(|change| change.setting == name).unwrap().why.clone();
         assert_eq!(why("gan.iterations"), None);
-        assert!(why("gan.width").is_some());
+        assert!(why("gan.model.width").is_some());
     }
 }

@@ -1,0 +1,44 @@
+//! The settings of the synthetic images and of the figures of the classifiers.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The synthetic images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GenerateStage {
+    /// Synthetic images of each class; 0 makes as many as the class has real images to train on.
+    pub per_class: usize,
+    /// Truncated-normal noise: redraw components beyond so many standard deviations, at least 0.01.
+    ///
+    /// Lower is more typical and less varied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truncation: Option<f64>,
+    /// Share of the images to keep: of each 1/share, the one that the discriminator scores highest (Azadi et al. 2019). 1 keeps all.
+    #[schemars(range(min = 0.001, max = 1.0))]
+    pub keep: f64,
+}
+
+impl Default for GenerateStage {
+    fn default() -> Self {
+        Self { per_class: 1_000, truncation: None, keep: 1.0 }
+    }
+}
+
+/// The figures of the classifiers and their intervals.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct JudgeStage {
+    /// Bootstrap resamples per interval.
+    #[schemars(range(min = 20))]
+    pub resamples: usize,
+    /// Coverage of all intervals.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
+    pub level: f64,
+}
+
+impl Default for JudgeStage {
+    fn default() -> Self {
+        Self { resamples: 1_000, level: 0.95 }
+    }
+}
