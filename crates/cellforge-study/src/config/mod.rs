@@ -6,6 +6,7 @@
 mod classifiers;
 mod data;
 mod generate;
+mod inputs;
 
 use cellforge_assess::EvaluationConfig;
 use cellforge_data::derive_seed;
@@ -20,6 +21,7 @@ use crate::{Error, Result, presets::Preset};
 pub use classifiers::{CnnRun, CnnStage};
 pub use data::{DataConfig, GroupSource, PhantomStage, SplitRule};
 pub use generate::{GenerateStage, JudgeStage};
+pub use inputs::{Inputs, PrecisionSetting};
 
 /// Everything that decides what a study computes, and nothing that does not (no device, no thread count, no paths of results).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +32,11 @@ pub struct StudyConfig {
     /// Every random choice derives from this number.
     #[schemars(range(min = 0, max = i64::MAX))]
     pub seed: u64,
+    /// Precision of convolutions. Without it, f32, and tf32 on NVIDIA GPUs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<PrecisionSetting>,
+    /// What a verb is pointed at beside the images of `data`. A study finds all of it itself.
+    pub inputs: Inputs,
     /// Which images, and how they are split.
     pub data: DataConfig,
     /// The small convolutional networks of the study.
@@ -51,6 +58,8 @@ impl Default for StudyConfig {
         Self {
             preset: Preset::Paper,
             seed: 1,
+            precision: None,
+            inputs: Inputs::default(),
             data: DataConfig::default(),
             cnn: CnnStage::default(),
             classifier: ClassifierTrainConfig::default(),
@@ -194,7 +203,7 @@ impl StudyConfig {
         Ok(cellforge_settings::to_toml(self)?)
     }
 
-    /// Checks every value that can be checked without data.
+    /// Checks every value of a study that can be checked without data.
     ///
     /// # Errors
     /// [`Error::Settings`] or [`Error::Setting`] with the name of the first wrong setting.
@@ -203,6 +212,7 @@ impl StudyConfig {
         let check = |good: bool, setting: &'static str, problem: &str| {
             if good { Ok(()) } else { Err(Error::Setting { setting, problem: problem.to_owned() }) }
         };
+        check(self.inputs == Inputs::default(), "inputs", "are found by the study itself")?;
         let data = &self.data;
         check(matches!(data.side, 32 | 64 | 128), "data.side", "must be 32, 64 or 128")?;
         check(matches!(data.channels, 1 | 3), "data.channels", "must be 1 or 3")?;

@@ -56,6 +56,7 @@ fn settings(config: &StudyConfig) -> Result<Settings> {
     let mut paper = StudyConfig::preset(Preset::Paper);
     paper.preset = config.preset;
     paper.seed = config.seed;
+    paper.precision = config.precision;
     paper.data.path.clone_from(&config.data.path);
     paper.data.group_csv.clone_from(&config.data.group_csv);
     if config.data.path.is_some() {
@@ -81,6 +82,7 @@ fn settings(config: &StudyConfig) -> Result<Settings> {
 pub(super) fn command(config: &StudyConfig) -> String {
     let mut plain = StudyConfig::preset(config.preset);
     plain.seed = config.seed;
+    plain.precision = config.precision;
     plain.data.path.clone_from(&config.data.path);
     plain.data.skip_bad = config.data.skip_bad;
     let mut words = if plain == *config {
