@@ -1,0 +1,168 @@
+//! Flags that are shorthands of settings. Their help, choices and defaults are those of the settings.
+
+use std::{marker::PhantomData, sync::LazyLock};
+
+use cellforge::{
+    settings::{Kind, Layer, Setting, assignment, list, overlay},
+    study::{Preset, StudyConfig},
+    train::{CLASSIFIER_RECIPES, GAN_RECIPES},
+};
+use clap::{
+    Arg, ArgAction, ArgMatches, Command, FromArgMatches,
+    builder::{PossibleValue, PossibleValuesParser},
+};
+
+/// Every setting there is.
+pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(list::<StudyConfig>);
+
+/// The shorthands of a verb: each a flag with the key of the setting that it sets.
+pub trait Shorthands {
+    /// Flag and key.
+    const FLAGS: &'static [(&'static str, &'static str)];
+}
+
+/// The settings that a verb's shorthands were given, in the order of the table of flags.
+#[derive(Debug, Clone)]
+pub struct Given<T> {
+    values: Vec<(&'static str, &'static str, Vec<String>)>,
+    verb: PhantomData<T>,
+}
+
+impl<T: Shorthands> Given<T> {
+    /// A layer for each flag that was given.
+    pub fn layers(&self) -> anyhow::Result<Vec<Layer>> {
+        let mut layers = Vec::new();
+        for (flag, key, values) in &self.values {
+            let is_list = matches!(setting(key).kind, Kind::List(_));
+            let table = match values.as_slice() {
+                [value] if !is_list => assignment(&format!("{key}={value}"))?,
+                values => array(key, values)?,
+            };
+            layers.push(Layer::new(format!("--{flag}"), table));
+        }
+        Ok(layers)
+    }
+
+    /// The flags that were given, as they would be written again.
+    pub fn words(&self) -> Vec<String> {
+        let quoted = |values: &[String]| super::shell_word(&values.join(","));
+        self.values.iter().map(|(flag, _, values)| format!("--{flag} {}", quoted(values))).collect()
+    }
+
+    /// Whether this flag was given.
+    pub fn has(&self, flag: &str) -> bool {
+        self.values.iter().any(|(given, ..)| *given == flag)
+    }
+}
+
+/// A list at a dotted key. Its values are TOML, or else texts.
+fn array(key: &str, values: &[String]) -> anyhow::Result<toml::Table> {
+    let mut list = Vec::new();
+    for value in values {
+        let table = assignment(&format!("value={value}"))?;
+        list.extend(table.get("value").cloned());
+    }
+    let mut table = assignment(&format!("{key}=[]"))?;
+    let mut top = toml::Table::new();
+    let mut value = toml::Value::Array(list);
+    for part in key.rsplit('.') {
+        value = toml::Value::Table(toml::Table::from_iter([(part.to_owned(), value)]));
+    }
+    if let toml::Value::Table(inside) = value {
+        top = inside;
+    }
+    overlay(&mut table, &top);
+    Ok(table)
+}
+
+/// The setting of a key.
+///
+/// # Panics
+/// If there is none: the tests build every command line.
+fn setting(key: &str) -> &'static Setting {
+    SETTINGS.iter().find(|setting| setting.key == key).unwrap_or_else(|| panic!("there is no setting {key}"))
+}
+
+impl<T: Shorthands> clap::Args for Given<T> {
+    fn augment_args(command: Command) -> Command {
+        T::FLAGS.iter().fold(command, |command, (flag, key)| command.arg(arg(flag, setting(key))))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// The flag of a setting.
+fn arg(flag: &'static str, setting: &'static Setting) -> Arg {
+    let range = setting.range.to_string();
+    let mut facts = vec![setting.key.clone()];
+    if !range.is_empty() {
+        facts.push(range);
+    }
+    facts.push(format!("default: {}", default(setting)));
+    let arg = Arg::new(flag).long(flag).help(format!("{} [{}]", setting.summary().trim_end_matches('.'), facts.join("; ")));
+    let kind = match &setting.kind {
+        Kind::Optional(kind) => kind,
+        kind => kind,
+    };
+    match kind {
+        Kind::Bool => arg.num_args(0..=1).default_missing_value("true").value_parser(["true", "false"]).value_name("true|false"),
+        Kind::Choice(words) => arg.value_name("NAME").value_parser(PossibleValuesParser::new(choices(&setting.key, words))),
+        Kind::List(inside) => {
+            let arg = arg.value_delimiter(',').action(ArgAction::Append).value_name("X,..");
+            match inside.as_ref() {
+                Kind::Choice(words) => arg.value_parser(PossibleValuesParser::new(choices(&setting.key, words))),
+                _ => arg,
+            }
+        }
+        Kind::Integer => arg.value_name("N").allow_negative_numbers(true),
+        Kind::Number => arg.value_name("X").allow_negative_numbers(true),
+        Kind::Text | Kind::Table | Kind::Optional(_) => arg.value_name("TEXT"),
+    }
+}
+
+/// The choices of a setting, those of recipes and presets with what their files say they are.
+fn choices(key: &str, words: &[String]) -> Vec<PossibleValue> {
+    let help = |word: &str| match key {
+        "preset" => word.parse::<Preset>().ok().map(Preset::summary),
+        "gan.recipe" => GAN_RECIPES.iter().find(|recipe| recipe.name == word).map(|recipe| recipe.summary()),
+        "classifier.recipe" => CLASSIFIER_RECIPES.iter().find(|recipe| recipe.name == word).map(|recipe| recipe.summary()),
+        _ => None,
+    };
+    let value = |word: &String| {
+        let value = PossibleValue::new(word.clone());
+        match help(word) {
+            Some(help) => value.help(help),
+            None => value,
+        }
+    };
+    words.iter().map(value).collect()
+}
+
+/// What the default is, where recipes and presets leave it.
+fn default(setting: &Setting) -> String {
+    match setting.key.as_str() {
+        // A study starts from this one.
+        "preset" => Preset::default().name().to_owned(),
+        "data.path" => "the phantom".to_owned(),
+        "gan.discriminator_lr" => "gan.lr".to_owned(),
+        "gan.grid_at" => "the first and each third".to_owned(),
+        _ => setting.default_text().trim_matches('"').to_owned(),
+    }
+}
+
+impl<T: Shorthands> FromArgMatches for Given<T> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = |(flag, key): &(&'static str, &'static str)| {
+            let values: Vec<String> = matches.get_many::<String>(flag)?.cloned().collect();
+            Some((*flag, *key, values))
+        };
+        Ok(Self { values: T::FLAGS.iter().filter_map(given).collect(), verb: PhantomData })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
