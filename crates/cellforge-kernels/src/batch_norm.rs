@@ -1,8 +1,11 @@
 //! Batch normalisation over `(b, h, w)` of each channel.
 
-use crate::activation::leak;
-use crate::check::{f32_only, images, slice, vector, with_slice};
+use crate::check::{f32_only, images, slice, vector};
 use crate::composed;
+use crate::config::BatchStats;
+use crate::device::on_device;
+use crate::elements::leak;
+use crate::gather::with_slice;
 use crate::gemm::with_scratch;
 use crate::layout::{channels_first, channels_last};
 use crate::mask::DropoutMask;
@@ -10,22 +13,13 @@ use crate::memory::filled;
 use crate::profile::span;
 use crate::simd::vectorised;
 use crate::sum::{CHUNK, add_rows, channel_sums_of, chunk_len, fold, repeat, row_len};
-use crate::tape::{BackwardAdding, apply3, apply3_adding, wants};
+use crate::tape::{BackwardAdding, apply3, apply3_adding, contiguous, wants};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Numbers that one task normalises.
 const PART: usize = 1 << 14;
-
-/// What a batch tells about each channel; both are `(c)` and take no gradient.
-#[derive(Clone, Debug)]
-pub struct BatchStats {
-    /// The mean.
-    pub mean: Tensor,
-    /// The variance with Bessel's correction, which is what PyTorch puts into the running variance.
-    pub var_unbiased: Tensor,
-}
 
 /// Normalises each channel of `xs` `(b, c, h, w)` by its mean and (biased) variance over the batch, then scales by
 /// `gamma` `(c)` and shifts by `beta` `(c)`. The gradient goes through the statistics.
@@ -51,16 +45,29 @@ pub fn batch_norm_leaky_relu_train(
     if let Some(mask) = &mask {
         mask.check(op, xs)?;
     }
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::batch_norm_train(xs, gamma, beta, eps, slope, mask.as_ref());
-    }
-    if !xs.device().is_cpu() {
-        let (ys, stats) = composed::batch_norm_train(xs, gamma, beta, eps)?;
-        let ys = if slope == 1. { ys } else { composed::leaky_relu(&ys, slope)? };
-        return Ok((mask.map_or(Ok(ys.clone()), |mask| composed::dropout(&ys, &mask))?, stats));
-    }
+    on_device!(
+        xs.device(),
+        cpu = train_on_cpu(xs, gamma, beta, eps, slope, mask),
+        cuda = crate::cuda::batch_norm_train(xs, gamma, beta, eps, slope, mask.as_ref()),
+        composed = {
+            let (ys, stats) = composed::batch_norm_train(xs, gamma, beta, eps)?;
+            let ys = if slope == 1. { ys } else { composed::leaky_relu(&ys, slope)? };
+            Ok((mask.map_or(Ok(ys.clone()), |mask| composed::dropout(&ys, &mask))?, stats))
+        },
+    )
+}
+
+fn train_on_cpu(
+    xs: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    eps: f64,
+    slope: f32,
+    mask: Option<DropoutMask>,
+) -> Result<(Tensor, BatchStats)> {
+    let op = "batch_norm_train";
     let xs = channels_last(xs)?;
+    let c = gamma.elem_count();
     let n = xs.elem_count() / c;
     let describe = || (format!("{op} {:?}", xs.dims()), 0., 4. * xs.elem_count() as f64);
     let stats = {
@@ -73,7 +80,7 @@ pub fn batch_norm_leaky_relu_train(
     };
     let batch_stats = BatchStats { mean: tensor(&|s| s.0)?, var_unbiased: tensor(&|s| s.1 * correction)? };
     let norm = Norm { mask, ..Norm::new(&stats, eps, slope, true) };
-    let ys = apply3_adding(&xs, &gamma.contiguous()?, &beta.contiguous()?, norm)?;
+    let ys = apply3_adding(&xs, &contiguous(gamma)?, &contiguous(beta)?, norm)?;
     Ok((channels_first(&ys)?, batch_stats))
 }
 
@@ -108,18 +115,20 @@ pub fn batch_norm_leaky_relu_eval(
     for (name, tensor) in vectors {
         vector(op, name, tensor, c)?;
     }
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::batch_norm_eval(xs, [gamma, beta, running_mean, running_var], eps, slope);
-    }
-    if !xs.device().is_cpu() {
-        let ys = composed::batch_norm_eval(xs, gamma, beta, running_mean, running_var, eps)?;
-        return if slope == 1. { Ok(ys) } else { composed::leaky_relu(&ys, slope) };
-    }
-    let (mean, var) = (running_mean.to_vec1::<f32>()?, running_var.to_vec1::<f32>()?);
-    let stats: Vec<(f64, f64)> = mean.iter().zip(&var).map(|(&m, &v)| (f64::from(m), f64::from(v))).collect();
-    let norm = Norm::new(&stats, eps, slope, false);
-    channels_first(&apply3(&channels_last(xs)?, &gamma.contiguous()?, &beta.contiguous()?, norm)?)
+    on_device!(
+        xs.device(),
+        cpu = {
+            let (mean, var) = (running_mean.to_vec1::<f32>()?, running_var.to_vec1::<f32>()?);
+            let stats: Vec<(f64, f64)> = mean.iter().zip(&var).map(|(&m, &v)| (f64::from(m), f64::from(v))).collect();
+            let norm = Norm::new(&stats, eps, slope, false);
+            channels_first(&apply3(&channels_last(xs)?, &contiguous(gamma)?, &contiguous(beta)?, norm)?)
+        },
+        cuda = crate::cuda::batch_norm_eval(xs, [gamma, beta, running_mean, running_var], eps, slope),
+        composed = {
+            let ys = composed::batch_norm_eval(xs, gamma, beta, running_mean, running_var, eps)?;
+            if slope == 1. { Ok(ys) } else { composed::leaky_relu(&ys, slope) }
+        },
+    )
 }
 
 /// The mean and the biased variance of each channel of `(pixels, channels)`: of chunks first, then of all from theirs (Chan, Golub

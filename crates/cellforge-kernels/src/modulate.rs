@@ -1,8 +1,11 @@
 //! Styles: channels scaled image by image, and the factors that undo what a style does to a convolution's variance.
 
-use crate::activation::leak;
-use crate::check::{f32_only, images, matrix, slice, with_slice};
+use crate::check::{f32_only, images, matrix, slice};
 use crate::composed;
+use crate::config::DEMODULATION_EPS;
+use crate::device::on_device;
+use crate::elements::leak;
+use crate::gather::with_slice;
 use crate::gemm::{mat, mat_mut, multiply};
 use crate::layout::{channels_first, channels_last};
 use crate::memory::filled;
@@ -10,9 +13,6 @@ use crate::simd::vectorised;
 use crate::tape::{apply2, apply3, contiguous, wants};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
-
-/// Added to the sum of squares in [`demodulation`], as in StyleGAN2.
-pub(crate) const DEMODULATION_EPS: f32 = 1e-8;
 
 /// Channels scaled by a factor of each image's own, shifted, and a leaky ReLU, in one pass over memory:
 /// `leaky_relu(xs * scale + shift, slope)` with `xs` `(b, c, h, w)`, `scale` `(b, c)`, and `shift` `(b, c)`, or `(c)` for all images
@@ -27,14 +27,12 @@ pub fn modulate(xs: &Tensor, scale: &Tensor, shift: &Tensor, slope: f32) -> Resu
     if shift.dims() != [c] && shift.dims() != [b, c] {
         bail!("{op}: shift has shape {:?}, expected [{c}] or [{b}, {c}]", shift.dims());
     }
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::modulate(xs, scale, shift, slope);
-    }
-    if !xs.device().is_cpu() {
-        return composed::modulate(xs, scale, shift, slope);
-    }
-    channels_first(&apply3(&channels_last(xs)?, &contiguous(scale)?, &contiguous(shift)?, Modulate(slope))?)
+    on_device!(
+        xs.device(),
+        cpu = channels_first(&apply3(&channels_last(xs)?, &contiguous(scale)?, &contiguous(shift)?, Modulate(slope))?),
+        cuda = crate::cuda::modulate(xs, scale, shift, slope),
+        composed = composed::modulate(xs, scale, shift, slope),
+    )
 }
 
 /// The factors `(b, out)` by which the outputs of a convolution with `weight` `(out, in, k, k)` are to be multiplied, once its
@@ -48,14 +46,12 @@ pub fn demodulation(weight: &Tensor, styles: &Tensor) -> Result<Tensor> {
     if features != c_in {
         bail!("{op}: styles {:?} and weight {:?} differ in their number of inputs", styles.dims(), weight.dims());
     }
-    #[cfg(feature = "cuda")]
-    if weight.device().is_cuda() {
-        return crate::cuda::demodulation(weight, styles);
-    }
-    if !weight.device().is_cpu() {
-        return composed::demodulation(weight, styles);
-    }
-    apply2(&contiguous(weight)?, &contiguous(styles)?, Demodulation)
+    on_device!(
+        weight.device(),
+        cpu = apply2(&contiguous(weight)?, &contiguous(styles)?, Demodulation),
+        cuda = crate::cuda::demodulation(weight, styles),
+        composed = composed::demodulation(weight, styles),
+    )
 }
 
 struct Modulate(f32);

@@ -1,10 +1,12 @@
 //! Operations on single elements, and masks of dropout.
 
 use super::op::{kernel1, kernel2};
-use super::{Gpu, Ptr, args, bytes_ptr, elements, gpu, size, with_ptrs};
-use crate::DropoutMask;
+use super::{bytes_ptr, with_ptrs};
+use crate::gather::is_channels_last;
+use crate::gpu::{Gpu, Ptr, args, elements, gpu, size};
 use crate::layout::{channels_first, channels_last, elementwise};
-use crate::tape::{apply1, apply2, contiguous};
+use crate::mask::DropoutMask;
+use crate::tape::{apply1, apply2, contiguous, wants};
 use candle_core::{CudaStorage, Device, Result, Tensor};
 
 /// A mask in the memory of a device, of elements as they lie in images `(b, h, w, c)`.
@@ -52,8 +54,8 @@ pub(crate) fn leaky_relu(name: &'static str, xs: &Tensor, slope: f32, mask: Opti
     }
 }
 
-pub(crate) fn leaky_relu_tangent(xs: &Tensor, at: &Tensor, slope: f32) -> Result<Tensor> {
-    const NAME: &str = "leaky_relu_tangent";
+pub(crate) fn leaky_relu_jvp(xs: &Tensor, at: &Tensor, slope: f32) -> Result<Tensor> {
+    const NAME: &str = "leaky_relu_jvp";
     let at = match xs.rank() {
         4 => channels_last(&at.detach())?,
         _ => contiguous(&at.detach())?,
@@ -130,6 +132,14 @@ pub(crate) fn drawn_mask(device: &Device, seed: &[u8; 32], len: usize, chunk: us
     Ok(Tensor::from_storage(Storage::Cuda(storage), len, BackpropOp::none(), false))
 }
 
+/// Applies an operation on pairs of elements to images in their order in memory, to others as they are.
+fn pairwise(xs: &Tensor, ys: &Tensor, op: impl FnOnce(&Tensor, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    match is_channels_last(xs) || is_channels_last(ys) {
+        true => channels_first(&op(&channels_last(xs)?, &channels_last(ys)?)?),
+        false => op(&contiguous(xs)?, &contiguous(ys)?),
+    }
+}
+
 pub(crate) fn add(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
     let op = kernel2(
         "add",
@@ -139,10 +149,29 @@ pub(crate) fn add(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
         },
         |_, _, grad| Ok((Some(grad.clone()), Some(grad.clone()))),
     );
-    match crate::layout::is_channels_last(xs) || crate::layout::is_channels_last(ys) {
-        true => channels_first(&apply2(&channels_last(xs)?, &channels_last(ys)?, op)?),
-        false => apply2(&contiguous(xs)?, &contiguous(ys)?, op),
-    }
+    pairwise(xs, ys, |xs, ys| apply2(xs, ys, op))
+}
+
+pub(crate) fn mul(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
+    // The gradient of one operand, where it is wanted.
+    let product = |wanted: &Tensor, other: &Tensor, grad: &Tensor| -> Result<Option<Tensor>> {
+        if !wants(wanted) {
+            return Ok(None);
+        }
+        with_ptrs("mul", [other, grad], |gpu, [x, g]| {
+            let out = gpu.map("mul", other.elem_count(), |out, n| args![x, g, out, n])?;
+            Ok(Some(out.tensor(other.shape())))
+        })
+    };
+    let op = kernel2(
+        "mul",
+        |gpu, [a, b], [layout, _]| {
+            let ys = gpu.map("mul", layout.shape().elem_count(), |out, n| args![a, b, out, n])?;
+            Ok((ys, layout.shape().clone()))
+        },
+        move |[a, b], _, grad| Ok((product(a, b, grad)?, product(b, a, grad)?)),
+    );
+    pairwise(xs, ys, |xs, ys| apply2(xs, ys, op))
 }
 
 pub(crate) fn scale(xs: &Tensor, factor: f32) -> Result<Tensor> {

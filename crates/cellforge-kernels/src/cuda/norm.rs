@@ -2,10 +2,12 @@
 
 use super::elements::mask_on;
 use super::op::kernel3;
-use super::{Buffer, Ptr, args, bytes_ptr, size, with_ptrs};
+use super::{bytes_ptr, with_ptrs};
+use crate::config::BatchStats;
+use crate::gpu::{Buffer, Ptr, args, size};
 use crate::layout::{channels_first, channels_last};
+use crate::mask::DropoutMask;
 use crate::tape::{apply3_adding, contiguous, wants};
-use crate::{BatchStats, DropoutMask};
 use candle_core::{Result, Tensor};
 
 /// Mean and inverse deviation of each channel, in the memory of a device.

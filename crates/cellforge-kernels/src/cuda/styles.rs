@@ -1,9 +1,10 @@
 //! Styles: channels scaled image by image.
 
 use super::op::{kernel2, kernel3};
-use super::{Gpu, Ptr, args, channels, elements, size, with_ptrs};
+use super::with_ptrs;
+use crate::config::DEMODULATION_EPS;
+use crate::gpu::{Gpu, Ptr, args, channels, elements, size};
 use crate::layout::{channels_first, channels_last};
-use crate::modulate::DEMODULATION_EPS;
 use crate::tape::{apply2, apply3, contiguous, wants};
 use candle_core::{Result, Tensor};
 

@@ -55,6 +55,11 @@ KERNEL add(const float* a, const float* b, float* out, unsigned n) {
     if (i < n) out[i] = a[i] + b[i];
 }
 
+KERNEL mul(const float* a, const float* b, float* out, unsigned n) {
+    unsigned i = element();
+    if (i < n) out[i] = a[i] * b[i];
+}
+
 KERNEL scale(const float* xs, float* ys, unsigned n, float factor) {
     unsigned i = element();
     if (i < n) ys[i] = factor * xs[i];
