@@ -6,8 +6,8 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use cellforge_data::Batch;
 use cellforge_gan::loss::GanLoss;
-use cellforge_gan::{AugmentConfig, Discriminator, Generator, Slope};
-use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, Recorded, accumulate, gradients, ops, record};
+use cellforge_gan::{AugmentConfig, Discriminator, Generator, InputGradient};
+use cellforge_nn::{Adam, AdamConfig, AnyOptimizer, Key, ParamStore, Recorded, accumulate, gradients, ops, record};
 
 use crate::gan::GanTrainConfig;
 use crate::{Losses, Result, Snapshot, Step};
@@ -32,8 +32,8 @@ pub struct GanStep {
     frozen: Discriminator,
     generator_store: ParamStore,
     discriminator_store: ParamStore,
-    generator_optimizer: Optimizer,
-    discriminator_optimizer: Optimizer,
+    generator_optimizer: AnyOptimizer,
+    discriminator_optimizer: AnyOptimizer,
     /// The generator whose weights are a moving average.
     averaged: Option<(Generator, ParamStore)>,
     /// The chance of each kind of augmentation.
@@ -72,9 +72,9 @@ impl GanStep {
         let discriminator_store = ParamStore::new(key.with("discriminator"), device);
         let discriminator = Discriminator::new(&config.model, discriminator_store.vb())?;
         let frozen = Discriminator::new(&config.model, discriminator_store.frozen_vb())?;
-        let adam = |store: &ParamStore, lr: f64| -> Result<Optimizer> {
+        let adam = |store: &ParamStore, lr: f64| -> Result<AnyOptimizer> {
             let settings = AdamConfig { lr, beta1: config.beta1, beta2: config.beta2, eps: ADAM_EPS };
-            Ok(Optimizer::Adam(Adam::new(store.trainable(), settings)?))
+            Ok(AnyOptimizer::Adam(Adam::named(store.trainable(), settings)?))
         };
         let averaged = if config.average > 0.0 {
             // The same key: the average starts where the weights do.
@@ -116,8 +116,8 @@ impl GanStep {
     fn set_rates(&mut self, iteration: u64) {
         let GanTrainConfig { lr, discriminator_lr, .. } = self.config;
         let factor = self.scale * self.config.rate(iteration);
-        self.generator_optimizer.set_lr(lr * factor);
-        self.discriminator_optimizer.set_lr(discriminator_lr.unwrap_or(lr) * factor);
+        self.generator_optimizer.set_learning_rate(lr * factor);
+        self.discriminator_optimizer.set_learning_rate(discriminator_lr.unwrap_or(lr) * factor);
     }
 
     /// Each phase of an iteration has randomness of its own, and so has each part of a batch.
@@ -207,14 +207,14 @@ impl GanStep {
             let penalised =
                 [("r1", r1, &part.shown), ("r2", r2, &fakes)].into_iter().filter(|(_, r, _)| due && *r > 0.0);
             let penalised: Vec<_> = penalised
-                .map(|(name, weight, images)| Ok((name, weight, self.frozen.slope(images, classes)?)))
+                .map(|(name, weight, images)| Ok((name, weight, self.frozen.input_gradient(images, classes)?)))
                 .collect::<Result<_>>()?;
             let (_, grads) = gradients(|| {
                 let dropout = |phase| self.random("dropout", iteration, phase, part.number);
                 let discriminator = &self.discriminator;
-                // Before spectral normalisation takes a step: a slope is of the weights it was taken at.
-                let penalty = |(name, weight, slope): &(&'static str, f64, Slope)| {
-                    let squared = discriminator.squared_slope(slope, classes)?;
+                // Before spectral normalisation takes a step: a gradient is of the weights it was taken at.
+                let penalty = |(name, weight, gradient): &(&'static str, f64, InputGradient)| {
+                    let squared = discriminator.gradient_penalty(gradient, classes)?;
                     Ok((*name, self.share(ops::scale(&squared, *weight as f32 / 2.)?)?))
                 };
                 let penalties: Vec<_> = penalised.iter().map(penalty).collect::<candle_core::Result<_>>()?;
@@ -298,7 +298,7 @@ impl GanStep {
         }
         if let Some((_, store)) = &self.averaged {
             let n = iteration as f64;
-            store.average(&self.generator_store, self.config.average.min((1.0 + n) / (10.0 + n)))?;
+            store.ema_update(&self.generator_store, self.config.average.min((1.0 + n) / (10.0 + n)))?;
         }
         Ok(())
     }
