@@ -3,7 +3,7 @@
 use crate::check::{f32_only, slice};
 use crate::composed;
 use crate::device::on_device;
-use crate::elements::{leak, map, masked, zip_map};
+use crate::elements::{map, masked, slope_at, zip_map};
 use crate::gather::with_slice;
 use crate::layout::{channels_first, channels_last, elementwise};
 use crate::mask::DropoutMask;
@@ -15,33 +15,33 @@ pub fn relu(xs: &Tensor) -> Result<Tensor> {
     apply(xs, "relu", Kind::Leaky(0.))
 }
 
-/// `x` where positive and `slope * x` elsewhere; `xs` may have any shape. The gradient at 0 is `slope`, as in PyTorch.
-pub fn leaky_relu(xs: &Tensor, slope: f32) -> Result<Tensor> {
-    apply(xs, "leaky_relu", Kind::Leaky(slope))
+/// `x` where positive and `negative_slope * x` elsewhere; `xs` may have any shape. The gradient at 0 is `negative_slope`, as in PyTorch.
+pub fn leaky_relu(xs: &Tensor, negative_slope: f32) -> Result<Tensor> {
+    apply(xs, "leaky_relu", Kind::Leaky(negative_slope))
 }
 
 /// [`leaky_relu`] and then [`dropout`](crate::dropout), in the same pass over memory.
-pub fn leaky_relu_dropout(xs: &Tensor, slope: f32, mask: DropoutMask) -> Result<Tensor> {
+pub fn leaky_relu_dropout(xs: &Tensor, negative_slope: f32, mask: DropoutMask) -> Result<Tensor> {
     let name = "leaky_relu_dropout";
     f32_only(name, &[("xs", xs)])?;
     mask.check(name, xs)?;
     on_device!(
         xs.device(),
         cpu = {
-            let op = Activation { name, kind: Kind::Leaky(slope), mask: Some(mask) };
+            let op = Activation { name, kind: Kind::Leaky(negative_slope), mask: Some(mask) };
             match xs.rank() {
                 4 => channels_first(&apply1(&channels_last(xs)?, op)?),
                 _ => apply1(&contiguous(xs)?, op),
             }
         },
-        cuda = crate::cuda::leaky_relu(name, xs, slope, Some(&mask)),
-        composed = composed::dropout(&composed::leaky_relu(xs, slope)?, &mask),
+        cuda = crate::cuda::leaky_relu(name, xs, negative_slope, Some(&mask)),
+        composed = composed::dropout(&composed::leaky_relu(xs, negative_slope)?, &mask),
     )
 }
 
-/// What a [`leaky_relu`] at `at` does to a small change of its input: `xs` where `at` is positive and `slope * xs` elsewhere. Both
+/// What a [`leaky_relu`] at `at` does to a small change of its input: `xs` where `at` is positive and `negative_slope * xs` elsewhere. Both
 /// are of one shape, and `at` takes no gradient.
-pub fn leaky_relu_jvp(xs: &Tensor, at: &Tensor, slope: f32) -> Result<Tensor> {
+pub fn leaky_relu_jvp(xs: &Tensor, at: &Tensor, negative_slope: f32) -> Result<Tensor> {
     let name = "leaky_relu_jvp";
     f32_only(name, &[("xs", xs), ("at", at)])?;
     if xs.dims() != at.dims() {
@@ -53,13 +53,13 @@ pub fn leaky_relu_jvp(xs: &Tensor, at: &Tensor, slope: f32) -> Result<Tensor> {
             match xs.rank() {
                 4 => {
                     let at = channels_last(&at.detach())?;
-                    channels_first(&apply1(&channels_last(xs)?, Jvp { at, slope })?)
+                    channels_first(&apply1(&channels_last(xs)?, Jvp { at, negative_slope })?)
                 }
-                _ => apply1(&contiguous(xs)?, Jvp { at: at.detach().contiguous()?, slope }),
+                _ => apply1(&contiguous(xs)?, Jvp { at: at.detach().contiguous()?, negative_slope }),
             }
         },
-        cuda = crate::cuda::leaky_relu_jvp(xs, at, slope),
-        composed = composed::leaky_relu_jvp(xs, at, slope),
+        cuda = crate::cuda::leaky_relu_jvp(xs, at, negative_slope),
+        composed = composed::leaky_relu_jvp(xs, at, negative_slope),
     )
 }
 
@@ -74,11 +74,11 @@ fn apply(xs: &Tensor, name: &'static str, kind: Kind) -> Result<Tensor> {
         xs.device(),
         cpu = elementwise(xs, |xs| apply1(xs, Activation { name, kind, mask: None })),
         cuda = match kind {
-            Kind::Leaky(slope) => crate::cuda::leaky_relu(name, xs, slope, None),
+            Kind::Leaky(negative_slope) => crate::cuda::leaky_relu(name, xs, negative_slope, None),
             Kind::Tanh => crate::cuda::tanh(xs),
         },
         composed = match kind {
-            Kind::Leaky(slope) => composed::leaky_relu(xs, slope),
+            Kind::Leaky(negative_slope) => composed::leaky_relu(xs, negative_slope),
             Kind::Tanh => composed::tanh(xs),
         },
     )
@@ -105,7 +105,9 @@ impl CustomOp1 for Activation {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let xs = slice(self.name, storage, layout)?;
         let ys = match self.kind {
-            Kind::Leaky(slope) => masked(xs, xs, move |x, _| x * leak(x, slope), self.mask.as_ref()),
+            Kind::Leaky(negative_slope) => {
+                masked(xs, xs, move |x, _| x * slope_at(x, negative_slope), self.mask.as_ref())
+            }
             Kind::Tanh => map(xs, tanh_of),
         };
         Ok((CpuStorage::F32(ys), layout.shape().clone()))
@@ -113,9 +115,9 @@ impl CustomOp1 for Activation {
 
     fn bwd(&self, xs: &Tensor, ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let grad_xs = with_slice(self.name, grad, |g| match self.kind {
-            Kind::Leaky(slope) => {
-                with_slice(self.name, xs, |xs| Ok(masked(xs, g, move |x, g| g * leak(x, slope), self.mask.as_ref())))
-            }
+            Kind::Leaky(negative_slope) => with_slice(self.name, xs, |xs| {
+                Ok(masked(xs, g, move |x, g| g * slope_at(x, negative_slope), self.mask.as_ref()))
+            }),
             Kind::Tanh => with_slice(self.name, ys, |ys| Ok(zip_map(ys, g, |y, g| g * (1. - y * y)))),
         })?;
         Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
@@ -124,13 +126,13 @@ impl CustomOp1 for Activation {
 
 struct Jvp {
     at: Tensor,
-    slope: f32,
+    negative_slope: f32,
 }
 
 impl Jvp {
     fn applied(&self, xs: &[f32]) -> Result<Vec<f32>> {
-        let slope = self.slope;
-        with_slice(self.name(), &self.at, |at| Ok(zip_map(at, xs, move |at, x| x * leak(at, slope))))
+        let negative_slope = self.negative_slope;
+        with_slice(self.name(), &self.at, |at| Ok(zip_map(at, xs, move |at, x| x * slope_at(at, negative_slope))))
     }
 }
 

@@ -154,24 +154,24 @@ pub fn avg_pool2d_global(xs: &Tensor) -> Result<Tensor> {
     xs.mean((2, 3))
 }
 
-/// See [`crate::leaky_relu`]; a slope of 0 is ReLU.
-pub fn leaky_relu(xs: &Tensor, slope: f32) -> Result<Tensor> {
+/// See [`crate::leaky_relu`]; a negative slope of 0 is ReLU.
+pub fn leaky_relu(xs: &Tensor, negative_slope: f32) -> Result<Tensor> {
     let positive = xs.detach().gt(0f32)?.to_dtype(DType::F32)?;
-    xs.mul(&positive.affine(1. - f64::from(slope), f64::from(slope))?)
+    xs.mul(&positive.affine(1. - f64::from(negative_slope), f64::from(negative_slope))?)
 }
 
 /// See [`crate::leaky_relu_jvp`].
-pub fn leaky_relu_jvp(xs: &Tensor, at: &Tensor, slope: f32) -> Result<Tensor> {
+pub fn leaky_relu_jvp(xs: &Tensor, at: &Tensor, negative_slope: f32) -> Result<Tensor> {
     let positive = at.detach().gt(0f32)?.to_dtype(DType::F32)?;
-    xs.mul(&positive.affine(1. - f64::from(slope), f64::from(slope))?)
+    xs.mul(&positive.affine(1. - f64::from(negative_slope), f64::from(negative_slope))?)
 }
 
 /// See [`crate::modulate`].
-pub fn modulate(xs: &Tensor, scale: &Tensor, shift: &Tensor, slope: f32) -> Result<Tensor> {
+pub fn modulate(xs: &Tensor, scale: &Tensor, shift: &Tensor, negative_slope: f32) -> Result<Tensor> {
     let (b, c, ..) = xs.dims4()?;
     let shift = shift.reshape((shift.elem_count() / c, c, 1, 1))?;
     let scaled = xs.broadcast_mul(&scale.reshape((b, c, 1, 1))?)?.broadcast_add(&shift)?;
-    leaky_relu(&scaled, slope)
+    leaky_relu(&scaled, negative_slope)
 }
 
 /// See [`crate::demodulation`].
@@ -243,8 +243,8 @@ pub fn bce_with_logits(logits: &Tensor, target: f32) -> Result<Tensor> {
     let z = logits.detach();
     let value = ((z.relu()? - (&z * f64::from(target))?)? + (z.abs()?.neg()?.exp()? + 1.)?.log()?)?;
     let sigmoid = (&z * 0.5)?.tanh()?.affine(0.5, 0.5)?;
-    let slope = (sigmoid - f64::from(target))?.detach();
-    let linear = logits.mul(&slope)?;
+    let derivative = (sigmoid - f64::from(target))?.detach();
+    let linear = logits.mul(&derivative)?;
     ((value - linear.detach())?.detach() + linear)?.mean_all()
 }
 

@@ -8,11 +8,11 @@ use pulp::{Simd, WithSimd};
 /// Elements handled by one task; small enough to balance, large enough to hide the cost of the task.
 const CHUNK: usize = 1 << 14;
 
-/// The slope at `x`. A choice between two constants compiles to a selection; one between `x` and `slope * x` became a
+/// The slope at `x`. A choice between two constants compiles to a selection; one between `x` and `negative_slope * x` became a
 /// branch, which is mispredicted half of the time.
 #[inline(always)]
-pub(crate) fn leak(x: f32, slope: f32) -> f32 {
-    if x > 0. { 1. } else { slope }
+pub(crate) fn slope_at(x: f32, negative_slope: f32) -> f32 {
+    if x > 0. { 1. } else { negative_slope }
 }
 
 /// `f` of each element, in parallel.

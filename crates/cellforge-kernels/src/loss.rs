@@ -157,7 +157,7 @@ fn softmax_bce_row(row: &[f32], target: usize, grad: &mut [f64]) -> f64 {
     let total: f64 = p.iter().sum();
     let mut loss = 0.;
     // The derivative of the loss by each probability, before the softmax.
-    let slopes: Vec<f64> = (0..p.len())
+    let derivatives: Vec<f64> = (0..p.len())
         .map(|j| {
             let q = if j == target { p[j] } else { total - p[j] };
             let clipped = q.clamp(eps, 1. - eps);
@@ -166,9 +166,9 @@ fn softmax_bce_row(row: &[f32], target: usize, grad: &mut [f64]) -> f64 {
             if j == target { -inside } else { inside }
         })
         .collect();
-    let mean: f64 = slopes.iter().zip(&p).map(|(s, p)| s * p).sum();
-    for ((g, slope), p) in grad.iter_mut().zip(&slopes).zip(&p) {
-        *g = p * (slope - mean);
+    let mean: f64 = derivatives.iter().zip(&p).map(|(s, p)| s * p).sum();
+    for ((g, derivative), p) in grad.iter_mut().zip(&derivatives).zip(&p) {
+        *g = p * (derivative - mean);
     }
     loss
 }

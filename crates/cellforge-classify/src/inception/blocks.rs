@@ -1,8 +1,8 @@
 //! The blocks of Inception-v3, by the letters of PyTorch's ports. Each runs branches side by side and joins their channels.
 
 use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
 use candle_nn::init::DEFAULT_KAIMING_NORMAL;
-use candle_nn::{Module, VarBuilder};
 use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2dConfig, Padding, batch_norm2d, ops};
 
 /// Added to the variance in batch normalisation.

@@ -26,16 +26,28 @@ fn in_order(xs: &Tensor, op: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<T
 }
 
 /// `grad` through a leaky ReLU at `at` and a mask.
-fn leaky_slope(op: &str, at: &Tensor, grad: &Tensor, keep: Option<&Tensor>, slope: f32, scale: f32) -> Result<Tensor> {
+fn leaky_slope(
+    op: &str,
+    at: &Tensor,
+    grad: &Tensor,
+    keep: Option<&Tensor>,
+    negative_slope: f32,
+    scale: f32,
+) -> Result<Tensor> {
     let keep = bytes_ptr(op, keep)?;
     with_ptrs(op, [at, grad], |gpu, [at_ptr, g]| {
-        let out =
-            gpu.map("leaky_relu_slope", at.elem_count(), |out, n| args![at_ptr, g, keep, out, n, slope, scale])?;
+        let out = gpu
+            .map("leaky_relu_slope", at.elem_count(), |out, n| args![at_ptr, g, keep, out, n, negative_slope, scale])?;
         Ok(out.tensor(at.shape()))
     })
 }
 
-pub(crate) fn leaky_relu(name: &'static str, xs: &Tensor, slope: f32, mask: Option<&DropoutMask>) -> Result<Tensor> {
+pub(crate) fn leaky_relu(
+    name: &'static str,
+    xs: &Tensor,
+    negative_slope: f32,
+    mask: Option<&DropoutMask>,
+) -> Result<Tensor> {
     let (keep, scale) = mask_on(mask, xs.device())?;
     let kept = keep.clone();
     let op = kernel1(
@@ -43,10 +55,10 @@ pub(crate) fn leaky_relu(name: &'static str, xs: &Tensor, slope: f32, mask: Opti
         move |gpu, x, layout| {
             let keep = bytes_ptr(name, keep.as_ref())?;
             let len = layout.shape().elem_count();
-            let ys = gpu.map("leaky_relu", len, |ys, n| args![x, keep, ys, n, slope, scale])?;
+            let ys = gpu.map("leaky_relu", len, |ys, n| args![x, keep, ys, n, negative_slope, scale])?;
             Ok((ys, layout.shape().clone()))
         },
-        move |xs, _, grad| leaky_slope(name, xs, grad, kept.as_ref(), slope, scale).map(Some),
+        move |xs, _, grad| leaky_slope(name, xs, grad, kept.as_ref(), negative_slope, scale).map(Some),
     );
     match mask {
         Some(_) => in_order(xs, |xs| apply1(xs, op)),
@@ -54,7 +66,7 @@ pub(crate) fn leaky_relu(name: &'static str, xs: &Tensor, slope: f32, mask: Opti
     }
 }
 
-pub(crate) fn leaky_relu_jvp(xs: &Tensor, at: &Tensor, slope: f32) -> Result<Tensor> {
+pub(crate) fn leaky_relu_jvp(xs: &Tensor, at: &Tensor, negative_slope: f32) -> Result<Tensor> {
     const NAME: &str = "leaky_relu_jvp";
     let at = match xs.rank() {
         4 => channels_last(&at.detach())?,
@@ -66,11 +78,11 @@ pub(crate) fn leaky_relu_jvp(xs: &Tensor, at: &Tensor, slope: f32) -> Result<Ten
         move |gpu, x, layout| {
             let ys = with_ptrs(NAME, [&at], |_, [at]| {
                 let len = layout.shape().elem_count();
-                gpu.map("leaky_relu_slope", len, |ys, n| args![at, x, Ptr::NULL, ys, n, slope, 1f32])
+                gpu.map("leaky_relu_slope", len, |ys, n| args![at, x, Ptr::NULL, ys, n, negative_slope, 1f32])
             })?;
             Ok((ys, layout.shape().clone()))
         },
-        move |_, _, grad| leaky_slope(NAME, &kept, grad, None, slope, 1.).map(Some),
+        move |_, _, grad| leaky_slope(NAME, &kept, grad, None, negative_slope, 1.).map(Some),
     );
     in_order(xs, |xs| apply1(xs, op))
 }
