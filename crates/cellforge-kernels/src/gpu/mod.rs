@@ -136,7 +136,7 @@ pub(crate) use args;
 /// New memory of `f32`.
 pub(crate) struct Buffer {
     slice: CudaSlice<f32>,
-    ptr: Ptr,
+    pub ptr: Ptr,
     device: CudaDevice,
 }
 

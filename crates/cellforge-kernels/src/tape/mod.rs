@@ -275,12 +275,19 @@ fn recording() -> bool {
     TAPE.with_borrow(Option::is_some)
 }
 
+fn is_result(tensor: &Tensor) -> bool {
+    TAPE.with_borrow(|tape| tape.as_ref().is_some_and(|tape| tape.results.contains_key(&tensor.id())))
+}
+
+/// Whether a tensor depends on variables through anything but this recording. What moves its elements leaves it to the operation that
+/// takes it to say so, by its name.
+fn is_foreign(tensor: &Tensor) -> bool {
+    tensor.track_op() && !tensor.is_variable() && !is_result(tensor)
+}
+
 /// Whether a tensor is a result of this recording. One that depends on variables in another way is an error, unless it is on a device
 /// where all is Candle's business. `user` is what the error calls whoever met the tensor.
 fn on_tape(user: &str, tensor: &Tensor) -> Result<bool> {
-    let is_result = |tensor: &Tensor| {
-        TAPE.with_borrow(|tape| tape.as_ref().is_some_and(|tape| tape.results.contains_key(&tensor.id())))
-    };
     if is_result(tensor) {
         return Ok(true);
     }
@@ -446,9 +453,8 @@ pub(crate) fn reshape(xs: &Tensor, shape: &[usize]) -> Result<Tensor> {
 
 /// `xs` with its dimensions in another order, of which `back` is the inverse.
 pub(crate) fn permute(xs: &Tensor, order: [usize; 4], back: [usize; 4]) -> Result<Tensor> {
-    check_operands("an operation on images", &[xs])?;
     let result = xs.permute(order)?;
-    if !recording() {
+    if !recording() || is_foreign(xs) {
         return Ok(result);
     }
     Ok(note_view(Op::Permute(xs.clone(), back), result))
@@ -456,11 +462,11 @@ pub(crate) fn permute(xs: &Tensor, order: [usize; 4], back: [usize; 4]) -> Resul
 
 /// `xs`, copied if its elements do not lie in their order.
 pub(crate) fn contiguous(xs: &Tensor) -> Result<Tensor> {
-    check_operands("an operation", &[xs])?;
     if xs.is_contiguous() {
         return Ok(xs.clone());
     }
-    if !recording() && xs.track_op() {
+    let candles = if recording() { is_foreign(xs) } else { xs.track_op() };
+    if candles {
         return xs.contiguous();
     }
     match gather::gathered_storage(xs)? {

@@ -199,8 +199,8 @@ fn by_shape(leaf: &Tensor, made: &Tensor) -> &'static str {
     let changed: Vec<usize> = (0..from.len().min(to.len())).filter(|&dim| from[dim] != to[dim]).collect();
     match (from.len() == to.len(), changed[..] == [from.len() - 1] || changed[..] == [from.len().saturating_sub(2)]) {
         (true, _) if from.len() == 4 && changed.iter().any(|&dim| dim > 1) => "convolution, pooling or upsampling",
-        (true, _) if changed.len() == 1 && from[changed[0]] < to[changed[0]] && holds(leaf, made) => "cat",
         (true, _) if changed.len() == 1 && holds(made, leaf) => "index_select",
+        (true, _) if changed.len() == 1 && from[changed[0]] < to[changed[0]] && holds(leaf, made) => "cat",
         (true, true) => "matmul",
         _ => "operation",
     }
