@@ -2,7 +2,7 @@
 
 use crate::config::{check_common, check_counts, scaled};
 use candle_core::{Result, Tensor, bail};
-use candle_nn::VarBuilder;
+use candle_nn::{Module, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding};
 use cellforge_nn::{conv2d, linear, ops};

@@ -2,7 +2,7 @@
 
 use crate::config::{check_common, check_counts, scaled};
 use candle_core::{Result, Tensor, bail};
-use candle_nn::VarBuilder;
+use candle_nn::{Module, ModuleT, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, Padding};
 use cellforge_nn::{batch_norm2d, conv2d, linear, ops};

@@ -6,7 +6,7 @@ mod tape;
 use candle_core::{DType, Device, Result, Tensor};
 use cellforge_classify::{Classifier, ClassifierConfig, CnnConfig, ResNetConfig};
 use cellforge_nn::summary::ModelSummary;
-use cellforge_nn::{Key, Optimizer, ParamStore, Sgd, SgdConfig, ops};
+use cellforge_nn::{AnyOptimizer, Key, ParamStore, Sgd, SgdConfig, ops};
 use tape::assert_same_gradients;
 
 /// Kind, output (channels first) and parameters of each layer of the study's small CNN.
@@ -159,7 +159,7 @@ fn both_overfit_one_batch() -> Result<()> {
     for (cfg, lr) in [(cnn(32, 3, 2, 0.5), 0.05), (resnet(32, 3, 2, 0.125), 0.05)] {
         let (classifier, store) = build(&cfg)?;
         let sgd = SgdConfig { lr, momentum: 0.9, nesterov: false };
-        let mut optimizer = Optimizer::Sgd(Sgd::new(store.trainable(), sgd, cfg.keras_l2())?);
+        let mut optimizer = AnyOptimizer::Sgd(Sgd::named(store.trainable(), sgd, cfg.keras_l2())?);
         let loss = || ops::cross_entropy(&classifier.forward_t(&images, true)?, &labels);
         let start = loss()?.to_scalar::<f32>()?;
         for _ in 0..80 {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// The weights of red, green and blue in a pixel's brightness, as Rec. 601 has them.
 const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
-/// What comes into view where an image is shifted: black, as around a cell.
+/// What comes into view where an image is shifted: black.
 const BLACK: f32 = -1.0;
 
 /// Random changes of the images a discriminator is shown, real ones and generated ones, with the gradient passed through (DiffAugment,
@@ -18,7 +18,7 @@ const BLACK: f32 = -1.0;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentConfig {
-    /// Whether images are mirrored and turned by right angles, all eight ways alike: right for cells, which lie in any direction.
+    /// Whether images are mirrored and turned by right angles, all eight ways alike: right for images without an up or down.
     pub flips: bool,
     /// The most that an image is shifted along each axis, as a share of its side; black comes into view. DiffAugment has
     /// 0.125.
@@ -29,7 +29,7 @@ pub struct AugmentConfig {
     pub cutout: f64,
     /// How much brightness, saturation and contrast change: brightness by up to half of this (of a range of 2), the others
     /// by a factor between 1 minus and 1 plus this. DiffAugment has 1 for brightness and saturation and 0.5 for contrast, which is too
-    /// much where stain is what matters.
+    /// much where colour is what matters.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub colour: f64,
     /// Probability of each kind of change, for each image.

@@ -150,14 +150,14 @@ impl GanConfig {
         if !(1..=MAX_CLASSES).contains(&self.classes) {
             bail!("classes is {}: a GAN is of 1 to {MAX_CLASSES} classes", self.classes)
         }
-        let of_study = (self.generator == GeneratorKind::Study, self.discriminator == DiscriminatorKind::Study);
-        if self.classes > 1 && (of_study.0 || of_study.1) {
+        let is_study = (self.generator == GeneratorKind::Study, self.discriminator == DiscriminatorKind::Study);
+        if self.classes > 1 && (is_study.0 || is_study.1) {
             bail!(
                 "classes is {}: the study's networks know of no classes; take generator \"style\" or \"residual\" and discriminator \"residual\"",
                 self.classes
             )
         }
-        if self.spectral_norm && of_study.1 {
+        if self.spectral_norm && is_study.1 {
             bail!("spectral_norm is true: the study's discriminator has none; take discriminator \"residual\"")
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The GAN of the study and better ones: generators of cell images, discriminators, and their losses.
+//! The GAN of the study and better ones: generators of images, discriminators, and their losses.
 //!
 //! Both networks follow the published layer tables at the default [`GanConfig`], and scale with it in image side,
 //! channels and width. Other kinds of network ([`GeneratorKind`], [`DiscriminatorKind`]), of one class or of several, are its choice,
@@ -40,7 +40,7 @@ pub mod loss;
 
 pub use augment::AugmentConfig;
 pub use config::{DiscriminatorKind, GanConfig, GeneratorKind};
-pub use discriminator::{Discriminator, Slope};
+pub use discriminator::{Discriminator, InputGradient};
 pub use generator::Generator;
 
 use candle_core::{Result, Tensor, bail};

@@ -23,7 +23,7 @@ pub enum GanLoss {
 }
 
 impl GanLoss {
-    /// What the discriminator pays on real images. `smoothing` is what the logistic loss's target lacks to 1.
+    /// What the discriminator pays on real images. `smoothing` is the one-sided label smoothing of the logistic loss, whose target is 1 less this.
     ///
     /// # Errors
     /// Asked of the relativistic loss, which is of both kinds of images together: see [`discriminator`](Self::discriminator).
@@ -71,7 +71,7 @@ impl GanLoss {
 
 /// `-log sigmoid(winner - loser)`.
 fn relativistic(winners: &Tensor, losers: &Tensor) -> Result<Tensor> {
-    bce_with_logits(&ops::add(winners, &ops::scale(losers, -1.0)?)?, 1.0)
+    bce_with_logits(&ops::sub(winners, losers)?, 1.0)
 }
 
 /// What the discriminator pays on real images: `-log sigmoid(logit)`, in nats.

@@ -8,7 +8,7 @@ mod tape;
 use candle_core::{Device, Result, Tensor};
 use cellforge_gan::{Discriminator, DiscriminatorKind, GanConfig, GeneratorKind, loss};
 use cellforge_nn::summary::ModelSummary;
-use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore};
+use cellforge_nn::{Adam, AdamConfig, AnyOptimizer, Key, ParamStore};
 use gan::{assert_counts, build};
 use tape::assert_same_gradients;
 
@@ -140,8 +140,8 @@ fn a_step_of_each_network_lowers_its_loss() -> Result<()> {
     let noise = key.with("noise").normal((8, 16), &Device::Cpu)?;
     let fakes = gan.generator.forward_t(&noise, false)?.detach();
     let adam = AdamConfig { lr: 1e-3, beta1: 0.5, ..Default::default() };
-    let mut d_opt = Optimizer::Adam(Adam::new(gan.d_store.trainable(), adam)?);
-    let mut g_opt = Optimizer::Adam(Adam::new(gan.g_store.trainable(), adam)?);
+    let mut d_opt = AnyOptimizer::Adam(Adam::named(gan.d_store.trainable(), adam)?);
+    let mut g_opt = AnyOptimizer::Adam(Adam::named(gan.g_store.trainable(), adam)?);
 
     let d_loss = || -> Result<Tensor> {
         let judge = |images: &Tensor| gan.discriminator.forward_t(images, true, &key);

@@ -112,15 +112,15 @@ fn gradients_are_those_of_candles_graph() -> Result<()> {
             let reals = key.with("reals").uniform(-1.0, 1.0, (3, channels, image_size, image_size), &Device::Cpu)?;
             let noise = key.with("noise").normal((3, LATENT), &Device::Cpu)?;
             assert_same_gradients(&gan.d_store.trainable(), || {
-                let shown = augment.apply(&reals, 1.0, &key)?;
+                let augmented = augment.apply(&reals, 1.0, &key)?;
                 // Without a step of power iteration, which would change the network from one call to the next.
-                loss::discriminator_real(&gan.discriminator.forward_class_t(&shown, classes, false, &key)?)
+                loss::discriminator_real(&gan.discriminator.forward_class_t(&augmented, classes, false, &key)?)
             })?;
             let frozen = Discriminator::new(&cfg, gan.d_store.frozen_vb())?;
             assert_same_gradients(&gan.g_store.trainable(), || {
                 let images = gan.generator.forward_class_t(&noise, classes, true)?;
-                let shown = augment.apply(&images, 1.0, &key)?;
-                loss::generator(&frozen.forward_class_t(&shown, classes, false, &key)?)
+                let augmented = augment.apply(&images, 1.0, &key)?;
+                loss::generator(&frozen.forward_class_t(&augmented, classes, false, &key)?)
             })?;
         }
     }
@@ -194,7 +194,7 @@ fn classes_that_do_not_fit_are_errors_that_say_so() -> Result<()> {
         let errors = [
             gan.generator.forward_class_t(&noise, rows, false).map(drop),
             gan.discriminator.forward_class_t(&images, rows, false, &Key::new(1)).map(drop),
-            gan.discriminator.slope(&images, rows).map(drop),
+            gan.discriminator.input_gradient(&images, rows).map(drop),
         ];
         Ok(errors.into_iter().map(|error| error.unwrap_err().to_string()).collect())
     };

@@ -1,69 +1,66 @@
 //! Element-wise activations.
 
-use crate::check::{f32_only, slice, with_slice};
+use crate::check::{f32_only, slice};
 use crate::composed;
+use crate::device::on_device;
+use crate::elements::{map, masked, slope_at, zip_map};
+use crate::gather::with_slice;
 use crate::layout::{channels_first, channels_last, elementwise};
 use crate::mask::DropoutMask;
-use crate::memory::filled;
-use crate::simd::dispatch;
 use crate::tape::{apply1, contiguous};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
-use pulp::{Simd, WithSimd};
-
-/// Elements handled by one task; small enough to balance, large enough to hide the cost of the task.
-const CHUNK: usize = 1 << 14;
 
 /// `max(x, 0)`; `xs` may have any shape. The gradient at 0 is 0, as in PyTorch and Keras.
 pub fn relu(xs: &Tensor) -> Result<Tensor> {
     apply(xs, "relu", Kind::Leaky(0.))
 }
 
-/// `x` where positive and `slope * x` elsewhere; `xs` may have any shape. The gradient at 0 is `slope`, as in PyTorch.
-pub fn leaky_relu(xs: &Tensor, slope: f32) -> Result<Tensor> {
-    apply(xs, "leaky_relu", Kind::Leaky(slope))
+/// `x` where positive and `negative_slope * x` elsewhere; `xs` may have any shape. The gradient at 0 is `negative_slope`, as in PyTorch.
+pub fn leaky_relu(xs: &Tensor, negative_slope: f32) -> Result<Tensor> {
+    apply(xs, "leaky_relu", Kind::Leaky(negative_slope))
 }
 
 /// [`leaky_relu`] and then [`dropout`](crate::dropout), in the same pass over memory.
-pub fn leaky_relu_dropout(xs: &Tensor, slope: f32, mask: DropoutMask) -> Result<Tensor> {
+pub fn leaky_relu_dropout(xs: &Tensor, negative_slope: f32, mask: DropoutMask) -> Result<Tensor> {
     let name = "leaky_relu_dropout";
     f32_only(name, &[("xs", xs)])?;
     mask.check(name, xs)?;
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::leaky_relu(name, xs, slope, Some(&mask));
-    }
-    if !xs.device().is_cpu() {
-        return composed::dropout(&composed::leaky_relu(xs, slope)?, &mask);
-    }
-    let op = Activation { name, kind: Kind::Leaky(slope), mask: Some(mask) };
-    match xs.rank() {
-        4 => channels_first(&apply1(&channels_last(xs)?, op)?),
-        _ => apply1(&contiguous(xs)?, op),
-    }
+    on_device!(
+        xs.device(),
+        cpu = {
+            let op = Activation { name, kind: Kind::Leaky(negative_slope), mask: Some(mask) };
+            match xs.rank() {
+                4 => channels_first(&apply1(&channels_last(xs)?, op)?),
+                _ => apply1(&contiguous(xs)?, op),
+            }
+        },
+        cuda = crate::cuda::leaky_relu(name, xs, negative_slope, Some(&mask)),
+        composed = composed::dropout(&composed::leaky_relu(xs, negative_slope)?, &mask),
+    )
 }
 
-/// What a [`leaky_relu`] at `at` does to a small change of its input: `xs` where `at` is positive and `slope * xs` elsewhere. Both
+/// What a [`leaky_relu`] at `at` does to a small change of its input: `xs` where `at` is positive and `negative_slope * xs` elsewhere. Both
 /// are of one shape, and `at` takes no gradient.
-pub fn leaky_relu_tangent(xs: &Tensor, at: &Tensor, slope: f32) -> Result<Tensor> {
-    let name = "leaky_relu_tangent";
+pub fn leaky_relu_jvp(xs: &Tensor, at: &Tensor, negative_slope: f32) -> Result<Tensor> {
+    let name = "leaky_relu_jvp";
     f32_only(name, &[("xs", xs), ("at", at)])?;
     if xs.dims() != at.dims() {
         bail!("{name}: xs has shape {:?}, at {:?}", xs.dims(), at.dims());
     }
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::leaky_relu_tangent(xs, at, slope);
-    }
-    if !xs.device().is_cpu() {
-        return composed::leaky_relu_tangent(xs, at, slope);
-    }
-    match xs.rank() {
-        4 => {
-            let at = channels_last(&at.detach())?;
-            channels_first(&apply1(&channels_last(xs)?, Tangent { at, slope })?)
-        }
-        _ => apply1(&contiguous(xs)?, Tangent { at: at.detach().contiguous()?, slope }),
-    }
+    on_device!(
+        xs.device(),
+        cpu = {
+            match xs.rank() {
+                4 => {
+                    let at = channels_last(&at.detach())?;
+                    channels_first(&apply1(&channels_last(xs)?, Jvp { at, negative_slope })?)
+                }
+                _ => apply1(&contiguous(xs)?, Jvp { at: at.detach().contiguous()?, negative_slope }),
+            }
+        },
+        cuda = crate::cuda::leaky_relu_jvp(xs, at, negative_slope),
+        composed = composed::leaky_relu_jvp(xs, at, negative_slope),
+    )
 }
 
 /// The hyperbolic tangent; `xs` may have any shape.
@@ -73,20 +70,18 @@ pub fn tanh(xs: &Tensor) -> Result<Tensor> {
 
 fn apply(xs: &Tensor, name: &'static str, kind: Kind) -> Result<Tensor> {
     f32_only(name, &[("xs", xs)])?;
-    if xs.device().is_cpu() {
-        return elementwise(xs, |xs| apply1(xs, Activation { name, kind, mask: None }));
-    }
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return match kind {
-            Kind::Leaky(slope) => crate::cuda::leaky_relu(name, xs, slope, None),
+    on_device!(
+        xs.device(),
+        cpu = elementwise(xs, |xs| apply1(xs, Activation { name, kind, mask: None })),
+        cuda = match kind {
+            Kind::Leaky(negative_slope) => crate::cuda::leaky_relu(name, xs, negative_slope, None),
             Kind::Tanh => crate::cuda::tanh(xs),
-        };
-    }
-    match kind {
-        Kind::Leaky(slope) => composed::leaky_relu(xs, slope),
-        Kind::Tanh => composed::tanh(xs),
-    }
+        },
+        composed = match kind {
+            Kind::Leaky(negative_slope) => composed::leaky_relu(xs, negative_slope),
+            Kind::Tanh => composed::tanh(xs),
+        },
+    )
 }
 
 #[derive(Clone, Copy)]
@@ -110,7 +105,9 @@ impl CustomOp1 for Activation {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let xs = slice(self.name, storage, layout)?;
         let ys = match self.kind {
-            Kind::Leaky(slope) => masked(xs, xs, move |x, _| x * leak(x, slope), self.mask.as_ref()),
+            Kind::Leaky(negative_slope) => {
+                masked(xs, xs, move |x, _| x * slope_at(x, negative_slope), self.mask.as_ref())
+            }
             Kind::Tanh => map(xs, tanh_of),
         };
         Ok((CpuStorage::F32(ys), layout.shape().clone()))
@@ -118,30 +115,30 @@ impl CustomOp1 for Activation {
 
     fn bwd(&self, xs: &Tensor, ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let grad_xs = with_slice(self.name, grad, |g| match self.kind {
-            Kind::Leaky(slope) => {
-                with_slice(self.name, xs, |xs| Ok(masked(xs, g, move |x, g| g * leak(x, slope), self.mask.as_ref())))
-            }
+            Kind::Leaky(negative_slope) => with_slice(self.name, xs, |xs| {
+                Ok(masked(xs, g, move |x, g| g * slope_at(x, negative_slope), self.mask.as_ref()))
+            }),
             Kind::Tanh => with_slice(self.name, ys, |ys| Ok(zip_map(ys, g, |y, g| g * (1. - y * y)))),
         })?;
         Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
     }
 }
 
-struct Tangent {
+struct Jvp {
     at: Tensor,
-    slope: f32,
+    negative_slope: f32,
 }
 
-impl Tangent {
+impl Jvp {
     fn applied(&self, xs: &[f32]) -> Result<Vec<f32>> {
-        let slope = self.slope;
-        with_slice(self.name(), &self.at, |at| Ok(zip_map(at, xs, move |at, x| x * leak(at, slope))))
+        let negative_slope = self.negative_slope;
+        with_slice(self.name(), &self.at, |at| Ok(zip_map(at, xs, move |at, x| x * slope_at(at, negative_slope))))
     }
 }
 
-impl CustomOp1 for Tangent {
+impl CustomOp1 for Jvp {
     fn name(&self) -> &'static str {
-        "leaky_relu_tangent"
+        "leaky_relu_jvp"
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -153,18 +150,6 @@ impl CustomOp1 for Tangent {
         let grad_xs = with_slice(self.name(), grad, |grad| self.applied(grad))?;
         Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
     }
-}
-
-/// The slope at `x`. A choice between two constants compiles to a selection; one between `x` and `slope * x` became a
-/// branch, which is mispredicted half of the time.
-#[inline(always)]
-pub(crate) fn leak(x: f32, slope: f32) -> f32 {
-    if x > 0. { 1. } else { slope }
-}
-
-/// `f` of each element, in parallel.
-pub(crate) fn map(xs: &[f32], f: impl Fn(f32) -> f32 + Copy + Sync + Send) -> Vec<f32> {
-    zip_map(xs, xs, move |x, _| f(x))
 }
 
 /// The hyperbolic tangent within a few units in the last place, in operations that the processor does on whole vectors.
@@ -187,50 +172,4 @@ fn tanh_of(x: f32) -> f32 {
     let power = f32::from_bits(((n as i32 + 127) << 23) as u32);
     let e = power * exp_m1 + (power - 1.);
     (e / (e + 2.)).copysign(x)
-}
-
-/// [`zip_map`], with a mask applied to the results.
-fn masked(
-    xs: &[f32],
-    gs: &[f32],
-    f: impl Fn(f32, f32) -> f32 + Copy + Sync + Send,
-    mask: Option<&DropoutMask>,
-) -> Vec<f32> {
-    filled(gs.len(), CHUNK, move |i, ys| {
-        let part = i * CHUNK..i * CHUNK + ys.len();
-        dispatch(Zipped { xs: &xs[part.clone()], gs: &gs[part.clone()], ys, f });
-        if let Some(mask) = mask {
-            mask.apply(part, ys);
-        }
-    })
-}
-
-/// `f` of each pair of elements, in parallel.
-pub(crate) fn zip_map<T: Copy + Sync>(
-    xs: &[T],
-    gs: &[f32],
-    f: impl Fn(T, f32) -> f32 + Copy + Sync + Send,
-) -> Vec<f32> {
-    filled(gs.len(), CHUNK, move |i, ys| {
-        let part = i * CHUNK..i * CHUNK + ys.len();
-        dispatch(Zipped { xs: &xs[part.clone()], gs: &gs[part], ys, f });
-    })
-}
-
-struct Zipped<'a, T, F> {
-    xs: &'a [T],
-    gs: &'a [f32],
-    ys: &'a mut [f32],
-    f: F,
-}
-
-impl<T: Copy, F: Fn(T, f32) -> f32> WithSimd for Zipped<'_, T, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        for (y, (&x, &g)) in self.ys.iter_mut().zip(self.xs.iter().zip(self.gs)) {
-            *y = (self.f)(x, g);
-        }
-    }
 }

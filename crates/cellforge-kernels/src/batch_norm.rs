@@ -1,8 +1,11 @@
 //! Batch normalisation over `(b, h, w)` of each channel.
 
-use crate::activation::leak;
-use crate::check::{f32_only, images, slice, vector, with_slice};
+use crate::check::{f32_only, images, slice, vector};
 use crate::composed;
+use crate::config::BatchStats;
+use crate::device::on_device;
+use crate::elements::slope_at;
+use crate::gather::with_slice;
 use crate::gemm::with_scratch;
 use crate::layout::{channels_first, channels_last};
 use crate::mask::DropoutMask;
@@ -10,7 +13,7 @@ use crate::memory::filled;
 use crate::profile::span;
 use crate::simd::vectorised;
 use crate::sum::{CHUNK, add_rows, channel_sums_of, chunk_len, fold, repeat, row_len};
-use crate::tape::{BackwardAdding, apply3, apply3_adding, wants};
+use crate::tape::{BackwardAdding, apply3, apply3_adding, contiguous, wants};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -18,29 +21,20 @@ use std::ops::Range;
 /// Numbers that one task normalises.
 const PART: usize = 1 << 14;
 
-/// What a batch tells about each channel; both are `(c)` and take no gradient.
-#[derive(Clone, Debug)]
-pub struct BatchStats {
-    /// The mean.
-    pub mean: Tensor,
-    /// The variance with Bessel's correction, which is what PyTorch puts into the running variance.
-    pub var_unbiased: Tensor,
-}
-
 /// Normalises each channel of `xs` `(b, c, h, w)` by its mean and (biased) variance over the batch, then scales by
 /// `gamma` `(c)` and shifts by `beta` `(c)`. The gradient goes through the statistics.
 pub fn batch_norm_train(xs: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64) -> Result<(Tensor, BatchStats)> {
     batch_norm_leaky_relu_train(xs, gamma, beta, eps, 1., None)
 }
 
-/// [`batch_norm_train`], then [`leaky_relu`](crate::leaky_relu) of this slope and, with a mask, [`dropout`](crate::dropout), in the
-/// same passes over memory. Slope 0 is ReLU, 1 no activation.
+/// [`batch_norm_train`], then [`leaky_relu`](crate::leaky_relu) of this negative slope and, with a mask, [`dropout`](crate::dropout), in the
+/// same passes over memory. A negative slope of 0 is ReLU, of 1 no activation.
 pub fn batch_norm_leaky_relu_train(
     xs: &Tensor,
     gamma: &Tensor,
     beta: &Tensor,
     eps: f64,
-    slope: f32,
+    negative_slope: f32,
     mask: Option<DropoutMask>,
 ) -> Result<(Tensor, BatchStats)> {
     let op = "batch_norm_train";
@@ -51,16 +45,29 @@ pub fn batch_norm_leaky_relu_train(
     if let Some(mask) = &mask {
         mask.check(op, xs)?;
     }
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::batch_norm_train(xs, gamma, beta, eps, slope, mask.as_ref());
-    }
-    if !xs.device().is_cpu() {
-        let (ys, stats) = composed::batch_norm_train(xs, gamma, beta, eps)?;
-        let ys = if slope == 1. { ys } else { composed::leaky_relu(&ys, slope)? };
-        return Ok((mask.map_or(Ok(ys.clone()), |mask| composed::dropout(&ys, &mask))?, stats));
-    }
+    on_device!(
+        xs.device(),
+        cpu = train_on_cpu(xs, gamma, beta, eps, negative_slope, mask),
+        cuda = crate::cuda::batch_norm_train(xs, gamma, beta, eps, negative_slope, mask.as_ref()),
+        composed = {
+            let (ys, stats) = composed::batch_norm_train(xs, gamma, beta, eps)?;
+            let ys = if negative_slope == 1. { ys } else { composed::leaky_relu(&ys, negative_slope)? };
+            Ok((mask.map_or(Ok(ys.clone()), |mask| composed::dropout(&ys, &mask))?, stats))
+        },
+    )
+}
+
+fn train_on_cpu(
+    xs: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    eps: f64,
+    negative_slope: f32,
+    mask: Option<DropoutMask>,
+) -> Result<(Tensor, BatchStats)> {
+    let op = "batch_norm_train";
     let xs = channels_last(xs)?;
+    let c = gamma.elem_count();
     let n = xs.elem_count() / c;
     let describe = || (format!("{op} {:?}", xs.dims()), 0., 4. * xs.elem_count() as f64);
     let stats = {
@@ -72,8 +79,8 @@ pub fn batch_norm_leaky_relu_train(
         Tensor::from_vec(stats.iter().map(|s| f(s) as f32).collect::<Vec<_>>(), c, xs.device())
     };
     let batch_stats = BatchStats { mean: tensor(&|s| s.0)?, var_unbiased: tensor(&|s| s.1 * correction)? };
-    let norm = Norm { mask, ..Norm::new(&stats, eps, slope, true) };
-    let ys = apply3_adding(&xs, &gamma.contiguous()?, &beta.contiguous()?, norm)?;
+    let norm = Norm { mask, ..Norm::new(&stats, eps, negative_slope, true) };
+    let ys = apply3_adding(&xs, &contiguous(gamma)?, &contiguous(beta)?, norm)?;
     Ok((channels_first(&ys)?, batch_stats))
 }
 
@@ -90,7 +97,7 @@ pub fn batch_norm_eval(
     batch_norm_leaky_relu_eval(xs, gamma, beta, running_mean, running_var, eps, 1.)
 }
 
-/// [`batch_norm_eval`] and then [`leaky_relu`](crate::leaky_relu) of this slope, as in [`batch_norm_leaky_relu_train`].
+/// [`batch_norm_eval`] and then [`leaky_relu`](crate::leaky_relu) of this negative slope, as in [`batch_norm_leaky_relu_train`].
 pub fn batch_norm_leaky_relu_eval(
     xs: &Tensor,
     gamma: &Tensor,
@@ -98,7 +105,7 @@ pub fn batch_norm_leaky_relu_eval(
     running_mean: &Tensor,
     running_var: &Tensor,
     eps: f64,
-    slope: f32,
+    negative_slope: f32,
 ) -> Result<Tensor> {
     let op = "batch_norm_eval";
     let vectors = [("gamma", gamma), ("beta", beta), ("running_mean", running_mean), ("running_var", running_var)];
@@ -108,18 +115,20 @@ pub fn batch_norm_leaky_relu_eval(
     for (name, tensor) in vectors {
         vector(op, name, tensor, c)?;
     }
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::batch_norm_eval(xs, [gamma, beta, running_mean, running_var], eps, slope);
-    }
-    if !xs.device().is_cpu() {
-        let ys = composed::batch_norm_eval(xs, gamma, beta, running_mean, running_var, eps)?;
-        return if slope == 1. { Ok(ys) } else { composed::leaky_relu(&ys, slope) };
-    }
-    let (mean, var) = (running_mean.to_vec1::<f32>()?, running_var.to_vec1::<f32>()?);
-    let stats: Vec<(f64, f64)> = mean.iter().zip(&var).map(|(&m, &v)| (f64::from(m), f64::from(v))).collect();
-    let norm = Norm::new(&stats, eps, slope, false);
-    channels_first(&apply3(&channels_last(xs)?, &gamma.contiguous()?, &beta.contiguous()?, norm)?)
+    on_device!(
+        xs.device(),
+        cpu = {
+            let (mean, var) = (running_mean.to_vec1::<f32>()?, running_var.to_vec1::<f32>()?);
+            let stats: Vec<(f64, f64)> = mean.iter().zip(&var).map(|(&m, &v)| (f64::from(m), f64::from(v))).collect();
+            let norm = Norm::new(&stats, eps, negative_slope, false);
+            channels_first(&apply3(&channels_last(xs)?, &contiguous(gamma)?, &contiguous(beta)?, norm)?)
+        },
+        cuda = crate::cuda::batch_norm_eval(xs, [gamma, beta, running_mean, running_var], eps, negative_slope),
+        composed = {
+            let ys = composed::batch_norm_eval(xs, gamma, beta, running_mean, running_var, eps)?;
+            if negative_slope == 1. { Ok(ys) } else { composed::leaky_relu(&ys, negative_slope) }
+        },
+    )
 }
 
 /// The mean and the biased variance of each channel of `(pixels, channels)`: of chunks first, then of all from theirs (Chan, Golub
@@ -163,9 +172,9 @@ struct Norm {
     mean: Vec<f32>,
     inv_std: Vec<f32>,
     /// Of the activation; 1 is none.
-    slope: f32,
+    negative_slope: f32,
     /// Whether mean and deviation are those of `x` itself, so that the gradient goes through them.
-    of_batch: bool,
+    from_batch: bool,
     mask: Option<DropoutMask>,
 }
 
@@ -177,12 +186,12 @@ struct Rows {
 }
 
 impl Norm {
-    fn new(stats: &[(f64, f64)], eps: f64, slope: f32, of_batch: bool) -> Self {
+    fn new(stats: &[(f64, f64)], eps: f64, negative_slope: f32, from_batch: bool) -> Self {
         Self {
             mean: stats.iter().map(|&(mean, _)| mean as f32).collect(),
             inv_std: stats.iter().map(|&(_, var)| (1. / (var + eps).sqrt()) as f32).collect(),
-            slope,
-            of_batch,
+            negative_slope,
+            from_batch,
             mask: None,
         }
     }
@@ -208,10 +217,10 @@ impl Norm {
     /// The sums over each channel of the gradient (behind the activation) and of the gradient times the normalised input: the
     /// gradients of beta and gamma.
     fn sums(&self, xs: &[f32], grad: &[f32], rows: &Rows) -> Vec<(f64, f64)> {
-        let (channels, slope) = (self.mean.len(), self.slope);
+        let (channels, negative_slope) = (self.mean.len(), self.negative_slope);
         let sums = channel_sums_of(xs.len(), channels, |range, [sums, products]: &mut [Vec<f32>; 2]| {
             self.with_masked(range.clone(), grad, |grad| {
-                add_products(&xs[range], grad, rows, slope, sums, products);
+                add_products(&xs[range], grad, rows, negative_slope, sums, products);
             });
         });
         let inv_std = self.inv_std.iter().map(|&x| f64::from(x));
@@ -229,14 +238,14 @@ vectorised! {
         }
     }
 
-    fn normalise(xs: &'a [f32], rows: &'a Rows, slope: f32, ys: &'a mut [f32]) {
+    fn normalise(xs: &'a [f32], rows: &'a Rows, negative_slope: f32, ys: &'a mut [f32]) {
         let row = rows.mean.len();
         let (mean, scale, shift) = (&rows.mean[..row], &rows.scale[..row], &rows.shift[..row]);
         for (ys, xs) in ys.chunks_mut(row).zip(xs.chunks(row)) {
             let ys = &mut ys[..xs.len()];
             for i in 0..xs.len().min(row) {
                 let normed = (xs[i] - mean[i]) * scale[i] + shift[i];
-                ys[i] = normed * leak(normed, slope);
+                ys[i] = normed * slope_at(normed, negative_slope);
             }
         }
     }
@@ -246,7 +255,7 @@ vectorised! {
         xs: &'a [f32],
         grad: &'a [f32],
         rows: &'a Rows,
-        slope: f32,
+        negative_slope: f32,
         sums: &'a mut [f32],
         products: &'a mut [f32],
     ) {
@@ -257,7 +266,7 @@ vectorised! {
             let grad = &grad[..xs.len()];
             for i in 0..xs.len().min(row) {
                 let deviation = xs[i] - mean[i];
-                let g = grad[i] * leak(deviation * scale[i] + shift[i], slope);
+                let g = grad[i] * slope_at(deviation * scale[i] + shift[i], negative_slope);
                 sums[i] += g;
                 products[i] += deviation * g;
             }
@@ -268,7 +277,7 @@ vectorised! {
         xs_and_grad: (&'a [f32], &'a [f32]),
         rows: &'a Rows,
         level_and_tilt: (&'a [f32], &'a [f32]),
-        slope: f32,
+        negative_slope: f32,
         out: &'a mut [f32],
     ) {
         let row = rows.mean.len();
@@ -280,7 +289,7 @@ vectorised! {
             for i in 0..xs.len().min(row) {
                 let deviation = xs[i] - mean[i];
                 // The same expression as in the forward pass, so that both agree on the side of zero to the last bit.
-                let g = grad[i] * leak(deviation * scale[i] + shift[i], slope);
+                let g = grad[i] * slope_at(deviation * scale[i] + shift[i], negative_slope);
                 out[i] = scale[i] * (g - level[i] - deviation * tilt[i]);
             }
         }
@@ -289,7 +298,7 @@ vectorised! {
 
 impl CustomOp3 for Norm {
     fn name(&self) -> &'static str {
-        if self.of_batch { "batch_norm_train" } else { "batch_norm_eval" }
+        if self.from_batch { "batch_norm_train" } else { "batch_norm_eval" }
     }
 
     fn cpu_fwd(
@@ -303,10 +312,10 @@ impl CustomOp3 for Norm {
     ) -> Result<(CpuStorage, Shape)> {
         let xs = slice(self.name(), xs, xs_l)?;
         let rows = self.rows(slice(self.name(), gamma, gamma_l)?, slice(self.name(), beta, beta_l)?);
-        let (chunk, slope) = (chunk_len(self.mean.len(), PART), self.slope);
+        let (chunk, negative_slope) = (chunk_len(self.mean.len(), PART), self.negative_slope);
         let ys = filled(xs.len(), chunk, |i, ys| {
             let part = i * chunk..i * chunk + ys.len();
-            normalise(&xs[part.clone()], &rows, slope, ys);
+            normalise(&xs[part.clone()], &rows, negative_slope, ys);
             if let Some(mask) = &self.mask {
                 mask.apply(part, ys);
             }
@@ -378,12 +387,12 @@ impl Norm {
         n: f64,
         more: Option<&[f32]>,
     ) -> Vec<f32> {
-        let (chunk, slope) = (chunk_len(self.mean.len(), PART), self.slope);
+        let (chunk, negative_slope) = (chunk_len(self.mean.len(), PART), self.negative_slope);
         let part = |f: &dyn Fn(&(f64, f64), f32) -> f32| -> Vec<f32> {
             let parts = sums
                 .iter()
                 .zip(&self.inv_std)
-                .map(|(sums, &inv_std)| if self.of_batch { f(sums, inv_std) } else { 0. });
+                .map(|(sums, &inv_std)| if self.from_batch { f(sums, inv_std) } else { 0. });
             repeat(&parts.collect::<Vec<_>>())
         };
         let level = part(&|sums, _| (sums.0 / n) as f32);
@@ -391,7 +400,7 @@ impl Norm {
         filled(xs.len(), chunk, |i, out| {
             let part = i * chunk..i * chunk + out.len();
             self.with_masked(part.clone(), grad, |grad| {
-                gradient_of_input((&xs[part.clone()], grad), rows, (&level, &tilt), slope, out);
+                gradient_of_input((&xs[part.clone()], grad), rows, (&level, &tilt), negative_slope, out);
             });
             if let Some(more) = more {
                 add_rows(&more[part], out.len(), out);

@@ -1,12 +1,6 @@
 //! Argument checks whose errors name the operation, and access to CPU storage.
 
-use crate::layout;
-use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
-
-/// Whether operations on this device are kernels of ours, on the tape, rather than composed of Candle's.
-pub(crate) fn ours(device: &Device) -> bool {
-    device.is_cpu() || (cfg!(feature = "cuda") && device.is_cuda())
-}
+use candle_core::{CpuStorage, DType, Layout, Result, Tensor, bail};
 
 /// Fails unless every tensor is `f32`.
 pub(crate) fn f32_only(op: &str, tensors: &[(&str, &Tensor)]) -> Result<()> {
@@ -47,15 +41,5 @@ pub(crate) fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> R
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
         None => bail!("{op}: an operand of shape {:?} is not contiguous", layout.dims()),
-    }
-}
-
-/// Runs `f` on the elements of a CPU tensor, after making it contiguous if need be.
-pub(crate) fn with_slice<T>(op: &str, xs: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<T> {
-    let xs = if xs.is_contiguous() { xs.clone() } else { layout::gathered(xs)? };
-    let (storage, layout) = xs.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(cpu) => f(slice(op, cpu, layout)?),
-        _ => bail!("{op}: expected a CPU tensor, got one on {:?}", xs.device().location()),
     }
 }

@@ -5,8 +5,10 @@
 //! Arguments are checked by the functions of the crate root, which call these on devices other than the CPU and
 //! NVIDIA GPUs; on the CPU they serve as the reference that the fast kernels are tested against.
 
-use crate::{BatchStats, Conv2dConfig, DropoutMask, ImageMap, Padding};
-use candle_core::{D, DType, Result, Tensor};
+use crate::config::{BatchStats, Conv2dConfig, DEMODULATION_EPS, ImageMap, KERAS_EPSILON, Padding};
+use crate::mask::DropoutMask;
+use crate::updates::{AdamNumbers, AdamUpdate, SgdStep, SgdUpdate};
+use candle_core::{D, DType, Result, Tensor, Var};
 
 /// See [`crate::conv2d`].
 pub fn conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: &Conv2dConfig) -> Result<Tensor> {
@@ -152,31 +154,31 @@ pub fn avg_pool2d_global(xs: &Tensor) -> Result<Tensor> {
     xs.mean((2, 3))
 }
 
-/// See [`crate::leaky_relu`]; a slope of 0 is ReLU.
-pub fn leaky_relu(xs: &Tensor, slope: f32) -> Result<Tensor> {
+/// See [`crate::leaky_relu`]; a negative slope of 0 is ReLU.
+pub fn leaky_relu(xs: &Tensor, negative_slope: f32) -> Result<Tensor> {
     let positive = xs.detach().gt(0f32)?.to_dtype(DType::F32)?;
-    xs.mul(&positive.affine(1. - f64::from(slope), f64::from(slope))?)
+    xs.mul(&positive.affine(1. - f64::from(negative_slope), f64::from(negative_slope))?)
 }
 
-/// See [`crate::leaky_relu_tangent`].
-pub fn leaky_relu_tangent(xs: &Tensor, at: &Tensor, slope: f32) -> Result<Tensor> {
+/// See [`crate::leaky_relu_jvp`].
+pub fn leaky_relu_jvp(xs: &Tensor, at: &Tensor, negative_slope: f32) -> Result<Tensor> {
     let positive = at.detach().gt(0f32)?.to_dtype(DType::F32)?;
-    xs.mul(&positive.affine(1. - f64::from(slope), f64::from(slope))?)
+    xs.mul(&positive.affine(1. - f64::from(negative_slope), f64::from(negative_slope))?)
 }
 
 /// See [`crate::modulate`].
-pub fn modulate(xs: &Tensor, scale: &Tensor, shift: &Tensor, slope: f32) -> Result<Tensor> {
+pub fn modulate(xs: &Tensor, scale: &Tensor, shift: &Tensor, negative_slope: f32) -> Result<Tensor> {
     let (b, c, ..) = xs.dims4()?;
     let shift = shift.reshape((shift.elem_count() / c, c, 1, 1))?;
     let scaled = xs.broadcast_mul(&scale.reshape((b, c, 1, 1))?)?.broadcast_add(&shift)?;
-    leaky_relu(&scaled, slope)
+    leaky_relu(&scaled, negative_slope)
 }
 
 /// See [`crate::demodulation`].
 pub fn demodulation(weight: &Tensor, styles: &Tensor) -> Result<Tensor> {
     let energies = weight.sqr()?.sum(3)?.sum(2)?; // (out, in)
     let sums = styles.sqr()?.matmul(&energies.t()?)?;
-    (sums + f64::from(crate::modulate::DEMODULATION_EPS))?.sqrt()?.recip()
+    (sums + f64::from(DEMODULATION_EPS))?.sqrt()?.recip()
 }
 
 /// See [`crate::spectral_normalised`].
@@ -241,8 +243,8 @@ pub fn bce_with_logits(logits: &Tensor, target: f32) -> Result<Tensor> {
     let z = logits.detach();
     let value = ((z.relu()? - (&z * f64::from(target))?)? + (z.abs()?.neg()?.exp()? + 1.)?.log()?)?;
     let sigmoid = (&z * 0.5)?.tanh()?.affine(0.5, 0.5)?;
-    let slope = (sigmoid - f64::from(target))?.detach();
-    let linear = logits.mul(&slope)?;
+    let derivative = (sigmoid - f64::from(target))?.detach();
+    let linear = logits.mul(&derivative)?;
     ((value - linear.detach())?.detach() + linear)?.mean_all()
 }
 
@@ -256,7 +258,7 @@ pub fn hinge(logits: &Tensor, side: f64) -> Result<Tensor> {
 /// See [`crate::softmax_bce`].
 pub fn softmax_bce(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let classes = logits.dim(1)?;
-    let eps = f64::from(crate::loss::KERAS_EPSILON);
+    let eps = f64::from(KERAS_EPSILON);
     let p = log_softmax(logits)?.exp()?.clamp(eps, 1. - eps)?;
     let ids = Tensor::arange(0u32, classes as u32, logits.device())?.unsqueeze(0)?;
     let is_target = ids.broadcast_eq(&targets.unsqueeze(1)?)?;
@@ -273,4 +275,32 @@ pub fn dropout(xs: &Tensor, mask: &DropoutMask) -> Result<Tensor> {
     };
     let keep = keep.to_dtype(DType::F32)?;
     xs.mul(&(keep * f64::from(mask.scale()))?)
+}
+
+/// See [`crate::adam_update`].
+pub(crate) fn adam_update(AdamUpdate { param, grad, m, v }: &AdamUpdate<'_>, numbers: &AdamNumbers) -> Result<()> {
+    let AdamNumbers { b1, b2, c1, c2, rate, root, eps } = *numbers;
+    let [b1, b2, c1, c2, rate, root, eps] = [b1, b2, c1, c2, rate, root, eps].map(f64::from);
+    let new_m = ((m.as_detached_tensor() * b1)? + (*grad * c1)?)?;
+    let new_v = ((v.as_detached_tensor() * b2)? + (grad.sqr()? * c2)?)?;
+    let change = (&new_m * rate)?.div(&((new_v.sqrt()? * (1. / root))? + eps)?)?;
+    m.set(&new_m)?;
+    v.set(&new_v)?;
+    param.set(&(param.as_detached_tensor() - change)?)
+}
+
+/// See [`crate::ema_update`].
+pub(crate) fn ema_update(average: &Var, value: &Tensor, decay: f64) -> Result<()> {
+    average.set(&((average.as_detached_tensor() * decay)? + (value.detach() * (1. - decay))?)?)
+}
+
+/// See [`crate::sgd_update`].
+pub(crate) fn sgd_update(SgdUpdate { param, grad, velocity, l2 }: &SgdUpdate<'_>, step: &SgdStep) -> Result<()> {
+    let SgdStep { lr, momentum, nesterov } = *step;
+    let weight = param.as_detached_tensor();
+    let change = ((*grad + (&weight * (2. * l2))?)? * -lr)?;
+    let new = ((velocity.as_detached_tensor() * momentum)? + &change)?;
+    let moved = if nesterov { ((&new * momentum)? + change)? } else { new.clone() };
+    velocity.set(&new)?;
+    param.set(&(weight + moved)?)
 }

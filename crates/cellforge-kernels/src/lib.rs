@@ -31,13 +31,21 @@
 //! ```
 
 mod activation;
+mod arithmetic;
 mod batch_norm;
 mod check;
 pub mod composed;
+mod config;
 mod conv;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod device;
+mod dropout;
+mod elements;
+mod gather;
 mod gemm;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod layout;
 mod linear;
 mod loss;
@@ -47,8 +55,10 @@ mod micro;
 mod modulate;
 mod optim;
 mod pool;
+mod pool_windows;
 mod product;
 pub mod profile;
+mod reduce;
 mod remap;
 mod shape;
 mod simd;
@@ -56,29 +66,33 @@ mod spectral;
 mod sum;
 mod tape;
 mod tiles;
-mod turn;
+mod transpose;
+mod updates;
 mod upsample;
 
-pub use activation::{leaky_relu, leaky_relu_dropout, leaky_relu_tangent, relu, tanh};
-pub use batch_norm::{
-    BatchStats, batch_norm_eval, batch_norm_leaky_relu_eval, batch_norm_leaky_relu_train, batch_norm_train,
-};
-pub use conv::{Conv2dConfig, Padding, conv2d, conv2d_add, upsample2x_conv2d, with_plain_sums};
+pub use activation::{leaky_relu, leaky_relu_dropout, leaky_relu_jvp, relu, tanh};
+pub use arithmetic::{add, mul, scale, sqr, sub};
+pub use batch_norm::{batch_norm_eval, batch_norm_leaky_relu_eval, batch_norm_leaky_relu_train, batch_norm_train};
+pub use config::{BatchStats, Conv2dConfig, ImageMap, Padding};
+pub use conv::{conv2d, conv2d_add, upsample2x_conv2d, with_plain_sums};
+pub use dropout::dropout;
 #[cfg(feature = "cuda")]
-pub use cuda::cuda_device;
+pub use gpu::cuda_device;
 pub use linear::linear;
-pub use loss::{bce_with_logits, cross_entropy, hinge, mean, softmax_bce};
-pub use mask::{DropoutMask, dropout};
+pub use loss::{bce_with_logits, cross_entropy, hinge, softmax_bce};
+pub use mask::DropoutMask;
 pub use memory::keep_freed_memory;
 pub use modulate::{demodulation, modulate};
-pub use optim::{AdamStep, AdamUpdate, SgdStep, SgdUpdate, adam_update, average_update, sgd_update};
+pub use optim::{adam_update, ema_update, sgd_update};
 pub use pool::{avg_pool2d, avg_pool2d_global, max_pool2d};
 pub use product::{Precision, set_precision, with_precision};
-pub use remap::{ImageMap, remap};
-pub use shape::{add, pad_bottom_right, reshape, row_dot, scale};
+pub use reduce::{mean, mse, sum};
+pub use remap::remap;
+pub use shape::{pad_bottom_right, reshape, row_dot};
 pub use simd::SimdLevel;
 pub use spectral::spectral_normalised;
 pub use tape::{Recorded, gradients, record};
+pub use updates::{AdamStep, AdamUpdate, SgdStep, SgdUpdate};
 pub use upsample::upsample_nearest2x;
 
 /// Compiles the README's example.

@@ -1,7 +1,9 @@
 //! The fully connected layer.
 
-use crate::check::{f32_only, matrix, slice, vector, with_slice};
+use crate::check::{f32_only, matrix, slice, vector};
 use crate::composed;
+use crate::device::on_device;
+use crate::gather::with_slice;
 use crate::gemm::{mat, mat_mut, multiply};
 use crate::sum::channel_sums;
 use crate::tape::{apply2, apply3, contiguous, wants};
@@ -26,18 +28,18 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
         f32_only(op, &[("bias", bias)])?;
         vector(op, "bias", bias, out)?;
     }
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::linear(xs, weight, bias);
-    }
-    if !xs.device().is_cpu() {
-        return composed::linear(xs, weight, bias);
-    }
-    let (xs, weight) = (contiguous(xs)?, contiguous(weight)?);
-    match bias {
-        Some(bias) => apply3(&xs, &weight, &bias.contiguous()?, Linear),
-        None => apply2(&xs, &weight, Linear),
-    }
+    on_device!(
+        xs.device(),
+        cpu = {
+            let (xs, weight) = (contiguous(xs)?, contiguous(weight)?);
+            match bias {
+                Some(bias) => apply3(&xs, &weight, &contiguous(bias)?, Linear),
+                None => apply2(&xs, &weight, Linear),
+            }
+        },
+        cuda = crate::cuda::linear(xs, weight, bias),
+        composed = composed::linear(xs, weight, bias),
+    )
 }
 
 /// With a bias a ternary op, without one a binary op.

@@ -1,28 +1,27 @@
 //! Losses, each the mean over the batch. The arrays are small, so that the CPU kernels work in `f64` on one thread.
 
-use crate::check::{f32_only, matrix, slice, with_slice};
+use crate::check::{f32_only, matrix, slice};
 use crate::composed;
+use crate::config::KERAS_EPSILON;
+use crate::device::on_device;
+use crate::gather::with_slice;
 use crate::tape::{apply1, contiguous};
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
-
-/// Keras's fuzz factor: probabilities are clipped to `[1e-7, 1 - 1e-7]` before their logarithm is taken.
-pub(crate) const KERAS_EPSILON: f32 = 1e-7;
 
 /// Softmax cross-entropy: the mean over the batch of `-log softmax(logits)[target]`. `logits` is `(b, k)`, `targets`
 /// `(b)` of `u32` below `k`, and the result a scalar. On a GPU, where looking at the targets would hold up the work, one that is no class
 /// is no error but makes the result NaN.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     check_targets("cross_entropy", logits, targets)?;
-    #[cfg(feature = "cuda")]
-    if logits.device().is_cuda() {
-        return crate::cuda::row_loss(crate::cuda::CROSS_ENTROPY, logits, Some(targets), 0.);
-    }
-    let ids = class_ids("cross_entropy", logits, targets)?;
-    if logits.device().is_cpu() {
-        apply1(&logits.contiguous()?, RowLoss::CrossEntropy(ids))
-    } else {
-        composed::cross_entropy(logits, targets)
-    }
+    on_device!(
+        logits.device(),
+        cpu = apply1(&contiguous(logits)?, RowLoss::CrossEntropy(class_ids("cross_entropy", logits, targets)?)),
+        cuda = crate::cuda::row_loss(crate::cuda::CROSS_ENTROPY, logits, Some(targets), 0.),
+        composed = {
+            class_ids("cross_entropy", logits, targets)?;
+            composed::cross_entropy(logits, targets)
+        },
+    )
 }
 
 /// Keras's `binary_crossentropy` of `softmax(logits)` against one-hot targets, as the study trains its ResNet: the
@@ -30,16 +29,15 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
 /// `[1e-7, 1 - 1e-7]`. A clipped probability passes no gradient. Shapes as in [`cross_entropy`].
 pub fn softmax_bce(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     check_targets("softmax_bce", logits, targets)?;
-    #[cfg(feature = "cuda")]
-    if logits.device().is_cuda() {
-        return crate::cuda::row_loss(crate::cuda::SOFTMAX_BCE, logits, Some(targets), KERAS_EPSILON);
-    }
-    let ids = class_ids("softmax_bce", logits, targets)?;
-    if logits.device().is_cpu() {
-        apply1(&logits.contiguous()?, RowLoss::SoftmaxBce(ids))
-    } else {
-        composed::softmax_bce(logits, targets)
-    }
+    on_device!(
+        logits.device(),
+        cpu = apply1(&contiguous(logits)?, RowLoss::SoftmaxBce(class_ids("softmax_bce", logits, targets)?)),
+        cuda = crate::cuda::row_loss(crate::cuda::SOFTMAX_BCE, logits, Some(targets), KERAS_EPSILON),
+        composed = {
+            class_ids("softmax_bce", logits, targets)?;
+            composed::softmax_bce(logits, targets)
+        },
+    )
 }
 
 /// Binary cross-entropy of `sigmoid(logits)` against one target for all: the mean of
@@ -51,15 +49,12 @@ pub fn bce_with_logits(logits: &Tensor, target: f32) -> Result<Tensor> {
     if !(0. ..=1.).contains(&target) {
         bail!("{op}: the target is {target}, expected a probability");
     }
-    #[cfg(feature = "cuda")]
-    if logits.device().is_cuda() {
-        return crate::cuda::row_loss(crate::cuda::BCE, logits, None, target);
-    }
-    if logits.device().is_cpu() {
-        apply1(&logits.contiguous()?, RowLoss::BceWithLogits(f64::from(target)))
-    } else {
-        composed::bce_with_logits(logits, target)
-    }
+    on_device!(
+        logits.device(),
+        cpu = apply1(&contiguous(logits)?, RowLoss::BceWithLogits(f64::from(target))),
+        cuda = crate::cuda::row_loss(crate::cuda::BCE, logits, None, target),
+        composed = composed::bce_with_logits(logits, target),
+    )
 }
 
 /// The hinge loss of logits `(b, 1)` against one side for all: the mean of `max(0, 1 - z)` where they are to be `positive`, and of
@@ -68,26 +63,12 @@ pub fn hinge(logits: &Tensor, positive: bool) -> Result<Tensor> {
     f32_only("hinge", &[("logits", logits)])?;
     matrix("hinge", "logits", logits)?;
     let side = if positive { 1. } else { -1. };
-    #[cfg(feature = "cuda")]
-    if logits.device().is_cuda() {
-        return crate::cuda::row_loss(crate::cuda::HINGE, logits, None, side as f32);
-    }
-    if logits.device().is_cpu() {
-        apply1(&contiguous(logits)?, RowLoss::Hinge(side))
-    } else {
-        composed::hinge(logits, side)
-    }
-}
-
-/// The mean of all elements of a matrix, a scalar.
-pub fn mean(xs: &Tensor) -> Result<Tensor> {
-    f32_only("mean", &[("xs", xs)])?;
-    matrix("mean", "xs", xs)?;
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::row_loss(crate::cuda::MEAN, xs, None, 0.);
-    }
-    if xs.device().is_cpu() { apply1(&contiguous(xs)?, RowLoss::Mean) } else { xs.mean_all() }
+    on_device!(
+        logits.device(),
+        cpu = apply1(&contiguous(logits)?, RowLoss::Hinge(side)),
+        cuda = crate::cuda::row_loss(crate::cuda::HINGE, logits, None, side as f32),
+        composed = composed::hinge(logits, side),
+    )
 }
 
 /// Checks the types and shapes of a classification loss.
@@ -116,7 +97,6 @@ enum RowLoss {
     SoftmaxBce(Vec<u32>),
     BceWithLogits(f64),
     Hinge(f64),
-    Mean,
 }
 
 impl RowLoss {
@@ -148,10 +128,6 @@ impl RowLoss {
                 }
                 loss
             }
-            Self::Mean => {
-                grad.fill(1.);
-                row.iter().map(|&x| f64::from(x)).sum()
-            }
         }
     }
 
@@ -159,7 +135,7 @@ impl RowLoss {
     fn count(&self, rows: usize, cols: usize) -> f64 {
         match self {
             Self::CrossEntropy(_) => rows as f64,
-            Self::SoftmaxBce(_) | Self::BceWithLogits(_) | Self::Hinge(_) | Self::Mean => (rows * cols) as f64,
+            Self::SoftmaxBce(_) | Self::BceWithLogits(_) | Self::Hinge(_) => (rows * cols) as f64,
         }
     }
 }
@@ -181,7 +157,7 @@ fn softmax_bce_row(row: &[f32], target: usize, grad: &mut [f64]) -> f64 {
     let total: f64 = p.iter().sum();
     let mut loss = 0.;
     // The derivative of the loss by each probability, before the softmax.
-    let slopes: Vec<f64> = (0..p.len())
+    let derivatives: Vec<f64> = (0..p.len())
         .map(|j| {
             let q = if j == target { p[j] } else { total - p[j] };
             let clipped = q.clamp(eps, 1. - eps);
@@ -190,9 +166,9 @@ fn softmax_bce_row(row: &[f32], target: usize, grad: &mut [f64]) -> f64 {
             if j == target { -inside } else { inside }
         })
         .collect();
-    let mean: f64 = slopes.iter().zip(&p).map(|(s, p)| s * p).sum();
-    for ((g, slope), p) in grad.iter_mut().zip(&slopes).zip(&p) {
-        *g = p * (slope - mean);
+    let mean: f64 = derivatives.iter().zip(&p).map(|(s, p)| s * p).sum();
+    for ((g, derivative), p) in grad.iter_mut().zip(&derivatives).zip(&p) {
+        *g = p * (derivative - mean);
     }
     loss
 }
@@ -204,7 +180,6 @@ impl CustomOp1 for RowLoss {
             Self::SoftmaxBce(_) => "softmax_bce",
             Self::BceWithLogits(_) => "bce_with_logits",
             Self::Hinge(_) => "hinge",
-            Self::Mean => "mean",
         }
     }
 

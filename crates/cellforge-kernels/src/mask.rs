@@ -1,12 +1,7 @@
-//! Dropout's masks: what they do to an input, and to its gradient.
+//! Dropout's masks.
 
-use crate::check::{f32_only, slice, with_slice};
-use crate::composed;
-use crate::layout::{channels_first, channels_last};
-use crate::memory::filled;
 use crate::simd::vectorised;
-use crate::tape::{apply1, contiguous};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 use std::ops::Range;
 
 /// Which elements of a tensor dropout keeps, and what it multiplies these by.
@@ -26,23 +21,10 @@ impl DropoutMask {
         Self { keep, on_device: None, scale }
     }
 
-    /// The mask of `len` elements that a generator of `ChaCha12Rng::from_seed(seed)` draws, made on the GPU: elements are kept where 16
-    /// bits of it are not below `threshold`, taken in their order from `next_u64`, the lowest first, and each `chunk` of elements (a
-    /// multiple of 32) begins the next stream of the generator.
-    ///
-    /// # Errors
-    /// Those of the device.
+    /// A mask in the memory of a device.
     #[cfg(feature = "cuda")]
-    pub fn drawn_on(
-        device: &candle_core::Device,
-        seed: &[u8; 32],
-        len: usize,
-        chunk: usize,
-        threshold: u32,
-        scale: f32,
-    ) -> Result<Self> {
-        let on_device = crate::cuda::drawn_mask(device, seed, len, chunk, threshold)?;
-        Ok(Self { keep: Vec::new(), on_device: Some(on_device), scale })
+    pub(crate) fn on_device(mask: Tensor, scale: f32) -> Self {
+        Self { keep: Vec::new(), on_device: Some(mask), scale }
     }
 
     /// Fails unless there is a byte for each element, where the elements are.
@@ -58,7 +40,7 @@ impl DropoutMask {
     }
 
     /// The bytes in the memory of a device.
-    pub(crate) fn on(&self, device: &candle_core::Device) -> Result<Tensor> {
+    pub(crate) fn on(&self, device: &Device) -> Result<Tensor> {
         match &self.on_device {
             Some(mask) => Ok(mask.clone()),
             None => Tensor::from_slice(&self.keep, self.keep.len(), device),
@@ -81,49 +63,5 @@ vectorised! {
         for (x, &keep) in xs.iter_mut().zip(keep) {
             *x = if keep != 0 { *x * scale } else { 0. };
         }
-    }
-}
-
-/// Elements that the mask keeps, scaled, and zeros; `xs` may have any shape. The mask takes no gradient.
-pub fn dropout(xs: &Tensor, mask: DropoutMask) -> Result<Tensor> {
-    f32_only("dropout", &[("xs", xs)])?;
-    mask.check("dropout", xs)?;
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::dropout(xs, &mask);
-    }
-    if !xs.device().is_cpu() {
-        return composed::dropout(xs, &mask);
-    }
-    match xs.rank() {
-        4 => channels_first(&apply1(&channels_last(xs)?, mask)?),
-        _ => apply1(&contiguous(xs)?, mask),
-    }
-}
-
-impl DropoutMask {
-    fn applied(&self, xs: &[f32]) -> Vec<f32> {
-        const CHUNK: usize = 1 << 14;
-        filled(xs.len(), CHUNK, |i, ys| {
-            let part = i * CHUNK..i * CHUNK + ys.len();
-            ys.copy_from_slice(&xs[part.clone()]);
-            self.apply(part, ys);
-        })
-    }
-}
-
-impl CustomOp1 for DropoutMask {
-    fn name(&self) -> &'static str {
-        "dropout"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let ys = self.applied(slice(self.name(), storage, layout)?);
-        Ok((CpuStorage::F32(ys), layout.shape().clone()))
-    }
-
-    fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let grad_xs = with_slice(self.name(), grad, |g| Ok(self.applied(g)))?;
-        Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
     }
 }

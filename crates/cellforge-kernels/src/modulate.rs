@@ -1,8 +1,11 @@
 //! Styles: channels scaled image by image, and the factors that undo what a style does to a convolution's variance.
 
-use crate::activation::leak;
-use crate::check::{f32_only, images, matrix, slice, with_slice};
+use crate::check::{f32_only, images, matrix, slice};
 use crate::composed;
+use crate::config::DEMODULATION_EPS;
+use crate::device::on_device;
+use crate::elements::slope_at;
+use crate::gather::with_slice;
 use crate::gemm::{mat, mat_mut, multiply};
 use crate::layout::{channels_first, channels_last};
 use crate::memory::filled;
@@ -11,13 +14,10 @@ use crate::tape::{apply2, apply3, contiguous, wants};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-/// Added to the sum of squares in [`demodulation`], as in StyleGAN2.
-pub(crate) const DEMODULATION_EPS: f32 = 1e-8;
-
 /// Channels scaled by a factor of each image's own, shifted, and a leaky ReLU, in one pass over memory:
-/// `leaky_relu(xs * scale + shift, slope)` with `xs` `(b, c, h, w)`, `scale` `(b, c)`, and `shift` `(b, c)`, or `(c)` for all images
-/// alike. A slope of 1 is no activation.
-pub fn modulate(xs: &Tensor, scale: &Tensor, shift: &Tensor, slope: f32) -> Result<Tensor> {
+/// `leaky_relu(xs * scale + shift, negative_slope)` with `xs` `(b, c, h, w)`, `scale` `(b, c)`, and `shift` `(b, c)`, or `(c)` for all images
+/// alike. A negative slope of 1 is no activation.
+pub fn modulate(xs: &Tensor, scale: &Tensor, shift: &Tensor, negative_slope: f32) -> Result<Tensor> {
     let op = "modulate";
     f32_only(op, &[("xs", xs), ("scale", scale), ("shift", shift)])?;
     let (b, c, ..) = images(op, "xs", xs)?;
@@ -27,14 +27,17 @@ pub fn modulate(xs: &Tensor, scale: &Tensor, shift: &Tensor, slope: f32) -> Resu
     if shift.dims() != [c] && shift.dims() != [b, c] {
         bail!("{op}: shift has shape {:?}, expected [{c}] or [{b}, {c}]", shift.dims());
     }
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::modulate(xs, scale, shift, slope);
-    }
-    if !xs.device().is_cpu() {
-        return composed::modulate(xs, scale, shift, slope);
-    }
-    channels_first(&apply3(&channels_last(xs)?, &contiguous(scale)?, &contiguous(shift)?, Modulate(slope))?)
+    on_device!(
+        xs.device(),
+        cpu = channels_first(&apply3(
+            &channels_last(xs)?,
+            &contiguous(scale)?,
+            &contiguous(shift)?,
+            Modulate(negative_slope)
+        )?),
+        cuda = crate::cuda::modulate(xs, scale, shift, negative_slope),
+        composed = composed::modulate(xs, scale, shift, negative_slope),
+    )
 }
 
 /// The factors `(b, out)` by which the outputs of a convolution with `weight` `(out, in, k, k)` are to be multiplied, once its
@@ -48,14 +51,12 @@ pub fn demodulation(weight: &Tensor, styles: &Tensor) -> Result<Tensor> {
     if features != c_in {
         bail!("{op}: styles {:?} and weight {:?} differ in their number of inputs", styles.dims(), weight.dims());
     }
-    #[cfg(feature = "cuda")]
-    if weight.device().is_cuda() {
-        return crate::cuda::demodulation(weight, styles);
-    }
-    if !weight.device().is_cpu() {
-        return composed::demodulation(weight, styles);
-    }
-    apply2(&contiguous(weight)?, &contiguous(styles)?, Demodulation)
+    on_device!(
+        weight.device(),
+        cpu = apply2(&contiguous(weight)?, &contiguous(styles)?, Demodulation),
+        cuda = crate::cuda::demodulation(weight, styles),
+        composed = composed::demodulation(weight, styles),
+    )
 }
 
 struct Modulate(f32);
@@ -67,12 +68,12 @@ fn of_image(numbers: &[f32], i: usize, c: usize) -> &[f32] {
 
 vectorised! {
     /// One image.
-    fn scaled(xs: &'a [f32], scale: &'a [f32], shift: &'a [f32], slope: f32, ys: &'a mut [f32]) {
+    fn scaled(xs: &'a [f32], scale: &'a [f32], shift: &'a [f32], negative_slope: f32, ys: &'a mut [f32]) {
         let c = scale.len();
         for (ys, xs) in ys.chunks_exact_mut(c).zip(xs.chunks_exact(c)) {
             for (((y, &x), &s), &t) in ys.iter_mut().zip(xs).zip(scale).zip(shift) {
                 let z = x * s + t;
-                *y = z * leak(z, slope);
+                *y = z * slope_at(z, negative_slope);
             }
         }
     }
@@ -83,13 +84,13 @@ vectorised! {
         grad: &'a [f32],
         scale: &'a [f32],
         shift: &'a [f32],
-        slope: f32,
+        negative_slope: f32,
         grad_xs: &'a mut [f32],
     ) {
         let c = scale.len();
         for ((to, xs), grad) in grad_xs.chunks_exact_mut(c).zip(xs.chunks_exact(c)).zip(grad.chunks_exact(c)) {
             for ((((to, &x), &g), &s), &t) in to.iter_mut().zip(xs).zip(grad).zip(scale).zip(shift) {
-                *to = g * leak(x * s + t, slope) * s;
+                *to = g * slope_at(x * s + t, negative_slope) * s;
             }
         }
     }
@@ -100,7 +101,7 @@ vectorised! {
         grad: &'a [f32],
         scale: &'a [f32],
         shift: &'a [f32],
-        slope: f32,
+        negative_slope: f32,
         by_scale: &'a mut [f32],
         by_shift: &'a mut [f32],
     ) {
@@ -108,7 +109,7 @@ vectorised! {
         for (xs, grad) in xs.chunks_exact(c).zip(grad.chunks_exact(c)) {
             let sums = by_scale.iter_mut().zip(by_shift.iter_mut());
             for (((((by_scale, by_shift), &x), &g), &s), &t) in sums.zip(xs).zip(grad).zip(scale).zip(shift) {
-                let g = g * leak(x * s + t, slope);
+                let g = g * slope_at(x * s + t, negative_slope);
                 *by_scale += g * x;
                 *by_shift += g;
             }
@@ -148,7 +149,7 @@ impl CustomOp3 for Modulate {
         _ys: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (name, slope) = (self.name(), self.0);
+        let (name, negative_slope) = (self.name(), self.0);
         let (b, c) = scale.dims2()?;
         let image = xs.elem_count() / b;
         let (wants_xs, wants_sums) = (wants(xs), wants(scale) || wants(shift));
@@ -161,14 +162,14 @@ impl CustomOp3 for Modulate {
                             filled(xs_.len(), image, |i, to| {
                                 let (pixels, channels) = part(i);
                                 let t = of_image(t, i, c);
-                                gradient(&xs_[pixels.clone()], &g[pixels], &s[channels], t, slope, to);
+                                gradient(&xs_[pixels.clone()], &g[pixels], &s[channels], t, negative_slope, to);
                             })
                         });
                         let sums_of = |i: usize| {
                             let ((pixels, channels), t) = (part(i), of_image(t, i, c));
                             let mut sums = [vec![0f32; c], vec![0f32; c]];
                             let [a, b] = &mut sums;
-                            gradient_sums(&xs_[pixels.clone()], &g[pixels], &s[channels], t, slope, a, b);
+                            gradient_sums(&xs_[pixels.clone()], &g[pixels], &s[channels], t, negative_slope, a, b);
                             sums
                         };
                         let sums: Vec<[Vec<f32>; 2]> =

@@ -6,37 +6,13 @@ use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, Var, bail};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::check::{f32_only, with_slice};
+use crate::check::f32_only;
+use crate::composed;
+use crate::device::on_device;
+use crate::gather::with_slice;
 use crate::profile::span;
 use crate::simd::dispatch;
-
-/// The numbers of one Adam update.
-#[derive(Clone, Copy, Debug)]
-pub struct AdamStep {
-    /// Learning rate.
-    pub lr: f64,
-    /// Decay of the mean of gradients.
-    pub beta1: f64,
-    /// Decay of the mean of squared gradients.
-    pub beta2: f64,
-    /// Added to the root of the second moment, after its bias is corrected.
-    pub eps: f64,
-    /// The number of this update, from 1.
-    pub step: u64,
-}
-
-/// A parameter that Adam changes, its gradient, and its moments, all of one shape.
-#[derive(Clone, Copy, Debug)]
-pub struct AdamUpdate<'a> {
-    /// What is trained.
-    pub param: &'a Var,
-    /// Its gradient.
-    pub grad: &'a Tensor,
-    /// The mean of gradients.
-    pub m: &'a Var,
-    /// The mean of squared gradients.
-    pub v: &'a Var,
-}
+use crate::updates::{AdamNumbers, AdamStep, AdamUpdate, SgdStep, SgdUpdate};
 
 /// One Adam update (Kingma and Ba 2015, in PyTorch's form) of each parameter and its moments:
 /// `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`, and
@@ -46,102 +22,39 @@ pub fn adam_update(updates: &[AdamUpdate<'_>], step: &AdamStep) -> Result<()> {
         same_shape("adam_update", param, &[("grad", grad), ("m", m), ("v", v)])?;
     }
     let numbers = AdamNumbers::new(step);
-    #[cfg(feature = "cuda")]
-    if updates.first().is_some_and(|update| update.param.device().is_cuda()) {
-        return crate::cuda::adam_update(updates, &numbers);
-    }
-    updates.iter().try_for_each(|update| adam(update, &numbers))
-}
-
-fn adam(AdamUpdate { param, grad, m, v }: &AdamUpdate<'_>, numbers: &AdamNumbers) -> Result<()> {
-    let _span = span("update", || ("adam".to_owned(), 0., 28. * param.elem_count() as f64));
-    let AdamNumbers { b1, b2, c1, c2, rate, root, eps } = *numbers;
-    if !param.device().is_cpu() {
-        let [b1, b2, c1, c2, rate, root, eps] = [b1, b2, c1, c2, rate, root, eps].map(f64::from);
-        let new_m = ((m.as_detached_tensor() * b1)? + (*grad * c1)?)?;
-        let new_v = ((v.as_detached_tensor() * b2)? + (grad.sqr()? * c2)?)?;
-        let change = (&new_m * rate)?.div(&((new_v.sqrt()? * (1. / root))? + eps)?)?;
-        m.set(&new_m)?;
-        v.set(&new_v)?;
-        return param.set(&(param.as_detached_tensor() - change)?);
-    }
-    update([param, m, v], grad, move |[w, m, v], g| {
-        let (m, v) = (b1 * m + c1 * g, b2 * v + c2 * g * g);
-        [w - rate * m / (v.sqrt() / root + eps), m, v]
-    })
-}
-
-/// What an Adam update multiplies by.
-#[derive(Clone, Copy)]
-pub(crate) struct AdamNumbers {
-    pub b1: f32,
-    pub b2: f32,
-    pub c1: f32,
-    pub c2: f32,
-    pub rate: f32,
-    pub root: f32,
-    pub eps: f32,
-}
-
-impl AdamNumbers {
-    fn new(step: &AdamStep) -> Self {
-        let AdamStep { lr, beta1, beta2, eps, step: t } = *step;
-        Self {
-            b1: beta1 as f32,
-            b2: beta2 as f32,
-            c1: (1. - beta1) as f32,
-            c2: (1. - beta2) as f32,
-            rate: (lr / (1. - beta1.powf(t as f64))) as f32,
-            root: (1. - beta2.powf(t as f64)).sqrt() as f32,
-            eps: eps as f32,
-        }
-    }
+    let Some(first) = updates.first() else { return Ok(()) };
+    on_device!(
+        first.param.device(),
+        cpu = updates.iter().try_for_each(|AdamUpdate { param, grad, m, v }| {
+            let _span = span("update", || ("adam".to_owned(), 0., 28. * param.elem_count() as f64));
+            let AdamNumbers { b1, b2, c1, c2, rate, root, eps } = numbers;
+            update([param, m, v], grad, move |[w, m, v], g| {
+                let (m, v) = (b1 * m + c1 * g, b2 * v + c2 * g * g);
+                [w - rate * m / (v.sqrt() / root + eps), m, v]
+            })
+        }),
+        cuda = crate::cuda::adam_update(updates, &numbers),
+        composed = updates.iter().try_for_each(|update| composed::adam_update(update, &numbers)),
+    )
 }
 
 /// Moves each average towards its value, of one shape: `average = decay * average + (1 - decay) * value`. On a GPU it is one launch for all
 /// of them.
-pub fn average_update(pairs: &[(&Var, &Tensor)], decay: f64) -> Result<()> {
+pub fn ema_update(pairs: &[(&Var, &Tensor)], decay: f64) -> Result<()> {
     for (average, value) in pairs {
-        same_shape("average_update", average, &[("value", value)])?;
+        same_shape("ema_update", average, &[("value", value)])?;
     }
     let (kept, new) = (decay as f32, (1. - decay) as f32);
-    #[cfg(feature = "cuda")]
-    if pairs.first().is_some_and(|(average, _)| average.device().is_cuda()) {
-        return crate::cuda::average_update(pairs, kept, new);
-    }
-    for (average, value) in pairs {
-        let _span = span("update", || ("average".to_owned(), 0., 12. * average.elem_count() as f64));
-        if average.device().is_cpu() {
-            update([average], value, move |[a], x| [kept * a + new * x])?;
-        } else {
-            average.set(&((average.as_detached_tensor() * decay)? + (value.detach() * (1. - decay))?)?)?;
-        }
-    }
-    Ok(())
-}
-
-/// The numbers of one SGD update.
-#[derive(Clone, Copy, Debug)]
-pub struct SgdStep {
-    /// Learning rate.
-    pub lr: f64,
-    /// Momentum; 0 is plain gradient descent.
-    pub momentum: f64,
-    /// Nesterov's form: the change looks one step of momentum ahead.
-    pub nesterov: bool,
-}
-
-/// A parameter that SGD changes, its gradient, and its velocity, all of one shape.
-#[derive(Clone, Copy, Debug)]
-pub struct SgdUpdate<'a> {
-    /// What is trained.
-    pub param: &'a Var,
-    /// Its gradient.
-    pub grad: &'a Tensor,
-    /// The last change.
-    pub velocity: &'a Var,
-    /// Keras's `l2(r)`: `2 r param` is added to the gradient.
-    pub l2: f64,
+    let Some((first, _)) = pairs.first() else { return Ok(()) };
+    on_device!(
+        first.device(),
+        cpu = pairs.iter().try_for_each(|(average, value)| {
+            let _span = span("update", || ("ema".to_owned(), 0., 12. * average.elem_count() as f64));
+            update([average], value, move |[a], x| [kept * a + new * x])
+        }),
+        cuda = crate::cuda::ema_update(pairs, kept, new),
+        composed = pairs.iter().try_for_each(|(average, value)| composed::ema_update(average, value, decay)),
+    )
 }
 
 /// One update of stochastic gradient descent in Keras's form, of each parameter and its velocity:
@@ -151,30 +64,23 @@ pub fn sgd_update(updates: &[SgdUpdate<'_>], step: &SgdStep) -> Result<()> {
     for SgdUpdate { param, grad, velocity, .. } in updates {
         same_shape("sgd_update", param, &[("grad", grad), ("velocity", velocity)])?;
     }
-    #[cfg(feature = "cuda")]
-    if updates.first().is_some_and(|update| update.param.device().is_cuda()) {
-        return crate::cuda::sgd_update(updates, step);
-    }
-    updates.iter().try_for_each(|update| sgd(update, step))
-}
-
-fn sgd(SgdUpdate { param, grad, velocity, l2 }: &SgdUpdate<'_>, step: &SgdStep) -> Result<()> {
-    let _span = span("update", || ("sgd".to_owned(), 0., 20. * param.elem_count() as f64));
+    let Some(first) = updates.first() else { return Ok(()) };
     let SgdStep { lr, momentum, nesterov } = *step;
-    if !param.device().is_cpu() {
-        let weight = param.as_detached_tensor();
-        let change = ((*grad + (&weight * (2. * l2))?)? * -lr)?;
-        let new = ((velocity.as_detached_tensor() * momentum)? + &change)?;
-        let moved = if nesterov { ((&new * momentum)? + change)? } else { new.clone() };
-        velocity.set(&new)?;
-        return param.set(&(weight + moved)?);
-    }
-    let (lr, momentum, decay) = (lr as f32, momentum as f32, (2. * l2) as f32);
-    update([param, velocity], grad, move |[w, u], g| {
-        let change = lr * (g + decay * w);
-        let u = momentum * u - change;
-        [if nesterov { w + momentum * u - change } else { w + u }, u]
-    })
+    let (lr, momentum) = (lr as f32, momentum as f32);
+    on_device!(
+        first.param.device(),
+        cpu = updates.iter().try_for_each(|SgdUpdate { param, grad, velocity, l2 }| {
+            let _span = span("update", || ("sgd".to_owned(), 0., 20. * param.elem_count() as f64));
+            let decay = (2. * l2) as f32;
+            update([param, velocity], grad, move |[w, u], g| {
+                let change = lr * (g + decay * w);
+                let u = momentum * u - change;
+                [if nesterov { w + momentum * u - change } else { w + u }, u]
+            })
+        }),
+        cuda = crate::cuda::sgd_update(updates, step),
+        composed = updates.iter().try_for_each(|update| composed::sgd_update(update, step)),
+    )
 }
 
 fn same_shape(op: &str, param: &Var, others: &[(&str, &Tensor)]) -> Result<()> {

@@ -1,12 +1,15 @@
 //! Max and average pooling over windows, and global average pooling.
 
-use crate::check::{f32_only, images, slice, with_slice};
+use crate::check::{f32_only, images, slice};
 use crate::composed;
+use crate::device::on_device;
+use crate::gather::with_slice;
 use crate::layout::{channels_first, channels_last};
 use crate::memory::filled;
+use crate::pool_windows::{Window, Windows};
 use crate::simd::vectorised;
 use crate::tape::apply1;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// The maximum over square windows: `(b, c, h, w)` to `(b, c, (h + 2p - k) / s + 1, (w + 2p - k) / s + 1)`, rounded
 /// down. Padded cells never win, and of equal maxima the first in reading order takes the whole gradient, as in
@@ -14,15 +17,12 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 pub fn max_pool2d(xs: &Tensor, window: usize, stride: usize, padding: usize) -> Result<Tensor> {
     let windows = Windows { window, stride, padding };
     windows.check("max_pool2d", xs)?;
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::max_pool2d(xs, windows);
-    }
-    if xs.device().is_cpu() {
-        channels_first(&apply1(&channels_last(xs)?, MaxPool(windows))?)
-    } else {
-        composed::max_pool2d(xs, window, stride, padding)
-    }
+    on_device!(
+        xs.device(),
+        cpu = channels_first(&apply1(&channels_last(xs)?, MaxPool(windows))?),
+        cuda = crate::cuda::max_pool2d(xs, windows),
+        composed = composed::max_pool2d(xs, window, stride, padding),
+    )
 }
 
 /// The mean over square windows, of the same shapes and with the same limits as [`max_pool2d`]. With `count_include_pad` padded
@@ -37,94 +37,24 @@ pub fn avg_pool2d(
 ) -> Result<Tensor> {
     let windows = Windows { window, stride, padding };
     windows.check("avg_pool2d", xs)?;
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::avg_pool2d(xs, windows, count_include_pad);
-    }
-    if xs.device().is_cpu() {
-        channels_first(&apply1(&channels_last(xs)?, AveragePool { windows, count_include_pad })?)
-    } else {
-        composed::avg_pool2d(xs, window, stride, padding, count_include_pad)
-    }
+    on_device!(
+        xs.device(),
+        cpu = channels_first(&apply1(&channels_last(xs)?, AveragePool { windows, count_include_pad })?),
+        cuda = crate::cuda::avg_pool2d(xs, windows, count_include_pad),
+        composed = composed::avg_pool2d(xs, window, stride, padding, count_include_pad),
+    )
 }
 
 /// The mean of each channel over the whole image: `(b, c, h, w)` to `(b, c)`.
 pub fn avg_pool2d_global(xs: &Tensor) -> Result<Tensor> {
     f32_only("avg_pool2d_global", &[("xs", xs)])?;
     images("avg_pool2d_global", "xs", xs)?;
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::avg_pool2d_global(xs);
-    }
-    if xs.device().is_cpu() { apply1(&channels_last(xs)?, GlobalAverage) } else { composed::avg_pool2d_global(xs) }
-}
-
-/// How square windows move over images.
-#[derive(Clone, Copy)]
-pub(crate) struct Windows {
-    window: usize,
-    stride: usize,
-    padding: usize,
-}
-
-impl Windows {
-    /// Refuses windows that are none and images that they do not fit. Every window that passes has a cell inside the image.
-    fn check(&self, op: &str, xs: &Tensor) -> Result<()> {
-        let Self { window, stride, padding } = *self;
-        f32_only(op, &[("xs", xs)])?;
-        let (_, _, h, w) = images(op, "xs", xs)?;
-        if window == 0 || stride == 0 || 2 * padding > window {
-            bail!(
-                "{op}: window {window}, stride {stride}, padding {padding}: expected window and stride of at least 1 and padding of at most half the window"
-            );
-        }
-        if h + 2 * padding < window || w + 2 * padding < window {
-            bail!("{op}: a window of {window} with padding {padding} does not fit images of shape {:?}", xs.dims());
-        }
-        Ok(())
-    }
-
-    pub(crate) fn out_size(&self, size: usize) -> usize {
-        (size + 2 * self.padding - self.window) / self.stride + 1
-    }
-
-    /// Window, stride and padding.
-    #[cfg(feature = "cuda")]
-    pub(crate) fn ints(&self) -> [i32; 3] {
-        // Windows that fit into an image are far smaller than the largest number.
-        [self.window, self.stride, self.padding].map(|n| i32::try_from(n).unwrap_or(i32::MAX))
-    }
-
-    /// The cells of one axis that the window at output position `at` covers.
-    fn span(&self, at: usize, size: usize) -> std::ops::Range<usize> {
-        let start = at * self.stride;
-        start.saturating_sub(self.padding)..(start + self.window - self.padding).min(size)
-    }
-
-    /// The windows over an image `(h, w)` in reading order, numbered.
-    fn over(&self, (h, w): (usize, usize)) -> impl Iterator<Item = (usize, Window)> + use<'_> {
-        let (oh, ow) = (self.out_size(h), self.out_size(w));
-        (0..oh * ow)
-            .map(move |cell| (cell, Window { rows: self.span(cell / ow, h), cols: self.span(cell % ow, w), width: w }))
-    }
-}
-
-/// Pixels of an image of this width.
-struct Window {
-    rows: std::ops::Range<usize>,
-    cols: std::ops::Range<usize>,
-    width: usize,
-}
-
-impl Window {
-    fn len(&self) -> usize {
-        self.rows.len() * self.cols.len()
-    }
-
-    /// The pixels in reading order.
-    fn pixels(&self) -> impl Iterator<Item = usize> {
-        self.rows.clone().flat_map(move |row| self.cols.clone().map(move |col| row * self.width + col))
-    }
+    on_device!(
+        xs.device(),
+        cpu = apply1(&channels_last(xs)?, GlobalAverage),
+        cuda = crate::cuda::avg_pool2d_global(xs),
+        composed = composed::avg_pool2d_global(xs),
+    )
 }
 
 /// Whether `x` takes the place of the maximum so far: NaN does, so that a broken network shows, and of equal numbers the first

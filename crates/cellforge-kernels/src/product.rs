@@ -118,7 +118,7 @@ impl Products {
             lower if !lower.is_supported() => Self::Single,
             Precision::F32 | Precision::Tf32 => Self::Single,
             #[cfg(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64"))]
-            Precision::Bf16 if tiles::native::get().is_some() => Self::Tiles { emulated: false },
+            Precision::Bf16 if crate::simd::amx::get().is_some() => Self::Tiles { emulated: false },
             Precision::Bf16 => Self::Pairs { emulated: false },
             Precision::EmulatedBf16 => Self::Tiles { emulated: true },
         }
@@ -187,7 +187,8 @@ pub(crate) fn multiply<K: Kernel>(kernel: K, products: Products) {
         Products::Pairs { .. } => dispatch(With(kernel, Emulated)),
         #[cfg(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64"))]
         Products::Tiles { emulated: false } => {
-            let found = tiles::native::get().expect("products in tiles are asked for where there is the instruction");
+            let found =
+                crate::simd::amx::get().expect("products in tiles are asked for where there is the instruction");
             let session = tiles::native::Session::new(found);
             dispatch(WithTiles(kernel, session.engine()));
         }

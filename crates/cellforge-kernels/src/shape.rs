@@ -1,8 +1,9 @@
 //! Operations that networks need between the layers, with a place on the tape of [`gradients`](crate::gradients).
 
-use crate::activation::{map, zip_map};
-use crate::check::{f32_only, images, matrix, ours, slice, with_slice};
-use crate::layout::{channels_first, channels_last, elementwise, is_channels_last};
+use crate::check::{f32_only, images, matrix, slice};
+use crate::device::{on_device, ours};
+use crate::gather::with_slice;
+use crate::layout::{channels_first, channels_last};
 use crate::tape;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -12,38 +13,6 @@ pub fn reshape(xs: &Tensor, shape: &[usize]) -> Result<Tensor> {
     if ours(xs.device()) { tape::reshape(xs, shape) } else { xs.reshape(shape) }
 }
 
-/// The sum of two tensors of one shape.
-pub fn add(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
-    f32_only("add", &[("xs", xs), ("ys", ys)])?;
-    if xs.dims() != ys.dims() {
-        bail!("add: xs has shape {:?}, ys {:?}", xs.dims(), ys.dims());
-    }
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::add(xs, ys);
-    }
-    if !xs.device().is_cpu() {
-        return xs + ys;
-    }
-    if is_channels_last(xs) || is_channels_last(ys) {
-        return channels_first(&tape::apply2(&channels_last(xs)?, &channels_last(ys)?, Add)?);
-    }
-    tape::apply2(&tape::contiguous(xs)?, &tape::contiguous(ys)?, Add)
-}
-
-/// `xs` times a number; `xs` may have any shape.
-pub fn scale(xs: &Tensor, factor: f32) -> Result<Tensor> {
-    f32_only("scale", &[("xs", xs)])?;
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::scale(xs, factor);
-    }
-    if !xs.device().is_cpu() {
-        return xs * f64::from(factor);
-    }
-    elementwise(xs, |xs| tape::apply1(xs, Scale(factor)))
-}
-
 /// The dot product of each row of `xs` `(b, n)` with the same row of `ys` `(b, n)`: `(b, 1)`.
 pub fn row_dot(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
     f32_only("row_dot", &[("xs", xs), ("ys", ys)])?;
@@ -51,65 +20,24 @@ pub fn row_dot(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
     if xs.dims() != ys.dims() {
         bail!("row_dot: xs has shape {:?}, ys {:?}", xs.dims(), ys.dims());
     }
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::row_dot(xs, ys);
-    }
-    if !xs.device().is_cpu() {
-        return xs.mul(ys)?.sum_keepdim(1);
-    }
-    tape::apply2(&tape::contiguous(xs)?, &tape::contiguous(ys)?, RowDot)
+    on_device!(
+        xs.device(),
+        cpu = tape::apply2(&tape::contiguous(xs)?, &tape::contiguous(ys)?, RowDot),
+        cuda = crate::cuda::row_dot(xs, ys),
+        composed = xs.mul(ys)?.sum_keepdim(1),
+    )
 }
 
 /// Adds `rows` rows of zeros below images `(b, c, h, w)` and as many columns on their right.
 pub fn pad_bottom_right(xs: &Tensor, rows: usize) -> Result<Tensor> {
     f32_only("pad_bottom_right", &[("xs", xs)])?;
     images("pad_bottom_right", "xs", xs)?;
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::pad_bottom_right(xs, rows);
-    }
-    if xs.device().is_cpu() {
-        channels_first(&tape::apply1(&channels_last(xs)?, Pad(rows))?)
-    } else {
-        xs.pad_with_zeros(2, 0, rows)?.pad_with_zeros(3, 0, rows)
-    }
-}
-
-struct Add;
-
-impl CustomOp2 for Add {
-    fn name(&self) -> &'static str {
-        "add"
-    }
-
-    fn cpu_fwd(&self, a: &CpuStorage, a_l: &Layout, b: &CpuStorage, b_l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let sum = zip_map(slice("add", a, a_l)?, slice("add", b, b_l)?, |a, b| a + b);
-        Ok((CpuStorage::F32(sum), a_l.shape().clone()))
-    }
-
-    fn bwd(&self, _a: &Tensor, _b: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(grad.clone()), Some(grad.clone())))
-    }
-}
-
-struct Scale(f32);
-
-impl CustomOp1 for Scale {
-    fn name(&self) -> &'static str {
-        "scale"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let factor = self.0;
-        Ok((CpuStorage::F32(map(slice("scale", storage, layout)?, move |x| factor * x)), layout.shape().clone()))
-    }
-
-    fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let factor = self.0;
-        let values = with_slice("scale", grad, |grad| Ok(map(grad, move |g| factor * g)))?;
-        Ok(Some(Tensor::from_vec(values, xs.shape(), xs.device())?))
-    }
+    on_device!(
+        xs.device(),
+        cpu = channels_first(&tape::apply1(&channels_last(xs)?, Pad(rows))?),
+        cuda = crate::cuda::pad_bottom_right(xs, rows),
+        composed = xs.pad_with_zeros(2, 0, rows)?.pad_with_zeros(3, 0, rows),
+    )
 }
 
 struct RowDot;

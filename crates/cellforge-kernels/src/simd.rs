@@ -27,7 +27,7 @@ impl SimdLevel {
     pub fn current() -> Self {
         match arch() {
             #[cfg(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64"))]
-            Arch::V4(_) if crate::tiles::native::get().is_some() => Self::Amx,
+            Arch::V4(_) if amx::get().is_some() => Self::Amx,
             #[cfg(target_arch = "x86_64")]
             Arch::V4(_) => Self::Avx512,
             #[cfg(target_arch = "x86_64")]
@@ -102,6 +102,38 @@ macro_rules! vectorised {
     )+};
 }
 pub(crate) use vectorised;
+
+/// AMX, the matrix instructions of some x86-64 processors.
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64"))]
+#[expect(unsafe_code, reason = "the C library has no safe call for it")]
+pub(crate) mod amx {
+    use super::amx_is_allowed;
+    use core::arch::x86_64::__cpuid_count;
+    use std::sync::OnceLock;
+
+    /// Proof that the processor has the instructions and the system lets this process use them.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Found(());
+
+    pub(crate) fn get() -> Option<Found> {
+        static FOUND: OnceLock<bool> = OnceLock::new();
+        FOUND.get_or_init(|| amx_is_allowed() && is_there() && is_granted()).then_some(Found(()))
+    }
+
+    /// Bits of leaf 7 of CPUID: AMX-BF16 and AMX-TILE (Intel's manual, volume 2, CPUID).
+    fn is_there() -> bool {
+        let leaves = __cpuid_count(0, 0).eax;
+        leaves >= 7 && [22, 24].into_iter().all(|bit| __cpuid_count(7, 0).edx >> bit & 1 == 1)
+    }
+
+    /// Linux saves the tiles of a thread only for a process that has asked for it (`arch_prctl(2)`).
+    fn is_granted() -> bool {
+        const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+        const XFEATURE_XTILEDATA: libc::c_long = 18;
+        // SAFETY: the call takes two numbers. A kernel that knows no tiles answers with an error.
+        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+    }
+}
 
 /// AVX-512, where it is the level in use.
 #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,9 @@
 //! Weights divided by an estimate of their largest singular value.
 
-use crate::check::{f32_only, slice, vector, with_slice};
+use crate::check::{f32_only, slice, vector};
 use crate::composed;
+use crate::device::on_device;
+use crate::gather::with_slice;
 use crate::tape::{apply1, contiguous};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
@@ -17,15 +19,15 @@ pub fn spectral_normalised(weight: &Tensor, u: &Tensor, v: &Tensor) -> Result<Te
     };
     vector(op, "u", u, rows)?;
     vector(op, "v", v, weight.elem_count() / rows)?;
-    #[cfg(feature = "cuda")]
-    if weight.device().is_cuda() {
-        return crate::cuda::spectral_normalised(weight, u, v);
-    }
-    if !weight.device().is_cpu() {
-        return composed::spectral_normalised(weight, u, v);
-    }
-    let (u, v) = (u.detach().to_vec1::<f32>()?, v.detach().to_vec1::<f32>()?);
-    apply1(&contiguous(weight)?, Spectral { u, v })
+    on_device!(
+        weight.device(),
+        cpu = {
+            let (u, v) = (u.detach().to_vec1::<f32>()?, v.detach().to_vec1::<f32>()?);
+            apply1(&contiguous(weight)?, Spectral { u, v })
+        },
+        cuda = crate::cuda::spectral_normalised(weight, u, v),
+        composed = composed::spectral_normalised(weight, u, v),
+    )
 }
 
 struct Spectral {

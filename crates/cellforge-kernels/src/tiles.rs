@@ -112,34 +112,9 @@ impl Engine for Emulated {
 #[expect(unsafe_code, reason = "instructions that the compiler does not know, and that a processor may not have")]
 pub(crate) mod native {
     use super::{Block, Engine, TILE};
-    use crate::simd::amx_is_allowed;
+    use crate::simd::amx::Found;
     use core::arch::asm;
-    use core::arch::x86_64::__cpuid_count;
     use std::marker::PhantomData;
-    use std::sync::OnceLock;
-
-    /// Proof that the processor has the instructions and the system lets this process use them.
-    #[derive(Clone, Copy)]
-    pub(crate) struct Found(());
-
-    pub(crate) fn get() -> Option<Found> {
-        static FOUND: OnceLock<bool> = OnceLock::new();
-        FOUND.get_or_init(|| amx_is_allowed() && is_there() && is_granted()).then_some(Found(()))
-    }
-
-    /// Bits of leaf 7 of CPUID: AMX-BF16 and AMX-TILE (Intel's manual, volume 2, CPUID).
-    fn is_there() -> bool {
-        let leaves = __cpuid_count(0, 0).eax;
-        leaves >= 7 && [22, 24].into_iter().all(|bit| __cpuid_count(7, 0).edx >> bit & 1 == 1)
-    }
-
-    /// Linux saves the tiles of a thread only for a process that has asked for it (`arch_prctl(2)`).
-    fn is_granted() -> bool {
-        const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
-        const XFEATURE_XTILEDATA: libc::c_long = 18;
-        // SAFETY: the call takes two numbers. A kernel that knows no tiles answers with an error.
-        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
-    }
 
     /// This thread's tiles, set up as 16 rows of 64 bytes each until this is dropped. It stays on the thread.
     pub(crate) struct Session(PhantomData<*const ()>);
@@ -327,7 +302,7 @@ mod tests {
     fn with_engines(f: impl Fn(&dyn Fn(Block))) {
         f(&|block| Emulated.multiply(block));
         #[cfg(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64"))]
-        if let Some(found) = native::get() {
+        if let Some(found) = crate::simd::amx::get() {
             let session = native::Session::new(found);
             let amx = session.engine();
             f(&|block| amx.multiply(block));

@@ -1,7 +1,9 @@
 //! Nearest 2x upsampling.
 
-use crate::check::{f32_only, images, slice, with_slice};
+use crate::check::{f32_only, images, slice};
 use crate::composed;
+use crate::device::on_device;
+use crate::gather::with_slice;
 use crate::layout::{channels_first, channels_last};
 use crate::memory::filled;
 use crate::tape::apply1;
@@ -11,14 +13,12 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 pub fn upsample_nearest2x(xs: &Tensor) -> Result<Tensor> {
     f32_only("upsample_nearest2x", &[("xs", xs)])?;
     images("upsample_nearest2x", "xs", xs)?;
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::upsample_nearest2x(xs);
-    }
-    if !xs.device().is_cpu() {
-        return composed::upsample_nearest2x(xs);
-    }
-    channels_first(&apply1(&channels_last(xs)?, Upsample2x)?)
+    on_device!(
+        xs.device(),
+        cpu = channels_first(&apply1(&channels_last(xs)?, Upsample2x)?),
+        cuda = crate::cuda::upsample_nearest2x(xs),
+        composed = composed::upsample_nearest2x(xs),
+    )
 }
 
 struct Upsample2x;

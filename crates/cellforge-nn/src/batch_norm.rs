@@ -2,7 +2,7 @@
 
 use crate::{Dropout, Key, ops};
 use candle_core::{Result, Tensor, Var};
-use candle_nn::{Init, VarBuilder};
+use candle_nn::{Init, ModuleT, VarBuilder};
 use cellforge_kernels::DropoutMask;
 
 /// How a [`BatchNorm2d`] works.
@@ -46,53 +46,55 @@ pub fn batch_norm2d(c: usize, cfg: BatchNormConfig, vb: VarBuilder<'_>) -> Resul
     })
 }
 
-impl BatchNorm2d {
+impl ModuleT for BatchNorm2d {
     /// `(b, c, h, w)` to the same shape. With `train` the batch's own statistics are used, and the running ones move
     /// towards them by `momentum` (the variance with Bessel's correction, as in PyTorch); otherwise the running
     /// statistics are used and stay as they are.
-    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
+    fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
         self.forward_leaky_relu_t(xs, 1., train)
     }
+}
 
+impl BatchNorm2d {
     /// This layer and a ReLU, in the same passes over memory.
     pub fn forward_relu_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
         self.forward_leaky_relu_t(xs, 0., train)
     }
 
-    /// This layer and a leaky ReLU of this slope, in the same passes over memory.
-    pub fn forward_leaky_relu_t(&self, xs: &Tensor, slope: f32, train: bool) -> Result<Tensor> {
+    /// This layer and a leaky ReLU of this negative slope, in the same passes over memory.
+    pub fn forward_leaky_relu_t(&self, xs: &Tensor, negative_slope: f32, train: bool) -> Result<Tensor> {
         let eps = self.cfg.eps;
         if !train {
             let (mean, var) = (self.running_mean.as_tensor(), self.running_var.as_tensor());
-            return ops::batch_norm_leaky_relu_eval(xs, &self.weight, &self.bias, mean, var, eps, slope);
+            return ops::batch_norm_leaky_relu_eval(xs, &self.weight, &self.bias, mean, var, eps, negative_slope);
         }
-        self.train(xs, slope, None)
+        self.train(xs, negative_slope, None)
     }
 
-    /// This layer, a leaky ReLU of this slope and dropout with a mask from `key`, in the same passes over memory.
+    /// This layer, a leaky ReLU of this negative slope and dropout with a mask from `key`, in the same passes over memory.
     pub fn forward_leaky_relu_dropout_t(
         &self,
         xs: &Tensor,
-        slope: f32,
+        negative_slope: f32,
         dropout: &Dropout,
         train: bool,
         key: &Key,
     ) -> Result<Tensor> {
         match dropout.active_mask(xs, train, key)? {
-            Some(mask) => self.train(xs, slope, Some(mask)),
-            None => self.forward_leaky_relu_t(xs, slope, train),
+            Some(mask) => self.train(xs, negative_slope, Some(mask)),
+            None => self.forward_leaky_relu_t(xs, negative_slope, train),
         }
     }
 
-    fn train(&self, xs: &Tensor, slope: f32, mask: Option<DropoutMask>) -> Result<Tensor> {
+    fn train(&self, xs: &Tensor, negative_slope: f32, mask: Option<DropoutMask>) -> Result<Tensor> {
         let (weight, bias, eps) = (&self.weight, &self.bias, self.cfg.eps);
-        let (ys, stats) = ops::batch_norm_leaky_relu_train(xs, weight, bias, eps, slope, mask)?;
+        let (ys, stats) = ops::batch_norm_leaky_relu_train(xs, weight, bias, eps, negative_slope, mask)?;
         self.update(&self.running_mean, &stats.mean)?;
         self.update(&self.running_var, &stats.var_unbiased)?;
         Ok(ys)
     }
 
     fn update(&self, running: &Var, batch: &Tensor) -> Result<()> {
-        ops::average_update(&[(running, batch)], 1. - self.cfg.momentum)
+        ops::ema_update(&[(running, batch)], 1. - self.cfg.momentum)
     }
 }

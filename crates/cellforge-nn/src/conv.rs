@@ -2,7 +2,7 @@
 
 use crate::{Conv2dConfig, glorot_uniform, ops};
 use candle_core::{Result, Tensor};
-use candle_nn::{Init, VarBuilder};
+use candle_nn::{Init, Module, VarBuilder};
 
 /// A two-dimensional convolution with square kernels.
 #[derive(Clone, Debug)]
@@ -38,12 +38,14 @@ pub fn conv2d_with(
     Ok(Conv2d { weight, bias, cfg })
 }
 
-impl Conv2d {
+impl Module for Conv2d {
     /// `(b, c_in, h, w)` to `(b, c_out, oh, ow)`.
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         ops::conv2d(xs, &self.weight, self.bias.as_ref(), &self.cfg)
     }
+}
 
+impl Conv2d {
     /// The kernels, `(c_out, c_in, k, k)`.
     pub fn weight(&self) -> &Tensor {
         &self.weight
@@ -54,12 +56,12 @@ impl Conv2d {
         Self { weight, ..self.clone() }
     }
 
-    /// What this layer does to a small change of its input: [`Conv2d::forward`] without the bias.
-    pub fn tangent(&self, xs: &Tensor) -> Result<Tensor> {
+    /// The product of this layer's Jacobian with a vector, a change of its input: [`forward`](Module::forward) without the bias.
+    pub fn jvp(&self, xs: &Tensor) -> Result<Tensor> {
         ops::conv2d(xs, &self.weight, None, &self.cfg)
     }
 
-    /// The sum of [`Conv2d::forward`] and `addend`, of the output's shape.
+    /// The sum of [`forward`](Module::forward) and `addend`, of the output's shape.
     pub fn forward_add(&self, xs: &Tensor, addend: &Tensor) -> Result<Tensor> {
         match self.bias {
             Some(_) => ops::add(&self.forward(xs)?, addend),

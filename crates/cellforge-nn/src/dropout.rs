@@ -28,11 +28,17 @@ impl Dropout {
         }
     }
 
-    /// A leaky ReLU of this slope and this layer, in the same pass over memory.
-    pub fn forward_after_leaky_relu_t(&self, xs: &Tensor, slope: f32, train: bool, key: &Key) -> Result<Tensor> {
+    /// A leaky ReLU of this negative slope and this layer, in the same pass over memory.
+    pub fn forward_after_leaky_relu_t(
+        &self,
+        xs: &Tensor,
+        negative_slope: f32,
+        train: bool,
+        key: &Key,
+    ) -> Result<Tensor> {
         match self.active_mask(xs, train, key)? {
-            Some(mask) => ops::leaky_relu_dropout(xs, slope, mask),
-            None => ops::leaky_relu(xs, slope),
+            Some(mask) => ops::leaky_relu_dropout(xs, negative_slope, mask),
+            None => ops::leaky_relu(xs, negative_slope),
         }
     }
 

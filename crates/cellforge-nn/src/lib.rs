@@ -1,12 +1,13 @@
 //! Layers with an explicit `train` flag, seeded initialisation and noise, and optimisers whose state can be saved, on
-//! Candle.
+//! Candle. Layers are Candle's [`Module`] or [`ModuleT`], and optimisers its [`Optimizer`](candle_nn::Optimizer).
 //!
 //! Candle's CPU randomness cannot be seeded and its `VarMap` has no fixed order, so this crate has its own: every
 //! random number comes from a [`Key`] that is derived from the seed and from what the number is for, and a
 //! [`ParamStore`] gives each parameter a start that depends on the key and on the parameter's path alone.
 //!
 //! ```
-//! use cellforge_nn::{Adam, AdamConfig, Conv2dConfig, Key, Optimizer, Padding, ParamStore, conv2d};
+//! use candle_nn::{Module, Optimizer};
+//! use cellforge_nn::{Adam, AdamConfig, Conv2dConfig, Key, Padding, ParamStore, conv2d, gradients, ops};
 //! use candle_core::Device;
 //!
 //! # fn main() -> candle_core::Result<()> {
@@ -14,13 +15,13 @@
 //! let store = ParamStore::new(key.with("weights"), &Device::Cpu);
 //! let cfg = Conv2dConfig { stride: 2, padding: Padding::uniform(1) };
 //! let conv = conv2d(3, 8, 3, true, cfg, store.vb().pp("stem"))?;
-//! let mut optimizer = Optimizer::Adam(Adam::new(store.trainable(), AdamConfig::default())?);
+//! let mut optimizer = Adam::named(store.trainable(), AdamConfig::default())?;
 //!
 //! let xs = key.with("noise").normal((2, 3, 8, 8), &Device::Cpu)?;
-//! let loss = |conv: &cellforge_nn::Conv2d| conv.forward(&xs)?.sqr()?.mean_all();
-//! let before = loss(&conv)?;
-//! optimizer.step(&before.backward()?)?;
-//! assert!(loss(&conv)?.to_scalar::<f32>()? < before.to_scalar::<f32>()?);
+//! let loss = || ops::mean(&ops::sqr(&conv.forward(&xs)?)?);
+//! let (before, grads) = gradients(loss)?;
+//! optimizer.step(&grads)?;
+//! assert!(loss()?.to_scalar::<f32>()? < before.to_scalar::<f32>()?);
 //! assert_eq!(store.trainable().len(), 2); // stem.bias and stem.weight
 //! # Ok(())
 //! # }
@@ -37,13 +38,14 @@ mod store;
 pub mod summary;
 
 pub use batch_norm::{BatchNorm2d, BatchNormConfig, batch_norm2d};
+pub use candle_nn::{Module, ModuleT};
 pub use cellforge_kernels as ops;
 pub use cellforge_kernels::{Conv2dConfig, Padding, Recorded, gradients, record};
 pub use conv::{Conv2d, conv2d, conv2d_with};
 pub use dropout::Dropout;
 pub use key::Key;
 pub use linear::{Linear, embedding, linear, linear_with};
-pub use optim::{Adam, AdamConfig, Optimizer, Sgd, SgdConfig, accumulate};
+pub use optim::{Adam, AdamConfig, AnyOptimizer, Sgd, SgdConfig, accumulate};
 pub use spectral::{SpectralNorm, spectral_norm};
 pub use store::ParamStore;
 
@@ -68,10 +70,10 @@ fn glorot_uniform(fan_in: usize, fan_out: usize) -> Init {
     Init::Uniform { lo: -limit, up: limit }
 }
 
-/// The normal start of He et al. (2015) before a leaky ReLU of this slope, of variance `2 / ((1 + slope^2) fan_in)`; a slope of 1 is for
+/// The normal start of He et al. (2015) before a leaky ReLU, of variance `2 / ((1 + negative_slope^2) fan_in)`; a slope of 1 is for
 /// layers without an activation.
-pub fn he_normal(fan_in: usize, slope: f64) -> Init {
-    Init::Randn { mean: 0., stdev: (2. / ((1. + slope * slope) * fan_in as f64)).sqrt() }
+pub fn he_normal(fan_in: usize, negative_slope: f64) -> Init {
+    Init::Randn { mean: 0., stdev: (2. / ((1. + negative_slope * negative_slope) * fan_in as f64)).sqrt() }
 }
 
 /// Compiles the README's example.

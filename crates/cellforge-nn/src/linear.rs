@@ -2,7 +2,7 @@
 
 use crate::{glorot_uniform, ops};
 use candle_core::{Result, Tensor};
-use candle_nn::{Init, VarBuilder};
+use candle_nn::{Init, Module, VarBuilder};
 
 /// A fully connected layer.
 #[derive(Clone, Debug)]
@@ -31,12 +31,14 @@ pub fn linear_with(init: Init, bias: Option<f64>, (c_in, c_out): (usize, usize),
     Ok(Linear { weight, bias })
 }
 
-impl Linear {
+impl Module for Linear {
     /// `(b, c_in)` to `(b, c_out)`.
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         ops::linear(xs, &self.weight, self.bias.as_ref())
     }
+}
 
+impl Linear {
     /// The weights, `(c_out, c_in)`.
     pub fn weight(&self) -> &Tensor {
         &self.weight
@@ -47,8 +49,8 @@ impl Linear {
         Self { weight, ..self.clone() }
     }
 
-    /// What this layer does to a small change of its input: [`Linear::forward`] without the bias.
-    pub fn tangent(&self, xs: &Tensor) -> Result<Tensor> {
+    /// The product of this layer's Jacobian with a vector, a change of its input: [`forward`](Module::forward) without the bias.
+    pub fn jvp(&self, xs: &Tensor) -> Result<Tensor> {
         ops::linear(xs, &self.weight, None)
     }
 }

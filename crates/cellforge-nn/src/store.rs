@@ -110,7 +110,7 @@ impl ParamStore {
     ///
     /// # Errors
     /// If `other` is the store of another model; nothing is changed then.
-    pub fn average(&self, other: &ParamStore, decay: f64) -> Result<()> {
+    pub fn ema_update(&self, other: &ParamStore, decay: f64) -> Result<()> {
         let others = other.vars().clone();
         let vars = self.vars();
         let shapes = |vars: &BTreeMap<String, Var>| -> Vec<_> {
@@ -124,7 +124,7 @@ impl ParamStore {
         let (buffers, weights): (Vec<_>, Vec<_>) = pairs.partition(|(buffer, _)| *buffer);
         for (pairs, decay) in [(buffers, 0.), (weights, decay)] {
             let pairs: Vec<(&Var, &Tensor)> = pairs.into_iter().map(|(_, pair)| pair).collect();
-            crate::ops::average_update(&pairs, decay)?;
+            crate::ops::ema_update(&pairs, decay)?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Keys, the parameter store and the layers.
 
 use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::{Module, ModuleT};
 use cellforge_nn::{
     BatchNormConfig, Conv2dConfig, Dropout, Key, ParamStore, batch_norm2d, conv2d, embedding, he_normal, linear,
     linear_with, one_hot, ops::Padding, spectral_norm, summary::Table,
@@ -265,7 +266,7 @@ fn an_average_of_weights() -> Result<()> {
         var.set(&Key::new(3).at(i as u64).normal(var.shape(), &Device::Cpu)?)?;
     }
     let (before, other) = (average.tensors(), trained.tensors());
-    average.average(&trained, 0.75)?;
+    average.ema_update(&trained, 0.75)?;
     for (name, tensor) in average.tensors() {
         let pairs = values(&before[&name]).into_iter().zip(values(&other[&name]));
         let running = name.contains("running");
@@ -277,13 +278,13 @@ fn an_average_of_weights() -> Result<()> {
 
     let more = small(1)?;
     linear(1, 1, more.vb().pp("more"))?;
-    let error = average.average(&more, 0.75).expect_err("it has another layer").to_string();
+    let error = average.ema_update(&more, 0.75).expect_err("it has another layer").to_string();
     assert!(error.contains("another model"), "{error}");
     let wide = ParamStore::new(Key::new(1), &Device::Cpu);
     linear(3, 5, wide.vb().pp("fc"))?;
     batch_norm2d(2, BatchNormConfig::default(), wide.vb().pp("bn"))?;
     let held = bits(&average);
-    let error = average.average(&wide, 0.75).expect_err("its layers are of another size").to_string();
+    let error = average.ema_update(&wide, 0.75).expect_err("its layers are of another size").to_string();
     assert!(error.contains("another model"), "{error}");
     assert_eq!(bits(&average), held, "an error changes nothing");
     Ok(())
@@ -337,7 +338,7 @@ fn an_embedding_gives_each_class_its_numbers() -> Result<()> {
 
 /// What a layer does to a small change of its input has no bias in it, and other weights take the place of its own.
 #[test]
-fn tangents_and_other_weights() -> Result<()> {
+fn jvps_and_other_weights() -> Result<()> {
     let store = ParamStore::new(Key::new(1), &Device::Cpu);
     let cfg = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
     let (conv, fc) = (conv2d(2, 3, 3, true, cfg, store.vb().pp("conv"))?, linear(5, 4, store.vb().pp("fc"))?);
@@ -348,15 +349,15 @@ fn tangents_and_other_weights() -> Result<()> {
     let near = |a: &Tensor, b: &Tensor| values(a).iter().zip(values(b)).all(|(a, b)| (a - b).abs() < 1e-5);
     let (xs, dx) = (draw("x", &[2, 2, 4, 4])?, draw("dx", &[2, 2, 4, 4])?);
     let change = (conv.forward(&(&xs + &dx)?)?.contiguous()? - conv.forward(&xs)?.contiguous()?)?;
-    assert!(near(&change, &conv.tangent(&dx)?) && !near(&change, &conv.forward(&dx)?));
+    assert!(near(&change, &conv.jvp(&dx)?) && !near(&change, &conv.forward(&dx)?));
     let twice = conv.with_weight((conv.weight() * 2.)?);
-    assert!(near(&twice.tangent(&dx)?, &(&change * 2.)?) && !near(&twice.forward(&dx)?, &(&change * 2.)?));
+    assert!(near(&twice.jvp(&dx)?, &(&change * 2.)?) && !near(&twice.forward(&dx)?, &(&change * 2.)?));
 
     let (xs, dx) = (draw("x", &[3, 5])?, draw("dx", &[3, 5])?);
     let change = (fc.forward(&(&xs + &dx)?)? - fc.forward(&xs)?)?;
-    assert!(near(&change, &fc.tangent(&dx)?) && !near(&change, &fc.forward(&dx)?));
+    assert!(near(&change, &fc.jvp(&dx)?) && !near(&change, &fc.forward(&dx)?));
     let twice = fc.with_weight((fc.weight() * 2.)?);
-    assert!(near(&twice.tangent(&dx)?, &(&change * 2.)?) && !near(&twice.forward(&dx)?, &(&change * 2.)?));
+    assert!(near(&twice.jvp(&dx)?, &(&change * 2.)?) && !near(&twice.forward(&dx)?, &(&change * 2.)?));
     Ok(())
 }
 

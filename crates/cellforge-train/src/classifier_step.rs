@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{D, DType, Device, Tensor};
 use cellforge_classify::Classifier;
 use cellforge_data::Batch;
-use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, Sgd, SgdConfig, gradients, ops};
+use cellforge_nn::{Adam, AdamConfig, AnyOptimizer, Key, ParamStore, Sgd, SgdConfig, gradients, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -89,7 +89,7 @@ impl OptimizerConfig {
 pub struct ClassifierStep {
     classifier: Classifier,
     store: ParamStore,
-    optimizer: Optimizer,
+    optimizer: AnyOptimizer,
     loss: LossKind,
     rate: LearningRate,
     /// Of the steps whose losses nobody asked for yet: loss, number of correct answers, number of images.
@@ -107,11 +107,11 @@ impl ClassifierStep {
         let optimizer = match config.optimizer {
             OptimizerConfig::Sgd { lr, momentum, nesterov } => {
                 let l2 = if config.l2 { config.model.keras_l2() } else { BTreeMap::new() };
-                Optimizer::Sgd(Sgd::new(store.trainable(), SgdConfig { lr, momentum, nesterov }, l2)?)
+                AnyOptimizer::Sgd(Sgd::named(store.trainable(), SgdConfig { lr, momentum, nesterov }, l2)?)
             }
             OptimizerConfig::Adam { lr } => {
                 let settings = AdamConfig { lr, beta1: 0.9, beta2: 0.999, eps: 1e-7 };
-                Optimizer::Adam(Adam::new(store.trainable(), settings)?)
+                AnyOptimizer::Adam(Adam::named(store.trainable(), settings)?)
             }
         };
         let rate = LearningRate::scheduled(config.optimizer.lr(), config.schedule, epoch_len, config.epochs);
@@ -136,7 +136,7 @@ impl Step for ClassifierStep {
     /// Reports the loss without the L2 penalty, which goes straight into the gradient, and the accuracy, both of the
     /// batch before the update.
     fn update(&mut self, batch: &Batch, iteration: u64) -> Result<()> {
-        self.optimizer.set_lr(self.rate.at(iteration));
+        self.optimizer.set_learning_rate(self.rate.at(iteration));
         let mut correct = None;
         let (loss, grads) = gradients(|| {
             let logits = self.classifier.forward_t(&batch.images, true)?; // (b, classes)

@@ -27,21 +27,21 @@ enum Body {
     Residual(Box<ResidualDiscriminator>),
 }
 
-/// Where a discriminator stood on some images, and in which direction each answer grows fastest: what
-/// [`Discriminator::squared_slope`] needs.
+/// The gradient of a discriminator's logits by its images, and where its activations stood there: what
+/// [`Discriminator::gradient_penalty`] needs.
 #[derive(Debug, Clone)]
-pub struct Slope {
+pub struct InputGradient {
     /// Inputs of the activations.
     trace: Vec<Tensor>,
     /// The gradient of each logit by its image, `(b, channels, side, side)`.
-    direction: Tensor,
+    values: Tensor,
 }
 
-impl Slope {
+impl InputGradient {
     /// The gradient of each logit by its image, `(b, channels, side, side)`.
     #[must_use]
-    pub fn direction(&self) -> &Tensor {
-        &self.direction
+    pub fn values(&self) -> &Tensor {
+        &self.values
     }
 }
 
@@ -79,29 +79,28 @@ impl Discriminator {
         }
     }
 
-    /// The gradient of each logit by its image, at `xs`, with what [`squared_slope`](Self::squared_slope) needs. It is to be asked of a
+    /// The gradient of each logit by its image, at `xs`, with what [`gradient_penalty`](Self::gradient_penalty) needs. It is to be asked of a
     /// discriminator whose parameters take no gradient (of [`frozen_vb`](cellforge_nn::ParamStore::frozen_vb)), outside of
     /// [`gradients`].
     ///
     /// # Errors
     /// The study's discriminator, whose batch norm makes every answer depend on the other images and whose dropout changes it from call
     /// to call; images or classes of another shape.
-    pub fn slope(&self, xs: &Tensor, classes: Option<&Tensor>) -> Result<Slope> {
+    pub fn input_gradient(&self, xs: &Tensor, classes: Option<&Tensor>) -> Result<InputGradient> {
         self.check(xs, classes)?;
         let body = self.piecewise_linear()?;
         let xs = Var::from_tensor(&xs.detach().contiguous()?)?;
         let mut trace = Vec::new();
         let (_, grads) = gradients(|| {
             let logits = body.traced(&xs, classes, &mut trace)?;
-            let count = logits.elem_count() as f32;
-            ops::scale(&ops::mean(&logits)?, count)
+            ops::sum(&logits)
         })?;
-        let Some(direction) = grads.get(&xs) else { bail!("the discriminator's answer does not depend on its images") };
-        Ok(Slope { trace, direction: direction.detach() })
+        let Some(values) = grads.get(&xs) else { bail!("the discriminator's answer does not depend on its images") };
+        Ok(InputGradient { trace, values: values.detach() })
     }
 
     /// The mean over the images of the squared gradient of the logit by the image, a scalar, at the images and with the classes of
-    /// `slope`, which must be of the present weights.
+    /// `gradient`, which must be of the present weights (R1 of real images, R2 of generated ones; Mescheder et al. 2018).
     ///
     /// Inside [`gradients`], its gradient by the parameters is right, though nothing is differentiated twice: the network is linear
     /// between the kinks of its leaky ReLUs, so the squared gradient is what a step along the gradient adds to the logit, `d(x; v)` with
@@ -110,11 +109,11 @@ impl Discriminator {
     /// squared gradient in value, and twice `d(x; v)` in its gradient.
     ///
     /// # Errors
-    /// As [`slope`](Self::slope).
-    pub fn squared_slope(&self, slope: &Slope, classes: Option<&Tensor>) -> Result<Tensor> {
-        check_classes("discriminator", classes, slope.direction.dim(0)?, self.classes)?;
+    /// As [`input_gradient`](Self::input_gradient).
+    pub fn gradient_penalty(&self, gradient: &InputGradient, classes: Option<&Tensor>) -> Result<Tensor> {
+        check_classes("discriminator", classes, gradient.values.dim(0)?, self.classes)?;
         let body = self.piecewise_linear()?;
-        let along = ops::mean(&body.tangent(slope.direction(), classes, &slope.trace)?)?;
+        let along = ops::mean(&body.jvp(&gradient.values, classes, &gradient.trace)?)?;
         // Twice the mean less the mean, of which the second part is a constant.
         let constant = along.detach();
         ops::add(&ops::scale(&along, 2.)?, &(constant * -1.)?)

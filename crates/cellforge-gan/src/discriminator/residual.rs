@@ -2,7 +2,7 @@
 
 use crate::GanConfig;
 use candle_core::{Result, Tensor, bail};
-use candle_nn::VarBuilder;
+use candle_nn::{Module, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding, SpectralNorm};
 use cellforge_nn::{conv2d_with, embedding, he_normal, linear_with, ops, spectral_norm};
@@ -27,7 +27,7 @@ pub(super) struct ResidualDiscriminator {
     fc: Normed<Linear>,
     head: Normed<Linear>,
     class: Option<Normed<Linear>>,
-    leak: f32,
+    negative_slope: f32,
 }
 
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ trait Layer: Sized + Clone {
     fn weight(&self) -> &Tensor;
     fn with_weight(&self, weight: Tensor) -> Self;
     fn run(&self, xs: &Tensor) -> Result<Tensor>;
-    fn tangent(&self, xs: &Tensor) -> Result<Tensor>;
+    fn jvp(&self, xs: &Tensor) -> Result<Tensor>;
 }
 
 impl Layer for Conv2d {
@@ -61,8 +61,8 @@ impl Layer for Conv2d {
     fn run(&self, xs: &Tensor) -> Result<Tensor> {
         self.forward(xs)
     }
-    fn tangent(&self, xs: &Tensor) -> Result<Tensor> {
-        self.tangent(xs)
+    fn jvp(&self, xs: &Tensor) -> Result<Tensor> {
+        self.jvp(xs)
     }
 }
 
@@ -76,8 +76,8 @@ impl Layer for Linear {
     fn run(&self, xs: &Tensor) -> Result<Tensor> {
         self.forward(xs)
     }
-    fn tangent(&self, xs: &Tensor) -> Result<Tensor> {
-        self.tangent(xs)
+    fn jvp(&self, xs: &Tensor) -> Result<Tensor> {
+        self.jvp(xs)
     }
 }
 
@@ -97,7 +97,7 @@ impl<L: Layer> Normed<L> {
 
     fn run(&self, xs: &Tensor, pass: &Pass) -> Result<Tensor> {
         let layer = self.at(pass)?;
-        if pass.linear { layer.tangent(xs) } else { layer.run(xs) }
+        if pass.linear { layer.jvp(xs) } else { layer.run(xs) }
     }
 }
 
@@ -112,13 +112,16 @@ struct Pass {
 
 impl ResidualDiscriminator {
     pub(super) fn new(cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
-        let conv =
-            |(c_in, c_out, k): (usize, usize, usize), gain: f64, slope: f64, conf: Conv2dConfig, vb: VarBuilder| {
-                // Of this variance for each sum over the inputs: with a gain of a half, two such outputs add up to one.
-                let start = he_normal(((c_in * k * k) as f64 / gain) as usize, slope);
-                let layer = conv2d_with(start, (c_in, c_out, k), slope < 1.0, conf, vb.clone())?;
-                Normed::new(layer, cfg, vb)
-            };
+        let conv = |(c_in, c_out, k): (usize, usize, usize),
+                    gain: f64,
+                    negative_slope: f64,
+                    conf: Conv2dConfig,
+                    vb: VarBuilder| {
+            // Of this variance for each sum over the inputs: with a gain of a half, two such outputs add up to one.
+            let start = he_normal(((c_in * k * k) as f64 / gain) as usize, negative_slope);
+            let layer = conv2d_with(start, (c_in, c_out, k), negative_slope < 1.0, conf, vb.clone())?;
+            Normed::new(layer, cfg, vb)
+        };
         let filters = cfg.down_filters();
         let mut c = filters[0];
         let stem = conv((cfg.channels, c, 3), 1.0, cfg.negative_slope, SAME, vb.pp("stem"))?;
@@ -132,8 +135,8 @@ impl ResidualDiscriminator {
             });
             c = next;
         }
-        let dense = |sizes: (usize, usize), slope: f64, vb: VarBuilder| {
-            let layer = linear_with(he_normal(sizes.0, slope), Some(0.), sizes, vb.clone())?;
+        let dense = |sizes: (usize, usize), negative_slope: f64, vb: VarBuilder| {
+            let layer = linear_with(he_normal(sizes.0, negative_slope), Some(0.), sizes, vb.clone())?;
             Normed::new(layer, cfg, vb)
         };
         let class = if cfg.classes > 1 {
@@ -150,12 +153,12 @@ impl ResidualDiscriminator {
             fc: dense((c * side * side, c), cfg.negative_slope, vb.pp("fc"))?,
             head: dense((c, 1), 1.0, vb.pp("head"))?,
             class,
-            leak: cfg.negative_slope as f32,
+            negative_slope: cfg.negative_slope as f32,
         })
     }
 
     pub(super) fn forward_t(&self, xs: &Tensor, classes: Option<&Tensor>, train: bool) -> Result<Tensor> {
-        let activate = |xs: Tensor| ops::leaky_relu(&xs, self.leak);
+        let activate = |xs: Tensor| ops::leaky_relu(&xs, self.negative_slope);
         self.run(xs, classes, &Pass { train, linear: false }, activate)
     }
 
@@ -163,16 +166,16 @@ impl ResidualDiscriminator {
     pub(super) fn traced(&self, xs: &Tensor, classes: Option<&Tensor>, trace: &mut Vec<Tensor>) -> Result<Tensor> {
         let activate = |xs: Tensor| {
             trace.push(xs.detach());
-            ops::leaky_relu(&xs, self.leak)
+            ops::leaky_relu(&xs, self.negative_slope)
         };
         self.run(xs, classes, &Pass { train: false, linear: false }, activate)
     }
 
     /// What a small change of the images changes about the logits, where the activations had the inputs `trace`.
-    pub(super) fn tangent(&self, xs: &Tensor, classes: Option<&Tensor>, trace: &[Tensor]) -> Result<Tensor> {
+    pub(super) fn jvp(&self, xs: &Tensor, classes: Option<&Tensor>, trace: &[Tensor]) -> Result<Tensor> {
         let mut trace = trace.iter();
         let activate = |xs: Tensor| match trace.next() {
-            Some(at) => ops::leaky_relu_tangent(&xs, at, self.leak),
+            Some(at) => ops::leaky_relu_jvp(&xs, at, self.negative_slope),
             None => bail!("the trace is of another discriminator"),
         };
         self.run(xs, classes, &Pass { train: false, linear: true }, activate)

@@ -3,7 +3,7 @@
 use crate::GanConfig;
 use crate::config::STRIDED;
 use candle_core::{Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{Module, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Dropout, Key, Linear, Padding};
 use cellforge_nn::{batch_norm2d, conv2d, linear, ops};
@@ -20,7 +20,7 @@ pub(super) struct StudyDiscriminator {
     blocks: Vec<DownBlock>,
     fc: Linear,
     dropout: Dropout,
-    leak: f32,
+    negative_slope: f32,
 }
 
 /// Convolution, zero padding where the study has it, batch norm where the study has it.
@@ -82,7 +82,7 @@ impl StudyDiscriminator {
             c = plan.filters;
         }
         let fc = linear(c * side * side, 1, body.pp(flatten + 1))?;
-        Ok(Self { blocks, fc, dropout: Dropout::new(cfg.dropout), leak: cfg.negative_slope as f32 })
+        Ok(Self { blocks, fc, dropout: Dropout::new(cfg.dropout), negative_slope: cfg.negative_slope as f32 })
     }
 
     /// Images `(b, channels, side, side)` in `[-1, 1]` to logits `(b, 1)`: above zero means judged real. With `train`,
@@ -97,8 +97,8 @@ impl StudyDiscriminator {
             }
             let (dropout, key) = (&self.dropout, key.at(i as u64));
             xs = match &block.bn {
-                Some(bn) => bn.forward_leaky_relu_dropout_t(&xs, self.leak, dropout, train, &key)?,
-                None => dropout.forward_after_leaky_relu_t(&xs, self.leak, train, &key)?,
+                Some(bn) => bn.forward_leaky_relu_dropout_t(&xs, self.negative_slope, dropout, train, &key)?,
+                None => dropout.forward_after_leaky_relu_t(&xs, self.negative_slope, train, &key)?,
             };
         }
         let features = xs.elem_count() / xs.dim(0)?;

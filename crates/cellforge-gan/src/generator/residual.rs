@@ -3,7 +3,7 @@
 use crate::GanConfig;
 use crate::config::SEED_SIDE;
 use candle_core::{DType, Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{Module, ModuleT, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, Padding};
 use cellforge_nn::{batch_norm2d, conv2d, embedding, linear, ops};

@@ -3,7 +3,7 @@
 use crate::GanConfig;
 use crate::config::SEED_SIDE;
 use candle_core::{Result, Tensor};
-use candle_nn::{Init, VarBuilder};
+use candle_nn::{Init, Module, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding};
 use cellforge_nn::{conv2d_with, embedding, he_normal, linear_with, ops};
@@ -12,7 +12,7 @@ const SAME: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::uniform(1
 /// Length of the style vector.
 const STYLE: usize = 128;
 /// Slope of the leaky ReLUs below zero.
-const SLOPE: f32 = 0.2;
+const NEGATIVE_SLOPE: f32 = 0.2;
 
 /// A mapping network makes a style of noise and class; the first map, of 4x4 pixels, is a linear function of it; at each size two
 /// convolutions, of which the first doubles the side, have their inputs scaled by the style and their outputs scaled back to unit
@@ -59,7 +59,7 @@ impl StyledConv {
         let ys = if self.up { self.conv.forward_upsampled2x(&xs)? } else { self.conv.forward(&xs)? };
         // What the leaky ReLU takes of the variance is given back, as in StyleGAN2.
         let back = ops::scale(&ops::demodulation(self.conv.weight(), &scale)?, std::f32::consts::SQRT_2)?;
-        ops::modulate(&ys, &back, &self.bias, SLOPE)
+        ops::modulate(&ys, &back, &self.bias, NEGATIVE_SLOPE)
     }
 }
 
@@ -74,7 +74,7 @@ fn zeros(c: usize, vb: &VarBuilder) -> Result<Tensor> {
 
 impl StyleGenerator {
     pub(super) fn new(cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
-        let slope = f64::from(SLOPE);
+        let negative_slope = f64::from(NEGATIVE_SLOPE);
         let mapping = vb.pp("mapping");
         let class = (cfg.classes > 1).then(|| embedding(cfg.classes, STYLE, 1.0, mapping.pp("class"))).transpose()?;
         let mut c = cfg.seed_filters();
@@ -89,9 +89,14 @@ impl StyleGenerator {
         }
         let image = vb.pp("to_image");
         Ok(Self {
-            noise: linear_with(he_normal(cfg.latent, slope), Some(0.), (cfg.latent, STYLE), mapping.pp("noise"))?,
+            noise: linear_with(
+                he_normal(cfg.latent, negative_slope),
+                Some(0.),
+                (cfg.latent, STYLE),
+                mapping.pp("noise"),
+            )?,
             class,
-            mapping: linear_with(he_normal(STYLE, slope), Some(0.), (STYLE, STYLE), mapping.pp("fc"))?,
+            mapping: linear_with(he_normal(STYLE, negative_slope), Some(0.), (STYLE, STYLE), mapping.pp("fc"))?,
             start,
             layers,
             image_style: style(c, image.pp("style"))?,
@@ -105,8 +110,8 @@ impl StyleGenerator {
         if let (Some(class), Some(classes)) = (&self.class, classes) {
             mapped = ops::add(&mapped, &class.forward(classes)?)?;
         }
-        let mapped = ops::leaky_relu(&mapped, SLOPE)?;
-        let style = ops::leaky_relu(&self.mapping.forward(&mapped)?, SLOPE)?; // (b, STYLE)
+        let mapped = ops::leaky_relu(&mapped, NEGATIVE_SLOPE)?;
+        let style = ops::leaky_relu(&self.mapping.forward(&mapped)?, NEGATIVE_SLOPE)?; // (b, STYLE)
         let start = self.start.forward(&style)?;
         let channels = start.dim(1)? / (SEED_SIDE * SEED_SIDE);
         let mut xs = ops::reshape(&start, &[zs.dim(0)?, channels, SEED_SIDE, SEED_SIDE])?; // (b, c, 4, 4)

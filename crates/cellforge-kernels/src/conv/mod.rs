@@ -8,6 +8,8 @@ mod winograd;
 
 use crate::check::{f32_only, images, vector};
 use crate::composed;
+use crate::config::Conv2dConfig;
+use crate::device::on_device;
 use crate::layout::{channels_first, channels_last};
 use crate::tape::{apply2, apply3, contiguous};
 use candle_core::{Result, Tensor, bail};
@@ -31,65 +33,6 @@ pub fn with_plain_sums<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
-/// Zeros added around an image, in pixels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Padding {
-    /// Rows above.
-    pub top: usize,
-    /// Rows below.
-    pub bottom: usize,
-    /// Columns on the left.
-    pub left: usize,
-    /// Columns on the right.
-    pub right: usize,
-}
-
-impl Padding {
-    /// No padding.
-    pub const NONE: Self = Self::uniform(0);
-
-    /// `p` pixels on all four sides.
-    pub const fn uniform(p: usize) -> Self {
-        Self { top: p, bottom: p, left: p, right: p }
-    }
-
-    /// Keras's 'same' padding of a `side_h` by `side_w` image for a kernel of `k` by `k`: the output has
-    /// `ceil(side / stride)` pixels a side, and an odd pixel goes to the bottom and to the right.
-    ///
-    /// # Panics
-    /// If `stride` is 0.
-    pub fn same(side_h: usize, side_w: usize, k: usize, stride: usize) -> Self {
-        let total = |side: usize| ((side.div_ceil(stride).max(1) - 1) * stride + k).saturating_sub(side);
-        let (h, w) = (total(side_h), total(side_w));
-        Self { top: h / 2, bottom: h - h / 2, left: w / 2, right: w - w / 2 }
-    }
-}
-
-/// How a convolution moves over the image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Conv2dConfig {
-    /// Pixels between neighbouring windows, on both axes.
-    pub stride: usize,
-    /// Zeros around the image.
-    pub padding: Padding,
-}
-
-impl Default for Conv2dConfig {
-    fn default() -> Self {
-        Self { stride: 1, padding: Padding::NONE }
-    }
-}
-
-impl Conv2dConfig {
-    /// The height and width of the output for an `h` by `w` image and a `kh` by `kw` kernel, or `None` where the
-    /// kernel does not fit.
-    pub fn out_size(&self, (h, w): (usize, usize), (kh, kw): (usize, usize)) -> Option<(usize, usize)> {
-        let axis = |size: usize, k: usize| Some(size.checked_sub(k)?.checked_div(self.stride)? + 1);
-        let p = self.padding;
-        Some((axis(h + p.top + p.bottom, kh)?, axis(w + p.left + p.right, kw)?))
-    }
-}
-
 /// Convolution (as networks mean it: the kernel is not flipped). `xs` is `(b, c, h, w)`, `weight` `(o, c, kh, kw)`,
 /// `bias` `(o)`, and the result `(b, o, oh, ow)`.
 pub fn conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: &Conv2dConfig) -> Result<Tensor> {
@@ -98,18 +41,18 @@ pub fn conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: &Conv2dC
     if cfg.out_size(size, kernel).is_none() {
         bail!("{op}: a kernel of {:?} with {cfg:?} does not fit images of shape {:?}", weight.dims(), xs.dims());
     }
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::conv2d(xs, weight, bias, cfg);
-    }
-    if !xs.device().is_cpu() {
-        return composed::conv2d(xs, weight, bias, cfg);
-    }
-    let (xs, weight) = (channels_last(xs)?, contiguous(weight)?);
-    channels_first(&match bias {
-        Some(bias) => apply3(&xs, &weight, &contiguous(bias)?, op::Conv(*cfg)),
-        None => apply2(&xs, &weight, op::Conv(*cfg)),
-    }?)
+    on_device!(
+        xs.device(),
+        cpu = {
+            let (xs, weight) = (channels_last(xs)?, contiguous(weight)?);
+            channels_first(&match bias {
+                Some(bias) => apply3(&xs, &weight, &contiguous(bias)?, op::Conv(*cfg)),
+                None => apply2(&xs, &weight, op::Conv(*cfg)),
+            }?)
+        },
+        cuda = crate::cuda::conv2d(xs, weight, bias, cfg),
+        composed = composed::conv2d(xs, weight, bias, cfg),
+    )
 }
 
 /// The sum of [`conv2d`] without a bias and `addend` `(b, o, oh, ow)`, such as the shortcut of a residual block, without a pass
@@ -128,15 +71,15 @@ pub fn conv2d_add(xs: &Tensor, weight: &Tensor, addend: &Tensor, cfg: &Conv2dCon
             addend.dims()
         );
     }
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::conv2d_add(xs, weight, addend, cfg);
-    }
-    if !xs.device().is_cpu() {
-        return composed::conv2d(xs, weight, None, cfg)? + addend;
-    }
-    let (xs, weight) = (channels_last(xs)?, contiguous(weight)?);
-    channels_first(&apply3(&xs, &weight, &channels_last(addend)?, op::ConvAdd(*cfg))?)
+    on_device!(
+        xs.device(),
+        cpu = {
+            let (xs, weight) = (channels_last(xs)?, contiguous(weight)?);
+            channels_first(&apply3(&xs, &weight, &channels_last(addend)?, op::ConvAdd(*cfg))?)
+        },
+        cuda = crate::cuda::conv2d_add(xs, weight, addend, cfg),
+        composed = composed::conv2d(xs, weight, None, cfg)? + addend,
+    )
 }
 
 /// Nearest 2x upsampling, then a 3x3 convolution with padding 1: `xs` is `(b, c, h, w)`, `weight` `(o, c, 3, 3)`,
@@ -147,18 +90,18 @@ pub fn upsample2x_conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) ->
     if kernel != (3, 3) {
         bail!("{op}: weight has shape {:?}, expected kernels of 3x3", weight.dims());
     }
-    #[cfg(feature = "cuda")]
-    if xs.device().is_cuda() {
-        return crate::cuda::upsample2x_conv2d(xs, weight, bias);
-    }
-    if !xs.device().is_cpu() {
-        return composed::upsample2x_conv2d(xs, weight, bias);
-    }
-    let (xs, weight) = (channels_last(xs)?, contiguous(weight)?);
-    channels_first(&match bias {
-        Some(bias) => apply3(&xs, &weight, &contiguous(bias)?, upsampled::UpsampledConv),
-        None => apply2(&xs, &weight, upsampled::UpsampledConv),
-    }?)
+    on_device!(
+        xs.device(),
+        cpu = {
+            let (xs, weight) = (channels_last(xs)?, contiguous(weight)?);
+            channels_first(&match bias {
+                Some(bias) => apply3(&xs, &weight, &contiguous(bias)?, upsampled::UpsampledConv),
+                None => apply2(&xs, &weight, upsampled::UpsampledConv),
+            }?)
+        },
+        cuda = crate::cuda::upsample2x_conv2d(xs, weight, bias),
+        composed = composed::upsample2x_conv2d(xs, weight, bias),
+    )
 }
 
 /// Checks types and shapes; the heights and widths of the images and of the kernels.

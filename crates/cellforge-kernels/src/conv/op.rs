@@ -1,11 +1,12 @@
 //! The custom op of the convolution on the CPU.
 
-use super::Conv2dConfig;
 use super::products::{Phase, gather, outer, outer_turned, scatter};
 use super::windows::Windows;
 use super::winograd::Winograd;
-use crate::activation::zip_map;
-use crate::check::{slice, with_slice};
+use crate::check::slice;
+use crate::config::Conv2dConfig;
+use crate::elements::zip_map;
+use crate::gather::with_slice;
 use crate::memory::filled;
 use crate::micro::Panels;
 use crate::product::Products;

@@ -11,7 +11,8 @@
 
 use super::op::bias_gradient;
 use super::products::{images_per_task, sum_over_batch};
-use crate::check::{slice, with_slice};
+use crate::check::slice;
+use crate::gather::with_slice;
 use crate::gemm::with_scratch;
 use crate::memory::filled_in_pieces;
 use crate::micro::{Gather, Outer, PRODUCTS, Panels, Upsampled};

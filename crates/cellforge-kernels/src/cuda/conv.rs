@@ -1,11 +1,11 @@
 //! Convolutions, with a bias or images to be added, and behind an upsampling.
 
-use super::cudnn::{Geometry, Operand, Pass};
+use super::bias::bias_gradient;
 use super::op::{Gradients2, kernel2, kernel3};
-use super::sums::bias_gradient;
-use super::{Buffer, Gpu, Ptr, args, elements, size, with_ptrs};
-use crate::Padding;
-use crate::conv::Conv2dConfig;
+use super::with_ptrs;
+use crate::config::{Conv2dConfig, Padding};
+use crate::gpu::cudnn::{Geometry, Operand, Pass};
+use crate::gpu::{Buffer, Gpu, Ptr, args, elements, size};
 use crate::layout::{channels_first, channels_last};
 use crate::tape::{apply2, apply3, contiguous, wants};
 use candle_core::{Layout, Result, Shape, Tensor, bail};

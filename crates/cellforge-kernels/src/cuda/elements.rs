@@ -1,10 +1,12 @@
 //! Operations on single elements, and masks of dropout.
 
 use super::op::{kernel1, kernel2};
-use super::{Gpu, Ptr, args, bytes_ptr, elements, gpu, size, with_ptrs};
-use crate::DropoutMask;
+use super::{bytes_ptr, with_ptrs};
+use crate::gather::is_channels_last;
+use crate::gpu::{Gpu, Ptr, args, elements, gpu, size};
 use crate::layout::{channels_first, channels_last, elementwise};
-use crate::tape::{apply1, apply2, contiguous};
+use crate::mask::DropoutMask;
+use crate::tape::{apply1, apply2, contiguous, wants};
 use candle_core::{CudaStorage, Device, Result, Tensor};
 
 /// A mask in the memory of a device, of elements as they lie in images `(b, h, w, c)`.
@@ -24,16 +26,28 @@ fn in_order(xs: &Tensor, op: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<T
 }
 
 /// `grad` through a leaky ReLU at `at` and a mask.
-fn leaky_slope(op: &str, at: &Tensor, grad: &Tensor, keep: Option<&Tensor>, slope: f32, scale: f32) -> Result<Tensor> {
+fn leaky_slope(
+    op: &str,
+    at: &Tensor,
+    grad: &Tensor,
+    keep: Option<&Tensor>,
+    negative_slope: f32,
+    scale: f32,
+) -> Result<Tensor> {
     let keep = bytes_ptr(op, keep)?;
     with_ptrs(op, [at, grad], |gpu, [at_ptr, g]| {
-        let out =
-            gpu.map("leaky_relu_slope", at.elem_count(), |out, n| args![at_ptr, g, keep, out, n, slope, scale])?;
+        let out = gpu
+            .map("leaky_relu_slope", at.elem_count(), |out, n| args![at_ptr, g, keep, out, n, negative_slope, scale])?;
         Ok(out.tensor(at.shape()))
     })
 }
 
-pub(crate) fn leaky_relu(name: &'static str, xs: &Tensor, slope: f32, mask: Option<&DropoutMask>) -> Result<Tensor> {
+pub(crate) fn leaky_relu(
+    name: &'static str,
+    xs: &Tensor,
+    negative_slope: f32,
+    mask: Option<&DropoutMask>,
+) -> Result<Tensor> {
     let (keep, scale) = mask_on(mask, xs.device())?;
     let kept = keep.clone();
     let op = kernel1(
@@ -41,10 +55,10 @@ pub(crate) fn leaky_relu(name: &'static str, xs: &Tensor, slope: f32, mask: Opti
         move |gpu, x, layout| {
             let keep = bytes_ptr(name, keep.as_ref())?;
             let len = layout.shape().elem_count();
-            let ys = gpu.map("leaky_relu", len, |ys, n| args![x, keep, ys, n, slope, scale])?;
+            let ys = gpu.map("leaky_relu", len, |ys, n| args![x, keep, ys, n, negative_slope, scale])?;
             Ok((ys, layout.shape().clone()))
         },
-        move |xs, _, grad| leaky_slope(name, xs, grad, kept.as_ref(), slope, scale).map(Some),
+        move |xs, _, grad| leaky_slope(name, xs, grad, kept.as_ref(), negative_slope, scale).map(Some),
     );
     match mask {
         Some(_) => in_order(xs, |xs| apply1(xs, op)),
@@ -52,8 +66,8 @@ pub(crate) fn leaky_relu(name: &'static str, xs: &Tensor, slope: f32, mask: Opti
     }
 }
 
-pub(crate) fn leaky_relu_tangent(xs: &Tensor, at: &Tensor, slope: f32) -> Result<Tensor> {
-    const NAME: &str = "leaky_relu_tangent";
+pub(crate) fn leaky_relu_jvp(xs: &Tensor, at: &Tensor, negative_slope: f32) -> Result<Tensor> {
+    const NAME: &str = "leaky_relu_jvp";
     let at = match xs.rank() {
         4 => channels_last(&at.detach())?,
         _ => contiguous(&at.detach())?,
@@ -64,11 +78,11 @@ pub(crate) fn leaky_relu_tangent(xs: &Tensor, at: &Tensor, slope: f32) -> Result
         move |gpu, x, layout| {
             let ys = with_ptrs(NAME, [&at], |_, [at]| {
                 let len = layout.shape().elem_count();
-                gpu.map("leaky_relu_slope", len, |ys, n| args![at, x, Ptr::NULL, ys, n, slope, 1f32])
+                gpu.map("leaky_relu_slope", len, |ys, n| args![at, x, Ptr::NULL, ys, n, negative_slope, 1f32])
             })?;
             Ok((ys, layout.shape().clone()))
         },
-        move |_, _, grad| leaky_slope(NAME, &kept, grad, None, slope, 1.).map(Some),
+        move |_, _, grad| leaky_slope(NAME, &kept, grad, None, negative_slope, 1.).map(Some),
     );
     in_order(xs, |xs| apply1(xs, op))
 }
@@ -130,6 +144,14 @@ pub(crate) fn drawn_mask(device: &Device, seed: &[u8; 32], len: usize, chunk: us
     Ok(Tensor::from_storage(Storage::Cuda(storage), len, BackpropOp::none(), false))
 }
 
+/// Applies an operation on pairs of elements to images in their order in memory, to others as they are.
+fn pairwise(xs: &Tensor, ys: &Tensor, op: impl FnOnce(&Tensor, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    match is_channels_last(xs) || is_channels_last(ys) {
+        true => channels_first(&op(&channels_last(xs)?, &channels_last(ys)?)?),
+        false => op(&contiguous(xs)?, &contiguous(ys)?),
+    }
+}
+
 pub(crate) fn add(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
     let op = kernel2(
         "add",
@@ -139,10 +161,29 @@ pub(crate) fn add(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
         },
         |_, _, grad| Ok((Some(grad.clone()), Some(grad.clone()))),
     );
-    match crate::layout::is_channels_last(xs) || crate::layout::is_channels_last(ys) {
-        true => channels_first(&apply2(&channels_last(xs)?, &channels_last(ys)?, op)?),
-        false => apply2(&contiguous(xs)?, &contiguous(ys)?, op),
-    }
+    pairwise(xs, ys, |xs, ys| apply2(xs, ys, op))
+}
+
+pub(crate) fn mul(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
+    // The gradient of one operand, where it is wanted.
+    let product = |wanted: &Tensor, other: &Tensor, grad: &Tensor| -> Result<Option<Tensor>> {
+        if !wants(wanted) {
+            return Ok(None);
+        }
+        with_ptrs("mul", [other, grad], |gpu, [x, g]| {
+            let out = gpu.map("mul", other.elem_count(), |out, n| args![x, g, out, n])?;
+            Ok(Some(out.tensor(other.shape())))
+        })
+    };
+    let op = kernel2(
+        "mul",
+        |gpu, [a, b], [layout, _]| {
+            let ys = gpu.map("mul", layout.shape().elem_count(), |out, n| args![a, b, out, n])?;
+            Ok((ys, layout.shape().clone()))
+        },
+        move |[a, b], _, grad| Ok((product(a, b, grad)?, product(b, a, grad)?)),
+    );
+    pairwise(xs, ys, |xs, ys| apply2(xs, ys, op))
 }
 
 pub(crate) fn scale(xs: &Tensor, factor: f32) -> Result<Tensor> {

@@ -1,8 +1,8 @@
 //! The fully connected layer, by cuBLAS.
 
+use super::bias::bias_gradient;
 use super::op::{Gradients2, Gradients3, on_cpu};
-use super::sums::bias_gradient;
-use super::{Ptr, args, elements, gpu, ptr, size};
+use crate::gpu::{Ptr, args, elements, gpu, ptr, size};
 use crate::product::Precision;
 use crate::tape::{apply2, apply3, contiguous, wants};
 use candle_core::backend::BackendStorage;

@@ -1,7 +1,8 @@
 //! Losses.
 
 use super::op::kernel1;
-use super::{Ptr, args, blocks, elements, size, with_ptrs};
+use super::with_ptrs;
+use crate::gpu::{Ptr, args, blocks, elements, size};
 use crate::tape::{apply1, contiguous};
 use candle_core::{Result, Tensor};
 

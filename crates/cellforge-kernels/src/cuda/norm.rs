@@ -2,10 +2,12 @@
 
 use super::elements::mask_on;
 use super::op::kernel3;
-use super::{Buffer, Ptr, args, bytes_ptr, size, with_ptrs};
+use super::{bytes_ptr, with_ptrs};
+use crate::config::BatchStats;
+use crate::gpu::{Buffer, Ptr, args, size};
 use crate::layout::{channels_first, channels_last};
+use crate::mask::DropoutMask;
 use crate::tape::{apply3_adding, contiguous, wants};
-use crate::{BatchStats, DropoutMask};
 use candle_core::{Result, Tensor};
 
 /// Mean and inverse deviation of each channel, in the memory of a device.
@@ -14,7 +16,7 @@ struct Stats {
     mean: Tensor,
     inv_std: Tensor,
     /// Whether they are those of the images themselves, so that the gradient goes through them.
-    of_batch: bool,
+    from_batch: bool,
 }
 
 /// Normalisation of images `(b, h, w, c)`, an activation, and a mask.
@@ -23,10 +25,10 @@ fn normalised(
     gamma: &Tensor,
     beta: &Tensor,
     stats: Stats,
-    slope: f32,
+    negative_slope: f32,
     mask: Option<&DropoutMask>,
 ) -> Result<Tensor> {
-    let name = if stats.of_batch { "batch_norm_train" } else { "batch_norm_eval" };
+    let name = if stats.from_batch { "batch_norm_train" } else { "batch_norm_eval" };
     let (keep, scale) = mask_on(mask, xs.device())?;
     let (kept, known) = (keep.clone(), stats.clone());
     let op = kernel3(
@@ -35,13 +37,15 @@ fn normalised(
             let (len, c) = (layout.shape().elem_count(), size(gamma_l.shape().elem_count())?);
             let keep = bytes_ptr(name, keep.as_ref())?;
             let ys = with_ptrs(name, [&stats.mean, &stats.inv_std], |_, [mean, inv_std]| {
-                gpu.map("normalise", len, |ys, n| args![x, mean, inv_std, gamma, beta, keep, ys, n, c, slope, scale])
+                gpu.map("normalise", len, |ys, n| {
+                    args![x, mean, inv_std, gamma, beta, keep, ys, n, c, negative_slope, scale]
+                })
             })?;
             Ok((ys, layout.shape().clone()))
         },
         move |[xs, gamma, beta], _, grad, more| {
             let rows = xs.elem_count() / gamma.elem_count();
-            let share = if known.of_batch { 1. / rows as f32 } else { 0. };
+            let share = if known.from_batch { 1. / rows as f32 } else { 0. };
             let keep = bytes_ptr(name, kept.as_ref())?;
             let operands = [xs, grad, &known.mean, &known.inv_std, gamma, beta];
             let wanted = [xs, gamma, beta].map(wants);
@@ -52,7 +56,21 @@ fn normalised(
                     ["normalise_products", "normalise_products_total"],
                     (rows, c),
                     |parts, [rows, c, rows_a_part]| {
-                        args![x, g, mean, inv_std, gamma_ptr, beta_ptr, keep, parts, rows, c, rows_a_part, slope, scale]
+                        args![
+                            x,
+                            g,
+                            mean,
+                            inv_std,
+                            gamma_ptr,
+                            beta_ptr,
+                            keep,
+                            parts,
+                            rows,
+                            c,
+                            rows_a_part,
+                            negative_slope,
+                            scale
+                        ]
                     },
                     |parts, [count, c]| args![parts, inv_std, &by_beta, &by_gamma, count, c],
                 )?;
@@ -60,8 +78,22 @@ fn normalised(
                     let c = size(c)?;
                     let out = gpu.map("normalise_gradient", xs.elem_count(), |out, n| {
                         args![
-                            x, g, mean, inv_std, gamma_ptr, beta_ptr, &by_beta, &by_gamma, keep, more, out, n, c,
-                            slope, scale, share
+                            x,
+                            g,
+                            mean,
+                            inv_std,
+                            gamma_ptr,
+                            beta_ptr,
+                            &by_beta,
+                            &by_gamma,
+                            keep,
+                            more,
+                            out,
+                            n,
+                            c,
+                            negative_slope,
+                            scale,
+                            share
                         ]
                     })?;
                     Ok(out.tensor(xs.shape()))
@@ -85,7 +117,7 @@ pub(crate) fn batch_norm_train(
     gamma: &Tensor,
     beta: &Tensor,
     eps: f64,
-    slope: f32,
+    negative_slope: f32,
     mask: Option<&DropoutMask>,
 ) -> Result<(Tensor, BatchStats)> {
     let xs = channels_last(xs)?;
@@ -102,21 +134,21 @@ pub(crate) fn batch_norm_train(
         )?;
         Ok([mean, inv_std, var].map(|buffer| buffer.tensor(c)))
     })?;
-    let stats = Stats { mean: mean.clone(), inv_std, of_batch: true };
-    Ok((normalised(&xs, gamma, beta, stats, slope, mask)?, BatchStats { mean, var_unbiased }))
+    let stats = Stats { mean: mean.clone(), inv_std, from_batch: true };
+    Ok((normalised(&xs, gamma, beta, stats, negative_slope, mask)?, BatchStats { mean, var_unbiased }))
 }
 
 pub(crate) fn batch_norm_eval(
     xs: &Tensor,
     [gamma, beta, mean, var]: [&Tensor; 4],
     eps: f64,
-    slope: f32,
+    negative_slope: f32,
 ) -> Result<Tensor> {
     let inv_std = with_ptrs("batch_norm_eval", [&var.detach()], |gpu, [var_ptr]| {
         let out = gpu.map("inverse_deviation", var.elem_count(), |out, n| args![var_ptr, out, n, eps as f32])?;
         Ok(out.tensor(var.shape()))
     })?;
     // A copy: the running mean may move before the gradient is asked for.
-    let stats = Stats { mean: mean.detach().copy()?, inv_std, of_batch: false };
-    normalised(&channels_last(xs)?, gamma, beta, stats, slope, None)
+    let stats = Stats { mean: mean.detach().copy()?, inv_std, from_batch: false };
+    normalised(&channels_last(xs)?, gamma, beta, stats, negative_slope, None)
 }

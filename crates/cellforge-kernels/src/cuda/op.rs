@@ -1,6 +1,6 @@
 //! Operations as Candle and the tape take them, by their two passes.
 
-use super::{Buffer, Gpu, Ptr, gpu, ptr};
+use crate::gpu::{Buffer, Gpu, Ptr, gpu, ptr};
 use crate::tape::BackwardAdding;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 

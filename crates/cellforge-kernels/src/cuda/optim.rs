@@ -1,7 +1,9 @@
 //! Updates of all parameters in one launch.
 
-use super::{Arg, Ptr, args, blocks, gpu_of, size, with_ptrs};
-use crate::optim::{AdamNumbers, AdamUpdate, SgdStep, SgdUpdate};
+use super::with_ptrs;
+use crate::gather::gathered;
+use crate::gpu::{Arg, Ptr, args, blocks, gpu_of, size};
+use crate::updates::{AdamNumbers, AdamUpdate, SgdStep, SgdUpdate};
 use candle_core::{Result, Tensor, Var, bail};
 
 /// What a row of an optimiser's table has beside the number of elements.
@@ -32,7 +34,7 @@ fn update<const N: usize, const M: usize>(
                 Entry::Var(var) if var.is_contiguous() => var.as_detached_tensor(),
                 Entry::Var(var) => bail!("{name}: a variable of shape {:?} is not contiguous", var.dims()),
                 Entry::Tensor(tensor) if tensor.is_contiguous() => tensor.detach(),
-                Entry::Tensor(tensor) => crate::layout::gathered(tensor)?,
+                Entry::Tensor(tensor) => gathered(tensor)?,
             };
             len = tensor.elem_count();
             table.push(with_ptrs(name, [&tensor], |_, [ptr]| Ok(ptr.bits()))?);
@@ -71,7 +73,7 @@ pub(crate) fn sgd_update(updates: &[SgdUpdate<'_>], step: &SgdStep) -> Result<()
     update("sgd", &rows, |table| Ok(args![table_ptr(table)?, lr, momentum, nesterov]))
 }
 
-pub(crate) fn average_update(pairs: &[(&Var, &Tensor)], kept: f32, share: f32) -> Result<()> {
+pub(crate) fn ema_update(pairs: &[(&Var, &Tensor)], kept: f32, share: f32) -> Result<()> {
     let rows: Vec<_> = pairs.iter().map(|(average, value)| [Entry::Var(average), Entry::Tensor(value)]).collect();
     update("average", &rows, |table| Ok(args![table_ptr(table)?, kept, share]))
 }

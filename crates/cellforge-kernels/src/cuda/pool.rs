@@ -1,9 +1,10 @@
 //! Pools, and images that change their size.
 
 use super::op::kernel1;
-use super::{args, channels, size, with_ptrs};
+use super::with_ptrs;
+use crate::gpu::{args, channels, size};
 use crate::layout::{channels_first, channels_last};
-use crate::pool::Windows;
+use crate::pool_windows::Windows;
 use crate::tape::apply1;
 use candle_core::{Result, Shape, Tensor};
 

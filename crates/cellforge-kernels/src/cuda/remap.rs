@@ -1,8 +1,9 @@
 //! Images turned, shifted and recoloured.
 
 use super::op::kernel1;
-use super::{args, elements, gpu_of, size, with_ptrs};
-use crate::ImageMap;
+use super::with_ptrs;
+use crate::config::ImageMap;
+use crate::gpu::{args, elements, gpu_of, size};
 use crate::layout::{channels_first, channels_last};
 use crate::tape::apply1;
 use candle_core::{Result, Tensor};

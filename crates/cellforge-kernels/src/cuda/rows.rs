@@ -1,7 +1,8 @@
 //! Dot products of rows, and weights over their largest singular value.
 
 use super::op::{kernel1, kernel2};
-use super::{Buffer, Gpu, Ptr, args, blocks, size, with_ptrs};
+use super::with_ptrs;
+use crate::gpu::{Buffer, Gpu, Ptr, args, blocks, size};
 use crate::tape::{apply1, apply2, contiguous};
 use candle_core::{Result, Tensor};
 

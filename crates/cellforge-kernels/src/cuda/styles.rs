@@ -1,13 +1,14 @@
 //! Styles: channels scaled image by image.
 
 use super::op::{kernel2, kernel3};
-use super::{Gpu, Ptr, args, channels, elements, size, with_ptrs};
+use super::with_ptrs;
+use crate::config::DEMODULATION_EPS;
+use crate::gpu::{Gpu, Ptr, args, channels, elements, size};
 use crate::layout::{channels_first, channels_last};
-use crate::modulate::DEMODULATION_EPS;
 use crate::tape::{apply2, apply3, contiguous, wants};
 use candle_core::{Result, Tensor};
 
-pub(crate) fn modulate(xs: &Tensor, factors: &Tensor, shift: &Tensor, slope: f32) -> Result<Tensor> {
+pub(crate) fn modulate(xs: &Tensor, factors: &Tensor, shift: &Tensor, negative_slope: f32) -> Result<Tensor> {
     const NAME: &str = "modulate";
     // From one image's shift to the next: none where all share it.
     let stride_of = |shift: &[usize], c: usize| if shift.len() == 1 { Ok(0) } else { size(c) };
@@ -17,7 +18,7 @@ pub(crate) fn modulate(xs: &Tensor, factors: &Tensor, shift: &Tensor, slope: f32
             let (_, h, w, c) = layout.shape().dims4()?;
             let (pixels, channels, stride) = (size(h * w)?, size(c)?, stride_of(shift_l.dims(), c)?);
             let ys = gpu.map("modulate", layout.shape().elem_count(), |ys, n| {
-                args![x, factors, shift, ys, n, pixels, channels, stride, slope]
+                args![x, factors, shift, ys, n, pixels, channels, stride, negative_slope]
             })?;
             Ok((ys, layout.shape().clone()))
         },
@@ -29,7 +30,7 @@ pub(crate) fn modulate(xs: &Tensor, factors: &Tensor, shift: &Tensor, slope: f32
                 let by_xs = match wants_xs {
                     true => {
                         let out = gpu.map("modulate_gradient", xs.elem_count(), |out, n| {
-                            args![x, g, s, t, out, n, pixels, channels_, stride, slope]
+                            args![x, g, s, t, out, n, pixels, channels_, stride, negative_slope]
                         })?;
                         Some(out.tensor(xs.shape()))
                     }
@@ -39,7 +40,7 @@ pub(crate) fn modulate(xs: &Tensor, factors: &Tensor, shift: &Tensor, slope: f32
                     return Ok((by_xs, None, None));
                 }
                 let (by_factor, by_shift) = (gpu.buffer(b * c)?, gpu.buffer(b * c)?);
-                let arguments = args![x, g, s, t, &by_factor, &by_shift, pixels, channels_, stride, slope];
+                let arguments = args![x, g, s, t, &by_factor, &by_shift, pixels, channels_, stride, negative_slope];
                 gpu.launch("modulate_sums", channels(c, b)?, &arguments)?;
                 let by_shift = if shift.rank() == 1 { gpu.channel_sums(by_shift.ptr, b, c)? } else { by_shift };
                 Ok((by_xs, Some(by_factor.tensor(factors.shape())), Some(by_shift.tensor(shift.shape()))))

@@ -3,7 +3,7 @@
 use super::{WIDEST, check_runs, even_pitch};
 use crate::product::{Kernel, Product, Products, multiply, pair};
 use crate::tiles::{Block, Engine, SIDE, Scratch, Steps, TILE};
-use crate::turn::transpose;
+use crate::transpose::transpose;
 use pulp::Simd;
 use std::ops::Range;
 

@@ -5,7 +5,7 @@ use super::each::Each;
 use crate::product::{Products, pair_up, pair_up_in_place};
 use crate::simd::{dispatch, lanes, panel_vectors, vectorised};
 use crate::tiles::{Aligned, SIDE};
-use crate::turn::transpose;
+use crate::transpose::transpose;
 use rayon::prelude::*;
 use std::ops::Range;
 

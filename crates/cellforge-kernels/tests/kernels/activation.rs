@@ -1,8 +1,6 @@
 use crate::common::{check, device, random, values, variable};
 use candle_core::{Result, Tensor, Var};
-use cellforge_kernels::{
-    DropoutMask, composed, dropout, leaky_relu, leaky_relu_dropout, leaky_relu_tangent, relu, tanh,
-};
+use cellforge_kernels::{DropoutMask, composed, dropout, leaky_relu, leaky_relu_dropout, leaky_relu_jvp, relu, tanh};
 
 #[test]
 fn values_and_gradients() {
@@ -95,16 +93,16 @@ fn tangents() -> Result<()> {
         };
         // More elements than one task takes.
         let (vars, at) = ([variable(1, &[3, 7001])], variable(2, &[3, 7001]));
-        check(&vars, |t| leaky_relu_tangent(&t[0], &at, slope), |p| plain(p, &values(&at)));
-        check(&vars, |t| composed::leaky_relu_tangent(&t[0], &at, slope), |p| plain(p, &values(&at)));
+        check(&vars, |t| leaky_relu_jvp(&t[0], &at, slope), |p| plain(p, &values(&at)));
+        check(&vars, |t| composed::leaky_relu_jvp(&t[0], &at, slope), |p| plain(p, &values(&at)));
 
         let (vars, contiguous) = ([variable(1, &[2, 3, 4, 5])], variable(2, &[2, 3, 4, 5]));
         let last = |t: &Tensor| t.permute((0, 2, 3, 1))?.contiguous()?.permute((0, 3, 1, 2));
         for at in [contiguous.as_tensor().clone(), last(&contiguous)?] {
             let plain = |p: &[Vec<f64>]| plain(p, &values(&at));
-            check(&vars, |t| leaky_relu_tangent(&t[0], &at, slope), plain);
-            check(&vars, |t| leaky_relu_tangent(&last(&t[0])?, &at, slope), plain);
-            check(&vars, |t| composed::leaky_relu_tangent(&last(&t[0])?, &at, slope), plain);
+            check(&vars, |t| leaky_relu_jvp(&t[0], &at, slope), plain);
+            check(&vars, |t| leaky_relu_jvp(&last(&t[0])?, &at, slope), plain);
+            check(&vars, |t| composed::leaky_relu_jvp(&last(&t[0])?, &at, slope), plain);
         }
     }
     Ok(())
@@ -112,7 +110,7 @@ fn tangents() -> Result<()> {
 
 #[test]
 fn the_place_of_a_tangent_is_a_constant_and_zero_is_not_positive() -> Result<()> {
-    for f in [leaky_relu_tangent, composed::leaky_relu_tangent] {
+    for f in [leaky_relu_jvp, composed::leaky_relu_jvp] {
         let (xs, at) = (Var::new(&[1f32, 1., 1.], &device())?, Var::new(&[0f32, -1., 1.], &device())?);
         let ys = f(&xs, &at, 0.25)?;
         assert_eq!(values(&ys), [0.25, 0.25, 1.]);
@@ -120,7 +118,7 @@ fn the_place_of_a_tangent_is_a_constant_and_zero_is_not_positive() -> Result<()>
         assert_eq!(values(grads.get(&xs).expect("a variable")), [0.25, 0.25, 1.]);
         assert!(grads.get(&at).is_none());
     }
-    let error = leaky_relu_tangent(&variable(1, &[2, 3]), &variable(2, &[3, 2]), 0.2).expect_err("other shapes");
-    assert!(error.to_string().contains("leaky_relu_tangent: xs has shape [2, 3], at [3, 2]"), "{error}");
+    let error = leaky_relu_jvp(&variable(1, &[2, 3]), &variable(2, &[3, 2]), 0.2).expect_err("other shapes");
+    assert!(error.to_string().contains("leaky_relu_jvp: xs has shape [2, 3], at [3, 2]"), "{error}");
     Ok(())
 }

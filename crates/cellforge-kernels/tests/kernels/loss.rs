@@ -1,6 +1,6 @@
 use crate::common::{check, device, on_gpu, values, variable};
 use candle_core::{Result, Tensor, Var};
-use cellforge_kernels::{bce_with_logits, composed, cross_entropy, hinge, mean, softmax_bce};
+use cellforge_kernels::{bce_with_logits, composed, cross_entropy, hinge, mean, mse, softmax_bce, sum};
 
 fn softmax(row: &[f64]) -> Vec<f64> {
     let sum: f64 = row.iter().map(|z| z.exp()).sum();
@@ -97,11 +97,30 @@ fn hinges_and_means() -> Result<()> {
         check(&vars, |t| hinge(&t[0], positive), plain);
         check(&vars, |t| composed::hinge(&t[0], side), plain);
     }
-    for dims in [[6, 1], [1, 1], [3, 5]] {
-        check(&[variable(1, &dims)], |t| mean(&t[0]), |p| vec![p[0].iter().sum::<f64>() / p[0].len() as f64]);
-    }
-    assert!(mean(&variable(1, &[4])).is_err() && hinge(&variable(1, &[4]), true).is_err());
+    assert!(hinge(&variable(1, &[4]), true).is_err());
     Ok(())
+}
+
+#[test]
+fn sums_means_and_squared_errors() {
+    let shapes: [&[usize]; 6] = [&[6, 1], &[1, 1], &[3, 5], &[4], &[], &[2, 3, 4, 5]];
+    for dims in shapes {
+        let vars = [variable(1, dims), variable(2, dims)];
+        check(&vars[..1], |t| mean(&t[0]), |p| vec![p[0].iter().sum::<f64>() / p[0].len() as f64]);
+        check(&vars[..1], |t| sum(&t[0]), |p| vec![p[0].iter().sum::<f64>()]);
+        let plain = |p: &[Vec<f64>]| {
+            vec![p[0].iter().zip(&p[1]).map(|(x, y)| (x - y) * (x - y)).sum::<f64>() / p[0].len() as f64]
+        };
+        check(&vars, |t| mse(&t[0], &t[1]), plain);
+        check(&vars, |t| t[0].sub(&t[1])?.sqr()?.mean_all(), plain);
+    }
+    let empty = Tensor::zeros((0, 3), candle_core::DType::F32, &device()).expect("a shape");
+    for error in [mean(&empty), sum(&empty)] {
+        let error = error.expect_err("nothing to sum").to_string();
+        assert!(error.contains("xs has shape [0, 3], which is empty"), "{error}");
+    }
+    let error = mse(&variable(1, &[2, 3]), &variable(2, &[3, 2])).expect_err("the shapes differ").to_string();
+    assert!(error.contains("sub: xs has shape [2, 3], ys [3, 2]"), "{error}");
 }
 
 /// At the hinge itself and beyond it there is nothing to pay and no gradient.

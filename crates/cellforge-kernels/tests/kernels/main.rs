@@ -5,6 +5,7 @@ mod common;
 mod conv;
 mod loss;
 mod modulate;
+mod modules;
 mod norm;
 mod optim;
 mod pool;

@@ -1,6 +1,6 @@
 use crate::common::{device, values, variable};
 use candle_core::{DType, Result, Var};
-use cellforge_kernels::{AdamStep, AdamUpdate, SgdStep, SgdUpdate, adam_update, average_update, sgd_update};
+use cellforge_kernels::{AdamStep, AdamUpdate, SgdStep, SgdUpdate, adam_update, ema_update, sgd_update};
 
 /// A parameter of more elements than one task takes, and a small one.
 const SIZES: [usize; 2] = [40_000, 7];
@@ -79,7 +79,7 @@ fn averages() -> Result<()> {
     let mut want: Vec<f64> = values(&average).into_iter().map(f64::from).collect();
     for step in 0..3 {
         let value = variable(10 + step, &[cols, rows]).t()?;
-        average_update(&[(&average, &value)], decay)?;
+        ema_update(&[(&average, &value)], decay)?;
         for (a, x) in want.iter_mut().zip(values(&value)) {
             *a = decay * *a + (1. - decay) * f64::from(x);
         }
@@ -87,9 +87,9 @@ fn averages() -> Result<()> {
     for (got, want) in values(&average).into_iter().zip(&want) {
         assert!((f64::from(got) - want).abs() < 1e-6, "{got} {want}");
     }
-    average_update(&[(&average, &variable(2, &[rows, cols]))], 0.)?;
+    ema_update(&[(&average, &variable(2, &[rows, cols]))], 0.)?;
     assert_eq!(values(&average), values(&variable(2, &[rows, cols])), "without decay it is the value");
-    let error = average_update(&[(&average, &variable(3, &[3]))], decay).expect_err("another shape").to_string();
-    assert!(error.contains("average_update: value has shape [3], the parameter [200, 200]"), "{error}");
+    let error = ema_update(&[(&average, &variable(3, &[3]))], decay).expect_err("another shape").to_string();
+    assert!(error.contains("ema_update: value has shape [3], the parameter [200, 200]"), "{error}");
     Ok(())
 }

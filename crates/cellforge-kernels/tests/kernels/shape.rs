@@ -1,5 +1,5 @@
-use crate::common::{check, variable};
-use cellforge_kernels::{add, pad_bottom_right, reshape, row_dot, scale};
+use crate::common::{check, values, variable};
+use cellforge_kernels::{add, mul, pad_bottom_right, reshape, row_dot, scale, sqr, sub};
 
 #[test]
 fn sums() {
@@ -9,6 +9,37 @@ fn sums() {
     check(&vars[..1], |t| add(&t[0], &t[0]), |p| p[0].iter().map(|x| 2. * x).collect());
     let error = add(&vars[0], &variable(3, &[2, 4, 3])).expect_err("the shapes differ").to_string();
     assert!(error.contains("add: xs has shape [2, 3, 4], ys [2, 4, 3]"), "{error}");
+}
+
+#[test]
+fn differences_products_and_squares() {
+    let last = |t: &candle_core::Tensor| t.permute((0, 2, 3, 1))?.contiguous()?.permute((0, 3, 1, 2));
+    let shapes: [&[usize]; 3] = [&[2, 3, 4], &[], &[2, 3, 4, 5]];
+    for dims in shapes {
+        let vars = [variable(1, dims), variable(2, dims)];
+        check(&vars, |t| sub(&t[0], &t[1]), |p| p[0].iter().zip(&p[1]).map(|(x, y)| x - y).collect());
+        check(&vars, |t| mul(&t[0], &t[1]), |p| p[0].iter().zip(&p[1]).map(|(x, y)| x * y).collect());
+        check(&vars[..1], |t| sqr(&t[0]), |p| p[0].iter().map(|x| x * x).collect());
+        // Candle's expressions give the same values.
+        for (ours, candles) in [
+            (sub(&vars[0], &vars[1]), vars[0].sub(&vars[1])),
+            (mul(&vars[0], &vars[1]), vars[0].mul(&vars[1])),
+            (sqr(&vars[0]), vars[0].sqr()),
+        ] {
+            assert_eq!(values(&ours.expect("one shape")), values(&candles.expect("one shape")));
+        }
+        if dims.len() == 4 {
+            // Images whose channels lie side by side, and one of them that does not.
+            check(&vars, |t| mul(&last(&t[0])?, &t[1]), |p| p[0].iter().zip(&p[1]).map(|(x, y)| x * y).collect());
+            check(&vars, |t| sub(&t[0], &last(&t[1])?), |p| p[0].iter().zip(&p[1]).map(|(x, y)| x - y).collect());
+        }
+    }
+    for (name, error) in
+        [("sub", sub(&variable(1, &[2]), &variable(2, &[3]))), ("mul", mul(&variable(1, &[2]), &variable(2, &[3])))]
+    {
+        let error = error.expect_err("the shapes differ").to_string();
+        assert!(error.contains(&format!("{name}: xs has shape [2], ys [3]")), "{error}");
+    }
 }
 
 /// Each row with zeros on its right, and rows of zeros below the last.

@@ -5,11 +5,12 @@ use candle_core::{DType, Result, Tensor, Var};
 use cellforge_kernels::{
     Conv2dConfig, DropoutMask, ImageMap, Padding, add, avg_pool2d, avg_pool2d_global, batch_norm_eval,
     batch_norm_leaky_relu_train, batch_norm_train, bce_with_logits, conv2d, conv2d_add, cross_entropy, demodulation,
-    dropout, gradients, hinge, leaky_relu, leaky_relu_tangent, linear, max_pool2d, mean, modulate, pad_bottom_right,
-    record, relu, remap, reshape, row_dot, scale, spectral_normalised, tanh, upsample_nearest2x, upsample2x_conv2d,
+    dropout, gradients, hinge, leaky_relu, leaky_relu_jvp, linear, max_pool2d, mean, modulate, mse, mul,
+    pad_bottom_right, record, relu, remap, reshape, row_dot, scale, spectral_normalised, sqr, sub, sum, tanh,
+    upsample_nearest2x, upsample2x_conv2d,
 };
 
-use crate::common::{assert_close, device, values, variable};
+use crate::common::{device, off_zero, values, variable};
 
 /// A network with every operation in it and a tensor that is used three times.
 fn loss(v: &[Var]) -> Result<Tensor> {
@@ -76,7 +77,7 @@ fn judged(images: &Tensor, v: &[Var]) -> Result<Tensor> {
     let weight = spectral_normalised(&v[5], &u, &ones)?;
     let same = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
     let ys = conv2d(&xs, &weight, Some(&v[6]), &same)?; // (2, 5, 6, 6)
-    let features = avg_pool2d_global(&leaky_relu_tangent(&ys, &ys, 0.2)?)?; // (2, 5)
+    let features = avg_pool2d_global(&leaky_relu_jvp(&ys, &ys, 0.2)?)?; // (2, 5)
     let logits = add(&row_dot(&features, &v[7])?, &linear(&features, &v[8], None)?)?;
     add(&hinge(&logits, true)?, &scale(&mean(&logits)?, 0.3)?)
 }
@@ -153,18 +154,18 @@ fn recordings_that_cannot_be_walked_back_are_errors() -> Result<()> {
     assert!(record(|| candle_core::bail!("failed")).is_err() && forward()?.track_op());
 
     // An operation of Candle's own in between, and one beside those of this crate.
-    let unreached =
-        record(|| linear(&forward()?.sqr()?, &variable(4, &[2, 4]), None))?.gradients(&variable(3, &[2, 2]));
-    let unreached = unreached.err().map(|e| e.to_string());
-    assert!(unreached.as_ref().is_some_and(|e| e.contains("none reaches a variable of shape [2, 3]")), "{unreached:?}");
+    let between = record(|| linear(&forward()?.sqr()?, &variable(4, &[2, 4]), None)).err().map(|e| e.to_string());
+    let between = between.expect("its gradient would be lost");
+    assert!(between.contains("linear depends on a variable through Candle's own `sqr`"), "{between}");
+    assert!(between.contains("the result of linear, of shape [2, 4]"), "{between}");
     let mixed = record(|| forward()? + weight.sqr()?.narrow(0, 0, 2)?.pad_with_zeros(1, 0, 1)?).err();
     let mixed = mixed.map(|e| e.to_string());
-    assert!(mixed.as_ref().is_some_and(|e| e.contains("operations of Candle's own")), "{mixed:?}");
+    assert!(mixed.as_ref().is_some_and(|e| e.contains("the result depends on a variable through")), "{mixed:?}");
 
-    // On Candle's graph alone it is Candle's back-propagation.
-    let grads = record(|| xs.sqr())?.gradients(&xs.detach())?;
-    let want: Vec<f64> = values(&xs).into_iter().map(|x| 2. * f64::from(x) * f64::from(x)).collect();
-    assert_close("gradient", &values(grads.get(&xs).expect("a variable")), &want, 1e-6);
+    // On Candle's graph alone it is an error as well.
+    let alone = record(|| xs.sqr()).err().map(|e| e.to_string());
+    let alone = alone.expect("the tape knows nothing of it");
+    assert!(alone.contains("Candle's own `sqr`, applied to a variable of shape [2, 3]"), "{alone}");
     Ok(())
 }
 
@@ -172,32 +173,201 @@ fn recordings_that_cannot_be_walked_back_are_errors() -> Result<()> {
 fn an_operation_of_candles_in_between_is_an_error() -> Result<()> {
     let (xs, weight) = (variable(1, &[2, 3]), variable(2, &[4, 3]));
     let broken = gradients(|| relu(&linear(&xs, &weight, None)?.sqr()?)?.sum_all()).unwrap_err().to_string();
-    assert!(broken.contains("no scalar computed from variables"), "{broken}");
+    assert!(broken.contains("relu depends on a variable through Candle's own `sqr`"), "{broken}");
     let other = variable(3, &[1, 8]);
     let unreached =
         gradients(|| linear(&linear(&xs, &weight, None)?.sqr()?.reshape((1, 8))?, &other, None)).unwrap_err();
-    assert!(unreached.to_string().contains("none reaches a variable of shape [2, 3] that linear used"), "{unreached}");
+    assert!(unreached.to_string().contains("linear depends on a variable through Candle's own `sqr`"), "{unreached}");
     let mixed = gradients(|| relu(&xs)?.sum_all()? + xs.sqr()?.sum_all()?).unwrap_err().to_string();
-    assert!(mixed.contains("operations of Candle's own"), "{mixed}");
+    assert!(mixed.contains("the loss depends on a variable through Candle's own"), "{mixed}");
     Ok(())
 }
 
-/// What the documentation warns of: beside an operation of this crate, one of Candle's is a constant and no error.
+/// A layer's output and three times itself, tripled by Candle: the gradient of the path beside it alone would be a quarter of the
+/// whole, and nothing would tell.
 #[test]
-fn an_operation_of_candles_beside_one_of_this_crate_is_a_constant() -> Result<()> {
-    let (xs, weight) = (variable(1, &[2, 3]).detach(), variable(2, &[1, 3]));
-    // Three times the logits, one of them and two.
-    let loss = |constant: bool| {
-        let ys = linear(&xs, &weight, None)?;
-        let other = if constant { ys.detach() } else { ys.clone() };
-        bce_with_logits(&add(&ys, &(other * 2.)?)?, 1.)
+fn an_operation_of_candles_beside_one_of_this_crate_is_an_error() -> Result<()> {
+    let (xs, weight) = (Tensor::new(&[[4f32]], &device())?, variable(2, &[1, 1]));
+    let ys = || linear(&xs, &weight, None);
+    let lost = gradients(|| mean(&add(&ys()?, &(ys()? * 3.)?)?)).unwrap_err().to_string();
+    assert!(lost.contains("add depends on a variable through Candle's own"), "{lost}");
+    assert!(lost.contains("the result of linear, of shape [1, 1]"), "{lost}");
+    let lost = record(|| add(&ys()?, &(ys()? * 3.)?)).err().map(|e| e.to_string());
+    assert!(lost.is_some_and(|e| e.contains("Candle's own")));
+    let whole = |loss: &dyn Fn(&Tensor) -> Result<Tensor>| -> Result<Vec<f32>> {
+        Ok(values(gradients(|| mean(&loss(&ys()?)?))?.1.get(&weight).expect("it is used")))
     };
-    let tape = gradients(|| loss(false))?.1;
-    let [whole, part] = [loss(false)?.backward()?, loss(true)?.backward()?];
-    let of_weight = |grads: &GradStore| values(grads.get(&weight).expect("it is used"));
-    assert_eq!(of_weight(&tape), of_weight(&part));
-    let thrice: Vec<f64> = of_weight(&part).into_iter().map(|g| 3. * f64::from(g)).collect();
-    assert_close("the whole gradient", &of_weight(&whole), &thrice, 1e-6);
+    assert_eq!(whole(&|ys| add(ys, &scale(ys, 3.)?))?, [16.]);
+    // A constant on purpose.
+    assert_eq!(whole(&|ys| add(ys, &(ys.detach() * 3.)?))?, [4.]);
+    Ok(())
+}
+
+/// The operation of Candle's that stands between, by its name.
+#[test]
+fn each_operation_of_candles_is_named() -> Result<()> {
+    type Between = fn(&Tensor, &Tensor) -> Result<Tensor>;
+    let (xs, weight) = (variable(1, &[2, 3]).detach(), variable(2, &[4, 3]));
+    let constant = off_zero(3, &[2, 4]).detach();
+    let cases: [(&str, Between); 44] = [
+        ("affine", |ys, _| ys * 3.),
+        ("affine", |ys, _| ys + 1.),
+        ("affine", |ys, _| ys.affine(2., -1.)),
+        ("affine", |ys, _| 1. - ys),
+        ("sum", |ys, _| ys.mean_all()? * 2.),
+        ("add", |ys, _| ys + ys),
+        ("sub", |ys, c| c - ys),
+        ("add", |ys, c| ys + c),
+        ("mul", |ys, c| ys * c),
+        ("mul", |ys, _| ys * (ys * 2.)?.detach()),
+        ("div", |ys, c| ys / c),
+        ("div", |ys, _| ys / ys),
+        ("maximum", |ys, _| ys.maximum(&scale(ys, 2.)?)),
+        ("sqr", |ys, _| ys.sqr()),
+        ("sqrt", |ys, _| relu(ys)?.sqrt()),
+        ("neg", |ys, _| ys.neg()),
+        ("recip", |ys, _| ys.recip()),
+        ("exp", |ys, _| ys.exp()),
+        ("exp", |ys, _| ys.exp()?.log()),
+        ("log", |ys, _| add(&relu(ys)?, &Tensor::ones((2, 4), DType::F32, ys.device())?)?.log()),
+        ("sin", |ys, _| ys.sin()),
+        ("cos", |ys, _| ys.cos()),
+        ("abs", |ys, _| ys.abs()),
+        ("relu", |ys, _| ys.relu()),
+        ("tanh", |ys, _| ys.tanh()),
+        ("silu", |ys, _| ys.silu()),
+        ("gelu", |ys, _| ys.gelu()),
+        ("erf", |ys, _| ys.erf()),
+        ("elu", |ys, _| ys.elu(1.)),
+        ("element-wise operation", |ys, _| relu(ys)?.powf(3.)),
+        ("sum", |ys, _| ys.sum_all()),
+        ("sum", |ys, _| ys.mean_all()),
+        ("sum", |ys, _| ys.sum(1)),
+        ("max", |ys, _| ys.max_keepdim(1)),
+        ("min", |ys, _| ys.min(0)),
+        ("matmul", |ys, c| ys.matmul(&c.t()?)),
+        ("cat", |ys, c| Tensor::cat(&[ys, c], 0)),
+        ("index_select", |ys, _| ys.index_select(&Tensor::new(&[1u32, 0, 1], ys.device())?, 0)),
+        ("transpose", |ys, _| ys.t()),
+        ("reshape", |ys, _| ys.reshape((4, 2))),
+        ("reshape", |ys, _| ys.flatten_all()),
+        ("narrow", |ys, _| ys.narrow(1, 1, 2)),
+        ("narrow", |ys, _| ys.get(0)),
+        ("broadcast_as", |ys, _| ys.broadcast_as((3, 2, 4))),
+    ];
+    for (name, between) in cases {
+        let forward = || between(&linear(&xs, &weight, None)?, &constant);
+        let named = |error: String| assert!(error.contains(&format!("Candle's own `{name}`")), "{name}: {error}");
+        // On the way to an operation of this crate, as the loss, and as what is recorded.
+        named(gradients(|| mean(&scale(&forward()?, 2.)?)).unwrap_err().to_string());
+        named(gradients(forward).unwrap_err().to_string());
+        named(record(forward).err().expect("its gradient would be lost").to_string());
+        named(record(|| reshape(&forward()?, &[1, 1, 1])).err().expect("its gradient would be lost").to_string());
+    }
+    // Nothing of what failed is left behind.
+    assert!(gradients(|| mean(&linear(&xs, &weight, None)?)).is_ok());
+    Ok(())
+}
+
+/// Images lie in memory with their channels side by side, so that results are views already.
+#[test]
+fn operations_of_candles_on_images_and_parameters_are_named() -> Result<()> {
+    type Between = fn(&Tensor) -> Result<Tensor>;
+    let (images, weight) = (variable(1, &[2, 3, 4, 4]).detach(), variable(2, &[5, 3, 1, 1]));
+    let cases: [(&str, Between); 7] = [
+        ("sqr", |ys| ys.sqr()),
+        ("contiguous", |ys| ys.contiguous()),
+        ("permute", |ys| ys.permute((0, 2, 3, 1))?.contiguous()),
+        ("narrow", |ys| ys.narrow(2, 1, 2)),
+        ("sum", |ys| ys.sum((2, 3))),
+        ("convolution, pooling or upsampling", |ys| ys.upsample_nearest2d(8, 8)),
+        ("convolution, pooling or upsampling", |ys| ys.contiguous()?.detach().avg_pool2d(2)? + ys.avg_pool2d(2)?),
+    ];
+    for (name, between) in cases {
+        let forward = || between(&conv2d(&images, &weight, None, &Conv2dConfig::default())?);
+        let error = gradients(|| mean(&forward()?)).unwrap_err().to_string();
+        assert!(error.contains(&format!("Candle's own `{name}`")), "{name}: {error}");
+    }
+    let (xs, weight) = (variable(3, &[2, 4]).detach(), variable(4, &[4, 3]));
+    let transposed = gradients(|| mean(&linear(&xs, &weight.t()?, None)?)).unwrap_err().to_string();
+    assert!(transposed.contains("`transpose`, applied to a variable of shape [4, 3]"), "{transposed}");
+    let decayed =
+        gradients(|| add(&mean(&linear(&xs, &reshape(&weight, &[3, 4])?, None)?)?, &weight.sqr()?.sum_all()?));
+    assert!(decayed.unwrap_err().to_string().contains("`sqr`, applied to a variable"), "weight decay by Candle");
+    Ok(())
+}
+
+/// What is looked at on the side changes nothing, by whatever it is computed.
+#[test]
+fn values_may_be_looked_at() -> Result<()> {
+    let (xs, weight) = (variable(1, &[2, 3]).detach(), variable(2, &[4, 3]));
+    let mut seen = Vec::new();
+    let (loss, grads) = gradients(|| {
+        let ys = linear(&xs, &weight, None)?;
+        seen.push(ys.detach().sqr()?.sum_all()?);
+        seen.push((ys.sqr()?.sum_all()? * 2.)?.detach());
+        seen.push(ys.argmax(1)?.to_dtype(DType::F32)?.sum_all()?);
+        seen.push(ys.gt(0f32)?.to_dtype(DType::F32)?.sum_all()?.detach());
+        seen.push(weight.sqr()?.sum_all()?);
+        add(&mean(&ys)?, &ys.detach().mean_all()?)
+    })?;
+    let want: Vec<f32> = [xs.matmul(&weight.t()?)?.mean_all()?].iter().map(|x| 2. * values(x)[0]).collect();
+    assert!((values(&loss)[0] - want[0]).abs() < 1e-6);
+    let expected = mean(&linear(&xs, &weight, None)?)?.backward()?;
+    assert_same(&grads, &expected, std::slice::from_ref(&weight));
+    assert!(seen.iter().all(|x| x.elem_count() == 1));
+    Ok(())
+}
+
+/// A result that outlives its recording is no constant, and no part of another.
+#[test]
+fn results_of_a_recording_that_has_ended_are_errors() -> Result<()> {
+    let (xs, weight) = (variable(1, &[2, 3]).detach(), variable(2, &[4, 3]));
+    let mut kept = None;
+    gradients(|| {
+        let ys = linear(&xs, &weight, None)?;
+        kept = Some(ys.clone());
+        mean(&ys)
+    })?;
+    let kept = kept.expect("the closure ran");
+    let error = gradients(|| mean(&add(&kept, &linear(&xs, &weight, None)?)?)).unwrap_err().to_string();
+    assert!(error.contains("add depends on a value of shape [2, 4] from a recording that has ended"), "{error}");
+    let error = gradients(|| mean(&kept.sqr()?)).unwrap_err().to_string();
+    assert!(error.contains("from a recording that has ended"), "{error}");
+    let error = kept.sum_all()?.backward().err().map(|e| e.to_string());
+    assert!(error.as_ref().is_some_and(|e| e.contains("belongs to a recording")), "{error:?}");
+    assert!(gradients(|| mean(&add(&kept.detach(), &linear(&xs, &weight, None)?)?)).is_ok());
+    Ok(())
+}
+
+/// The new operations under both entry points, on a path of its own and on several.
+#[test]
+fn arithmetic_has_a_place_on_the_tape() -> Result<()> {
+    let vars = [variable(1, &[2, 4, 3, 3]), variable(2, &[4, 4, 1, 1]), variable(3, &[2, 4, 3, 3])];
+    let loss = |v: &[Var]| {
+        let ys = conv2d(&v[0], &v[1], None, &Conv2dConfig::default())?;
+        let zs = sub(&mul(&ys, &v[2])?, &scale(&sqr(&ys)?, 0.5)?)?;
+        add(&add(&mse(&zs, &v[0])?, &scale(&sum(&zs)?, 0.1)?)?, &mean(&ys)?)
+    };
+    let graph = loss(&vars)?.backward()?;
+    assert_same(&gradients(|| loss(&vars))?.1, &graph, &vars);
+    let recorded = record(|| loss(&vars))?;
+    assert_same(&recorded.gradients(&Tensor::new(1f32, &device())?)?, &graph, &vars);
+    Ok(())
+}
+
+/// Memory: a result does not keep what it was computed from.
+#[test]
+fn a_result_keeps_no_operand() -> Result<()> {
+    let (xs, weight) = (variable(1, &[2, 3]).detach(), variable(2, &[4, 3]));
+    let mut kept = None;
+    gradients(|| {
+        let ys = relu(&linear(&xs, &weight, None)?)?;
+        kept = Some(ys.clone());
+        mean(&ys)
+    })?;
+    // The tensor itself and the marker that makes Candle track it.
+    assert_eq!(kept.expect("the closure ran").sorted_nodes().len(), 2);
     Ok(())
 }
 

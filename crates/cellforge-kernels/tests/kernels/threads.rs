@@ -46,10 +46,10 @@ fn run_styled() -> Result<Vec<Vec<f32>>> {
     let xs = remap(&tanh(&xs)?, &(0..9).map(map).collect::<Vec<_>>())?;
     let weight = spectral_normalised(&vars[5], &variable(8, &[33]), &variable(9, &[27]))?;
     let ys = conv2d(&xs, &weight, None, &Conv2dConfig::default())?;
-    let logits = row_dot(&avg_pool2d_global(&leaky_relu_tangent(&ys, &ys, 0.2)?)?, &vars[6])?;
+    let logits = row_dot(&avg_pool2d_global(&leaky_relu_jvp(&ys, &ys, 0.2)?)?, &vars[6])?;
     let loss = add(&hinge(&logits, true)?, &mean(&logits)?)?;
     let grads = loss.backward()?;
-    average_update(&[(&vars[0], grads.get(&vars[0]).expect("a variable"))], 0.9)?;
+    ema_update(&[(&vars[0], grads.get(&vars[0]).expect("a variable"))], 0.9)?;
     let mut all = vec![values(&loss), values(&logits), values(&vars[0])];
     all.extend(vars.iter().map(|var| values(grads.get(var).expect("a variable"))));
     Ok(all)

@@ -1,9 +1,10 @@
 //! Adam (Kingma and Ba 2015) as PyTorch computes it.
 
-use super::{load_state, save_state, zeros_like};
+use super::{load_state, numbered, save_state, zeros_like};
 use crate::ops::{AdamStep, AdamUpdate, adam_update};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
+use candle_nn::Optimizer;
 use std::collections::BTreeMap;
 
 /// The settings of [`Adam`].
@@ -35,15 +36,15 @@ pub struct Adam {
     cfg: AdamConfig,
 }
 
-impl Adam {
-    /// An optimiser of these parameters, with moments of zero.
-    pub fn new(vars: Vec<(String, Var)>, cfg: AdamConfig) -> Result<Self> {
-        let (m, v) = (zeros_like("m", &vars)?, zeros_like("v", &vars)?);
-        Ok(Self { vars, m, v, step: 0, cfg })
+impl Optimizer for Adam {
+    type Config = AdamConfig;
+
+    /// An optimiser of these parameters, which its state names by their numbers; see [`Adam::named`].
+    fn new(vars: Vec<Var>, cfg: AdamConfig) -> Result<Self> {
+        Self::named(numbered(vars), cfg)
     }
 
-    /// See [`super::Optimizer::step`].
-    pub fn step(&mut self, grads: &GradStore) -> Result<()> {
+    fn step(&mut self, grads: &GradStore) -> Result<()> {
         self.step += 1;
         let AdamConfig { lr, beta1, beta2, eps } = self.cfg;
         let step = AdamStep { lr, beta1, beta2, eps, step: self.step };
@@ -55,22 +56,28 @@ impl Adam {
         adam_update(&updates.collect::<Vec<_>>(), &step)
     }
 
-    /// See [`super::Optimizer::set_lr`].
-    pub fn set_lr(&mut self, lr: f64) {
-        self.cfg.lr = lr;
-    }
-
-    /// The learning rate.
-    pub fn lr(&self) -> f64 {
+    fn learning_rate(&self) -> f64 {
         self.cfg.lr
     }
 
-    /// See [`super::Optimizer::state`]; the moments are `m.<parameter>` and `v.<parameter>`.
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.cfg.lr = lr;
+    }
+}
+
+impl Adam {
+    /// An optimiser of these parameters, with moments of zero. The names are those of the state.
+    pub fn named(vars: Vec<(String, Var)>, cfg: AdamConfig) -> Result<Self> {
+        let (m, v) = (zeros_like("m", &vars)?, zeros_like("v", &vars)?);
+        Ok(Self { vars, m, v, step: 0, cfg })
+    }
+
+    /// See [`super::AnyOptimizer::state`]; the moments are `m.<parameter>` and `v.<parameter>`.
     pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         save_state(self.step, self.m.iter().chain(&self.v))
     }
 
-    /// See [`super::Optimizer::set_state`].
+    /// See [`super::AnyOptimizer::set_state`].
     pub fn set_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         self.step = load_state(state, self.m.iter().chain(&self.v))?;
         Ok(())

@@ -10,17 +10,18 @@ pub use sgd::{Sgd, SgdConfig};
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use candle_nn::Optimizer;
 use std::collections::BTreeMap;
 
-/// Any of the optimisers.
-pub enum Optimizer {
+/// Any of the optimisers, where a setting decides which. It has Candle's [`Optimizer`] but for its constructors: build one of its kinds.
+pub enum AnyOptimizer {
     /// See [`Adam`].
     Adam(Adam),
     /// See [`Sgd`].
     Sgd(Sgd),
 }
 
-impl Optimizer {
+impl AnyOptimizer {
     /// Applies one update of every parameter that has a gradient.
     pub fn step(&mut self, grads: &GradStore) -> Result<()> {
         match self {
@@ -30,18 +31,18 @@ impl Optimizer {
     }
 
     /// Sets the learning rate from the next step on. It is not part of the state: schedules set it before each step.
-    pub fn set_lr(&mut self, lr: f64) {
+    pub fn set_learning_rate(&mut self, lr: f64) {
         match self {
-            Self::Adam(adam) => adam.set_lr(lr),
-            Self::Sgd(sgd) => sgd.set_lr(lr),
+            Self::Adam(adam) => adam.set_learning_rate(lr),
+            Self::Sgd(sgd) => sgd.set_learning_rate(lr),
         }
     }
 
     /// The learning rate.
-    pub fn lr(&self) -> f64 {
+    pub fn learning_rate(&self) -> f64 {
         match self {
-            Self::Adam(adam) => adam.lr(),
-            Self::Sgd(sgd) => sgd.lr(),
+            Self::Adam(adam) => adam.learning_rate(),
+            Self::Sgd(sgd) => sgd.learning_rate(),
         }
     }
 
@@ -53,7 +54,7 @@ impl Optimizer {
         }
     }
 
-    /// Goes back to a state from [`Optimizer::state`]. A missing or unknown name or a different shape is an error
+    /// Goes back to a state from [`AnyOptimizer::state`]. A missing or unknown name or a different shape is an error
     /// and changes nothing.
     pub fn set_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         match self {
@@ -85,6 +86,11 @@ pub fn accumulate(total: &mut Option<GradStore>, grads: GradStore, vars: &[(Stri
 }
 
 const STEP: &str = "step";
+
+/// Parameters under their numbers.
+fn numbered(vars: Vec<Var>) -> Vec<(String, Var)> {
+    vars.into_iter().enumerate().map(|(i, var)| (i.to_string(), var)).collect()
+}
 
 /// A variable of zeros like each of the parameters, under the name `<prefix>.<parameter>`.
 fn zeros_like(prefix: &str, params: &[(String, Var)]) -> Result<Vec<(String, Var)>> {

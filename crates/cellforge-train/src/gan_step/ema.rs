@@ -22,7 +22,7 @@ impl Ema {
 
     /// Follows the weights that update number `iteration`, counted from 1, has left.
     pub(super) fn update(&self, trained: &ParamStore, iteration: u64) -> Result<()> {
-        Ok(self.store.average(trained, self.decay_at(iteration))?)
+        Ok(self.store.ema_update(trained, self.decay_at(iteration))?)
     }
 
     /// The share of the average that is kept. After `n` updates it is `(1 + n) / (10 + n)` at most, so that the average follows faster in

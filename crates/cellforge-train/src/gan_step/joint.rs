@@ -3,7 +3,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
-use cellforge_gan::Slope;
+use cellforge_gan::InputGradient;
 use cellforge_gan::loss::GanLoss;
 use cellforge_nn::{Recorded, accumulate, gradients, ops, record};
 
@@ -72,14 +72,14 @@ impl GanStep {
         }
         let sides = [(Term::R1, self.config.r1, &part.augmented), (Term::R2, self.config.r2, fakes)];
         let due = sides.into_iter().filter(|(_, weight, _)| *weight > 0.0);
-        due.map(|(term, weight, images)| Ok((term, weight, self.frozen.slope(images, part.classes.as_ref())?)))
+        due.map(|(term, weight, images)| Ok((term, weight, self.frozen.input_gradient(images, part.classes.as_ref())?)))
             .collect()
     }
 
     /// The penalties, each half its weight times the mean squared gradient.
     fn penalties(&self, penalised: &[Penalised], part: &Part) -> candle_core::Result<Vec<(Term, Tensor)>> {
         let penalty = |(term, weight, gradient): &Penalised| {
-            let squared = self.discriminator.squared_slope(gradient, part.classes.as_ref())?;
+            let squared = self.discriminator.gradient_penalty(gradient, part.classes.as_ref())?;
             Ok((*term, self.share(ops::scale(&squared, *weight as f32 / 2.)?)?))
         };
         penalised.iter().map(penalty).collect()
@@ -103,4 +103,4 @@ impl GanStep {
 }
 
 /// A penalty, its weight, and the discriminator's gradient at the images it is taken at.
-type Penalised = (Term, f64, Slope);
+type Penalised = (Term, f64, InputGradient);

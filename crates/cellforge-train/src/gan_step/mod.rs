@@ -12,7 +12,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use cellforge_data::Batch;
 use cellforge_gan::{AugmentConfig, Discriminator, Generator};
-use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, ops};
+use cellforge_nn::{Adam, AdamConfig, Key, AnyOptimizer, ParamStore, ops};
 
 use crate::checkpoint::{DISCRIMINATOR, OPTIMIZER, WEIGHTS};
 use crate::GanTrainConfig;
@@ -36,8 +36,8 @@ pub struct GanStep {
     frozen: Discriminator,
     generator_store: ParamStore,
     discriminator_store: ParamStore,
-    generator_optimizer: Optimizer,
-    discriminator_optimizer: Optimizer,
+    generator_optimizer: AnyOptimizer,
+    discriminator_optimizer: AnyOptimizer,
     generator_rate: LearningRate,
     discriminator_rate: LearningRate,
     ema: Option<Ema>,
@@ -97,9 +97,9 @@ impl GanStep {
         let discriminator = Discriminator::new(&config.model, discriminator_store.vb())?;
         let frozen = Discriminator::new(&config.model, discriminator_store.frozen_vb())?;
         let (lr, discriminator_lr) = (config.lr, config.discriminator_lr.unwrap_or(config.lr));
-        let adam = |store: &ParamStore, lr: f64| -> Result<Optimizer> {
+        let adam = |store: &ParamStore, lr: f64| -> Result<AnyOptimizer> {
             let settings = AdamConfig { lr, beta1: config.beta1, beta2: config.beta2, eps: ADAM_EPS };
-            Ok(Optimizer::Adam(Adam::new(store.trainable(), settings)?))
+            Ok(AnyOptimizer::Adam(Adam::named(store.trainable(), settings)?))
         };
         let rate = |lr: f64| LearningRate::decaying(lr, config.lr_decay, config.iterations);
         let ema = if config.ema_decay > 0.0 {
@@ -239,8 +239,8 @@ impl Step for GanStep {
     type Batch = Batch;
 
     fn update(&mut self, batch: &Batch, iteration: u64) -> Result<()> {
-        self.generator_optimizer.set_lr(self.generator_rate.at(iteration));
-        self.discriminator_optimizer.set_lr(self.discriminator_rate.at(iteration));
+        self.generator_optimizer.set_learning_rate(self.generator_rate.at(iteration));
+        self.discriminator_optimizer.set_learning_rate(self.discriminator_rate.at(iteration));
         let parts = self.parts(batch, iteration)?;
         let mut tally = Tally::new(batch.images.dim(0)?, self.augment.adaptive_p());
         if self.config.joint_update {

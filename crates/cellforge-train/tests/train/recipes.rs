@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use cellforge_data::{Batch, CellSet, Scale};
 use cellforge_gan::loss::{self, GanLoss};
 use cellforge_gan::{AugmentConfig, Discriminator, DiscriminatorKind, Generator, GeneratorKind};
-use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, gradients, one_hot};
+use cellforge_nn::{Adam, AdamConfig, AnyOptimizer, Key, ParamStore, gradients, one_hot};
 use cellforge_train::{
     Control, Error, GanStep, GanTrainConfig, GenerateOptions, Step, generate, load_discriminator, load_generator,
     read_log, train_gan,
@@ -150,7 +150,7 @@ fn a_gan_of_several_classes_makes_images_of_each() {
     let image = |generator: &Generator| values(&generator.forward_class_t(&z, Some(&classes), false).unwrap());
     assert_eq!(image(&generator), image(&average));
     let (discriminator, _) = load_discriminator(folder.path(), &device).unwrap();
-    assert!(discriminator.slope(&batch().images.narrow(0, 0, 2).unwrap(), Some(&classes)).is_ok());
+    assert!(discriminator.input_gradient(&batch().images.narrow(0, 0, 2).unwrap(), Some(&classes)).is_ok());
 }
 
 #[test]
@@ -227,8 +227,8 @@ fn without_options_an_iteration_is_the_studys() {
     let discriminator = Discriminator::new(&config.model, d_store.vb()).unwrap();
     let frozen = Discriminator::new(&config.model, d_store.frozen_vb()).unwrap();
     let adam = AdamConfig { lr: config.lr, beta1: config.beta1, beta2: config.beta2, eps: 1e-7 };
-    let mut d_optimizer = Optimizer::Adam(Adam::new(d_store.trainable(), adam).unwrap());
-    let mut g_optimizer = Optimizer::Adam(Adam::new(g_store.trainable(), adam).unwrap());
+    let mut d_optimizer = AnyOptimizer::Adam(Adam::named(d_store.trainable(), adam).unwrap());
+    let mut g_optimizer = AnyOptimizer::Adam(Adam::named(g_store.trainable(), adam).unwrap());
     for iteration in 1..=2 {
         let losses = step.step(&batch, iteration).unwrap();
         let names: Vec<&str> = losses.iter().map(|(name, _)| *name).collect();
@@ -383,8 +383,8 @@ fn steepness(config: &GanTrainConfig, iterations: u64) -> (Tensors, f64) {
     let discriminator = Discriminator::new(&config.model, store.frozen_vb()).unwrap();
     store.set(&weights).unwrap();
     let classes = one_hot(&[0, 1, 0, 1], 2, &Device::Cpu).unwrap();
-    let slope = discriminator.slope(&batch().images, Some(&classes)).unwrap();
-    (weights, values(slope.direction()).iter().map(|g| f64::from(*g).powi(2)).sum::<f64>() / 4.0)
+    let gradient = discriminator.input_gradient(&batch().images, Some(&classes)).unwrap();
+    (weights, values(gradient.values()).iter().map(|g| f64::from(*g).powi(2)).sum::<f64>() / 4.0)
 }
 
 #[test]

@@ -1,13 +1,12 @@
 //! Transposed images, and sums over the rows of matrices.
 
-use super::{Arg, Buffer, Gpu, LANES, Ptr, ROWS, args, channels, size, with_ptrs};
-use crate::tape::wants;
-use candle_core::{Result, Shape, Tensor, bail};
+use super::{Arg, Buffer, Gpu, LANES, Ptr, ROWS, args, channels, size, with_contiguous};
+use candle_core::{Result, Storage, Tensor, bail};
 use cudarc::driver::LaunchConfig;
 
 impl Gpu {
     /// `(images, rows, cols)` to `(images, cols, rows)`.
-    pub(super) fn transpose(&self, from: Ptr, to: Ptr, images: usize, rows: usize, cols: usize) -> Result<()> {
+    pub(crate) fn transpose(&self, from: Ptr, to: Ptr, images: usize, rows: usize, cols: usize) -> Result<()> {
         const MOST_IMAGES: usize = 65_535;
         if images > MOST_IMAGES {
             bail!("a batch of {images} images is too large for a GPU, which takes {MOST_IMAGES}");
@@ -21,7 +20,7 @@ impl Gpu {
     }
 
     /// Runs a kernel that sums over the rows of `(rows, c)` in parts, and one that adds these up.
-    pub(super) fn sum_rows<const N: usize, const M: usize>(
+    pub(crate) fn sum_rows<const N: usize, const M: usize>(
         &self,
         [first, second]: [&'static str; 2],
         (rows, c): (usize, usize),
@@ -41,7 +40,7 @@ impl Gpu {
     }
 
     /// The sum of each channel of `(rows, c)`.
-    pub(super) fn channel_sums(&self, xs: Ptr, rows: usize, c: usize) -> Result<Buffer> {
+    pub(crate) fn channel_sums(&self, xs: Ptr, rows: usize, c: usize) -> Result<Buffer> {
         let out = self.buffer(c)?;
         self.sum_rows(
             ["channel_sums", "channel_sums_total"],
@@ -53,27 +52,19 @@ impl Gpu {
     }
 }
 
-/// The images of a contiguous tensor as matrices, each transposed: `(images, rows, cols)` to `(images, cols, rows)` in the given shape.
-pub(crate) fn transposed(xs: &Tensor, images: usize, rows: usize, cols: usize, shape: &Shape) -> Result<Tensor> {
-    with_ptrs("layout", [xs], |gpu, [xs]| {
+/// The images of a contiguous tensor as matrices, each transposed: `(images, rows, cols)` to `(images, cols, rows)`.
+pub(crate) fn transposed(xs: &Tensor, images: usize, rows: usize, cols: usize) -> Result<Storage> {
+    with_contiguous("layout", [xs], |gpu, [xs]| {
         let ys = gpu.buffer(images * rows * cols)?;
         gpu.transpose(xs, ys.ptr, images, rows, cols)?;
-        Ok(ys.tensor(shape))
+        Ok(Storage::Cuda(ys.storage()))
     })
 }
 
 /// The sum of two tensors whose elements are in one order, in the shape of the first.
 pub(crate) fn sum_of(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let len = a.elem_count();
-    with_ptrs("add", [a, b], |gpu, [x, y]| Ok(gpu.map("add", len, |out, n| args![x, y, out, n])?.tensor(a.shape())))
-}
-
-/// The gradient of a bias that was added to each channel, where it is asked for.
-pub(super) fn bias_gradient(op: &str, bias: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-    if !wants(bias) {
-        return Ok(None);
-    }
-    let c = bias.elem_count();
-    let sums = with_ptrs(op, [grad], |gpu, [g]| gpu.channel_sums(g, grad.elem_count() / c, c))?;
-    Ok(Some(sums.tensor(bias.shape())))
+    with_contiguous("add", [a, b], |gpu, [x, y]| {
+        Ok(gpu.map("add", len, |out, n| args![x, y, out, n])?.tensor(a.shape()))
+    })
 }

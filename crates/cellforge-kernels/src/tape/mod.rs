@@ -4,12 +4,19 @@
 //! operation of a network. While [`gradients`] runs, the operations of this crate note themselves on a tape instead, and the
 //! tape is walked backwards: a gradient is handed on as it is, and only where a tensor was used more than once are two added.
 
-use crate::layout;
+mod origin;
+mod result;
+
+use crate::device::ours;
+use crate::gather;
 use crate::profile::{Span, span};
 use candle_core::backprop::GradStore;
-use candle_core::{CustomOp1, CustomOp2, CustomOp3, DType, Device, Result, Tensor, TensorId, bail};
+use candle_core::op::BackpropOp;
+use candle_core::{CustomOp1, CustomOp2, CustomOp3, DType, Device, Result, Shape, Storage, Tensor, TensorId, bail};
+use origin::{Origin, origin};
+use result::tracked;
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// An operation with its inputs.
 enum Op {
@@ -38,8 +45,8 @@ pub(crate) trait BackwardAdding: CustomOp3 {
 struct Tape {
     /// Each operation and its result, in the order in which they ran.
     nodes: Vec<(Op, Tensor)>,
-    /// Results that depend on a variable.
-    tracked: HashSet<TensorId>,
+    /// Results that depend on a variable, and the operations that they are of.
+    results: HashMap<TensorId, &'static str>,
 }
 
 thread_local! {
@@ -58,41 +65,53 @@ impl Drop for Recording {
 /// Runs `forward`, which computes a scalar loss, and returns the loss with its gradients by all variables. It is
 /// `loss.backward()`, with the same figures, in less time and memory.
 ///
-/// From the variables to the loss there must be operations of this crate alone ([`reshape`](crate::reshape) and
-/// [`add`](crate::add) are there for it). What one of Candle's own, arithmetic and `t()` included, makes of a result of this
-/// crate is a constant, and nothing in Candle tells of it. It is noticed where it leaves a variable that was used, or the loss,
-/// without any gradient. **Where other paths still lead from the variable to the loss, its gradient is the sum over those, which
-/// is wrong, and there is no error**: compare with `loss.backward()` in a test of each network. On devices that this crate has
-/// no kernels for, this is Candle's back-propagation, and any operation will do.
+/// From the variables to the loss there must be operations of this crate alone: arithmetic such as [`add`](crate::add),
+/// [`sub`](crate::sub), [`mul`](crate::mul), [`scale`](crate::scale) and [`sqr`](crate::sqr), [`reshape`](crate::reshape), and sums
+/// such as [`sum`](crate::sum), [`mean`](crate::mean) and [`mse`](crate::mse) are there for it. A loss that reaches a variable through
+/// one of Candle's own operations, of which the tape knows no gradient, is an error that names the operation; views of Candle's, such
+/// as `t()` and `narrow`, are operations too. What is computed on the side, to be looked at, may go through any.
+/// [`detach`](Tensor::detach) makes a constant of a value, and so does Candle itself where it has no gradient (`argmax`).
+///
+/// On devices that this crate has no kernels for, this is Candle's back-propagation, and any operation will do.
+///
+/// ```
+/// use candle_core::{Device, Tensor, Var};
+/// use cellforge_kernels::{gradients, linear, mean, sqr};
+///
+/// # fn main() -> candle_core::Result<()> {
+/// let (xs, weight) = (Tensor::new(&[[1f32, 2.]], &Device::Cpu)?, Var::new(&[[3f32, 4.]], &Device::Cpu)?);
+/// let (loss, grads) = gradients(|| mean(&sqr(&linear(&xs, &weight, None)?)?))?;
+/// assert_eq!(loss.to_scalar::<f32>()?, 121.);
+/// // 2 * 11 times the inputs.
+/// assert_eq!(grads.get(&weight).expect("a variable").to_vec2::<f32>()?, [[22., 44.]]);
+///
+/// let error = gradients(|| mean(&linear(&xs, &weight, None)?.sqr()?)).unwrap_err().to_string();
+/// assert!(error.contains("`sqr`"), "{error}");
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
-/// Those of `forward`; a loss that is not a scalar, that no operation of this crate computed from a variable, or that depends
-/// on variables both through this crate and on Candle's own graph; a variable that was used but that no gradient reaches; a
-/// call from within `forward`.
+/// Those of `forward`; one of Candle's own operations on the way to the loss; a loss that is not a scalar, or that no operation of this
+/// crate computed from a variable; a variable that was used but that no gradient reaches; a call from within `forward`.
 pub fn gradients(forward: impl FnOnce() -> Result<Tensor>) -> Result<(Tensor, GradStore)> {
-    if TAPE.with_borrow(Option::is_some) {
+    if recording() {
         bail!("gradients: called from within its own closure");
     }
     TAPE.set(Some(Tape::default()));
     let recording = Recording;
     let loss = forward()?;
-    let nodes = TAPE.with_borrow_mut(|tape| tape.as_mut().map(|tape| std::mem::take(&mut tape.nodes)));
-    let nodes = nodes.unwrap_or_default();
-    if loss.track_op() {
-        if !nodes.is_empty() {
-            bail!(
-                "gradients: the loss depends on variables through operations of Candle's own; use those of this crate"
-            );
-        }
+    if !on_tape("the loss", &loss)? && loss.track_op() && !loss.is_variable() {
         drop(recording);
         let grads = loss.backward()?;
-        return Ok((loss, grads));
+        return Ok((loss.detach(), grads));
     }
-    if loss.elem_count() != 1 || !wants(&loss) {
+    if loss.elem_count() != 1 || !on_tape("the loss", &loss)? {
         bail!("gradients: the loss, of shape {:?}, is no scalar computed from variables by this crate", loss.dims());
     }
-    let grads = walk(&loss, loss.ones_like()?, nodes)?;
-    Ok((loss, grads))
+    let nodes = TAPE.with_borrow_mut(|tape| tape.as_mut().map(|tape| std::mem::take(&mut tape.nodes)));
+    let grads = walk(&loss, loss.ones_like()?, nodes.unwrap_or_default())?;
+    Ok((loss.detach(), grads))
 }
 
 /// A computation that was noted down, for [`Recorded::gradients`] to walk back later.
@@ -106,24 +125,19 @@ pub struct Recorded {
 /// things done in between. What [`gradients`] says of Candle's own operations is true of `forward`.
 ///
 /// # Errors
-/// Those of `forward`; a result that depends on variables both through this crate and on Candle's own graph; a call from within the
-/// closure of this function or of [`gradients`].
+/// Those of `forward`; one of Candle's own operations on the way to the result; a call from within the closure of this function or of
+/// [`gradients`].
 pub fn record(forward: impl FnOnce() -> Result<Tensor>) -> Result<Recorded> {
-    if TAPE.with_borrow(Option::is_some) {
+    if recording() {
         bail!("record: called from within another recording");
     }
     TAPE.set(Some(Tape::default()));
     let recording = Recording;
     let result = forward()?;
-    let tape = TAPE.take();
+    let on_candles_graph = !on_tape("the result", &result)? && result.track_op();
+    let tape = if on_candles_graph { None } else { TAPE.take() };
     drop(recording);
-    if !result.track_op() {
-        return Ok(Recorded { result, tape });
-    }
-    if tape.is_some_and(|tape| !tape.nodes.is_empty()) {
-        bail!("record: the result depends on variables through operations of Candle's own; use those of this crate");
-    }
-    Ok(Recorded { result, tape: None })
+    Ok(Recorded { result, tape })
 }
 
 impl Recorded {
@@ -140,7 +154,7 @@ impl Recorded {
     /// closure of [`record`] or of [`gradients`].
     pub fn gradients(self, grad: &Tensor) -> Result<GradStore> {
         let Self { result, tape } = self;
-        if TAPE.with_borrow(Option::is_some) {
+        if recording() {
             bail!("gradients: called from within a recording");
         }
         if grad.dims() != result.dims() {
@@ -152,7 +166,7 @@ impl Recorded {
         let nodes = std::mem::take(&mut tape.nodes);
         TAPE.set(Some(tape));
         let _recording = Recording;
-        walk(&result, grad.clone(), nodes)
+        walk(&result, grad.detach(), nodes)
     }
 }
 
@@ -171,7 +185,7 @@ fn walk(result: &Tensor, grad: Tensor, mut nodes: Vec<(Op, Tensor)>) -> Result<G
         };
         for (arg, grad) in op.backward(&result, &grad, more.as_ref())? {
             let sum = match grads.remove(&arg.id()) {
-                Some(other) => layout::add(&other, &grad)?,
+                Some(other) => gather::add(&other, &grad)?,
                 None => grad,
             };
             grads.insert(arg.id(), sum);
@@ -183,7 +197,7 @@ fn walk(result: &Tensor, grad: Tensor, mut nodes: Vec<(Op, Tensor)>) -> Result<G
         match grads.get(&variable.id()) {
             Some(grad) => _ = store.insert(&variable, grad.clone()),
             None => bail!(
-                "gradients: none reaches a variable of shape {:?} that {op} used; an operation of Candle's lies in between",
+                "gradients: none reaches a variable of shape {:?} that {op} used; what came of it is a constant, or no part of the loss",
                 variable.dims()
             ),
         }
@@ -247,26 +261,77 @@ impl Op {
             Self::Contiguous(_) => vec![Some(grad.clone())],
         };
         let wanted = self.args().iter().zip(grads).filter(|(arg, _)| wants(arg));
-        Ok(wanted.filter_map(|(arg, grad)| Some((arg.clone(), grad?))).collect())
+        // A gradient that was computed from an operand by Candle would keep its graph.
+        Ok(wanted.filter_map(|(arg, grad)| Some((arg.clone(), grad?.detach()))).collect())
     }
 }
 
-/// Whether the gradient of a tensor is needed, on Candle's graph or on the tape.
+/// Whether the gradient of a tensor is needed: it is a variable, or depends on one.
 pub(crate) fn wants(tensor: &Tensor) -> bool {
-    let on_tape = |tape: &Option<Tape>| tape.as_ref().is_some_and(|tape| tape.tracked.contains(&tensor.id()));
-    tensor.track_op() || TAPE.with_borrow(on_tape)
+    tensor.track_op()
 }
 
 fn recording() -> bool {
     TAPE.with_borrow(Option::is_some)
 }
 
-/// Notes an operation whose result was computed outside Candle's graph.
-fn note_down(op: Op, result: Tensor) -> Tensor {
-    if op.args().iter().any(wants) {
+fn is_result(tensor: &Tensor) -> bool {
+    TAPE.with_borrow(|tape| tape.as_ref().is_some_and(|tape| tape.results.contains_key(&tensor.id())))
+}
+
+/// Whether a tensor depends on variables through anything but this recording. What moves its elements leaves it to the operation that
+/// takes it to say so, by its name.
+fn is_foreign(tensor: &Tensor) -> bool {
+    tensor.track_op() && !tensor.is_variable() && !is_result(tensor)
+}
+
+/// Whether a tensor is a result of this recording. One that depends on variables in another way is an error, unless it is on a device
+/// where all is Candle's business. `user` is what the error calls whoever met the tensor.
+fn on_tape(user: &str, tensor: &Tensor) -> Result<bool> {
+    if is_result(tensor) {
+        return Ok(true);
+    }
+    if tensor.is_variable() || !tensor.track_op() || !ours(tensor.device()) {
+        return Ok(false);
+    }
+    let (name, from) = match origin(tensor, is_result) {
+        Origin::Ended => bail!(
+            "gradients: {user} depends on a value of shape {:?} from a recording that has ended; .detach() makes a constant of it",
+            tensor.dims()
+        ),
+        Origin::Candle(name, from) => (name, from),
+    };
+    let made_by =
+        |from: &Tensor| TAPE.with_borrow(|tape| tape.as_ref().and_then(|tape| tape.results.get(&from.id()).copied()));
+    let from = match from {
+        Some(from) if from.is_variable() => format!("a variable of shape {:?}", from.dims()),
+        Some(from) => match made_by(&from) {
+            Some(op) => format!("the result of {op}, of shape {:?}", from.dims()),
+            None => format!("a tensor of shape {:?} that was not recorded", from.dims()),
+        },
+        None => "what depends on a variable".to_owned(),
+    };
+    bail!(
+        "gradients: {user} depends on a variable through Candle's own `{name}`, applied to {from}; \
+         use an operation of cellforge_kernels, or .detach() what is meant as a constant"
+    )
+}
+
+/// Notes an operation and its result on the tape, unless it depends on no variable.
+fn note_down(op: Op, storage: Storage, shape: Shape) -> Result<Tensor> {
+    if !op.args().iter().any(wants) {
+        return Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false));
+    }
+    let result = tracked(op.name(), storage, shape)?;
+    Ok(note_view(op, result))
+}
+
+/// As [`note_down`], of a result that Candle tracks already.
+fn note_view(op: Op, result: Tensor) -> Tensor {
+    if result.track_op() {
         TAPE.with_borrow_mut(|tape| {
             if let Some(tape) = tape {
-                tape.tracked.insert(result.id());
+                tape.results.insert(result.id(), op.name());
                 tape.nodes.push((op, result.clone()));
             }
         });
@@ -281,34 +346,63 @@ fn note(pass: &'static str, op: &'static str, xs: &Tensor) -> Option<Span> {
     if own.contains(&op) { None } else { span(pass, describe) }
 }
 
+/// Fails if an operand depends on variables through anything but this recording.
+fn check_operands(op: &str, operands: &[&Tensor]) -> Result<()> {
+    if !recording() {
+        return Ok(());
+    }
+    operands.iter().try_for_each(|operand| on_tape(op, operand).map(drop))
+}
+
+fn on_two_devices<T>(op: &str) -> Result<T> {
+    bail!("{op}: the operands are on two devices")
+}
+
 /// Applies an operation on the tape where one is being recorded, and else on Candle's graph.
 pub(crate) fn apply1(xs: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<Tensor> {
     let _span = note("forward", op.name(), xs);
-    if !recording() || xs.op_is_on_graph() {
+    if !recording() {
         return xs.apply_op1(op);
     }
-    let result = xs.apply_op1_no_bwd(&op)?;
-    Ok(note_down(Op::One(xs.clone(), Box::new(op)), result))
+    check_operands(op.name(), &[xs])?;
+    let (storage, shape) = {
+        let (x, x_l) = xs.storage_and_layout();
+        match &*x {
+            Storage::Cpu(x) => on(Storage::Cpu, op.cpu_fwd(x, x_l))?,
+            Storage::Cuda(x) => on(Storage::Cuda, op.cuda_fwd(x, x_l))?,
+            Storage::Metal(x) => on(Storage::Metal, op.metal_fwd(x, x_l))?,
+        }
+    };
+    note_down(Op::One(xs.clone(), Box::new(op)), storage, shape)
 }
 
 /// See [`apply1`].
 pub(crate) fn apply2(a: &Tensor, b: &Tensor, op: impl CustomOp2 + Send + Sync + 'static) -> Result<Tensor> {
     let _span = note("forward", op.name(), a);
-    if !recording() || a.op_is_on_graph() || b.op_is_on_graph() {
+    if !recording() {
         return a.apply_op2(b, op);
     }
-    let result = a.apply_op2_no_bwd(b, &op)?;
-    Ok(note_down(Op::Two([a.clone(), b.clone()], Box::new(op)), result))
+    check_operands(op.name(), &[a, b])?;
+    let (storage, shape) = {
+        let ((x, x_l), (y, y_l)) = (a.storage_and_layout(), b.storage_and_layout());
+        match (&*x, &*y) {
+            (Storage::Cpu(x), Storage::Cpu(y)) => on(Storage::Cpu, op.cpu_fwd(x, x_l, y, y_l))?,
+            (Storage::Cuda(x), Storage::Cuda(y)) => on(Storage::Cuda, op.cuda_fwd(x, x_l, y, y_l))?,
+            (Storage::Metal(x), Storage::Metal(y)) => on(Storage::Metal, op.metal_fwd(x, x_l, y, y_l))?,
+            _ => on_two_devices(op.name())?,
+        }
+    };
+    note_down(Op::Two([a.clone(), b.clone()], Box::new(op)), storage, shape)
 }
 
 /// See [`apply1`].
 pub(crate) fn apply3(a: &Tensor, b: &Tensor, c: &Tensor, op: impl CustomOp3 + Send + Sync + 'static) -> Result<Tensor> {
     let _span = note("forward", op.name(), a);
-    if !recording() || [a, b, c].into_iter().any(OnGraph::op_is_on_graph) {
+    if !recording() {
         return a.apply_op3(b, c, op);
     }
-    let result = a.apply_op3_no_bwd(b, c, &op)?;
-    Ok(note_down(Op::Three([a.clone(), b.clone(), c.clone()], Box::new(op)), result))
+    let (storage, shape) = forward3([a, b, c], &op)?;
+    note_down(Op::Three([a.clone(), b.clone(), c.clone()], Box::new(op)), storage, shape)
 }
 
 /// See [`apply1`].
@@ -319,30 +413,51 @@ pub(crate) fn apply3_adding(
     op: impl BackwardAdding + Send + Sync + 'static,
 ) -> Result<Tensor> {
     let _span = note("forward", op.name(), a);
-    if !recording() || [a, b, c].into_iter().any(OnGraph::op_is_on_graph) {
+    if !recording() {
         return a.apply_op3(b, c, op);
     }
-    let result = a.apply_op3_no_bwd(b, c, &op)?;
-    Ok(note_down(Op::Adding([a.clone(), b.clone(), c.clone()], Box::new(op)), result))
+    let (storage, shape) = forward3([a, b, c], &op)?;
+    note_down(Op::Adding([a.clone(), b.clone(), c.clone()], Box::new(op)), storage, shape)
+}
+
+fn forward3([a, b, c]: [&Tensor; 3], op: &impl CustomOp3) -> Result<(Storage, Shape)> {
+    check_operands(op.name(), &[a, b, c])?;
+    let ((x, x_l), (y, y_l), (z, z_l)) = (a.storage_and_layout(), b.storage_and_layout(), c.storage_and_layout());
+    match (&*x, &*y, &*z) {
+        (Storage::Cpu(x), Storage::Cpu(y), Storage::Cpu(z)) => on(Storage::Cpu, op.cpu_fwd(x, x_l, y, y_l, z, z_l)),
+        (Storage::Cuda(x), Storage::Cuda(y), Storage::Cuda(z)) => {
+            on(Storage::Cuda, op.cuda_fwd(x, x_l, y, y_l, z, z_l))
+        }
+        (Storage::Metal(x), Storage::Metal(y), Storage::Metal(z)) => {
+            on(Storage::Metal, op.metal_fwd(x, x_l, y, y_l, z, z_l))
+        }
+        _ => on_two_devices(op.name()),
+    }
+}
+
+/// What an operation computed, as storage of any device.
+fn on<S>(device: fn(S) -> Storage, computed: Result<(S, Shape)>) -> Result<(Storage, Shape)> {
+    computed.map(|(storage, shape)| (device(storage), shape))
 }
 
 /// `xs` with another shape of as many elements.
 pub(crate) fn reshape(xs: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    check_operands("reshape", &[xs])?;
     let xs = contiguous(xs)?;
     let result = xs.reshape(shape)?;
-    if !recording() || xs.op_is_on_graph() {
+    if !recording() {
         return Ok(result);
     }
-    Ok(note_down(Op::Reshape(xs), result.detach()))
+    Ok(note_view(Op::Reshape(xs), result))
 }
 
 /// `xs` with its dimensions in another order, of which `back` is the inverse.
 pub(crate) fn permute(xs: &Tensor, order: [usize; 4], back: [usize; 4]) -> Result<Tensor> {
     let result = xs.permute(order)?;
-    if !recording() || xs.op_is_on_graph() {
+    if !recording() || is_foreign(xs) {
         return Ok(result);
     }
-    Ok(note_down(Op::Permute(xs.clone(), back), result.detach()))
+    Ok(note_view(Op::Permute(xs.clone(), back), result))
 }
 
 /// `xs`, copied if its elements do not lie in their order.
@@ -350,25 +465,17 @@ pub(crate) fn contiguous(xs: &Tensor) -> Result<Tensor> {
     if xs.is_contiguous() {
         return Ok(xs.clone());
     }
-    if xs.op_is_on_graph() || (!recording() && xs.track_op()) {
+    let candles = if recording() { is_foreign(xs) } else { xs.track_op() };
+    if candles {
         return xs.contiguous();
     }
-    Ok(note_down(Op::Contiguous(xs.clone()), layout::gathered(xs)?))
+    match gather::gathered_storage(xs)? {
+        Some(storage) => note_down(Op::Contiguous(xs.clone()), storage, xs.shape().clone()),
+        None => Ok(note_view(Op::Contiguous(xs.clone()), xs.contiguous()?)),
+    }
 }
 
 /// A gradient whose elements lie in their order.
 fn dense(grad: &Tensor) -> Result<Tensor> {
-    if grad.is_contiguous() { Ok(grad.clone()) } else { layout::gathered(grad) }
-}
-
-trait OnGraph {
-    /// Whether a tensor is the tracked result of an operation of Candle's own. Its gradient is Candle's business, so what is
-    /// computed from it stays on Candle's graph.
-    fn op_is_on_graph(&self) -> bool;
-}
-
-impl OnGraph for Tensor {
-    fn op_is_on_graph(&self) -> bool {
-        self.track_op() && !self.is_variable()
-    }
+    if grad.is_contiguous() { Ok(grad.clone()) } else { gather::gathered(grad) }
 }

@@ -14,7 +14,7 @@
 
 __device__ __forceinline__ unsigned element() { return blockIdx.x * blockDim.x + threadIdx.x; }
 
-__device__ __forceinline__ float leak(float x, float slope) { return x > 0.f ? 1.f : slope; }
+__device__ __forceinline__ float slope_at(float x, float slope) { return x > 0.f ? 1.f : slope; }
 
 // What dropout makes of element i; without a mask all are kept.
 __device__ __forceinline__ float masked(float x, const unsigned char* keep, unsigned i, float scale) {
@@ -26,13 +26,13 @@ __device__ __forceinline__ float masked(float x, const unsigned char* keep, unsi
 
 KERNEL leaky_relu(const float* xs, const unsigned char* keep, float* ys, unsigned n, float slope, float scale) {
     unsigned i = element();
-    if (i < n) ys[i] = masked(xs[i] * leak(xs[i], slope), keep, i, scale);
+    if (i < n) ys[i] = masked(xs[i] * slope_at(xs[i], slope), keep, i, scale);
 }
 
-// The gradient through leaky_relu at `at`, and its tangent.
+// The gradient through leaky_relu at `at`, and its Jacobian-vector product.
 KERNEL leaky_relu_slope(const float* at, const float* grad, const unsigned char* keep, float* out, unsigned n, float slope, float scale) {
     unsigned i = element();
-    if (i < n) out[i] = masked(grad[i] * leak(at[i], slope), keep, i, scale);
+    if (i < n) out[i] = masked(grad[i] * slope_at(at[i], slope), keep, i, scale);
 }
 
 KERNEL tanh_forward(const float* xs, float* ys, unsigned n) {
@@ -53,6 +53,11 @@ KERNEL dropout(const float* xs, const unsigned char* keep, float* ys, unsigned n
 KERNEL add(const float* a, const float* b, float* out, unsigned n) {
     unsigned i = element();
     if (i < n) out[i] = a[i] + b[i];
+}
+
+KERNEL mul(const float* a, const float* b, float* out, unsigned n) {
+    unsigned i = element();
+    if (i < n) out[i] = a[i] * b[i];
 }
 
 KERNEL scale(const float* xs, float* ys, unsigned n, float factor) {
@@ -238,7 +243,7 @@ KERNEL normalise(const float* xs, const float* mean, const float* inv_std, const
     if (i >= n) return;
     unsigned ch = i % c;
     float y = normed(xs[i] - mean[ch], inv_std[ch] * gamma[ch], beta[ch]);
-    ys[i] = masked(y * leak(y, slope), keep, i, scale);
+    ys[i] = masked(y * slope_at(y, slope), keep, i, scale);
 }
 
 struct NormProducts {
@@ -248,7 +253,7 @@ struct NormProducts {
     __device__ float2 operator()(unsigned long long i, unsigned ch) const {
         float deviation = xs[i] - mean[ch];
         float g = masked(grad[i], keep, (unsigned)i, scale);
-        g *= leak(normed(deviation, inv_std[ch] * gamma[ch], beta[ch]), slope);
+        g *= slope_at(normed(deviation, inv_std[ch] * gamma[ch], beta[ch]), slope);
         return {g, deviation * g};
     }
 };
@@ -276,7 +281,7 @@ KERNEL normalise_gradient(const float* xs, const float* grad, const float* mean,
     if (i >= n) return;
     unsigned ch = i % c;
     float deviation = xs[i] - mean[ch], factor = inv_std[ch] * gamma[ch];
-    float g = masked(grad[i], keep, i, scale) * leak(normed(deviation, factor, beta[ch]), slope);
+    float g = masked(grad[i], keep, i, scale) * slope_at(normed(deviation, factor, beta[ch]), slope);
     float level = by_beta[ch] * share, tilt = by_gamma[ch] * share * inv_std[ch];
     float y = factor * (g - level - deviation * tilt);
     out[i] = more ? y + more[i] : y;
@@ -513,7 +518,7 @@ KERNEL modulate(const float* xs, const float* factors, const float* shift, float
     if (i >= n) return;
     unsigned ch = i % c, b = i / c / pixels;
     float z = fmaf(xs[i], factors[b * c + ch], shift[b * shift_stride + ch]);
-    ys[i] = z * leak(z, slope);
+    ys[i] = z * slope_at(z, slope);
 }
 
 KERNEL modulate_gradient(const float* xs, const float* grad, const float* factors, const float* shift, float* out, unsigned n,
@@ -522,14 +527,14 @@ KERNEL modulate_gradient(const float* xs, const float* grad, const float* factor
     if (i >= n) return;
     unsigned ch = i % c, b = i / c / pixels;
     float s = factors[b * c + ch];
-    out[i] = grad[i] * leak(fmaf(xs[i], s, shift[b * shift_stride + ch]), slope) * s;
+    out[i] = grad[i] * slope_at(fmaf(xs[i], s, shift[b * shift_stride + ch]), slope) * s;
 }
 
 struct ModulateProducts {
     const float *xs, *grad, *factors, *shift;
     float slope;
     __device__ float2 operator()(unsigned long long i, unsigned) const {
-        float g = grad[i] * leak(fmaf(xs[i], *factors, *shift), slope);
+        float g = grad[i] * slope_at(fmaf(xs[i], *factors, *shift), slope);
         return {g * xs[i], g};
     }
 };

@@ -4,7 +4,7 @@
 mod tape;
 
 use candle_core::{Device, Result, Tensor, Var};
-use cellforge_gan::{Discriminator, DiscriminatorKind, GanConfig, GeneratorKind, Slope};
+use cellforge_gan::{Discriminator, DiscriminatorKind, GanConfig, GeneratorKind, InputGradient};
 use cellforge_nn::{Key, ParamStore, gradients, one_hot};
 use tape::assert_same_gradients;
 
@@ -50,20 +50,20 @@ fn networks() -> Result<Vec<Network>> {
 }
 
 impl Network {
-    fn slope(&self) -> Result<Slope> {
-        self.frozen.slope(&self.images, self.classes.as_ref())
+    fn input_gradient(&self) -> Result<InputGradient> {
+        self.frozen.input_gradient(&self.images, self.classes.as_ref())
     }
 
     /// The mean over the images of the squared gradient, computed from the gradient itself.
     fn squared(&self) -> Result<f64> {
-        let squares: f64 = values(self.slope()?.direction())?.iter().map(|g| f64::from(*g).powi(2)).sum();
+        let squares: f64 = values(self.input_gradient()?.values())?.iter().map(|g| f64::from(*g).powi(2)).sum();
         Ok(squares / self.images.dim(0)? as f64)
     }
 
-    /// The gradient of `squared_slope` by each of the weights, and by the biases none.
+    /// The gradient of `gradient_penalty` by each of the weights, and by the biases none.
     fn gradients(&self) -> Result<Vec<(String, Var, Vec<f32>)>> {
-        let slope = self.slope()?;
-        let (_, grads) = gradients(|| self.live.squared_slope(&slope, self.classes.as_ref()))?;
+        let gradient = self.input_gradient()?;
+        let (_, grads) = gradients(|| self.live.gradient_penalty(&gradient, self.classes.as_ref()))?;
         let (biases, weights): (Vec<_>, Vec<_>) =
             self.store.trainable().into_iter().partition(|(name, _)| name.ends_with("bias"));
         for (name, bias) in &biases {
@@ -92,9 +92,9 @@ fn distance(got: &[f64], want: &[f64]) -> f64 {
 #[test]
 fn the_value_is_the_mean_squared_gradient() -> Result<()> {
     for network in networks()? {
-        let slope = network.slope()?;
-        assert_eq!(slope.direction().dims(), network.images.dims());
-        let value = network.live.squared_slope(&slope, network.classes.as_ref())?;
+        let gradient = network.input_gradient()?;
+        assert_eq!(gradient.values().dims(), network.images.dims());
+        let value = network.live.gradient_penalty(&gradient, network.classes.as_ref())?;
         assert!(value.dims().is_empty());
         let (value, want) = (f64::from(value.to_scalar::<f32>()?), network.squared()?);
         assert!(want > 1e-6 && (value / want - 1.0).abs() < 1e-4, "{value}, expected {want}");
@@ -108,23 +108,23 @@ fn the_value_is_the_mean_squared_gradient() -> Result<()> {
 fn the_direction_is_the_gradient_of_the_logits() -> Result<()> {
     const H: f32 = 4e-3;
     for network in networks()? {
-        let direction = values(network.slope()?.direction())?;
+        let direction = values(network.input_gradient()?.values())?;
         let base = values(&network.images)?;
-        let of_image = base.len() / 3;
+        let image_len = base.len() / 3;
         let logits = |pixels: Vec<f32>| -> Result<Vec<f32>> {
             let xs = Tensor::from_vec(pixels, network.images.shape(), &Device::Cpu)?;
             values(&network.frozen.forward_class_t(&xs, network.classes.as_ref(), false, &Key::new(0))?)
         };
         let (mut got, mut want) = (Vec::new(), Vec::new());
-        for at in (0..of_image).step_by(37) {
+        for at in (0..image_len).step_by(37) {
             // A pixel of every image at once: none has a part in the answer on another.
             let moved = |by: f32| {
-                logits(base.iter().enumerate().map(|(i, x)| if i % of_image == at { x + by } else { *x }).collect())
+                logits(base.iter().enumerate().map(|(i, x)| if i % image_len == at { x + by } else { *x }).collect())
             };
             let (above, below) = (moved(H)?, moved(-H)?);
             for image in 0..3 {
                 want.push(f64::from(above[image] - below[image]) / f64::from(2.0 * H));
-                got.push(f64::from(direction[image * of_image + at]));
+                got.push(f64::from(direction[image * image_len + at]));
             }
         }
         let distance = distance(&got, &want);
@@ -136,11 +136,11 @@ fn the_direction_is_the_gradient_of_the_logits() -> Result<()> {
 #[test]
 fn the_direction_of_an_image_is_its_own() -> Result<()> {
     for network in networks()? {
-        let direction = network.slope()?.direction().contiguous()?;
+        let direction = network.input_gradient()?.values().contiguous()?;
         for i in 0..3 {
             let class = network.classes.as_ref().map(|rows| rows.narrow(0, i, 1)).transpose()?;
-            let alone = network.frozen.slope(&network.images.narrow(0, i, 1)?, class.as_ref())?;
-            let [got, want] = [alone.direction().clone(), direction.narrow(0, i, 1)?].map(|xs| values(&xs));
+            let alone = network.frozen.input_gradient(&network.images.narrow(0, i, 1)?, class.as_ref())?;
+            let [got, want] = [alone.values().clone(), direction.narrow(0, i, 1)?].map(|xs| values(&xs));
             let [got, want] = [got?, want?].map(|xs| xs.into_iter().map(f64::from).collect::<Vec<_>>());
             assert!(distance(&got, &want) < 1e-5);
         }
@@ -220,21 +220,21 @@ fn its_gradient_agrees_with_how_it_grows_with_the_weights() -> Result<()> {
 #[test]
 fn its_gradient_on_the_tape_is_that_of_candles_graph() -> Result<()> {
     for network in networks()? {
-        let slope = network.slope()?;
+        let gradient = network.input_gradient()?;
         let mut weights = network.store.trainable();
         weights.retain(|(name, _)| name.ends_with("weight"));
-        assert_same_gradients(&weights, || network.live.squared_slope(&slope, network.classes.as_ref()))?;
+        assert_same_gradients(&weights, || network.live.gradient_penalty(&gradient, network.classes.as_ref()))?;
     }
     Ok(())
 }
 
-/// Asking for the slope moves nothing, and it is of the network as it is at inference.
+/// Asking for the gradient moves nothing, and it is of the network as it is at inference.
 #[test]
-fn a_slope_leaves_the_network_as_it_was() -> Result<()> {
+fn an_input_gradient_leaves_the_network_as_it_was() -> Result<()> {
     for network in networks()? {
         let before = network.store.tensors();
-        let first = values(network.slope()?.direction())?;
-        assert_eq!(first, values(network.slope()?.direction())?);
+        let first = values(network.input_gradient()?.values())?;
+        assert_eq!(first, values(network.input_gradient()?.values())?);
         for (name, tensor) in network.store.tensors() {
             assert_eq!(values(&tensor)?, values(&before[&name])?, "{name}");
         }
@@ -243,20 +243,24 @@ fn a_slope_leaves_the_network_as_it_was() -> Result<()> {
 }
 
 #[test]
-fn the_studys_discriminator_has_no_slope() -> Result<()> {
+fn the_studys_discriminator_has_no_input_gradient() -> Result<()> {
     let cfg = GanConfig { image_size: 32, width: 0.125, ..Default::default() };
     let study = Discriminator::new(&cfg, ParamStore::new(Key::new(1), &Device::Cpu).frozen_vb())?;
     let network = networks()?.swap_remove(0);
-    let errors = [study.slope(&network.images, None).map(drop), study.squared_slope(&network.slope()?, None).map(drop)];
+    let errors = [
+        study.input_gradient(&network.images, None).map(drop),
+        study.gradient_penalty(&network.input_gradient()?, None).map(drop),
+    ];
     for error in errors {
         let error = error.unwrap_err().to_string();
         assert!(error.contains("the study's discriminator has no penalty on its gradient"), "{error}");
         assert!(error.contains("take discriminator \"residual\""), "{error}");
     }
-    let error = network.frozen.slope(&Tensor::zeros((1, 1, 32, 32), candle_core::DType::F32, &Device::Cpu)?, None);
+    let error =
+        network.frozen.input_gradient(&Tensor::zeros((1, 1, 32, 32), candle_core::DType::F32, &Device::Cpu)?, None);
     assert!(error.unwrap_err().to_string().contains("(batch, 3, 32, 32)"));
     let classes = one_hot(&[0, 1, 1], 2, &Device::Cpu)?;
-    let error = network.live.squared_slope(&network.slope()?, Some(&classes)).unwrap_err().to_string();
+    let error = network.live.gradient_penalty(&network.input_gradient()?, Some(&classes)).unwrap_err().to_string();
     assert!(error.contains("the discriminator knows of no classes"), "{error}");
     Ok(())
 }

@@ -2,7 +2,8 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, Var};
-use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, Sgd, SgdConfig, accumulate, linear};
+use candle_nn::{Module, Optimizer};
+use cellforge_nn::{Adam, AdamConfig, AnyOptimizer, Key, ParamStore, Sgd, SgdConfig, accumulate, linear};
 use std::collections::BTreeMap;
 
 fn value(var: &Var) -> f32 {
@@ -27,7 +28,7 @@ fn gradient(vars: &[(String, Var)], g: f64) -> Result<GradStore> {
 fn adam() -> Result<()> {
     let vars = one()?;
     let cfg = AdamConfig { lr: 0.1, beta1: 0.5, beta2: 0.75, eps: 0.1 };
-    let mut adam = Adam::new(vars.clone(), cfg)?;
+    let mut adam = Adam::named(vars.clone(), cfg)?;
     adam.step(&gradient(&vars, 2.)?)?;
     assert!((value(&vars[0].1) - 0.904_761_9).abs() < 1e-6);
     adam.step(&gradient(&vars, 1.)?)?;
@@ -44,18 +45,18 @@ fn sgd() -> Result<()> {
     for (nesterov, want) in [(false, [0.75, 0.4875]), (true, [0.625, 0.365_625])] {
         let vars = one()?;
         let cfg = SgdConfig { lr: 0.1, momentum: 0.5, nesterov };
-        let mut sgd = Sgd::new(vars.clone(), cfg, BTreeMap::from([("w".to_string(), 0.25)]))?;
+        let mut sgd = Sgd::named(vars.clone(), cfg, BTreeMap::from([("w".to_string(), 0.25)]))?;
         for (g, want) in [2., 1.].into_iter().zip(want) {
             sgd.step(&gradient(&vars, g)?)?;
             assert!((value(&vars[0].1) - want).abs() < 1e-6, "{nesterov} {}", value(&vars[0].1));
         }
     }
-    let unknown = Sgd::new(one()?, SgdConfig::default(), BTreeMap::from([("x".to_string(), 0.25)]));
+    let unknown = Sgd::named(one()?, SgdConfig::default(), BTreeMap::from([("x".to_string(), 0.25)]));
     assert!(unknown.err().is_some_and(|e| e.to_string().contains("x, which is not a parameter")));
     Ok(())
 }
 
-fn build(adam: bool) -> Result<(ParamStore, impl Fn(u64) -> Result<GradStore>, Optimizer)> {
+fn build(adam: bool) -> Result<(ParamStore, impl Fn(u64) -> Result<GradStore>, AnyOptimizer)> {
     let store = ParamStore::new(Key::new(1), &Device::Cpu);
     let layer = linear(6, 4, store.vb())?;
     let grads = move |step| {
@@ -63,10 +64,10 @@ fn build(adam: bool) -> Result<(ParamStore, impl Fn(u64) -> Result<GradStore>, O
         layer.forward(&xs)?.sqr()?.mean_all()?.backward()
     };
     let optimizer = if adam {
-        Optimizer::Adam(Adam::new(store.trainable(), AdamConfig::default())?)
+        AnyOptimizer::Adam(Adam::named(store.trainable(), AdamConfig::default())?)
     } else {
         let cfg = SgdConfig { lr: 0.05, momentum: 0.9, nesterov: true };
-        Optimizer::Sgd(Sgd::new(store.trainable(), cfg, BTreeMap::from([("weight".to_string(), 1e-3)]))?)
+        AnyOptimizer::Sgd(Sgd::named(store.trainable(), cfg, BTreeMap::from([("weight".to_string(), 1e-3)]))?)
     };
     Ok((store, grads, optimizer))
 }
@@ -118,8 +119,8 @@ fn a_state_of_another_model_is_an_error() -> Result<()> {
     let mut state = adam.state()?;
     state.insert("m.other".into(), state["m.bias"].clone());
     assert!(adam.set_state(&state).is_err());
-    adam.set_lr(0.5);
-    assert_eq!(adam.lr(), 0.5);
+    adam.set_learning_rate(0.5);
+    assert_eq!(adam.learning_rate(), 0.5);
     Ok(())
 }
 
@@ -150,5 +151,31 @@ fn accumulated_gradients_are_those_of_the_sum() -> Result<()> {
         accumulate(&mut total, gradient(losses.0, losses.1)?, &vars)?;
         assert_eq!(at(&total), want);
     }
+    Ok(())
+}
+
+/// Through Candle's traits alone, as code that takes any optimiser and any layer uses them.
+#[test]
+fn candles_traits_carry_a_training() -> Result<()> {
+    fn train<O: Optimizer>(mut optimizer: O, layer: &impl Module, rate: f64) -> Result<[f32; 2]> {
+        let xs = Key::new(9).normal((8, 6), &Device::Cpu)?;
+        let loss = || layer.forward(&xs)?.sqr()?.mean_all();
+        let before = loss()?.to_scalar::<f32>()?;
+        optimizer.set_learning_rate(rate);
+        assert_eq!(optimizer.learning_rate(), rate);
+        for _ in 0..5 {
+            optimizer.backward_step(&loss()?)?;
+        }
+        Ok([before, loss()?.to_scalar::<f32>()?])
+    }
+    let store = ParamStore::new(Key::new(1), &Device::Cpu);
+    let layer = linear(6, 4, store.vb())?;
+    let vars: Vec<Var> = store.trainable().into_iter().map(|(_, var)| var).collect();
+    let adam = Adam::new(vars.clone(), AdamConfig::default())?;
+    assert!(adam.state()?.contains_key("m.0"), "its parameters are numbered");
+    let [before, after] = train(adam, &layer, 0.01)?;
+    assert!(after < before, "{before} to {after}");
+    let [before, after] = train(Sgd::new(vars, SgdConfig::default())?, &layer, 0.1)?;
+    assert!(after < before, "{before} to {after}");
     Ok(())
 }

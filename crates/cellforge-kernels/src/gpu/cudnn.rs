@@ -19,7 +19,7 @@ const MOST_WORKSPACE: usize = 1 << 30;
 
 /// What a call of cuDNN computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Pass {
+pub(crate) enum Pass {
     Forward,
     InputGradient,
     WeightGradient,
@@ -48,7 +48,7 @@ impl Math {
 
 /// A convolution of symmetric padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Geometry {
+pub(crate) struct Geometry {
     pub batch: usize,
     /// Height, width and channels of the input.
     pub image: (usize, usize, usize),
@@ -79,7 +79,7 @@ impl Geometry {
 }
 
 /// cuDNN, and what was chosen for each convolution so far.
-pub(super) struct Convolutions {
+pub(crate) struct Convolutions {
     handle: sys::cudnnHandle_t,
     stream: Arc<CudaStream>,
     plans: HashMap<(Pass, Math, Geometry), Plan>,
@@ -282,7 +282,7 @@ impl Plan {
 }
 
 /// Numbers as they are, or what was made of them.
-pub(super) enum Operand {
+pub(crate) enum Operand {
     Plain(Ptr),
     Made(Buffer),
 }
@@ -298,7 +298,7 @@ impl Operand {
 
 impl Gpu {
     /// A pass whose operands and result are f32 in memory.
-    pub(super) fn convolve(&self, pass: Pass, geometry: Geometry, a: Ptr, b: Ptr) -> Result<Buffer> {
+    pub(crate) fn convolve(&self, pass: Pass, geometry: Geometry, a: Ptr, b: Ptr) -> Result<Buffer> {
         let math = Math::current();
         let (x, w, y) = (geometry.input_len(), geometry.weight_len(), geometry.output_len());
         let (a_len, b_len, out_len) = match pass {
