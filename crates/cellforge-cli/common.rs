@@ -3,6 +3,7 @@
 mod device;
 mod outputs;
 mod settings;
+mod shorthand;
 mod terminal;
 
 use std::{
@@ -15,36 +16,39 @@ use std::{
 
 use anyhow::{Context, Result};
 use candle_core::Device;
-use cellforge::kernels::{Precision, set_precision};
+use cellforge::{
+    kernels::{Precision, set_precision},
+    study::config::PrecisionSetting,
+};
 
 pub use device::DeviceChoice;
 pub(crate) use device::open_cuda;
-pub use outputs::{check_outside, check_settings, effective, is_of, save, save_beside, save_effective};
-pub use settings::{is_false, layered, read_table, take_global};
+pub use outputs::{check_outside, save, shell_word};
+pub use settings::{check_settings, effective, is_of, resumed, save_beside, save_effective, settings};
+pub use shorthand::{Given, SETTINGS, Shorthands};
 pub use terminal::{Bar, Interrupted, output_failed, report, say, start_log};
 
 /// The highest `--threads`.
 const MAX_THREADS: u16 = 1024;
 
 /// Flags that every verb takes.
-#[derive(clap::Args, Clone, Debug, Default)]
+#[derive(clap::Args, Clone, Debug)]
 pub struct Globals {
-    /// Seed of everything random; the same seed gives the same files [default: 1]
-    #[arg(long, global = true, value_name = "N", help_heading = "Global options")]
-    pub seed: Option<u64>,
+    /// Shorthands of settings.
+    #[command(flatten)]
+    pub given: Given<General>,
     /// Where to compute: cpu, cuda, cuda:N, metal or auto [default: auto]
     #[arg(long, global = true, value_name = "DEVICE", help_heading = "Global options")]
     pub device: Option<DeviceChoice>,
-    /// What convolutions multiply: f32; bf16, which is faster on GPUs and on processors with AVX-512 BF16 or AMX; tf32, on NVIDIA
-    /// GPUs; or bf16-emulated, the same as bf16 on any processor, slowly, for comparisons [default: f32, on NVIDIA GPUs tf32]
-    #[arg(long, global = true, value_name = "NAME", help_heading = "Global options")]
-    pub precision: Option<Precision>,
     /// Threads to use; results do not depend on it [default: one per core]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_THREADS)), help_heading = "Global options")]
     pub threads: Option<u16>,
-    /// A TOML file with any of this verb's flags as `name = value` lines; flags on the command line win
+    /// A TOML file of settings, as `config show` lists them; what the command line says wins
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub config: Option<PathBuf>,
+    /// Set any setting, such as gan.r1=1; may be repeated
+    #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = "Global options")]
+    pub set: Vec<String>,
     /// Print at the end how long each layer took in each pass, and what it achieved (on the CPU)
     #[arg(long, global = true, help_heading = "Global options")]
     pub profile: bool,
@@ -56,9 +60,17 @@ pub struct Globals {
     pub verbose: u8,
 }
 
-/// What a verb computes with, once flags and files are merged.
+/// The shorthands that every verb takes.
+#[derive(Clone, Debug)]
+pub struct General;
+
+impl Shorthands for General {
+    const FLAGS: &'static [(&'static str, &'static str)] = &[("seed", "seed"), ("precision", "precision")];
+    const GLOBAL: bool = true;
+}
+
+/// What a verb computes with.
 pub struct Session {
-    pub seed: u64,
     pub device: Device,
     pub stop: Arc<AtomicBool>,
     pub progress: bool,
@@ -66,14 +78,14 @@ pub struct Session {
 
 impl Globals {
     /// Sets up threads, the device and Ctrl-C, for a verb that looks at [`Session::stop`] and ends well when it is set.
-    pub fn open_stoppable(&self) -> Result<Session> {
-        let session = self.open()?;
+    pub fn open_stoppable(&self, precision: Option<PrecisionSetting>) -> Result<Session> {
+        let session = self.open(precision)?;
         stop_on_ctrl_c(&session.stop)?;
         Ok(session)
     }
 
     /// Sets up threads, the device and the precision. Ctrl-C ends the program at once.
-    pub fn open(&self) -> Result<Session> {
+    pub fn open(&self, precision: Option<PrecisionSetting>) -> Result<Session> {
         // The main thread is one of the pool: handing every operation of a step to another thread and waiting for it costs
         // more than many of the operations. With a single thread, though, the ones that fetch batches ahead would wait for ever.
         let from_environment = || std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok().filter(|n| *n > 0);
@@ -85,29 +97,29 @@ impl Globals {
             .build_global()
             .context("cannot start the threads")?;
         let device = self.device.unwrap_or(DeviceChoice::Auto).open(self.device.is_some())?;
-        self.set_precision(&device);
-        Ok(Session { seed: self.seed.unwrap_or(1), device, stop: Arc::default(), progress: !self.quiet })
+        take_up(precision.map(Precision::from), &device);
+        Ok(Session { device, stop: Arc::default(), progress: !self.quiet })
     }
+}
 
-    /// Takes up the precision asked for, or says why not.
-    fn set_precision(&self, device: &Device) {
-        let asked = self.precision.unwrap_or(if device.is_cuda() { Precision::Tf32 } else { Precision::F32 });
-        let used = match asked {
-            Precision::EmulatedBf16 if device.is_cuda() => Precision::Bf16,
-            asked if device.is_cuda() || asked == Precision::F32 => asked,
-            asked if device.is_cpu() && asked.is_supported() => asked,
-            asked => {
-                let why = match asked {
-                    Precision::Tf32 => "it is for NVIDIA GPUs",
-                    _ if device.is_cpu() => "AVX-512 BF16 instructions are not available here",
-                    _ => "this device has no kernels for it",
-                };
-                tracing::warn!("--precision {}: {why}; computing in f32", asked.name());
-                Precision::F32
-            }
-        };
-        set_precision(used);
-    }
+/// Takes up the precision asked for, or says why not.
+fn take_up(asked: Option<Precision>, device: &Device) {
+    let asked = asked.unwrap_or(if device.is_cuda() { Precision::Tf32 } else { Precision::F32 });
+    let used = match asked {
+        Precision::EmulatedBf16 if device.is_cuda() => Precision::Bf16,
+        asked if device.is_cuda() || asked == Precision::F32 => asked,
+        asked if device.is_cpu() && asked.is_supported() => asked,
+        asked => {
+            let why = match asked {
+                Precision::Tf32 => "it is for NVIDIA GPUs",
+                _ if device.is_cpu() => "AVX-512 BF16 instructions are not available here",
+                _ => "this device has no kernels for it",
+            };
+            tracing::warn!("--precision {}: {why}; computing in f32", asked.name());
+            Precision::F32
+        }
+    };
+    set_precision(used);
 }
 
 /// The first Ctrl-C (or SIGTERM) asks the work to stop at the next safe point; the second ends the program at once. A hang-up

@@ -1,21 +1,18 @@
 //! `cellforge data`: look at, render, download and split sets of images.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, path::{Path, PathBuf}};
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
-    data::{self, CellSet, Split, fetch, phantom},
-    study,
+    data::{self, Progress, Split, SplitOptions, View, fetch, phantom},
+    settings::{Layer, assignment},
+    study::{StudyConfig, nih},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{
-    common::{Globals, is_false, layered, save_beside, say},
-    images::ImageArgs,
-    train::split_rule,
+    common::{Given, Globals, Shorthands, effective, save_beside, say, settings},
+    images::{self, settled},
 };
 
 /// What to do with images.
@@ -32,7 +29,7 @@ pub enum Command {
 }
 
 /// Arguments of `data info`.
-#[derive(clap::Args, Serialize, Deserialize)]
+#[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   cellforge data info cell_images.zip
@@ -41,18 +38,16 @@ Examples:
 pub struct InfoArgs {
     /// Folder or zip with one folder of images per class
     #[arg(value_name = "PATH")]
-    path: Option<String>,
+    path: String,
     #[command(flatten)]
-    #[serde(flatten)]
-    images: ImageArgs,
+    given: Given<ImageShorthands>,
     /// Print JSON
     #[arg(long)]
-    #[serde(default, skip_serializing_if = "is_false")]
     json: bool,
 }
 
 /// Arguments of `data phantom`.
-#[derive(clap::Args, Serialize, Deserialize)]
+#[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   cellforge data phantom --out phantom.zip
@@ -60,24 +55,16 @@ Examples:
 pub struct PhantomArgs {
     /// A folder, or a file that ends in .zip
     #[arg(long, value_name = "DIR|FILE.zip")]
-    out: Option<PathBuf>,
-    /// Images in each of the two classes [default: 500]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    cells_per_class: Option<u64>,
-    /// Patients the images come from [default: 40]
-    #[arg(long, value_name = "N")]
-    patients: Option<usize>,
-    /// Side of the images, in pixels [default: 64]
-    #[arg(long, value_name = "PIXELS")]
-    side: Option<usize>,
+    out: PathBuf,
+    #[command(flatten)]
+    given: Given<PhantomShorthands>,
     /// Also write each parasite's mask (for a folder)
     #[arg(long)]
-    #[serde(default, skip_serializing_if = "is_false")]
     masks: bool,
 }
 
 /// Arguments of `data fetch`.
-#[derive(clap::Args, Serialize, Deserialize)]
+#[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   cellforge data fetch
@@ -103,7 +90,7 @@ pub struct FetchArgs {
 }
 
 /// Arguments of `data split`.
-#[derive(clap::Args, Serialize, Deserialize)]
+#[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   cellforge data split cell_images.zip --out split.csv
@@ -112,24 +99,14 @@ Examples:
 pub struct SplitArgs {
     /// Folder or zip with one folder of images per class
     #[arg(value_name = "PATH")]
-    path: Option<String>,
+    path: String,
     #[command(flatten)]
-    #[serde(flatten)]
-    images: ImageArgs,
+    given: Given<SplitShorthands>,
     /// The CSV file to write
     #[arg(long, value_name = "FILE.csv")]
-    out: Option<PathBuf>,
-    /// What is kept whole: auto (patients where known), image or group [default: auto]
-    #[arg(long, value_name = "RULE", value_parser = ["auto", "image", "group"])]
-    by: Option<String>,
-    /// Share of the images for validation [default: 0.1]
-    #[arg(long, value_name = "X")]
-    val: Option<f64>,
-    /// Share of the images for the test [default: 0.2]
-    #[arg(long, value_name = "X")]
-    test: Option<f64>,
+    out: PathBuf,
     /// Make so many folds instead: each image is in the test part of one of them
-    #[arg(long, value_name = "K", conflicts_with_all = ["val", "test"], value_parser = clap::value_parser!(u16).range(2..=1000))]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(2..=1000))]
     folds: Option<u16>,
 }
 
@@ -142,19 +119,58 @@ pub fn run(globals: Globals, command: &Command) -> Result<()> {
     }
 }
 
-/// The set that a verb's PATH (or `--data`) names.
-fn open(path: Option<&String>, images: &mut ImageArgs, seed: u64, progress: bool) -> Result<CellSet> {
-    if let Some(path) = path
-        && let Some(data) = images.data.replace(path.clone())
-    {
-        bail!("both {path} and --data {data} name the images; give one of them");
+/// The shorthands of `data info`.
+pub struct ImageShorthands;
+
+impl Shorthands for ImageShorthands {
+    const FLAGS: &'static [(&'static str, &'static str)] = &[
+        ("side", "data.side"),
+        ("channels", "data.channels"),
+        ("groups", "data.groups"),
+        ("group-csv", "data.group_csv"),
+        ("skip-bad", "data.skip_bad"),
+    ];
+}
+
+/// The shorthands of `data phantom`.
+pub struct PhantomShorthands;
+
+impl Shorthands for PhantomShorthands {
+    const FLAGS: &'static [(&'static str, &'static str)] = &[
+        ("images-per-class", "data.phantom.images_per_class"),
+        ("patients", "data.phantom.patients"),
+        ("side", "data.side"),
+    ];
+}
+
+/// The shorthands of `data split`.
+pub struct SplitShorthands;
+
+impl Shorthands for SplitShorthands {
+    const FLAGS: &'static [(&'static str, &'static str)] = &[
+        ("by", "data.split_by"),
+        ("val", "data.val"),
+        ("test", "data.test"),
+        ("groups", "data.groups"),
+        ("group-csv", "data.group_csv"),
+        ("skip-bad", "data.skip_bad"),
+    ];
+}
+
+/// The layer that names the images of a verb's PATH.
+fn path_layer(path: &str) -> Result<Layer> {
+    let mut table = assignment("data.path=PATH")?;
+    if let Some(toml::Value::Table(data)) = table.get_mut("data") {
+        data.insert("path".to_owned(), toml::Value::String(path.to_owned()));
     }
-    if images.data.is_none() {
-        bail!("name a folder or zip of images");
-    }
-    let mut options = images.options(None, progress);
+    Ok(Layer::new("PATH", table))
+}
+
+/// The images that the settings name.
+fn open(config: &StudyConfig, progress: bool) -> Result<View> {
+    let mut options = images::options(&config.data, config.data.groups, None, progress);
     options.allow_one_class = true;
-    images.open(&options, seed)
+    images::open(config, &options)
 }
 
 /// What `data info --json` prints.
@@ -169,20 +185,21 @@ struct Info<'a> {
     fingerprint: String,
 }
 
-fn info(mut globals: Globals, args: &InfoArgs) -> Result<()> {
-    let mut args = layered(&mut globals, args)?;
-    let session = globals.open()?;
-    let set = open(args.path.as_ref(), &mut args.images, session.seed, session.progress)?;
+fn info(globals: Globals, args: &InfoArgs) -> Result<()> {
+    let given = [args.given.layers()?, vec![path_layer(&args.path)?]].concat();
+    let config = settings(&globals, Vec::new(), given, None)?;
+    let session = globals.open(config.precision)?;
+    let set = open(&config, session.progress)?;
     let counts = set.class_counts();
     let groups = set.group_names().len();
     let info = Info {
-        path: args.images.data.as_deref().unwrap_or_default(),
+        path: &args.path,
         images: set.len(),
-        classes: set.classes.iter().map(String::as_str).zip(counts).collect(),
+        classes: set.classes().iter().map(String::as_str).zip(counts).collect(),
         groups: (groups > 0).then_some(groups),
         single_class_groups: single_class_groups(&set),
         skipped: set
-            .skipped
+            .skipped()
             .iter()
             .map(|s| BTreeMap::from([("name", s.name.as_str()), ("reason", s.reason.as_str())]))
             .collect(),
@@ -212,37 +229,29 @@ fn info(mut globals: Globals, args: &InfoArgs) -> Result<()> {
     Ok(())
 }
 
-fn single_class_groups(set: &CellSet) -> BTreeMap<&str, usize> {
-    let mut labels: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
-    for (group, label) in set.groups.iter().zip(&set.labels) {
-        if let Some(group) = group {
-            labels.entry(group).or_default().insert(*label);
-        }
-    }
-    let only = |class: usize| labels.values().filter(|l| l.len() == 1 && l.contains(&(class as u32))).count();
-    set.classes.iter().enumerate().map(|(i, class)| (class.as_str(), only(i))).collect()
+fn single_class_groups(set: &View) -> BTreeMap<&str, usize> {
+    set.classes().iter().map(String::as_str).zip(set.single_class_groups().into_iter().map(|of| of.groups)).collect()
 }
 
-fn render(mut globals: Globals, args: &PhantomArgs) -> Result<()> {
-    let mut args = layered(&mut globals, args)?;
-    let session = globals.open()?;
-    let out = args.out.clone().context("--out is missing: name a folder, or a file that ends in .zip")?;
-    let defaults = phantom::PhantomConfig::default();
+fn render(globals: Globals, args: &PhantomArgs) -> Result<()> {
+    let all = settings(&globals, Vec::new(), args.given.layers()?, None)?;
+    globals.open(all.precision)?;
+    let out = &args.out;
     let config = phantom::PhantomConfig {
-        side: *args.side.get_or_insert(defaults.side),
-        cells_per_class: *args.cells_per_class.get_or_insert(defaults.cells_per_class as u64) as usize,
-        patients: *args.patients.get_or_insert(defaults.patients),
-        seed: session.seed,
+        side: all.data.side,
+        cells_per_class: all.data.phantom.images_per_class,
+        patients: all.data.phantom.patients,
+        seed: all.seed,
     };
     if out.extension().is_some_and(|e| e.eq_ignore_ascii_case("zip")) {
         if args.masks {
             bail!("--masks needs a folder: give --out a name that does not end in .zip");
         }
-        phantom::write_zip(&config, &out)?;
+        phantom::write_zip(&config, out)?;
     } else {
-        phantom::write_folder(&config, &out, args.masks)?;
+        phantom::write_folder(&config, out, args.masks)?;
     }
-    save_beside(&out, "data phantom", session.seed, &args)?;
+    save_beside(out, &effective("data phantom", &all, &["data"])?)?;
     say(format!(
         "{} rendered images of each class in {}; they are a phantom and come from no patient",
         config.cells_per_class,
@@ -251,9 +260,8 @@ fn render(mut globals: Globals, args: &PhantomArgs) -> Result<()> {
     Ok(())
 }
 
-fn download(mut globals: Globals, args: &FetchArgs) -> Result<()> {
-    let args = layered(&mut globals, args)?;
-    let session = globals.open()?;
+fn download(globals: Globals, args: &FetchArgs) -> Result<()> {
+    let session = globals.open(None)?;
     let mut out = args.out.clone().unwrap_or_default();
     if args.out.is_none() || out.is_dir() || out.as_os_str().to_string_lossy().ends_with(['/', '\\']) {
         out.push("cell_images.zip");
@@ -262,13 +270,13 @@ fn download(mut globals: Globals, args: &FetchArgs) -> Result<()> {
     if there && !out.is_file() {
         bail!("{} is no file that a download could be written to", out.display());
     }
-    let mut options = fetch::FetchOptions::nlm(out);
+    let mut options = nih::download(out);
     if let Some(url) = &args.url {
         options.url.clone_from(url);
     }
     options.sha256.clone_from(&args.sha256);
     options.length = args.length;
-    options.progress = session.progress;
+    options.progress = session.progress.then(Progress::bytes_bar);
     let path = fetch::fetch(&options)?;
     data::Source::open(&path)
         .with_context(|| format!("{} is not the zip that was expected; remove it and check --url", path.display()))?;
@@ -281,27 +289,26 @@ fn download(mut globals: Globals, args: &FetchArgs) -> Result<()> {
     Ok(())
 }
 
-fn split(mut globals: Globals, args: &SplitArgs) -> Result<()> {
-    let mut args = layered(&mut globals, args)?;
-    let session = globals.open()?;
-    let out = args.out.clone().context("--out is missing: name a CSV file")?;
-    let set = open(args.path.as_ref(), &mut args.images, session.seed, session.progress)?;
-    let rule = split_rule(args.by.get_or_insert_with(|| "auto".to_owned()));
+fn split(globals: Globals, args: &SplitArgs) -> Result<()> {
+    let given = [args.given.layers()?, vec![path_layer(&args.path)?]].concat();
+    let config = settings(&globals, Vec::new(), given, None)?;
+    let session = globals.open(config.precision)?;
+    let (out, of) = (&args.out, &config.data);
+    let set = open(&config, session.progress)?;
+    let by = settled(of.split_by, &set);
     let Some(k) = args.folds else {
-        let (val, test) = (*args.val.get_or_insert(0.1), *args.test.get_or_insert(0.2));
-        let (split, _) = study::split_cells(&set, rule, val, test, session.seed)?;
-        write_split(&out, &set, &split)?;
-        return save_beside(&out, "data split", session.seed, &args);
+        let split = data::split(&set, &SplitOptions { by, val: of.val, test: of.test, seed: config.seed })?;
+        write_split(out, &set, &split)?;
+        return save_beside(out, &effective("data split", &config, &["data"])?);
     };
-    let by = study::split_by(&set, rule);
-    for (i, fold) in data::k_fold(&set, usize::from(k), by, session.seed)?.iter().enumerate() {
+    for (i, fold) in data::k_fold(&set, usize::from(k), by, config.seed)?.iter().enumerate() {
         let stem = out.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         write_split(&out.with_file_name(format!("{stem}-{}.csv", i + 1)), &set, fold)?;
     }
-    save_beside(&out, "data split", session.seed, &args)
+    save_beside(out, &effective("data split", &config, &["data"])?)
 }
 
-fn write_split(path: &std::path::Path, set: &CellSet, split: &Split) -> Result<()> {
+fn write_split(path: &Path, set: &View, split: &Split) -> Result<()> {
     data::write_manifest(path, set, split)?;
     let (train, val, test) = (split.train.len(), split.val.len(), split.test.len());
     say(format!("{}: {train} images for training, {val} for validation, {test} for the test", path.display()));

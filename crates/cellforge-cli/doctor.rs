@@ -53,7 +53,7 @@ const LIBRARIES: [(&str, &[&str], &str); 5] = [
 
 pub fn run(globals: Globals, args: &Args) -> Result<()> {
     // The threads, as any other verb would have them; the device is looked for below.
-    Globals { device: Some(DeviceChoice::Cpu), ..globals }.open()?;
+    Globals { device: Some(DeviceChoice::Cpu), ..globals }.open(None)?;
     let system = System::new_with_specifics(
         RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::nothing().with_ram()),
     );

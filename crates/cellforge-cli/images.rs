@@ -1,100 +1,101 @@
-//! The flags that say which images to use, and how figures of a classifier are printed.
+//! Which images to use, and how figures of a classifier are printed.
 
 use std::{fmt::Write, path::PathBuf};
 
 use anyhow::{Result, bail};
 use cellforge::{
-    data::{CellSet, phantom},
+    data::{self, OpenOptions, Progress, Split, SplitOptions, SplitRule, View, phantom},
     eval::{BootstrapOptions, ClassifierReport},
-    study::{self, SourceOptions, config::GroupSource},
+    study::{
+        StudyConfig,
+        config::{DataConfig, GroupSource},
+        nih,
+    },
 };
-use serde::{Deserialize, Serialize};
 
-/// Which images, and how they are read.
-#[derive(clap::Args, Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ImageArgs {
-    /// Folder or zip with one folder of images per class; or cifar10:DIR, or mnist:DIR [default: the phantom]
-    #[arg(long, value_name = "PATH")]
-    pub data: Option<String>,
-    /// Side to which images are resized: 32, 64 or 128 [default: 64]
-    #[arg(long, value_name = "PIXELS")]
-    pub side: Option<usize>,
-    /// 3 for colour, 1 for grey [default: 3]
-    #[arg(long, value_name = "N")]
-    pub channels: Option<usize>,
-    /// Where an image's patient comes from: auto, nih (file names) or none [default: auto]
-    #[arg(long, value_name = "RULE", value_parser = ["auto", "nih", "none"])]
-    pub groups: Option<String>,
-    /// A CSV file that names the patient of each file; may be repeated
-    #[arg(long, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub group_csv: Vec<PathBuf>,
-    /// Leave out images that cannot be read, and list them
-    #[arg(long)]
-    #[serde(skip_serializing_if = "crate::common::is_false")]
-    pub skip_bad: bool,
+/// How the images of `data` are read, its groups by `groups`.
+pub fn options(data: &DataConfig, groups: GroupSource, cache_dir: Option<PathBuf>, progress: bool) -> OpenOptions {
+    let mut options = nih::open_options(data.side, data.channels);
+    let csv: &[PathBuf] = if groups == GroupSource::None { &[] } else { &data.group_csv };
+    options.groups = groups.groups(csv);
+    options.skip_bad = data.skip_bad;
+    options.cache_dir = cache_dir;
+    options.progress = progress.then(Progress::images_bar);
+    options
 }
 
-/// Images per class of the phantom that stands in where no data is given.
-const STAND_IN: usize = 500;
-
-impl ImageArgs {
-    /// Names the defaults of a run, so that the saved settings are complete.
-    pub fn settle(&mut self) {
-        self.side.get_or_insert(64);
-        self.channels.get_or_insert(3);
-        self.groups.get_or_insert_with(|| "auto".to_owned());
-    }
-
-    pub fn options(&self, cache_dir: Option<PathBuf>, progress: bool) -> SourceOptions {
-        SourceOptions {
-            side: self.side.unwrap_or(64),
-            channels: self.channels.unwrap_or(3),
-            groups: match self.groups.as_deref() {
-                Some("nih") => GroupSource::Nih,
-                Some("none") => GroupSource::None,
-                _ => GroupSource::Auto,
-            },
-            group_csv: self.group_csv.clone(),
-            skip_bad: self.skip_bad,
-            cache_dir,
-            progress,
-            ..SourceOptions::default()
+/// Reads the images that the settings name, or renders the phantom where they name none.
+pub fn open(config: &StudyConfig, options: &OpenOptions) -> Result<View> {
+    check_size(options)?;
+    let images = match &config.data.path {
+        Some(path) => View::open(path, options)?,
+        None => {
+            tracing::info!("no --data was given: using the phantom, images that a program renders");
+            let of = &config.data.phantom;
+            let phantom = phantom::PhantomConfig {
+                cells_per_class: of.images_per_class,
+                patients: of.patients,
+                seed: config.seed,
+                ..phantom::PhantomConfig::default()
+            };
+            phantom::render(&phantom)?.resized(options.side, options.channels)?
         }
-    }
-
-    /// Reads the images, or renders the phantom where no data is named.
-    pub fn open(&self, options: &SourceOptions, seed: u64) -> Result<CellSet> {
-        if !matches!(options.side, 32 | 64 | 128) {
-            bail!("--side {} is not one of 32, 64 and 128", options.side);
-        }
-        if !matches!(options.channels, 1 | 3) {
-            bail!("--channels {} is neither 1 nor 3", options.channels);
-        }
-        let set = match &self.data {
-            Some(data) => study::open_cells(data, options)?,
-            None => {
-                tracing::info!("no --data was given: using the phantom, images that a program renders");
-                let config = phantom::PhantomConfig { cells_per_class: STAND_IN, seed, ..Default::default() };
-                phantom::render(&config)?.resized(options.side, options.channels)?
-            }
-        };
-        list_skipped(&set);
-        Ok(set)
-    }
+    };
+    list_skipped(&images);
+    Ok(images)
 }
 
-/// Names what was left out by `--skip-bad`.
-pub fn list_skipped(set: &CellSet) {
-    for skipped in &set.skipped {
+/// Reads the images at a path, sorted into classes or not.
+pub fn open_at(path: &str, options: &OpenOptions) -> Result<View> {
+    check_size(options)?;
+    let images = View::open(path, options)?;
+    list_skipped(&images);
+    Ok(images)
+}
+
+fn check_size(options: &OpenOptions) -> Result<()> {
+    if !matches!(options.side, 32 | 64 | 128) {
+        bail!("--side {} is not one of 32, 64 and 128", options.side);
+    }
+    if !matches!(options.channels, 1 | 3) {
+        bail!("data.channels is {}: it is neither 1 nor 3", options.channels);
+    }
+    Ok(())
+}
+
+/// The split that the settings name, or make.
+pub fn split(config: &StudyConfig, images: &View) -> Result<Split> {
+    if let Some(file) = &config.inputs.split {
+        return Ok(data::read_manifest(file, images)?);
+    }
+    let (by, data) = (settled(config.data.split_by, images), &config.data);
+    Ok(data::split(images, &SplitOptions { by, val: data.val, test: data.test, seed: config.seed })?)
+}
+
+/// What the rule of a split means for these images. It is told in the log.
+pub fn settled(rule: SplitRule, images: &View) -> SplitRule {
+    let by = rule.settled(images);
+    let patients = images.group_names().len();
+    match by {
+        SplitRule::Group => tracing::info!("split by patient: each of {patients} is on one side"),
+        _ if patients > 1 => {
+            tracing::info!("split by image: each of {patients} patients may be on several sides");
+        }
+        _ => tracing::info!("split by image: the patients are not known"),
+    }
+    by
+}
+
+/// Names what was left out as unreadable.
+pub fn list_skipped(images: &View) {
+    for skipped in images.skipped() {
         tracing::warn!("skipped {}: {}", skipped.name, skipped.reason);
     }
 }
 
 /// How the intervals of printed figures are made.
-pub fn bootstrap(seed: u64) -> BootstrapOptions {
-    BootstrapOptions { resamples: 1000, seed, level: 0.95 }
+pub fn bootstrap(config: &StudyConfig) -> BootstrapOptions {
+    BootstrapOptions { resamples: config.judge.resamples, seed: config.seed, level: config.judge.level }
 }
 
 /// The figures of a classifier as a table.

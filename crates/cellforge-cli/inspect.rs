@@ -1,61 +1,75 @@
 //! `cellforge inspect`: the layers of a network.
 
-use anyhow::{Context, Result};
-use cellforge::{classify::ClassifierConfig, gan::GanConfig};
-use serde::{Deserialize, Serialize};
+use anyhow::Result;
+use cellforge::settings::{Layer, assignment};
 
-use crate::common::{Globals, layered, say};
+use crate::common::{Given, Globals, Shorthands, say, settings};
 
 /// Arguments of `inspect`.
-#[derive(clap::Args, Serialize, Deserialize)]
+#[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   cellforge inspect generator
-  cellforge inspect resnet --width 0.25 --side 32
+  cellforge inspect generator --recipe best
+  cellforge inspect resnet --set classifier.model.width=0.25 --side 32
   cellforge inspect cnn --classes 10 --json
 
 Parameters are counted as Keras counts them: the running statistics of batch normalisation are included.
-With no flags, each network is the study's own.")]
+With no flags, each network is the study's own. `cnn` and `resnet` are the classifiers of those recipes.")]
 pub struct Args {
     /// The network
     network: Network,
-    /// Side of the images: 32, 64 or 128 [default: 64]
-    #[arg(long, value_name = "PIXELS")]
-    side: Option<usize>,
-    /// Channels of the images: 1 or 3 [default: 3]
-    #[arg(long, value_name = "N")]
-    channels: Option<usize>,
-    /// Multiplies every filter count [default: 1]
-    #[arg(long, value_name = "X")]
-    width: Option<f64>,
-    /// Classes of a classifier [default: 2]
-    #[arg(long, value_name = "N")]
-    classes: Option<usize>,
-    /// Length of the generator's noise vector [default: 100]
-    #[arg(long, value_name = "N")]
-    latent: Option<usize>,
+    #[command(flatten)]
+    given: Given<InspectShorthands>,
+    /// Classes of the images
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    classes: usize,
     /// Print JSON instead of a table
     #[arg(long)]
-    #[serde(default, skip_serializing_if = "crate::common::is_false")]
     json: bool,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// The shorthands of `inspect`.
+pub struct InspectShorthands;
+
+impl Shorthands for InspectShorthands {
+    const FLAGS: &'static [(&'static str, &'static str)] = &[
+        ("side", "data.side"),
+        ("channels", "data.channels"),
+        ("recipe", "gan.recipe"),
+        ("latent", "gan.model.latent"),
+    ];
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
 enum Network {
     Generator,
     Discriminator,
+    Classifier,
     Cnn,
     Resnet,
 }
 
-pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
-    let args = layered(&mut globals, args)?;
+pub fn run(globals: &Globals, args: &Args) -> Result<()> {
+    let recipe = match args.network {
+        Network::Cnn => vec![Layer::new("cnn", assignment("classifier.recipe=cnn-1")?)],
+        Network::Resnet => vec![Layer::new("resnet", assignment("classifier.recipe=resnet")?)],
+        _ => Vec::new(),
+    };
+    let config = settings(globals, recipe, args.given.layers()?, None)?;
+    let (side, channels, classes) = (config.data.side, config.data.channels, args.classes);
+    let gan = || {
+        let gan = config.gan.clone().for_images(side, channels, classes);
+        gan.validate().map(|()| gan.model)
+    };
+    let classifier = || {
+        let classifier = config.classifier.clone().for_images(side, channels, classes);
+        classifier.validate().map(|()| classifier.model)
+    };
     let summary = match args.network {
-        Network::Generator => gan(&args)?.generator_summary(),
-        Network::Discriminator => gan(&args)?.discriminator_summary(),
-        Network::Cnn => classifier(&args, ClassifierConfig::study_cnn())?.summary(),
-        Network::Resnet => classifier(&args, ClassifierConfig::study_resnet())?.summary(),
+        Network::Generator => gan()?.generator_summary(),
+        Network::Discriminator => gan()?.discriminator_summary(),
+        Network::Classifier | Network::Cnn | Network::Resnet => classifier()?.summary(),
     };
     if args.json {
         say(serde_json::to_string_pretty(&summary)?);
@@ -63,21 +77,4 @@ pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
         say(summary.to_string().trim_end());
     }
     Ok(())
-}
-
-fn gan(args: &Args) -> Result<GanConfig> {
-    let mut config = GanConfig::default();
-    config.image_size = args.side.unwrap_or(config.image_size);
-    config.channels = args.channels.unwrap_or(config.channels);
-    config.width = args.width.unwrap_or(config.width);
-    config.latent = args.latent.unwrap_or(config.latent);
-    config.validate().context("no such network")?;
-    Ok(config)
-}
-
-fn classifier(args: &Args, config: ClassifierConfig) -> Result<ClassifierConfig> {
-    let config =
-        cellforge::train::presets::classifier_config(config, args.side, args.channels, args.classes, args.width);
-    config.validate().context("no such network")?;
-    Ok(config)
 }

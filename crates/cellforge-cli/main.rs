@@ -3,6 +3,7 @@
 mod classify;
 mod common;
 mod completions;
+mod config;
 mod data;
 mod doctor;
 mod evaluate;
@@ -65,6 +66,9 @@ enum Verb {
     Classify(classify::Args),
     /// Measure what synthetic images are worth: realism, coverage, use for training, leaks
     Evaluate(Box<evaluate::Args>),
+    /// Print every setting: its key, default, values and meaning
+    #[command(subcommand)]
+    Config(config::Command),
     /// Run the whole study: images, classifiers, GANs, synthetic images, evaluation, report
     Reproduce(reproduce::Args),
     /// Print a completion script for a shell
@@ -80,12 +84,13 @@ fn main() -> ExitCode {
     }
     let profile = globals.profile;
     let done = match verb {
-        Verb::Inspect(args) => inspect::run(globals, &args),
+        Verb::Inspect(args) => inspect::run(&globals, &args),
         Verb::Doctor(args) => doctor::run(globals, &args),
         Verb::Data(command) => data::run(globals, &command),
         Verb::Train(command) => train::run(globals, &command),
         Verb::Generate(args) => generate::run(globals, &args),
-        Verb::Pack(args) => pack::run(globals, &args),
+        Verb::Pack(args) => pack::run(&args),
+        Verb::Config(command) => config::run(&command),
         Verb::Classify(args) => classify::run(globals, &args),
         Verb::Evaluate(args) => evaluate::run(globals, &args),
         Verb::Reproduce(args) => reproduce::run(globals, &args),

@@ -4,12 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use cellforge::train::{self, Checkpoint, checkpoint};
-use serde::{Deserialize, Serialize};
 
-use crate::common::{Globals, layered, say};
+use crate::common::say;
 
 /// Arguments of `pack`.
-#[derive(clap::Args, Serialize, Deserialize)]
+#[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   cellforge pack --checkpoint runs/best --out packed
@@ -20,18 +19,16 @@ those of the checkpoint; it cannot be trained further. Files that describe it ma
 pub struct Args {
     /// The folder of one trained GAN
     #[arg(long, value_name = "DIR")]
-    checkpoint: Option<PathBuf>,
+    checkpoint: PathBuf,
     /// The folder for the packed generator
     #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    out: PathBuf,
 }
 
-pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
-    let args = layered(&mut globals, args)?;
-    let checkpoint = args.checkpoint.context("--checkpoint is missing: name a trained GAN's folder")?;
-    let out = args.out.context("--out is missing: name a folder for the packed generator")?;
-    let state = train::pack_generator(&checkpoint, &out)?;
-    let weights = Checkpoint::find(&out)?.file(checkpoint::WEIGHTS);
+pub fn run(args: &Args) -> Result<()> {
+    let Args { checkpoint, out } = args;
+    let state = train::pack_generator(checkpoint, out)?;
+    let weights = Checkpoint::find(out)?.file(checkpoint::WEIGHTS);
     let bytes = std::fs::metadata(&weights).with_context(|| format!("cannot read {}", weights.display()))?.len();
     let model = &state.config.model;
     say(format!(

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
-    study::{self, Preset, Results, StudyConfig, config::SplitRule},
+    settings::Layer,
+    study::{self, Preset, Results, StudyConfig},
     train::RunDir,
 };
 
-use crate::common::{Globals, Interrupted, check_outside, read_table, say, take_global};
+use crate::common::{Given, Globals, Interrupted, Shorthands, check_outside, say, settings, shell_word};
 
 /// Arguments of `reproduce`.
 #[derive(clap::Args)]
@@ -23,32 +24,41 @@ Examples:
 Run again with the same --out, it skips what is done and goes on with what was begun. With other settings, images or precision, or
 by another version of this program, it refuses, unless --overwrite says that what they change may be replaced. Folders in OUT
 that no study made are never replaced.
-The --config file holds the study's own settings; OUT/config.toml of any run is one.
+Every setting can be set: `cellforge config show` lists them, --set KEY=VALUE sets one, --config FILE many; OUT/config.toml of any study
+is such a file.
 Without --data it uses the phantom: images that a program renders, which say nothing about malaria.")]
 pub struct Args {
-    /// Folder or zip with one folder of images per class; or cifar10:DIR, or mnist:DIR [default: the phantom]
-    #[arg(long, value_name = "PATH")]
-    data: Option<String>,
-    /// smoke (under a minute), quick (about 5 minutes) or paper (the study's own settings) [default: quick]
-    #[arg(long, value_name = "NAME")]
-    preset: Option<Preset>,
+    #[command(flatten)]
+    given: Given<StudyShorthands>,
     /// Folder for everything the study makes [default: runs/PRESET, or runs/PRESET-NAME for --data NAME.zip]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// What the split keeps whole: auto (patients where known), image or group [default: auto]
-    #[arg(long, value_name = "RULE", value_parser = ["auto", "image", "group"])]
-    split_by: Option<String>,
-    /// Leave out images that cannot be read, and list them in the report
-    #[arg(long)]
-    skip_bad: bool,
     /// Bring the study in OUT up to date with other settings, images, precision or version, replacing what they change
     #[arg(long)]
     overwrite: bool,
 }
 
-pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
-    let config = settings(&mut globals, args)?;
-    let session = globals.open_stoppable()?;
+/// The shorthands of `reproduce`.
+pub struct StudyShorthands;
+
+impl Shorthands for StudyShorthands {
+    const FLAGS: &'static [(&'static str, &'static str)] = &[
+        ("data", "data.path"),
+        ("preset", "preset"),
+        ("side", "data.side"),
+        ("group-csv", "data.group_csv"),
+        ("skip-bad", "data.skip_bad"),
+        ("split-by", "data.split_by"),
+        ("recipe", "gan.recipe"),
+        ("iterations", "gan.iterations"),
+        ("per-class", "generate.per_class"),
+    ];
+}
+
+pub fn run(globals: Globals, args: &Args) -> Result<()> {
+    let config = settings(&globals, Vec::new(), args.given.layers()?, Some(Preset::default()))?;
+    config.validate()?;
+    let session = globals.open_stoppable(config.precision)?;
     let out = args.out.clone().unwrap_or_else(|| default_out(&config));
     check_outside(&out, config.data.path.as_ref())?;
     if !args.overwrite {
@@ -78,46 +88,18 @@ pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn settings(globals: &mut Globals, args: &Args) -> Result<StudyConfig> {
-    let mut table = toml::Table::new();
-    if let Some(path) = globals.config.clone() {
-        for (key, value) in read_table(&path)? {
-            // The seed is one of the study's own settings.
-            if key == "seed" || !take_global(globals, &key, &value, &path)? {
-                table.insert(key, value);
-            }
-        }
-    }
-    let name = globals.config.as_deref().unwrap_or(Path::new("the settings")).display().to_string();
-    let mut config = StudyConfig::from_table(&table, args.preset).with_context(|| format!("cannot use {name}"))?;
-    if let Some(seed) = globals.seed {
-        config.seed = seed;
-    }
-    if let Some(data) = &args.data {
-        config.data.path = Some(data.clone());
-    }
-    config.data.skip_bad |= args.skip_bad;
-    config.data.split_by = match args.split_by.as_deref() {
-        None => config.data.split_by,
-        Some("image") => SplitRule::Image,
-        Some("group") => SplitRule::Group,
-        Some(_) => SplitRule::Auto,
-    };
-    if i64::try_from(config.seed).is_err() {
-        bail!("--seed {} is too large: at most {}", config.seed, i64::MAX);
-    }
-    config.validate()?;
-    Ok(config)
-}
-
 /// The settings of the study in `out`, if there is one.
 fn saved(out: &Path) -> Result<Option<StudyConfig>> {
     let path = RunDir::new(out).settings();
     if !path.is_file() {
         return Ok(None);
     }
-    let saved = StudyConfig::from_table(&read_table(&path)?, None)
-        .with_context(|| format!("{} is not the settings of a study; name another --out", path.display()))?;
+    let read = || -> Result<StudyConfig> {
+        let layer = Layer::parse(path.display().to_string(), &std::fs::read_to_string(&path)?)?;
+        Ok(StudyConfig::layered(&[layer], Some(Preset::default()))?)
+    };
+    let saved =
+        read().with_context(|| format!("{} is not the settings of a study; name another --out", path.display()))?;
     Ok(Some(saved))
 }
 
@@ -149,24 +131,20 @@ fn default_out(config: &StudyConfig) -> PathBuf {
 /// The command that continues this run.
 fn again(args: &Args, globals: &Globals, out: &Path) -> String {
     let mut words = vec!["cellforge reproduce".to_owned()];
+    words.extend(args.given.words());
+    words.extend(globals.given.words());
+    words.extend(globals.set.iter().map(|text| format!("--set {}", shell_word(text))));
     let mut flag = |name: &str, value: Option<String>| {
         if let Some(value) = value {
-            words.push(format!("--{name} {}", study::shell_word(&value)));
+            words.push(format!("--{name} {}", shell_word(&value)));
         }
     };
-    flag("data", args.data.clone());
-    flag("preset", args.preset.map(|p| p.to_string()));
-    flag("split-by", args.split_by.clone());
-    flag("seed", globals.seed.map(|n| n.to_string()));
     flag("device", globals.device.map(|d| d.to_string()));
-    flag("precision", globals.precision.map(|p| p.name().to_owned()));
     flag("threads", globals.threads.map(|n| n.to_string()));
     flag("config", globals.config.as_ref().map(|p| p.display().to_string()));
     flag("out", Some(out.display().to_string()));
-    for (name, given) in [("--skip-bad", args.skip_bad), ("--overwrite", args.overwrite)] {
-        if given {
-            words.push(name.to_owned());
-        }
+    if args.overwrite {
+        words.push("--overwrite".to_owned());
     }
     words.join(" ")
 }

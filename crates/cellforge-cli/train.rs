@@ -3,18 +3,15 @@
 mod classifier;
 mod gan;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use cellforge::{
     data,
-    kernels::Precision,
-    study,
-    study::config::SplitRule,
     train::{self, Mode, RunDir, Slot},
 };
 
-use crate::common::{Globals, Interrupted, Session, read_table};
+use crate::common::{Globals, Interrupted, Session, shell_word};
 
 /// What to train.
 #[derive(clap::Subcommand)]
@@ -32,35 +29,8 @@ pub fn run(globals: Globals, command: &Command) -> Result<()> {
     }
 }
 
-/// With `--resume`, the settings the run was started with stand in for flags that are not given.
-pub(crate) fn remember(globals: &mut Globals, resume: bool, out: Option<&PathBuf>) -> Result<()> {
-    if let (true, Some(out)) = (resume, out) {
-        let saved = RunDir::new(out).settings();
-        if !saved.is_file() {
-            bail!("there is no run to resume in {}: it has no config.toml; start one without --resume", out.display());
-        }
-        let started = match read_table(&saved)?.get("precision").and_then(toml::Value::as_str) {
-            Some(name) => name.parse().map_err(anyhow::Error::msg).context(saved.display().to_string())?,
-            None => Precision::F32,
-        };
-        let asked = *globals.precision.get_or_insert(started);
-        // A build for GPUs takes it that one is meant.
-        let here = if cfg!(feature = "cuda") || asked.is_supported() { asked } else { Precision::F32 };
-        if here != started {
-            bail!(
-                "the run in {} computes in {} and would go on in {} here: resume it as it was started, or start it anew with --overwrite",
-                out.display(),
-                started.name(),
-                here.name()
-            );
-        }
-        globals.config.get_or_insert(saved);
-    }
-    Ok(())
-}
-
 /// How to run.
-fn control(session: &Session) -> train::Control {
+pub(crate) fn control(session: &Session) -> train::Control {
     train::Control { stop: session.stop.clone(), progress: session.progress, device: session.device.clone() }
 }
 
@@ -99,7 +69,7 @@ fn failed(error: train::Error, what: &str, run: &Path, out: &Path, globals: &Glo
 
 /// The command that goes on with the run in `out`.
 fn again(what: &str, out: &Path, globals: &Globals) -> String {
-    let mut again = format!("cellforge train {what} --resume --out {}", study::shell_word(&out.display().to_string()));
+    let mut again = format!("cellforge train {what} --resume --out {}", shell_word(&out.display().to_string()));
     if let Some(device) = globals.device {
         again.push_str(&format!(" --device {device}"));
     }
@@ -107,12 +77,4 @@ fn again(what: &str, out: &Path, globals: &Globals) -> String {
         again.push_str(&format!(" --threads {threads}"));
     }
     again
-}
-/// The rule of `--split-by`.
-pub fn split_rule(name: &str) -> SplitRule {
-    match name {
-        "image" => SplitRule::Image,
-        "group" => SplitRule::Group,
-        _ => SplitRule::Auto,
-    }
 }

@@ -1,109 +1,107 @@
-//! Settings files: how they are read, and how flags are laid over them.
+//! The settings of a verb: how they are put together, and how they are saved beside what it makes.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use serde::{Serialize, de::DeserializeOwned};
+use cellforge::{
+    kernels::Precision,
+    settings::{Layer, assignment},
+    study::{Preset, StudyConfig, config::PrecisionSetting},
+    train::RunDir,
+};
 
-use super::{Globals, MAX_THREADS};
+use super::{Globals, save};
 
-/// Lays the flags over the file of `--config`. In the file a setting has its flag's name, with `-` or `_`, and its value is held
-/// against what the flag takes; `seed`, `device`, `precision` and `threads` may stand there too.
-pub fn layered<T>(globals: &mut Globals, flags: &T) -> Result<T>
-where
-    T: clap::Args + Serialize + DeserializeOwned,
-{
-    let above = toml::Table::try_from(flags).context("cannot represent the flags as TOML")?;
-    let Some(path) = globals.config.clone() else {
-        return above.try_into().context("cannot read the flags back");
-    };
-    let command = T::augment_args(clap::Command::new("settings")).no_binary_name(true);
-    let (mut below, mut words) = (toml::Table::new(), Vec::new());
-    for (key, value) in read_table(&path)? {
-        let key = key.replace('-', "_");
-        if take_global(globals, &key, &value, &path)? {
-            continue;
-        }
-        words.extend(as_flag(&command, &key, &value).with_context(|| format!("cannot use {}", path.display()))?);
-        below.insert(key, value);
+/// The settings that `below`, the file of `--config`, `--set` and `given` make, the last on top, over the defaults or over `preset`.
+pub fn settings(globals: &Globals, below: Vec<Layer>, given: Vec<Layer>, preset: Option<Preset>) -> Result<StudyConfig> {
+    let mut layers = below;
+    if let Some(path) = &globals.config {
+        layers.push(read(path)?);
     }
-    // The file need not name what the command line has to.
-    let checked = command.mut_args(|arg| arg.required(false)).try_get_matches_from(words);
-    checked.map_err(|error| anyhow::anyhow!("{}: {}", path.display(), first_lines(&error)))?;
-    below.extend(above);
-    below.try_into().with_context(|| format!("{}: a setting has a value of the wrong type", path.display()))
-}
-
-/// Flags that say what to do with a folder, not what to compute.
-const NOT_SETTINGS: [&str; 2] = ["resume", "overwrite"];
-
-/// A line of a settings file as the words of a command line.
-fn as_flag(command: &clap::Command, key: &str, value: &toml::Value) -> Result<Vec<String>> {
-    let settings = || command.get_arguments().filter(|arg| !NOT_SETTINGS.contains(&arg.get_id().as_str()));
-    let Some(arg) = settings().find(|arg| arg.get_id() == key) else {
-        let known: Vec<&str> = settings().map(|arg| arg.get_id().as_str()).collect();
-        bail!("there is no setting {key:?} here; there are {}", known.join(", "));
-    };
-    let flag = arg.get_long().map(|name| format!("--{name}"));
-    if matches!(arg.get_action(), clap::ArgAction::SetTrue) {
-        let on = value.as_bool().with_context(|| format!("{key} is true or false, not {value}"))?;
-        return Ok(if on { flag.into_iter().collect() } else { Vec::new() });
+    layers.extend(given);
+    for text in &globals.set {
+        layers.push(Layer::new("--set", assignment(text)?));
     }
-    let one = |value: &toml::Value| match value {
-        toml::Value::String(text) => Ok(text.clone()),
-        toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => Ok(value.to_string()),
-        _ => bail!("{key} cannot be {value}"),
-    };
-    let values = match value {
-        toml::Value::Array(values) => values.iter().map(one).collect::<Result<Vec<String>>>()?,
-        value => vec![one(value)?],
-    };
-    // With `=`, so that a value may begin with a dash.
-    Ok(values.into_iter().map(|value| flag.as_ref().map_or(value.clone(), |flag| format!("{flag}={value}"))).collect())
+    layers.extend(globals.given.layers()?);
+    Ok(StudyConfig::layered(&layers, preset)?)
 }
 
-/// What clap says of a value, without its advice on the command line.
-fn first_lines(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let lines = text.lines().take_while(|line| !line.is_empty()).map(|line| line.trim().trim_start_matches("error: "));
-    lines.collect::<Vec<_>>().join(" ")
-}
-
-/// Reads a TOML file.
-pub fn read_table(path: &Path) -> Result<toml::Table> {
+/// A settings file.
+fn read(path: &Path) -> Result<Layer> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read the settings file {}", path.display()))?;
-    text.parse().with_context(|| format!("{} is not valid TOML", path.display()))
+    Ok(Layer::parse(path.display().to_string(), &text)?)
 }
 
-/// Takes `seed`, `device`, `precision` or `threads` from a settings file where no flag has set it; says whether the key was one of them.
-pub fn take_global(globals: &mut Globals, key: &str, value: &toml::Value, path: &Path) -> Result<bool> {
-    let wrong = || format!("{}: {key} has a value that is not allowed", path.display());
-    match key {
-        "seed" => {
-            let seed = value.as_integer().and_then(|n| u64::try_from(n).ok()).with_context(wrong)?;
-            globals.seed.get_or_insert(seed);
-        }
-        "device" => {
-            let device = value.as_str().and_then(|text| text.parse().ok()).with_context(wrong)?;
-            globals.device.get_or_insert(device);
-        }
-        "precision" => {
-            let parsed = value.as_str().with_context(wrong)?.parse().map_err(anyhow::Error::msg);
-            let precision = parsed.with_context(wrong)?;
-            globals.precision.get_or_insert(precision);
-        }
-        "threads" => {
-            let allowed = |n: &u16| (1..=MAX_THREADS).contains(n);
-            let threads = value.as_integer().and_then(|n| u16::try_from(n).ok()).filter(allowed).with_context(wrong)?;
-            globals.threads.get_or_insert(threads);
-        }
-        _ => return Ok(false),
+/// With `--resume`, the settings that the work in `out` was started with; they lie below all that is given. What was computed in one
+/// precision does not go on in another.
+pub fn resumed(globals: &Globals, out: &Path, what: &str) -> Result<Vec<Layer>> {
+    let saved = RunDir::new(out).settings();
+    if !saved.is_file() {
+        bail!("there is no {what} to resume in {}: it has no {}; start one without --resume", out.display(), name(&saved));
     }
-    Ok(true)
+    let layer = read(&saved)?;
+    let started = StudyConfig::layered(std::slice::from_ref(&layer), None)
+        .with_context(|| format!("{} is not what this version saves", saved.display()))?;
+    let started: Precision = started.precision.map_or(Precision::F32, Into::into);
+    let asked = settings(globals, vec![layer.clone()], Vec::new(), None)?.precision.map_or(started, Into::into);
+    // A build for GPUs takes it that one is meant.
+    let here = if cfg!(feature = "cuda") || asked.is_supported() { asked } else { Precision::F32 };
+    if here != started {
+        bail!(
+            "the {what} in {} computes in {} and would go on in {} here: resume it as it was started, or start it anew with --overwrite",
+            out.display(),
+            started.name(),
+            here.name()
+        );
+    }
+    Ok(vec![layer])
 }
 
-/// `bool::not` by reference, for `skip_serializing_if`: a flag that was not given must not hide the file's.
-pub fn is_false(flag: &bool) -> bool {
-    !*flag
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The settings of a verb as TOML, ready to be passed to `--config`: the tables that it uses, with the seed and the precision.
+pub fn effective(verb: &str, config: &StudyConfig, tables: &[&str]) -> Result<String> {
+    // Whatever it is: what a device computes in where nothing is said differs.
+    let config = StudyConfig { precision: Some(PrecisionSetting::from(Precision::current())), ..config.clone() };
+    let mut table: toml::Table = config.to_toml()?.parse().context("cannot represent the settings as TOML")?;
+    table.retain(|name, _| matches!(name.as_str(), "seed" | "precision") || tables.contains(&name.as_str()));
+    Ok(format!("{}THIS_FILE\n{table}", heading(verb)))
+}
+
+/// How the effective settings of a verb begin.
+fn heading(verb: &str) -> String {
+    format!("# cellforge {verb} --config ")
+}
+
+/// Whether the settings in a folder are those that `verb` saved, by their first line.
+pub fn is_of(folder: &Path, verb: &str) -> bool {
+    std::fs::read(RunDir::new(folder).settings()).is_ok_and(|text| text.starts_with(heading(verb).as_bytes()))
+}
+
+/// Refuses a folder whose settings are of a study or of another verb than `verb`, which would replace them.
+pub fn check_settings(folder: &Path, verb: &str) -> Result<()> {
+    let path = RunDir::new(folder).settings();
+    if path.exists() && !is_of(folder, verb) {
+        bail!(
+            "{} is not of `cellforge {verb}`, which would replace it: name another --out, or move it away",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Saves effective settings in the folder of what was made.
+pub fn save_effective(folder: &Path, text: &str) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    save(&RunDir::new(folder).settings(), text)
+}
+
+/// Saves effective settings beside an output: those of `images.zip` as `images.zip.settings.toml`.
+pub fn save_beside(out: &Path, text: &str) -> Result<()> {
+    let mut name = out.file_name().unwrap_or_default().to_owned();
+    name.push(".settings.toml");
+    save(&out.with_file_name(name), text)
 }

@@ -19,6 +19,8 @@ pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(list::<StudyConfig>)
 pub trait Shorthands {
     /// Flag and key.
     const FLAGS: &'static [(&'static str, &'static str)];
+    /// Whether every verb takes them.
+    const GLOBAL: bool = false;
 }
 
 /// The settings that a verb's shorthands were given, in the order of the table of flags.
@@ -85,7 +87,12 @@ fn setting(key: &str) -> &'static Setting {
 
 impl<T: Shorthands> clap::Args for Given<T> {
     fn augment_args(command: Command) -> Command {
-        T::FLAGS.iter().fold(command, |command, (flag, key)| command.arg(arg(flag, setting(key))))
+        let heading = T::GLOBAL.then_some("Global options");
+        let flag = |(flag, key): &(&'static str, &'static str)| {
+            let arg = arg(flag, setting(key)).global(T::GLOBAL);
+            if heading.is_some() { arg.help_heading(heading) } else { arg }
+        };
+        command.args(T::FLAGS.iter().map(flag))
     }
 
     fn augment_args_for_update(command: Command) -> Command {

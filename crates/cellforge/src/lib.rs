@@ -56,6 +56,7 @@
 //! | [`train`] | one training loop, checkpoints, observers |
 //! | [`eval`] | figures with intervals, from arrays alone |
 //! | [`assess`] | judging any set of synthetic images: figures, verdicts, report, data sheet |
+//! | [`settings`] | settings with one definition each: listed, laid over each other, checked |
 //! | [`study`] | the stages of the study, its its results and its report |
 //! | [`shipped`] | the generator that is built into this crate, and its data sheet |
 //!
@@ -78,6 +79,7 @@ pub use cellforge_eval as eval;
 pub use cellforge_gan as gan;
 pub use cellforge_kernels as kernels;
 pub use cellforge_nn as nn;
+pub use cellforge_settings as settings;
 pub use cellforge_study as study;
 pub use cellforge_train as train;
 

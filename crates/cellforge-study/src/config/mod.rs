@@ -352,8 +352,9 @@ mod tests {
     #[test]
     fn paper_is_the_study() {
         let mut paper = StudyConfig::preset(Preset::Paper);
-        // A study measures it all.
+        // A study measures it all, and its phantom is as large as the NIH set.
         paper.evaluate.measure = EvaluationConfig::default().measure;
+        paper.data.phantom = PhantomStage::default();
         assert_eq!(paper, StudyConfig::default());
         assert_eq!((paper.gan.iterations, paper.classifier.epochs, paper.data.side), (15_000, 4, 64));
     }

@@ -24,7 +24,7 @@ pub const GAN_RECIPES: &[Recipe] = recipes!("gan": "study", "best");
 
 /// The recipes for classifiers, the default first.
 pub const CLASSIFIER_RECIPES: &[Recipe] =
-    recipes!("classifier": "resnet", "cnn-1", "cnn-2", "cnn-3", "cnn-paper-1", "cnn-paper-2", "cnn-paper-3");
+    recipes!("classifier": "resnet", "resnet-flips", "cnn-1", "cnn-2", "cnn-3", "cnn-paper-1", "cnn-paper-2", "cnn-paper-3");
 
 impl Recipe {
     /// What it is, in a line: the comment at its top.

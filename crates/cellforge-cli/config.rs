@@ -1,0 +1,97 @@
+//! `cellforge config`: every setting there is.
+
+use anyhow::{Result, bail};
+use cellforge::{
+    settings::markdown,
+    study::{Preset, StudyConfig},
+    train::{CLASSIFIER_RECIPES, GAN_RECIPES},
+};
+
+use crate::common::{SETTINGS, say};
+
+/// What to do with settings.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Print every key with its default, its values and its meaning
+    Show(ShowArgs),
+}
+
+/// Arguments of `config show`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cellforge config show                  every setting, a line each
+  cellforge config show gan              those of a GAN's training
+  cellforge config show gan.r1           all about one
+  cellforge config show --markdown       the same as a page
+
+A settings file has these keys as TOML, nested or dotted:
+
+  seed = 7
+  [gan]
+  r1 = 1.0
+  augment.translation = 0.25
+
+Any verb takes it with --config FILE, and single settings with --set gan.r1=1.")]
+pub struct ShowArgs {
+    /// A key, or the beginning of several, such as gan or evaluate.privacy
+    #[arg(value_name = "KEY")]
+    key: Option<String>,
+    /// Print a page in Markdown
+    #[arg(long, conflicts_with = "key")]
+    markdown: bool,
+}
+
+pub fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Show(args) => show(args),
+    }
+}
+
+fn show(args: &ShowArgs) -> Result<()> {
+    if args.markdown {
+        say(page().trim_end());
+        return Ok(());
+    }
+    let wanted = args.key.as_deref().unwrap_or_default();
+    let within = |key: &str| wanted.is_empty() || key == wanted || key.starts_with(&format!("{wanted}."));
+    let found: Vec<_> = SETTINGS.iter().filter(|setting| within(&setting.key)).collect();
+    match found.as_slice() {
+        [] => bail!("there is no setting {wanted}; `cellforge config show` prints all"),
+        [setting] => {
+            say(format!("{} = {}", setting.key, setting.default_text()));
+            say(format!("values: {}", setting.values()));
+            say(setting.meaning.trim());
+        }
+        several => {
+            let width = several.iter().map(|setting| setting.key.chars().count() + 3 + setting.default_text().chars().count());
+            let width = width.max().unwrap_or(0).min(48);
+            for setting in several {
+                let assigned = format!("{} = {}", setting.key, setting.default_text());
+                say(format!("{assigned:<width$}  {} ({})", setting.summary(), setting.values()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The page `docs/settings.md`.
+fn page() -> String {
+    let mut page = "# Settings\n\n<!-- made by: cellforge config show --markdown -->\n\n\
+        Each setting has one name. It is the same in a settings file (`--config FILE.toml`), on the command line (`--set gan.r1=1`) and in the\n\
+        `state.json` of a checkpoint. What is given is laid over the rest in this order, the last on top: the defaults below, the recipes that\n\
+        `gan.recipe` and `classifier.recipe` name, the preset, the file, `--set` and the flags.\n\n\
+        ## Presets of a study\n\n| preset | what it is |\n|---|---|\n"
+        .to_owned();
+    for preset in Preset::ALL {
+        page.push_str(&format!("| `{preset}` | {} |\n", preset.summary()));
+    }
+    for (of, recipes) in [("GANs", GAN_RECIPES), ("classifiers", CLASSIFIER_RECIPES)] {
+        page.push_str(&format!("\n## Recipes for {of}\n\n| recipe | what it is |\n|---|---|\n"));
+        for recipe in recipes {
+            page.push_str(&format!("| `{}` | {} |\n", recipe.name, recipe.summary()));
+        }
+    }
+    page.push_str(&markdown::<StudyConfig>());
+    page
+}
