@@ -94,12 +94,12 @@ fn slerp(a: &[f32], b: &[f32], t: f64) -> Vec<f32> {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     let angle = (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()).clamp(-1.0, 1.0).acos();
     // Noise of zeros has no angle.
-    let (of_a, of_b) = if angle.is_nan() || angle.sin() < STRAIGHT {
+    let (weight_a, weight_b) = if angle.is_nan() || angle.sin() < STRAIGHT {
         (1.0 - t, t)
     } else {
         (((1.0 - t) * angle).sin() / angle.sin(), (t * angle).sin() / angle.sin())
     };
-    a.iter().zip(b).map(|(a, b)| (of_a * f64::from(*a) + of_b * f64::from(*b)) as f32).collect()
+    a.iter().zip(b).map(|(a, b)| (weight_a * f64::from(*a) + weight_b * f64::from(*b)) as f32).collect()
 }
 
 /// The row between those of two classes.

@@ -62,7 +62,7 @@ pub fn resnet_study() -> ClassifierTrainConfig {
 
 /// The recipe for images that pass: one GAN of all `classes`, StyleGAN2's generator in small (Karras et al. 2020) against a residual
 /// discriminator with a projection of the class (Miyato and Koyama 2018), the non-saturating logistic loss with a lazy R1 penalty
-/// (Mescheder et al. 2018), real images in any orientation, augmentations of what the discriminator sees at an adaptive chance (Zhao et al.
+/// (Mescheder et al. 2018), real images in any orientation, augmentations of what the discriminator sees with an adaptive probability (Zhao et al.
 /// 2020; Karras et al. 2020), learning rates that fall to 0 over the second half, and a moving average of the generator. It is judged every
 /// 500 iterations where there is a judge, and guarded.
 pub fn gan_best(classes: usize) -> GanTrainConfig {

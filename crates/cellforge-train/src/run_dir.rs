@@ -300,7 +300,7 @@ impl Drop for RunLock {
     }
 }
 
-/// What a process that is refused is told about this one.
+/// What a process that is refused learns about this one.
 fn myself() -> String {
     let program = std::env::args_os().next().map(PathBuf::from);
     let program = program.as_deref().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
