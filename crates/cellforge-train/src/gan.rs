@@ -310,7 +310,7 @@ pub fn train_judged_gan(
 
     let noise = config.key().with("grid").normal((config.grid_images, config.model.latent), &control.device)?;
     let columns = (config.grid_images as f64).sqrt().ceil() as usize;
-    let mut grids = SampleGrids::new(dir.grids(), config.grid_at.clone(), noise, config.model.classes, columns);
+    let mut grids = SampleGrids::new(dir, config.grid_at.clone(), noise, config.model.classes, columns);
     let mut jsonl = JsonlLog::new(dir.log(), config.log_every, config.checkpoint_every);
     let mut board = TensorBoard::new(dir.tensorboard(), config.log_every);
     let best_by = monitor.is_some().then_some(Criterion::lowest(figures::FD));

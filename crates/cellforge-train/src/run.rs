@@ -57,7 +57,7 @@ pub(crate) fn check_images(set: &CellSet, indices: &[usize], side: usize, channe
     let invalid = |field, reason| Err(Error::Invalid { field, reason });
     if (set.side(), set.channels()) != (side, channels) {
         let reason = format!(
-            "the model takes {side}x{side} pixels and {channels} channels, the images have {0}x{0} and {1}: load them at the model's size",
+            "the model takes {side}x{side} pixels and {channels} channels, the images have {0}x{0} and {1}",
             set.side(),
             set.channels()
         );
