@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use cellforge_classify::{Classifier, ClassifierConfig};
-use cellforge_data::{Augment, Batch, CellSet, Scale, Split, epoch_order};
+use cellforge_data::{Augment, Batch, Scale, View, epoch_order};
 use cellforge_nn::ParamStore;
 use serde::{Deserialize, Serialize};
 
@@ -109,29 +109,30 @@ pub struct ClassifierOutcome {
     pub log: PathBuf,
 }
 
-/// Trains a classifier on `split.train`, choosing the best epoch by accuracy on `split.val`, into the folder `out`:
-/// `last/` and `best/` (checkpoints), `log.jsonl` and `tensorboard/`. `split.test` is not looked at.
+/// Trains a classifier on the images `train`, choosing the best epoch by accuracy on `val`, which may be empty, into the folder `out`:
+/// `last/` and `best/` (checkpoints), `log.jsonl` and `tensorboard/`.
 ///
 /// # Errors
 /// As [`crate::train_gan`].
 pub fn train_classifier(
     config: &ClassifierTrainConfig,
-    set: &CellSet,
-    split: &Split,
+    train: &View,
+    val: &View,
     out: &Path,
     control: &Control,
 ) -> Result<ClassifierOutcome> {
     config.validate()?;
     let (side, channels) = (config.model.image_size(), config.model.channels());
-    run::check_images(set, &split.train, side, channels)?;
-    check_classes(&config.model, set)?;
-    if config.patience.is_some() && split.val.is_empty() {
+    run::check_images(train, side, channels)?;
+    check_classes(&config.model, train)?;
+    check_val(train, val)?;
+    if config.patience.is_some() && val.is_empty() {
         return Err(Error::Invalid {
             field: "patience",
             reason: "needs validation images, and there are none".to_owned(),
         });
     }
-    let epoch_len = split.train.len().div_ceil(config.batch) as u64;
+    let epoch_len = train.len().div_ceil(config.batch) as u64;
     let mut step = ClassifierStep::new(config, epoch_len, &control.device)?;
     let fresh = State {
         format_version: FORMAT_VERSION,
@@ -139,8 +140,8 @@ pub fn train_classifier(
         seed: config.seed,
         position: Position::default(),
         best: None,
-        classes: set.classes.clone(),
-        data: run::data_fingerprint(set, &[&split.train, &split.val]),
+        classes: train.classes().to_vec(),
+        data: run::data_fingerprint(&[train, val]),
         judge: None,
         guard: GuardState::default(),
         config: config.clone(),
@@ -159,7 +160,7 @@ pub fn train_classifier(
         read_every: run::read_every(&control.device),
         stop: &control.stop,
     };
-    let mut evaluate = Evaluate::new(set.clone(), split.val.clone(), control.device.clone());
+    let mut evaluate = Evaluate::new(val.clone(), control.device.clone());
     let mut jsonl = JsonlLog::new(&log, config.log_every, config.checkpoint_every);
     let mut board = TensorBoard::new(out.join("tensorboard"), config.log_every);
     let best_by = Some(Criterion::Highest("val_accuracy"));
@@ -176,7 +177,7 @@ pub fn train_classifier(
     if control.progress {
         observers.push(&mut progress);
     }
-    let outcome = fit(&mut step, batches(config, set, &split.train, epoch_len, &control.device), plan, &mut observers)?;
+    let outcome = fit(&mut step, batches(config, train, epoch_len, &control.device), plan, &mut observers)?;
 
     let best = checkpoints.state().best;
     Ok(ClassifierOutcome {
@@ -190,35 +191,46 @@ pub fn train_classifier(
 }
 
 /// Checks that a network tells as many classes apart as the images have.
-pub(crate) fn check_classes(model: &ClassifierConfig, set: &CellSet) -> Result<()> {
-    if set.classes.len() != model.classes() {
-        let reason = format!("has {} classes, the images have {}", model.classes(), set.classes.len());
+pub(crate) fn check_classes(model: &ClassifierConfig, images: &View) -> Result<()> {
+    let classes = images.classes().len();
+    if classes != model.classes() {
+        let reason = format!("has {} classes, the images have {classes}", model.classes());
         return Err(Error::Invalid { field: "model", reason });
     }
     Ok(())
 }
 
+/// Checks that validation images, where there are some, are of the size and classes of the training images.
+fn check_val(train: &View, val: &View) -> Result<()> {
+    let kind = |view: &View| (view.side(), view.channels(), view.classes().to_vec());
+    if val.is_empty() || kind(train) == kind(val) {
+        return Ok(());
+    }
+    let reason = "are not of the size and the classes of the training images".to_owned();
+    Err(Error::Invalid { field: "validation images", reason })
+}
+
 /// The batch of each iteration: its slice of the epoch's order, scaled to [0, 1], augmented if that is asked for.
 fn batches(
     config: &ClassifierTrainConfig,
-    set: &CellSet,
-    train: &[usize],
+    train: &View,
     epoch_len: u64,
     device: &Device,
 ) -> impl FnMut(u64) -> Result<Batch> + Send + use<> {
-    let (set, train, device) = (set.clone(), train.to_vec(), device.clone());
+    let (train, device) = (train.clone(), device.clone());
+    let all: Vec<usize> = (0..train.len()).collect();
     let (seed, b, augment) = (config.seed, config.batch, config.augment.clone());
     let mut shuffled: Option<(u64, Vec<usize>)> = None;
     move |iteration| {
         let epoch = (iteration - 1) / epoch_len;
         let order = match shuffled.take() {
             Some((at, order)) if at == epoch => order,
-            _ => epoch_order(&train, seed, epoch),
+            _ => epoch_order(&all, seed, epoch),
         };
         let start = ((iteration - 1) % epoch_len) as usize * b;
         let chosen = &order[start..(start + b).min(order.len())];
         let augment = augment.as_ref().map(|augment| (augment, seed, epoch));
-        let batch = Batch::gather(&set, chosen, Scale::Unit, augment, &device)?;
+        let batch = Batch::gather(&train, chosen, Scale::Unit, augment, &device)?;
         shuffled = Some((epoch, order));
         Ok(batch)
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
-use cellforge_data::{Batch, CellSet, Scale, balanced_draw, replacement_draw};
+use cellforge_data::{Batch, Scale, View, balanced_draw, replacement_draw};
 use cellforge_gan::loss::GanLoss;
 use cellforge_gan::{AugmentConfig, Discriminator, DiscriminatorKind, GanConfig, Generator};
 use cellforge_nn::{Key, ParamStore};
@@ -259,9 +259,11 @@ pub struct GanOutcome {
     pub log: PathBuf,
 }
 
-/// Trains a GAN on the images `indices` of `set` (those of one class, or of all if the model is of as many classes as the set) into
-/// the folder `out`: `last/` (the checkpoint), `log.jsonl`, `grids/grid-00005000.png`, ... and `tensorboard/`. Nothing judges it as it
+/// Trains a GAN on `images` (those of one class, or of all if the model is of as many classes as they are) into the folder `out`: `last/` (the checkpoint), `log.jsonl`, `grids/grid-00005000.png`, ... and `tensorboard/`. Nothing judges it as it
 /// trains, whatever `config.monitor` says.
+///
+/// A GAN of one class without a name in `config.class` gets that of the images, where they are of one class alone: `View::class` makes
+/// such a view.
 ///
 /// # Errors
 /// [`Error::Busy`] if another process is at work in `out`, [`Error::Occupied`] if `out` already holds a run and `control`
@@ -270,12 +272,11 @@ pub struct GanOutcome {
 /// `config.guard` [`Error::Unstable`] if one is not even after the last return to an earlier checkpoint.
 pub fn train_gan(
     config: &GanTrainConfig,
-    set: &CellSet,
-    indices: &[usize],
+    images: &View,
     out: &Path,
     control: &Control,
 ) -> Result<GanOutcome> {
-    train_judged_gan(config, set, indices, None, out, control)
+    train_judged_gan(config, images, None, out, control)
 }
 
 /// [`train_gan`] with a judge, whose figures of the generator (see [`Monitor`]) are in the log after each `config.monitor.every`
@@ -285,15 +286,22 @@ pub fn train_gan(
 /// As [`train_gan`]; [`Error::Invalid`] too if the judge does not fit the GAN, as at [`Monitor::new`].
 pub fn train_judged_gan(
     config: &GanTrainConfig,
-    set: &CellSet,
-    indices: &[usize],
+    images: &View,
     judge: Option<&Judge>,
     out: &Path,
     control: &Control,
 ) -> Result<GanOutcome> {
+    let named;
+    let config = match images.classes() {
+        [class] if config.class.is_empty() && config.model.classes == 1 => {
+            named = GanTrainConfig { class: class.clone(), ..config.clone() };
+            &named
+        }
+        _ => config,
+    };
     config.validate()?;
-    run::check_images(set, indices, config.model.image_size, config.model.channels)?;
-    let classes = check_set(config, set, indices)?;
+    run::check_images(images, config.model.image_size, config.model.channels)?;
+    let classes = check_classes(config, images)?;
     let judge = judge.filter(|_| config.monitor.every > 0);
     let mut monitor = judge.map(|judge| Monitor::new(config, judge, &control.device)).transpose()?;
     if monitor.is_none() && config.monitor.every > 0 {
@@ -307,7 +315,7 @@ pub fn train_judged_gan(
         position: Position::default(),
         best: None,
         classes,
-        data: run::data_fingerprint(set, &[indices]),
+        data: run::data_fingerprint(&[images]),
         judge: judge.map(Judge::fingerprint),
         guard: GuardState::default(),
         config: config.clone(),
@@ -345,7 +353,7 @@ pub fn train_judged_gan(
         if control.progress {
             observers.push(&mut progress);
         }
-        match fit(&mut step, batches(config, set, indices, &control.device), plan, &mut observers) {
+        match fit(&mut step, batches(config, images, &control.device), plan, &mut observers) {
             Ok(outcome) => break outcome,
             Err(error) => guard.roll_back(&mut step, error, &control.device)?,
         }
@@ -365,18 +373,19 @@ pub fn train_judged_gan(
 }
 
 /// The names of the classes the GAN makes images of.
-fn check_set(config: &GanTrainConfig, set: &CellSet, indices: &[usize]) -> Result<Vec<String>> {
+fn check_classes(config: &GanTrainConfig, images: &View) -> Result<Vec<String>> {
     let of = config.model.classes;
     if of == 1 {
         return Ok(vec![config.class.clone()]);
     }
     let invalid = |field, reason| Err(Error::Invalid { field, reason });
-    if of != set.classes.len() {
-        return invalid("classes", format!("the model is of {of}, the images are of {}", set.classes.join(", ")));
+    let known = images.classes();
+    if of != known.len() {
+        return invalid("classes", format!("the model is of {of}, the images are of {}", known.join(", ")));
     }
-    match (0..of).find(|&class| !indices.iter().any(|&i| set.labels[i] as usize == class)) {
-        Some(class) => invalid("images", format!("none of class {} to train on", set.classes[class])),
-        None => Ok(set.classes.clone()),
+    match images.class_counts().iter().position(|&count| count == 0) {
+        Some(class) => invalid("images", format!("none of class {} to train on", known[class])),
+        None => Ok(known.to_vec()),
     }
 }
 
@@ -384,20 +393,19 @@ fn check_set(config: &GanTrainConfig, set: &CellSet, indices: &[usize]) -> Resul
 /// their share of the images.
 fn batches(
     config: &GanTrainConfig,
-    set: &CellSet,
-    indices: &[usize],
+    images: &View,
     device: &Device,
 ) -> impl FnMut(u64) -> Result<Batch> + Send + use<> {
-    let (set, indices, device) = (set.clone(), indices.to_vec(), device.clone());
+    let (images, device) = (images.clone(), device.clone());
     let (seed, b, of) = (config.seed, config.batch, config.model.classes);
-    let classes: Vec<Vec<usize>> =
-        (0..of).map(|class| indices.iter().copied().filter(|&i| set.labels[i] as usize == class).collect()).collect();
+    let all: Vec<usize> = (0..images.len()).collect();
+    let classes: Vec<Vec<usize>> = (0..of as u32).map(|class| images.class_indices(class)).collect();
     move |iteration| {
         let drawn = match of {
-            1 => replacement_draw(&indices, seed, iteration, b),
+            1 => replacement_draw(&all, seed, iteration, b),
             _ => balanced_draw(&classes, seed, iteration, b),
         };
-        Ok(Batch::gather(&set, &drawn, Scale::SignedUnit, None, &device)?)
+        Ok(Batch::gather(&images, &drawn, Scale::SignedUnit, None, &device)?)
     }
 }
 
