@@ -81,11 +81,6 @@ impl GenerateOptions {
 /// # Errors
 /// [`Error::Invalid`] for a truncation below 0.01 or not finite.
 pub fn generate(generator: &Generator, options: &GenerateOptions, device: &Device) -> Result<View> {
-    Ok(View::new(parts(generator, options, device)?)?)
-}
-
-/// What [`generate`] makes its view from.
-pub(crate) fn parts(generator: &Generator, options: &GenerateOptions, device: &Device) -> Result<ViewParts> {
     options.validate()?;
     let classes = options.label.map(|(label, of)| one_hot(&[label; BATCH], of, device)).transpose()?;
     let batch = |start: usize| -> Result<ViewParts> {
@@ -102,7 +97,7 @@ pub(crate) fn parts(generator: &Generator, options: &GenerateOptions, device: &D
     let image_len = images.side * images.side * images.channels;
     images.pixels.truncate((skipped + options.count) * image_len);
     images.pixels.drain(..skipped * image_len);
-    Ok(options.named(images))
+    Ok(View::new(options.named(images))?)
 }
 
 /// The images of `noise` (count, latent) and, where the generator is of several, `classes` (count, classes), with the generator in
