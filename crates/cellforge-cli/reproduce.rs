@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use cellforge::study::{self, Preset, Results, StudyConfig, config::SplitRule};
+use cellforge::data::SplitRule;
+use cellforge::study::{self, Preset, Results, StudyConfig};
 
 use crate::common::{Globals, Interrupted, check_outside, read_table, say, take_global};
 

@@ -6,7 +6,11 @@ mod gan;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use cellforge::{data, kernels::Precision, study, study::config::SplitRule, train};
+use cellforge::{
+    data::{self, SplitRule, View},
+    kernels::Precision,
+    study, train,
+};
 use serde::Serialize;
 
 use crate::common::{Globals, Interrupted, Session, effective, read_table};
@@ -96,6 +100,19 @@ fn again(what: &str, out: &Path, globals: &Globals) -> String {
         again.push_str(&format!(" --threads {threads}"));
     }
     again
+}
+/// What a rule means for these images. It is told in the log.
+pub fn settled(rule: SplitRule, images: &View) -> SplitRule {
+    let by = rule.settled(images);
+    let patients = images.group_names().len();
+    match by {
+        SplitRule::Group => tracing::info!("split by patient: each of {patients} is on one side"),
+        _ if patients > 1 => {
+            tracing::info!("split by image: each of {patients} patients may be on several sides");
+        }
+        _ => tracing::info!("split by image: the patients are not known"),
+    }
+    by
 }
 /// The rule of `--split-by`.
 pub fn split_rule(name: &str) -> SplitRule {
