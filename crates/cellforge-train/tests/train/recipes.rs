@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use cellforge_data::{Batch, CellSet, Scale};
+use cellforge_data::{Batch, Scale, View};
 use cellforge_gan::loss::{self, GanLoss};
 use cellforge_gan::{AugmentConfig, Discriminator, DiscriminatorKind, Generator, GeneratorKind};
 use cellforge_nn::{Adam, AdamConfig, Key, Optimizer, ParamStore, gradients, one_hot};
@@ -16,10 +16,6 @@ use cellforge_train::{
 use crate::common::{assert_same, everything, gan, images, lengthen};
 
 type Tensors = BTreeMap<String, Tensor>;
-
-fn all(images: &CellSet) -> Vec<usize> {
-    (0..images.len()).collect()
-}
 
 /// Images of both classes, one after the other.
 fn batch() -> Batch {
@@ -50,7 +46,7 @@ fn a_gan_with_everything_on_is_resumed_to_the_same_bytes() {
         let (whole, broken) = (dir.join("whole"), dir.join("broken"));
         let run = |iterations: u64, out: &Path, resume: bool| {
             let control = Control { resume, ..Control::default() };
-            train_gan(&everything(iterations, generator), &images, &all(&images), out, &control).unwrap()
+            train_gan(&everything(iterations, generator), &images, out, &control).unwrap()
         };
         let outcome = run(6, &whole, false);
         assert_eq!((outcome.iterations, outcome.interrupted, outcome.grids.len()), (6, false, 2));
@@ -90,7 +86,7 @@ fn threads_do_not_change_a_byte_of_any_option() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for generator in [GeneratorKind::Style, GeneratorKind::Residual] {
             let (config, out) = (everything(5, generator), out.join(format!("{generator:?}")));
-            pool.install(|| train_gan(&config, &images, &all(&images), &out, &Control::default())).unwrap();
+            pool.install(|| train_gan(&config, &images, &out, &Control::default())).unwrap();
         }
         out
     };
@@ -105,11 +101,11 @@ fn a_gan_of_several_classes_makes_images_of_each() {
     let folder = tempfile::tempdir().unwrap();
     let (images, device) = (images(), Device::Cpu);
     let config = everything(2, GeneratorKind::Style);
-    train_gan(&config, &images, &all(&images), folder.path(), &Control::default()).unwrap();
+    train_gan(&config, &images, folder.path(), &Control::default()).unwrap();
     let (generator, state) = load_generator(folder.path(), &device).unwrap();
-    assert_eq!(state.classes, images.classes);
+    assert_eq!(state.classes, images.classes());
     let [first, second] = [0, 1].map(|class: usize| {
-        let label = state.label(&images.classes[class]).unwrap();
+        let label = state.label(&images.classes()[class]).unwrap();
         assert_eq!(label, Some((class as u32, 2)));
         let options =
             GenerateOptions { seed: 9, class: String::new(), label, latent: 8, first: 0, count: 3, truncation: None };
@@ -119,7 +115,7 @@ fn a_gan_of_several_classes_makes_images_of_each() {
     // The same noise, so that only the class can tell them apart.
     assert_ne!(first, second);
     let error = state.label("Fungus").unwrap_err().to_string();
-    assert!(error.contains("\"Fungus\" is none that the GAN makes") && error.contains(&images.classes[1]), "{error}");
+    assert!(error.contains("\"Fungus\" is none that the GAN makes") && error.contains(&images.classes()[1]), "{error}");
     let error = generate(
         &generator,
         &GenerateOptions {
@@ -156,13 +152,13 @@ fn images_that_do_not_fit_the_classes_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let images = images();
     let mut config = everything(1, GeneratorKind::Style);
-    let refused = |config: &GanTrainConfig, indices: &[usize]| {
-        train_gan(config, &images, indices, folder.path(), &Control::default()).unwrap_err().to_string()
+    let refused = |config: &GanTrainConfig, images: &View| {
+        train_gan(config, images, folder.path(), &Control::default()).unwrap_err().to_string()
     };
-    let error = refused(&config, &images.class_indices(0));
-    assert!(error.contains(&format!("images: none of class {} to train on", images.classes[1])), "{error}");
+    let error = refused(&config, &images.part(&images.class_indices(0)));
+    assert!(error.contains(&format!("images: none of class {} to train on", images.classes()[1])), "{error}");
     config.model.classes = 3;
-    let error = refused(&config, &all(&images));
+    let error = refused(&config, &images);
     assert!(error.contains("classes: the model is of 3, the images are of"), "{error}");
 }
 
@@ -468,7 +464,7 @@ fn settings_out_of_range_are_named() {
         assert!(matches!(error, Error::Invalid { .. } | Error::Tensor(_)));
         let out = tempfile::tempdir().unwrap();
         let images = images();
-        assert!(train_gan(&config, &images, &all(&images), out.path(), &Control::default()).is_err());
+        assert!(train_gan(&config, &images, out.path(), &Control::default()).is_err());
         assert!(!out.path().join("log.jsonl").exists());
     }
     smooth().validate().unwrap();

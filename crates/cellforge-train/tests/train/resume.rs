@@ -30,7 +30,7 @@ fn resume() -> Control {
 
 fn run_gan(config: &GanTrainConfig, out: &Path, control: &Control) -> Result<cellforge_train::GanOutcome> {
     let images = images();
-    train_gan(config, &images, &images.class_indices(0), out, control)
+    train_gan(config, &images.class(0), out, control)
 }
 
 #[test]
@@ -59,14 +59,14 @@ fn gan_killed_and_resumed_equals_never_stopped() {
 fn classifier_stopped_inside_an_epoch_equals_never_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
-    let (images, split, config) = (images(), split(), cnn(3));
-    train_classifier(&config, &images, &split, &whole, &Control::default()).unwrap();
+    let (split, config) = (split(), cnn(3));
+    train_classifier(&config, &split.train, &split.val, &whole, &Control::default()).unwrap();
 
     // 14 images in batches of 4: epochs of 4 updates. The stop flag is up before each start, so that nothing but the
     // first checkpoint is written; then a thread raises it at some moment of the run.
     let stop = Arc::new(AtomicBool::new(true));
     let control = Control { stop: stop.clone(), ..resume() };
-    let outcome = train_classifier(&config, &images, &split, &broken, &control).unwrap();
+    let outcome = train_classifier(&config, &split.train, &split.val, &broken, &control).unwrap();
     assert_eq!((outcome.iterations, outcome.interrupted), (0, true));
     let mut stops = 0;
     loop {
@@ -74,7 +74,7 @@ fn classifier_stopped_inside_an_epoch_equals_never_stopped() {
         let log = broken.join("log.jsonl");
         let seen = read_log(&log).unwrap().len();
         let outcome = std::thread::scope(|scope| {
-            let run = scope.spawn(|| train_classifier(&config, &images, &split, &broken, &control).unwrap());
+            let run = scope.spawn(|| train_classifier(&config, &split.train, &split.val, &broken, &control).unwrap());
             while read_log(&log).unwrap().len() <= seen && !run.is_finished() {
                 std::thread::yield_now();
             }
@@ -94,8 +94,8 @@ fn classifier_stopped_inside_an_epoch_equals_never_stopped() {
 #[test]
 fn a_finished_run_whose_best_is_lost_has_its_last() {
     let folder = tempfile::tempdir().unwrap();
-    let (out, images, split) = (folder.path().join("run"), images(), split());
-    let run = |control: &Control| train_classifier(&cnn(1), &images, &split, &out, control).unwrap();
+    let (out, split) = (folder.path().join("run"), split());
+    let run = |control: &Control| train_classifier(&cnn(1), &split.train, &split.val, &out, control).unwrap();
     assert!(run(&Control::default()).best.is_some());
     std::fs::write(out.join("best/weights.safetensors"), "cut short").unwrap();
     let outcome = run(&resume());
@@ -110,7 +110,7 @@ fn threads_do_not_change_a_byte() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             run_gan(&gan(3), &out.join("gan"), &Control::default()).unwrap();
-            train_classifier(&cnn(1), &images(), &split(), &out.join("cnn"), &Control::default()).unwrap();
+            train_classifier(&cnn(1), &split().train, &split().val, &out.join("cnn"), &Control::default()).unwrap();
         });
         out
     };
@@ -131,7 +131,7 @@ fn a_folder_in_use_and_other_settings_are_refused() {
     let error = run_gan(&other, &out, &resume()).unwrap_err().to_string();
     assert!(error.contains("model.dropout is 0.5") && error.contains("0.25"), "{error}");
     let images = images();
-    let error = train_gan(&gan(1), &images, &[0, 1], &out, &resume()).unwrap_err().to_string();
+    let error = train_gan(&gan(1), &images.part(&[0, 1]), &out, &resume()).unwrap_err().to_string();
     assert!(error.contains("images"), "{error}");
 
     // A run that is refused leaves the folder's records alone; one that is not writes them.
