@@ -29,7 +29,13 @@ fn main() -> Result<()> {
     config.model = ClassifierConfig::Cnn(CnnConfig { image_size: 32, ..CnnConfig::default() });
     config.epochs = epochs;
     let control = Control { overwrite: true, progress: true, ..Control::default() };
-    let outcome = train_classifier(&config, &set.part(&sides.train), &set.part(&sides.val), Path::new("runs/examples/cnn"), &control)?;
+    let outcome = train_classifier(
+        &config,
+        &set.part(&sides.train),
+        &set.part(&sides.val),
+        Path::new("runs/examples/cnn"),
+        &control,
+    )?;
     let (classifier, _) = load_classifier(&outcome.checkpoint, &Device::Cpu)?;
 
     let others = phantom::render(&PhantomConfig { seed: 1, cells_per_class: 200, ..cells })?;

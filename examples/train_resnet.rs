@@ -31,7 +31,13 @@ fn main() -> Result<()> {
         ..ClassifierTrainConfig::default()
     };
     let control = Control { overwrite: true, progress: true, ..Control::default() };
-    let outcome = train_classifier(&config, &set.part(&sides.train), &set.part(&sides.val), Path::new("runs/examples/resnet"), &control)?;
+    let outcome = train_classifier(
+        &config,
+        &set.part(&sides.train),
+        &set.part(&sides.val),
+        Path::new("runs/examples/resnet"),
+        &control,
+    )?;
 
     let (classifier, _) = load_classifier(&outcome.checkpoint, &Device::Cpu)?;
     let test = set.part(&sides.test);

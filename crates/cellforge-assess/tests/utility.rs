@@ -269,7 +269,10 @@ fn images_that_do_not_fit_are_named() {
     let grey = images.real.resized(32, 1).unwrap();
     let error = refused(UtilityData { test: grey, ..images.data() });
     assert!(error.contains("test images") && error.contains("in 1 channels"), "{error}");
-    assert!(refused(UtilityData { real: images.real.part(&[]), ..images.data() }).contains("training images: there are none"));
+    assert!(
+        refused(UtilityData { real: images.real.part(&[]), ..images.data() })
+            .contains("training images: there are none")
+    );
     assert!(test(&[]).contains("test images: there are none"));
     assert!(test(&images.train).contains("training image too"));
     let one_class: Vec<usize> = images.test.iter().copied().filter(|&i| images.real.label(i) == 1).collect();

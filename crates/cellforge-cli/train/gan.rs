@@ -195,7 +195,12 @@ pub fn run(mut globals: Globals, flags: &GanArgs) -> Result<()> {
     let control = control(&session, (args.resume, args.overwrite), &out, "train gan", &args)?;
     if together {
         base.model.classes = chosen.len();
-        tracing::info!("training a GAN on {} images of {} in {}", usable.len(), set.classes().join(", "), out.display());
+        tracing::info!(
+            "training a GAN on {} images of {} in {}",
+            usable.len(),
+            set.classes().join(", "),
+            out.display()
+        );
         let outcome = train::train_judged_gan(&base, &usable, judge.as_ref(), &out, &control)
             .map_err(|error| failed(error, "gan", &out, &out, &globals))?;
         if outcome.interrupted {

@@ -147,8 +147,9 @@ fn read_csv(path: &Path, patterns: &[GroupPattern], table: &mut BTreeMap<String,
     let is_list = text.lines().find(|line| !line.trim().is_empty()).is_some_and(|line| split_slide(line).is_some());
     if is_list {
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-            let (slide, list) = split_slide(line)
-                .ok_or_else(|| csv_error(number, "expected SLIDE,['a.png', 'b.png'] as in the lines before".to_owned()))?;
+            let (slide, list) = split_slide(line).ok_or_else(|| {
+                csv_error(number, "expected SLIDE,['a.png', 'b.png'] as in the lines before".to_owned())
+            })?;
             let files = parse_list(list).ok_or_else(|| {
                 csv_error(number, "the list of files after the first comma does not end as it should".into())
             })?;
@@ -322,7 +323,8 @@ mod tests {
     fn csv_finds_by_path_or_file_name_and_names_the_missing() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "a/x.png,g1\nx.png,g2\n").unwrap();
-        let found = assign(&["a/x.png", "b/x.png", "b/y.png"], &options(Groups::Csv(vec![file.path().into()]))).unwrap();
+        let found =
+            assign(&["a/x.png", "b/x.png", "b/y.png"], &options(Groups::Csv(vec![file.path().into()]))).unwrap();
         assert_eq!(found[0], Ok(Some("g1".into())));
         assert_eq!(found[1], Ok(Some("g2".into())));
         assert!(found[2].is_err());

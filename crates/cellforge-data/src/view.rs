@@ -764,7 +764,10 @@ mod tests {
     fn images_come_and_go_as_rgb() {
         let grey = two();
         assert_eq!(grey.rgb(1).get_pixel(1, 0).0, [5; 3]);
-        assert_eq!(View::from_grey(grey.rgb_images().map(|image| DynamicImage::from(image).into_luma8())).unwrap().image(1), grey.image(1));
+        assert_eq!(
+            View::from_grey(grey.rgb_images().map(|image| DynamicImage::from(image).into_luma8())).unwrap().image(1),
+            grey.image(1)
+        );
         assert!(View::from_rgb([]).is_err());
         assert!(View::from_rgb([RgbImage::new(4, 5)]).is_err());
         assert!(View::from_rgb([RgbImage::new(4, 4), RgbImage::new(5, 5)]).is_err());

@@ -14,9 +14,9 @@ mod stamp;
 
 pub use config::StudyConfig;
 pub use error::{Error, Result};
+pub use nih::{is_nih, is_phantom};
 pub use presets::Preset;
 pub use results::{Results, differences};
 pub use runner::Control;
 pub use shell::shell_word;
-pub use nih::{is_nih, is_phantom};
 pub use stages::run;

@@ -209,9 +209,7 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_told() {
         let images = set(2, 1, vec![0; 8]);
-        for (indices, side, expected) in
-            [(&[][..], 1, "none"), (&[0], 0, "side: 0"), (&[0], 3, "side: 3")]
-        {
+        for (indices, side, expected) in [(&[][..], 1, "none"), (&[0], 0, "side: 0"), (&[0], 3, "side: 3")] {
             let error = pixel_features(&images.part(indices), side).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }

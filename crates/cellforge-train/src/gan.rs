@@ -270,12 +270,7 @@ pub struct GanOutcome {
 /// says neither to resume nor to overwrite, [`Error::Mismatch`] if the run to resume was started with other settings or
 /// images, [`Error::Invalid`] for settings out of range, [`Error::Diverged`] if a loss is no longer finite, or with
 /// `config.guard` [`Error::Unstable`] if one is not even after the last return to an earlier checkpoint.
-pub fn train_gan(
-    config: &GanTrainConfig,
-    images: &View,
-    out: &Path,
-    control: &Control,
-) -> Result<GanOutcome> {
+pub fn train_gan(config: &GanTrainConfig, images: &View, out: &Path, control: &Control) -> Result<GanOutcome> {
     train_judged_gan(config, images, None, out, control)
 }
 
@@ -391,11 +386,7 @@ fn check_classes(config: &GanTrainConfig, images: &View) -> Result<Vec<String>> 
 
 /// The batch of each iteration: reals drawn with replacement, scaled to [-1, 1]. A GAN of several classes sees as many of each, whatever
 /// their share of the images.
-fn batches(
-    config: &GanTrainConfig,
-    images: &View,
-    device: &Device,
-) -> impl FnMut(u64) -> Result<Batch> + Send + use<> {
+fn batches(config: &GanTrainConfig, images: &View, device: &Device) -> impl FnMut(u64) -> Result<Batch> + Send + use<> {
     let (images, device) = (images.clone(), device.clone());
     let (seed, b, of) = (config.seed, config.batch, config.model.classes);
     let all: Vec<usize> = (0..images.len()).collect();

@@ -49,12 +49,7 @@ pub struct Score {
 ///
 /// # Errors
 /// As [`predict`]; with no images the score is not a number.
-pub fn evaluate(
-    classifier: &Classifier,
-    images: &View,
-    loss: LossKind,
-    device: &Device,
-) -> Result<Score> {
+pub fn evaluate(classifier: &Classifier, images: &View, loss: LossKind, device: &Device) -> Result<Score> {
     let (mut total, mut right) = (0f64, 0f64);
     for chunk in positions(images).chunks(BATCH) {
         let batch = Batch::gather(images, chunk, Scale::Unit, None, device)?;

@@ -17,7 +17,8 @@ pub(super) fn scatter(
     synthetic: Measured<'_>,
     seed: u64,
 ) -> Scatter {
-    let shown = |set: Measured<'_>| pick(&set.images.view, &(0..set.images.view.len()).collect::<Vec<_>>(), SHOWN, seed);
+    let shown =
+        |set: Measured<'_>| pick(&set.images.view, &(0..set.images.view.len()).collect::<Vec<_>>(), SHOWN, seed);
     let real_rows = shown(real);
     let dims = real.rows.dims;
     let n = real_rows.len() as f64;

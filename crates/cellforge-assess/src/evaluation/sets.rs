@@ -196,7 +196,8 @@ mod tests {
     #[test]
     fn folders_stand_for_their_classes() {
         let classes = vec!["x y".to_owned(), "z".to_owned()];
-        let named = |names: [String; 2]| View::new(ViewParts { classes: names.into(), ..set(false).to_parts() }).unwrap();
+        let named =
+            |names: [String; 2]| View::new(ViewParts { classes: names.into(), ..set(false).to_parts() }).unwrap();
         let images = |view| SetImages::new("synthetic", &Part::new(view, "test"), &classes, (1, 1), 0, 1);
         let found = images(named(["z".to_owned(), folder_name("x y")])).unwrap();
         assert_eq!((found.view.label(0), found.view.label(35), found.view.classes()), (1, 0, &classes[..]));

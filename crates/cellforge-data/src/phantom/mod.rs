@@ -250,9 +250,7 @@ mod tests {
     fn healthy_patients_have_uninfected_cells_only() {
         let set = render(&PhantomConfig { cells_per_class: 300, side: 16, ..small() }).unwrap();
         assert_eq!(set.class_counts(), [300, 300]);
-        let patients = |class: u32| -> BTreeSet<String> {
-            set.class(class).groups().unwrap().into_iter().collect()
-        };
+        let patients = |class: u32| -> BTreeSet<String> { set.class(class).groups().unwrap().into_iter().collect() };
         assert_eq!(patients(0).len(), 6);
         assert_eq!(patients(1).len(), 8);
         assert!(patients(0).is_subset(&patients(1)));

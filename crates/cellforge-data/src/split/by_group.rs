@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::seq::SliceRandom;
 
 use super::rng;
-use crate::{View, Error, Result};
+use crate::{Error, Result, View};
 
 pub(super) fn by_group(view: &View, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
     let mut members: BTreeMap<&str, Vec<usize>> = BTreeMap::new();

@@ -3,7 +3,7 @@
 use rand::seq::SliceRandom;
 
 use super::rng;
-use crate::{View, Error, Result};
+use crate::{Error, Result, View};
 
 pub(super) fn by_image(view: &View, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
     let mut sides = vec![Vec::new(); shares.len()];

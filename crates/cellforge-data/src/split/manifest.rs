@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Split;
 use crate::atomic::write_atomic;
-use crate::{View, Error, Result};
+use crate::{Error, Result, View};
 
 const COLUMNS: [&str; 4] = ["name", "class", "group", "split"];
 const UNUSED: &str = "unused";

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha12Rng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{View, Error, Result};
+use crate::{Error, Result, View};
 use by_group::by_group;
 use by_image::by_image;
 

@@ -130,7 +130,11 @@ fn summary(config: &StudyConfig, cells: &Cells) -> DataSummary {
         single_class_groups: single_class_groups(all),
         split_by: if cells.split_by == SplitRule::Group { "group" } else { "cell" }.to_owned(),
         parts,
-        skipped: all.skipped().iter().map(|s| SkippedImage { name: s.name.clone(), reason: s.reason.clone() }).collect(),
+        skipped: all
+            .skipped()
+            .iter()
+            .map(|s| SkippedImage { name: s.name.clone(), reason: s.reason.clone() })
+            .collect(),
         fingerprint: all.fingerprint(),
     }
 }
@@ -148,7 +152,8 @@ fn single_class_groups(cells: &View) -> BTreeMap<String, SingleClassGroups> {
     if cells.group_names().is_empty() {
         return BTreeMap::new();
     }
-    let found = cells.single_class_groups().into_iter().map(|of| SingleClassGroups { groups: of.groups, cells: of.images });
+    let found =
+        cells.single_class_groups().into_iter().map(|of| SingleClassGroups { groups: of.groups, cells: of.images });
     cells.classes().iter().cloned().zip(found).collect()
 }
 

@@ -184,7 +184,10 @@ impl Monitor {
         let monitor = Self { config: settings.clone(), judge, classes, key, latent, device: device.clone() };
         let known = monitor.logits(&monitor.classes[0].reals)?[0].len();
         if known != reals.classes().len() {
-            return invalid(format!("it tells {known} classes apart, the images are of {}", reals.classes().join(", ")));
+            return invalid(format!(
+                "it tells {known} classes apart, the images are of {}",
+                reals.classes().join(", ")
+            ));
         }
         Ok(monitor)
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cellforge_classify::ClassifierConfig;
-use cellforge_data::phantom::{self, PhantomConfig};
 use cellforge_data::View;
+use cellforge_data::phantom::{self, PhantomConfig};
 use cellforge_gan::loss::GanLoss;
 use cellforge_gan::{AugmentConfig, DiscriminatorKind, GeneratorKind};
 use cellforge_train::{ClassifierTrainConfig, GanTrainConfig, OptimizerConfig, Schedule, presets};

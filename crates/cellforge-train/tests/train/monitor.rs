@@ -188,11 +188,7 @@ fn a_judge_that_does_not_fit_is_refused() {
         assert!(error.starts_with("judge: ") && error.contains(part), "{error}");
     };
     refused(&GanTrainConfig { class: "Apple".into(), ..wild(2) }, &judge, "Apple");
-    refused(
-        &both(2),
-        &Judge { images: judge.images.first(4), ..judge.clone() },
-        "1 validation images of class Uninf",
-    );
+    refused(&both(2), &Judge { images: judge.images.first(4), ..judge.clone() }, "1 validation images of class Uninf");
     let turned = Judge { images: judge.images.whole().part(&[0; 3]), ..judge.clone() };
     refused(&wild(2), &turned, "same features");
     assert!(!out.exists());

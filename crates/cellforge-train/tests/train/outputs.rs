@@ -71,7 +71,8 @@ fn patience_ends_a_run_that_no_longer_improves() {
     let optimizer = OptimizerConfig::Sgd { lr: 1e-12, momentum: 0.0, nesterov: false };
     let config = ClassifierTrainConfig { patience: Some(2), optimizer, ..cnn(9) };
     let split = split();
-    let train = |control: &Control| train_classifier(&config, &split.train, &split.val, folder.path(), control).unwrap();
+    let train =
+        |control: &Control| train_classifier(&config, &split.train, &split.val, folder.path(), control).unwrap();
     let outcome = train(&Control::default());
     assert_eq!((outcome.epochs, outcome.interrupted), (3, false));
     assert_eq!(outcome.best.unwrap().epoch, 1);
@@ -80,7 +81,8 @@ fn patience_ends_a_run_that_no_longer_improves() {
     assert_eq!((again.epochs, again.interrupted), (3, false));
 
     let none = split.val.part(&[]);
-    let error = train_classifier(&config, &split.train, &none, folder.path(), &Control::default()).unwrap_err().to_string();
+    let error =
+        train_classifier(&config, &split.train, &none, folder.path(), &Control::default()).unwrap_err().to_string();
     assert!(error.contains("patience"), "{error}");
 }
 
