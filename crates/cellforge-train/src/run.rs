@@ -265,6 +265,28 @@ mod tests {
     }
 
     #[test]
+    fn images_are_known_by_their_set_and_their_rows() {
+        use cellforge_data::phantom::{self, PhantomConfig};
+        let config = PhantomConfig { side: 16, cells_per_class: 4, ..PhantomConfig::default() };
+        let all = phantom::render(&config).unwrap();
+        // What a state.json of earlier versions holds: the fingerprint of the whole set, then the rows of each choice.
+        let mut text = all.fingerprint().into_bytes();
+        for rows in [&[5u64, 1][..], &[2]] {
+            text.push(b'|');
+            text.extend(rows.iter().flat_map(|row| row.to_le_bytes()));
+        }
+        let (train, val) = (all.part(&[5, 1]), all.part(&[2]));
+        let known = data_fingerprint(&[&train, &val]);
+        assert_eq!(known, checkpoint::hex(&text));
+        // However they were narrowed.
+        let again = all.part(&[7, 5, 3, 1]).part(&[1, 3]);
+        assert_eq!(data_fingerprint(&[&again, &val]), known);
+        assert_ne!(data_fingerprint(&[&val, &train]), known);
+        let other = phantom::render(&PhantomConfig { seed: 1, ..config }).unwrap();
+        assert_ne!(data_fingerprint(&[&train, &other.part(&[2])]), known);
+    }
+
+    #[test]
     fn the_first_difference_is_named() {
         let saved = serde_json::json!({"lr": 0.1, "model": {"width": 1.0, "side": 64}});
         assert_eq!(difference(&saved, &saved, ""), None);

@@ -147,6 +147,21 @@ fn a_gan_of_several_classes_makes_images_of_each() {
     assert!(discriminator.slope(&batch().images.narrow(0, 0, 2).unwrap(), Some(&classes)).is_ok());
 }
 
+/// A GAN without a class gets that of its images, and is the same as one that was told.
+#[test]
+fn a_gan_is_of_the_class_of_its_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let (told, found) = (folder.path().join("told"), folder.path().join("found"));
+    let images = images();
+    let config = GanTrainConfig { grid_at: vec![], ..gan(2) };
+    train_gan(&config, &images.class(0), &told, &Control::default()).unwrap();
+    let unnamed = GanTrainConfig { class: String::new(), ..config };
+    // The same rows by another way.
+    let same = images.part(&(0..12).collect::<Vec<_>>()).class(0);
+    train_gan(&unnamed, &same, &found, &Control::default()).unwrap();
+    assert_same(&told, &found);
+}
+
 #[test]
 fn images_that_do_not_fit_the_classes_are_refused() {
     let folder = tempfile::tempdir().unwrap();
