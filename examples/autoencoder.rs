@@ -87,7 +87,7 @@ fn main() -> Result<()> {
 
     let mut step = Autoencoder::new()?;
     // What a resumed run must have in common with the one that was started: kind, classes, images and configuration.
-    let fresh = State::new("autoencoder", SEED, set.classes.clone(), set.fingerprint(), LR);
+    let fresh = State::new("autoencoder", SEED, set.classes().to_vec(), set.fingerprint(), LR);
     let run = dir.open(&mut step, fresh, &control.device)?;
     let (start, stop) = (run.state.position.clone(), &control.stop);
     let plan = FitPlan { start, total, epoch_len: None, prefetch: 2, read_every: 1, stop };

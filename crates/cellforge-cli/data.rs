@@ -1,21 +1,18 @@
 //! `cellforge data`: look at, render, download and split sets of images.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
-    data::{self, CellSet, Split, fetch, phantom},
-    study,
+    data::{self, Progress, Split, SplitOptions, View, fetch, phantom},
+    study::nih,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     common::{Globals, is_false, layered, save_beside, say},
     images::ImageArgs,
-    train::split_rule,
+    train::{settled, split_rule},
 };
 
 /// What to do with images.
@@ -143,7 +140,7 @@ pub fn run(globals: Globals, command: &Command) -> Result<()> {
 }
 
 /// The set that a verb's PATH (or `--data`) names.
-fn open(path: Option<&String>, images: &mut ImageArgs, seed: u64, progress: bool) -> Result<CellSet> {
+fn open(path: Option<&String>, images: &mut ImageArgs, seed: u64, progress: bool) -> Result<View> {
     if let Some(path) = path
         && let Some(data) = images.data.replace(path.clone())
     {
@@ -178,11 +175,11 @@ fn info(mut globals: Globals, args: &InfoArgs) -> Result<()> {
     let info = Info {
         path: args.images.data.as_deref().unwrap_or_default(),
         images: set.len(),
-        classes: set.classes.iter().map(String::as_str).zip(counts).collect(),
+        classes: set.classes().iter().map(String::as_str).zip(counts).collect(),
         groups: (groups > 0).then_some(groups),
         single_class_groups: single_class_groups(&set),
         skipped: set
-            .skipped
+            .skipped()
             .iter()
             .map(|s| BTreeMap::from([("name", s.name.as_str()), ("reason", s.reason.as_str())]))
             .collect(),
@@ -212,15 +209,8 @@ fn info(mut globals: Globals, args: &InfoArgs) -> Result<()> {
     Ok(())
 }
 
-fn single_class_groups(set: &CellSet) -> BTreeMap<&str, usize> {
-    let mut labels: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
-    for (group, label) in set.groups.iter().zip(&set.labels) {
-        if let Some(group) = group {
-            labels.entry(group).or_default().insert(*label);
-        }
-    }
-    let only = |class: usize| labels.values().filter(|l| l.len() == 1 && l.contains(&(class as u32))).count();
-    set.classes.iter().enumerate().map(|(i, class)| (class.as_str(), only(i))).collect()
+fn single_class_groups(set: &View) -> BTreeMap<&str, usize> {
+    set.classes().iter().map(String::as_str).zip(set.single_class_groups().into_iter().map(|of| of.groups)).collect()
 }
 
 fn render(mut globals: Globals, args: &PhantomArgs) -> Result<()> {
@@ -262,13 +252,13 @@ fn download(mut globals: Globals, args: &FetchArgs) -> Result<()> {
     if there && !out.is_file() {
         bail!("{} is no file that a download could be written to", out.display());
     }
-    let mut options = fetch::FetchOptions::nlm(out);
+    let mut options = nih::download(out);
     if let Some(url) = &args.url {
         options.url.clone_from(url);
     }
     options.sha256.clone_from(&args.sha256);
     options.length = args.length;
-    options.progress = session.progress;
+    options.progress = session.progress.then(Progress::bytes_bar);
     let path = fetch::fetch(&options)?;
     data::Source::open(&path)
         .with_context(|| format!("{} is not the zip that was expected; remove it and check --url", path.display()))?;
@@ -289,11 +279,12 @@ fn split(mut globals: Globals, args: &SplitArgs) -> Result<()> {
     let rule = split_rule(args.by.get_or_insert_with(|| "auto".to_owned()));
     let Some(k) = args.folds else {
         let (val, test) = (*args.val.get_or_insert(0.1), *args.test.get_or_insert(0.2));
-        let (split, _) = study::split_cells(&set, rule, val, test, session.seed)?;
+        let by = settled(rule, &set);
+        let split = data::split(&set, &SplitOptions { by, val, test, seed: session.seed })?;
         write_split(&out, &set, &split)?;
         return save_beside(&out, "data split", session.seed, &args);
     };
-    let by = study::split_by(&set, rule);
+    let by = settled(rule, &set);
     for (i, fold) in data::k_fold(&set, usize::from(k), by, session.seed)?.iter().enumerate() {
         let stem = out.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         write_split(&out.with_file_name(format!("{stem}-{}.csv", i + 1)), &set, fold)?;
@@ -301,7 +292,7 @@ fn split(mut globals: Globals, args: &SplitArgs) -> Result<()> {
     save_beside(&out, "data split", session.seed, &args)
 }
 
-fn write_split(path: &std::path::Path, set: &CellSet, split: &Split) -> Result<()> {
+fn write_split(path: &std::path::Path, set: &View, split: &Split) -> Result<()> {
     data::write_manifest(path, set, split)?;
     let (train, val, test) = (split.train.len(), split.val.len(), split.test.len());
     say(format!("{}: {train} images for training, {val} for validation, {test} for the test", path.display()));

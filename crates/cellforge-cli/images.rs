@@ -4,9 +4,9 @@ use std::{fmt::Write, path::PathBuf};
 
 use anyhow::{Result, bail};
 use cellforge::{
-    data::{CellSet, phantom},
+    data::{OpenOptions, Progress, View, phantom},
     eval::{BootstrapOptions, ClassifierReport},
-    study::{self, SourceOptions, config::GroupSource},
+    study::{config::GroupSource, nih},
 };
 use serde::{Deserialize, Serialize};
 
@@ -47,47 +47,44 @@ impl ImageArgs {
         self.groups.get_or_insert_with(|| "auto".to_owned());
     }
 
-    pub fn options(&self, cache_dir: Option<PathBuf>, progress: bool) -> SourceOptions {
-        SourceOptions {
-            side: self.side.unwrap_or(64),
-            channels: self.channels.unwrap_or(3),
-            groups: match self.groups.as_deref() {
-                Some("nih") => GroupSource::Nih,
-                Some("none") => GroupSource::None,
-                _ => GroupSource::Auto,
-            },
-            group_csv: self.group_csv.clone(),
-            skip_bad: self.skip_bad,
-            cache_dir,
-            progress,
-            ..SourceOptions::default()
-        }
+    pub fn options(&self, cache_dir: Option<PathBuf>, progress: bool) -> OpenOptions {
+        let mut options = nih::open_options(self.side.unwrap_or(64), self.channels.unwrap_or(3));
+        let groups = match self.groups.as_deref() {
+            Some("nih") => GroupSource::Nih,
+            Some("none") => GroupSource::None,
+            _ => GroupSource::Auto,
+        };
+        options.groups = groups.groups(&self.group_csv);
+        options.skip_bad = self.skip_bad;
+        options.cache_dir = cache_dir;
+        options.progress = progress.then(Progress::images_bar);
+        options
     }
 
     /// Reads the images, or renders the phantom where no data is named.
-    pub fn open(&self, options: &SourceOptions, seed: u64) -> Result<CellSet> {
+    pub fn open(&self, options: &OpenOptions, seed: u64) -> Result<View> {
         if !matches!(options.side, 32 | 64 | 128) {
             bail!("--side {} is not one of 32, 64 and 128", options.side);
         }
         if !matches!(options.channels, 1 | 3) {
             bail!("--channels {} is neither 1 nor 3", options.channels);
         }
-        let set = match &self.data {
-            Some(data) => study::open_cells(data, options)?,
+        let images = match &self.data {
+            Some(data) => View::open(data, options)?,
             None => {
                 tracing::info!("no --data was given: using the phantom, images that a program renders");
                 let config = phantom::PhantomConfig { cells_per_class: STAND_IN, seed, ..Default::default() };
                 phantom::render(&config)?.resized(options.side, options.channels)?
             }
         };
-        list_skipped(&set);
-        Ok(set)
+        list_skipped(&images);
+        Ok(images)
     }
 }
 
 /// Names what was left out by `--skip-bad`.
-pub fn list_skipped(set: &CellSet) {
-    for skipped in &set.skipped {
+pub fn list_skipped(images: &View) {
+    for skipped in images.skipped() {
         tracing::warn!("skipped {}: {}", skipped.name, skipped.reason);
     }
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
-    study::{self, Preset, Results, StudyConfig, config::SplitRule},
+    data::SplitRule,
+    study::{self, Preset, Results, StudyConfig},
     train::RunDir,
 };
 

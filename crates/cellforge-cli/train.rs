@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use cellforge::{
-    data,
+    data::{self, SplitRule, View},
     kernels::Precision,
     study,
-    study::config::SplitRule,
     train::{self, Mode, RunDir, Slot},
 };
 
@@ -107,6 +106,19 @@ fn again(what: &str, out: &Path, globals: &Globals) -> String {
         again.push_str(&format!(" --threads {threads}"));
     }
     again
+}
+/// What a rule means for these images. It is told in the log.
+pub fn settled(rule: SplitRule, images: &View) -> SplitRule {
+    let by = rule.settled(images);
+    let patients = images.group_names().len();
+    match by {
+        SplitRule::Group => tracing::info!("split by patient: each of {patients} is on one side"),
+        _ if patients > 1 => {
+            tracing::info!("split by image: each of {patients} patients may be on several sides");
+        }
+        _ => tracing::info!("split by image: the patients are not known"),
+    }
+    by
 }
 /// The rule of `--split-by`.
 pub fn split_rule(name: &str) -> SplitRule {

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
-    data::{self, CellSet, Split},
-    eval, study,
+    data::{self, Split, SplitOptions, View},
+    eval,
     train::{self, ClassifierTrainConfig, LossKind, OptimizerConfig, RunDir, Schedule, presets},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{control, failed, mode, remember, split_rule, stopped};
+use super::{control, failed, mode, remember, settled, split_rule, stopped};
 use crate::{
     common::{Globals, check_outside, check_settings, effective, is_false, layered, save, say},
     images::{ImageArgs, bootstrap, table},
@@ -126,32 +126,33 @@ pub fn run(mut globals: Globals, flags: &ClassifierArgs) -> Result<()> {
     );
     let settings = effective("train classifier", session.seed, &args)?;
     let dir = RunDir::new(&out).mode(mode(args.resume, args.overwrite)).save_settings(settings);
-    let outcome = train::train_classifier(&config, &set, &split, &dir, &control(&session), &mut [])
+    let (train, val) = (set.part(&split.train), set.part(&split.val));
+    let outcome = train::train_classifier(&config, &train, &val, &dir, &control(&session), &mut [])
         .map_err(|error| failed(error, "classifier", &out, &out, &globals))?;
     data::write_manifest(&dir.split(), &set, &split)?;
     if outcome.interrupted {
         return Err(stopped("classifier", outcome.iterations, &out, &globals));
     }
     let (network, _) = train::load_classifier(&outcome.checkpoint, &session.device)?;
-    let probabilities = train::predict(&network, &set, &split.test, &session.device)?;
-    let truth: Vec<u32> = split.test.iter().map(|&i| set.labels[i]).collect();
-    let groups: Option<Vec<String>> = split.test.iter().map(|&i| set.groups[i].clone()).collect();
+    let test = set.part(&split.test);
+    let probabilities = train::predict(&network, &test, &session.device)?;
+    let (truth, groups) = (test.labels(), test.groups());
     let report =
-        eval::classifier_report(&truth, &probabilities, &set.classes, groups.as_deref(), &bootstrap(session.seed))?;
+        eval::classifier_report(&truth, &probabilities, set.classes(), groups.as_deref(), &bootstrap(session.seed))?;
     save(&dir.test_figures(), &(serde_json::to_string_pretty(&report)? + "\n"))?;
     say(format!("on the test images:\n{}\n\ncheckpoint in {}", table(&report), outcome.checkpoint.display()));
     Ok(())
 }
-fn split(args: &mut ClassifierArgs, set: &CellSet, seed: u64) -> Result<Split> {
+fn split(args: &mut ClassifierArgs, set: &View, seed: u64) -> Result<Split> {
     if let Some(file) = &args.split {
         return Ok(data::read_manifest(file, set)?);
     }
     let rule = split_rule(args.split_by.get_or_insert_with(|| "auto".to_owned()));
     let (val, test) = (*args.val.get_or_insert(0.1), *args.test.get_or_insert(0.2));
-    Ok(study::split_cells(set, rule, val, test, seed)?.0)
+    Ok(data::split(set, &SplitOptions { by: settled(rule, set), val, test, seed })?)
 }
 /// The training settings, every default named in `args`.
-fn classifier_config(args: &mut ClassifierArgs, set: &CellSet, seed: u64) -> ClassifierTrainConfig {
+fn classifier_config(args: &mut ClassifierArgs, set: &View, seed: u64) -> ClassifierTrainConfig {
     let cnn = args.model.get_or_insert_with(|| "resnet".to_owned()) == "cnn";
     let mut config = if cnn {
         let variant = usize::from(*args.variant.get_or_insert(1));
@@ -167,7 +168,7 @@ fn classifier_config(args: &mut ClassifierArgs, set: &CellSet, seed: u64) -> Cla
         config.model,
         Some(set.side()),
         Some(set.channels()),
-        Some(set.classes.len()),
+        Some(set.classes().len()),
         Some(width),
     );
     config.seed = seed;

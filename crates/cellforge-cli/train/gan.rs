@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
-    data::{self, CellSet},
+    data::{self, View},
     gan::AugmentConfig,
     train::{self, GanTrainConfig, RunDir, presets},
 };
@@ -169,25 +169,25 @@ pub fn run(mut globals: Globals, flags: &GanArgs) -> Result<()> {
     let mut options = args.images.options(Some(RunDir::new(&out).cache()), session.progress);
     options.allow_one_class = true;
     let set = args.images.open(&options, session.seed)?;
-    let (usable, val): (Vec<usize>, Vec<usize>) = match &args.split {
+    let (usable, val) = match &args.split {
         Some(file) => {
             let split = data::read_manifest(file, &set)?;
-            (split.train, split.val)
+            (set.part(&split.train), set.part(&split.val))
         }
-        None => ((0..set.len()).collect(), Vec::new()),
+        None => (set.clone(), set.part(&[])),
     };
     let chosen: Vec<usize> = match &args.class {
-        None => (0..set.classes.len()).collect(),
-        Some(name) => match set.classes.iter().position(|class| class == name) {
+        None => (0..set.classes().len()).collect(),
+        Some(name) => match set.classes().iter().position(|class| class == name) {
             Some(class) => vec![class],
-            None => bail!("no class {name:?} in the data; it has {}", set.classes.join(", ")),
+            None => bail!("no class {name:?} in the data; it has {}", set.classes().join(", ")),
         },
     };
     let together = args.conditional == Some(true) && chosen.len() > 1;
     let one = chosen.len() == 1 || together;
     check_layout(&out, one)?;
     let judge = match &args.judge {
-        Some(dir) => Some(judge(dir, &set, &val, &chosen, base.monitor.k, &session)?),
+        Some(dir) => Some(judge(dir, &val, &chosen, base.monitor.k, &session)?),
         None => None,
     };
     // The run of one GAN locks its folder, which is OUT; those of several lock folders in it, one after the other.
@@ -198,9 +198,14 @@ pub fn run(mut globals: Globals, flags: &GanArgs) -> Result<()> {
     let mode = mode(args.resume, args.overwrite);
     if together {
         base.model.classes = chosen.len();
-        tracing::info!("training a GAN on {} images of {} in {}", usable.len(), set.classes.join(", "), out.display());
+        tracing::info!(
+            "training a GAN on {} images of {} in {}",
+            usable.len(),
+            set.classes().join(", "),
+            out.display()
+        );
         let dir = whole.mode(mode).save_settings(settings);
-        let outcome = train::train_judged_gan(&base, &set, &usable, judge.as_ref(), &dir, &control, &mut [])
+        let outcome = train::train_judged_gan(&base, &usable, judge.as_ref(), &dir, &control, &mut [])
             .map_err(|error| failed(error, "gan", &out, &out, &globals))?;
         if outcome.interrupted {
             return Err(stopped("gan", outcome.iterations, &out, &globals));
@@ -209,13 +214,13 @@ pub fn run(mut globals: Globals, flags: &GanArgs) -> Result<()> {
         return Ok(());
     }
     for &class in &chosen {
-        let name = &set.classes[class];
+        let name = &set.classes()[class];
         let folder = if chosen.len() == 1 { out.clone() } else { out.join(data::folder_name(name)) };
-        let images: Vec<usize> = usable.iter().copied().filter(|&i| set.labels[i] as usize == class).collect();
+        let images = usable.class(class as u32);
         let config = GanTrainConfig { class: name.clone(), ..base.clone() };
         tracing::info!("training a GAN on {} images of {name} in {}", images.len(), folder.display());
         let dir = RunDir::new(&folder).mode(mode).save_settings_in(&whole, settings.clone());
-        let outcome = train::train_judged_gan(&config, &set, &images, judge.as_ref(), &dir, &control, &mut [])
+        let outcome = train::train_judged_gan(&config, &images, judge.as_ref(), &dir, &control, &mut [])
             .map_err(|error| failed(error, "gan", &folder, &out, &globals))?;
         if outcome.interrupted {
             return Err(stopped("gan", outcome.iterations, &out, &globals));
@@ -237,25 +242,19 @@ fn trained(outcome: &train::GanOutcome) -> String {
 }
 
 /// The classifier in `dir` with the validation images of the split, of which each chosen class needs more than `k`.
-fn judge(
-    dir: &Path,
-    set: &CellSet,
-    val: &[usize],
-    chosen: &[usize],
-    k: usize,
-    session: &Session,
-) -> Result<train::Judge> {
+fn judge(dir: &Path, val: &View, chosen: &[usize], k: usize, session: &Session) -> Result<train::Judge> {
+    let counts = val.class_counts();
     for &class in chosen {
-        let found = val.iter().filter(|&&i| set.labels[i] as usize == class).count();
+        let found = counts[class];
         if found <= k {
             bail!(
                 "--judge needs at least {} validation images of {} and --split has {found}: make it with a larger --val",
                 k + 1,
-                set.classes[class]
+                val.classes()[class]
             );
         }
     }
-    Ok(train::Judge::load(dir, set, val, &session.device)?)
+    Ok(train::Judge::load(dir, val, &session.device)?)
 }
 
 /// One GAN lies in the folder itself, several in folders below it; both in one would leave each with the other's settings.

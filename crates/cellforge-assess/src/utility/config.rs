@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use cellforge_classify::ClassifierConfig;
-use cellforge_data::{Augment, CellSet, derive_seed};
+use cellforge_data::{Augment, View, derive_seed};
 use cellforge_eval::BootstrapOptions;
 use cellforge_train::{
     ClassifierTrainConfig, LossKind, OptimizerConfig, Schedule, presets, presets::classifier_config,
@@ -121,13 +121,13 @@ impl UtilityConfig {
         check(level, "utility.bootstrap.level", "must lie between 0 and 1")
     }
 
-    /// How the network for the images of `set` is trained in training number `seed`.
-    pub(super) fn training(&self, set: &CellSet, seed: usize) -> ClassifierTrainConfig {
+    /// How the network for these images is trained in training number `seed`.
+    pub(super) fn training(&self, images: &View, seed: usize) -> ClassifierTrainConfig {
         let mut config = match self.classifier {
             UtilityClassifier::Cnn => presets::cnn_tuned(3),
             UtilityClassifier::Resnet => presets::resnet_study(),
         };
-        let (side, channels, classes) = (set.side(), set.channels(), set.classes.len());
+        let (side, channels, classes) = (images.side(), images.channels(), images.classes().len());
         config.model = classifier_config(config.model, Some(side), Some(channels), Some(classes), Some(self.width));
         config.schedule = Schedule::Linear;
         config.augment = Some(Augment::FLIPS);

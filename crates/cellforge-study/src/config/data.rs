@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+pub use cellforge_data::SplitRule;
 use serde::{Deserialize, Serialize};
 
 /// Which cells, and how they are split.
@@ -65,19 +66,6 @@ pub enum GroupSource {
     Nih,
     /// No groups.
     None,
-}
-
-/// What is never divided between training and test.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SplitRule {
-    /// Groups where the cells have them, otherwise single cells.
-    #[default]
-    Auto,
-    /// Single cells, class by class.
-    Image,
-    /// Whole groups: no patient on two sides.
-    Group,
 }
 
 /// The size of the phantom, the rendered stand-in for real cells.

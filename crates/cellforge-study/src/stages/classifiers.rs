@@ -79,13 +79,13 @@ fn cnn(config: &StudyConfig, cells: &Cells, run: &CnnRun, runner: &Runner<'_>) -
 }
 
 fn fitted(model: ClassifierConfig, width: f64, cells: &Cells) -> ClassifierConfig {
-    let set = &cells.set;
-    classifier_config(model, Some(set.side()), Some(set.channels()), Some(set.classes.len()), Some(width))
+    let all = &cells.all;
+    classifier_config(model, Some(all.side()), Some(all.channels()), Some(all.classes().len()), Some(width))
 }
 
 fn train(run: &Trained, cells: &Cells, control: &crate::Control, resume: bool, stage: &str) -> Result<()> {
     tracing::debug!("training {} in {}", run.name, run.folder.display());
     let dir = run_dir(&run.folder, resume);
-    let outcome = train_classifier(&run.config, &cells.set, &cells.split, &dir, &control.training(), &mut [])?;
+    let outcome = train_classifier(&run.config, &cells.train, &cells.val, &dir, &control.training(), &mut [])?;
     if outcome.interrupted { Err(control.interrupted(stage)) } else { Ok(()) }
 }

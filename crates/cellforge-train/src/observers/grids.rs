@@ -2,10 +2,10 @@ use std::fs;
 use std::io::Cursor;
 
 use candle_core::Tensor;
+use cellforge_data::{View, sample_grid};
 use cellforge_nn::one_hot;
 
 use crate::gan_step::GanStep;
-use crate::grid::sample_grid;
 use crate::{Error, Event, Observer, Phase, Position, Result, RunDir, generate};
 
 /// Draws the generator's images of the same fixed noise at chosen iterations, as `grid-00005000.png` and, for
@@ -52,13 +52,14 @@ impl Observer<GanStep> for SampleGrids {
         };
         let mut images = generate::images_of(step.generator(), &self.noise, rows(0)?.as_ref())?;
         // Every class begins a row.
-        let missing = images.len().next_multiple_of(self.columns.max(1)) - images.len();
+        let n = self.noise.dim(0)?;
+        let missing = n.next_multiple_of(self.columns.max(1)) - n;
         for class in 1..self.classes {
             let more = generate::images_of(step.generator(), &self.noise, rows(class)?.as_ref())?;
-            let white = vec![255; missing * more.pixels.len() / more.len()];
+            let white = vec![255; missing * more.pixels.len() / n];
             images.pixels.extend(white.into_iter().chain(more.pixels));
         }
-        let grid = sample_grid(&images, self.columns);
+        let grid = sample_grid(&View::new(images)?, self.columns);
         let path = self.dir.grid(iteration);
         let mut png = Cursor::new(Vec::new());
         let written = grid.write_to(&mut png, image::ImageFormat::Png);

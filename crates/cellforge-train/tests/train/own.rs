@@ -168,12 +168,12 @@ fn a_gan_is_watched_by_observers_of_ones_own() {
     let folder = tempfile::tempdir().unwrap();
     let (images, dir) = (images(), fresh(folder.path()));
     let control = Control::default();
-    let indices = images.class_indices(0);
-    let error = train_gan(&gan(4), &images, &indices, &dir, &control, &mut [&mut Refuse(3), &mut Measure]).unwrap_err();
+    let images = images.class(0);
+    let error = train_gan(&gan(4), &images, &dir, &control, &mut [&mut Refuse(3), &mut Measure]).unwrap_err();
     assert!(matches!(&error, Error::Caller(_)) && error.to_string() == "enough", "{error}");
     let log = read_log(&dir.log()).unwrap();
     assert_eq!(log.iter().map(|line| line.values["distance"]).collect::<Vec<_>>(), [5.0, 4.0, 3.0]);
     // The checkpoint of iteration 2 is there to go on from.
-    train_gan(&gan(4), &images, &indices, &resumed(folder.path()), &control, &mut [&mut Measure]).unwrap();
+    train_gan(&gan(4), &images, &resumed(folder.path()), &control, &mut [&mut Measure]).unwrap();
     assert_eq!(read_log(&dir.log()).unwrap().len(), 4);
 }
