@@ -16,10 +16,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use cellforge::candle::Device;
 use cellforge::classify::{ClassifierConfig, ResNetConfig};
-use cellforge::data::{CellSet, Split, SplitBy, SplitOptions, phantom, split};
+use cellforge::data::{SplitOptions, SplitRule, View, phantom, split};
 use cellforge::gan::loss::GanLoss;
 use cellforge::gan::{AugmentConfig, DiscriminatorKind, GeneratorKind};
-use cellforge::study::{SourceOptions, open_cells};
+use cellforge::study::nih;
 use cellforge::train::{
     ClassifierTrainConfig, Control, GanTrainConfig, Judge, Mode, OptimizerConfig, RunDir, figures, read_log,
 };
@@ -72,10 +72,11 @@ fn main() -> Result<()> {
         "phantom" => {
             phantom::render(&phantom::PhantomConfig { side: SIDE, cells_per_class: 150, ..Default::default() })?
         }
-        path => open_cells(path, &SourceOptions { side: SIDE, ..SourceOptions::default() })?,
+        path => View::open(path, &nih::open_options(SIDE, 3))?,
     };
-    let sides = split(&set, &SplitOptions { by: SplitBy::Group, val: 0.2, test: 0.0, seed: 0 })?;
-    let judge = judge(&set, &sides, iterations)?;
+    let sides = split(&set, &SplitOptions { by: SplitRule::Group, val: 0.2, test: 0.0, seed: 0 })?;
+    let (train, val) = (set.part(&sides.train), set.part(&sides.val));
+    let judge = judge(&train, &val, iterations)?;
 
     println!("| variant | Fréchet distance | precision | recall | coverage | recognised |");
     println!("|---|---|---|---|---|---|");
@@ -84,7 +85,7 @@ fn main() -> Result<()> {
             continue;
         }
         let seeds: Vec<[f64; 5]> =
-            (0..SEEDS).map(|seed| run(name, change, &set, &sides, &judge, iterations, seed)).collect::<Result<_>>()?;
+            (0..SEEDS).map(|seed| run(name, change, &train, &judge, iterations, seed)).collect::<Result<_>>()?;
         let cell = |figure: usize| {
             let values: Vec<f64> = seeds.iter().map(|seed| seed[figure]).collect();
             let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(l, h), &v| (l.min(v), h.max(v)));
@@ -96,7 +97,7 @@ fn main() -> Result<()> {
 }
 
 /// A ResNet that learns from the cells the GANs learn from, and judges on those of the validation patients.
-fn judge(set: &CellSet, sides: &Split, iterations: u64) -> Result<Judge> {
+fn judge(train: &View, val: &View, iterations: u64) -> Result<Judge> {
     let config = ClassifierTrainConfig {
         model: ClassifierConfig::Resnet(ResNetConfig { image_size: SIDE, width: 0.5, ..ResNetConfig::default() }),
         epochs: if iterations < 10 { 1 } else { 4 },
@@ -104,8 +105,8 @@ fn judge(set: &CellSet, sides: &Split, iterations: u64) -> Result<Judge> {
         ..ClassifierTrainConfig::default()
     };
     let control = Control { progress: true, ..Control::default() };
-    let outcome = train_classifier(&config, set, sides, &run_dir("judge".as_ref()), &control, &mut [])?;
-    Ok(Judge::load(&outcome.checkpoint, set, &sides.val, &Device::Cpu)?)
+    let outcome = train_classifier(&config, train, val, &run_dir("judge".as_ref()), &control, &mut [])?;
+    Ok(Judge::load(&outcome.checkpoint, val, &Device::Cpu)?)
 }
 
 /// A folder under [`OUT`] whose run goes on where it stopped.
@@ -117,13 +118,12 @@ fn run_dir(name: &Path) -> RunDir {
 fn run(
     name: &str,
     change: fn(&mut GanTrainConfig),
-    set: &CellSet,
-    sides: &Split,
+    train: &View,
     judge: &Judge,
     iterations: u64,
     seed: u64,
 ) -> Result<[f64; 5]> {
-    let mut config = GanTrainConfig { iterations, seed, ..presets::gan_best(set.classes.len()) };
+    let mut config = GanTrainConfig { iterations, seed, ..presets::gan_best(train.classes().len()) };
     (config.model.image_size, config.model.width) = (SIDE, WIDTH);
     config.grid_at = vec![iterations];
     config.monitor.every = iterations;
@@ -143,16 +143,15 @@ fn run(
     };
     if config.model.classes > 1 {
         let dir = run_dir(out.as_ref());
-        train_judged_gan(&config, set, &sides.train, Some(judge), &dir, &control, &mut [])?;
+        train_judged_gan(&config, train, Some(judge), &dir, &control, &mut [])?;
         add(&dir, 1.0)?;
         return Ok(found);
     }
-    for (label, class) in set.classes.iter().enumerate() {
+    for (label, class) in train.classes().iter().enumerate() {
         let config = GanTrainConfig { class: class.clone(), ..config.clone() };
-        let cells: Vec<usize> = sides.train.iter().copied().filter(|&i| set.labels[i] as usize == label).collect();
         let dir = run_dir(&Path::new(&out).join(class));
-        train_judged_gan(&config, set, &cells, Some(judge), &dir, &control, &mut [])?;
-        add(&dir, 1.0 / set.classes.len() as f64)?;
+        train_judged_gan(&config, &train.class(label as u32), Some(judge), &dir, &control, &mut [])?;
+        add(&dir, 1.0 / train.classes().len() as f64)?;
     }
     Ok(found)
 }

@@ -8,27 +8,24 @@
 //! Expect the classes with their counts, the number of patients, the sides of a split that keeps each patient on one
 //! side, and the shape of a batch of 32 augmented cells.
 
-use std::path::Path;
-
 use anyhow::Result;
 use cellforge::candle::Device;
 use cellforge::data::phantom::{self, PhantomConfig};
-use cellforge::data::{
-    Augment, Batch, CellSet, DecodeOptions, IndexOptions, Scale, SplitBy, SplitOptions, epoch_order, split,
-};
+use cellforge::data::{Augment, Batch, Scale, SplitOptions, SplitRule, View, epoch_order, split};
+use cellforge::study::nih;
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
     let set = match std::env::args().nth(1) {
-        Some(path) => CellSet::open(Path::new(&path), &IndexOptions::default(), &DecodeOptions::default())?,
+        Some(path) => View::open(path, &nih::open_options(64, 3))?,
         None => phantom::render(&PhantomConfig::default())?,
     };
-    for (class, count) in set.classes.iter().zip(set.class_counts()) {
+    for (class, count) in set.classes().iter().zip(set.class_counts()) {
         println!("{count:>6} cells of class {class}");
     }
     println!("{:>6} patients", set.group_names().len());
 
-    let by = if set.has_groups() { SplitBy::Group } else { SplitBy::Image };
+    let by = SplitRule::Auto.settled(&set);
     let sides = split(&set, &SplitOptions { by, val: 0.1, test: 0.2, seed: 0 })?;
     println!("split {by:?}: {} train, {} val, {} test", sides.train.len(), sides.val.len(), sides.test.len());
 

@@ -13,9 +13,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use cellforge::candle::Device;
+use cellforge::data::sample_grid;
 use cellforge::gan::{GanConfig, Generator};
 use cellforge::nn::{Key, ParamStore};
-use cellforge::train::{GenerateOptions, generate, load_generator, sample_grid};
+use cellforge::train::{GenerateOptions, generate, load_generator};
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {

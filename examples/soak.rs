@@ -82,9 +82,9 @@ fn main() -> Result<()> {
 /// Trains on the phantom into [`OUT`] until `until` after `began`, a GAN of one class or, if `best`, the best recipe's of both.
 fn training(best: bool, began: Instant, until: Duration) -> Result<Vec<Reading>> {
     let set = phantom::render(&PhantomConfig { cells_per_class: 300, ..PhantomConfig::default() })?;
-    let recipe = if best { gan_best(set.classes.len()) } else { GanTrainConfig::default() };
-    let class = if best { String::new() } else { set.classes[0].clone() };
-    let indices: Vec<usize> = if best { (0..set.len()).collect() } else { set.class_indices(0) };
+    let recipe = if best { gan_best(set.classes().len()) } else { GanTrainConfig::default() };
+    let class = if best { String::new() } else { set.classes()[0].clone() };
+    let images = if best { set } else { set.class(0) };
     let (iterations, grid_at) = (u64::from(u32::MAX), (1..1_000).map(|n| n * 100).collect());
     let mut config = GanTrainConfig { iterations, grid_at, class, log_every: 1, checkpoint_every: 20, ..recipe };
     config.monitor.every = 0;
@@ -95,7 +95,7 @@ fn training(best: bool, began: Instant, until: Duration) -> Result<Vec<Reading>>
     let log = dir.log();
     let watch =
         std::thread::spawn(move || readings(OURSELVES, began, until, until / READINGS, &stop, || log_length(&log)));
-    train_gan(&config, &set, &indices, &dir, &control, &mut [])?;
+    train_gan(&config, &images, &dir, &control, &mut [])?;
     watch.join().expect("the watch does not panic")
 }
 

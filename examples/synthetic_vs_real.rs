@@ -12,7 +12,7 @@ use anyhow::Result;
 use cellforge::candle::Device;
 use cellforge::classify::{ClassifierConfig, CnnConfig};
 use cellforge::data::phantom::{self, PhantomConfig};
-use cellforge::data::{SplitBy, SplitOptions, split};
+use cellforge::data::{SplitOptions, SplitRule, split};
 use cellforge::eval::{predictions, recognition};
 use cellforge::train::{Control, Mode, RunDir, load_classifier, predict, train_classifier};
 
@@ -22,21 +22,21 @@ fn main() -> Result<()> {
     let epochs = std::env::args().nth(1).map_or(Ok(4), |n| n.parse())?;
     let cells = PhantomConfig { side: 32, cells_per_class: 600, ..PhantomConfig::default() };
     let set = phantom::render(&cells)?;
-    let sides = split(&set, &SplitOptions { by: SplitBy::Group, val: 0.1, test: 0.2, seed: 0 })?;
+    let sides = split(&set, &SplitOptions { by: SplitRule::Group, val: 0.1, test: 0.2, seed: 0 })?;
     let mut config = ClassifierTrainConfig::recipe("cnn-1").unwrap();
     config.model = ClassifierConfig::Cnn(CnnConfig { image_size: 32, ..CnnConfig::default() });
     config.epochs = epochs;
     let control = Control { progress: true, ..Control::default() };
     let dir = RunDir::new("runs/examples/cnn").mode(Mode::Overwrite);
-    let outcome = train_classifier(&config, &set, &sides, &dir, &control, &mut [])?;
+    let (train, val) = (set.part(&sides.train), set.part(&sides.val));
+    let outcome = train_classifier(&config, &train, &val, &dir, &control, &mut [])?;
     let (classifier, _) = load_classifier(&outcome.checkpoint, &Device::Cpu)?;
 
     let others = phantom::render(&PhantomConfig { seed: 1, cells_per_class: 200, ..cells })?;
-    let all: Vec<usize> = (0..others.len()).collect();
-    for (what, set, chosen) in [("held-out patients", &set, &sides.test), ("another phantom", &others, &all)] {
-        for (class, name) in set.classes.iter().enumerate() {
-            let of_class: Vec<usize> = chosen.iter().copied().filter(|i| set.labels[*i] == class as u32).collect();
-            let predicted = predictions(&predict(&classifier, set, &of_class, &Device::Cpu)?, set.classes.len())?;
+    for (what, images) in [("held-out patients", set.part(&sides.test)), ("another phantom", others)] {
+        for (class, name) in images.classes().iter().enumerate() {
+            let of_class = images.class(class as u32);
+            let predicted = predictions(&predict(&classifier, &of_class, &Device::Cpu)?, images.classes().len())?;
             let rate = recognition(class as u32, &predicted)?;
             println!(
                 "{what:>18}, {name:>11}: {:>3} of {:>3} recognised, {:.1}% ({:.1} to {:.1}%)",

@@ -22,14 +22,13 @@ fn main() -> Result<()> {
         model: GanConfig { image_size: 32, width: 0.25, ..GanConfig::default() },
         iterations,
         lr: 4e-4,
-        class: set.classes[0].clone(),
         grid_at: vec![1, iterations / 2, iterations],
         ..GanTrainConfig::default()
     };
     let control = Control { progress: true, ..Control::default() };
     let dir = RunDir::new("runs/examples/gan").mode(Mode::Overwrite);
-    let outcome = train_gan(&config, &set, &set.class_indices(0), &dir, &control, &mut [])?;
-    println!("{} iterations of the phantom's {}", outcome.iterations, config.class);
+    let outcome = train_gan(&config, &set.class(0), &dir, &control, &mut [])?;
+    println!("{} iterations of the phantom's {}", outcome.iterations, set.classes()[0]);
     println!("checkpoint: {}", outcome.checkpoint.display());
     for (iteration, grid) in &outcome.grids {
         println!("after {iteration}: {}", grid.display());

@@ -18,10 +18,9 @@ use anyhow::{Context, Result, bail, ensure};
 use cellforge::assess::utility::{UtilityConfig, UtilityData, utility};
 use cellforge::candle::Device;
 use cellforge::data::phantom::{self, PhantomConfig};
-use cellforge::data::{CellSet, Split, derive_seed};
+use cellforge::data::{Progress, SplitOptions, SplitRule, View, derive_seed, split};
 use cellforge::shipped;
-use cellforge::study::config::SplitRule;
-use cellforge::study::{SourceOptions, open_cells, split_cells};
+use cellforge::study::nih;
 use cellforge::train::{Control, GenerateOptions, generate};
 
 const OUT: &str = "runs/examples/train_on_synthetic";
@@ -48,24 +47,30 @@ fn main() -> Result<()> {
         "phantom" => {
             phantom::render(&PhantomConfig { cells_per_class: 100, patients: 20, ..PhantomConfig::default() })?
         }
-        path => open_cells(path, &SourceOptions { progress: true, ..SourceOptions::default() })?,
+        path => {
+            let mut options = nih::open_options(64, 3);
+            options.progress = Some(Progress::images_bar());
+            View::open(path, &options)?
+        }
     };
-    let (split, _) = split_cells(&set, SplitRule::Auto, 0.1, 0.2, derive_seed(1, "split"))?;
+    let by = SplitRule::Auto;
+    let split = split(&set, &SplitOptions { by, val: 0.1, test: 0.2, seed: derive_seed(1, "split") })?;
+    let train = set.part(&split.train);
     let test = match part.as_str() {
-        "val" => &split.val,
-        "test" => &split.test,
+        "val" => set.part(&split.val),
+        "test" => set.part(&split.test),
         other => bail!("{other:?} is neither val nor test"),
     };
     println!(
         "| images a class | trained on them | trained on {} real cells | difference, points |\n|---|---|---|---|",
-        split.train.len()
+        train.len()
     );
     for count in counts {
-        let synthetic = images(&set, &split, count)?;
+        let synthetic = images(&train, count)?;
         let name = count.map_or("all".to_owned(), |count| count.to_string());
         let out = Path::new(OUT).join(format!("{part}-{name}-{}", config.steps));
         let control = Control { progress: true, ..Control::default() };
-        let data = UtilityData { real: &set, train: &split.train, test_set: &set, test, synthetic: &synthetic };
+        let data = UtilityData { real: train.clone(), test: test.clone(), synthetic };
         let found = utility(&config, &data, &out, &control)?;
         let percent = |x: f64| 100.0 * x;
         let range = |value: f64, low: f64, high: f64| {
@@ -79,11 +84,10 @@ fn main() -> Result<()> {
 }
 
 /// The first `count` images of each class of the built-in generator, or as many as there are training cells of it.
-fn images(real: &CellSet, split: &Split, count: Option<usize>) -> Result<CellSet> {
+fn images(real: &View, count: Option<usize>) -> Result<View> {
     let (generator, state) = shipped::generator(&Device::Cpu)?;
-    let (mut labels, mut pixels) = (Vec::new(), Vec::new());
-    for (label, class) in real.classes.iter().enumerate() {
-        let learned = split.train.iter().filter(|&&i| real.labels[i] as usize == label).count();
+    let mut made = Vec::new();
+    for (class, learned) in real.classes().iter().zip(real.class_counts()) {
         let options = GenerateOptions {
             seed: 1,
             class: class.clone(),
@@ -93,11 +97,7 @@ fn images(real: &CellSet, split: &Split, count: Option<usize>) -> Result<CellSet
             count: count.unwrap_or(learned),
             truncation: None,
         };
-        let made = generate(&generator, &options, &Device::Cpu)?;
-        labels.extend(std::iter::repeat_n(label as u32, made.len()));
-        pixels.extend(made.pixels);
+        made.push(generate(&generator, &options, &Device::Cpu)?);
     }
-    let names: Vec<String> = (0..labels.len()).map(|i| format!("{i:06}")).collect();
-    let groups = vec![None; names.len()];
-    Ok(CellSet::from_parts(real.classes.clone(), names, labels, groups, real.side(), real.channels(), pixels)?)
+    Ok(View::joined(&made)?)
 }

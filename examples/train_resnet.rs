@@ -12,7 +12,7 @@ use anyhow::Result;
 use cellforge::candle::Device;
 use cellforge::classify::{ClassifierConfig, ResNetConfig};
 use cellforge::data::phantom::{self, PhantomConfig};
-use cellforge::data::{SplitBy, SplitOptions, split};
+use cellforge::data::{SplitOptions, SplitRule, split};
 use cellforge::eval::{BootstrapOptions, classifier_report};
 use cellforge::train::{
     ClassifierTrainConfig, Control, Mode, OptimizerConfig, RunDir, load_classifier, predict, train_classifier,
@@ -23,7 +23,7 @@ fn main() -> Result<()> {
     cellforge::kernels::keep_freed_memory();
     let epochs = std::env::args().nth(1).map_or(Ok(4), |n| n.parse())?;
     let set = phantom::render(&PhantomConfig { side: 32, cells_per_class: 600, ..PhantomConfig::default() })?;
-    let sides = split(&set, &SplitOptions { by: SplitBy::Group, val: 0.1, test: 0.2, seed: 0 })?;
+    let sides = split(&set, &SplitOptions { by: SplitRule::Group, val: 0.1, test: 0.2, seed: 0 })?;
     let config = ClassifierTrainConfig {
         model: ClassifierConfig::Resnet(ResNetConfig { image_size: 32, width: 0.25, ..ResNetConfig::default() }),
         epochs,
@@ -32,14 +32,15 @@ fn main() -> Result<()> {
     };
     let control = Control { progress: true, ..Control::default() };
     let dir = RunDir::new("runs/examples/resnet").mode(Mode::Overwrite);
-    let outcome = train_classifier(&config, &set, &sides, &dir, &control, &mut [])?;
+    let (train, val) = (set.part(&sides.train), set.part(&sides.val));
+    let outcome = train_classifier(&config, &train, &val, &dir, &control, &mut [])?;
 
     let (classifier, _) = load_classifier(&outcome.checkpoint, &Device::Cpu)?;
-    let probabilities = predict(&classifier, &set, &sides.test, &Device::Cpu)?;
-    let truth: Vec<u32> = sides.test.iter().map(|i| set.labels[*i]).collect();
-    let patients: Vec<String> = sides.test.iter().filter_map(|i| set.groups[*i].clone()).collect();
+    let test = set.part(&sides.test);
+    let probabilities = predict(&classifier, &test, &Device::Cpu)?;
+    let truth = test.labels();
     let options = BootstrapOptions::default();
-    let report = classifier_report(&truth, &probabilities, &set.classes, Some(&patients), &options)?;
+    let report = classifier_report(&truth, &probabilities, set.classes(), test.groups().as_deref(), &options)?;
     let interval = report.accuracy_interval;
     println!("{} phantom cells of patients that were not trained on:", truth.len());
     println!("accuracy {:.3} (95% interval {:.3} to {:.3})", report.accuracy, interval.low, interval.high);

@@ -5,7 +5,7 @@
 use anyhow::Result;
 use cellforge::candle::{Device, Tensor, Var};
 use cellforge::classify::{Classifier, ClassifierConfig, CnnConfig, ResNetConfig};
-use cellforge::data::{Batch, CellSet, Scale, phantom};
+use cellforge::data::{Batch, Scale, View, phantom};
 use cellforge::gan::loss::GanLoss;
 use cellforge::gan::{Discriminator, DiscriminatorKind, GanConfig, Generator, GeneratorKind};
 use cellforge::kernels::{Precision, cuda_device, with_precision};
@@ -26,7 +26,7 @@ fn gpu() -> Option<Device> {
     cuda_device(0).inspect_err(|error| eprintln!("skipped: no NVIDIA GPU can be opened ({error})")).ok()
 }
 
-fn cells(side: usize) -> CellSet {
+fn cells(side: usize) -> View {
     phantom::render(&phantom::PhantomConfig { side, cells_per_class: 40, ..Default::default() }).expect("cells")
 }
 
@@ -157,7 +157,7 @@ struct Trained {
 
 fn trained<S: Step<Batch = Batch>>(
     mut step: S,
-    set: &CellSet,
+    set: &View,
     (scale, batch): (Scale, usize),
     device: &Device,
 ) -> Result<Trained> {
@@ -178,7 +178,7 @@ fn trained<S: Step<Batch = Batch>>(
 fn assert_trains_alike<S: Step<Batch = Batch>>(
     what: &str,
     gpu: &Device,
-    set: &CellSet,
+    set: &View,
     (scale, batch): (Scale, usize),
     new: impl Fn(&Device) -> Result<S>,
 ) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use candle_core::Device;
-use cellforge::data::{Augment, Batch, CellSet, DecodeOptions, Index, IndexOptions, Scale, phantom};
+use cellforge::data::{Augment, Batch, Index, OpenOptions, Scale, View, phantom};
 use criterion::Criterion;
 
 const BATCH: usize = 32;
@@ -13,10 +13,10 @@ pub fn decode(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
     let config = phantom::PhantomConfig { side: 130, cells_per_class: BATCH / 2, ..Default::default() };
     phantom::write_folder(&config, folder.path(), false).expect("phantom cells");
-    let index = Index::open(folder.path(), &IndexOptions::default()).expect("an index");
-    let options = DecodeOptions { side: 64, ..DecodeOptions::default() };
+    let index = Index::open(folder.path(), &OpenOptions::default()).expect("an index");
+    let options = OpenOptions::new(64, 3);
     c.benchmark_group("decode").sample_size(20).bench_function("64", |bencher| {
-        bencher.iter(|| black_box(CellSet::load(&index, &options).expect("cells")));
+        bencher.iter(|| black_box(View::load(&index, &options).expect("cells")));
     });
 }
 

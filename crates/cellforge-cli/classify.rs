@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use cellforge::{
     assess,
-    data::CellSet,
+    data::View,
     eval::{self, ClassifierReport},
     study,
     train::{self, RunDir, Slot},
@@ -93,17 +93,15 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
         group_csv: args.group_csv.clone(),
         skip_bad: args.skip_bad,
     };
-    let set = study::open_unlabelled(&data, &images.options(None, session.progress))?;
+    let set = View::open_unlabelled(&data, &images.options(None, session.progress))?;
     list_skipped(&set);
-    let all: Vec<usize> = (0..set.len()).collect();
-    let probabilities = train::predict(&classifier, &set, &all, &session.device)?;
+    let probabilities = train::predict(&classifier, &set, &session.device)?;
     let predicted = eval::predictions(&probabilities, classes.len())?;
 
     let report = match truth(&set, classes) {
         Some(truth) => {
-            let groups: Option<Vec<String>> = set.groups.iter().cloned().collect();
             let options = bootstrap(session.seed);
-            Some(eval::classifier_report(&truth, &probabilities, classes, groups.as_deref(), &options)?)
+            Some(eval::classifier_report(&truth, &probabilities, classes, set.groups().as_deref(), &options)?)
         }
         None => None,
     };
@@ -116,7 +114,7 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
     }
     if let Some(path) = &args.json {
         let skipped =
-            set.skipped.iter().map(|s| BTreeMap::from([("name", s.name.as_str()), ("reason", s.reason.as_str())]));
+            set.skipped().iter().map(|s| BTreeMap::from([("name", s.name.as_str()), ("reason", s.reason.as_str())]));
         let findings = Findings {
             settings: &args,
             seed: session.seed,
@@ -160,16 +158,11 @@ fn classifier_folder(dir: &Path, args: &Args) -> Result<PathBuf> {
 }
 
 /// The classifier's label of each image, if every class folder has the name of a class, as it is or made safe for a folder.
-fn truth(set: &CellSet, classes: &[String]) -> Option<Vec<u32>> {
-    let label = |name: &String| {
-        let known = |class: &String| class == name || cellforge::data::folder_name(class) == *name;
-        classes.iter().position(known).map(|i| i as u32)
-    };
-    let labels: Vec<u32> = set.classes.iter().map(label).collect::<Option<_>>()?;
-    Some(set.labels.iter().map(|&l| labels[l as usize]).collect())
+fn truth(set: &View, classes: &[String]) -> Option<Vec<u32>> {
+    set.relabelled(classes).ok().map(|set| set.labels())
 }
 
-fn csv(set: &CellSet, classes: &[String], probabilities: &[Vec<f32>], predicted: &[u32]) -> String {
+fn csv(set: &View, classes: &[String], probabilities: &[Vec<f32>], predicted: &[u32]) -> String {
     let mut text = String::from("name,folder,predicted");
     for class in classes {
         text.push(',');
@@ -177,8 +170,7 @@ fn csv(set: &CellSet, classes: &[String], probabilities: &[Vec<f32>], predicted:
     }
     text.push('\n');
     for (i, row) in probabilities.iter().enumerate() {
-        let folder = &set.classes[set.labels[i] as usize];
-        let fields = [set.names[i].as_str(), folder, &classes[predicted[i] as usize]];
+        let fields = [set.name(i), set.class_of(i), &classes[predicted[i] as usize]];
         text.push_str(&fields.map(quoted).join(","));
         for p in row {
             text.push_str(&format!(",{p:.6}"));

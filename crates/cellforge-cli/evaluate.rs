@@ -9,7 +9,7 @@ use cellforge::{
         evaluation::{Answer, EvaluationInputs, FeatureSource, FidelityScope, Part, Provenance},
         utility::{UtilityClassifier, UtilityConfig},
     },
-    data::{CellSet, derive_seed},
+    data::{View, derive_seed},
     eval::{BootstrapOptions, Estimate},
     study,
     train::{self, RunDir},
@@ -143,7 +143,7 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
         }
         _ => (args.side.unwrap_or(64), args.channels.unwrap_or(3)),
     };
-    let open = |path: &str, groups: Option<&str>| -> Result<CellSet> {
+    let open = |path: &str, groups: Option<&str>| -> Result<View> {
         let images = ImageArgs {
             data: Some(path.to_owned()),
             side: Some(size.0),
@@ -158,16 +158,12 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
     let real_set = open(&real, groups)?;
     let holdout_set = args.holdout.as_ref().map(|path| open(path, groups)).transpose()?;
     let synthetic_set = open(&synthetic, Some("none"))?;
-    let all = |set: &CellSet| (0..set.len()).collect::<Vec<usize>>();
-    let (of_real, of_synthetic) = (all(&real_set), all(&synthetic_set));
-    let of_holdout = holdout_set.as_ref().map(all).unwrap_or_default();
-    let names = [&real, args.holdout.as_ref().unwrap_or(&real), &synthetic].map(|path| shown(path));
     let control =
         train::Control { device: session.device.clone(), stop: session.stop.clone(), progress: session.progress };
     let inputs = EvaluationInputs {
-        real: Part { set: &real_set, indices: &of_real, source: &names[0] },
-        holdout: holdout_set.as_ref().map(|set| Part { set, indices: &of_holdout, source: &names[1] }),
-        synthetic: Part { set: &synthetic_set, indices: &of_synthetic, source: &names[2] },
+        real: Part::new(real_set.clone(), shown(&real)),
+        holdout: holdout_set.zip(args.holdout.as_ref()).map(|(images, path)| Part::new(images, shown(path))),
+        synthetic: Part::new(synthetic_set, shown(&synthetic)),
         features,
         discriminators: args.discriminator.clone(),
         provenance: Provenance {

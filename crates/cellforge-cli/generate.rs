@@ -8,8 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use cellforge::{
-    assess, data,
-    data::index::is_image,
+    data::{self, View, index::is_image},
     gan::{Discriminator, Generator},
     shipped,
     train::{self, Checkpoint, RunDir},
@@ -225,7 +224,7 @@ fn images(args: &mut Args, session: &Session, sources: &[Source], out: &Path) ->
         let folders = sources.iter().map(|source| data::folder_name(&source.class));
         check_folder(out, folders, "synthetic_", count)?;
     }
-    let make = |source: &Source, first, count| -> Result<train::Images> {
+    let make = |source: &Source, first, count| -> Result<View> {
         let options = source.options(args, session.seed, first, count)?;
         Ok(match (args.keep, &source.discriminator) {
             (Some(keep), Some(judge)) => {
@@ -237,33 +236,31 @@ fn images(args: &mut Args, session: &Session, sources: &[Source], out: &Path) ->
     let candidates = args.keep.map_or(Ok(1), train::candidates)?;
     let part = (PART / candidates).max(1);
 
-    let mut writer = assess::SampleWriter::create(out)?;
-    let mut shown: Option<train::Images> = None;
+    let mut writer = data::ImageWriter::create(out)?;
+    let mut shown: Vec<View> = Vec::new();
     for source in sources {
         let class = &source.class;
         if args.grid.is_some() {
             let images = make(source, 0, GRID.0)?;
-            match &mut shown {
-                Some(all) if (all.side, all.channels) == (images.side, images.channels) => {
-                    all.pixels.extend(images.pixels);
-                }
-                Some(_) => bail!("--grid needs generators of one image size"),
-                None => shown = Some(images),
+            let size = |images: &View| (images.side(), images.channels());
+            if shown.first().is_some_and(|first| size(first) != size(&images)) {
+                bail!("--grid needs generators of one image size");
             }
+            shown.push(images);
         }
         let bar = Bar::new(count as u64, class, session.progress);
         for first in (0..count).step_by(part) {
             stop_if_asked(session)?;
             let images = make(source, first, part.min(count - first))?;
-            writer.write(class, &images)?;
+            writer.write(&images)?;
             bar.set((first + images.len()) as u64);
         }
         bar.finish();
         tracing::info!("{count} synthetic images of {class} in {}", out.display());
     }
     writer.finish()?;
-    if let (Some(path), Some(images)) = (&args.grid, &shown) {
-        assess::save_grid(path, images, GRID.1)?;
+    if let Some(path) = &args.grid {
+        data::save_grid(path, &View::joined(&shown)?, GRID.1)?;
         tracing::info!("a picture of them in {}", path.display());
     }
     Ok(())
@@ -297,7 +294,7 @@ fn strips(args: &mut Args, session: &Session, sources: &[Source], out: &Path) ->
             let images = source.options(args, session.seed, number, 1)?;
             let options = train::StripOptions { images, steps, to };
             for strip in train::interpolate(&source.generator, &options, &session.device)? {
-                assess::save_grid(&out.join(&folder).join(format!("strip_{:06}.png", number + 1)), &strip, steps)?;
+                data::save_grid(&out.join(&folder).join(format!("strip_{:06}.png", number + 1)), &strip, steps)?;
             }
         }
         tracing::info!("{count} strips of {steps} images in {}", out.join(&folder).display());

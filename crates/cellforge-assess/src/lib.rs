@@ -7,7 +7,6 @@ pub mod evaluation;
 pub mod files;
 pub mod plots;
 pub mod report;
-mod samples;
 pub mod utility;
 mod versions;
 
@@ -15,5 +14,4 @@ pub use bar::Bar;
 pub use cellforge_train::Control;
 pub use error::{Error, Result};
 pub use evaluation::{Evaluation, EvaluationConfig, evaluate};
-pub use samples::{SampleWriter, read_samples, save_grid};
 pub use versions::{Versions, device_name};

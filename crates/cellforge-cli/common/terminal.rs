@@ -3,7 +3,7 @@
 use std::{fmt, io::Write, process::ExitCode, sync::OnceLock};
 
 use anyhow::{Result, bail};
-use cellforge::study;
+use cellforge::{assess, data, study, train};
 
 use super::Globals;
 
@@ -108,7 +108,42 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
             shown = text;
         }
     }
+    if let Some(advice) = error.chain().find_map(data_error).and_then(advice) {
+        let _ = writeln!(stderr, "  {advice}");
+    }
     ExitCode::from(1)
+}
+
+/// The error of the images among those of the other libraries, which pass for it.
+fn data_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a data::Error> {
+    let of_train = |error: &'a train::Error| if let train::Error::Data(error) = error { Some(error) } else { None };
+    let of_assess = |error: &'a assess::Error| match error {
+        assess::Error::Data(error) => Some(error),
+        assess::Error::Train(error) => of_train(error),
+        _ => None,
+    };
+    if let Some(error) = cause.downcast_ref::<study::Error>() {
+        return match error {
+            study::Error::Data(error) => Some(error),
+            study::Error::Train(error) => of_train(error),
+            study::Error::Assess(error) => of_assess(error),
+            _ => None,
+        };
+    }
+    let direct = cause.downcast_ref::<data::Error>();
+    direct.or_else(|| of_train(cause.downcast_ref()?)).or_else(|| of_assess(cause.downcast_ref()?))
+}
+
+/// What a flag can do about it.
+fn advice(error: &data::Error) -> Option<&'static str> {
+    Some(match error {
+        data::Error::BadImage { .. } => "--skip-bad leaves out images that cannot be used, and lists them",
+        data::Error::Layout { .. } => "--skip-bad leaves out what is not beside the first, and lists it",
+        data::Error::EmptyClass { .. } => "--skip-bad leaves out folders without an image, and lists them",
+        data::Error::Offline { .. } => "every verb takes the file, once it is there, with --data",
+        data::Error::NoVision(_) => "build the program with --features candle-datasets",
+        _ => return None,
+    })
 }
 
 /// Candle appends a backtrace to its messages when one is enabled.

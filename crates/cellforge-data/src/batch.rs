@@ -1,13 +1,9 @@
-//! Batches of tensors, and the order in which images come up. Both are pure functions of a seed and a position, so that
-//! a resumed run sees what it would have seen.
+//! Images as tensors, and back.
 
-use candle_core::{Device, Tensor};
-use rand::RngExt;
-use rand::seq::SliceRandom;
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
-use crate::rng::keyed;
-use crate::{Augment, CellSet, Result};
+use crate::{Augment, Error, Result, View, ViewParts};
 
 /// How bytes become numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +23,16 @@ impl Scale {
             Self::Unit => f32::from(byte) / 255.0,
         }
     }
+
+    /// The byte nearest to what `value` stands for, ends included.
+    #[must_use]
+    pub fn byte(self, value: f32) -> u8 {
+        let byte = match self {
+            Self::SignedUnit => (value + 1.0) * 127.5,
+            Self::Unit => value * 255.0,
+        };
+        byte.round().clamp(0.0, 255.0) as u8
+    }
 }
 
 /// Some images as tensors.
@@ -36,100 +42,143 @@ pub struct Batch {
     pub images: Tensor,
     /// Class of each, (b) in u32.
     pub labels: Tensor,
-    /// Which images of the set these are.
+    /// Which images of the stored set these are: their rows ([`View::row`]).
     pub indices: Vec<usize>,
 }
 
 impl Batch {
-    /// Gathers images `indices` of `set`, each changed by `augment` for its seed and epoch if given.
+    /// Gathers the images at these positions of a view. With `augment`, each is changed as its seed, its epoch and the image's row say.
     ///
     /// # Errors
     /// Those of the device the tensors go to.
     ///
     /// # Panics
-    /// If an index names no image.
+    /// If a position names no image.
     pub fn gather(
-        set: &CellSet,
-        indices: &[usize],
+        view: &View,
+        positions: &[usize],
         scale: Scale,
         augment: Option<(&Augment, u64, u64)>,
         device: &Device,
     ) -> Result<Self> {
-        let (side, channels) = (set.side(), set.channels());
-        let area = side * side;
-        let mut values = vec![0f32; indices.len() * channels * area];
-        values.par_chunks_mut((channels * area).max(1)).zip(indices).for_each(|(planes, &index)| {
-            let changed;
-            let image = match augment {
-                Some((augment, seed, epoch)) => {
-                    changed = augment.apply(set.image(index), side, channels, seed, epoch, index as u64);
-                    &changed
-                }
-                None => set.image(index),
-            };
-            for (channel, plane) in planes.chunks_exact_mut(area).enumerate() {
-                for (value, byte) in plane.iter_mut().zip(image[channel..].iter().step_by(channels)) {
-                    *value = scale.apply(*byte);
-                }
-            }
-        });
-        let labels: Vec<u32> = indices.iter().map(|i| set.labels[*i]).collect();
+        let labels: Vec<u32> = positions.iter().map(|&i| view.label(i)).collect();
         Ok(Self {
-            images: Tensor::from_vec(values, (indices.len(), channels, side, side), device)?,
-            labels: Tensor::from_vec(labels, indices.len(), device)?,
-            indices: indices.to_vec(),
+            images: gather(view, positions, scale, augment, device)?,
+            labels: Tensor::from_vec(labels, positions.len(), device)?,
+            indices: positions.iter().map(|&i| view.row(i)).collect(),
         })
     }
 }
 
-/// `indices` in the order of one epoch.
-#[must_use]
-pub fn epoch_order(indices: &[usize], seed: u64, epoch: u64) -> Vec<usize> {
-    let mut order = indices.to_vec();
-    order.shuffle(&mut keyed("epoch order", &[seed, epoch]));
-    order
+impl View {
+    /// All images, (n, channels, side, side) in f32.
+    ///
+    /// # Errors
+    /// Those of the device the tensor goes to.
+    pub fn tensor(&self, scale: Scale, device: &Device) -> Result<Tensor> {
+        gather(self, &(0..self.len()).collect::<Vec<_>>(), scale, None, device)
+    }
+
+    /// The images of a tensor (n, channels, side, side), of one class without a name. [`ViewParts::from_tensor`] lets one add labels,
+    /// groups and names.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use cellforge_data::{Scale, View, ViewParts};
+    ///
+    /// let view = View::new(ViewParts { side: 4, channels: 3, pixels: (0..96).collect(), ..ViewParts::default() })?;
+    /// let tensor = view.tensor(Scale::SignedUnit, &Device::Cpu)?; // (2, 3, 4, 4) in [-1, 1]
+    /// assert_eq!(View::from_tensor(&tensor, Scale::SignedUnit)?.pixels(), view.pixels());
+    /// # Ok::<(), cellforge_data::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`ViewParts::from_tensor`].
+    pub fn from_tensor(images: &Tensor, scale: Scale) -> Result<Self> {
+        Self::new(ViewParts::from_tensor(images, scale)?)
+    }
 }
 
-/// `b` of `indices`, drawn with replacement for one iteration.
-///
-/// # Panics
-/// If `indices` is empty.
-#[must_use]
-pub fn replacement_draw(indices: &[usize], seed: u64, iteration: u64, b: usize) -> Vec<usize> {
-    assert!(!indices.is_empty(), "nothing to draw from");
-    let mut rng = keyed("replacement draw", &[seed, iteration]);
-    (0..b).map(|_| indices[rng.random_range(0..indices.len())]).collect()
+impl ViewParts {
+    /// The size and pixels of a tensor (n, channels, side, side) in the range of `scale`; a value becomes the nearest byte, and one
+    /// outside of the range its end.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where images are not square; [`Error::Candle`] for a tensor of another number of dimensions.
+    pub fn from_tensor(images: &Tensor, scale: Scale) -> Result<Self> {
+        let (_, channels, side, width) = images.dims4()?;
+        if side != width {
+            return Err(Error::Invalid(format!("images of {side}x{width} pixels are not square")));
+        }
+        let values = images.permute((0, 2, 3, 1))?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?; // b, h, w, c
+        let pixels = values.into_iter().map(|value| scale.byte(value)).collect();
+        Ok(Self { side, channels, pixels, ..Self::default() })
+    }
 }
 
-/// `b` indices for one iteration, drawn with replacement from each of `classes` in turn, so that each has as many, but for a remainder
-/// that the first classes get.
-///
-/// # Panics
-/// If there is no class, or one is empty.
-#[must_use]
-pub fn balanced_draw(classes: &[Vec<usize>], seed: u64, iteration: u64, b: usize) -> Vec<usize> {
-    assert!(!classes.is_empty() && classes.iter().all(|class| !class.is_empty()), "nothing to draw from");
-    let mut rng = keyed("balanced draw", &[seed, iteration]);
-    classes.iter().cycle().take(b).map(|class| class[rng.random_range(0..class.len())]).collect()
+/// Images as (b, channels, side, side) in f32.
+fn gather(
+    view: &View,
+    positions: &[usize],
+    scale: Scale,
+    augment: Option<(&Augment, u64, u64)>,
+    device: &Device,
+) -> Result<Tensor> {
+    let (side, channels) = (view.side(), view.channels());
+    let area = side * side;
+    let mut values = vec![0f32; positions.len() * channels * area];
+    values.par_chunks_mut((channels * area).max(1)).zip(positions).for_each(|(planes, &i)| {
+        let changed;
+        let image = match augment {
+            Some((augment, seed, epoch)) => {
+                changed = augment.apply(view.image(i), side, channels, seed, epoch, view.row(i) as u64);
+                &changed
+            }
+            None => view.image(i),
+        };
+        for (channel, plane) in planes.chunks_exact_mut(area).enumerate() {
+            for (value, byte) in plane.iter_mut().zip(image[channel..].iter().step_by(channels)) {
+                *value = scale.apply(*byte);
+            }
+        }
+    });
+    Ok(Tensor::from_vec(values, (positions.len(), channels, side, side), device)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
-    fn set(n: usize) -> CellSet {
-        let pixels = (0..n * 16 * 3).map(|i| (i * 37 % 256) as u8).collect();
-        CellSet::from_parts(
-            vec!["a".into(), "b".into()],
-            (0..n).map(|i| format!("a/{i}")).collect(),
-            (0..n as u32).map(|i| i % 2).collect(),
-            vec![None; n],
-            4,
-            3,
-            pixels,
-        )
+    fn set(n: usize) -> View {
+        View::new(ViewParts {
+            classes: vec!["a".into(), "b".into()],
+            labels: (0..n as u32).map(|i| i % 2).collect(),
+            side: 4,
+            channels: 3,
+            pixels: (0..n * 16 * 3).map(|i| (i * 37 % 256) as u8).collect(),
+            ..ViewParts::default()
+        })
         .unwrap()
+    }
+
+    #[test]
+    fn every_byte_comes_back() {
+        for scale in [Scale::SignedUnit, Scale::Unit] {
+            assert!((0..=255).all(|byte| scale.byte(scale.apply(byte)) == byte));
+            assert_eq!((scale.byte(-3.0), scale.byte(3.0), scale.byte(f32::NAN)), (0, 255, 0));
+        }
+    }
+
+    #[test]
+    fn a_part_is_augmented_as_the_images_of_the_whole_are() {
+        let whole = set(9);
+        let augment = Some((&Augment { rotation: 90.0, ..Augment::default() }, 3, 1));
+        let values = |view: &View, positions: &[usize]| {
+            let batch = Batch::gather(view, positions, Scale::Unit, augment, &Device::Cpu).unwrap();
+            (batch.indices, batch.images.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+        };
+        assert_eq!(values(&whole.part(&[8, 2, 5]), &[2, 0]), values(&whole, &[5, 8]));
+        assert_eq!(values(&whole.class(1), &[3]), values(&whole, &[7]));
     }
 
     #[test]
@@ -156,24 +205,5 @@ mod tests {
             batch.unwrap().images.flatten_all().unwrap().to_vec1::<f32>().unwrap()
         };
         assert_eq!(run(1), run(3));
-    }
-
-    proptest! {
-        #[test]
-        fn an_epoch_is_a_permutation(n in 0usize..200, seed: u64, epoch: u64) {
-            let indices: Vec<usize> = (10..10 + n).collect();
-            let mut order = epoch_order(&indices, seed, epoch);
-            prop_assert_eq!(&order, &epoch_order(&indices, seed, epoch));
-            order.sort_unstable();
-            prop_assert_eq!(order, indices);
-        }
-    }
-
-    #[test]
-    fn orders_and_draws_differ_between_epochs() {
-        let indices: Vec<usize> = (0..100).collect();
-        assert_ne!(epoch_order(&indices, 1, 0), epoch_order(&indices, 1, 1));
-        assert_ne!(replacement_draw(&indices, 1, 0, 32), replacement_draw(&indices, 1, 1, 32));
-        assert_eq!(replacement_draw(&indices, 1, 7, 32), replacement_draw(&indices, 1, 7, 32));
     }
 }

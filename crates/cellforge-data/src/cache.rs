@@ -8,7 +8,6 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 
 use memmap2::Mmap;
 use rayon::prelude::*;
@@ -16,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::atomic::{remove_unfinished, write_with};
-use crate::decode::{DecodeOptions, image_bytes};
-use crate::images::{Pixels, hex};
+use crate::decode::image_bytes;
 use crate::index::{Index, Skipped};
 use crate::source::Source;
-use crate::{Error, Result};
+use crate::view::{Pixels, hex};
+use crate::{Error, OpenOptions, Result};
 
 const MAGIC: &[u8; 8] = b"CELLFRGE";
 /// Rises with any change of the file's form or of what decoding yields; a test of [`crate::decode`] pins the latter.
@@ -41,7 +40,7 @@ pub(crate) struct Kept {
 /// The key: SHA-256 of the settings and of every entry's name and content. What stands for the content is the SHA-256 of a file in
 /// a folder, but only size and CRC-32, as the zip's directory gives them, of one in a zip. Those cost no reading; an image that is
 /// replaced by another with the same two goes unnoticed.
-pub(crate) fn key(source: &Source, index: &Index, options: &DecodeOptions) -> Result<Key> {
+pub(crate) fn key(source: &Source, index: &Index, options: &OpenOptions) -> Result<Key> {
     let ids: Vec<Result<Vec<u8>>> =
         index.entries.par_iter().map_init(|| source.reader(), |reader, entry| reader.content_id(&entry.name)).collect();
     let mut hash = Sha256::new();
@@ -65,7 +64,7 @@ pub(crate) fn key(source: &Source, index: &Index, options: &DecodeOptions) -> Re
 pub(crate) fn open_or_build(
     dir: &Path,
     key: &Key,
-    options: &DecodeOptions,
+    options: &OpenOptions,
     build: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<Kept>,
 ) -> Result<(Kept, Pixels)> {
     let stem = hex(&key[..16]);
@@ -96,7 +95,7 @@ pub(crate) fn open_or_build(
 fn write(
     path: &Path,
     key: &Key,
-    options: &DecodeOptions,
+    options: &OpenOptions,
     build: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<Kept>,
 ) -> Result<()> {
     let io = |error| Error::io(path)(error);
@@ -133,7 +132,7 @@ fn write(
 }
 
 /// Maps a cache file that is there and whole.
-fn open(path: &Path, key: &Key, options: &DecodeOptions) -> Result<Option<(Kept, Pixels)>> {
+fn open(path: &Path, key: &Key, options: &OpenOptions) -> Result<Option<(Kept, Pixels)>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -145,7 +144,7 @@ fn open(path: &Path, key: &Key, options: &DecodeOptions) -> Result<Option<(Kept,
     }
     let map = map_read_only(&file).map_err(Error::io(path))?;
     match check(&map, key, options) {
-        Some((kept, range)) => Ok(Some((kept, Pixels::Mapped(Arc::new(map), range)))),
+        Some((kept, range)) => Ok(Some((kept, Pixels::Mapped(map, range)))),
         None => {
             tracing::warn!("the cache {} is damaged: building it again", path.display());
             Ok(None)
@@ -154,7 +153,7 @@ fn open(path: &Path, key: &Key, options: &DecodeOptions) -> Result<Option<(Kept,
 }
 
 /// The notes and where the pixels lie, if everything in the file fits together.
-fn check(bytes: &[u8], key: &Key, options: &DecodeOptions) -> Option<(Kept, Range<usize>)> {
+fn check(bytes: &[u8], key: &Key, options: &OpenOptions) -> Option<(Kept, Range<usize>)> {
     let (header, body) = bytes.split_at_checked(HEADER)?;
     let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap_or_default());
     let u64_at = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().unwrap_or_default());
@@ -190,8 +189,8 @@ mod tests {
 
     const KEY: Key = [7; 32];
 
-    fn options() -> DecodeOptions {
-        DecodeOptions { side: 4, channels: 1, ..DecodeOptions::default() }
+    fn options() -> OpenOptions {
+        OpenOptions::new(4, 1)
     }
 
     /// Opens or builds a cache of two images; tells whether it was built.

@@ -1,19 +1,18 @@
 //! From image files to `u8` pixels of one size, in parallel.
 
-use std::io::{Cursor, IsTerminal};
-use std::path::PathBuf;
+use std::io::Cursor;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
-use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
 use crate::cache::{self, Kept};
-use crate::images::Pixels;
 use crate::index::{Index, Skipped};
 use crate::source::Source;
-use crate::{CellSet, Error, Result};
+use crate::view::{Pixels, Stored};
+use crate::{Error, OpenOptions, Result, View};
 
 /// The largest side an image file may have, in pixels.
 pub const MAX_IMAGE_SIDE: u32 = 8192;
@@ -34,34 +33,7 @@ pub const SIDES: std::ops::RangeInclusive<usize> = 4..=1024;
 /// Images decoded between two writes; the order of images, and which bad one is reported, do not depend on it.
 const CHUNK: usize = 512;
 
-/// How to decode.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DecodeOptions {
-    /// Pixels a side, within [`SIDES`]. Images are stretched to a square, as Pillow's `resize` does.
-    pub side: usize,
-    /// 3 for RGB, 1 for grey (ITU-R 601 luma, as Pillow's `L`).
-    pub channels: usize,
-    /// Folder for a memory-mapped cache, made if absent; delete it at will. Without one, pixels stay in memory.
-    ///
-    /// A cache is found again by its settings, the names of the images, and their content: the SHA-256 of each file in a folder,
-    /// but no more than the size and CRC-32 that a zip's directory gives for each file in it. So it goes stale in one case: where
-    /// an image in a zip is replaced by another of the same name, size and CRC-32.
-    pub cache_dir: Option<PathBuf>,
-    /// Leave out images that cannot be decoded and list them in [`CellSet::skipped`], rather than fail at the first in order of
-    /// name.
-    pub skip_bad: bool,
-    /// Show a progress bar, where standard error is a terminal.
-    pub progress: bool,
-}
-
-impl Default for DecodeOptions {
-    /// The study's 64 x 64 RGB, in memory.
-    fn default() -> Self {
-        Self { side: 64, channels: 3, cache_dir: None, skip_bad: false, progress: false }
-    }
-}
-
-impl CellSet {
+impl View {
     /// Decodes the images of an index, or maps the cache that an earlier call left.
     ///
     /// Alpha is laid over black, 16-bit values are scaled to 8, grey becomes RGB or the other way round, and images of another
@@ -71,7 +43,7 @@ impl CellSet {
     /// [`Error::Invalid`] for options out of range; [`Error::BadImage`] for the first image (in order of name) that cannot be
     /// used, unless `skip_bad`; [`Error::EmptyClass`] where no image of a class can; [`Error::HostileZip`] always;
     /// [`Error::Io`].
-    pub fn load(index: &Index, options: &DecodeOptions) -> Result<Self> {
+    pub fn load(index: &Index, options: &OpenOptions) -> Result<Self> {
         check_shape(options.side, options.channels)?;
         let source = Source::open(&index.root)?;
         let (kept, pixels) = match &options.cache_dir {
@@ -86,11 +58,11 @@ impl CellSet {
                     bytes.extend_from_slice(image);
                     Ok(())
                 })?;
-                (kept, Pixels::Memory(std::sync::Arc::new(bytes)))
+                (kept, Pixels::Memory(bytes))
             }
         };
         let entries = || kept.places.iter().map(|place| &index.entries[*place]);
-        let set = Self {
+        let view = Stored {
             classes: index.classes.clone(),
             names: entries().map(|entry| entry.name.clone()).collect(),
             labels: entries().map(|entry| entry.class as u32).collect(),
@@ -100,11 +72,11 @@ impl CellSet {
             channels: options.channels,
             pixels,
         }
-        .checked()?;
-        if let Some(class) = set.class_counts().iter().position(|count| *count == 0) {
+        .into_view()?;
+        if let Some(class) = view.class_counts().iter().position(|count| *count == 0) {
             return Err(Error::EmptyClass { path: index.root.clone(), class: index.classes[class].clone() });
         }
-        Ok(set)
+        Ok(view)
     }
 }
 
@@ -138,7 +110,7 @@ pub fn resize(pixels: &[u8], width: usize, height: usize, channels: usize, side:
 }
 
 /// Bytes of one decoded image.
-pub(crate) fn image_bytes(options: &DecodeOptions) -> usize {
+pub(crate) fn image_bytes(options: &OpenOptions) -> usize {
     options.side * options.side * options.channels
 }
 
@@ -146,10 +118,11 @@ pub(crate) fn image_bytes(options: &DecodeOptions) -> usize {
 fn decode_all(
     source: &Source,
     index: &Index,
-    options: &DecodeOptions,
+    options: &OpenOptions,
     sink: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<Kept> {
-    let bar = progress_bar(index.entries.len(), options.progress);
+    let (done, total) = (AtomicU64::new(0), index.entries.len() as u64);
+    let told = |done| options.progress.iter().for_each(|progress| progress.tell(done, Some(total)));
     let mut kept = Kept::default();
     for (chunk, entries) in index.entries.chunks(CHUNK).enumerate() {
         let decoded: Vec<Result<Vec<u8>>> = entries
@@ -159,7 +132,8 @@ fn decode_all(
                 |reader, entry| {
                     let bytes = reader.read(&entry.name)?;
                     let image = decode(&bytes, options.side, options.channels);
-                    bar.inc(1);
+                    // The end is told of once, below.
+                    told((done.fetch_add(1, Ordering::Relaxed) + 1).min(total.saturating_sub(1)));
                     image.map_err(|reason| Error::BadImage {
                         path: index.root.clone(),
                         name: entry.name.clone(),
@@ -181,20 +155,8 @@ fn decode_all(
             }
         }
     }
-    bar.finish_and_clear();
+    told(total);
     Ok(kept)
-}
-
-fn progress_bar(length: usize, wanted: bool) -> ProgressBar {
-    if !wanted || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("decoding {wide_bar} {pos}/{len} images, {eta} left");
-    let bar = ProgressBar::new(length as u64);
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }
 
 /// One image file as an image: `side * side * channels` bytes, row by row, channels last. The error is the reason in words.
@@ -290,7 +252,7 @@ fn lanczos(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::images::hex;
+    use crate::view::hex;
     use image::{ImageBuffer, Luma, LumaA, Rgb, Rgba};
     use sha2::{Digest, Sha256};
 

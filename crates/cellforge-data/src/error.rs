@@ -36,11 +36,11 @@ pub enum Error {
         reason: String,
     },
     /// No folder of images was found.
-    #[error("no class folders under {0}: expected one folder of images per class, e.g. Parasitized/ and Uninfected/")]
+    #[error("no class folders under {0}: expected one folder of images per class, e.g. ill/ and healthy/")]
     NoClasses(PathBuf),
     /// Images that do not lie in class folders side by side.
     #[error(
-        "the class folders in {path} are not side by side: {first:?} lies in {:?}, but {second:?} in {:?}; put all class folders into one folder, or give a source with some of them alone, or skip what is not beside the first (--skip-bad)",
+        "the class folders in {path} are not side by side: {first:?} lies in {:?}, but {second:?} in {:?}; put all class folders into one folder, or give a source with some of them alone",
         folder_of(.first),
         folder_of(.second)
     )]
@@ -69,7 +69,7 @@ pub enum Error {
         class: String,
     },
     /// An image that cannot be used.
-    #[error("cannot use image {name} in {path}: {reason}; mend or remove it, or skip bad images (--skip-bad)")]
+    #[error("cannot use image {name} in {path}: {reason}; mend or remove it")]
     BadImage {
         /// The folder or zip.
         path: PathBuf,
@@ -101,12 +101,45 @@ pub enum Error {
         /// The folder name both map to.
         folder: String,
     },
+    /// A view has images of a class that is not among those it is to have.
+    #[error("there are images of class {class:?}, which is none of {}", known.join(", "))]
+    UnknownClass {
+        /// The class.
+        class: String,
+        /// Those that are known.
+        known: Vec<String>,
+    },
+    /// An image could not be written as a PNG.
+    #[error("cannot encode {path} as PNG")]
+    Encode {
+        /// The file it was meant for.
+        path: PathBuf,
+        /// What the encoder said.
+        source: image::ImageError,
+    },
+    /// A set of `candle-datasets` was asked for in a build without it.
+    #[error("this build cannot read {0}: sets: it was made without the feature candle-datasets")]
+    NoVision(String),
     /// A download that failed.
     #[error("cannot download {url}: {reason}")]
     Fetch {
         /// The address.
         url: String,
         /// What happened and what to do.
+        reason: String,
+    },
+    /// A download that came to an end too often: the server cannot be reached, or breaks off.
+    #[error(
+        "cannot download {url}: {reason}. Is this machine online? Otherwise download the file elsewhere and copy it to {}; what has \
+         arrived so far is kept beside it and a later fetch goes on from there",
+        dest.display()
+    )]
+    Offline {
+        /// The address.
+        url: String,
+        /// The file it was meant for.
+        dest: PathBuf,
+        /// What happened last.
         reason: String,
     },
     /// A well-known data set that could not be read from its folder.
@@ -125,6 +158,7 @@ pub enum Error {
     #[error("a background worker stopped unexpectedly: {0}")]
     Worker(String),
     /// Candle could not make a tensor.
+    #[cfg(feature = "tensor")]
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }

@@ -5,14 +5,10 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
-use crate::images::hex;
-use crate::{Error, Result};
-
-/// Where NLM distributes the malaria images, about 337 MB.
-pub const NLM_URL: &str = "https://data.lhncbc.nlm.nih.gov/public/Malaria/cell_images.zip";
+use crate::view::hex;
+use crate::{Error, Progress, Result};
 
 /// What to download, and what is known of it.
 #[derive(Clone, Debug)]
@@ -31,31 +27,29 @@ pub struct FetchOptions {
     pub timeout: Duration,
     /// Pause before the second attempt; doubled before each further one.
     pub pause: Duration,
-    /// Whether to show a progress bar.
-    pub progress: bool,
+    /// Is told how many bytes have arrived, and of how many where the server says so.
+    pub progress: Option<Progress>,
 }
 
 impl FetchOptions {
-    /// NLM's zip into the file `dest`.
+    /// What is at `url`, into the file `dest`: whatever its length and checksum are, with four attempts, 30 seconds for each answer of the
+    /// server and two seconds before the second attempt.
     #[must_use]
-    pub fn nlm(dest: PathBuf) -> Self {
+    pub fn new(url: impl Into<String>, dest: PathBuf) -> Self {
         Self {
-            url: NLM_URL.to_owned(),
+            url: url.into(),
             dest,
             sha256: None,
             length: None,
             attempts: 4,
             timeout: Duration::from_secs(30),
             pause: Duration::from_secs(2),
-            progress: true,
+            progress: None,
         }
     }
-}
 
-impl Default for FetchOptions {
-    /// NLM's zip into `cell_images.zip` in the current folder.
-    fn default() -> Self {
-        Self::nlm(PathBuf::from("cell_images.zip"))
+    fn tell(&self, done: u64, total: Option<u64>) {
+        self.progress.iter().for_each(|progress| progress.tell(done, total));
     }
 }
 
@@ -67,7 +61,7 @@ impl Default for FetchOptions {
 /// is locked meanwhile.
 ///
 /// # Errors
-/// [`Error::Fetch`] if the server cannot be reached, refuses, or sends something else than was expected, or if another
+/// [`Error::Offline`] if the server cannot be reached; [`Error::Fetch`] if it refuses, or sends something else than was expected, or if another
 /// process is downloading the same file; the partial file stays unless its content is wrong. [`Error::Io`] if a file
 /// cannot be written.
 pub fn fetch(options: &FetchOptions) -> Result<PathBuf> {
@@ -93,11 +87,10 @@ pub fn fetch(options: &FetchOptions) -> Result<PathBuf> {
         .accept_encoding("identity")
         .build()
         .new_agent();
-    let bar = bar(options);
     let (mut attempt, mut pause) = (1, options.pause);
     loop {
         let before = size(&part);
-        match transfer(options, &agent, &part, &validator, &bar) {
+        match transfer(options, &agent, &part, &validator) {
             Ok(()) => break,
             Err(Failure::Final(error)) => return Err(error),
             Err(Failure::Passing(reason)) => {
@@ -114,7 +107,7 @@ pub fn fetch(options: &FetchOptions) -> Result<PathBuf> {
             }
         }
     }
-    bar.finish_and_clear();
+    options.tell(size(&part), Some(size(&part)));
     if let Some(difference) = difference(options, &part)? {
         // Wrong content would be wrong again after a resume.
         remove(&part)?;
@@ -217,7 +210,6 @@ fn transfer(
     agent: &ureq::Agent,
     part: &Path,
     validator: &Path,
-    bar: &ProgressBar,
 ) -> std::result::Result<(), Failure> {
     let mut have = size(part);
     let known = fs::read_to_string(validator).ok();
@@ -233,7 +225,7 @@ fn transfer(
         ureq::Error::BadUri(_) | ureq::Error::RequireHttpsOnly(_) | ureq::Error::Http(_) => {
             Failure::Final(Error::Fetch {
                 url: options.url.clone(),
-                reason: format!("{e}: give an address such as {NLM_URL}"),
+                reason: format!("{e}: give an address that begins with http:// or https://"),
             })
         }
         e => Failure::Passing(e.to_string()),
@@ -290,10 +282,8 @@ fn transfer(
         .truncate(have == 0)
         .open(part)
         .map_err(Error::io(part))?;
-    if let Some(total) = total.or(options.length) {
-        bar.set_length(total);
-    }
-    bar.set_position(have);
+    let expected = total.or(options.length);
+    options.tell(have, expected);
     let mut body = response.body_mut().with_config().limit(u64::MAX).reader();
     let mut buffer = vec![0; 1 << 16];
     let outcome = loop {
@@ -302,7 +292,7 @@ fn transfer(
             Ok(n) => {
                 file.write_all(&buffer[..n]).map_err(Error::io(part))?;
                 have += n as u64;
-                bar.set_position(have);
+                options.tell(have, expected);
             }
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
             Err(e) => break Err(Failure::Passing(e.to_string())),
@@ -369,12 +359,7 @@ fn sha256(path: &Path) -> Result<String> {
 }
 
 fn offline(options: &FetchOptions, reason: &str) -> Error {
-    let reason = format!(
-        "{reason}. Is this machine online? Otherwise download the file elsewhere, copy it to {} and pass that with --data; \
-         what has arrived so far is kept beside it and a later fetch goes on from there",
-        options.dest.display()
-    );
-    Error::Fetch { url: options.url.clone(), reason }
+    Error::Offline { url: options.url.clone(), dest: options.dest.clone(), reason: reason.to_owned() }
 }
 
 fn beside(dest: &Path, extension: &str) -> PathBuf {
@@ -393,12 +378,4 @@ fn remove(path: &Path) -> Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
         _ => Ok(()),
     }
-}
-
-fn bar(options: &FetchOptions) -> ProgressBar {
-    if !options.progress {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} left");
-    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

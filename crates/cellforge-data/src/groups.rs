@@ -1,89 +1,108 @@
-//! The group of each image, which is its patient: from NIH file names, from CSV files, or none.
+//! The group of each image, such as its patient: from names, from CSV files, or none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Result};
+use regex_lite::Regex;
+
+use crate::{Error, OpenOptions, Result};
 
 /// Where an image's group comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Groups {
-    /// [`Groups::NihName`] if every file name fits and there are at least two patients, else [`Groups::None`]. A warning tells of
-    /// names that do not fit where others are of two patients or more.
+    /// [`Groups::Names`] with the first of [`OpenOptions::patterns`] that fits every file name and finds at least two groups, else
+    /// [`Groups::None`]. A warning tells of names that do not fit where others are of two groups or more.
     #[default]
     Auto,
     /// No groups.
     None,
-    /// The patient in the file name, see [`nih_patient`]. A name that does not fit is an error.
-    NihName,
-    /// CSV files, each either two columns `file,group` (a header of usual words is recognised) or NLM's
-    /// `patientid_cellmapping_*.csv`, whose lines are `PREFIX,['a.png', 'b.png']`. A file is named by its path inside the
-    /// folder or zip, or by its last part. An image without a line is an error; a line without an image is not.
+    /// What the pattern finds in the file name. A name without a group is an error.
+    Names(GroupPattern),
+    /// CSV files, each either two columns `file,group` (a header of usual words is recognised) or lines `SLIDE,['a.png', 'b.png']`. The
+    /// group of a slide is what the first of [`OpenOptions::patterns`] that fits finds in its name, or else its name. A file is named by
+    /// its path inside the folder or zip, or by its last part. An image without a line is an error; a line without an image is not.
     Csv(Vec<PathBuf>),
 }
 
-/// The patient of an NIH/NLM malaria image, from the name of its file or slide.
-///
-/// The name begins like the regular expression `^C(\d+)`, and that is the patient: NLM's 200 patients are the 200 numbers
-/// after `C`. The `P` number that some names have as well is another name for the same patient.
+/// How names tell a group: a regular expression whose first part in parentheses is the group.
 ///
 /// ```
-/// use cellforge_data::groups::nih_patient;
-/// assert_eq!(nih_patient("C100P61ThinF_IMG_20150918_144104_cell_162.png").as_deref(), Some("C100"));
-/// assert_eq!(nih_patient("C37BP2_thinF_IMG_cell_1.png").as_deref(), Some("C37"));
-/// assert_eq!(nih_patient("C12NThinF_IMG_cell_1.png").as_deref(), Some("C12"));
-/// assert_eq!(nih_patient("cell_1.png"), None);
+/// use cellforge_data::GroupPattern;
+///
+/// let pattern = GroupPattern::new("^(case[0-9]+)_")?;
+/// assert_eq!(pattern.group("case17_left.png"), Some("case17"));
+/// assert_eq!(pattern.group("left.png"), None);
+/// # Ok::<(), cellforge_data::Error>(())
 /// ```
-#[must_use]
-pub fn nih_patient(name: &str) -> Option<String> {
-    let digits = name.strip_prefix('C')?.chars().take_while(char::is_ascii_digit).count();
-    (digits > 0).then(|| name[..=digits].to_owned())
+#[derive(Clone, Debug)]
+pub struct GroupPattern(Regex);
+
+impl GroupPattern {
+    /// The syntax is that of the crate `regex-lite`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is no regular expression, or one without a part in parentheses.
+    pub fn new(pattern: &str) -> Result<Self> {
+        let invalid = |reason: String| Error::Invalid(format!("the pattern of groups {pattern:?} {reason}"));
+        let regex = Regex::new(pattern).map_err(|error| invalid(format!("is no regular expression: {error}")))?;
+        if regex.captures_len() < 2 {
+            return Err(invalid("has no part in parentheses, which would be the group".to_owned()));
+        }
+        Ok(Self(regex))
+    }
+
+    /// The group in a name, which is the last part of a path; none where the name does not fit or the group is empty.
+    #[must_use]
+    pub fn group<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let found = self.0.captures(name)?.get(1)?.as_str();
+        (!found.is_empty()).then_some(found)
+    }
+
+    /// The regular expression.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
 }
+
+impl PartialEq for GroupPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for GroupPattern {}
 
 /// The group of each name in turn, or why it has none.
 pub(crate) type Assigned = Vec<std::result::Result<Option<String>, String>>;
 
+fn file_name(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, last)| last)
+}
+
 /// Looks up the group of every name (a path inside the source).
-pub(crate) fn assign(names: &[&str], groups: &Groups) -> Result<Assigned> {
-    let file_name = |name: &str| name.rsplit_once('/').map_or(name, |(_, last)| last).to_owned();
-    match groups {
+pub(crate) fn assign(names: &[&str], options: &OpenOptions) -> Result<Assigned> {
+    let found = |pattern: &GroupPattern| -> Vec<Option<String>> {
+        names.iter().map(|name| pattern.group(file_name(name)).map(str::to_owned)).collect()
+    };
+    match &options.groups {
         Groups::None => Ok(vec![Ok(None); names.len()]),
-        Groups::Auto => {
-            let found: Vec<Option<String>> = names.iter().map(|name| nih_patient(&file_name(name))).collect();
-            let several = found.iter().flatten().collect::<BTreeSet<_>>().len() > 1;
-            let stray = found.iter().position(Option::is_none);
-            if several && stray.is_none() {
-                return Ok(found.into_iter().map(Ok).collect());
-            }
-            if let (true, Some(stray)) = (several, stray) {
-                tracing::warn!(
-                    "{} of {} file names begin with a patient as in C100P61ThinF_..., and the others, such as {:?}, do not: \
-                     images of a patient may be on several sides of a split; move the others away, or name all patients with \
-                     --group-csv",
-                    found.iter().flatten().count(),
-                    names.len(),
-                    names[stray]
-                );
-            }
-            Ok(vec![Ok(None); names.len()])
-        }
-        Groups::NihName => Ok(names
-            .iter()
-            .map(|name| {
-                nih_patient(&file_name(name))
-                    .map(Some)
-                    .ok_or_else(|| "its name does not begin with a patient as in C100P61ThinF_...".to_owned())
+        Groups::Auto => Ok(auto(names, &options.patterns, found)),
+        Groups::Names(pattern) => Ok(found(pattern)
+            .into_iter()
+            .map(|group| {
+                group.map(Some).ok_or_else(|| format!("its name has no group by the pattern {}", pattern.as_str()))
             })
             .collect()),
         Groups::Csv(paths) => {
             let mut table = BTreeMap::new();
             for path in paths {
-                read_csv(path, &mut table)?;
+                read_csv(path, &options.patterns, &mut table)?;
             }
             Ok(names
                 .iter()
                 .map(|name| {
-                    let group = table.get(*name).or_else(|| table.get(&file_name(name)));
+                    let group = table.get(*name).or_else(|| table.get(file_name(name)));
                     group
                         .map(|group| Some(group.clone()))
                         .ok_or_else(|| "the CSV of groups has no line for it".to_owned())
@@ -93,7 +112,28 @@ pub(crate) fn assign(names: &[&str], groups: &Groups) -> Result<Assigned> {
     }
 }
 
-fn read_csv(path: &Path, table: &mut BTreeMap<String, String>) -> Result<()> {
+/// The groups by the first pattern that fits all names, and finds two groups; else none.
+fn auto(names: &[&str], patterns: &[GroupPattern], found: impl Fn(&GroupPattern) -> Vec<Option<String>>) -> Assigned {
+    for pattern in patterns {
+        let found = found(pattern);
+        let several = found.iter().flatten().collect::<BTreeSet<_>>().len() > 1;
+        match found.iter().position(Option::is_none) {
+            None if several => return found.into_iter().map(Ok).collect(),
+            Some(stray) if several => tracing::warn!(
+                "{} of {} file names tell a group by the pattern {}, and the others, such as {:?}, do not: no groups are known, and images \
+                 of a patient may be on several sides of a split",
+                found.iter().flatten().count(),
+                names.len(),
+                pattern.as_str(),
+                names[stray]
+            ),
+            _ => {}
+        }
+    }
+    vec![Ok(None); names.len()]
+}
+
+fn read_csv(path: &Path, patterns: &[GroupPattern], table: &mut BTreeMap<String, String>) -> Result<()> {
     let text = std::fs::read(path).map_err(Error::io(path))?;
     let csv_error = |line: u64, reason: String| Error::Csv { path: path.to_path_buf(), line, reason };
     let text = String::from_utf8(text).map_err(|_| csv_error(0, "the file is not UTF-8 text".to_owned()))?;
@@ -104,17 +144,18 @@ fn read_csv(path: &Path, table: &mut BTreeMap<String, String>) -> Result<()> {
         }
         _ => Ok(()),
     };
-    let is_nlm = text.lines().find(|line| !line.trim().is_empty()).is_some_and(|line| split_nlm(line).is_some());
-    if is_nlm {
+    let is_list = text.lines().find(|line| !line.trim().is_empty()).is_some_and(|line| split_slide(line).is_some());
+    if is_list {
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-            let (prefix, list) = split_nlm(line)
-                .ok_or_else(|| csv_error(number, "expected PREFIX,['a.png', 'b.png'] as in NLM's files".to_owned()))?;
+            let (slide, list) = split_slide(line).ok_or_else(|| {
+                csv_error(number, "expected SLIDE,['a.png', 'b.png'] as in the lines before".to_owned())
+            })?;
             let files = parse_list(list).ok_or_else(|| {
                 csv_error(number, "the list of files after the first comma does not end as it should".into())
             })?;
-            let group = nih_patient(prefix).unwrap_or_else(|| prefix.to_owned());
+            let group = patterns.iter().find_map(|pattern| pattern.group(slide)).unwrap_or(slide);
             for file in files {
-                insert(number, file, &group)?;
+                insert(number, file, group)?;
             }
         }
         return Ok(());
@@ -145,7 +186,7 @@ fn read_csv(path: &Path, table: &mut BTreeMap<String, String>) -> Result<()> {
 }
 
 /// What headers call a file.
-const FILE_WORDS: [&str; 7] = ["file", "filename", "file_name", "name", "image", "path", "image"];
+const FILE_WORDS: [&str; 7] = ["file", "filename", "file_name", "name", "image", "path", "cell"];
 /// What headers call a group.
 const GROUP_WORDS: [&str; 4] = ["group", "patient", "patient_id", "id"];
 
@@ -159,14 +200,14 @@ fn is_header(first: &str, second: &str) -> bool {
     is_one_of(&FILE_WORDS, first) || (is_one_of(&GROUP_WORDS, first) && is_one_of(&GROUP_WORDS, second))
 }
 
-/// Splits one of NLM's lines once, at its first comma.
-fn split_nlm(line: &str) -> Option<(&str, &str)> {
+/// Splits the line of a slide once, at its first comma.
+fn split_slide(line: &str) -> Option<(&str, &str)> {
     let (prefix, list) = line.split_once(',')?;
     let (prefix, list) = (prefix.trim(), list.trim());
     (!prefix.is_empty() && list.starts_with('[')).then_some((prefix, list))
 }
 
-/// Parses `['a.png', "b.png"]`. NLM's lines end in commas that a spreadsheet added; they are dropped.
+/// Parses `['a.png', "b.png"]`. Lines may end in commas that a spreadsheet added; they are dropped.
 fn parse_list(list: &str) -> Option<Vec<String>> {
     let mut rest = list.trim_end_matches([',', ' ', '\t']).strip_prefix('[')?.strip_suffix(']')?.trim();
     let mut files = Vec::new();
@@ -192,39 +233,48 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         let mut table = BTreeMap::new();
-        read_csv(file.path(), &mut table).map(|()| table)
+        read_csv(file.path(), &[patients()], &mut table).map(|()| table)
+    }
+
+    /// The patient in a name such as `C47P8thinA_1.png`.
+    fn patients() -> GroupPattern {
+        GroupPattern::new("^(C[0-9]+)").unwrap()
+    }
+
+    fn options(groups: Groups) -> OpenOptions {
+        OpenOptions { groups, patterns: vec![patients()], ..OpenOptions::default() }
     }
 
     #[test]
-    fn nih_names_of_every_form() {
-        for (name, patient) in [
-            ("C39P4thinF_original_IMG_1_cell_9.png", "C39"),
-            ("C51AP12thinF_IMG_1_cell_9.png", "C51"),
-            ("C47P8thin_Original_Motic_cell_1.png", "C47"),
-            ("C47P8thinOriginalOlympusCX21_cell_1.png", "C47"),
-            ("C1_thinF_IMG_1_cell_9.png", "C1"),
-            ("C5NThinF_IMG_1_cell_9.png", "C5"),
-            ("C5AxP3.png", "C5"),
-            ("C5P.png", "C5"),
-        ] {
-            assert_eq!(nih_patient(name).as_deref(), Some(patient), "{name}");
-        }
-        for name in ["", "C", "CP1.png", "c1P1.png", "xC1P1.png", "Cell_1.png"] {
-            assert_eq!(nih_patient(name), None, "{name}");
-        }
+    fn patterns_need_a_group() {
+        assert!(GroupPattern::new("^C[0-9]+").unwrap_err().to_string().contains("parentheses"));
+        assert!(GroupPattern::new("^(C[0-9+").is_err());
+        assert_eq!(GroupPattern::new("^(C?)").unwrap().group("x.png"), None);
+        assert_eq!(GroupPattern::new("_(a|b)_(c)").unwrap().group("1_b_c.png"), Some("b"));
     }
 
     #[test]
     fn auto_needs_every_name_and_two_patients() {
-        let auto = |names: &[&str]| assign(names, &Groups::Auto).unwrap();
+        let auto = |names: &[&str]| assign(names, &options(Groups::Auto)).unwrap();
         assert_eq!(auto(&["a/C1P1_x.png", "b/C2P2_y.png"])[1], Ok(Some("C2".into())));
         assert_eq!(auto(&["a/C1P1_x.png", "b/C1P1_y.png"])[1], Ok(None));
         assert_eq!(auto(&["a/C1P1_x.png", "b/image.png"])[0], Ok(None));
         assert_eq!(auto(&["a/C1P1_x.png", "b/C2P2_y.png", "b/words.png"]), vec![Ok(None); 3]);
+        // The first pattern that fits, and none where there are no patterns.
+        let names = ["a/C1_day2.png", "b/D1_day3.png"];
+        let mut several = options(Groups::Auto);
+        several.patterns.push(GroupPattern::new("_(day[0-9])").unwrap());
+        assert_eq!(assign(&names, &several).unwrap()[1], Ok(Some("day3".into())));
+        several.patterns.clear();
+        assert_eq!(assign(&["a/C1P1_x.png", "b/C2P2_y.png"], &several).unwrap(), vec![Ok(None); 2]);
+        let strict = options(Groups::Names(patients()));
+        let found = assign(&names, &strict).unwrap();
+        assert_eq!(found[0], Ok(Some("C1".into())));
+        assert!(found[1].as_ref().unwrap_err().contains("^(C[0-9]+)"));
     }
 
     #[test]
-    fn nlm_lines_with_trailing_commas_and_crlf() {
+    fn lines_of_slides_with_trailing_commas_and_crlf() {
         let table = csv(
             "C47P8thinA,['C47P8thinA_1.png', 'C47P8thinA_2.png'],,,\r\nC9P1x,[\"C9P1x_1.png\"]\r\nslide,['z.png']\r\n\r\n",
         );
@@ -236,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_nlm_line_is_named() {
+    fn a_broken_line_of_a_slide_is_named() {
         let error = csv("C1P1,['a.png']\nC2P2,['b.png', 'c.png\n").unwrap_err().to_string();
         assert!(error.contains("line 2"), "{error}");
     }
@@ -273,7 +323,8 @@ mod tests {
     fn csv_finds_by_path_or_file_name_and_names_the_missing() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "a/x.png,g1\nx.png,g2\n").unwrap();
-        let found = assign(&["a/x.png", "b/x.png", "b/y.png"], &Groups::Csv(vec![file.path().into()])).unwrap();
+        let found =
+            assign(&["a/x.png", "b/x.png", "b/y.png"], &options(Groups::Csv(vec![file.path().into()]))).unwrap();
         assert_eq!(found[0], Ok(Some("g1".into())));
         assert_eq!(found[1], Ok(Some("g2".into())));
         assert!(found[2].is_err());

@@ -1,303 +1,274 @@
-//! A set of decoded images: `u8` pixels of one size with a label, a name and, where known, a patient each.
+//! Images on disk: PNG files in one folder per class, in a folder or a zip, and back; and many images in one picture.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Cursor, Write};
+use std::path::{Path, PathBuf};
 
-use image::{DynamicImage, RgbImage};
-use rayon::prelude::*;
-use sha2::{Digest, Sha256};
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use crate::index::{Index, IndexOptions, Skipped};
-use crate::{DecodeOptions, Error, Result};
+use crate::atomic::write_atomic;
+use crate::names::folder_name;
+use crate::{Error, Result, View, ViewParts};
 
-/// Decoded images of one size. Cloning is cheap: the pixels are shared.
-#[derive(Clone, Debug)]
-pub struct CellSet {
-    /// Class names, sorted; a label is an index into them.
-    pub classes: Vec<String>,
-    /// Each image's name: its path inside the folder or zip, with `/` between the parts.
-    pub names: Vec<String>,
-    /// Each image's class.
-    pub labels: Vec<u32>,
-    /// Each image's patient, where known.
-    pub groups: Vec<Option<String>>,
-    /// What was skipped on the way here, with the reason.
-    pub skipped: Vec<Skipped>,
-    pub(crate) side: usize,
-    pub(crate) channels: usize,
-    pub(crate) pixels: Pixels,
+/// Pixels between images of a grid.
+const GAP: usize = 2;
+
+/// Writes images as PNG files into a folder, or into a zip when the path ends in `.zip`.
+///
+/// The files are `CLASS/synthetic_000001.png` and so on. Names, order and bytes depend on the images and their classes alone; the entries
+/// of a zip carry a fixed date.
+///
+/// ```
+/// use cellforge_data::phantom::{self, PhantomConfig};
+/// use cellforge_data::{ImageWriter, OpenOptions, View};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dir = tempfile::tempdir()?;
+/// let images = phantom::render(&PhantomConfig { side: 32, cells_per_class: 3, ..PhantomConfig::default() })?;
+/// let mut writer = ImageWriter::create(&dir.path().join("made.zip"))?;
+/// writer.write(&images)?;
+/// writer.finish()?;
+/// let read = View::open(dir.path().join("made.zip"), &OpenOptions::new(32, 3))?;
+/// assert_eq!((read.name(0), read.image(0)), ("Parasitized/synthetic_000001.png", images.image(0)));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct ImageWriter {
+    target: Target,
+    /// Images written of each class.
+    written: BTreeMap<String, usize>,
 }
 
-/// Pixels in memory, or a part of the mapped cache file.
-#[derive(Clone)]
-pub(crate) enum Pixels {
-    Memory(Arc<Vec<u8>>),
-    Mapped(Arc<memmap2::Mmap>, std::ops::Range<usize>),
+#[derive(Debug)]
+enum Target {
+    Folder(PathBuf),
+    Zip { path: PathBuf, temporary: PathBuf, zip: Box<ZipWriter<BufWriter<File>>> },
 }
 
-impl std::fmt::Debug for Pixels {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Pixels({} bytes)", self.bytes().len())
-    }
-}
-
-impl Pixels {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Memory(bytes) => bytes,
-            Self::Mapped(map, range) => &map[range.clone()],
-        }
-    }
-}
-
-impl CellSet {
-    /// Builds a set from its parts. `pixels` holds each image in turn, `side * side * channels` bytes, row by row,
-    /// channels last; `channels` is 1 or 3.
+impl ImageWriter {
+    /// Opens `path` for writing. A zip appears under its name only once it is finished.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if lengths differ, a label names no class, or `channels` is neither 1 nor 3.
-    pub fn from_parts(
-        classes: Vec<String>,
-        names: Vec<String>,
-        labels: Vec<u32>,
-        groups: Vec<Option<String>>,
-        side: usize,
-        channels: usize,
-        pixels: Vec<u8>,
-    ) -> Result<Self> {
-        let pixels = Pixels::Memory(Arc::new(pixels));
-        Self { classes, names, labels, groups, skipped: Vec::new(), side, channels, pixels }.checked()
+    /// [`Error::Io`] if the folder or file cannot be made.
+    pub fn create(path: &Path) -> Result<Self> {
+        let is_zip = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("zip"));
+        if !is_zip {
+            std::fs::create_dir_all(path).map_err(Error::io(path))?;
+            return Ok(Self { target: Target::Folder(path.to_path_buf()), written: BTreeMap::new() });
+        }
+        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
+        }
+        let temporary = path.with_extension("zip.part");
+        let file = File::create(&temporary).map_err(Error::io(&temporary))?;
+        let zip = Box::new(ZipWriter::new(BufWriter::new(file)));
+        Ok(Self { target: Target::Zip { path: path.to_path_buf(), temporary, zip }, written: BTreeMap::new() })
     }
 
-    /// The set itself, if its parts fit together.
-    pub(crate) fn checked(self) -> Result<Self> {
-        let Self { classes, names, labels, groups, side, channels, pixels, .. } = &self;
-        let (n, side, channels) = (names.len(), *side, *channels);
-        if !matches!(channels, 1 | 3) {
-            return Err(Error::Invalid(format!("images have 1 or 3 channels, not {channels}")));
-        }
-        if labels.len() != n || groups.len() != n {
-            return Err(Error::Invalid(format!(
-                "{n} names need as many labels and groups, not {} and {}",
-                labels.len(),
-                groups.len()
-            )));
-        }
-        let bytes = pixels.bytes().len();
-        if side == 0 || bytes != n * side * side * channels {
-            return Err(Error::Invalid(format!("{n} images of {side}x{side}x{channels} do not make {bytes} bytes")));
-        }
-        if let Some(label) = labels.iter().find(|label| **label as usize >= classes.len()) {
-            return Err(Error::Invalid(format!("label {label} names none of the {} classes", classes.len())));
-        }
-        Ok(self)
-    }
-
-    /// Indexes and decodes a folder or zip in one go.
+    /// Writes images, each after those of its class that were written before, and returns the files made (none for a zip).
     ///
     /// # Errors
-    /// As [`Index::open`] and [`CellSet::load`].
-    pub fn open(path: &Path, index: &IndexOptions, decode: &DecodeOptions) -> Result<Self> {
-        Self::load(&Index::open(path, index)?, decode)
-    }
-
-    /// Number of images.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.names.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
-    /// Pixels a side.
-    #[must_use]
-    pub fn side(&self) -> usize {
-        self.side
-    }
-
-    /// 1 (grey) or 3 (RGB).
-    #[must_use]
-    pub fn channels(&self) -> usize {
-        self.channels
-    }
-
-    /// Image `i`: `side * side * channels` bytes, row by row, channels last.
-    ///
-    /// # Panics
-    /// If there is no such image.
-    #[must_use]
-    pub fn image(&self, i: usize) -> &[u8] {
-        let size = self.side * self.side * self.channels;
-        &self.pixels.bytes()[i * size..(i + 1) * size]
-    }
-
-    /// The images of one class, in order.
-    #[must_use]
-    pub fn class_indices(&self, class: u32) -> Vec<usize> {
-        (0..self.len()).filter(|i| self.labels[*i] == class).collect()
-    }
-
-    /// Images per class, in the classes' order.
-    #[must_use]
-    pub fn class_counts(&self) -> Vec<usize> {
-        let mut counts = vec![0; self.classes.len()];
-        for label in &self.labels {
-            counts[*label as usize] += 1;
-        }
-        counts
-    }
-
-    /// The different groups, sorted; empty where none is known.
-    #[must_use]
-    pub fn group_names(&self) -> Vec<&str> {
-        let names: std::collections::BTreeSet<&str> = self.groups.iter().flatten().map(String::as_str).collect();
-        names.into_iter().collect()
-    }
-
-    /// Whether every image's group is known and there are at least two.
-    #[must_use]
-    pub fn has_groups(&self) -> bool {
-        self.groups.iter().all(Option::is_some) && self.group_names().len() > 1
-    }
-
-    /// Some of the images as a set of their own, in the order given.
-    ///
-    /// # Panics
-    /// If an index names no image.
-    #[must_use]
-    pub fn subset(&self, indices: &[usize]) -> Self {
-        let pixels = indices.iter().flat_map(|i| self.image(*i)).copied().collect();
-        Self {
-            classes: self.classes.clone(),
-            names: indices.iter().map(|i| self.names[*i].clone()).collect(),
-            labels: indices.iter().map(|i| self.labels[*i]).collect(),
-            groups: indices.iter().map(|i| self.groups[*i].clone()).collect(),
-            skipped: Vec::new(),
-            side: self.side,
-            channels: self.channels,
-            pixels: Pixels::Memory(Arc::new(pixels)),
-        }
-    }
-
-    /// The set with another image side and number of channels (Lanczos3; grey by luma).
-    ///
-    /// # Errors
-    /// A side or number of channels that images cannot have.
-    pub fn resized(&self, side: usize, channels: usize) -> Result<Self> {
-        let (from, depth) = (self.side(), self.channels());
-        if (self.side(), depth) == (side, channels) {
-            return Ok(self.clone());
-        }
-        let one = |i: usize| -> Result<Vec<u8>> {
-            let bytes = crate::decode::resize(self.image(i), from, from, depth, side)?;
-            Ok(match (depth, channels) {
-                (3, 1) => {
-                    let image =
-                        RgbImage::from_raw(side as u32, side as u32, bytes).expect("a resized image has its size");
-                    DynamicImage::from(image).into_luma8().into_raw()
+    /// [`Error::Io`] or [`Error::Encode`] naming the file, or the folder where that was removed in the meantime.
+    pub fn write(&mut self, images: &View) -> Result<Vec<PathBuf>> {
+        let folders: Vec<String> = images.classes().iter().map(|class| folder_name(class)).collect();
+        let mut files = Vec::new();
+        for i in 0..images.len() {
+            let folder = &folders[images.label(i) as usize];
+            let written = self.written.entry(images.class_of(i).to_owned()).or_default();
+            *written += 1;
+            let name = format!("synthetic_{written:06}.png");
+            match &mut self.target {
+                Target::Folder(root) => {
+                    let path = root.join(folder).join(name);
+                    let bytes = png(images, i, &path)?;
+                    // The folder itself is not made again: if it was removed in the meantime, somebody did so.
+                    let class_folder = root.join(folder);
+                    if !class_folder.is_dir() {
+                        std::fs::create_dir(&class_folder).map_err(Error::io(&class_folder))?;
+                    }
+                    // Thousands of small files: no sync for each; the stage's stamp holds their hashes and a torn file is
+                    // made again.
+                    std::fs::write(&path, bytes).map_err(Error::io(&path))?;
+                    files.push(path);
                 }
-                (1, 3) => bytes.into_iter().flat_map(|grey| [grey; 3]).collect(),
-                _ => bytes,
-            })
-        };
-        let pixels: Vec<Vec<u8>> = (0..self.len()).into_par_iter().map(one).collect::<Result<_>>()?;
-        let (classes, names, labels) = (self.classes.clone(), self.names.clone(), self.labels.clone());
-        Self::from_parts(classes, names, labels, self.groups.clone(), side, channels, pixels.concat())
+                Target::Zip { path, zip, .. } => {
+                    let bytes = png(images, i, path)?;
+                    // PNG is compressed already, and the fixed date makes equal images equal archives.
+                    let options = SimpleFileOptions::default()
+                        .compression_method(CompressionMethod::Stored)
+                        .last_modified_time(DateTime::default());
+                    let fail = |e: zip::result::ZipError| Error::io(&*path)(e.into());
+                    zip.start_file(format!("{folder}/{name}"), options).map_err(fail)?;
+                    zip.write_all(&bytes).map_err(Error::io(&*path))?;
+                }
+            }
+        }
+        Ok(files)
     }
 
-    /// SHA-256 (hex) of everything in the set: classes, names, labels, groups, size and pixels. Takes about a second
-    /// for a gigabyte.
-    #[must_use]
-    pub fn fingerprint(&self) -> String {
-        let mut hash = Sha256::new();
-        let mut text = |s: &str| {
-            hash.update((s.len() as u64).to_le_bytes());
-            hash.update(s.as_bytes());
-        };
-        for class in &self.classes {
-            text(class);
+    /// Completes the output; a zip gets its name only now.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file.
+    pub fn finish(self) -> Result<()> {
+        if let Target::Zip { path, temporary, zip } = self.target {
+            let fail = |e: std::io::Error| Error::io(&path)(e);
+            let mut file = zip.finish().map_err(|e| fail(e.into()))?;
+            file.flush().map_err(fail)?;
+            file.get_ref().sync_all().map_err(fail)?;
+            std::fs::rename(&temporary, &path).map_err(fail)?;
         }
-        for (name, group) in self.names.iter().zip(&self.groups) {
-            text(name);
-            text(group.as_deref().unwrap_or("\0"));
-        }
-        for label in &self.labels {
-            hash.update(label.to_le_bytes());
-        }
-        hash.update([self.channels as u8]);
-        hash.update((self.side as u64).to_le_bytes());
-        hash.update(self.pixels.bytes());
-        hex(&hash.finalize())
+        Ok(())
     }
 }
 
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+fn png(images: &View, i: usize, path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let colour = if images.channels() == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
+    let side = images.side() as u32;
+    PngEncoder::new(&mut bytes)
+        .write_image(images.image(i), side, side, colour)
+        .map_err(|source| Error::Encode { path: path.to_path_buf(), source })?;
+    Ok(bytes)
+}
+
+/// Reads back the PNG files of one class folder, in the order of their names, which the images get. Their class is the folder's name.
+///
+/// # Errors
+/// [`Error::Io`] where the folder cannot be read; [`Error::BadImage`] for an image that cannot be, or has another size.
+pub fn read_class(folder: &Path, side: usize, channels: usize) -> Result<View> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+        let path = entry.map_err(Error::io(folder))?.path();
+        if path.extension().is_some_and(|e| e == "png") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let file_name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut parts = ViewParts { classes: vec![file_name(folder)], side, channels, ..ViewParts::default() };
+    for path in &paths {
+        let bad = |reason| Error::BadImage { path: folder.to_path_buf(), name: file_name(path), reason };
+        let image = image::open(path).map_err(|error| bad(format!("it cannot be decoded ({error})")))?;
+        let bytes = if channels == 1 { image.into_luma8().into_raw() } else { image.into_rgb8().into_raw() };
+        if bytes.len() != side * side * channels {
+            return Err(bad(format!("the image is not {side} pixels a side")));
+        }
+        parts.names.push(file_name(path));
+        parts.pixels.extend(bytes);
+    }
+    View::new(parts)
+}
+
+/// Lays out images row by row in `columns` columns with a thin white line between them; grey becomes RGB.
+///
+/// ```
+/// use cellforge_data::{View, ViewParts, sample_grid};
+///
+/// let images = View::new(ViewParts { side: 8, channels: 1, pixels: vec![0; 3 * 64], ..ViewParts::default() })?;
+/// // Two columns and two rows of 8 pixels with a gap of 2.
+/// assert_eq!(sample_grid(&images, 2).dimensions(), (18, 18));
+/// # Ok::<(), cellforge_data::Error>(())
+/// ```
+#[must_use]
+pub fn sample_grid(images: &View, columns: usize) -> RgbImage {
+    let columns = columns.clamp(1, images.len().max(1));
+    let rows = images.len().div_ceil(columns).max(1);
+    let pitch = images.side() + GAP;
+    let size = |images: usize| (images * pitch - GAP) as u32;
+    let mut grid = RgbImage::from_pixel(size(columns), size(rows), Rgb([255; 3]));
+    for (i, image) in images.rgb_images().enumerate() {
+        let (left, top) = (i % columns * pitch, i / columns * pitch);
+        for (x, y, pixel) in image.enumerate_pixels() {
+            grid.put_pixel(left as u32 + x, top as u32 + y, *pixel);
+        }
+    }
+    grid
+}
+
+/// Saves a [`sample_grid`] as a PNG, whole or not at all, and makes the folders above it.
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::Encode`] naming the file.
+pub fn save_grid(path: &Path, images: &View, columns: usize) -> Result<()> {
+    let mut bytes = Cursor::new(Vec::new());
+    sample_grid(images, columns)
+        .write_to(&mut bytes, image::ImageFormat::Png)
+        .map_err(|source| Error::Encode { path: path.to_path_buf(), source })?;
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
+    }
+    write_atomic(path, bytes.get_ref())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn two() -> CellSet {
-        CellSet::from_parts(
-            vec!["a".into(), "b".into()],
-            vec!["a/1".into(), "b/2".into()],
-            vec![0, 1],
-            vec![Some("P1".into()), Some("P2".into())],
-            2,
-            1,
-            (0..8).collect(),
-        )
+    fn images() -> View {
+        View::new(ViewParts {
+            classes: vec!["a/b".to_owned()],
+            side: 4,
+            channels: 3,
+            pixels: (0..3 * 4 * 4 * 3).map(|i| (i * 7 % 251) as u8).collect(),
+            ..ViewParts::default()
+        })
         .unwrap()
     }
 
     #[test]
-    fn parts_that_do_not_fit_are_refused() {
-        let make = |labels: Vec<u32>, channels, bytes| {
-            let names = vec!["x".to_owned()];
-            CellSet::from_parts(vec!["a".into()], names, labels, vec![None], 2, channels, vec![0; bytes])
+    fn a_folder_reads_back_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = ImageWriter::create(dir.path()).unwrap();
+        let files = writer.write(&images()).unwrap();
+        assert_eq!(files.len(), 3);
+        let folder = dir.path().join(folder_name("a/b"));
+        assert_eq!(read_class(&folder, 4, 3).unwrap().pixels(), images().pixels());
+        let more = writer.write(&images()).unwrap();
+        writer.finish().unwrap();
+        assert_eq!(more[0], folder.join("synthetic_000004.png"));
+        let read = read_class(&folder, 4, 3).unwrap();
+        assert_eq!((read.pixels(), read.name(3)), (images().pixels().repeat(2), "synthetic_000004.png"));
+        assert!(read_class(&folder, 8, 3).is_err());
+    }
+
+    #[test]
+    fn a_removed_folder_is_not_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("images");
+        let mut writer = ImageWriter::create(&out).unwrap();
+        std::fs::remove_dir(&out).unwrap();
+        assert!(writer.write(&images()).unwrap_err().to_string().contains("images"));
+        assert!(!out.exists());
+    }
+
+    #[test]
+    fn the_same_images_give_the_same_zip() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let path = dir.path().join(name);
+            let mut writer = ImageWriter::create(&path).unwrap();
+            writer.write(&images()).unwrap();
+            writer.finish().unwrap();
+            std::fs::read(path).unwrap()
         };
-        assert!(make(vec![0], 1, 4).is_ok());
-        assert!(make(vec![1], 1, 4).unwrap_err().to_string().contains("label 1"));
-        assert!(make(vec![0], 2, 8).is_err());
-        assert!(make(vec![0], 1, 5).is_err());
-        assert!(make(vec![], 1, 4).is_err());
+        assert_eq!(make("1.zip"), make("2.zip"));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]
-    fn subset_and_fingerprint_follow_the_content() {
-        let set = two();
-        assert_eq!(set.subset(&[1]).image(0), &[4, 5, 6, 7]);
-        assert_eq!(set.class_counts(), [1, 1]);
-        assert_eq!(set.fingerprint(), set.subset(&[0, 1]).fingerprint());
-        let mut other = two();
-        other.groups[0] = Some("P3".into());
-        assert_ne!(set.fingerprint(), other.fingerprint());
-    }
-
-    #[test]
-    fn resizing_keeps_a_flat_colour_and_the_labels() {
-        let pixels = [10, 200, 30].repeat(16).into_iter().chain([77, 77, 77].repeat(16)).collect();
-        let set = CellSet::from_parts(
-            vec!["a".into(), "b".into()],
-            vec!["a/1".into(), "b/1".into()],
-            vec![0, 1],
-            vec![None, None],
-            4,
-            3,
-            pixels,
-        )
-        .unwrap();
-        let larger = set.resized(8, 3).unwrap();
-        assert_eq!(larger.image(0), [10, 200, 30].repeat(64));
-        assert_eq!(larger.labels, [0, 1]);
-        let grey = set.resized(8, 1).unwrap();
-        assert_eq!(grey.image(1), [77; 64]);
+    fn images_of_a_grid_go_row_by_row() {
+        let parts = ViewParts { side: 1, channels: 3, pixels: (1..=9).collect(), ..ViewParts::default() };
+        let grid = sample_grid(&View::new(parts).unwrap(), 2);
+        assert_eq!(grid.dimensions(), (4, 4));
+        assert_eq!(grid.get_pixel(0, 0).0, [1, 2, 3]);
+        assert_eq!(grid.get_pixel(3, 0).0, [4, 5, 6]);
+        assert_eq!(grid.get_pixel(0, 3).0, [7, 8, 9]);
+        assert_eq!(grid.get_pixel(1, 1).0, [255; 3]);
     }
 }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::folder_of;
-use crate::groups::{self, Groups};
+use crate::groups;
 use crate::source::Source;
-use crate::{Error, Result};
+use crate::{Error, OpenOptions, Result};
 
 /// Extensions of files taken for images, whatever their case.
 pub const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff"];
@@ -33,23 +33,10 @@ pub struct Entry {
     pub group: Option<String>,
 }
 
-/// How to index.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IndexOptions {
-    /// Where groups come from.
-    pub groups: Groups,
-    /// Accept a source of a single class, enough for a GAN.
-    pub allow_one_class: bool,
-    /// Leave out what does not fit (unreadable names, images whose class folder is not beside the others, class folders without
-    /// an image, images without a group) and list it in [`Index::skipped`], rather than fail. Where class folders lie in several
-    /// folders (`train/a` and `test/a`), the one that holds most images is kept, or else the first by name.
-    pub skip_bad: bool,
-}
-
 /// The images of a folder or zip.
 ///
-/// Images lie in one folder per class, all class folders side by side at any depth (`Parasitized/x.png` or
-/// `cell_images/Parasitized/x.png`). Other files, such as `Thumbs.db`, and hidden ones are ignored.
+/// Images lie in one folder per class, all class folders side by side at any depth (`ill/x.png` or
+/// `images/ill/x.png`). Other files, such as `Thumbs.db`, and hidden ones are ignored.
 #[derive(Clone, Debug)]
 pub struct Index {
     /// The folder or zip.
@@ -61,7 +48,7 @@ pub struct Index {
     /// Number of files that are no images, and of hidden ones as far as [`Listing::hidden`](crate::source::Listing::hidden)
     /// counts them.
     pub ignored: usize,
-    /// What was left out, with [`IndexOptions::skip_bad`].
+    /// What was left out, with [`OpenOptions::skip_bad`].
     pub skipped: Vec<Skipped>,
 }
 
@@ -71,7 +58,7 @@ impl Index {
     /// # Errors
     /// As [`Source::open`]; [`Error::NoClasses`], [`Error::EmptyClass`], [`Error::OneClass`], [`Error::Layout`] where class
     /// folders are not side by side, [`Error::BadImage`] for a name that cannot be used or has no group, [`Error::Csv`].
-    pub fn open(path: &Path, options: &IndexOptions) -> Result<Self> {
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
         let listing = Source::open(path)?.list();
         let mut skip = Skip { path, allowed: options.skip_bad, skipped: Vec::new() };
         for problem in listing.problems {
@@ -79,7 +66,7 @@ impl Index {
         }
         let (images, others): (Vec<String>, Vec<String>) = listing.files.into_iter().partition(|name| is_image(name));
         let (prefix, images) = one_level(images, &mut skip)?;
-        let entries = with_groups(images, &options.groups, &mut skip)?;
+        let entries = with_groups(images, options, &mut skip)?;
 
         let filled: BTreeSet<&str> = entries.iter().map(|(name, _)| class_folder(name)).collect();
         let siblings = listing.folders.iter().map(String::as_str).filter(|folder| split_last(folder).0 == prefix);
@@ -179,9 +166,13 @@ fn one_level(images: Vec<String>, skip: &mut Skip<'_>) -> Result<(String, Vec<St
     Ok((prefix, kept))
 }
 
-fn with_groups(images: Vec<String>, groups: &Groups, skip: &mut Skip<'_>) -> Result<Vec<(String, Option<String>)>> {
+fn with_groups(
+    images: Vec<String>,
+    options: &OpenOptions,
+    skip: &mut Skip<'_>,
+) -> Result<Vec<(String, Option<String>)>> {
     let names: Vec<&str> = images.iter().map(String::as_str).collect();
-    let assigned = groups::assign(&names, groups)?;
+    let assigned = groups::assign(&names, options)?;
     let mut entries = Vec::with_capacity(images.len());
     for (name, group) in images.into_iter().zip(assigned) {
         match group {

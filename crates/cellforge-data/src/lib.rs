@@ -1,68 +1,88 @@
-//! Folders and zips of images: index, decode, cache, split, augment, batch, phantom, fetch.
+//! Folders and zips of images: index, decode, cache, split, augment, batch, write, phantom, fetch.
 //!
-//! A source is a folder or a zip with one folder of images per class. [`Index`] lists it, [`CellSet`] holds its images decoded to
-//! one size, [`split`](split()) deals them out with no patient on two sides, and [`Batch`] hands them to a model:
+//! A source is a folder or a zip with one folder of images per class. [`View::open`] reads it. A [`View`] holds its images decoded to
+//! one size and says which of them are meant; [`split`](split()) deals them out with no patient on two sides, and [`Batch`] hands them to
+//! a model:
 //!
 //! ```
+//! # #[cfg(feature = "tensor")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use candle_core::Device;
 //! use cellforge_data::phantom::{self, PhantomConfig};
-//! use cellforge_data::{Batch, CellSet, DecodeOptions, IndexOptions, Scale, SplitBy, SplitOptions, epoch_order, split};
+//! use cellforge_data::{Batch, GroupPattern, OpenOptions, Scale, SplitOptions, View, epoch_order, split};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // Drawn images stand in for real ones here; any folder or zip with one folder of images per class will do.
 //! let dir = tempfile::tempdir()?;
 //! let zip = dir.path().join("images.zip");
 //! phantom::write_zip(&PhantomConfig { side: 32, cells_per_class: 20, patients: 8, seed: 1 }, &zip)?;
 //!
-//! let set = CellSet::open(&zip, &IndexOptions::default(), &DecodeOptions { side: 32, ..DecodeOptions::default() })?;
-//! assert_eq!(set.classes, ["Parasitized", "Uninfected"]);
+//! // Their names begin with the patient.
+//! let mut options = OpenOptions::new(32, 3);
+//! options.patterns = vec![GroupPattern::new("^(C[0-9]+)")?];
+//! let all = View::open(&zip, &options)?;
+//! assert_eq!(all.classes(), ["Parasitized", "Uninfected"]);
+//! assert!(all.has_groups());
 //!
-//! let split = split(&set, &SplitOptions { by: SplitBy::Group, ..SplitOptions::default() })?;
-//! let order = epoch_order(&split.train, 1, 0);
-//! let batch = Batch::gather(&set, &order[..4], Scale::SignedUnit, None, &Device::Cpu)?;
+//! let train = all.part(&split(&all, &SplitOptions::default())?.train);
+//! let positions: Vec<usize> = (0..train.len()).collect();
+//! let order = epoch_order(&positions, 1, 0);
+//! let batch = Batch::gather(&train, &order[..4], Scale::SignedUnit, None, &Device::Cpu)?;
 //! assert_eq!(batch.images.dims(), [4, 3, 32, 32]);
 //! # Ok(())
 //! # }
+//! # #[cfg(not(feature = "tensor"))]
+//! # fn main() {}
 //! ```
 //!
 //! # What goes wrong, and how it is told
 //!
 //! Every [`Error`] names the file or value at fault. Files that cannot be used end the work at the first of them in order of name;
-//! with `skip_bad` in [`IndexOptions`] and [`DecodeOptions`] they are left out and listed in [`CellSet::skipped`]. A zip that
-//! tries to lead outside itself, or to unpack into far more than it holds, is refused either way: see [`source`] for the limits.
+//! with [`OpenOptions::skip_bad`] they are left out and listed in [`View::skipped`]. A zip that tries to lead outside itself, or to unpack
+//! into far more than it holds, is refused either way: see [`source`] for the limits.
 //!
 //! # What is not here
 //!
-//! No models and no gradients: images are `u8` until [`Batch`], at the very edge, makes tensors of them.
+//! No models and no gradients: images are `u8` until [`Batch`], at the very edge, makes tensors of them. Without the feature `tensor`
+//! there are none, and Candle is not built; without `fetch` there is no download, and without `progress` no bar is drawn.
 
 mod atomic;
 pub mod augment;
+#[cfg(feature = "tensor")]
 pub mod batch;
 mod cache;
 pub mod decode;
 pub mod error;
+#[cfg(feature = "fetch")]
 pub mod fetch;
 pub mod groups;
 pub mod images;
 pub mod index;
 mod names;
+pub mod options;
+pub mod order;
 pub mod phantom;
 pub mod prefetch;
+mod progress;
 mod rng;
 pub mod source;
 pub mod split;
+pub mod view;
 #[cfg(feature = "candle-datasets")]
 pub mod vision;
 
 pub use atomic::{remove_unfinished, write_atomic};
 pub use augment::Augment;
-pub use batch::{Batch, Scale, balanced_draw, epoch_order, replacement_draw};
-pub use decode::DecodeOptions;
+#[cfg(feature = "tensor")]
+pub use batch::{Batch, Scale};
 pub use error::{Error, Result};
-pub use groups::Groups;
-pub use images::CellSet;
-pub use index::{Entry, Index, IndexOptions, Skipped};
+pub use groups::{GroupPattern, Groups};
+pub use images::{ImageWriter, read_class, sample_grid, save_grid};
+pub use index::{Entry, Index, Skipped};
 pub use names::{derive_seed, folder_name, folder_names};
+pub use options::OpenOptions;
+pub use order::{balanced_draw, epoch_order, replacement_draw};
 pub use prefetch::{Prefetch, prefetch};
+pub use progress::Progress;
 pub use source::Source;
-pub use split::{Split, SplitBy, SplitOptions, k_fold, read_manifest, split, write_manifest};
+pub use split::{Split, SplitOptions, SplitRule, k_fold, read_manifest, split, write_manifest};
+pub use view::{SingleClass, View, ViewParts};

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::images::hex;
+use crate::view::hex;
 use crate::{Error, Result};
 
 /// A seed for one purpose, derived from the study's seed: changing one stage never shifts the numbers of another.

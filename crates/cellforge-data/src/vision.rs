@@ -7,7 +7,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use candle_datasets::vision::{self, Dataset};
 
-use crate::{Batch, CellSet, Error, Result, Scale, Split};
+use crate::{Batch, Error, Result, Scale, Split, View, ViewParts};
 
 /// CIFAR-10's classes, in the order of its labels.
 pub const CIFAR10_CLASSES: [&str; 10] =
@@ -25,23 +25,23 @@ const CHUNK: usize = 1000;
 /// # Errors
 /// [`Error::Invalid`] with more than 256 classes, which do not fit a `u8`, or if the split names an image that the set
 /// does not have.
-pub fn to_candle_dataset(set: &CellSet, split: &Split) -> Result<Dataset> {
-    if set.classes.len() > 256 {
-        let classes = set.classes.len();
+pub fn to_candle_dataset(view: &View, split: &Split) -> Result<Dataset> {
+    if view.classes().len() > 256 {
+        let classes = view.classes().len();
         return Err(Error::Invalid(format!(
             "a candle-datasets set has labels of one byte: {classes} classes do not fit"
         )));
     }
     let part = |indices: &[usize]| -> Result<(Tensor, Tensor)> {
-        if let Some(index) = indices.iter().find(|index| **index >= set.len()) {
-            return Err(Error::Invalid(format!("the split names image {index} of a set of {} images", set.len())));
+        if let Some(index) = indices.iter().find(|index| **index >= view.len()) {
+            return Err(Error::Invalid(format!("the split names image {index} of a set of {} images", view.len())));
         }
-        let batch = Batch::gather(set, indices, Scale::Unit, None, &Device::Cpu)?;
+        let batch = Batch::gather(view, indices, Scale::Unit, None, &Device::Cpu)?;
         Ok((batch.images, batch.labels.to_dtype(DType::U8)?))
     };
     let (train_images, train_labels) = part(&split.train)?;
     let (test_images, test_labels) = part(&split.test)?;
-    Ok(Dataset { train_images, train_labels, test_images, test_labels, labels: set.classes.len() })
+    Ok(Dataset { train_images, train_labels, test_images, test_labels, labels: view.classes().len() })
 }
 
 /// A Candle data set as images, first the training images, then the test images, named `CLASS/train_N` and
@@ -52,7 +52,7 @@ pub fn to_candle_dataset(set: &CellSet, split: &Split) -> Result<Dataset> {
 ///
 /// # Errors
 /// [`Error::Invalid`] if images are not square, do not have 1 or 3 channels, or a label has no name.
-pub fn from_candle_dataset(dataset: &Dataset, classes: &[&str]) -> Result<CellSet> {
+pub fn from_candle_dataset(dataset: &Dataset, classes: &[&str]) -> Result<View> {
     let (channels, side) = match *dataset.train_images.dims() {
         [_, channels, height, width] if height == width => (channels, height),
         [_, area] if area.isqrt().pow(2) == area => (1, area.isqrt()),
@@ -79,16 +79,8 @@ pub fn from_candle_dataset(dataset: &Dataset, classes: &[&str]) -> Result<CellSe
             pixels.extend(values.iter().map(|value| (value * 255.0).round() as u8));
         }
     }
-    let groups = vec![None; names.len()];
-    CellSet::from_parts(
-        classes.iter().map(|c| (*c).to_owned()).collect(),
-        names,
-        labels,
-        groups,
-        side,
-        channels,
-        pixels,
-    )
+    let classes = classes.iter().map(|class| (*class).to_owned()).collect();
+    View::new(ViewParts { classes, names, labels, groups: Vec::new(), side, channels, pixels })
 }
 
 /// CIFAR-10 from the folder of its binary version (`data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`):
@@ -96,7 +88,7 @@ pub fn from_candle_dataset(dataset: &Dataset, classes: &[&str]) -> Result<CellSe
 ///
 /// # Errors
 /// [`Error::Dataset`] naming the folder if a file is missing or cut short.
-pub fn cifar10(dir: &Path) -> Result<CellSet> {
+pub fn cifar10(dir: &Path) -> Result<View> {
     let expected = "data_batch_1.bin to data_batch_5.bin and test_batch.bin (CIFAR-10, binary version)";
     let loaded = vision::cifar::load_dir(dir).and_then(whole);
     from_candle_dataset(&loaded.map_err(unreadable("CIFAR-10", dir, expected))?, &CIFAR10_CLASSES)
@@ -107,7 +99,7 @@ pub fn cifar10(dir: &Path) -> Result<CellSet> {
 ///
 /// # Errors
 /// [`Error::Dataset`] naming the folder if a file is missing, cut short or of another kind.
-pub fn mnist(dir: &Path) -> Result<CellSet> {
+pub fn mnist(dir: &Path) -> Result<View> {
     let expected =
         "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, unpacked";
     let loaded = vision::mnist::load_dir(dir).and_then(whole);

@@ -2,10 +2,10 @@
 
 use candle_core::Device;
 use cellforge_data::phantom::{self, PhantomConfig};
-use cellforge_data::{Augment, Batch, CellSet, Scale, balanced_draw, epoch_order, prefetch, replacement_draw};
+use cellforge_data::{Augment, Batch, Scale, View, balanced_draw, epoch_order, prefetch, replacement_draw};
 use proptest::prelude::*;
 
-fn images() -> CellSet {
+fn images() -> View {
     phantom::render(&PhantomConfig { side: 32, cells_per_class: 20, patients: 6, seed: 3 }).unwrap()
 }
 
@@ -14,7 +14,7 @@ fn values(batch: &Batch) -> Vec<f32> {
 }
 
 /// Training over two epochs, its batches made ahead on a background thread.
-fn two_epochs(set: &CellSet, threads: usize) -> Vec<Vec<f32>> {
+fn two_epochs(set: &View, threads: usize) -> Vec<Vec<f32>> {
     let set = set.clone();
     let all: Vec<usize> = (0..set.len()).collect();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

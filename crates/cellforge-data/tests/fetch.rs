@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use cellforge_data::Error;
 use cellforge_data::fetch::{FetchOptions, fetch};
 use sha2::{Digest, Sha256};
 
@@ -57,12 +58,10 @@ fn tagged(stream: &mut TcpStream, status: &str, tag: &str, length: usize, more: 
 
 fn options(url: &str, folder: &Path) -> FetchOptions {
     FetchOptions {
-        url: url.to_owned(),
         timeout: Duration::from_secs(5),
         pause: Duration::from_millis(1),
         attempts: 2,
-        progress: false,
-        ..FetchOptions::nlm(folder.join("images.zip"))
+        ..FetchOptions::new(url, folder.join("images.zip"))
     }
 }
 
@@ -235,8 +234,9 @@ fn offline_says_what_to_do_and_keeps_what_there_is() {
     let folder = tempfile::tempdir().unwrap();
     let part = folder.path().join("images.zip.part");
     std::fs::write(&part, b"half").unwrap();
-    let error = fetch(&options(&format!("http://127.0.0.1:{port}/x"), folder.path())).unwrap_err().to_string();
-    assert!(error.contains("online") && error.contains("--data"), "{error}");
+    let error = fetch(&options(&format!("http://127.0.0.1:{port}/x"), folder.path())).unwrap_err();
+    assert!(matches!(&error, Error::Offline { dest, .. } if *dest == folder.path().join("images.zip")), "{error}");
+    assert!(error.to_string().contains("online") && error.to_string().contains("images.zip"), "{error}");
     assert_eq!(std::fs::read(part).unwrap(), b"half");
 }
 

@@ -3,8 +3,13 @@
 use std::collections::BTreeSet;
 
 use cellforge_data::phantom::{self, PhantomConfig};
-use cellforge_data::{CellSet, DecodeOptions, Groups, Index, IndexOptions};
+use cellforge_data::{GroupPattern, Groups, OpenOptions, View};
 use proptest::prelude::*;
+
+/// How the names of the NIH set tell the patient.
+fn patients() -> GroupPattern {
+    GroupPattern::new("^(C[0-9]+)").unwrap()
+}
 
 fn config() -> PhantomConfig {
     PhantomConfig { side: 64, cells_per_class: 400, patients: 40, seed: 11 }
@@ -16,31 +21,32 @@ fn a_zip_reads_back_with_the_same_cells_patients_and_classes() {
     let file = dir.path().join("phantom.zip");
     let config = PhantomConfig { side: 32, cells_per_class: 30, patients: 8, seed: 2 };
     phantom::write_zip(&config, &file).unwrap();
-    let index = Index::open(&file, &IndexOptions { groups: Groups::NihName, ..IndexOptions::default() }).unwrap();
-    let options = DecodeOptions { side: 32, cache_dir: None, ..DecodeOptions::default() };
-    let read = CellSet::load(&index, &options).unwrap();
+    let mut options = OpenOptions::new(32, 3);
+    options.groups = Groups::Names(patients());
+    let read = View::open(&file, &options).unwrap();
     let drawn = phantom::render(&config).unwrap();
-    assert_eq!(read.classes, drawn.classes);
-    assert_eq!(read.labels, drawn.labels);
-    assert_eq!(read.groups, drawn.groups);
+    assert_eq!(read.classes(), drawn.classes());
+    assert_eq!(read.labels(), drawn.labels());
+    assert_eq!(read.groups(), drawn.groups());
     for i in 0..drawn.len() {
-        assert!(read.names[i].ends_with(&drawn.names[i]), "{} and {}", read.names[i], drawn.names[i]);
-        assert_eq!(read.image(i), drawn.image(i), "{}", drawn.names[i]);
+        assert!(read.name(i).ends_with(drawn.name(i)), "{} and {}", read.name(i), drawn.name(i));
+        assert_eq!(read.image(i), drawn.image(i), "{}", drawn.name(i));
     }
 }
 
 #[test]
 fn names_are_those_of_the_nih_set_with_patients_of_their_own() {
     let set = phantom::render(&config()).unwrap();
-    for (name, group) in set.names.iter().zip(&set.groups) {
+    for (i, name) in set.names().enumerate() {
+        let group = set.group(i);
         let file = name.rsplit('/').next().unwrap();
-        assert_eq!(cellforge_data::groups::nih_patient(file), *group, "{name}");
+        assert_eq!(patients().group(file), group, "{name}");
         // The NIH set's patients end far below 1000.
-        let number: usize = group.as_ref().unwrap()[1..].parse().unwrap();
+        let number: usize = group.unwrap()[1..].parse().unwrap();
         assert!((1001..=1040).contains(&number), "{name}");
         assert!(file.contains("_phantom_"), "{name}");
     }
-    let unique: BTreeSet<&String> = set.names.iter().collect();
+    let unique: BTreeSet<&str> = set.names().collect();
     assert_eq!(unique.len(), set.len());
 }
 
@@ -56,7 +62,7 @@ fn purplest(image: &[u8]) -> i32 {
 #[test]
 fn a_speck_of_purple_hints_at_the_class_but_does_not_settle_it() {
     let set = phantom::render(&config()).unwrap();
-    let scored: Vec<(i32, u32)> = (0..set.len()).map(|i| (purplest(set.image(i)), set.labels[i])).collect();
+    let scored: Vec<(i32, u32)> = (0..set.len()).map(|i| (purplest(set.image(i)), set.label(i))).collect();
     // The best that any threshold on this one number does.
     let right = |threshold: i32| scored.iter().filter(|(purple, label)| (*purple > threshold) == (*label == 0)).count();
     let best = (0..255).map(right).max().unwrap() as f64 / set.len() as f64;
@@ -83,7 +89,7 @@ fn patients_differ_more_than_cells_of_one_patient() {
     let within: Vec<f64> = set
         .group_names()
         .iter()
-        .map(|group| all.iter().filter(|i| set.groups[**i].as_deref() == Some(group)).map(mean).collect::<Vec<_>>())
+        .map(|group| all.iter().filter(|i| set.group(**i) == Some(group)).map(mean).collect::<Vec<_>>())
         .filter(|tints| tints.len() > 4)
         .map(|tints| spread(&tints))
         .collect();

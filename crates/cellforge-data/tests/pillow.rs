@@ -5,18 +5,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cellforge_data::{CellSet, DecodeOptions, IndexOptions};
+use cellforge_data::{OpenOptions, View};
 
 /// The greatest difference between images of ours and those of the same file names in `theirs`, and the share of values
 /// that differ at all.
-fn difference(ours: &CellSet, theirs: &CellSet) -> (u8, f64) {
+fn difference(ours: &View, theirs: &View) -> (u8, f64) {
     fn file(name: &str) -> &str {
         name.rsplit('/').next().unwrap()
     }
-    let places: BTreeMap<&str, usize> = theirs.names.iter().enumerate().map(|(i, name)| (file(name), i)).collect();
+    let places: BTreeMap<&str, usize> = theirs.names().enumerate().map(|(i, name)| (file(name), i)).collect();
     let (mut greatest, mut differing, mut total) = (0, 0usize, 0usize);
     for image in 0..ours.len() {
-        let place = *places.get(file(&ours.names[image])).unwrap_or_else(|| panic!("no {}", ours.names[image]));
+        let place = *places.get(file(ours.name(image))).unwrap_or_else(|| panic!("no {}", ours.name(image)));
         for (a, b) in ours.image(image).iter().zip(theirs.image(place)) {
             greatest = greatest.max(a.abs_diff(*b));
             differing += usize::from(a != b);
@@ -26,12 +26,13 @@ fn difference(ours: &CellSet, theirs: &CellSet) -> (u8, f64) {
     (greatest, differing as f64 / total as f64)
 }
 
-fn open(path: &Path, side: usize, channels: usize) -> CellSet {
-    let index = IndexOptions { allow_one_class: true, ..IndexOptions::default() };
-    CellSet::open(path, &index, &DecodeOptions { side, channels, ..DecodeOptions::default() }).unwrap()
+fn open(path: &Path, side: usize, channels: usize) -> View {
+    let mut options = OpenOptions::new(side, channels);
+    options.allow_one_class = true;
+    View::open(path, &options).unwrap()
 }
 
-fn one_image(file: &str, side: usize, channels: usize) -> CellSet {
+fn one_image(file: &str, side: usize, channels: usize) -> View {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("images")).unwrap();
     let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(file);
@@ -43,8 +44,8 @@ fn one_image(file: &str, side: usize, channels: usize) -> CellSet {
 fn synthetic_images_match_pillow() {
     for (number, side) in [64, 32, 64, 16].into_iter().enumerate() {
         for (kind, channels) in [("rgb", 3), ("grey", 1)] {
-            let ours = one_image(&format!("image_{number}.png"), side, channels);
-            let theirs = one_image(&format!("image_{number}_{kind}_{side}.png"), side, channels);
+            let ours = one_image(&format!("cell_{number}.png"), side, channels);
+            let theirs = one_image(&format!("cell_{number}_{kind}_{side}.png"), side, channels);
             let (greatest, _) = difference(&ours, &theirs);
             assert!(greatest <= 2, "image_{number} {kind} at {side}: differs by {greatest}/255");
         }

@@ -5,19 +5,28 @@ mod common;
 use std::io::Write;
 use std::path::Path;
 
-use cellforge_data::{CellSet, DecodeOptions, Error, Groups, Index, IndexOptions};
+use cellforge_data::{Error, GroupPattern, Groups, Index, OpenOptions, View};
 use common::{png, write_folder, write_zip};
 
-fn decode() -> DecodeOptions {
-    DecodeOptions { side: 8, ..DecodeOptions::default() }
+/// Small images, whose names may begin with a patient.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new(8, 3);
+    options.patterns = vec![patients()];
+    options
 }
 
-fn load(path: &Path, skip_bad: bool) -> cellforge_data::Result<CellSet> {
-    CellSet::open(path, &IndexOptions { skip_bad, ..IndexOptions::default() }, &DecodeOptions { skip_bad, ..decode() })
+fn patients() -> GroupPattern {
+    GroupPattern::new("^(C[0-9]+)").unwrap()
+}
+
+fn load(path: &Path, skip_bad: bool) -> cellforge_data::Result<View> {
+    let mut options = options();
+    options.skip_bad = skip_bad;
+    View::open(path, &options)
 }
 
 fn index(path: &Path) -> cellforge_data::Result<Index> {
-    Index::open(path, &IndexOptions::default())
+    Index::open(path, &options())
 }
 
 /// Both a folder and a zip of the same files.
@@ -48,8 +57,8 @@ fn nlm_layout_with_strays() {
         assert_eq!(index.entries[1].group.as_deref(), Some("C2"));
         assert_eq!(index.class_counts(), [1, 1]);
         assert!(index.ignored >= 3 && index.skipped.is_empty(), "{index:?}");
-        let set = CellSet::load(&index, &decode()).unwrap();
-        assert_eq!(set.labels, [0, 1]);
+        let set = View::load(&index, &options()).unwrap();
+        assert_eq!(set.labels(), [0, 1]);
         assert_eq!((&set.image(0)[..3], &set.image(1)[..3]), (&[1, 0, 254][..], &[2, 0, 253][..]));
     });
 }
@@ -64,7 +73,7 @@ fn folder_and_zip_give_the_same_set_and_names_may_be_any_script() {
     write_folder(&dir.path().join("клетки"), &files);
     write_zip(&dir.path().join("клетки.zip"), &files);
     let folder = load(&dir.path().join("клетки"), false).unwrap();
-    assert_eq!(folder.classes.len(), 3);
+    assert_eq!(folder.classes().len(), 3);
     assert_eq!(folder.fingerprint(), load(&dir.path().join("клетки.zip"), false).unwrap().fingerprint());
 }
 
@@ -77,16 +86,17 @@ fn layouts_that_cannot_be_classes() {
         let error = index(path).unwrap_err().to_string();
         assert!(error.contains("a/x.png") && error.contains("c/deep/z.png"), "{error}");
         let set = load(path, true).unwrap();
-        assert_eq!(set.classes, ["a", "b"]);
-        assert!(set.skipped.iter().any(|skipped| skipped.name == "c/deep/z.png"));
+        assert_eq!(set.classes(), ["a", "b"]);
+        assert!(set.skipped().iter().any(|skipped| skipped.name == "c/deep/z.png"));
     });
     both(&[("a/x.png", &a), ("b/y.png", &a), ("empty/", b""), ("texts/x.txt", b"x")], |path| {
         assert!(matches!(index(path), Err(Error::EmptyClass { class, .. }) if class == "empty"));
-        assert_eq!(load(path, true).unwrap().skipped.len(), 2);
+        assert_eq!(load(path, true).unwrap().skipped().len(), 2);
     });
     both(&[("a/x.png", &a)], |path| {
         assert!(matches!(index(path), Err(Error::OneClass { class, .. }) if class == "a"));
-        let one = IndexOptions { allow_one_class: true, ..IndexOptions::default() };
+        let mut one = options();
+        one.allow_one_class = true;
         assert_eq!(Index::open(path, &one).unwrap().classes, ["a"]);
     });
 }
@@ -102,10 +112,10 @@ fn class_folders_in_two_trees_are_told_apart() {
         assert!(error.contains("not side by side"), "{error}");
         assert!(error.contains("\"test/a\"") && error.contains("\"train/a\""), "{error}");
         let set = load(path, true).unwrap();
-        assert_eq!(set.names, ["test/a/3.png", "test/b/4.png"]);
-        let skipped: Vec<_> = set.skipped.iter().map(|skipped| skipped.name.as_str()).collect();
+        assert_eq!(set.names().collect::<Vec<_>>(), ["test/a/3.png", "test/b/4.png"]);
+        let skipped: Vec<_> = set.skipped().iter().map(|skipped| skipped.name.as_str()).collect();
         assert_eq!(skipped, ["train/a/1.png", "train/b/2.png"]);
-        assert!(set.skipped[0].reason.contains("\"train/a\" is not beside \"test/a\""), "{:?}", set.skipped);
+        assert!(set.skipped()[0].reason.contains("\"train/a\" is not beside \"test/a\""), "{:?}", set.skipped());
     });
 }
 
@@ -134,9 +144,9 @@ fn bad_images_are_named_or_skipped() {
         // Whatever the threads do, the first in order of name is reported.
         assert!(load(path, false).unwrap_err().to_string().contains("a/cut.png"));
         let set = load(path, true).unwrap();
-        assert_eq!(set.names, ["a/x.png", "b/y.png"]);
+        assert_eq!(set.names().collect::<Vec<_>>(), ["a/x.png", "b/y.png"]);
         assert_eq!(
-            set.skipped.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
+            set.skipped().iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
             ["a/cut.png", "a/text.png", "b/größe.png", "b/zero.png"]
         );
     });
@@ -231,7 +241,7 @@ fn folders_too_deep_to_be_read_are_named() {
     let error = index(dir.path()).unwrap_err().to_string();
     assert!(error.contains("a/d/d/d") && error.contains("32 steps down"), "{error}");
     let set = load(dir.path(), true).unwrap();
-    assert_eq!((set.names.len(), set.skipped.len()), (2, 1));
+    assert_eq!((set.len(), set.skipped().len()), (2, 1));
 }
 
 #[cfg(unix)]
@@ -245,7 +255,7 @@ fn only_regular_files_are_read() {
     let error = index(dir.path()).unwrap_err().to_string();
     assert!(error.contains("b/z.png") && error.contains("socket"), "{error}");
     let set = load(dir.path(), true).unwrap();
-    assert_eq!((set.names.len(), set.skipped.len()), (2, 1));
+    assert_eq!((set.len(), set.skipped().len()), (2, 1));
     let _lone = UnixListener::bind(dir.path().join("images.zip")).unwrap();
     assert!(matches!(index(&dir.path().join("images.zip")), Err(Error::Zip { .. })));
 }
@@ -270,11 +280,14 @@ fn groups_from_names_and_csv() {
         &[("a/C1P7_1.png", &a), ("a/C2P7_2.png", &a), ("b/C3P8_1.png", &a), ("b/other.png", &a)];
     let dir = tempfile::tempdir().unwrap();
     write_folder(dir.path(), files);
-    let open =
-        |groups, skip_bad| Index::open(dir.path(), &IndexOptions { groups, skip_bad, ..IndexOptions::default() });
+    let open = |groups, skip_bad| {
+        let mut options = options();
+        (options.groups, options.skip_bad) = (groups, skip_bad);
+        Index::open(dir.path(), &options)
+    };
     assert!(open(Groups::Auto, false).unwrap().entries.iter().all(|entry| entry.group.is_none()));
-    assert!(open(Groups::NihName, false).unwrap_err().to_string().contains("b/other.png"));
-    let skipped = open(Groups::NihName, true).unwrap();
+    assert!(open(Groups::Names(patients()), false).unwrap_err().to_string().contains("b/other.png"));
+    let skipped = open(Groups::Names(patients()), true).unwrap();
     assert_eq!((skipped.entries.len(), skipped.skipped.len()), (3, 1));
     let csv = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(csv.path(), "C1P7x,['C1P7_1.png', 'C2P7_2.png'],,\nC3P8x,['C3P8_1.png']\n").unwrap();
@@ -290,17 +303,23 @@ fn groups_from_names_and_csv() {
 fn cache_follows_content_and_settings() {
     let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write_folder(dir.path(), &[("a/x.png", &png(1)), ("b/y.png", &png(2)), ("b/z.png", b"")]);
-    let options = |side| DecodeOptions { side, skip_bad: true, cache_dir: Some(cache.path().into()), ..decode() };
-    let load = |side| CellSet::load(&index(dir.path()).unwrap(), &options(side)).unwrap();
+    let options = |side| {
+        let mut options = options();
+        (options.side, options.skip_bad, options.cache_dir) = (side, true, Some(cache.path().into()));
+        options
+    };
+    let load = |side| View::load(&index(dir.path()).unwrap(), &options(side)).unwrap();
     let files = || {
         let items = std::fs::read_dir(cache.path()).unwrap().map(|item| item.unwrap().path());
         items.filter(|path| path.extension().is_some_and(|extension| extension == "images")).count()
     };
     let first = load(8);
-    assert_eq!(first.skipped[0].name, "b/z.png");
+    assert_eq!(first.skipped()[0].name, "b/z.png");
     let again = load(8);
-    assert_eq!((first.fingerprint(), &first.skipped, files()), (again.fingerprint(), &again.skipped, 1));
-    let memory = CellSet::load(&index(dir.path()).unwrap(), &DecodeOptions { cache_dir: None, ..options(8) }).unwrap();
+    assert_eq!((first.fingerprint(), first.skipped(), files()), (again.fingerprint(), again.skipped(), 1));
+    let mut memory = options(8);
+    memory.cache_dir = None;
+    let memory = View::load(&index(dir.path()).unwrap(), &memory).unwrap();
     assert_eq!(memory.fingerprint(), first.fingerprint());
     load(16);
     assert_eq!(files(), 2);

@@ -31,12 +31,12 @@ fn mnist_files_become_grey_images_with_the_same_bytes() {
     tiny_mnist(dir.path());
     let set = vision::mnist(dir.path()).unwrap();
     assert_eq!((set.len(), set.side(), set.channels()), (5, 2, 1));
-    assert_eq!(set.labels, [7, 0, 9, 1, 7]);
-    assert_eq!(set.names, ["7/train_0", "0/train_1", "9/train_2", "1/test_0", "7/test_1"]);
+    assert_eq!(set.labels(), [7, 0, 9, 1, 7]);
+    assert_eq!(set.names().collect::<Vec<_>>(), ["7/train_0", "0/train_1", "9/train_2", "1/test_0", "7/test_1"]);
     assert_eq!(set.image(1), [84, 105, 126, 147]);
     assert_eq!(set.image(3), [255, 254, 253, 252]);
-    assert_eq!(set.classes.len(), 10);
-    assert!(set.groups.iter().all(Option::is_none));
+    assert_eq!(set.classes().len(), 10);
+    assert!(set.group_names().is_empty());
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn colour_images_put_their_channels_last() {
     };
     let set = vision::from_candle_dataset(&dataset, &vision::CIFAR10_CLASSES).unwrap();
     assert_eq!((set.len(), set.side(), set.channels()), (4, 2, 3));
-    assert_eq!(set.names[1], "truck/train_1");
+    assert_eq!(set.name(1), "truck/train_1");
     // Planes 0..=30, 40..=70, 80..=110 become pixels of three bytes.
     assert_eq!(set.image(0), [0, 40, 80, 10, 50, 90, 20, 60, 100, 30, 70, 110]);
     assert!(vision::from_candle_dataset(&dataset, &["one", "two"]).unwrap_err().to_string().contains("label 3"));
@@ -91,12 +91,12 @@ fn a_split_becomes_candles_data_set_and_back() {
     assert_eq!(dataset.train_images.dims(), [3, 3, 16, 16]);
     assert_eq!(dataset.train_images.dtype(), DType::F32);
     assert_eq!(dataset.train_labels.to_vec1::<u8>().unwrap(), [1, 0, 0]);
-    assert_eq!((dataset.labels, dataset.test_images.dims()), (2, &[2, 3, 16, 16][..]));
+    assert_eq!((dataset.labels(), dataset.test_images.dims()), (2, &[2, 3, 16, 16][..]));
 
     let back = vision::from_candle_dataset(&dataset, &["Parasitized", "Uninfected"]).unwrap();
     for (i, original) in [11, 0, 3, 2, 9].into_iter().enumerate() {
         assert_eq!(back.image(i), set.image(original));
-        assert_eq!(back.labels[i], set.labels[original]);
+        assert_eq!(back.label(i), set.label(original));
     }
     let wrong = Split { train: vec![12], val: vec![], test: vec![] };
     assert!(vision::to_candle_dataset(&set, &wrong).is_err());

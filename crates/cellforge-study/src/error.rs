@@ -14,9 +14,6 @@ pub enum Error {
         /// The study's folder.
         out: PathBuf,
     },
-    /// A set of `candle-datasets` was asked for in a build without it.
-    #[error("this build cannot read {0}: sets; build one that can with --features candle-datasets")]
-    NoVision(String),
     /// A setting has a value that makes no sense.
     #[error("setting {setting}: {problem}")]
     Setting {

@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use cellforge_assess::read_samples;
-use cellforge_data::{CellSet, derive_seed};
+use cellforge_data::{derive_seed, read_class};
 use cellforge_eval::{BootstrapOptions, ClassifierReport, classifier_report, predictions, wilson_at};
 use cellforge_train::{
     ClassifierTrainConfig, LogEvent, OptimizerConfig, RunDir, Schedule, Slot, figures, load_classifier, losses,
@@ -61,11 +60,11 @@ pub(crate) fn judge(
 
     let judged = Judged::new(config, cells, resnet, control)?;
     let (mut recognition_real, mut recognition_synthetic) = (BTreeMap::new(), BTreeMap::new());
-    for (index, class) in cells.set.classes.iter().enumerate() {
+    for (index, class) in cells.all.classes().iter().enumerate() {
         // The recall of the class, whose interval knows of the patients.
         recognition_real.insert(class.clone(), judged.test.per_class[index].recall.into());
         let folder = control.out.join("synthetic").join(&cells.folders[index]);
-        let synthetic = judge_synthetic(&folder, class, cells, resnet, control)?;
+        let synthetic = judge_synthetic(&folder, cells, resnet, control)?;
         let recognised = synthetic.iter().filter(|&&predicted| predicted as usize == index).count() as u64;
         let rate = wilson_at(recognised, synthetic.len() as u64, config.judge.level)?;
         recognition_synthetic.insert(class.clone(), rate.into());
@@ -91,12 +90,11 @@ struct Judged {
 impl Judged {
     fn new(config: &StudyConfig, cells: &Cells, run: &Trained, control: &Control) -> Result<Self> {
         let (classifier, _) = load_classifier(&RunDir::new(&run.folder).slot(Slot::Last), &control.device)?;
-        let probabilities = predict(&classifier, &cells.set, &cells.split.test, &control.device)?;
-        let truth: Vec<u32> = cells.split.test.iter().map(|&i| cells.set.labels[i]).collect();
-        let groups: Option<Vec<String>> = cells.split.test.iter().map(|&i| cells.set.groups[i].clone()).collect();
+        let probabilities = predict(&classifier, &cells.test, &control.device)?;
+        let (truth, groups) = (cells.test.labels(), cells.test.groups());
         let seed = derive_seed(config.seed, &format!("bootstrap/{}", run.name));
         let options = BootstrapOptions { resamples: config.judge.resamples, seed, level: config.judge.level };
-        let test = classifier_report(&truth, &probabilities, &cells.set.classes, groups.as_deref(), &options)?;
+        let test = classifier_report(&truth, &probabilities, cells.all.classes(), groups.as_deref(), &options)?;
         let log = RunDir::new(&run.folder).log();
         let history = history(&log)?;
         let last = history.last().and_then(|point| point.val_accuracy);
@@ -105,23 +103,11 @@ impl Judged {
     }
 }
 
-fn judge_synthetic(folder: &Path, class: &str, cells: &Cells, resnet: &Trained, control: &Control) -> Result<Vec<u32>> {
-    let images = read_samples(folder, cells.set.side(), cells.set.channels())?;
+fn judge_synthetic(folder: &Path, cells: &Cells, resnet: &Trained, control: &Control) -> Result<Vec<u32>> {
+    let images = read_class(folder, cells.all.side(), cells.all.channels())?;
     let (classifier, _) = load_classifier(&RunDir::new(&resnet.folder).slot(Slot::Last), &control.device)?;
-    let n = images.len();
-    let names = (1..=n).map(|i| format!("{class}/{i}")).collect();
-    let set = CellSet::from_parts(
-        vec![class.to_owned()],
-        names,
-        vec![0; n],
-        vec![None; n],
-        images.side,
-        images.channels,
-        images.pixels,
-    )?;
-    let all: Vec<usize> = (0..n).collect();
-    let probabilities = predict(&classifier, &set, &all, &control.device)?;
-    Ok(predictions(&probabilities, cells.set.classes.len())?)
+    let probabilities = predict(&classifier, &images, &control.device)?;
+    Ok(predictions(&probabilities, cells.all.classes().len())?)
 }
 
 fn history(log: &Path) -> Result<Vec<EpochPoint>> {

@@ -3,20 +3,20 @@
 pub mod config;
 mod error;
 mod judge;
+pub mod nih;
 pub mod presets;
 pub mod report;
 pub mod results;
 mod runner;
 mod shell;
-mod source;
 mod stages;
 mod stamp;
 
 pub use config::StudyConfig;
 pub use error::{Error, Result};
+pub use nih::{is_nih, is_phantom};
 pub use presets::Preset;
 pub use results::{Results, differences};
 pub use runner::Control;
 pub use shell::shell_word;
-pub use source::{SourceOptions, is_nih, is_phantom, open_cells, open_unlabelled};
-pub use stages::{run, split_by, split_cells};
+pub use stages::run;

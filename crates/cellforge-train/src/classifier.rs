@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use cellforge_classify::{Classifier, ClassifierConfig};
-use cellforge_data::{Batch, CellSet, Scale, Split, epoch_order};
+use cellforge_data::{Batch, Scale, View, epoch_order};
 use cellforge_nn::ParamStore;
 
 use crate::checkpoint::{Best, Checkpoint, State, WEIGHTS};
@@ -36,34 +36,34 @@ pub struct ClassifierOutcome {
     pub log: PathBuf,
 }
 
-/// Trains a classifier on `split.train`, choosing the best epoch by accuracy on `split.val`, into the folder `dir`:
-/// `last/` and `best/` (checkpoints), `log.jsonl` and `tensorboard/`. `split.test` is not looked at. `observers` watch it beside its own,
-/// each in its phase.
+/// Trains a classifier on the images `train`, choosing the best epoch by accuracy on `val`, which may be empty, into the folder `dir`:
+/// `last/` and `best/` (checkpoints), `log.jsonl` and `tensorboard/`. `observers` watch it beside its own, each in its phase.
 ///
 /// # Errors
 /// As [`crate::train_gan`].
 pub fn train_classifier(
     config: &ClassifierTrainConfig,
-    set: &CellSet,
-    split: &Split,
+    train: &View,
+    val: &View,
     dir: &RunDir,
     control: &Control,
     observers: &mut [&mut dyn Observer<ClassifierStep>],
 ) -> Result<ClassifierOutcome> {
     config.validate()?;
     let (side, channels) = (config.model.image_size(), config.model.channels());
-    run::check_images(set, &split.train, side, channels)?;
-    check_classes(&config.model, set)?;
-    if config.patience.is_some() && split.val.is_empty() {
+    run::check_images(train, side, channels)?;
+    check_classes(&config.model, train)?;
+    check_val(train, val)?;
+    if config.patience.is_some() && val.is_empty() {
         return Err(Error::Invalid {
             field: "patience",
             reason: "needs validation images, and there are none".to_owned(),
         });
     }
-    let epoch_len = split.train.len().div_ceil(config.batch) as u64;
+    let epoch_len = train.len().div_ceil(config.batch) as u64;
     let mut step = ClassifierStep::new(config, epoch_len, &control.device)?;
-    let data = run::data_fingerprint(set, &[&split.train, &split.val]);
-    let fresh = State::new(KIND, config.seed, set.classes.clone(), data, config.clone());
+    let data = run::data_fingerprint(&[train, val]);
+    let fresh = State::new(KIND, config.seed, train.classes().to_vec(), data, config.clone());
     let run = dir.open(&mut step, fresh, &control.device)?;
 
     let best_by = Criterion::highest(figures::VAL_ACCURACY);
@@ -77,7 +77,7 @@ pub fn train_classifier(
         read_every: run::read_every(&control.device),
         stop: &control.stop,
     };
-    let mut evaluate = Evaluate::new(set.clone(), split.val.clone(), control.device.clone());
+    let mut evaluate = Evaluate::new(val.clone(), control.device.clone());
     let mut jsonl = JsonlLog::new(dir.log(), config.log_every, config.checkpoint_every);
     let mut board = TensorBoard::new(dir.tensorboard(), config.log_every);
     let mut checkpoints = Checkpoints::new(run, config.checkpoint_every, Some(best_by));
@@ -93,7 +93,7 @@ pub fn train_classifier(
         all.push(&mut progress);
     }
     all.extend(observers.iter_mut().map(|own| &mut **own as &mut dyn Observer<ClassifierStep>));
-    let outcome = fit(&mut step, batches(config, set, &split.train, epoch_len, &control.device), plan, &mut all)?;
+    let outcome = fit(&mut step, batches(config, train, epoch_len, &control.device), plan, &mut all)?;
 
     let best = checkpoints.run().state.best;
     Ok(ClassifierOutcome {
@@ -107,35 +107,46 @@ pub fn train_classifier(
 }
 
 /// Checks that a network tells as many classes apart as the images have.
-pub(crate) fn check_classes(model: &ClassifierConfig, set: &CellSet) -> Result<()> {
-    if set.classes.len() != model.classes() {
-        let reason = format!("has {} classes, the images have {}", model.classes(), set.classes.len());
+pub(crate) fn check_classes(model: &ClassifierConfig, images: &View) -> Result<()> {
+    let classes = images.classes().len();
+    if classes != model.classes() {
+        let reason = format!("has {} classes, the images have {classes}", model.classes());
         return Err(Error::Invalid { field: "model", reason });
     }
     Ok(())
 }
 
+/// Checks that validation images, where there are some, are of the size and classes of the training images.
+fn check_val(train: &View, val: &View) -> Result<()> {
+    let kind = |view: &View| (view.side(), view.channels(), view.classes().to_vec());
+    if val.is_empty() || kind(train) == kind(val) {
+        return Ok(());
+    }
+    let reason = "are not of the size and the classes of the training images".to_owned();
+    Err(Error::Invalid { field: "validation images", reason })
+}
+
 /// The batch of each iteration: its slice of the epoch's order, scaled to [0, 1], augmented if that is asked for.
 fn batches(
     config: &ClassifierTrainConfig,
-    set: &CellSet,
-    train: &[usize],
+    train: &View,
     epoch_len: u64,
     device: &Device,
 ) -> impl FnMut(u64) -> Result<Batch> + Send + use<> {
-    let (set, train, device) = (set.clone(), train.to_vec(), device.clone());
+    let (train, device) = (train.clone(), device.clone());
+    let all: Vec<usize> = (0..train.len()).collect();
     let (seed, b, augment) = (config.seed, config.batch, config.augment.clone());
     let mut shuffled: Option<(u64, Vec<usize>)> = None;
     move |iteration| {
         let epoch = (iteration - 1) / epoch_len;
         let order = match shuffled.take() {
             Some((at, order)) if at == epoch => order,
-            _ => epoch_order(&train, seed, epoch),
+            _ => epoch_order(&all, seed, epoch),
         };
         let start = ((iteration - 1) % epoch_len) as usize * b;
         let chosen = &order[start..(start + b).min(order.len())];
         let augment = augment.is_on().then_some((&augment, seed, epoch));
-        let batch = Batch::gather(&set, chosen, Scale::Unit, augment, &device)?;
+        let batch = Batch::gather(&train, chosen, Scale::Unit, augment, &device)?;
         shuffled = Some((epoch, order));
         Ok(batch)
     }

@@ -12,7 +12,7 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A tensor operation failed.
@@ -26,7 +26,7 @@ pub enum Error {
     Png {
         /// The file or TensorBoard tag it was meant for.
         path: PathBuf,
-        /// What the encoder said.
+        /// The encoder's error.
         source: image::ImageError,
     },
     /// A setting is out of its range.

@@ -2,11 +2,12 @@
 
 use candle_core::{Device, Tensor};
 use cellforge_classify::{Classifier, Inception, inception_input};
-use cellforge_data::{Batch, CellSet, Scale};
+use cellforge_data::{Batch, Scale, View};
 use cellforge_gan::Discriminator;
 use cellforge_nn::{Key, one_hot};
 
-use crate::{Error, Images, Result};
+use crate::predict::positions;
+use crate::{Error, Result};
 
 /// Images judged at once. The last batch is filled up with images whose rows are thrown away: sums of another number of rows may run
 /// in another order, and then two equal images would not have equal features.
@@ -47,99 +48,75 @@ impl Matrix {
     }
 }
 
-/// What the classifier's last layer judges the images `indices` of `set` by, in that order: see [`Classifier::features`]. Equal images
+/// What the classifier's last layer judges the images by, in their order: see [`Classifier::features`]. Equal images
 /// have equal features, to the last digit, whatever stands beside them. For images that are turned or flipped, see
 /// [`oriented`](crate::oriented).
 ///
 /// # Errors
-/// If there are no images, an index names none, or their size or channels are not the classifier's.
-pub fn features(classifier: &Classifier, set: &CellSet, indices: &[usize], device: &Device) -> Result<Matrix> {
-    in_batches(set, indices, BATCH, |chunk| {
-        Ok(classifier.features(&Batch::gather(set, chunk, Scale::Unit, None, device)?.images)?)
+/// If there are no images, or their size or channels are not the classifier's.
+pub fn features(classifier: &Classifier, images: &View, device: &Device) -> Result<Matrix> {
+    in_batches(images, BATCH, |chunk| {
+        Ok(classifier.features(&Batch::gather(images, chunk, Scale::Unit, None, device)?.images)?)
     })
 }
 
-/// The 2048 features of Inception-v3 of the images `indices` of `set`, in that order. Images of any size are brought to 299x299 as
+/// The 2048 features of Inception-v3 of the images, in their order. Images of any size are brought to 299x299 as
 /// [`inception_input`] says.
 ///
 /// # Errors
-/// If there are no images, or an index names none.
-pub fn inception_features(network: &Inception, set: &CellSet, indices: &[usize], device: &Device) -> Result<Matrix> {
-    in_batches(set, indices, INCEPTION_BATCH, |chunk| {
-        let images: Vec<&[u8]> = chunk.iter().map(|&i| set.image(i)).collect();
-        Ok(network.features(&inception_input(&images, set.side(), set.channels(), device)?)?)
+/// If there are no images.
+pub fn inception_features(network: &Inception, images: &View, device: &Device) -> Result<Matrix> {
+    in_batches(images, INCEPTION_BATCH, |chunk| {
+        let bytes: Vec<&[u8]> = chunk.iter().map(|&i| images.image(i)).collect();
+        Ok(network.features(&inception_input(&bytes, images.side(), images.channels(), device)?)?)
     })
 }
 
-/// The pixels of the images `indices` of `set`, in that order, each image averaged over areas to `side` by `side` pixels. A row holds
+/// The pixels of the images, in their order, each image averaged over areas to `side` by `side` pixels. A row holds
 /// them row by row with the channels of a pixel together, in [0, 1].
 ///
 /// # Errors
-/// [`Error::Invalid`] if `side` is 0 or more than the images', if there are no images, or if an index names none.
-pub fn pixel_features(set: &CellSet, indices: &[usize], side: usize) -> Result<Matrix> {
-    check(set, indices)?;
-    if side == 0 || side > set.side() {
-        let reason = format!("{side} is out of range: from 1 to the {0} pixels of the images", set.side());
+/// [`Error::Invalid`] if `side` is 0 or more than the images', or if there are no images.
+pub fn pixel_features(images: &View, side: usize) -> Result<Matrix> {
+    check(images)?;
+    if side == 0 || side > images.side() {
+        let reason = format!("{side} is out of range: from 1 to the {0} pixels of the images", images.side());
         return Err(Error::Invalid { field: "side", reason });
     }
-    let taps = taps(set.side(), side);
-    let mut values = Vec::with_capacity(indices.len() * side * side * set.channels());
-    for &index in indices {
-        average(set.image(index), set.side(), set.channels(), &taps, &mut values);
+    let taps = taps(images.side(), side);
+    let mut values = Vec::with_capacity(images.len() * side * side * images.channels());
+    for i in 0..images.len() {
+        average(images.image(i), images.side(), images.channels(), &taps, &mut values);
     }
-    Ok(Matrix { values, dims: side * side * set.channels() })
+    Ok(Matrix { values, dims: side * side * images.channels() })
 }
 
-/// The logits that the discriminator gives to the images `indices` of `set`, in that order: above zero means judged real. It runs in
-/// inference mode on pixels in [-1, 1], as it was trained. One of several classes takes all images for those of the class `label`: its
+/// The logits that the discriminator gives to the images, in their order: above zero means judged real. It runs in inference mode on
+/// pixels in [-1, 1], as it was trained; an image that is saved and read back has the score that it had, to the last digit. One of several classes takes all images for those of the class `label`: its
 /// number in the discriminator's order, and how many there are (see [`GanState::label`](crate::GanState::label)).
 ///
 /// # Errors
-/// If there are no images, an index names none, or their size or channels are not the discriminator's.
+/// If there are no images, their size or channels are not the discriminator's, or `label` is not what it takes.
 pub fn discriminator_scores(
     discriminator: &Discriminator,
     label: Option<(u32, usize)>,
-    set: &CellSet,
-    indices: &[usize],
+    images: &View,
     device: &Device,
 ) -> Result<Vec<f64>> {
     let classes = label.map(|(label, of)| one_hot(&[label; BATCH], of, device)).transpose()?; // (BATCH, of)
-    let logits = in_batches(set, indices, BATCH, |chunk| {
-        let images = Batch::gather(set, chunk, Scale::SignedUnit, None, device)?.images;
+    let logits = in_batches(images, BATCH, |chunk| {
+        let xs = Batch::gather(images, chunk, Scale::SignedUnit, None, device)?.images;
         // The key is of dropout, which inference has none of.
-        Ok(discriminator.forward_class_t(&images, classes.as_ref(), false, &Key::new(0))?)
+        Ok(discriminator.forward_class_t(&xs, classes.as_ref(), false, &Key::new(0))?)
     })?;
     Ok(logits.values.into_iter().map(f64::from).collect())
 }
 
-/// As [`discriminator_scores`], of 8-bit images as [`generate`](crate::generate) makes them: an image that is saved and read back has the
-/// score it has here, to the last digit.
-///
-/// # Errors
-/// If there are no images, their size or channels are not the discriminator's, or `label` is not what it takes.
-pub fn image_scores(
-    discriminator: &Discriminator,
-    images: &Images,
-    label: Option<(u32, usize)>,
-    device: &Device,
-) -> Result<Vec<f64>> {
-    let n = images.len();
-    let (names, labels, groups) = (vec![String::new(); n], vec![0; n], vec![None; n]);
-    let pixels = images.pixels.clone();
-    let set = CellSet::from_parts(vec![String::new()], names, labels, groups, images.side, images.channels, pixels)?;
-    discriminator_scores(discriminator, label, &set, &(0..n).collect::<Vec<usize>>(), device)
-}
-
 /// The rows `(batch, dims)` that `of` makes of so many images at a time.
-fn in_batches(
-    set: &CellSet,
-    indices: &[usize],
-    batch: usize,
-    of: impl Fn(&[usize]) -> Result<Tensor>,
-) -> Result<Matrix> {
-    check(set, indices)?;
+fn in_batches(images: &View, batch: usize, of: impl Fn(&[usize]) -> Result<Tensor>) -> Result<Matrix> {
+    check(images)?;
     let mut matrix = Matrix { values: Vec::new(), dims: 0 };
-    for chunk in indices.chunks(batch) {
+    for chunk in positions(images).chunks(batch) {
         let filled: Vec<usize> = chunk.iter().copied().cycle().take(batch).collect();
         let rows = of(&filled)?.detach().narrow(0, 0, chunk.len())?;
         matrix.dims = rows.dim(1)?;
@@ -148,13 +125,11 @@ fn in_batches(
     Ok(matrix)
 }
 
-fn check(set: &CellSet, indices: &[usize]) -> Result<()> {
-    let invalid = |reason| Err(Error::Invalid { field: "images", reason });
-    match indices.iter().find(|index| **index >= set.len()) {
-        Some(index) => invalid(format!("index {index} is past the end of the {} images", set.len())),
-        None if indices.is_empty() => invalid("there are none to take features of".to_owned()),
-        None => Ok(()),
+fn check(images: &View) -> Result<()> {
+    if images.is_empty() {
+        return Err(Error::Invalid { field: "images", reason: "there are none to take features of".to_owned() });
     }
+    Ok(())
 }
 
 /// The pixels of an axis that a pixel of the result covers, with how much of each, in parts of which `side` make a pixel.
@@ -194,38 +169,37 @@ fn average(image: &[u8], from: usize, channels: usize, taps: &[Cover], values: &
 mod tests {
     use super::*;
     use crate::{Orientation, oriented};
+    use cellforge_data::ViewParts;
 
     /// One class of images with these pixels.
-    fn set(side: usize, channels: usize, pixels: Vec<u8>) -> CellSet {
-        let n = pixels.len() / (side * side * channels);
-        let names = (0..n).map(|i| format!("a/{i}.png")).collect();
-        CellSet::from_parts(vec!["a".into()], names, vec![0; n], vec![None; n], side, channels, pixels).unwrap()
+    fn set(side: usize, channels: usize, pixels: Vec<u8>) -> View {
+        View::new(ViewParts { side, channels, pixels, ..ViewParts::default() }).unwrap()
     }
 
     #[test]
     fn averages_by_hand() {
         // Blocks of 2x2: (0 + 255 + 255 + 0) / 4, (255 + 255 + 0 + 255) / 4, ...
         let four = set(4, 1, vec![0, 255, 255, 255, 255, 0, 0, 255, 51, 51, 0, 0, 51, 51, 0, 51]);
-        let pixels = pixel_features(&four, &[0], 2).unwrap();
+        let pixels = pixel_features(&four.part(&[0]), 2).unwrap();
         assert_eq!((pixels.dims, pixels.len()), (4, 1));
         assert_eq!(pixels.row(0), [0.5, 0.75, 0.2, 0.05]);
         // Of three pixels a side, each of two covers one and a half. Top left: (a + b / 2 + d / 2 + e / 4) / 2.25.
         let three = set(3, 1, vec![255, 0, 0, 0, 255, 0, 0, 0, 0]);
-        let pixels = pixel_features(&three, &[0, 0], 2).unwrap();
+        let pixels = pixel_features(&three.part(&[0, 0]), 2).unwrap();
         let expected = [1.25, 0.25, 0.25, 0.25].map(|sum| (sum / 2.25) as f32);
         assert_eq!((pixels.row(0), pixels.row(1)), (&expected[..], &expected[..]));
         // The size itself: channels stay together.
         let own = set(1, 3, vec![0, 51, 255, 255, 0, 0]);
-        assert_eq!(pixel_features(&own, &[1, 0], 1).unwrap().values, [1., 0., 0., 0., 0.2, 1.]);
+        assert_eq!(pixel_features(&own.part(&[1, 0]), 1).unwrap().values, [1., 0., 0., 0., 0.2, 1.]);
     }
 
     #[test]
     fn a_turned_cell_has_the_same_averages_turned() {
         let pixels: Vec<u8> = (0..5 * 5).map(|i| (i * 37 % 256) as u8).collect();
         let images = set(5, 1, pixels);
-        let straight = pixel_features(&images, &[0], 3).unwrap();
+        let straight = pixel_features(&images.part(&[0]), 3).unwrap();
         for orientation in Orientation::ALL {
-            let turned = pixel_features(&oriented(&images, &[0], orientation).unwrap(), &[0], 3).unwrap();
+            let turned = pixel_features(&oriented(&images, orientation).unwrap(), 3).unwrap();
             let places = orientation.apply(&[0, 1, 2, 3, 4, 5, 6, 7, 8], 3, 1);
             let expected: Vec<f32> = places.iter().map(|&place| straight.values[usize::from(place)]).collect();
             assert_eq!(turned.values, expected, "{orientation:?}");
@@ -235,10 +209,8 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_told() {
         let images = set(2, 1, vec![0; 8]);
-        for (indices, side, expected) in
-            [(&[][..], 1, "none"), (&[2], 1, "index 2"), (&[0], 0, "side: 0"), (&[0], 3, "side: 3")]
-        {
-            let error = pixel_features(&images, indices, side).unwrap_err().to_string();
+        for (indices, side, expected) in [(&[][..], 1, "none"), (&[0], 0, "side: 0"), (&[0], 3, "side: 3")] {
+            let error = pixel_features(&images.part(indices), side).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Named losses and other figures of one step, in the order in which they are shown. Names of this crate's steps are in
+/// Named losses and other figures of one step, in order. Names of this crate's steps are in
 /// [`losses`](crate::losses).
 pub type Losses = Vec<(&'static str, f32)>;
 
@@ -119,7 +119,7 @@ pub enum Phase {
     Show,
 }
 
-/// What observers are told after a step or an epoch.
+/// What observers get after a step or an epoch.
 #[derive(Debug)]
 pub struct Event<'a> {
     /// Where the run stands after this step or epoch.
@@ -168,7 +168,7 @@ pub trait Observer<S: Step> {
     fn phase(&self) -> Phase;
 
     /// Whether [`Observer::on_step`] has to come right after the step `iteration` of `total`, with the weights as that step left them.
-    /// It need not for an observer that only takes note of losses and figures: it is then told of several steps at once, in their order. One
+    /// It need not for an observer that only takes note of losses and figures: it then gets several steps at once, in their order. One
     /// that looks at the weights, adds figures or ends the run has to.
     fn wants(&self, _iteration: u64, _total: u64) -> bool {
         true

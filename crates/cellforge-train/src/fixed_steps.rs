@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use cellforge_classify::Classifier;
-use cellforge_data::{Batch, CellSet, Scale, epoch_order};
+use cellforge_data::{Batch, Scale, View, epoch_order};
 
 use crate::observers::check_finite;
 use crate::run::{self, Control};
@@ -10,7 +10,7 @@ use crate::{
     ClassifierStep, ClassifierTrainConfig, Error, FitPlan, Observer, Position, Result, Step, check_classes, fit,
 };
 
-/// Trains a classifier on the images `train` of `set` for exactly `steps` updates and returns it as it is after the last one, or
+/// Trains a classifier on the images `train` for exactly `steps` updates and returns it as it is after the last one, or
 /// nothing if `control.stop` ended the run early. No file is written, and nothing is kept of a run that was stopped.
 ///
 /// Runs on sets of different sizes are alike in all but the images: each update sees `config.batch` of them, taken from pass after pass
@@ -36,16 +36,15 @@ use crate::{
 ///     (cnn.image_size, cnn.width) = (32, 0.25);
 /// }
 /// let control = Control::default();
-/// let classifier = train_for_steps(&config, 2, &images, &[0, 1, 3, 4], &control, &mut [])?.expect("nobody stopped it");
-/// assert_eq!(predict(&classifier, &images, &[2, 5], &control.device)?.len(), 2);
+/// let classifier = train_for_steps(&config, 2, &images.part(&[0, 1, 3, 4]), &control, &mut [])?.expect("nobody stopped it");
+/// assert_eq!(predict(&classifier, &images.part(&[2, 5]), &control.device)?.len(), 2);
 /// # Ok(())
 /// # }
 /// ```
 pub fn train_for_steps(
     config: &ClassifierTrainConfig,
     steps: u64,
-    set: &CellSet,
-    train: &[usize],
+    train: &View,
     control: &Control,
     observers: &mut [&mut dyn Observer<ClassifierStep>],
 ) -> Result<Option<Classifier>> {
@@ -54,8 +53,8 @@ pub fn train_for_steps(
         return Err(Error::Invalid { field: "steps", reason: "is 0: at least 1 is needed".to_owned() });
     }
     config.validate()?;
-    run::check_images(set, train, config.model.image_size(), config.model.channels())?;
-    check_classes(&config.model, set)?;
+    run::check_images(train, config.model.image_size(), config.model.channels())?;
+    check_classes(&config.model, train)?;
     let mut step = ClassifierStep::new(&config, 1, &control.device)?;
     let plan = FitPlan {
         start: Position::default(),
@@ -65,7 +64,7 @@ pub fn train_for_steps(
         read_every: run::read_every(&control.device),
         stop: &control.stop,
     };
-    let outcome = fit(&mut step, stream(&config, set, train, &control.device), plan, observers)?;
+    let outcome = fit(&mut step, stream(&config, train, &control.device), plan, observers)?;
     if outcome.interrupted {
         return Ok(None);
     }
@@ -76,11 +75,11 @@ pub fn train_for_steps(
 /// The batch of each iteration: the next `config.batch` images of pass after pass, scaled to [0, 1], augmented if that is asked for.
 fn stream(
     config: &ClassifierTrainConfig,
-    set: &CellSet,
-    train: &[usize],
+    train: &View,
     device: &Device,
 ) -> impl FnMut(u64) -> Result<Batch> + Send + use<> {
-    let (set, train, device) = (set.clone(), train.to_vec(), device.clone());
+    let (train, device) = (train.clone(), device.clone());
+    let all: Vec<usize> = (0..train.len()).collect();
     let (seed, size, augment) = (config.seed, config.batch as u64, config.augment.clone());
     let mut shuffled: Option<(u64, Vec<usize>)> = None;
     move |iteration| {
@@ -91,12 +90,12 @@ fn stream(
             let pass = next / length;
             let order = match shuffled.take() {
                 Some((at, order)) if at == pass => order,
-                _ => epoch_order(&train, seed, pass),
+                _ => epoch_order(&all, seed, pass),
             };
             let stop = end.min((pass + 1) * length);
             let chosen = &order[(next - pass * length) as usize..(stop - pass * length) as usize];
             let augment = augment.is_on().then_some((&augment, seed, pass));
-            parts.push(Batch::gather(&set, chosen, Scale::Unit, augment, &device)?);
+            parts.push(Batch::gather(&train, chosen, Scale::Unit, augment, &device)?);
             shuffled = Some((pass, order));
             next = stop;
         }
@@ -128,13 +127,13 @@ mod tests {
         let config = ClassifierTrainConfig { batch: 8, augment: Augment::FLIPS, ..ClassifierTrainConfig::recipe("cnn-1").unwrap() };
         // Three images in batches of eight: two passes and a part of the third, which the next batch goes on with.
         let train = [1, 4, 6];
-        let mut make = stream(&config, &set, &train, &Device::Cpu);
-        let mut again = stream(&config, &set, &train, &Device::Cpu);
+        let mut make = stream(&config, &set.part(&train), &Device::Cpu);
+        let mut again = stream(&config, &set.part(&train), &Device::Cpu);
         let mut seen = Vec::new();
         for iteration in 1..=3 {
             let batch = make(iteration).unwrap();
             assert_eq!((batch.images.dims(), batch.labels.dims()), (&[8, 3, 16, 16][..], &[8][..]));
-            let labels: Vec<u32> = batch.indices.iter().map(|&i| set.labels[i]).collect();
+            let labels: Vec<u32> = batch.indices.iter().map(|&i| set.label(i)).collect();
             assert_eq!(batch.labels.to_vec1::<u32>().unwrap(), labels);
             seen.extend(batch.indices);
         }

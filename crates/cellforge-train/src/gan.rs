@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
-use cellforge_data::{Batch, CellSet, Scale, balanced_draw, replacement_draw};
+use cellforge_data::{Batch, Scale, View, balanced_draw, replacement_draw};
 use cellforge_gan::{Discriminator, GanConfig, Generator};
 use cellforge_nn::ParamStore;
 
@@ -61,9 +61,12 @@ pub struct GanOutcome {
     pub log: PathBuf,
 }
 
-/// Trains a GAN on the images `indices` of `set` (those of one class, or of all if the model is of as many classes as the set) into
-/// the folder `dir`: `last/` (the checkpoint), `log.jsonl`, `grids/grid-00005000.png`, ... and `tensorboard/`. Nothing judges it as it
-/// trains, whatever `config.monitor` says. `observers` watch it beside its own, each in its phase.
+/// Trains a GAN on `images` (those of one class, or of all if the model is of as many classes as they are) into the folder `dir`:
+/// `last/` (the checkpoint), `log.jsonl`, `grids/grid-00005000.png`, ... and `tensorboard/`. Nothing judges it as it trains, whatever
+/// `config.monitor` says. `observers` watch it beside its own, each in its phase.
+///
+/// A GAN of one class without a name in `config.class` gets that of the images, where they are of one class alone: `View::class` makes
+/// such a view.
 ///
 /// # Errors
 /// [`Error::Busy`] if another process is at work in the folder, [`Error::Occupied`] if it already holds a run and is opened for a new
@@ -71,13 +74,12 @@ pub struct GanOutcome {
 /// `config.guard` [`Error::Unstable`] if one is not even after the last return to an earlier checkpoint.
 pub fn train_gan(
     config: &GanTrainConfig,
-    set: &CellSet,
-    indices: &[usize],
+    images: &View,
     dir: &RunDir,
     control: &Control,
     observers: &mut [&mut dyn Observer<GanStep>],
 ) -> Result<GanOutcome> {
-    train_judged_gan(config, set, indices, None, dir, control, observers)
+    train_judged_gan(config, images, None, dir, control, observers)
 }
 
 /// [`train_gan`] with a judge, whose figures of the generator (see [`Monitor`]) are in the log after each `config.monitor.every`
@@ -87,23 +89,30 @@ pub fn train_gan(
 /// As [`train_gan`]; [`Error::Invalid`] too if the judge does not fit the GAN, as at [`Monitor::new`].
 pub fn train_judged_gan(
     config: &GanTrainConfig,
-    set: &CellSet,
-    indices: &[usize],
+    images: &View,
     judge: Option<&Judge>,
     dir: &RunDir,
     control: &Control,
     observers: &mut [&mut dyn Observer<GanStep>],
 ) -> Result<GanOutcome> {
+    let named;
+    let config = match images.classes() {
+        [class] if config.class.is_empty() && config.model.classes == 1 => {
+            named = GanTrainConfig { class: class.clone(), ..config.clone() };
+            &named
+        }
+        _ => config,
+    };
     config.validate()?;
-    run::check_images(set, indices, config.model.image_size, config.model.channels)?;
-    let classes = check_set(config, set, indices)?;
+    run::check_images(images, config.model.image_size, config.model.channels)?;
+    let classes = check_classes(config, images)?;
     let judge = judge.filter(|_| config.monitor.every > 0);
     let mut monitor = judge.map(|judge| Monitor::new(config, judge, &control.device)).transpose()?;
     if monitor.is_none() && config.monitor.every > 0 {
         tracing::info!("no judge was named: the generator is not judged as it trains");
     }
     let mut step = GanStep::new(config, &control.device)?;
-    let data = run::data_fingerprint(set, &[indices]);
+    let data = run::data_fingerprint(&[images]);
     let fresh =
         State { judge: judge.map(Judge::fingerprint), ..State::new(KIND, config.seed, classes, data, config.clone()) };
     let run = dir.open(&mut step, fresh, &control.device)?;
@@ -111,7 +120,7 @@ pub fn train_judged_gan(
 
     let noise = config.key().with("grid").normal((config.grid_images, config.model.latent), &control.device)?;
     let columns = (config.grid_images as f64).sqrt().ceil() as usize;
-    let mut grids = SampleGrids::new(dir.grids(), config.grids(), noise, config.model.classes, columns);
+    let mut grids = SampleGrids::new(dir, config.grids(), noise, config.model.classes, columns);
     let mut jsonl = JsonlLog::new(dir.log(), config.log_every, config.checkpoint_every);
     let mut board = TensorBoard::new(dir.tensorboard(), config.log_every);
     let best_by = monitor.is_some().then_some(Criterion::lowest(figures::FD));
@@ -136,7 +145,7 @@ pub fn train_judged_gan(
             all.push(&mut progress);
         }
         all.extend(observers.iter_mut().map(|own| &mut **own as &mut dyn Observer<GanStep>));
-        match fit(&mut step, batches(config, set, indices, &control.device), plan, &mut all) {
+        match fit(&mut step, batches(config, images, &control.device), plan, &mut all) {
             Ok(outcome) => break outcome,
             Err(error) => guard.roll_back(&mut step, error, &control.device)?,
         }
@@ -156,39 +165,35 @@ pub fn train_judged_gan(
 }
 
 /// The names of the classes the GAN makes images of.
-fn check_set(config: &GanTrainConfig, set: &CellSet, indices: &[usize]) -> Result<Vec<String>> {
+fn check_classes(config: &GanTrainConfig, images: &View) -> Result<Vec<String>> {
     let of = config.model.classes;
     if of == 1 {
         return Ok(vec![config.class.clone()]);
     }
     let invalid = |field, reason| Err(Error::Invalid { field, reason });
-    if of != set.classes.len() {
-        return invalid("classes", format!("the model is of {of}, the images are of {}", set.classes.join(", ")));
+    let known = images.classes();
+    if of != known.len() {
+        return invalid("classes", format!("the model is of {of}, the images are of {}", known.join(", ")));
     }
-    match (0..of).find(|&class| !indices.iter().any(|&i| set.labels[i] as usize == class)) {
-        Some(class) => invalid("images", format!("none of class {} to train on", set.classes[class])),
-        None => Ok(set.classes.clone()),
+    match images.class_counts().iter().position(|&count| count == 0) {
+        Some(class) => invalid("images", format!("none of class {} to train on", known[class])),
+        None => Ok(known.to_vec()),
     }
 }
 
 /// The batch of each iteration: reals drawn with replacement, scaled to [-1, 1]. A GAN of several classes sees as many of each, whatever
 /// their share of the images.
-fn batches(
-    config: &GanTrainConfig,
-    set: &CellSet,
-    indices: &[usize],
-    device: &Device,
-) -> impl FnMut(u64) -> Result<Batch> + Send + use<> {
-    let (set, indices, device) = (set.clone(), indices.to_vec(), device.clone());
+fn batches(config: &GanTrainConfig, images: &View, device: &Device) -> impl FnMut(u64) -> Result<Batch> + Send + use<> {
+    let (images, device) = (images.clone(), device.clone());
     let (seed, b, of) = (config.seed, config.batch, config.model.classes);
-    let classes: Vec<Vec<usize>> =
-        (0..of).map(|class| indices.iter().copied().filter(|&i| set.labels[i] as usize == class).collect()).collect();
+    let all: Vec<usize> = (0..images.len()).collect();
+    let classes: Vec<Vec<usize>> = (0..of as u32).map(|class| images.class_indices(class)).collect();
     move |iteration| {
         let drawn = match of {
-            1 => replacement_draw(&indices, seed, iteration, b),
+            1 => replacement_draw(&all, seed, iteration, b),
             _ => balanced_draw(&classes, seed, iteration, b),
         };
-        Ok(Batch::gather(&set, &drawn, Scale::SignedUnit, None, &device)?)
+        Ok(Batch::gather(&images, &drawn, Scale::SignedUnit, None, &device)?)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Images from a trained generator.
 
 use candle_core::{Device, Tensor};
+use cellforge_data::{Scale, View, ViewParts};
 use cellforge_gan::Generator;
 use cellforge_nn::{Key, one_hot};
 use rand_distr::{Distribution, StandardNormal};
@@ -13,38 +14,6 @@ pub(crate) const BATCH: usize = 32;
 
 /// The lowest truncation allowed: below it, nearly every draw would have to be thrown away.
 const LOWEST_TRUNCATION: f64 = 0.01;
-
-/// 8-bit images of one size.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Images {
-    /// Height and width in pixels.
-    pub side: usize,
-    /// 1 (grey) or 3 (RGB).
-    pub channels: usize,
-    /// All images one after the other, each row by row, the channels of a pixel together.
-    pub pixels: Vec<u8>,
-}
-
-impl Images {
-    /// Number of images.
-    pub fn len(&self) -> usize {
-        self.pixels.len() / self.image_len()
-    }
-
-    /// True if there are none.
-    pub fn is_empty(&self) -> bool {
-        self.pixels.is_empty()
-    }
-
-    /// Bytes of image `index`: rows of pixels of interleaved channels.
-    pub fn image(&self, index: usize) -> &[u8] {
-        &self.pixels[index * self.image_len()..(index + 1) * self.image_len()]
-    }
-
-    fn image_len(&self) -> usize {
-        self.side * self.side * self.channels
-    }
-}
 
 /// What to generate.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,6 +58,12 @@ impl GenerateOptions {
         }
     }
 
+    /// The images under their class and their numbers, counted from 1.
+    pub(crate) fn named(&self, images: ViewParts) -> ViewParts {
+        let names = (self.first..self.first + self.count).map(|index| format!("{:06}", index + 1)).collect();
+        ViewParts { classes: vec![self.class.clone()], names, ..images }
+    }
+
     /// The noise of image `index` of the series.
     pub(crate) fn noise(&self, index: usize) -> Vec<f32> {
         let key = Key::new(self.seed).with("generate").with(&self.class).at(index as u64);
@@ -99,14 +74,16 @@ impl GenerateOptions {
 /// Makes `options.count` images, from number `options.first`. Image `i` is a function of the generator, seed, class,
 /// truncation and `i` alone: the first images of a longer run are those of a shorter one.
 ///
+/// The view has one class, `options.class`, and the images' names are their numbers, counted from 1: `000001`.
+///
 /// The generator's [-1, 1] becomes bytes by `(x + 1) * 127.5`, rounded to the nearest.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a truncation below 0.01 or not finite.
-pub fn generate(generator: &Generator, options: &GenerateOptions, device: &Device) -> Result<Images> {
+pub fn generate(generator: &Generator, options: &GenerateOptions, device: &Device) -> Result<View> {
     options.validate()?;
     let classes = options.label.map(|(label, of)| one_hot(&[label; BATCH], of, device)).transpose()?;
-    let batch = |start: usize| -> Result<Images> {
+    let batch = |start: usize| -> Result<ViewParts> {
         let noise: Vec<f32> = (start..start + BATCH).flat_map(|index| options.noise(index)).collect();
         images_of(generator, &Tensor::from_vec(noise, (BATCH, options.latent), device)?, classes.as_ref())
     };
@@ -117,19 +94,17 @@ pub fn generate(generator: &Generator, options: &GenerateOptions, device: &Devic
     for more in (BATCH..skipped + options.count).step_by(BATCH) {
         images.pixels.extend(batch(start + more)?.pixels);
     }
-    images.pixels.truncate((skipped + options.count) * images.image_len());
-    images.pixels.drain(..skipped * images.image_len());
-    Ok(images)
+    let image_len = images.side * images.side * images.channels;
+    images.pixels.truncate((skipped + options.count) * image_len);
+    images.pixels.drain(..skipped * image_len);
+    Ok(View::new(options.named(images))?)
 }
 
 /// The images of `noise` (count, latent) and, where the generator is of several, `classes` (count, classes), with the generator in
 /// inference mode.
-pub(crate) fn images_of(generator: &Generator, noise: &Tensor, classes: Option<&Tensor>) -> Result<Images> {
+pub(crate) fn images_of(generator: &Generator, noise: &Tensor, classes: Option<&Tensor>) -> Result<ViewParts> {
     let xs = generator.forward_class_t(noise, classes, false)?.detach(); // (b, c, h, w) in [-1, 1]
-    let (_, channels, side, _) = xs.dims4()?;
-    let values = xs.permute((0, 2, 3, 1))?.flatten_all()?.to_vec1::<f32>()?;
-    let pixels = values.iter().map(|x| ((x + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8).collect();
-    Ok(Images { side, channels, pixels })
+    Ok(ViewParts::from_tensor(&xs, Scale::SignedUnit)?)
 }
 
 fn noise(key: &Key, latent: usize, truncation: Option<f64>) -> Vec<f32> {

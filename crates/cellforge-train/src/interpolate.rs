@@ -1,10 +1,11 @@
 //! Rows of images on the way from one to another.
 
 use candle_core::{Device, Tensor};
+use cellforge_data::{View, ViewParts};
 use cellforge_gan::Generator;
 
 use crate::generate::{BATCH, images_of};
-use crate::{Error, GenerateOptions, Images, Result};
+use crate::{Error, GenerateOptions, Result};
 
 /// The most images in a strip.
 const LONGEST: usize = 1024;
@@ -38,7 +39,7 @@ pub struct StripOptions {
 ///
 /// # Errors
 /// [`Error::Invalid`] for a number of steps or a truncation out of range, or a class to go to that the generator has not.
-pub fn interpolate(generator: &Generator, options: &StripOptions, device: &Device) -> Result<Vec<Images>> {
+pub fn interpolate(generator: &Generator, options: &StripOptions, device: &Device) -> Result<Vec<View>> {
     let StripOptions { images: of, steps, to } = options;
     of.validate()?;
     if !(2..=LONGEST).contains(steps) {
@@ -61,14 +62,14 @@ pub fn interpolate(generator: &Generator, options: &StripOptions, device: &Devic
     (of.first..of.first + of.count).map(|number| strip(generator, options, number, device)).collect()
 }
 
-fn strip(generator: &Generator, options: &StripOptions, number: usize, device: &Device) -> Result<Images> {
+fn strip(generator: &Generator, options: &StripOptions, number: usize, device: &Device) -> Result<View> {
     let StripOptions { images: of, steps, to } = options;
     let place = |step: usize| step as f64 / (steps - 1) as f64;
     let ends = if to.is_some() { [number, number] } else { [2 * number, 2 * number + 1] }.map(|i| of.noise(i));
     let noise = |step| slerp(&ends[0], &ends[1], place(step));
 
     // Batches are filled up, as in `generate`: the number of rows is what the order of sums depends on.
-    let mut images: Option<Images> = None;
+    let mut images: Option<ViewParts> = None;
     for start in (0..*steps).step_by(BATCH) {
         let places: Vec<usize> = (start..start + BATCH).map(|step| step.min(steps - 1)).collect();
         let zs = Tensor::from_vec(places.iter().flat_map(|&step| noise(step)).collect(), (BATCH, of.latent), device)?;
@@ -84,8 +85,8 @@ fn strip(generator: &Generator, options: &StripOptions, number: usize, device: &
         }
     }
     let mut images = images.expect("a strip has two images or more");
-    images.pixels.truncate(steps * images.image(0).len());
-    Ok(images)
+    images.pixels.truncate(steps * images.side * images.side * images.channels);
+    Ok(View::new(images)?)
 }
 
 /// Spherical interpolation (Shoemake 1985, as White 2016 uses it): `(sin((1 - t) w) a + sin(t w) b) / sin w`, where `w` is the angle
@@ -94,12 +95,12 @@ fn slerp(a: &[f32], b: &[f32], t: f64) -> Vec<f32> {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     let angle = (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()).clamp(-1.0, 1.0).acos();
     // Noise of zeros has no angle.
-    let (of_a, of_b) = if angle.is_nan() || angle.sin() < STRAIGHT {
+    let (weight_a, weight_b) = if angle.is_nan() || angle.sin() < STRAIGHT {
         (1.0 - t, t)
     } else {
         (((1.0 - t) * angle).sin() / angle.sin(), (t * angle).sin() / angle.sin())
     };
-    a.iter().zip(b).map(|(a, b)| (of_a * f64::from(*a) + of_b * f64::from(*b)) as f32).collect()
+    a.iter().zip(b).map(|(a, b)| (weight_a * f64::from(*a) + weight_b * f64::from(*b)) as f32).collect()
 }
 
 /// The row between those of two classes.

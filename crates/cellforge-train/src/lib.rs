@@ -3,9 +3,9 @@
 //! # How it is put together
 //!
 //! [`fit`] is the one training loop. It drives a [`Step`] ([`GanStep`], [`ClassifierStep`], or yours) and tells
-//! [`Observer`]s ([`observers`]) what happened; it knows neither networks nor files. [`train_gan`] and
-//! [`train_classifier`] put a step, its batches and the usual observers together; [`train_for_steps`] trains a classifier
-//! for a number of updates and leaves no files. [`train_judged_gan`] lets a [`Judge`] look at the generator from time to time and keeps
+//! [`Observer`]s ([`observers`]) what happened, phase by phase; it knows neither networks nor files. A [`RunDir`] knows the files of a run,
+//! and a [`Checkpoint`] is the part of them to go on from. [`train_gan`] and [`train_classifier`] put a step, its batches and the usual
+//! observers together; [`train_for_steps`] trains a classifier for a number of updates and leaves no files. [`train_judged_gan`] lets a [`Judge`] look at the generator from time to time and keeps
 //! the best; with [`GuardConfig`] a GAN's training that went wrong goes back to a good checkpoint.
 //!
 //! Whatever is random is a function of the seed and of the iteration, epoch or image it is for. Nothing depends on the
@@ -22,7 +22,6 @@ mod fixed_steps;
 mod gan;
 mod gan_step;
 mod generate;
-mod grid;
 mod guard;
 mod interpolate;
 mod names;
@@ -42,19 +41,17 @@ pub use classifier::{ClassifierOutcome, ClassifierState, load_classifier, train_
 pub use classifier_step::{ClassifierStep, LossKind, OptimizerConfig};
 pub use config::{CLASSIFIER_RECIPES, ClassifierTrainConfig, GAN_RECIPES, GanTrainConfig, Recipe};
 pub use error::{Error, Result};
-pub use features::{Matrix, discriminator_scores, features, image_scores, inception_features, pixel_features};
+pub use features::{Matrix, discriminator_scores, features, inception_features, pixel_features};
 pub use fit::{Event, FitPlan, Losses, Observer, Outcome, Phase, Position, Snapshot, Step, fit};
 pub use fixed_steps::train_for_steps;
 pub use gan::{GanOutcome, GanState, load_discriminator, load_generator, train_gan, train_judged_gan};
 pub use gan_step::GanStep;
-pub use generate::{GenerateOptions, Images, can_truncate_at, generate};
-pub use grid::sample_grid;
+pub use generate::{GenerateOptions, can_truncate_at, generate};
 pub use guard::{GuardConfig, GuardState, Rollback};
 pub use interpolate::{StripOptions, interpolate};
 pub use names::{figures, losses};
 pub use observers::{
-    Criterion, EarlyStop, Judge, LogEvent, LogLine, Monitor, MonitorConfig, Patience, Progress, grid_file_name,
-    read_log,
+    Criterion, EarlyStop, Judge, LogEvent, LogLine, Monitor, MonitorConfig, Patience, Progress, read_log,
 };
 pub use orientation::{Orientation, oriented};
 pub use pack::{load_generator_bytes, pack_generator};

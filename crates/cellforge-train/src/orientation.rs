@@ -1,6 +1,6 @@
 //! The eight ways to lay a square image down.
 
-use cellforge_data::CellSet;
+use cellforge_data::View;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -71,26 +71,13 @@ impl Orientation {
     }
 }
 
-/// The images `indices` of `set`, in that order, as a set of their own that lies in this orientation. What takes features of a set
-/// takes them of this one.
+/// The images as a set of their own that lies in this orientation. What takes features of images takes them of this.
 ///
 /// # Errors
-/// None for a set that is whole.
-///
-/// # Panics
-/// If an index names no image.
-pub fn oriented(set: &CellSet, indices: &[usize], orientation: Orientation) -> Result<CellSet> {
-    let (side, channels) = (set.side(), set.channels());
-    let pixels = indices.iter().flat_map(|&i| orientation.apply(set.image(i), side, channels)).collect();
-    Ok(CellSet::from_parts(
-        set.classes.clone(),
-        indices.iter().map(|&i| set.names[i].clone()).collect(),
-        indices.iter().map(|&i| set.labels[i]).collect(),
-        indices.iter().map(|&i| set.groups[i].clone()).collect(),
-        side,
-        channels,
-        pixels,
-    )?)
+/// None for a view, whose images are whole.
+pub fn oriented(images: &View, orientation: Orientation) -> Result<View> {
+    let (side, channels) = (images.side(), images.channels());
+    Ok(images.mapped(side, channels, |image| Ok(orientation.apply(image, side, channels)))?)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::{Error, GanState, Position, Result, RunDir};
 /// Packs the generator of the checkpoint folder, or run's folder, `dir` into the folder `out`, and returns what its `state.json` says.
 ///
 /// `out` gets `weights.safetensors` with the weights in `f16`, half the size, and `state.json` with the configuration, classes, seed,
-/// iterations, fingerprint of the training images and the SHA-256 of the weights. The sums of the log, the discriminator and the optimiser stay
+/// iterations, fingerprint of the training images and the SHA-256 of the weights. The sums of the log, the discriminator and the optimizer stay
 /// behind, so that it can be generated from ([`load_generator`](crate::load_generator), [`load_generator_bytes`]) but not trained on.
 /// `f16` keeps 11 binary digits of a weight: images differ from those of the checkpoint by a grey level or a few. The files are the same bytes
 /// whenever the same checkpoint is packed. Other files in `out` are left alone, and a generator that was packed there before is replaced.

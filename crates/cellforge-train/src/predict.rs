@@ -2,7 +2,7 @@
 
 use candle_core::Device;
 use cellforge_classify::Classifier;
-use cellforge_data::{Batch, CellSet, Scale};
+use cellforge_data::{Batch, Scale, View};
 
 use crate::Result;
 use crate::classifier_step::{LossKind, count_correct};
@@ -10,18 +10,23 @@ use crate::classifier_step::{LossKind, count_correct};
 /// Images judged at once. Fixed, so that the same images in the same order always give the same bytes.
 const BATCH: usize = 64;
 
-/// Class probabilities (softmax) of the images `indices` of `set`, in that order.
+/// Class probabilities (softmax) of the images, in their order.
 ///
 /// # Errors
 /// If the images' size or channels are not the classifier's.
-pub fn predict(classifier: &Classifier, set: &CellSet, indices: &[usize], device: &Device) -> Result<Vec<Vec<f32>>> {
-    let mut rows = Vec::with_capacity(indices.len());
-    for chunk in indices.chunks(BATCH) {
-        let batch = Batch::gather(set, chunk, Scale::Unit, None, device)?;
+pub fn predict(classifier: &Classifier, images: &View, device: &Device) -> Result<Vec<Vec<f32>>> {
+    let mut rows = Vec::with_capacity(images.len());
+    for chunk in positions(images).chunks(BATCH) {
+        let batch = Batch::gather(images, chunk, Scale::Unit, None, device)?;
         let logits = classifier.forward_t(&batch.images, false)?.detach(); // (b, classes)
         rows.extend(logits.to_vec2::<f32>()?.iter().map(|row| softmax(row)));
     }
     Ok(rows)
+}
+
+/// All positions of a view, in order.
+pub(crate) fn positions(view: &View) -> Vec<usize> {
+    (0..view.len()).collect()
 }
 
 fn softmax(logits: &[f32]) -> Vec<f32> {
@@ -40,27 +45,21 @@ pub struct Score {
     pub accuracy: f32,
 }
 
-/// Judges `classifier` in inference mode on the images `indices` of `set`.
+/// Judges `classifier` in inference mode on the images.
 ///
 /// # Errors
 /// As [`predict`]; with no images the score is not a number.
-pub fn evaluate(
-    classifier: &Classifier,
-    set: &CellSet,
-    indices: &[usize],
-    loss: LossKind,
-    device: &Device,
-) -> Result<Score> {
+pub fn evaluate(classifier: &Classifier, images: &View, loss: LossKind, device: &Device) -> Result<Score> {
     let (mut total, mut correct) = (0f64, 0f64);
-    for chunk in indices.chunks(BATCH) {
-        let batch = Batch::gather(set, chunk, Scale::Unit, None, device)?;
+    for chunk in positions(images).chunks(BATCH) {
+        let batch = Batch::gather(images, chunk, Scale::Unit, None, device)?;
         let logits = classifier.forward_t(&batch.images, false)?.detach();
         let mean: f32 = loss.of(&logits, &batch.labels)?.to_scalar()?;
         total += f64::from(mean) * chunk.len() as f64;
         correct += f64::from(count_correct(&logits, &batch.labels)?);
     }
-    let images = indices.len() as f64;
-    Ok(Score { loss: (total / images) as f32, accuracy: (correct / images) as f32 })
+    let n = images.len() as f64;
+    Ok(Score { loss: (total / n) as f32, accuracy: (correct / n) as f32 })
 }
 
 #[cfg(test)]

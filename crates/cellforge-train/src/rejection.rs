@@ -1,9 +1,10 @@
 //! The images that the discriminator judges best.
 
 use candle_core::Device;
+use cellforge_data::{View, ViewParts};
 use cellforge_gan::{Discriminator, Generator};
 
-use crate::{Error, GenerateOptions, Images, Result, generate, image_scores};
+use crate::{Error, GenerateOptions, Result, discriminator_scores, generate};
 
 /// The smallest share that can be kept; one image is the best of a thousand then.
 const LEAST: f64 = 1e-3;
@@ -29,7 +30,7 @@ pub fn candidates(keep: f64) -> Result<usize> {
     Ok((1.0 / keep - 1e-9).ceil() as usize)
 }
 
-/// As [`generate`], but each image is the one that the discriminator scores highest ([`image_scores`]) among `n` candidates, where `n` is
+/// As [`generate`], but each image is the one that the discriminator scores highest ([`discriminator_scores`]) among `n` candidates, where `n` is
 /// [`candidates`]`(keep)`: image `i` is the best of images `n i` to `n i + n - 1` of what `generate` makes, the first of them if they are
 /// equal. So it depends on the two networks, seed, class, truncation, `keep` and `i` alone, and a series can be made in parts.
 ///
@@ -47,17 +48,18 @@ pub fn generate_kept(
     keep: f64,
     options: &GenerateOptions,
     device: &Device,
-) -> Result<Images> {
+) -> Result<View> {
     let group = candidates(keep)?;
     let (mut at, end) = (options.first * group, (options.first + options.count) * group);
-    let mut kept: Option<Images> = None;
+    let mut kept: Option<ViewParts> = None;
     let mut highest = f64::NEG_INFINITY;
     while at < end {
         let count = (CHUNK - at % CHUNK).min(end - at);
         let images = generate(generator, &GenerateOptions { first: at, count, ..options.clone() }, device)?;
-        let scores = image_scores(discriminator, &images, options.label, device)?;
-        let Images { side, channels, .. } = images;
-        let kept = kept.get_or_insert(Images { side, channels, pixels: Vec::new() });
+        let scores = discriminator_scores(discriminator, options.label, &images, device)?;
+        let (side, channels) = (images.side(), images.channels());
+        let kept = kept.get_or_insert(ViewParts { side, channels, ..ViewParts::default() });
+        let image_len = side * side * channels;
         for (i, score) in scores.into_iter().enumerate() {
             if !score.is_finite() {
                 let reason = format!("its score of an image is {score}, by which no image can be chosen");
@@ -65,8 +67,8 @@ pub fn generate_kept(
             }
             let is_first = (at + i).is_multiple_of(group);
             if is_first || score > highest {
-                let others = if is_first { kept.len() } else { kept.len() - 1 };
-                kept.pixels.truncate(others * images.image(i).len());
+                let others = kept.pixels.len() / image_len - usize::from(!is_first);
+                kept.pixels.truncate(others * image_len);
                 kept.pixels.extend_from_slice(images.image(i));
                 highest = score;
             }
@@ -74,5 +76,8 @@ pub fn generate_kept(
         at += count;
     }
     // Where none are asked for, it is `generate` that knows the size of no images.
-    kept.map_or_else(|| generate(generator, options, device), Ok)
+    match kept {
+        Some(kept) => Ok(View::new(options.named(kept))?),
+        None => generate(generator, options, device),
+    }
 }

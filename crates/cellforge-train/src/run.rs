@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Device;
-use cellforge_data::CellSet;
+use cellforge_data::View;
 
 use crate::{Error, Result, checkpoint};
 
@@ -42,32 +42,59 @@ impl Default for Control {
     }
 }
 
-/// Identifies the images a run trains on and in what order they are listed.
-pub(crate) fn data_fingerprint(set: &CellSet, choices: &[&[usize]]) -> String {
-    let mut text = set.fingerprint().into_bytes();
-    for indices in choices {
+/// Identifies the images a run trains on and in what order they are listed: their stored sets, and their rows in these.
+pub(crate) fn data_fingerprint(views: &[&View]) -> String {
+    let mut text = Vec::new();
+    for (at, view) in views.iter().enumerate() {
+        if at == 0 || !view.shares_set(views[at - 1]) {
+            text.extend(view.whole().fingerprint().into_bytes());
+        }
         text.push(b'|');
-        text.extend(indices.iter().flat_map(|index| (*index as u64).to_le_bytes()));
+        text.extend(view.rows().into_iter().flat_map(|row| (row as u64).to_le_bytes()));
     }
     checkpoint::hex(&text)
 }
 
 /// Checks that images and model agree on size and channels, and that there is something to train on.
-pub(crate) fn check_images(set: &CellSet, indices: &[usize], side: usize, channels: usize) -> Result<()> {
+pub(crate) fn check_images(images: &View, side: usize, channels: usize) -> Result<()> {
     let invalid = |field, reason| Err(Error::Invalid { field, reason });
-    if (set.side(), set.channels()) != (side, channels) {
+    if (images.side(), images.channels()) != (side, channels) {
         let reason = format!(
-            "the model takes {side}x{side} pixels and {channels} channels, the images have {0}x{0} and {1}: load them at the model's size",
-            set.side(),
-            set.channels()
+            "the model takes {side}x{side} pixels and {channels} channels, the images have {0}x{0} and {1}",
+            images.side(),
+            images.channels()
         );
         return invalid("model", reason);
     }
-    if indices.is_empty() {
+    if images.is_empty() {
         return invalid("images", "none to train on".to_owned());
     }
-    match indices.iter().find(|index| **index >= set.len()) {
-        Some(index) => invalid("images", format!("index {index} is past the end of the {} images", set.len())),
-        None => Ok(()),
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_known_by_their_set_and_their_rows() {
+        use cellforge_data::phantom::{self, PhantomConfig};
+        let config = PhantomConfig { side: 16, cells_per_class: 4, ..PhantomConfig::default() };
+        let all = phantom::render(&config).unwrap();
+        // What a state.json of earlier versions holds: the fingerprint of the whole set, then the rows of each choice.
+        let mut text = all.fingerprint().into_bytes();
+        for rows in [&[5u64, 1][..], &[2]] {
+            text.push(b'|');
+            text.extend(rows.iter().flat_map(|row| row.to_le_bytes()));
+        }
+        let (train, val) = (all.part(&[5, 1]), all.part(&[2]));
+        let known = data_fingerprint(&[&train, &val]);
+        assert_eq!(known, checkpoint::hex(&text));
+        // However they were narrowed.
+        let again = all.part(&[7, 5, 3, 1]).part(&[1, 3]);
+        assert_eq!(data_fingerprint(&[&again, &val]), known);
+        assert_ne!(data_fingerprint(&[&val, &train]), known);
+        let other = phantom::render(&PhantomConfig { seed: 1, ..config }).unwrap();
+        assert_ne!(data_fingerprint(&[&train, &other.part(&[2])]), known);
     }
 }

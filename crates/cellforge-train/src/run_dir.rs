@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::checkpoint::{self, Checkpoint, State};
-use crate::{Error, Result, Snapshot, Step, grid_file_name};
+use crate::{Error, Result, Snapshot, Step};
 
 const LOG: &str = "log.jsonl";
 const TENSORBOARD: &str = "tensorboard";
@@ -132,7 +132,7 @@ impl RunDir {
     /// The grid drawn after `iteration`.
     #[must_use]
     pub fn grid(&self, iteration: u64) -> PathBuf {
-        self.grids().join(grid_file_name(iteration))
+        self.grids().join(format!("grid-{iteration:08}.png"))
     }
 
     /// The figures on the test images, as JSON.
@@ -300,7 +300,7 @@ impl Drop for RunLock {
     }
 }
 
-/// What a process that is refused is told about this one.
+/// What a process that is refused learns about this one.
 fn myself() -> String {
     let program = std::env::args_os().next().map(PathBuf::from);
     let program = program.as_deref().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();

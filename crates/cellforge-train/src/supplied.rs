@@ -54,14 +54,14 @@ pub fn read_feature_file(path: &Path) -> Result<BTreeMap<String, Matrix>> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     let file = open(path, &bytes)?;
     let views: BTreeMap<&str, TensorView> = file.iter().collect();
-    let told = |what: &str, name: &str| {
+    let message = |what: &str, name: &str| {
         supplied(path, format!("{what} {name}: expected tensors real, synthetic and, if there is one, holdout"))
     };
     if let Some((missing, _)) = SETS.iter().find(|(name, required)| *required && !views.contains_key(name)) {
-        return Err(told("there is no tensor", missing));
+        return Err(message("there is no tensor", missing));
     }
     if let Some(unknown) = views.keys().find(|name| !SETS.iter().any(|(known, _)| known == *name)) {
-        return Err(told("unknown tensor", unknown));
+        return Err(message("unknown tensor", unknown));
     }
     let mut sets = BTreeMap::new();
     for (name, view) in views {

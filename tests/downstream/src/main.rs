@@ -7,7 +7,7 @@
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
-use cellforge_data::{CellSet, DecodeOptions, IndexOptions, SplitBy, SplitOptions, phantom, split};
+use cellforge_data::{OpenOptions, Scale, SplitOptions, View, phantom, split};
 use cellforge_eval::{BootstrapOptions, classifier_report, recognition};
 use cellforge_gan::{GanConfig, Generator};
 
@@ -15,24 +15,20 @@ const SIDE: usize = 32;
 
 fn main() -> Result<()> {
     let cells = match std::env::args().nth(1) {
-        Some(path) => {
-            let decode = DecodeOptions { side: SIDE, ..DecodeOptions::default() };
-            CellSet::open(path.as_ref(), &IndexOptions::default(), &decode)
-                .with_context(|| format!("cannot use {path}"))?
-        }
+        Some(path) => View::open(&path, &OpenOptions::new(SIDE, 3)).with_context(|| format!("cannot use {path}"))?,
         None => {
             println!("rendering the phantom; name a folder or zip to use other cells");
             phantom::render(&phantom::PhantomConfig { side: SIDE, cells_per_class: 200, ..Default::default() })?
         }
     };
-    ensure!(cells.classes.len() == 2, "this example needs two classes");
-    let by = if cells.has_groups() { SplitBy::Group } else { SplitBy::Image };
-    let parts = split(&cells, &SplitOptions { by, val: 0.1, test: 0.2, seed: 1 })?;
+    ensure!(cells.classes().len() == 2, "this example needs two classes");
+    let parts = split(&cells, &SplitOptions { seed: 1, ..SplitOptions::default() })?;
+    let (train, test) = (cells.part(&parts.train), cells.part(&parts.test));
 
     // The rule: nearer to which class's mean redness?
     let mean_of = |class: u32| {
-        let values: Vec<f32> =
-            parts.train.iter().filter(|i| cells.labels[**i] == class).map(|i| redness(cells.image(*i))).collect();
+        let of_class = train.class(class);
+        let values: Vec<f32> = (0..of_class.len()).map(|i| redness(of_class.image(i))).collect();
         values.iter().sum::<f32>() / values.len().max(1) as f32
     };
     let means = [mean_of(0), mean_of(1)];
@@ -42,11 +38,9 @@ fn main() -> Result<()> {
         vec![distance[1] / sum, distance[0] / sum]
     };
 
-    let truth: Vec<u32> = parts.test.iter().map(|i| cells.labels[*i]).collect();
-    let scores: Vec<Vec<f32>> = parts.test.iter().map(|i| judge(cells.image(*i))).collect();
-    let groups: Option<Vec<String>> = parts.test.iter().map(|i| cells.groups[*i].clone()).collect();
+    let scores: Vec<Vec<f32>> = (0..test.len()).map(|i| judge(test.image(i))).collect();
     let options = BootstrapOptions { resamples: 200, seed: 1, level: 0.95 };
-    let report = classifier_report(&truth, &scores, &cells.classes, groups.as_deref(), &options)?;
+    let report = classifier_report(&test.labels(), &scores, cells.classes(), test.groups().as_deref(), &options)?;
     let interval = &report.accuracy_interval;
     println!(
         "on {} test cells: accuracy {:.3} ({:.3} to {:.3})",
@@ -58,17 +52,15 @@ fn main() -> Result<()> {
     let generator = Generator::new(&config, VarBuilder::from_varmap(&weights, DType::F32, &Device::Cpu))?;
     let noise = Tensor::randn(0f32, 1f32, (16, config.latent), &Device::Cpu)?;
     let images = generator.forward_t(&noise, false)?; // (16, 3, side, side) in [-1, 1]
-    let bytes = ((images + 1.0)? * 127.5)?.permute((0, 2, 3, 1))?.flatten_all()?.to_vec1::<f32>()?;
-    let pixels: Vec<u8> = bytes.iter().map(|x| x.round().clamp(0.0, 255.0) as u8).collect();
-    let predicted: Vec<u32> = pixels
-        .chunks_exact(SIDE * SIDE * 3)
-        .map(|image| {
-            let scores = judge(image);
+    let made = View::from_tensor(&images, Scale::SignedUnit)?;
+    let predicted: Vec<u32> = (0..made.len())
+        .map(|i| {
+            let scores = judge(made.image(i));
             u32::from(scores[1] > scores[0])
         })
         .collect();
     let taken = recognition(0, &predicted)?;
-    println!("{} of {} untrained images are taken for {}", taken.successes, taken.total, cells.classes[0]);
+    println!("{} of {} untrained images are taken for {}", taken.successes, taken.total, cells.classes()[0]);
     Ok(())
 }
 

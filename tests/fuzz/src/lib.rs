@@ -5,13 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use cellforge::candle::Device;
-use cellforge::data::{CellSet, DecodeOptions, Groups, Index, IndexOptions, read_manifest};
+use cellforge::data::{Groups, Index, OpenOptions, View, ViewParts, read_manifest};
 use cellforge::study::{Results, StudyConfig, report::render};
 use cellforge::train::{load_classifier, load_generator, load_generator_bytes, read_feature_file};
 
 /// Cells of 8 pixels a side.
-fn small(channels: usize) -> DecodeOptions {
-    DecodeOptions { side: 8, channels, ..DecodeOptions::default() }
+fn small(channels: usize) -> OpenOptions {
+    OpenOptions::new(8, channels)
 }
 
 /// A zip of cells: its directory, and if that is good, what lies in it.
@@ -19,8 +19,10 @@ pub fn zip_index(data: &[u8]) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = dir.path().join("cells.zip");
     fs::write(&path, data).expect("a temporary file");
-    if let Ok(index) = Index::open(&path, &IndexOptions::default()) {
-        let _ = CellSet::load(&index, &DecodeOptions { skip_bad: true, ..small(3) });
+    if let Ok(index) = Index::open(&path, &small(3)) {
+        let mut options = small(3);
+        options.skip_bad = true;
+        let _ = View::load(&index, &options);
     }
 }
 
@@ -35,9 +37,7 @@ pub fn image(data: &[u8]) {
         let name = format!("cell.{}", endings[usize::from(*choice) % endings.len()]);
         fs::write(folder.join(name), bytes).expect("a temporary file");
     }
-    if let Ok(index) = Index::open(dir.path(), &IndexOptions::default()) {
-        let _ = CellSet::load(&index, &small(if *choice < 128 { 3 } else { 1 }));
-    }
+    let _ = View::open(dir.path(), &small(if *choice < 128 { 3 } else { 1 }));
 }
 
 /// A manifest of a split, and a table of patients, of four cells.
@@ -52,16 +52,19 @@ pub fn csv(data: &[u8]) {
         fs::create_dir_all(file.parent().expect("a folder")).expect("a temporary folder");
         fs::write(&file, []).expect("a temporary file");
     }
-    let _ = Index::open(&cells, &IndexOptions { groups: Groups::Csv(vec![path]), ..IndexOptions::default() });
+    let mut options = cellforge::study::nih::open_options(8, 3);
+    options.groups = Groups::Csv(vec![path]);
+    let _ = Index::open(&cells, &options);
 }
 
 const NAMES: [&str; 4] = ["a/C1_1.png", "a/C2_1.png", "b/C1_2.png", "b/C2_2.png"];
 
-fn four_cells() -> CellSet {
+fn four_cells() -> View {
     let names = NAMES.map(str::to_owned).to_vec();
     let groups = ["C1", "C2", "C1", "C2"].map(|group| Some(group.to_owned())).to_vec();
     let classes = vec!["a".to_owned(), "b".to_owned()];
-    CellSet::from_parts(classes, names, vec![0, 0, 1, 1], groups, 4, 1, vec![0; 64]).expect("four cells")
+    let (labels, pixels) = (vec![0, 0, 1, 1], vec![0; 64]);
+    View::new(ViewParts { classes, names, labels, groups, side: 4, channels: 1, pixels }).expect("four cells")
 }
 
 /// The settings of a study.

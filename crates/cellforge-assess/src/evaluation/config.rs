@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cellforge_data::{CellSet, derive_seed};
+use cellforge_data::{View, derive_seed};
 use cellforge_eval::{BootstrapOptions, FidelityOptions, PrivacyOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -125,26 +125,31 @@ pub enum FeatureSource {
     File(PathBuf),
 }
 
-/// Some images of a set.
-#[derive(Clone, Copy, Debug)]
-pub struct Part<'a> {
-    /// The set.
-    pub set: &'a CellSet,
-    /// Which of its images.
-    pub indices: &'a [usize],
+/// Some images, and words for them.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The images.
+    pub images: View,
     /// Where they come from, in words.
-    pub source: &'a str,
+    pub source: String,
+}
+
+impl Part {
+    /// Images that come from `source`.
+    pub fn new(images: View, source: impl Into<String>) -> Self {
+        Self { images, source: source.into() }
+    }
 }
 
 /// What is evaluated. All sets have images of one size and the same classes, known by name or by the folder of that name.
 #[derive(Clone, Debug)]
-pub struct EvaluationInputs<'a> {
+pub struct EvaluationInputs {
     /// The real images that the generators learned from.
-    pub real: Part<'a>,
+    pub real: Part,
     /// Real images of other patients, which no generator saw.
-    pub holdout: Option<Part<'a>>,
+    pub holdout: Option<Part>,
     /// The synthetic images.
-    pub synthetic: Part<'a>,
+    pub synthetic: Part,
     /// What images are compared by.
     pub features: FeatureSource,
     /// The discriminator of each class, for the test of membership by its score: folders of trained GANs. Empty leaves the test out.

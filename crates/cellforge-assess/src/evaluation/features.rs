@@ -6,7 +6,7 @@ use std::{
 };
 
 use cellforge_classify::{Classifier, ClassifierConfig, Inception};
-use cellforge_data::CellSet;
+use cellforge_data::{View, ViewParts};
 use cellforge_kernels::Precision;
 use cellforge_train::{
     Checkpoint, Matrix, Orientation, RunDir, Slot, checkpoint, features, inception_features, load_classifier,
@@ -41,11 +41,11 @@ enum Kind {
 }
 
 impl Extractor {
-    /// Loads what `source` names, for images of the size of `set`'s.
-    pub(super) fn new(source: &FeatureSource, set: &CellSet, pixel_side: usize, control: &Control) -> Result<Self> {
+    /// Loads what `source` names, for images of the size of `images`.
+    pub(super) fn new(source: &FeatureSource, images: &View, pixel_side: usize, control: &Control) -> Result<Self> {
         let info = |name: String, dims, source| FeatureInfo { metric: format!("fd_{name}"), name, dims, source };
         Ok(match source {
-            FeatureSource::Pixels => Self::pixels(set, pixel_side),
+            FeatureSource::Pixels => Self::pixels(images, pixel_side),
             FeatureSource::Classifier(dir) => {
                 let dir = classifier_folder(dir);
                 let (classifier, state) = load_classifier(&dir, &control.device)?;
@@ -54,16 +54,10 @@ impl Extractor {
                     ClassifierConfig::Resnet(_) => "resnet",
                 };
                 let model = &state.config.model;
-                let blank = CellSet::from_parts(
-                    vec![String::new()],
-                    vec![String::new()],
-                    vec![0],
-                    vec![None],
-                    model.image_size(),
-                    model.channels(),
-                    vec![0; model.image_size() * model.image_size() * model.channels()],
-                )?;
-                let dims = features(&classifier, &blank, &[0], &control.device)?.dims;
+                let (side, channels) = (model.image_size(), model.channels());
+                let pixels = vec![0; side * side * channels];
+                let blank = View::new(ViewParts { side, channels, pixels, ..ViewParts::default() })?;
+                let dims = features(&classifier, &blank, &control.device)?.dims;
                 let (_, weights) = hash_file(&Checkpoint::find(&dir)?.file(checkpoint::WEIGHTS))?;
                 let title = if kind == "cnn" { "small network" } else { "residual network" };
                 let source = format!("what the last layer of a {title} judges by, trained on real images");
@@ -93,12 +87,12 @@ impl Extractor {
     }
 
     /// The pixels, averaged to at most `pixel_side` a side.
-    pub(super) fn pixels(set: &CellSet, pixel_side: usize) -> Self {
-        let to = pixel_side.min(set.side());
+    pub(super) fn pixels(images: &View, pixel_side: usize) -> Self {
+        let to = pixel_side.min(images.side());
         let info = FeatureInfo {
             name: "pixels".to_owned(),
             metric: "fd_pixels".to_owned(),
-            dims: to * to * set.channels(),
+            dims: to * to * images.channels(),
             source: format!("the pixels, averaged to {to} x {to}"),
         };
         Self { kind: Kind::Pixels(to), id: format!("pixels {to}"), info }
@@ -132,12 +126,12 @@ impl Extractor {
         let precision = Precision::current().name();
         let key = hash_texts([FORMAT, precision, self.id.as_str(), images.info.fingerprint.as_str(), turn.as_str()]);
         let path = folder.join(format!("{}.f32", &key[..32]));
-        if let Some(found) = read(&path, images.set.len()) {
+        if let Some(found) = read(&path, images.view.len()) {
             return Ok(found);
         }
         let turned = match orientation {
-            Orientation::Identity => images.set.clone(),
-            _ => oriented(&images.set, &(0..images.set.len()).collect::<Vec<_>>(), orientation)?,
+            Orientation::Identity => images.view.clone(),
+            _ => oriented(&images.view, orientation)?,
         };
         let mut matrix = Matrix { values: Vec::new(), dims: 0 };
         let all: Vec<usize> = (0..turned.len()).collect();
@@ -145,10 +139,11 @@ impl Extractor {
             if control.stopped() {
                 return Err(Error::Interrupted);
             }
+            let images = turned.part(chunk);
             let part = match &self.kind {
-                Kind::Classifier(classifier) => features(classifier, &turned, chunk, &control.device)?,
-                Kind::Pixels(side) => pixel_features(&turned, chunk, *side)?,
-                Kind::Inception(network) => inception_features(network, &turned, chunk, &control.device)?,
+                Kind::Classifier(classifier) => features(classifier, &images, &control.device)?,
+                Kind::Pixels(side) => pixel_features(&images, *side)?,
+                Kind::Inception(network) => inception_features(network, &images, &control.device)?,
                 Kind::File(..) => unreachable!("read above"),
             };
             matrix.dims = part.dims;

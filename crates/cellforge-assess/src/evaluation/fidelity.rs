@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cellforge_data::{CellSet, derive_seed};
+use cellforge_data::{View, derive_seed};
 use cellforge_eval::{Features, FidelityOptions, Interval, Sample, fidelity, frechet_distance};
 use cellforge_train::Matrix;
 
@@ -59,18 +59,18 @@ pub(super) fn measure(
         .map(|number| parted(real.images, 0.5, derive_seed(seed, &format!("halving {number}"))))
         .collect::<Result<_>>()?;
     let [first, second] = &halvings[0];
-    let classes = &real.images.set.classes;
+    let classes = real.images.view.classes();
     let mut chosen = Vec::new();
     for (label, name) in classes.iter().enumerate() {
-        let all = |images: &SetImages| of_class(&images.set, &(0..images.set.len()).collect::<Vec<_>>(), label);
-        let real_set = &real.images.set;
+        let all = |images: &SetImages| images.view.class_indices(label as u32);
+        let real_view = &real.images.view;
         let sets = [
-            of_class(real_set, first, label),
-            of_class(real_set, second, label),
+            of_class(real_view, first, label),
+            of_class(real_view, second, label),
             all(synthetic.images),
             holdout.map_or(Vec::new(), |holdout| all(holdout.images)),
         ];
-        let smallest_half = halvings.iter().flatten().map(|half| of_class(real_set, half, label).len()).min();
+        let smallest_half = halvings.iter().flatten().map(|half| of_class(real_view, half, label).len()).min();
         let counts = [
             ("real", "one half of them has", smallest_half.unwrap_or(0)),
             ("synthetic", "there are", sets[2].len()),
@@ -87,7 +87,7 @@ pub(super) fn measure(
         }
         let from = [Some(real), Some(real), Some(synthetic), holdout];
         let rows =
-            std::array::from_fn(|i| from[i].map_or(Vec::new(), |from| pick(&from.images.set, &sets[i], n, seed)));
+            std::array::from_fn(|i| from[i].map_or(Vec::new(), |from| pick(&from.images.view, &sets[i], n, seed)));
         chosen.push(OfClass { rows, label, n });
     }
     let options = config.fidelity_options();
@@ -130,9 +130,9 @@ fn floor_range(
     classes: &[&OfClass],
     seed: u64,
 ) -> Result<Interval> {
-    let set = &real.images.set;
+    let view = &real.images.view;
     let half = |half: &[usize]| {
-        let of = |class: &&OfClass| pick(set, &of_class(set, half, class.label), class.n, seed);
+        let of = |class: &&OfClass| pick(view, &of_class(view, half, class.label), class.n, seed);
         Chosen::new(real, &classes.iter().flat_map(of).collect::<Vec<_>>())
     };
     let mut range = Interval { low: f64::INFINITY, high: 0.0 };
@@ -148,8 +148,8 @@ fn floor_range(
 }
 
 /// The rows of one class.
-fn of_class(set: &CellSet, rows: &[usize], label: usize) -> Vec<usize> {
-    rows.iter().copied().filter(|&row| set.labels[row] as usize == label).collect()
+fn of_class(images: &View, rows: &[usize], label: usize) -> Vec<usize> {
+    rows.iter().copied().filter(|&row| images.label(row) as usize == label).collect()
 }
 
 fn compare(

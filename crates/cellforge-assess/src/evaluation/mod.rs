@@ -48,20 +48,20 @@ use sets::SetImages;
 /// [`Error::Interrupted`] when `control.stop` was raised; and what reading networks and computing figures can fail with.
 pub fn evaluate(
     config: &EvaluationConfig,
-    inputs: &EvaluationInputs<'_>,
+    inputs: &EvaluationInputs,
     out: &Path,
     control: &Control,
 ) -> Result<Evaluation> {
     config.validate()?;
-    let classes = &inputs.real.set.classes;
-    let size = (inputs.real.set.side(), inputs.real.set.channels());
-    let images = |name, part: &Part<'_>| {
+    let classes = inputs.real.images.classes();
+    let size = (inputs.real.images.side(), inputs.real.images.channels());
+    let images = |name, part: &Part| {
         SetImages::new(name, part, classes, size, config.max_images, derive_seed(config.seed, "choice"))
     };
     let real = images("real", &inputs.real)?;
     let holdout = inputs.holdout.as_ref().map(|part| images("holdout", part)).transpose()?;
     let synthetic = images("synthetic", &inputs.synthetic)?;
-    let extractor = Extractor::new(&inputs.features, &real.set, config.pixel_side, control)?;
+    let extractor = Extractor::new(&inputs.features, &real.view, config.pixel_side, control)?;
 
     let mut clock = Clock::new(control);
     let kept = out.join("features");
@@ -96,7 +96,7 @@ pub fn evaluate(
         }
         Some(holdout) => {
             clock.start("privacy");
-            let pixels = Extractor::pixels(&real.set, config.pixel_side);
+            let pixels = Extractor::pixels(&real.view, config.pixel_side);
             let both = [&pixels, &extractor];
             let extractors = if extractor.is_pixels() { &both[1..] } else { &both[..] };
             let sets = privacy::Trio { real: &real, holdout, synthetic: &synthetic };
@@ -142,7 +142,7 @@ pub fn evaluate(
         schema_version: EVALUATION_SCHEMA,
         verdicts,
         features: extractor.info,
-        classes: classes.clone(),
+        classes: classes.to_vec(),
         sets: SetsInfo {
             side: size.0,
             channels: size.1,

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use cellforge_data::folder_name;
-use cellforge_train::{Images, Orientation};
+use cellforge_data::{View, ViewParts, folder_name, save_grid};
+use cellforge_train::Orientation;
 
 use super::{PairImage, PrivacyPart, sets::SetImages};
-use crate::{Error, Result, save_grid};
+use crate::{Error, Result};
 
 /// Draws the closest pairs of every space into `out/pairs`, which then holds nothing else; none are drawn for 0.
 pub(super) fn save(
@@ -22,19 +22,20 @@ pub(super) fn save(
     }
     let mut saved = Vec::new();
     let Some(privacy) = privacy.filter(|_| pairs > 0) else { return Ok(saved) };
-    let (side, channels) = (real.set.side(), real.set.channels());
+    let (side, channels) = (real.view.side(), real.view.channels());
     for (space, figures) in &privacy.figures.spaces {
         for (number, pair) in figures.closest.iter().take(pairs).enumerate() {
             let turn = Orientation::ALL[pair.orientation];
-            let mut pixels = turn.apply(synthetic.set.image(pair.synthetic), side, channels);
-            pixels.extend_from_slice(real.set.image(pair.train));
+            let mut pixels = turn.apply(synthetic.view.image(pair.synthetic), side, channels);
+            pixels.extend_from_slice(real.view.image(pair.train));
             let path = format!("pairs/{}-{:02}.png", folder_name(space), number + 1);
-            save_grid(&out.join(&path), &Images { side, channels, pixels }, 2)?;
+            let both = View::new(ViewParts { side, channels, pixels, ..ViewParts::default() })?;
+            save_grid(&out.join(&path), &both, 2)?;
             saved.push(PairImage {
                 space: space.clone(),
                 path,
-                synthetic: synthetic.set.names[pair.synthetic].clone(),
-                real: real.set.names[pair.train].clone(),
+                synthetic: synthetic.view.name(pair.synthetic).to_owned(),
+                real: real.view.name(pair.train).to_owned(),
                 distance: pair.distance,
                 holdout_distance: pair.holdout_distance,
             });

@@ -72,7 +72,7 @@ pub(super) fn measure(
                 })
             })
             .collect::<Result<_>>()?,
-        labels: Labels { train: &sets.real.set.labels, holdout: &sets.holdout.set.labels },
+        labels: Labels { train: &sets.real.view.labels(), holdout: &sets.holdout.view.labels() },
         train_groups: sets.real.groups(),
         holdout_groups: sets.holdout.groups(),
         discriminator: scores.as_ref().map(|(train, holdout)| Discriminator { train, holdout }),
@@ -96,7 +96,7 @@ struct Network {
 
 /// One for each class, in the order of the classes.
 fn load(folders: &[PathBuf], real: &SetImages, device: &Device) -> Result<Vec<Network>> {
-    let classes = &real.set.classes;
+    let classes = real.view.classes();
     let mut found: Vec<Option<Network>> = Vec::new();
     found.resize_with(classes.len(), || None);
     for folder in folders {
@@ -128,11 +128,11 @@ fn load(folders: &[PathBuf], real: &SetImages, device: &Device) -> Result<Vec<Ne
 
 /// The score that the discriminator of each image's class gives it.
 fn score(networks: &[Network], images: &SetImages, control: &Control) -> Result<Vec<f64>> {
-    let mut scores = vec![0.0; images.set.len()];
+    let mut scores = vec![0.0; images.view.len()];
     for (class, network) in networks.iter().enumerate() {
-        let rows = images.set.class_indices(class as u32);
-        let set = images.set.resized(network.side, network.channels)?;
-        let found = discriminator_scores(&network.discriminator, network.label, &set, &rows, &control.device)?;
+        let rows = images.view.class_indices(class as u32);
+        let view = images.view.part(&rows).resized(network.side, network.channels)?;
+        let found = discriminator_scores(&network.discriminator, network.label, &view, &control.device)?;
         rows.into_iter().zip(found).for_each(|(row, value)| scores[row] = value);
     }
     Ok(scores)

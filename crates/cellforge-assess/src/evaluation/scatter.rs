@@ -17,7 +17,8 @@ pub(super) fn scatter(
     synthetic: Measured<'_>,
     seed: u64,
 ) -> Scatter {
-    let shown = |set: Measured<'_>| pick(&set.images.set, &(0..set.images.set.len()).collect::<Vec<_>>(), SHOWN, seed);
+    let shown =
+        |set: Measured<'_>| pick(&set.images.view, &(0..set.images.view.len()).collect::<Vec<_>>(), SHOWN, seed);
     let real_rows = shown(real);
     let dims = real.rows.dims;
     let n = real_rows.len() as f64;
@@ -39,7 +40,7 @@ pub(super) fn scatter(
     let place = |set: Measured<'_>| -> Vec<(f64, f64, u32)> {
         let at = |row: usize| {
             let row_values = centred(set.rows, row);
-            (round(dot(&row_values, &first)), round(dot(&row_values, &second)), set.images.set.labels[row])
+            (round(dot(&row_values, &first)), round(dot(&row_values, &second)), set.images.view.label(row))
         };
         shown(set).into_iter().map(at).collect()
     };

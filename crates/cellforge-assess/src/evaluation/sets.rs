@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cellforge_data::{CellSet, SplitBy, SplitOptions, folder_name, split};
+use cellforge_data::{SplitOptions, SplitRule, View, split};
 
 use super::{Part, SetInfo};
 use crate::{Error, Result, files::hash_texts};
 
-/// The images of one set that are used, with the classes of the evaluation.
+/// The images of one part that are used.
 pub(super) struct SetImages {
-    /// Only the images that are used.
-    pub(super) set: CellSet,
+    /// These images, with the classes of the evaluation.
+    pub(super) view: View,
     /// Their patients, where all are known.
     pub(super) patients: Option<Vec<String>>,
-    /// Which rows of the part they are.
+    /// Which images of the part they are.
     pub(super) rows: Vec<usize>,
     /// Images of the part.
     pub(super) available: usize,
@@ -24,45 +24,53 @@ impl SetImages {
     /// Takes the images of a part, at most `max_images` of each class (0 takes all), with labels that are positions in `classes`.
     pub(super) fn new(
         name: &'static str,
-        part: &Part<'_>,
+        part: &Part,
         classes: &[String],
         (side, channels): (usize, usize),
         max_images: usize,
         seed: u64,
     ) -> Result<Self> {
         let fail = |problem: String| Error::EvaluationImages { part: name, problem };
-        if part.indices.is_empty() {
+        let images = &part.images;
+        if images.is_empty() {
             return Err(fail("there are none".to_owned()));
         }
-        let mut set = part.set.subset(part.indices);
-        if (set.side(), set.channels()) != (side, channels) {
+        if (images.side(), images.channels()) != (side, channels) {
             return Err(fail(format!(
                 "images have {0}x{0} pixels and {1} channels, those of the real images {2}x{2} and {3}",
-                set.side(),
-                set.channels(),
+                images.side(),
+                images.channels(),
                 side,
                 channels
             )));
         }
-        relabel(&mut set, classes).map_err(fail)?;
-        let counts = set.class_counts();
-        if let Some(class) = counts.iter().position(|&n| n == 0) {
+        let other = || {
+            fail(format!(
+                "the classes are {}, those of the real images are {}; give folders of the same names",
+                images.classes().join(", "),
+                classes.join(", ")
+            ))
+        };
+        if images.classes().len() != classes.len() {
+            return Err(other());
+        }
+        let all = images.relabelled(classes).map_err(|_| other())?;
+        if let Some(class) = all.class_counts().iter().position(|&n| n == 0) {
             return Err(fail(format!("there is none of class {:?}", classes[class])));
         }
-        let rows = choose(&set, max_images, seed);
-        let available = set.len();
-        let set = if rows.len() < available { set.subset(&rows) } else { set };
-        let patients: Option<Vec<String>> = set.groups.iter().cloned().collect();
-        let cells_per_class: BTreeMap<String, usize> = classes.iter().cloned().zip(set.class_counts()).collect();
+        let rows = choose(&all, max_images, seed);
+        let view = all.part(&rows);
+        let patients = view.groups();
+        let cells_per_class: BTreeMap<String, usize> = classes.iter().cloned().zip(view.class_counts()).collect();
         let info = SetInfo {
-            source: part.source.to_owned(),
+            source: part.source.clone(),
             cells_per_class,
-            images: set.len(),
-            available,
+            images: view.len(),
+            available: all.len(),
             patients: patients.as_ref().map(|patients| patients.iter().collect::<BTreeSet<_>>().len()),
-            fingerprint: set.fingerprint(),
+            fingerprint: view.fingerprint(),
         };
-        Ok(Self { set, patients, rows, available, info })
+        Ok(Self { view, patients, rows, available: all.len(), info })
     }
 
     pub(super) fn groups(&self) -> Option<&[String]> {
@@ -75,51 +83,30 @@ impl SetImages {
     }
 }
 
-/// Gives a set the classes of another, which its own match by name or by the folder of that name.
-fn relabel(set: &mut CellSet, classes: &[String]) -> std::result::Result<(), String> {
-    let label = |name: &String| {
-        let known = |class: &String| class == name || folder_name(class) == *name;
-        classes.iter().position(known).map(|at| at as u32)
-    };
-    let labels: Option<Vec<u32>> = set.classes.iter().map(label).collect();
-    match labels {
-        Some(labels) if labels.len() == classes.len() => {
-            set.labels.iter_mut().for_each(|l| *l = labels[*l as usize]);
-            set.classes = classes.to_vec();
-            Ok(())
-        }
-        _ => Err(format!(
-            "the classes are {}, those of the real images are {}; give folders of the same names",
-            set.classes.join(", "),
-            classes.join(", ")
-        )),
-    }
-}
-
 /// At most `max` images of each class, in their old order: whole patients where all are known, in an order that hangs on the seed and the
 /// patients' names. A patient who is the first of a class is taken however many images that makes.
-fn choose(set: &CellSet, max: usize, seed: u64) -> Vec<usize> {
+fn choose(images: &View, max: usize, seed: u64) -> Vec<usize> {
     if max == 0 {
-        return (0..set.len()).collect();
+        return (0..images.len()).collect();
     }
-    let known = set.groups.iter().all(Option::is_some);
-    let unit = |i: usize| set.groups[i].as_ref().filter(|_| known).unwrap_or(&set.names[i]);
-    let mut units: BTreeMap<&String, Vec<usize>> = BTreeMap::new();
-    for i in 0..set.len() {
+    let known = images.groups().is_some();
+    let unit = |i: usize| images.group(i).filter(|_| known).unwrap_or_else(|| images.name(i));
+    let mut units: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for i in 0..images.len() {
         units.entry(unit(i)).or_default().push(i);
     }
-    let mut units: Vec<_> = units.into_iter().map(|(name, images)| (rank(seed, name), images)).collect();
+    let mut units: Vec<_> = units.into_iter().map(|(name, members)| (rank(seed, name), members)).collect();
     units.sort();
     let mut kept = Vec::new();
-    let mut counts = vec![0; set.classes.len()];
-    for (_, images) in units {
+    let mut counts = vec![0; images.classes().len()];
+    for (_, members) in units {
         let mut own = vec![0; counts.len()];
-        images.iter().for_each(|&i| own[set.labels[i] as usize] += 1);
+        members.iter().for_each(|&i| own[images.label(i) as usize] += 1);
         let fits = counts.iter().zip(&own).all(|(count, own)| *own == 0 || count + own <= max);
         let first = counts.iter().zip(&own).any(|(count, own)| *own > 0 && *count == 0);
         if fits || first {
             counts.iter_mut().zip(&own).for_each(|(count, own)| *count += own);
-            kept.extend(images);
+            kept.extend(members);
         }
     }
     kept.sort_unstable();
@@ -132,8 +119,8 @@ pub(super) fn rank(seed: u64, name: &str) -> String {
 }
 
 /// `n` of the rows in an order that hangs on the seed and the images' names, then sorted.
-pub(super) fn pick(set: &CellSet, rows: &[usize], n: usize, seed: u64) -> Vec<usize> {
-    let mut ranked: Vec<(String, usize)> = rows.iter().map(|&row| (rank(seed, &set.names[row]), row)).collect();
+pub(super) fn pick(images: &View, rows: &[usize], n: usize, seed: u64) -> Vec<usize> {
+    let mut ranked: Vec<(String, usize)> = rows.iter().map(|&row| (rank(seed, images.name(row)), row)).collect();
     ranked.sort();
     let mut kept: Vec<usize> = ranked.into_iter().take(n).map(|(_, row)| row).collect();
     kept.sort_unstable();
@@ -142,8 +129,8 @@ pub(super) fn pick(set: &CellSet, rows: &[usize], n: usize, seed: u64) -> Vec<us
 
 /// Splits the rows of a set in two: `share` of each class, as nearly as whole patients allow where several are known, and the rest.
 pub(super) fn parted(images: &SetImages, share: f64, seed: u64) -> Result<[Vec<usize>; 2]> {
-    let by = if images.several_patients() { SplitBy::Group } else { SplitBy::Image };
-    let parts = split(&images.set, &SplitOptions { by, val: 0.0, test: share, seed })
+    let by = if images.several_patients() { SplitRule::Group } else { SplitRule::Image };
+    let parts = split(&images.view, &SplitOptions { by, val: 0.0, test: share, seed })
         .map_err(|error| Error::EvaluationImages { part: "real", problem: error.to_string() })?;
     Ok([parts.test, parts.train])
 }
@@ -157,15 +144,21 @@ pub(super) fn shared_patients(a: &SetImages, b: &SetImages) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cellforge_data::{ViewParts, folder_name};
 
-    fn set(groups: bool) -> CellSet {
+    fn set(groups: bool) -> View {
         // Patient i of 6 has 3 images of each of two classes.
         let n = 36;
-        let classes = vec!["a".to_owned(), "b".to_owned()];
-        let names = (0..n).map(|i| format!("{i:02}")).collect();
-        let labels = (0..n).map(|i| u32::from(i >= n / 2)).collect();
-        let groups = (0..n).map(|i| groups.then(|| format!("P{}", i % 6))).collect();
-        CellSet::from_parts(classes, names, labels, groups, 1, 1, (0..n as u8).collect()).unwrap()
+        View::new(ViewParts {
+            classes: vec!["a".to_owned(), "b".to_owned()],
+            names: (0..n).map(|i| format!("{i:02}")).collect(),
+            labels: (0..n).map(|i| u32::from(i >= n / 2)).collect(),
+            groups: (0..n).map(|i| groups.then(|| format!("P{}", i % 6))).collect(),
+            side: 1,
+            channels: 1,
+            pixels: (0..n as u8).collect(),
+        })
+        .unwrap()
     }
 
     #[test]
@@ -174,7 +167,7 @@ mod tests {
         let kept = choose(&set, 7, 1);
         // Two patients with three images of each class fit into seven.
         assert_eq!(kept.len(), 12);
-        let patients: BTreeSet<_> = kept.iter().map(|&i| set.groups[i].clone()).collect();
+        let patients: BTreeSet<_> = kept.iter().map(|&i| set.group(i)).collect();
         assert_eq!(patients.len(), 2);
         assert_ne!(kept, choose(&set, 7, 3));
         assert_eq!(choose(&set, 0, 1).len(), 36);
@@ -191,23 +184,24 @@ mod tests {
     #[test]
     fn no_patient_is_on_both_sides() {
         let whole = set(true);
-        let part = Part { set: &whole, indices: &(0..36).collect::<Vec<_>>(), source: "test" };
-        let images = SetImages::new("real", &part, &whole.classes, (1, 1), 0, 1).unwrap();
+        let part = Part::new(whole.clone(), "test");
+        let images = SetImages::new("real", &part, whole.classes(), (1, 1), 0, 1).unwrap();
         // Of six patients with as many images each, one is nearer to a fifth than two.
         let [aside, rest] = parted(&images, 0.2, 1).unwrap();
         assert_eq!((aside.len(), rest.len()), (6, 30));
-        let of = |rows: &[usize]| rows.iter().map(|&i| whole.groups[i].clone()).collect::<BTreeSet<_>>();
+        let of = |rows: &[usize]| rows.iter().map(|&i| whole.group(i)).collect::<BTreeSet<_>>();
         assert!(of(&aside).is_disjoint(&of(&rest)));
     }
 
     #[test]
     fn folders_stand_for_their_classes() {
-        let mut other = set(false);
         let classes = vec!["x y".to_owned(), "z".to_owned()];
-        other.classes = vec!["z".to_owned(), folder_name("x y")];
-        relabel(&mut other, &classes).unwrap();
-        assert_eq!((other.labels[0], other.labels[35], &other.classes), (1, 0, &classes));
-        other.classes = vec!["z".to_owned(), "q".to_owned()];
-        assert!(relabel(&mut other, &classes).unwrap_err().contains("q"));
+        let named =
+            |names: [String; 2]| View::new(ViewParts { classes: names.into(), ..set(false).to_parts() }).unwrap();
+        let images = |view| SetImages::new("synthetic", &Part::new(view, "test"), &classes, (1, 1), 0, 1);
+        let found = images(named(["z".to_owned(), folder_name("x y")])).unwrap();
+        assert_eq!((found.view.label(0), found.view.label(35), found.view.classes()), (1, 0, &classes[..]));
+        let error = images(named(["z".to_owned(), "q".to_owned()])).err().unwrap().to_string();
+        assert!(error.contains("q"), "{error}");
     }
 }

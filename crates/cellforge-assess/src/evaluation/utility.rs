@@ -19,18 +19,16 @@ pub(super) fn measure(
     out: &Path,
     control: &Control,
 ) -> Result<UtilityPart> {
-    let all: Vec<usize> = (0..real.set.len()).collect();
-    let (train, test_set, test, judged_on) = match holdout {
-        Some(holdout) => {
-            (all, &holdout.set, (0..holdout.set.len()).collect::<Vec<_>>(), "the held-out images".to_owned())
-        }
+    let (train, test, judged_on) = match holdout {
+        Some(holdout) => (real.view.clone(), holdout.view.clone(), "the held-out images".to_owned()),
         None => {
             let [test, train] = sets::parted(real, ASIDE, config.seed)?;
             let whose = if real.several_patients() { ", of other patients," } else { "" };
-            let share = 100.0 * test.len() as f64 / real.set.len() as f64;
-            (train, &real.set, test, format!("{share:.0}% of the real images{whose} which were set aside"))
+            let share = 100.0 * test.len() as f64 / real.view.len() as f64;
+            let judged_on = format!("{share:.0}% of the real images{whose} which were set aside");
+            (real.view.part(&train), real.view.part(&test), judged_on)
         }
     };
-    let data = UtilityData { real: &real.set, train: &train, test_set, test: &test, synthetic: &synthetic.set };
+    let data = UtilityData { real: train, test, synthetic: synthetic.view.clone() };
     Ok(UtilityPart { judged_on, figures: utility(config, &data, out, control)? })
 }

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use cellforge_classify::ClassifierConfig;
-use cellforge_data::{Augment, CellSet, derive_seed};
+use cellforge_data::{Augment, View, derive_seed};
 use cellforge_eval::BootstrapOptions;
 use cellforge_train::{ClassifierTrainConfig, LossKind, OptimizerConfig, Schedule};
 use schemars::JsonSchema;
@@ -122,13 +122,13 @@ impl UtilityConfig {
         check(level, "judge.level", "must lie between 0 and 1")
     }
 
-    /// How the network for the images of `set` is trained in training number `seed`.
-    pub(super) fn training(&self, set: &CellSet, seed: usize) -> Result<ClassifierTrainConfig> {
+    /// How the network for these images is trained in training number `seed`.
+    pub(super) fn training(&self, images: &View, seed: usize) -> Result<ClassifierTrainConfig> {
         let recipe = match self.classifier {
             UtilityClassifier::Cnn => ClassifierTrainConfig::recipe("cnn-3")?,
             UtilityClassifier::Resnet => ClassifierTrainConfig::default(),
         };
-        let (side, channels, classes) = (set.side(), set.channels(), set.classes.len());
+        let (side, channels, classes) = (images.side(), images.channels(), images.classes().len());
         let mut config = recipe.for_images(side, channels, classes).with_width(self.width);
         config.schedule = Schedule::Linear;
         config.augment = Augment::FLIPS;

@@ -41,7 +41,7 @@ mod subsets;
 
 use std::path::Path;
 
-use cellforge_data::CellSet;
+use cellforge_data::View;
 
 pub use config::{UtilityClassifier, UtilityConfig, UtilityTraining};
 pub use outcome::{Utility, UtilityImages, UtilityPoint, UtilityScore, UtilitySeed};
@@ -49,18 +49,14 @@ pub use outcome::{Utility, UtilityImages, UtilityPoint, UtilityScore, UtilitySee
 use crate::{Control, Result};
 
 /// The images of a utility study. Classes are matched by name; all sets have every class of the real images and no other, and one size.
-#[derive(Clone, Copy, Debug)]
-pub struct UtilityData<'a> {
-    /// The real images that the generators learned from.
-    pub real: &'a CellSet,
-    /// Those of them to train on.
-    pub train: &'a [usize],
-    /// Real images of other patients; it may be the same set.
-    pub test_set: &'a CellSet,
-    /// Those of them to judge on.
-    pub test: &'a [usize],
+#[derive(Clone, Debug)]
+pub struct UtilityData {
+    /// Real images to train on: those that the generators learned from.
+    pub real: View,
+    /// Real images of other patients, to judge on.
+    pub test: View,
     /// The synthetic images. They need have no patients.
-    pub synthetic: &'a CellSet,
+    pub synthetic: View,
 }
 
 /// Trains and judges every network of the study, and compares them. The folder `out` is made if need be and keeps the predictions of
@@ -71,7 +67,7 @@ pub struct UtilityData<'a> {
 /// [`Error::Setting`](crate::Error::Setting); [`Error::UtilityImages`](crate::Error::UtilityImages) for images that do not fit together;
 /// [`Error::UtilityRun`](crate::Error::UtilityRun) naming a training that failed; [`Error::Interrupted`](crate::Error::Interrupted)
 /// when `control.stop` was raised.
-pub fn utility(config: &UtilityConfig, data: &UtilityData<'_>, out: &Path, control: &Control) -> Result<Utility> {
+pub fn utility(config: &UtilityConfig, data: &UtilityData, out: &Path, control: &Control) -> Result<Utility> {
     config.validate()?;
     let pool = images::Pool::new(data)?;
     let plan = plan::Plan::new(config, &pool);

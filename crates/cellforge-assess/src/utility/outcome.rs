@@ -109,11 +109,11 @@ pub struct UtilitySeed {
     pub accuracy: f64,
 }
 
-pub(super) fn collect(config: &UtilityConfig, pool: &Pool<'_>, plan: &Plan, said: &[Said]) -> Result<Utility> {
+pub(super) fn collect(config: &UtilityConfig, pool: &Pool, plan: &Plan, said: &[Said]) -> Result<Utility> {
     let on_test = |runs: &[usize]| -> Vec<Vec<u32>> { runs.iter().map(|&run| said[run].test.clone()).collect() };
     let (tstr, trtr) = (on_test(&plan.synthetic), on_test(&plan.real));
     let trts: Vec<Vec<u32>> = plan.real.iter().filter_map(|&run| said[run].synthetic.clone()).collect();
-    let classes = &pool.set.classes;
+    let classes = pool.view.classes();
     let options = &config.bootstrap;
     let test = &pool.test;
     let (mut augmentation, mut compared) = (Vec::new(), Vec::new());
@@ -142,8 +142,8 @@ pub(super) fn collect(config: &UtilityConfig, pool: &Pool<'_>, plan: &Plan, said
     let real = pool.real_labels();
     Ok(Utility {
         config: config.clone(),
-        training: config.training(&pool.set, 0)?.into(),
-        train: images(real, pool.patients.as_deref(), classes),
+        training: config.training(&pool.view, 0)?.into(),
+        train: images(&real, pool.patients.as_deref(), classes),
         test: images(&test.truth, test.patients.as_deref(), classes),
         synthetic: images(&pool.synthetic.truth, pool.synthetic.patients.as_deref(), classes),
         shared_patients: shared(pool),
@@ -152,7 +152,7 @@ pub(super) fn collect(config: &UtilityConfig, pool: &Pool<'_>, plan: &Plan, said
         trtr: score(&trtr, test, classes, options)?,
         tstr_gap: paired_difference(&test.truth, &tstr, &trtr, test.patients.as_deref(), options)?,
         augmentation,
-        classes: classes.clone(),
+        classes: classes.to_vec(),
     })
 }
 
@@ -165,7 +165,7 @@ fn images(labels: &[u32], patients: Option<&[String]>, classes: &[String]) -> Ut
     }
 }
 
-fn shared(pool: &Pool<'_>) -> Option<usize> {
+fn shared(pool: &Pool) -> Option<usize> {
     let (train, test) = (pool.patients.as_ref()?, pool.test.patients.as_ref()?);
     let train: BTreeSet<&String> = train.iter().collect();
     Some(test.iter().filter(|patient| train.contains(patient)).collect::<BTreeSet<_>>().len())
@@ -173,7 +173,7 @@ fn shared(pool: &Pool<'_>) -> Option<usize> {
 
 fn score(
     predictions: &[Vec<u32>],
-    judged: &Judged<'_>,
+    judged: &Judged,
     classes: &[String],
     options: &BootstrapOptions,
 ) -> Result<UtilityScore> {
@@ -211,7 +211,7 @@ fn point(
     ratio: usize,
     seeds: &[Entry],
     predictions: &[Vec<u32>],
-    test: &Judged<'_>,
+    test: &Judged,
     options: &BootstrapOptions,
 ) -> Result<UtilityPoint> {
     let mean = |of: &dyn Fn(&Entry) -> usize| seeds.iter().map(of).sum::<usize>() as f64 / seeds.len() as f64;

@@ -42,13 +42,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(config: &UtilityConfig, pool: &Pool<'_>) -> Self {
-        let classes = pool.set.classes.len();
+    pub(super) fn new(config: &UtilityConfig, pool: &Pool) -> Self {
+        let classes = pool.view.classes().len();
+        let (real_labels, synthetic_labels) = (pool.real_labels(), pool.synthetic_labels());
         let mut listed = Listed::default();
         let seeds = 0..config.seeds;
         let real = seeds.clone().map(|seed| listed.add(format!("real-seed-{seed}"), seed, (0..pool.real).collect()));
         let real: Vec<usize> = real.collect();
-        let all = || (pool.real..pool.set.len()).collect();
+        let all = || (pool.real..pool.view.len()).collect();
         let synthetic: Vec<usize> =
             seeds.clone().map(|seed| listed.add(format!("synthetic-seed-{seed}"), seed, all())).collect();
         for &run in &real {
@@ -56,7 +57,7 @@ impl Plan {
         }
         let of_seed = |seed| {
             let derived = derive_seed(config.seed, &format!("utility/{seed}/real"));
-            nested(pool.real_labels(), pool.patients.as_deref(), classes, &config.fractions, derived)
+            nested(&real_labels, pool.patients.as_deref(), classes, &config.fractions, derived)
         };
         let subsets: Vec<Vec<Subset>> = seeds.map(of_seed).collect();
         let mut augmentation = Vec::new();
@@ -65,9 +66,9 @@ impl Plan {
             for &ratio in &config.ratios {
                 let entry = |(seed, subsets): (usize, &Vec<Subset>)| {
                     let real = subsets[f].clone();
-                    let counts = class_counts(real.images.iter().map(|&image| pool.real_labels()[image]), classes);
+                    let counts = class_counts(real.images.iter().map(|&image| real_labels[image]), classes);
                     let derived = derive_seed(config.seed, &format!("utility/{seed}/synthetic"));
-                    let (added, short) = companions(pool.synthetic_labels(), &counts, ratio, derived);
+                    let (added, short) = companions(synthetic_labels, &counts, ratio, derived);
                     let images =
                         real.images.iter().copied().chain(added.iter().map(|image| pool.real + image)).collect();
                     let name = format!("real-{fraction}-synthetic-{ratio}-seed-{seed}");

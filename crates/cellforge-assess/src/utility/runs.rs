@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cellforge_data::CellSet;
+use cellforge_data::View;
 use cellforge_kernels::Precision;
 use cellforge_train::{ClassifierStep, Event, Observer, Phase, predict, train_for_steps};
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ pub(super) struct Said {
 /// What the network of every run says, in their order. A run whose file is in `out` is not done again.
 pub(super) fn run_all(
     config: &UtilityConfig,
-    pool: &Pool<'_>,
+    pool: &Pool,
     plan: &Plan,
     out: &Path,
     control: &Control,
@@ -70,18 +70,19 @@ pub(super) fn run_all(
 }
 
 /// Everything that decides what a run's network says.
-fn inputs(config: &UtilityConfig, pool: &Pool<'_>, run: &Run, path: &Path) -> Result<String> {
+fn inputs(config: &UtilityConfig, pool: &Pool, run: &Run, path: &Path) -> Result<String> {
     let json = |text: serde_json::Result<String>| text.map_err(Error::json(path));
-    let training = json(serde_json::to_string(&config.training(&pool.set, run.seed)?))?;
+    let training = json(serde_json::to_string(&config.training(&pool.view, run.seed)?))?;
     let rest = json(serde_json::to_string(&(config.updates, &run.images, run.on_synthetic)))?;
     let (version, precision) = (env!("CARGO_PKG_VERSION"), Precision::current().name());
     Ok(hash_texts([FORMAT, version, precision, pool.fingerprint.as_str(), &training, &rest]))
 }
 
 impl Said {
-    fn fits(&self, inputs: &str, run: &Run, pool: &Pool<'_>) -> bool {
-        let whole = |labels: &Vec<u32>, of: &Judged<'_>| {
-            labels.len() == of.indices.len() && labels.iter().all(|&label| (label as usize) < pool.set.classes.len())
+    fn fits(&self, inputs: &str, run: &Run, pool: &Pool) -> bool {
+        let classes = pool.view.classes().len();
+        let whole = |labels: &Vec<u32>, of: &Judged| {
+            labels.len() == of.truth.len() && labels.iter().all(|&label| (label as usize) < classes)
         };
         self.inputs == inputs
             && whole(&self.test, &pool.test)
@@ -92,23 +93,23 @@ impl Said {
 
 fn train(
     config: &UtilityConfig,
-    pool: &Pool<'_>,
+    pool: &Pool,
     run: &Run,
     inputs: String,
     bar: &mut Bar,
     control: &Control,
 ) -> Result<Said> {
     let failed = |source| Error::UtilityRun { run: run.name.clone(), source: Box::new(source) };
-    let training = config.training(&pool.set, run.seed)?;
-    let trained = train_for_steps(&training, config.updates, &pool.set, &run.images, control, &mut [bar]);
+    let training = config.training(&pool.view, run.seed)?;
+    let trained = train_for_steps(&training, config.updates, &pool.view.part(&run.images), control, &mut [bar]);
     let classifier = trained.map_err(failed)?.ok_or_else(|| Error::Interrupted)?;
-    let classes = pool.set.classes.len();
-    let says = |set: &CellSet, indices: &[usize]| -> Result<Vec<u32>> {
-        let rows = predict(&classifier, set, indices, &control.device).map_err(failed)?;
+    let classes = pool.view.classes().len();
+    let says = |images: &View| -> Result<Vec<u32>> {
+        let rows = predict(&classifier, images, &control.device).map_err(failed)?;
         Ok(cellforge_eval::predictions(&rows, classes)?)
     };
-    let test = says(pool.test.set, &pool.test.indices)?;
-    let synthetic = run.on_synthetic.then(|| says(pool.synthetic.set, &pool.synthetic.indices)).transpose()?;
+    let test = says(&pool.test.images)?;
+    let synthetic = run.on_synthetic.then(|| says(&pool.synthetic.images)).transpose()?;
     Ok(Said { inputs, test, synthetic })
 }
 

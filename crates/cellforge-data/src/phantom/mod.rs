@@ -21,7 +21,7 @@ use zip::write::SimpleFileOptions;
 use crate::atomic::write_with;
 use crate::index::is_image;
 use crate::rng::keyed;
-use crate::{CellSet, Error, Result};
+use crate::{Error, Result, View, ViewParts};
 
 pub use cell::Cell;
 
@@ -116,20 +116,20 @@ pub fn render_cell(config: &PhantomConfig, class: u32, patient: usize, index: us
 ///
 /// # Errors
 /// [`Error::Invalid`] if a setting is out of range.
-pub fn render(config: &PhantomConfig) -> Result<CellSet> {
+pub fn render(config: &PhantomConfig) -> Result<View> {
     config.validate()?;
     let list = config.list();
     let images: Vec<Vec<u8>> =
         list.par_iter().map(|&(_, class, patient, index)| render_cell(config, class, patient, index).rgb).collect();
-    CellSet::from_parts(
-        CLASSES.map(str::to_owned).to_vec(),
-        list.iter().map(|cell| cell.0.clone()).collect(),
-        list.iter().map(|cell| cell.1).collect(),
-        list.iter().map(|cell| Some(format!("C{}", FIRST_PATIENT + cell.2))).collect(),
-        config.side,
-        3,
-        images.concat(),
-    )
+    View::new(ViewParts {
+        classes: CLASSES.map(str::to_owned).to_vec(),
+        names: list.iter().map(|cell| cell.0.clone()).collect(),
+        labels: list.iter().map(|cell| cell.1).collect(),
+        groups: list.iter().map(|cell| Some(format!("C{}", FIRST_PATIENT + cell.2))).collect(),
+        side: config.side,
+        channels: 3,
+        pixels: images.concat(),
+    })
 }
 
 /// Writes a phantom (drawings, no patient's data) as PNG files, one folder per class, into `dir`; with `masks`, also the
@@ -250,9 +250,7 @@ mod tests {
     fn healthy_patients_have_uninfected_cells_only() {
         let set = render(&PhantomConfig { cells_per_class: 300, side: 16, ..small() }).unwrap();
         assert_eq!(set.class_counts(), [300, 300]);
-        let patients = |class: u32| -> BTreeSet<String> {
-            set.class_indices(class).iter().map(|i| set.groups[*i].clone().unwrap()).collect()
-        };
+        let patients = |class: u32| -> BTreeSet<String> { set.class(class).groups().unwrap().into_iter().collect() };
         assert_eq!(patients(0).len(), 6);
         assert_eq!(patients(1).len(), 8);
         assert!(patients(0).is_subset(&patients(1)));
@@ -293,9 +291,9 @@ mod tests {
         write_folder(&config, &folder, true).unwrap();
         let set = render(&config).unwrap();
         for i in 0..set.len() {
-            let read = image::open(folder.join(&set.names[i])).unwrap().into_rgb8();
+            let read = image::open(folder.join(set.name(i))).unwrap().into_rgb8();
             assert_eq!(read.as_raw(), set.image(i));
-            assert!(dir.path().join("cells-masks").join(&set.names[i]).exists());
+            assert!(dir.path().join("cells-masks").join(set.name(i)).exists());
         }
     }
 

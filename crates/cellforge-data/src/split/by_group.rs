@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use rand::seq::SliceRandom;
 
 use super::rng;
-use crate::{CellSet, Error, Result};
+use crate::{Error, Result, View};
 
-pub(super) fn by_group(set: &CellSet, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
+pub(super) fn by_group(view: &View, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
     let mut members: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (image, group) in set.groups.iter().enumerate() {
-        let group = group.as_deref().ok_or_else(|| {
+    for (image, group) in (0..view.len()).map(|image| (image, view.group(image))) {
+        let group = group.ok_or_else(|| {
             Error::Invalid(format!(
                 "{} has no group (patient): split by image, or give the groups in a CSV file",
-                set.names[image]
+                view.name(image)
             ))
         })?;
         members.entry(group).or_default().push(image);
@@ -28,7 +28,7 @@ pub(super) fn by_group(set: &CellSet, shares: &[f64], seed: u64) -> Result<Vec<V
     }
     let mut groups: Vec<Vec<usize>> = members.into_values().collect();
     groups.shuffle(&mut rng(seed, "groups"));
-    let mut balance = Balance::new(set, &groups, shares);
+    let mut balance = Balance::new(view, &groups, shares);
     for group in 0..groups.len() {
         let side = balance.cheapest(group, &wanted);
         balance.put(group, side);
@@ -67,12 +67,12 @@ impl Balance {
     /// Beyond so many groups single moves balance well, and trying all pairs would take long.
     const SWAPPED: usize = 1000;
 
-    fn new(set: &CellSet, groups: &[Vec<usize>], shares: &[f64]) -> Self {
-        let totals = set.class_counts();
+    fn new(view: &View, groups: &[Vec<usize>], shares: &[f64]) -> Self {
+        let totals = view.class_counts();
         let counts = groups.iter().map(|images| {
             let mut counts = vec![0usize; totals.len()];
             for image in images {
-                counts[set.labels[*image] as usize] += 1;
+                counts[view.label(*image) as usize] += 1;
             }
             counts
         });

@@ -3,13 +3,13 @@
 use rand::seq::SliceRandom;
 
 use super::rng;
-use crate::{CellSet, Error, Result};
+use crate::{Error, Result, View};
 
-pub(super) fn by_image(set: &CellSet, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
+pub(super) fn by_image(view: &View, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
     let mut sides = vec![Vec::new(); shares.len()];
     let wanted = shares.iter().filter(|share| **share > 0.0).count();
-    for (class, name) in set.classes.iter().enumerate() {
-        let mut images = set.class_indices(class as u32);
+    for (class, name) in view.classes().iter().enumerate() {
+        let mut images = view.class_indices(class as u32);
         if images.is_empty() {
             continue;
         }

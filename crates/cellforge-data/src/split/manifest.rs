@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Split;
 use crate::atomic::write_atomic;
-use crate::{CellSet, Error, Result};
+use crate::{Error, Result, View};
 
 const COLUMNS: [&str; 4] = ["name", "class", "group", "split"];
 const UNUSED: &str = "unused";
@@ -15,27 +15,27 @@ const UNUSED: &str = "unused";
 ///
 /// # Errors
 /// [`Error::Invalid`] if the split names an image twice or one that is not there, or two images share a name; [`Error::Io`].
-pub fn write_manifest(path: &Path, set: &CellSet, split: &Split) -> Result<()> {
-    let mut side_of = vec![UNUSED; set.len()];
+pub fn write_manifest(path: &Path, view: &View, split: &Split) -> Result<()> {
+    let mut side_of = vec![UNUSED; view.len()];
     for (side, images) in [("train", &split.train), ("val", &split.val), ("test", &split.test)] {
         for image in images {
             match side_of.get_mut(*image) {
                 Some(place) if *place == UNUSED => *place = side,
-                Some(_) => return Err(Error::Invalid(format!("{} is in the split twice", set.names[*image]))),
+                Some(_) => return Err(Error::Invalid(format!("{} is in the split twice", view.name(*image)))),
                 None => {
-                    return Err(Error::Invalid(format!("the split names image {image}, but there are {}", set.len())));
+                    return Err(Error::Invalid(format!("the split names image {image}, but there are {}", view.len())));
                 }
             }
         }
     }
-    places(set)?;
+    places(view)?;
     let csv_io = |error: csv::Error| Error::io(path)(error.into());
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(COLUMNS).map_err(csv_io)?;
     for (image, side) in side_of.into_iter().enumerate() {
-        let class = set.classes[set.labels[image] as usize].as_str();
-        let group = set.groups[image].as_deref().unwrap_or_default();
-        writer.write_record([set.names[image].as_str(), class, group, side]).map_err(csv_io)?;
+        let class = view.class_of(image);
+        let group = view.group(image).unwrap_or_default();
+        writer.write_record([view.name(image), class, group, side]).map_err(csv_io)?;
     }
     let bytes = writer.into_inner().map_err(|error| Error::io(path)(error.into_error()))?;
     write_atomic(path, &bytes)
@@ -46,10 +46,10 @@ pub fn write_manifest(path: &Path, set: &CellSet, split: &Split) -> Result<()> {
 /// # Errors
 /// [`Error::Csv`], naming the line, for other columns, a name that is not in the set or is there twice, another class or group
 /// than the set's, or an unknown side; for an image of the set without a line; [`Error::Io`].
-pub fn read_manifest(path: &Path, set: &CellSet) -> Result<Split> {
+pub fn read_manifest(path: &Path, view: &View) -> Result<Split> {
     let bad = |line: u64, reason: String| Error::Csv { path: path.to_path_buf(), line, reason };
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let places = places(set)?;
+    let places = places(view)?;
     let mut reader = csv::Reader::from_reader(bytes.as_slice());
     let from_csv = |error: csv::Error| bad(error.position().map_or(0, csv::Position::line), error.to_string());
     if reader.headers().map_err(from_csv)? != COLUMNS.as_slice() {
@@ -62,7 +62,7 @@ pub fn read_manifest(path: &Path, set: &CellSet) -> Result<Split> {
         let line = record.position().map_or(0, csv::Position::line);
         let (name, class, group, side) = (&record[0], &record[1], &record[2], &record[3]);
         let image = *places.get(name).ok_or_else(|| bad(line, format!("{name:?} is not among the images")))?;
-        let (own_class, own_group) = (&set.classes[set.labels[image] as usize], set.groups[image].as_deref());
+        let (own_class, own_group) = (view.class_of(image), view.group(image));
         if class != own_class || group != own_group.unwrap_or_default() {
             return Err(bad(
                 line,
@@ -83,8 +83,8 @@ pub fn read_manifest(path: &Path, set: &CellSet) -> Result<Split> {
             _ => return Err(bad(line, format!("{side:?} is none of train, val, test and {UNUSED}"))),
         }
     }
-    if let Some(image) = (0..set.len()).find(|image| !seen.contains(image)) {
-        return Err(bad(0, format!("{:?} has no line: the manifest is of other images", set.names[image])));
+    if let Some(image) = (0..view.len()).find(|image| !seen.contains(image)) {
+        return Err(bad(0, format!("{:?} has no line: the manifest is of other images", view.name(image))));
     }
     for side in [&mut split.train, &mut split.val, &mut split.test] {
         side.sort_unstable();
@@ -92,11 +92,11 @@ pub fn read_manifest(path: &Path, set: &CellSet) -> Result<Split> {
     Ok(split)
 }
 
-/// Where each name is in the set.
-fn places(set: &CellSet) -> Result<BTreeMap<&str, usize>> {
+/// Where each name is in the view.
+fn places(view: &View) -> Result<BTreeMap<&str, usize>> {
     let mut places = BTreeMap::new();
-    for (image, name) in set.names.iter().enumerate() {
-        if places.insert(name.as_str(), image).is_some() {
+    for (image, name) in view.names().enumerate() {
+        if places.insert(name, image).is_some() {
             return Err(Error::Invalid(format!("two images are named {name:?}: a manifest needs names that differ")));
         }
     }

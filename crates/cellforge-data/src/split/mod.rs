@@ -8,16 +8,17 @@ use std::collections::BTreeSet;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{CellSet, Error, Result};
+use crate::{Error, Result, View};
 use by_group::by_group;
 use by_image::by_image;
 
 pub use manifest::{read_manifest, write_manifest};
 
-/// Indices of images, sorted, each on one side at most.
+/// Positions of images in a view, sorted, each on one side at most. [`View::part`] makes views of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Split {
     /// To learn from.
@@ -29,22 +30,36 @@ pub struct Split {
 }
 
 /// What is kept whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum SplitBy {
-    /// Each image goes its own way, every class in the same proportion. Images of one patient end up on several sides.
+pub enum SplitRule {
+    /// Groups where every image has one and there are at least two, otherwise single images.
     #[default]
+    Auto,
+    /// Each image goes its own way, every class in the same proportion. Images of one patient end up on several sides.
     Image,
     /// All images of a group (patient) go together.
     Group,
+}
+
+impl SplitRule {
+    /// What the rule means for these images: [`SplitRule::Image`] or [`SplitRule::Group`].
+    #[must_use]
+    pub fn settled(self, view: &View) -> Self {
+        match self {
+            Self::Auto if view.has_groups() => Self::Group,
+            Self::Auto => Self::Image,
+            rule => rule,
+        }
+    }
 }
 
 /// How to split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SplitOptions {
-    /// By image or by group.
-    pub by: SplitBy,
+    /// What is kept whole.
+    pub by: SplitRule,
     /// Share of images to validate with, from 0 to below 1.
     pub val: f64,
     /// Share of images to test with, from 0 to below 1; the rest is to train with.
@@ -54,9 +69,9 @@ pub struct SplitOptions {
 }
 
 impl Default for SplitOptions {
-    /// 70% to train, 10% to validate, 20% to test, by image.
+    /// 70% to train, 10% to validate, 20% to test; groups stay whole where they are known.
     fn default() -> Self {
-        Self { by: SplitBy::Image, val: 0.1, test: 0.2, seed: 0 }
+        Self { by: SplitRule::Auto, val: 0.1, test: 0.2, seed: 0 }
     }
 }
 
@@ -69,7 +84,7 @@ impl Default for SplitOptions {
 /// # Errors
 /// [`Error::Invalid`] for shares out of range, too few images of a class or too few groups, an image without a group, or a side of a
 /// split by group that would lack a class.
-pub fn split(set: &CellSet, options: &SplitOptions) -> Result<Split> {
+pub fn split(view: &View, options: &SplitOptions) -> Result<Split> {
     let train = 1.0 - options.val - options.test;
     for (name, share) in [("val", options.val), ("test", options.test)] {
         if !(0.0..1.0).contains(&share) {
@@ -83,17 +98,17 @@ pub fn split(set: &CellSet, options: &SplitOptions) -> Result<Split> {
         )));
     }
     let shares = [train, options.val, options.test];
-    let parts = sides(set, options.by, &shares, options.seed)?;
+    let parts = sides(view, options.by, &shares, options.seed)?;
     let wanted = shares.iter().filter(|share| **share > 0.0).count();
     for ((name, share), part) in ["training", "validation", "test"].into_iter().zip(shares).zip(&parts) {
         if share > 0.0
-            && let Some(class) = lacking(set, part)
+            && let Some(class) = lacking(view, part)
         {
             return Err(Error::Invalid(format!(
                 "a split by group leaves the {name} part without class {:?} (groups, or patients, that have it: {}; parts that \
                  want it: {wanted}): give more patients, ask for fewer parts, or split by image",
-                set.classes[class],
-                groups_with(set, class)
+                view.classes()[class],
+                groups_with(view, class)
             )));
         }
     }
@@ -102,29 +117,29 @@ pub fn split(set: &CellSet, options: &SplitOptions) -> Result<Split> {
 }
 
 /// The first class of the set that none of these images is of.
-fn lacking(set: &CellSet, images: &[usize]) -> Option<usize> {
-    let mut there = vec![false; set.classes.len()];
+fn lacking(view: &View, images: &[usize]) -> Option<usize> {
+    let mut there = vec![false; view.classes().len()];
     for image in images {
-        there[set.labels[*image] as usize] = true;
+        there[view.label(*image) as usize] = true;
     }
-    set.class_counts().into_iter().zip(there).position(|(count, there)| count > 0 && !there)
+    view.class_counts().into_iter().zip(there).position(|(count, there)| count > 0 && !there)
 }
 
 /// Groups that have an image of a class.
-fn groups_with(set: &CellSet, class: usize) -> usize {
-    let images = set.class_indices(class as u32);
-    images.into_iter().filter_map(|image| set.groups[image].as_deref()).collect::<BTreeSet<&str>>().len()
+fn groups_with(view: &View, class: usize) -> usize {
+    let images = view.class_indices(class as u32);
+    images.into_iter().filter_map(|image| view.group(image)).collect::<BTreeSet<&str>>().len()
 }
 
 /// Splits images into `k` equal folds: split `i` tests on fold `i` and trains on the others; none validates.
 ///
 /// # Errors
 /// As [`split`], and for `k` below 2. A fold may lack a class, but no training part.
-pub fn k_fold(set: &CellSet, k: usize, by: SplitBy, seed: u64) -> Result<Vec<Split>> {
+pub fn k_fold(view: &View, k: usize, by: SplitRule, seed: u64) -> Result<Vec<Split>> {
     if k < 2 {
         return Err(Error::Invalid(format!("k-fold splits need 2 folds or more, not {k}")));
     }
-    let folds = sides(set, by, &vec![1.0 / k as f64; k], seed)?;
+    let folds = sides(view, by, &vec![1.0 / k as f64; k], seed)?;
     let splits: Vec<Split> = (0..k)
         .map(|test| {
             let mut train: Vec<usize> = folds
@@ -138,25 +153,25 @@ pub fn k_fold(set: &CellSet, k: usize, by: SplitBy, seed: u64) -> Result<Vec<Spl
             Split { train, val: Vec::new(), test: folds[test].clone() }
         })
         .collect();
-    match splits.iter().find_map(|split| lacking(set, &split.train)) {
+    match splits.iter().find_map(|split| lacking(view, &split.train)) {
         Some(class) => Err(Error::Invalid(format!(
             "folds by group leave a training part without class {:?} (groups, or patients, that have it: {}): give more \
              patients, or split by image",
-            set.classes[class],
-            groups_with(set, class)
+            view.classes()[class],
+            groups_with(view, class)
         ))),
         None => Ok(splits),
     }
 }
 
 /// The images of each side, sorted; a side of share 0 stays empty.
-fn sides(set: &CellSet, by: SplitBy, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
-    if set.is_empty() {
+fn sides(view: &View, by: SplitRule, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
+    if view.is_empty() {
         return Err(Error::Invalid("there are no images to split".to_owned()));
     }
-    let mut sides = match by {
-        SplitBy::Image => by_image(set, shares, seed)?,
-        SplitBy::Group => by_group(set, shares, seed)?,
+    let mut sides = match by.settled(view) {
+        SplitRule::Group => by_group(view, shares, seed)?,
+        _ => by_image(view, shares, seed)?,
     };
     sides.iter_mut().for_each(|side| side.sort_unstable());
     Ok(sides)

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+pub use cellforge_data::SplitRule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -68,19 +69,6 @@ pub enum GroupSource {
     Nih,
     /// No groups.
     None,
-}
-
-/// What is never divided between training and test.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SplitRule {
-    /// Groups where the images have them, otherwise single images.
-    #[default]
-    Auto,
-    /// Single images, class by class.
-    Image,
-    /// Whole groups: no patient on two sides.
-    Group,
 }
 
 /// The size of the phantom, the rendered stand-in for real cells.

@@ -43,8 +43,8 @@ pub(crate) fn run_resnet(
     data: &Stamp,
     runner: &mut Runner<'_>,
 ) -> Result<(Trained, Stamp)> {
-    let set = &cells.set;
-    let mut train_config = config.classifier.clone().for_images(set.side(), set.channels(), set.classes.len());
+    let all = &cells.all;
+    let mut train_config = config.classifier.clone().for_images(all.side(), all.channels(), all.classes().len());
     train_config.seed = derive_seed(config.seed, "resnet");
     let run = Trained {
         name: "resnet".to_owned(),
@@ -60,8 +60,8 @@ pub(crate) fn run_resnet(
 }
 
 fn cnn(config: &StudyConfig, cells: &Cells, run: &CnnRun, runner: &Runner<'_>) -> Result<Trained> {
-    let (name, set) = (run.name(), &cells.set);
-    let mut train_config = run.config(config.cnn.width)?.for_images(set.side(), set.channels(), set.classes.len());
+    let (name, all) = (run.name(), &cells.all);
+    let mut train_config = run.config(config.cnn.width)?.for_images(all.side(), all.channels(), all.classes().len());
     train_config.seed = derive_seed(config.seed, &format!("cnn/{name}"));
     Ok(Trained { folder: runner.path("cnn").join(&name), name, title: run.title(), config: train_config })
 }
@@ -69,6 +69,6 @@ fn cnn(config: &StudyConfig, cells: &Cells, run: &CnnRun, runner: &Runner<'_>) -
 fn train(run: &Trained, cells: &Cells, control: &crate::Control, resume: bool, stage: &str) -> Result<()> {
     tracing::debug!("training {} in {}", run.name, run.folder.display());
     let dir = run_dir(&run.folder, resume);
-    let outcome = train_classifier(&run.config, &cells.set, &cells.split, &dir, &control.training(), &mut [])?;
+    let outcome = train_classifier(&run.config, &cells.train, &cells.val, &dir, &control.training(), &mut [])?;
     if outcome.interrupted { Err(control.interrupted(stage)) } else { Ok(()) }
 }

@@ -8,15 +8,13 @@ use cellforge_assess::{
     evaluation::{EvaluationInputs, FeatureSource, Part, Provenance},
     files::read_json,
 };
-use cellforge_data::derive_seed;
+use cellforge_data::{Groups, OpenOptions, View, derive_seed};
 use cellforge_train::{RunDir, Slot, load_generator};
 
 use super::{data::Cells, gan::TrainedGan, outcome::command};
 use crate::{
-    Error, Result, SourceOptions, StudyConfig,
-    config::GroupSource,
+    Error, Result, StudyConfig,
     runner::{Makes, Runner},
-    source::open_path,
     stamp::Stamp,
 };
 
@@ -44,18 +42,13 @@ pub(crate) fn run(
     let discriminators = folders.into_iter().map(|folder| runner.path(folder)).collect();
     let resnet = RunDir::new(runner.path("resnet")).slot(Slot::Last);
     let done = runner.stage("evaluate", &(&settings, &provenance), upstream, Makes::Folder(FOLDER), |_| {
-        let options = SourceOptions {
-            side: cells.set.side(),
-            channels: cells.set.channels(),
-            groups: GroupSource::None,
-            ..SourceOptions::default()
-        };
-        let made = open_path(&synthetic, &options)?;
-        let all: Vec<usize> = (0..made.len()).collect();
+        let mut options = OpenOptions::new(cells.all.side(), cells.all.channels());
+        options.groups = Groups::None;
+        let made = View::open(&synthetic, &options)?;
         let inputs = EvaluationInputs {
-            real: Part { set: &cells.set, indices: &cells.split.train, source: "the training part of the study" },
-            holdout: Some(Part { set: &cells.set, indices: &cells.split.test, source: "the test part of the study" }),
-            synthetic: Part { set: &made, indices: &all, source: "the study's generators" },
+            real: Part::new(cells.train.clone(), "the training part of the study"),
+            holdout: Some(Part::new(cells.test.clone(), "the test part of the study")),
+            synthetic: Part::new(made, "the study's generators"),
             features: FeatureSource::Classifier(resnet),
             discriminators,
             provenance: provenance.clone(),
@@ -100,12 +93,12 @@ fn provenance(config: &StudyConfig, cells: &Cells, gans: &[TrainedGan], runner: 
         gan.batch,
         config.generate.truncation.map_or(String::new(), |t| format!(", noise truncated at {t}")),
     );
-    let is_phantom = config.data.path.is_none() || crate::is_phantom(&cells.set);
+    let is_phantom = config.data.path.is_none() || crate::is_phantom(&cells.all);
     Ok(Provenance {
         generator: Some(generator),
         seed: Some(derive_seed(config.seed, "generate")),
         command: command(config),
         is_phantom,
-        is_nih: !is_phantom && crate::is_nih(&cells.set),
+        is_nih: !is_phantom && crate::is_nih(&cells.all),
     })
 }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use cellforge_assess::{Bar, SampleWriter};
-use cellforge_data::derive_seed;
+use cellforge_assess::Bar;
+use cellforge_data::{ImageWriter, View, derive_seed};
 use cellforge_train::{GanTrainConfig, GenerateOptions, Judge, load_generator, train_judged_gan};
 
 use super::data::Cells;
@@ -38,7 +38,7 @@ pub(crate) fn train(
     resnet: &Stamp,
     runner: &mut Runner<'_>,
 ) -> Result<(Vec<TrainedGan>, Vec<Stamp>)> {
-    let classes = &cells.set.classes;
+    let classes = cells.all.classes();
     let together = config.gan.conditional && classes.len() > 1;
     let folders: Vec<String> = if together {
         vec![TOGETHER.to_owned()]
@@ -48,34 +48,33 @@ pub(crate) fn train(
     // Whoever looks for the study's generators takes all that are there.
     runner.keep_only("gan", &folders)?;
     let (mut runs, mut stamps) = (Vec::new(), Vec::new());
-    let mut train = |train_config: &GanTrainConfig, folder: &str, reals: &[usize]| {
+    let mut train = |train_config: &GanTrainConfig, folder: &str, reals: &View| {
         let (out, control) = (runner.path(folder), runner.control);
         let judged = train_config.monitor.every > 0;
         let upstream: &[&Stamp] = if judged { &[data, resnet] } else { &[data] };
         let network = runner.path("resnet");
         runner.stage(folder, train_config, upstream, Makes::Folder(folder), |resume| {
-            let judge =
-                if judged { Some(Judge::load(&network, &cells.set, &cells.split.val, &control.device)?) } else { None };
+            let judge = if judged { Some(Judge::load(&network, &cells.val, &control.device)?) } else { None };
             let (dir, how) = (run_dir(&out, resume), control.training());
-            let outcome = train_judged_gan(train_config, &cells.set, reals, judge.as_ref(), &dir, &how, &mut [])?;
+            let outcome = train_judged_gan(train_config, reals, judge.as_ref(), &dir, &how, &mut [])?;
             if outcome.interrupted { Err(control.interrupted(folder)) } else { Ok(()) }
         })
     };
     if together {
         let train_config = train_config(config, cells, None);
-        stamps.push(train(&train_config, TOGETHER, &cells.split.train)?);
+        stamps.push(train(&train_config, TOGETHER, &cells.train)?);
         let run = |(index, class): (usize, &String)| TrainedGan {
             class: class.clone(),
             config: train_config.clone(),
             folder: TOGETHER.to_owned(),
-            learned: cells.of_class(&cells.split.train, index).len(),
+            learned: cells.train.class_counts()[index],
         };
         runs.extend(classes.iter().enumerate().map(run));
         return Ok((runs, stamps));
     }
     for (index, (class, folder)) in classes.iter().zip(folders).enumerate() {
         let train_config = train_config(config, cells, Some(class));
-        let reals = cells.of_class(&cells.split.train, index);
+        let reals = cells.train.class(index as u32);
         stamps.push(train(&train_config, &folder, &reals)?);
         runs.push(TrainedGan { class: class.clone(), config: train_config, folder, learned: reals.len() });
     }
@@ -84,11 +83,11 @@ pub(crate) fn train(
 
 /// The settings of the GAN of one class, or of all.
 fn train_config(config: &StudyConfig, cells: &Cells, class: Option<&String>) -> GanTrainConfig {
-    let classes = if class.is_some() { 1 } else { cells.set.classes.len() };
+    let classes = if class.is_some() { 1 } else { cells.all.classes().len() };
     GanTrainConfig {
         seed: derive_seed(config.seed, "gan"),
         class: class.cloned().unwrap_or_default(),
-        ..config.gan.clone().for_images(cells.set.side(), cells.set.channels(), classes)
+        ..config.gan.clone().for_images(cells.all.side(), cells.all.channels(), classes)
     }
 }
 
@@ -108,7 +107,7 @@ pub(crate) fn generate(
     let out = runner.path("synthetic");
     let sources: Vec<(&TrainedGan, PathBuf)> = gans.iter().map(|gan| (gan, runner.path(&gan.folder))).collect();
     runner.stage("generate", &(&config.generate, config.seed), &upstream, Makes::Folder("synthetic"), |_| {
-        let mut writer = SampleWriter::create(&out)?;
+        let mut writer = ImageWriter::create(&out)?;
         let bar = Bar::new(control.progress, "generate", gans.iter().map(|gan| count(gan) as u64).sum());
         for (gan, source) in &sources {
             let (generator, state) = load_generator(source, &control.device)?;
@@ -127,7 +126,7 @@ pub(crate) fn generate(
                     truncation: config.generate.truncation,
                 };
                 let images = cellforge_train::generate(&generator, &options, &control.device)?;
-                writer.write(&gan.class, &images)?;
+                writer.write(&images)?;
                 bar.advance(images.len() as u64);
             }
         }

@@ -21,7 +21,6 @@ use crate::{
 
 pub(crate) use classifiers::Trained;
 pub(crate) use data::Cells;
-pub use data::{split_by, split_cells};
 
 /// Runs the study into `control.out`: data, the small networks, the residual network, GANs, synthetic cells, their
 /// judgement, their evaluation, and the report.

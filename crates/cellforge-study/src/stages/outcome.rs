@@ -1,9 +1,9 @@
 //! Gathers what the stages left into the results.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use cellforge_assess::{Evaluation, Versions};
-use cellforge_data::SplitBy;
+use cellforge_data::{SplitRule, View};
 use cellforge_kernels::Precision;
 use cellforge_train::{LogEvent, RunDir, read_log};
 use serde_json::Value;
@@ -103,78 +103,58 @@ pub(super) fn command(config: &StudyConfig) -> String {
 }
 
 fn summary(config: &StudyConfig, cells: &Cells) -> DataSummary {
-    let set = &cells.set;
-    let n = set.len();
+    let all = &cells.all;
     // A phantom that was written to disk and given as data is still a phantom.
-    let is_phantom = config.data.path.is_none() || crate::is_phantom(set);
-    let is_nih = !is_phantom && crate::is_nih(set);
+    let is_phantom = config.data.path.is_none() || crate::is_phantom(all);
+    let is_nih = !is_phantom && crate::is_nih(all);
     let source = match &config.data.path {
         None => "the phantom: cells rendered by this program, from no patient".to_owned(),
         Some(path) if is_phantom => format!("{path} (the phantom: rendered cells, from no patient)"),
         Some(path) => path.clone(),
     };
-    let all: Vec<usize> = (0..n).collect();
-    let part = |name: &str, indices: &[usize]| PartSummary {
+    let part = |name: &str, part: &View| PartSummary {
         name: name.to_owned(),
-        cells_per_class: per_class(cells, indices),
-        groups: group_count(cells, indices),
+        cells_per_class: per_class(part),
+        groups: group_count(part),
     };
-    let parts = vec![part("train", &cells.split.train), part("val", &cells.split.val), part("test", &cells.split.test)];
+    let parts = vec![part("train", &cells.train), part("val", &cells.val), part("test", &cells.test)];
     DataSummary {
         source,
         is_phantom,
         is_nih,
-        side: set.side(),
-        channels: set.channels(),
-        classes: set.classes.clone(),
-        cells_per_class: per_class(cells, &all),
-        groups: group_count(cells, &all),
-        single_class_groups: single_class_groups(cells),
-        split_by: match cells.split_by {
-            SplitBy::Image => "cell".to_owned(),
-            SplitBy::Group => "group".to_owned(),
-        },
+        side: all.side(),
+        channels: all.channels(),
+        classes: all.classes().to_vec(),
+        cells_per_class: per_class(all),
+        groups: group_count(all),
+        single_class_groups: single_class_groups(all),
+        split_by: if cells.split_by == SplitRule::Group { "group" } else { "cell" }.to_owned(),
         parts,
-        skipped: set.skipped.iter().map(|s| SkippedImage { name: s.name.clone(), reason: s.reason.clone() }).collect(),
-        fingerprint: set.fingerprint(),
+        skipped: all
+            .skipped()
+            .iter()
+            .map(|s| SkippedImage { name: s.name.clone(), reason: s.reason.clone() })
+            .collect(),
+        fingerprint: all.fingerprint(),
     }
 }
 
-fn per_class(cells: &Cells, indices: &[usize]) -> BTreeMap<String, usize> {
-    let count = |(class, name): (usize, &String)| (name.clone(), cells.of_class(indices, class).len());
-    cells.set.classes.iter().enumerate().map(count).collect()
+fn per_class(cells: &View) -> BTreeMap<String, usize> {
+    cells.classes().iter().cloned().zip(cells.class_counts()).collect()
 }
 
-fn group_count(cells: &Cells, indices: &[usize]) -> Option<usize> {
-    let groups: BTreeSet<&str> = indices.iter().filter_map(|&i| cells.set.groups[i].as_deref()).collect();
-    (!groups.is_empty()).then_some(groups.len())
+fn group_count(cells: &View) -> Option<usize> {
+    Some(cells.group_names().len()).filter(|&groups| groups > 0)
 }
 
-fn single_class_groups(cells: &Cells) -> BTreeMap<String, SingleClassGroups> {
-    let mut by_group: BTreeMap<&str, (BTreeSet<u32>, usize)> = BTreeMap::new();
-    for (group, label) in cells.set.groups.iter().zip(&cells.set.labels) {
-        if let Some(group) = group {
-            let entry = by_group.entry(group).or_default();
-            entry.0.insert(*label);
-            entry.1 += 1;
-        }
+/// Empty where no group is known.
+fn single_class_groups(cells: &View) -> BTreeMap<String, SingleClassGroups> {
+    if cells.group_names().is_empty() {
+        return BTreeMap::new();
     }
-    let mut found: BTreeMap<String, SingleClassGroups> = BTreeMap::new();
-    if by_group.is_empty() {
-        return found;
-    }
-    for class in &cells.set.classes {
-        found.insert(class.clone(), SingleClassGroups { groups: 0, cells: 0 });
-    }
-    for (labels, count) in by_group.into_values() {
-        if let (1, Some(&label)) = (labels.len(), labels.first())
-            && let Some(entry) = found.get_mut(&cells.set.classes[label as usize])
-        {
-            entry.groups += 1;
-            entry.cells += count;
-        }
-    }
-    found
+    let found =
+        cells.single_class_groups().into_iter().map(|of| SingleClassGroups { groups: of.groups, cells: of.images });
+    cells.classes().iter().cloned().zip(found).collect()
 }
 
 fn gan_result(run: &TrainedGan, runner: &Runner<'_>) -> Result<GanResult> {

@@ -1,5 +1,5 @@
 use candle_core::Device;
-use cellforge_data::CellSet;
+use cellforge_data::View;
 
 use crate::classifier_step::ClassifierStep;
 use crate::predict::evaluate;
@@ -9,15 +9,14 @@ use crate::{Error, Event, Observer, Phase, Result, figures};
 /// epoch's figures; with no validation images it adds nothing. A loss that is not finite ends the run.
 #[derive(Debug)]
 pub struct Evaluate {
-    set: CellSet,
-    indices: Vec<usize>,
+    images: View,
     device: Device,
 }
 
 impl Evaluate {
-    /// Judges on the images `indices` of `set`.
-    pub fn new(set: CellSet, indices: Vec<usize>, device: Device) -> Self {
-        Self { set, indices, device }
+    /// Judges on these images.
+    pub fn new(images: View, device: Device) -> Self {
+        Self { images, device }
     }
 }
 
@@ -31,8 +30,8 @@ impl Observer<ClassifierStep> for Evaluate {
     }
 
     fn on_epoch(&mut self, step: &mut ClassifierStep, event: &mut Event<'_>) -> Result<()> {
-        if !self.indices.is_empty() {
-            let score = evaluate(step.classifier(), &self.set, &self.indices, step.loss(), &self.device)?;
+        if !self.images.is_empty() {
+            let score = evaluate(step.classifier(), &self.images, step.loss(), &self.device)?;
             if !score.loss.is_finite() {
                 let iteration = event.position.iteration;
                 return Err(Error::Diverged { name: figures::VAL_LOSS.to_owned(), value: score.loss, iteration });

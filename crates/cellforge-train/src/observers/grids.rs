@@ -1,19 +1,18 @@
 use std::fs;
 use std::io::Cursor;
-use std::path::PathBuf;
 
 use candle_core::Tensor;
+use cellforge_data::{View, sample_grid};
 use cellforge_nn::one_hot;
 
 use crate::gan_step::GanStep;
-use crate::grid::sample_grid;
-use crate::{Error, Event, Observer, Phase, Position, Result, generate};
+use crate::{Error, Event, Observer, Phase, Position, Result, RunDir, generate};
 
 /// Draws the generator's images of the same fixed noise at chosen iterations, as `grid-00005000.png` and, for
 /// TensorBoard, as an image of the event.
 #[derive(Debug)]
 pub struct SampleGrids {
-    dir: PathBuf,
+    dir: RunDir,
     at: Vec<u64>,
     noise: Tensor,
     classes: usize,
@@ -21,17 +20,11 @@ pub struct SampleGrids {
 }
 
 impl SampleGrids {
-    /// Writes into `dir` after the iterations `at`; `noise` has shape (images, latent). A generator of several `classes` draws the
+    /// Writes into the run's folder of grids after the iterations `at`; `noise` has shape (images, latent). A generator of several `classes` draws the
     /// same noise as each of them, one class below the other.
-    pub fn new(dir: impl Into<PathBuf>, at: Vec<u64>, noise: Tensor, classes: usize, columns: usize) -> Self {
-        Self { dir: dir.into(), at, noise, classes, columns }
+    pub fn new(dir: &RunDir, at: Vec<u64>, noise: Tensor, classes: usize, columns: usize) -> Self {
+        Self { dir: dir.clone(), at, noise, classes, columns }
     }
-}
-
-/// Name of the file of the grid drawn after `iteration`.
-#[must_use]
-pub fn file_name(iteration: u64) -> String {
-    format!("grid-{iteration:08}.png")
 }
 
 impl Observer<GanStep> for SampleGrids {
@@ -44,7 +37,8 @@ impl Observer<GanStep> for SampleGrids {
     }
 
     fn on_start(&mut self, _step: &mut GanStep, _start: &Position, _total: u64) -> Result<()> {
-        fs::create_dir_all(&self.dir).map_err(Error::io(&self.dir))
+        let folder = self.dir.grids();
+        fs::create_dir_all(&folder).map_err(Error::io(&folder))
     }
 
     fn on_step(&mut self, step: &mut GanStep, event: &mut Event<'_>) -> Result<()> {
@@ -58,14 +52,15 @@ impl Observer<GanStep> for SampleGrids {
         };
         let mut images = generate::images_of(step.generator(), &self.noise, rows(0)?.as_ref())?;
         // Every class begins a row.
-        let missing = images.len().next_multiple_of(self.columns.max(1)) - images.len();
+        let n = self.noise.dim(0)?;
+        let missing = n.next_multiple_of(self.columns.max(1)) - n;
         for class in 1..self.classes {
             let more = generate::images_of(step.generator(), &self.noise, rows(class)?.as_ref())?;
-            let white = vec![255; missing * more.pixels.len() / more.len()];
+            let white = vec![255; missing * more.pixels.len() / n];
             images.pixels.extend(white.into_iter().chain(more.pixels));
         }
-        let grid = sample_grid(&images, self.columns);
-        let path = self.dir.join(file_name(iteration));
+        let grid = sample_grid(&View::new(images)?, self.columns);
+        let path = self.dir.grid(iteration);
         let mut png = Cursor::new(Vec::new());
         let written = grid.write_to(&mut png, image::ImageFormat::Png);
         written.map_err(|source| Error::Png { path: path.clone(), source })?;

@@ -101,7 +101,7 @@ impl JsonlLog {
 }
 
 /// Length in bytes of the lines of `text` that belong to the first `iteration` updates.
-fn kept(text: &[u8], iteration: u64) -> u64 {
+fn kept_length(text: &[u8], iteration: u64) -> u64 {
     let mut length = 0;
     for line in text.split_inclusive(|byte| *byte == b'\n') {
         match serde_json::from_slice::<LogLine>(line) {
@@ -126,7 +126,7 @@ impl<S: Step> Observer<S> for JsonlLog {
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);
         let mut file = open.map_err(Error::io(&self.path))?;
         let text = fs::read(&self.path).map_err(Error::io(&self.path))?;
-        let length = if start.iteration == 0 { 0 } else { kept(&text, start.iteration) };
+        let length = if start.iteration == 0 { 0 } else { kept_length(&text, start.iteration) };
         file.set_len(length).map_err(Error::io(&self.path))?;
         file.seek(SeekFrom::End(0)).map_err(Error::io(&self.path))?;
         self.file = Some(file);
@@ -172,7 +172,7 @@ mod tests {
         let one = "{\"event\":\"step\",\"iteration\":1,\"epoch\":0,\"loss\":0.5}\n";
         let two = "{\"event\":\"step\",\"iteration\":2,\"epoch\":0,\"loss\":0.4}\n";
         let text = format!("{one}{two}{{\"event\":\"st");
-        assert_eq!(kept(text.as_bytes(), 5), (one.len() + two.len()) as u64);
-        assert_eq!(kept(text.as_bytes(), 1), one.len() as u64);
+        assert_eq!(kept_length(text.as_bytes(), 5), (one.len() + two.len()) as u64);
+        assert_eq!(kept_length(text.as_bytes(), 1), one.len() as u64);
     }
 }

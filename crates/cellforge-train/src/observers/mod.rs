@@ -15,7 +15,6 @@ pub use checkpoints::{Checkpoints, Criterion};
 pub use early_stop::{EarlyStop, Patience};
 pub use evaluate::Evaluate;
 pub use grids::SampleGrids;
-pub use grids::file_name as grid_file_name;
 pub use jsonl::{JsonlLog, LogEvent, LogLine, read_log};
 pub use monitor::{Judge, Monitor, MonitorConfig};
 pub use progress::Progress;

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use cellforge_classify::Classifier;
-use cellforge_data::CellSet;
+use cellforge_data::{View, ViewParts};
 use cellforge_eval::{Features, frechet_distance, mean_distance, prdc};
 use cellforge_gan::Generator;
 use cellforge_nn::{Key, one_hot};
@@ -63,14 +63,12 @@ impl MonitorConfig {
 /// chosen by them, they are no longer fit for the final judgement: keep test images, and another network, for that.
 #[derive(Debug, Clone)]
 pub struct Judge {
-    /// Tells the classes of `set` apart, in their order; best one that was trained on the images the GAN is trained on.
+    /// Tells the classes of `images` apart, in their order; best one that was trained on the images the GAN is trained on.
     pub classifier: Classifier,
     /// What tells the classifier from others, such as a checksum of its weights: a run is resumed with no other.
     pub id: String,
-    /// Images of all classes, of the size of the generator's images.
-    pub set: CellSet,
-    /// The validation images among them: of each class that is judged, more than the monitor's `k`.
-    pub images: Vec<usize>,
+    /// The validation images, of the size of the generator's images: of each class that is judged, more than the monitor's `k`.
+    pub images: View,
 }
 
 impl Judge {
@@ -78,28 +76,28 @@ impl Judge {
     ///
     /// # Errors
     /// As [`load_classifier`]; [`Error::Unsuitable`] if the classes, size or channels of the images are not the classifier's.
-    pub fn load(dir: &Path, set: &CellSet, images: &[usize], device: &Device) -> Result<Self> {
+    pub fn load(dir: &Path, images: &View, device: &Device) -> Result<Self> {
         let (classifier, state) = load_classifier(dir, device)?;
         let unsuitable = |reason| Err(Error::Unsuitable { path: dir.to_path_buf(), reason });
-        if state.classes != set.classes {
-            let (known, there) = (state.classes.join(", "), set.classes.join(", "));
+        if state.classes != images.classes() {
+            let (known, there) = (state.classes.join(", "), images.classes().join(", "));
             return unsuitable(format!("it tells {known} apart, the images are of {there}"));
         }
         let (side, channels) = (state.config.model.image_size(), state.config.model.channels());
-        if (side, channels) != (set.side(), set.channels()) {
+        if (side, channels) != (images.side(), images.channels()) {
             return unsuitable(format!(
                 "it takes {side}x{side} pixels and {channels} channels, the images have {0}x{0} and {1}",
-                set.side(),
-                set.channels()
+                images.side(),
+                images.channels()
             ));
         }
         let id = state.weights_sha256().unwrap_or_default().to_owned();
-        Ok(Self { classifier, id, set: set.clone(), images: images.to_vec() })
+        Ok(Self { classifier, id, images: images.clone() })
     }
 
     /// Identifies the classifier and the validation images.
     pub(crate) fn fingerprint(&self) -> String {
-        let images = run::data_fingerprint(&self.set, &[&self.images]);
+        let images = run::data_fingerprint(&[&self.images]);
         checkpoint::hex(format!("{}|{images}", self.id).as_bytes())
     }
 }
@@ -149,38 +147,33 @@ impl Monitor {
         let settings = &config.monitor;
         settings.validate()?;
         let invalid = |reason| Err(Error::Invalid { field: "judge", reason });
-        let (model, set) = (&config.model, &judge.set);
-        if (set.side(), set.channels()) != (model.image_size, model.channels) {
-            let (side, channels) = (set.side(), set.channels());
+        let (model, reals) = (&config.model, &judge.images);
+        if (reals.side(), reals.channels()) != (model.image_size, model.channels) {
+            let (side, channels) = (reals.side(), reals.channels());
             return invalid(format!(
                 "the validation images have {side}x{side} pixels and {channels} channels, the GAN's images {0}x{0} and {1}",
                 model.image_size, model.channels
             ));
         }
         let labels = match model.classes {
-            1 => match set.classes.iter().position(|class| *class == config.class) {
+            1 => match reals.classes().iter().position(|class| *class == config.class) {
                 Some(label) => vec![label],
                 None => {
-                    return invalid(format!("it knows {}, and not {:?}", set.classes.join(", "), config.class));
+                    return invalid(format!("it knows {}, and not {:?}", reals.classes().join(", "), config.class));
                 }
             },
-            of if of == set.classes.len() => (0..of).collect(),
-            of => return invalid(format!("it knows {}, the GAN is of {of} classes", set.classes.join(", "))),
+            of if of == reals.classes().len() => (0..of).collect(),
+            of => return invalid(format!("it knows {}, the GAN is of {of} classes", reals.classes().join(", "))),
         };
         let mut classes = Vec::new();
         for label in labels {
-            let class = set.classes[label].clone();
-            let images: Vec<usize> = judge
-                .images
-                .iter()
-                .copied()
-                .filter(|&i| set.labels.get(i).is_none_or(|&l| l as usize == label))
-                .collect();
+            let class = reals.classes()[label].clone();
+            let images = reals.class(label as u32);
             if images.len() <= settings.k {
                 let (found, needed) = (images.len(), settings.k + 1);
                 return invalid(format!("{found} validation images of class {class}: at least {needed} are needed"));
             }
-            let reals = features(&judge.classifier, set, &images, device)?;
+            let reals = features(&judge.classifier, &images, device)?;
             let spread = mean_distance(Features::new(&reals.values, reals.dims)?)?;
             if spread == 0.0 {
                 return invalid(format!("all validation images of class {class} have the same features"));
@@ -194,8 +187,11 @@ impl Monitor {
         let (judge, key, latent) = (judge.classifier.clone(), config.key().with("monitor"), model.latent);
         let monitor = Self { config: settings.clone(), judge, classes, key, latent, device: device.clone() };
         let known = monitor.logits(&monitor.classes[0].reals)?[0].len();
-        if known != set.classes.len() {
-            return invalid(format!("it tells {known} classes apart, the images are of {}", set.classes.join(", ")));
+        if known != reals.classes().len() {
+            return invalid(format!(
+                "it tells {known} classes apart, the images are of {}",
+                reals.classes().join(", ")
+            ));
         }
         Ok(monitor)
     }
@@ -222,8 +218,7 @@ impl Monitor {
 
     fn class_figures(&self, generator: &Generator, class: &Judged) -> Result<[f64; FIGURES.len()]> {
         let images = self.images(generator, class)?;
-        let indices: Vec<usize> = (0..images.len()).collect();
-        let found = features(&self.judge, &images, &indices, &self.device)?;
+        let found = features(&self.judge, &images, &self.device)?;
         let (reals, fakes) =
             (Features::new(&class.reals.values, class.reals.dims)?, Features::new(&found.values, found.dims)?);
         let near = prdc(reals, fakes, self.config.k)?;
@@ -240,19 +235,17 @@ impl Monitor {
     }
 
     /// Images of the class, always of the same noise.
-    fn images(&self, generator: &Generator, class: &Judged) -> Result<CellSet> {
+    fn images(&self, generator: &Generator, class: &Judged) -> Result<View> {
         let (key, n) = (self.key.with(&class.class), self.config.images);
-        let mut pixels = Vec::new();
-        let (mut side, mut channels) = (0, 0);
+        let mut all = ViewParts { classes: vec![class.class.clone()], ..ViewParts::default() };
         for batch in 0..n.div_ceil(BATCH) {
             let noise = key.at(batch as u64).normal((BATCH, self.latent), &self.device)?;
             let images = images_of(generator, &noise, class.rows.as_ref())?;
-            (side, channels) = (images.side, images.channels);
-            pixels.extend(images.pixels);
+            (all.side, all.channels) = (images.side, images.channels);
+            all.pixels.extend(images.pixels);
         }
-        pixels.truncate(n * side * side * channels);
-        let names = (0..n).map(|i| format!("{}/{i}", class.class)).collect();
-        Ok(CellSet::from_parts(vec![class.class.clone()], names, vec![0; n], vec![None; n], side, channels, pixels)?)
+        all.pixels.truncate(n * all.side * all.side * all.channels);
+        Ok(View::new(all)?)
     }
 
     /// What the judge makes of features: a row of logits, one a class, for each.

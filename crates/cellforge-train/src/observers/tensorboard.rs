@@ -55,7 +55,7 @@ impl TensorBoard {
 }
 
 /// Length in bytes of the whole records of `bytes` up to step `iteration`, and the time of the last of them.
-fn kept(bytes: &[u8], iteration: u64) -> (u64, f64) {
+fn kept_length(bytes: &[u8], iteration: u64) -> (u64, f64) {
     let (mut length, mut seconds) = (0, 0.0);
     while let Some(payload) = first_record(&bytes[length..]) {
         match time_and_step(payload) {
@@ -84,7 +84,7 @@ impl<S: Step> Observer<S> for TensorBoard {
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);
         let mut file = open.map_err(Error::io(&self.path))?;
         let bytes = fs::read(&self.path).map_err(Error::io(&self.path))?;
-        let (length, seconds) = if start.iteration == 0 { (0, 0.0) } else { kept(&bytes, start.iteration) };
+        let (length, seconds) = if start.iteration == 0 { (0, 0.0) } else { kept_length(&bytes, start.iteration) };
         file.set_len(length).map_err(Error::io(&self.path))?;
         file.seek(SeekFrom::End(0)).map_err(Error::io(&self.path))?;
         (self.file, self.before, self.began) = (Some(file), seconds, Instant::now());
@@ -116,7 +116,7 @@ mod tests {
         let mut bytes = records.concat();
         bytes.truncate(bytes.len() - 3);
         let expected = records[..2].concat().len() as u64;
-        assert_eq!(kept(&bytes, 1), (expected, 1.0));
-        assert_eq!(kept(&bytes, 9), (records[..3].concat().len() as u64, 2.0));
+        assert_eq!(kept_length(&bytes, 1), (expected, 1.0));
+        assert_eq!(kept_length(&bytes, 9), (records[..3].concat().len() as u64, 2.0));
     }
 }

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cellforge_classify::ClassifierConfig;
+use cellforge_data::View;
 use cellforge_data::phantom::{self, PhantomConfig};
-use cellforge_data::{Augment, CellSet, Split};
+use cellforge_data::Augment;
 use cellforge_gan::loss::GanLoss;
 use cellforge_gan::{AugmentConfig, DiscriminatorKind, GeneratorKind};
 use cellforge_train::{ClassifierTrainConfig, GanTrainConfig, Mode, OptimizerConfig, RunDir, Schedule};
 use sha2::{Digest, Sha256};
 
-pub fn images() -> CellSet {
+pub fn images() -> View {
     phantom::render(&PhantomConfig { side: 32, cells_per_class: 12, patients: 4, ..PhantomConfig::default() }).unwrap()
 }
 
@@ -25,10 +26,18 @@ pub fn resumed(out: &Path) -> RunDir {
     RunDir::new(out).mode(Mode::Resume)
 }
 
-pub fn split() -> Split {
+/// The images in three parts.
+pub struct Parts {
+    pub train: View,
+    pub val: View,
+    pub test: View,
+}
+
+pub fn split() -> Parts {
     // The phantom lists its classes one after the other: 12 images each.
-    let pick = |from: usize, to: usize| (from..to).chain(12 + from..12 + to).collect();
-    Split { train: pick(0, 7), val: pick(7, 10), test: pick(10, 12) }
+    let images = images();
+    let pick = |from: usize, to: usize| images.part(&(from..to).chain(12 + from..12 + to).collect::<Vec<_>>());
+    Parts { train: pick(0, 7), val: pick(7, 10), test: pick(10, 12) }
 }
 
 pub fn gan(iterations: u64) -> GanTrainConfig {

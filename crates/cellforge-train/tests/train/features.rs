@@ -15,12 +15,13 @@ use std::collections::HashMap;
 #[test]
 fn a_classifiers_features_are_those_of_its_last_layer() {
     let (folder, images, device) = (tempfile::tempdir().unwrap(), images(), Device::Cpu);
-    train_classifier(&cnn(1), &images, &split(), &fresh(folder.path()), &Control::default(), &mut []).unwrap();
+    train_classifier(&cnn(1), &split().train, &split().val, &fresh(folder.path()), &Control::default(), &mut [])
+        .unwrap();
     let (classifier, _) = load_classifier(folder.path(), &device).unwrap();
 
     // More rows than fit a batch, in an order of their own.
     let indices: Vec<usize> = (0..70).map(|i| i * 7 % images.len()).collect();
-    let all = features(&classifier, &images, &indices, &device).unwrap();
+    let all = features(&classifier, &images.part(&indices), &device).unwrap();
     assert_eq!(all.len(), 70);
     let batch = Batch::gather(&images, &indices[..3], Scale::Unit, None, &device).unwrap();
     let expected = classifier.features(&batch.images).unwrap();
@@ -30,7 +31,7 @@ fn a_classifiers_features_are_those_of_its_last_layer() {
     assert!(all.values.iter().zip(&rows).all(|(a, b)| (a - b).abs() < 1e-6), "{rows:?}");
 
     // An image's features do not depend on its place or on the images beside it: equal images have equal features, to the last digit.
-    let alone = features(&classifier, &images, &indices[69..], &device).unwrap();
+    let alone = features(&classifier, &images.part(&indices[69..]), &device).unwrap();
     assert_eq!(all.row(69), alone.row(0));
     for (i, index) in indices.iter().enumerate() {
         let first = indices.iter().position(|other| other == index).unwrap();
@@ -38,27 +39,24 @@ fn a_classifiers_features_are_those_of_its_last_layer() {
     }
 
     // A turned set gives the features of turned images, and turned back those of the images.
-    let turned = oriented(&images, &indices, Orientation::Rotate90).unwrap();
-    let order: Vec<usize> = (0..indices.len()).collect();
-    assert_ne!(features(&classifier, &turned, &order, &device).unwrap(), all);
-    let back = oriented(&turned, &order, Orientation::Rotate270).unwrap();
-    assert_eq!(features(&classifier, &back, &order, &device).unwrap(), all);
-    assert_eq!((back.labels[1], &back.groups[1]), (images.labels[indices[1]], &images.groups[indices[1]]));
+    let turned = oriented(&images.part(&indices), Orientation::Rotate90).unwrap();
+    assert_ne!(features(&classifier, &turned, &device).unwrap(), all);
+    let back = oriented(&turned, Orientation::Rotate270).unwrap();
+    assert_eq!(features(&classifier, &back, &device).unwrap(), all);
+    assert_eq!((back.label(1), back.group(1)), (images.label(indices[1]), images.group(indices[1])));
 
-    let large = oriented(&images, &[0], Orientation::Identity).unwrap();
-    assert!(features(&classifier, &large, &[1], &device).unwrap_err().to_string().contains("index 1"));
-    assert!(features(&classifier, &large, &[], &device).unwrap_err().to_string().contains("none"));
+    assert!(features(&classifier, &images.part(&[]), &device).unwrap_err().to_string().contains("none"));
 }
 
 #[test]
 fn a_discriminator_is_read_back_and_scores_images() {
     let (folder, images, device) = (tempfile::tempdir().unwrap(), images(), Device::Cpu);
     let config = gan(3);
-    train_gan(&config, &images, &images.class_indices(0), &fresh(folder.path()), &Control::default(), &mut []).unwrap();
+    train_gan(&config, &images.class(0), &fresh(folder.path()), &Control::default(), &mut []).unwrap();
     let (discriminator, state) = load_discriminator(folder.path(), &device).unwrap();
     assert_eq!((state.classes, state.config), (vec!["Parasitized".to_owned()], config));
 
-    let scores = discriminator_scores(&discriminator, None, &images, &[5, 3, 5], &device).unwrap();
+    let scores = discriminator_scores(&discriminator, None, &images.part(&[5, 3, 5]), &device).unwrap();
     assert!(scores[0] == scores[2] && scores[0] != scores[1] && scores.iter().all(|score| score.is_finite()));
     // Pixels as in training, and neither dropout nor the batch's own statistics.
     let batch = Batch::gather(&images, &[5], Scale::SignedUnit, None, &device).unwrap();
@@ -77,7 +75,8 @@ fn a_discriminator_is_read_back_and_scores_images() {
     }
 
     let other = tempfile::tempdir().unwrap();
-    train_classifier(&cnn(1), &images, &split(), &fresh(other.path()), &Control::default(), &mut []).unwrap();
+    train_classifier(&cnn(1), &split().train, &split().val, &fresh(other.path()), &Control::default(), &mut [])
+        .unwrap();
     assert!(matches!(load_discriminator(other.path(), &device), Err(Error::Unsuitable { .. })));
 }
 
@@ -99,7 +98,7 @@ fn inception_is_read_from_a_file_that_the_user_brings() -> Result<()> {
     save(&tensors)?;
     let loaded = load_inception(&path, &device).unwrap();
 
-    let features = inception_features(&loaded, &images, &[1, 20], &device).unwrap();
+    let features = inception_features(&loaded, &images.part(&[1, 20]), &device).unwrap();
     assert_eq!((features.len(), features.dims), (2, INCEPTION_FEATURES));
     let expected = network.features(&inception_input(&[images.image(1), images.image(20)], 32, 3, &device)?)?;
     assert_eq!(features.values, expected.flatten_all()?.to_vec1::<f32>()?);
@@ -129,7 +128,7 @@ fn equal_images_have_equal_features_in_the_resnet_too() {
     let store = ParamStore::new(Key::new(3), &device);
     let resnet = Classifier::new(&ClassifierConfig::Resnet(config), store.frozen_vb()).unwrap();
     let indices: Vec<usize> = (0..70).map(|i| i * 7 % 9).collect();
-    let all = features(&resnet, &images, &indices, &device).unwrap();
+    let all = features(&resnet, &images.part(&indices), &device).unwrap();
     for (i, index) in indices.iter().enumerate().skip(9) {
         assert_eq!(all.row(i), all.row(i - 9), "image {index} at {i}");
     }

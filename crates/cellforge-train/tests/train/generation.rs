@@ -5,11 +5,11 @@ use std::path::Path;
 
 use crate::common::{cnn, fresh, gan, gan_of_two, images, split};
 use candle_core::{Device, Tensor};
-use cellforge_data::CellSet;
+use cellforge_data::{View, ViewParts};
 use cellforge_gan::{Discriminator, Generator};
 use cellforge_train::{
-    Control, Error, GanState, GanTrainConfig, GenerateOptions, Images, StripOptions, discriminator_scores, generate,
-    generate_kept, image_scores, interpolate, load_discriminator, load_generator, load_generator_bytes, pack_generator,
+    Control, Error, GanState, GanTrainConfig, GenerateOptions, StripOptions, discriminator_scores, generate,
+    generate_kept, interpolate, load_discriminator, load_generator, load_generator_bytes, pack_generator,
     train_classifier, train_gan,
 };
 
@@ -24,8 +24,8 @@ fn trained(dir: &Path, of_two: bool) -> (Generator, Discriminator, GanState) {
 
 fn train(dir: &Path, of_two: bool, config: GanTrainConfig) {
     let images = images();
-    let indices = if of_two { (0..images.len()).collect() } else { images.class_indices(0) };
-    train_gan(&config, &images, &indices, &fresh(dir), &Control::default(), &mut []).unwrap();
+    let images = if of_two { images } else { images.class(0) };
+    train_gan(&config, &images, &fresh(dir), &Control::default(), &mut []).unwrap();
 }
 
 fn options(state: &GanState, class: &str, first: usize, count: usize) -> GenerateOptions {
@@ -47,8 +47,8 @@ fn the_best_of_each_few_is_kept() {
         // 100 images take 300 candidates, more than are in memory at once.
         let kept = generate_kept(&generator, &judge, 1.0 / 3.0, &of(0, 100), &CPU).unwrap();
         let plain = generate(&generator, &of(0, 300), &CPU).unwrap();
-        let scores = image_scores(&judge, &plain, label, &CPU).unwrap();
-        let kept_scores = image_scores(&judge, &kept, label, &CPU).unwrap();
+        let scores = discriminator_scores(&judge, label, &plain, &CPU).unwrap();
+        let kept_scores = discriminator_scores(&judge, label, &kept, &CPU).unwrap();
         assert_eq!(kept.len(), 100);
         for (i, group) in scores.chunks(3).enumerate() {
             let best = group.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -61,7 +61,7 @@ fn the_best_of_each_few_is_kept() {
 
         // The first of a longer series, and a part of one.
         let few = generate_kept(&generator, &judge, 1.0 / 3.0, &of(0, 3), &CPU).unwrap();
-        assert_eq!(few.pixels, kept.pixels[..few.pixels.len()]);
+        assert_eq!(few, kept.first(3));
         let part = generate_kept(&generator, &judge, 1.0 / 3.0, &of(37, 5), &CPU).unwrap();
         assert!((0..5).all(|i| part.image(i) == kept.image(37 + i)));
         // To keep all is to keep what is made; and none is none.
@@ -81,15 +81,13 @@ fn the_best_of_each_few_is_kept() {
 fn images_score_as_the_images_they_are_saved_as() {
     let folder = tempfile::tempdir().unwrap();
     let (generator, judge, state) = trained(folder.path(), false);
-    let Images { side, channels, pixels } = generate(&generator, &options(&state, "Parasitized", 0, 70), &CPU).unwrap();
-    let images = Images { side, channels, pixels: pixels.clone() };
-    let names = (0..70).map(|i| format!("{i}.png")).collect();
-    let set =
-        CellSet::from_parts(vec!["a".into()], names, vec![0; 70], vec![None; 70], side, channels, pixels).unwrap();
-    let scores = image_scores(&judge, &images, None, &CPU).unwrap();
-    assert_eq!(scores, discriminator_scores(&judge, None, &set, &(0..70).collect::<Vec<_>>(), &CPU).unwrap());
-    assert_eq!(discriminator_scores(&judge, None, &set, &[69], &CPU).unwrap(), scores[69..]);
-    assert!(image_scores(&judge, &images, Some((0, 2)), &CPU).is_err(), "it knows of no classes");
+    let images = generate(&generator, &options(&state, "Parasitized", 0, 70), &CPU).unwrap();
+    let (side, channels, pixels) = (images.side(), images.channels(), images.pixels());
+    let set = View::new(ViewParts { side, channels, pixels, ..ViewParts::default() }).unwrap();
+    let scores = discriminator_scores(&judge, None, &images, &CPU).unwrap();
+    assert_eq!(scores, discriminator_scores(&judge, None, &set, &CPU).unwrap());
+    assert_eq!(discriminator_scores(&judge, None, &set.part(&[69]), &CPU).unwrap(), scores[69..]);
+    assert!(discriminator_scores(&judge, Some((0, 2)), &images, &CPU).is_err(), "it knows of no classes");
 }
 
 #[test]
@@ -106,7 +104,7 @@ fn strips_end_in_the_images_of_their_noise() {
         let made = strips(0, 3, 40).unwrap();
         assert_eq!(made.len(), 3);
         for (i, strip) in made.iter().enumerate() {
-            assert_eq!((strip.len(), strip.side, strip.channels), (40, 32, 3));
+            assert_eq!((strip.len(), strip.side(), strip.channels()), (40, 32, 3));
             assert_eq!(strip.image(0), images.image(2 * i));
             assert_eq!(strip.image(39), images.image(2 * i + 1));
             assert!(strip.image(20) != strip.image(0) && strip.image(20) != strip.image(39));
@@ -167,7 +165,7 @@ fn a_packed_generator_makes_nearly_the_same_images() {
         let images = generate(&small, &of, &CPU).unwrap();
         assert_eq!(generate(&load_generator(&out, &CPU).unwrap().0, &of, &CPU).unwrap(), images);
         let exact = generate(&generator, &of, &CPU).unwrap();
-        let far = images.pixels.iter().zip(&exact.pixels).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        let far = images.pixels().iter().zip(&exact.pixels()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         assert!(far <= 3, "{far} grey levels");
 
         // There is no discriminator, and that is said.
@@ -225,7 +223,7 @@ fn weights_that_cannot_be_packed_are_named() {
     assert!(!out.exists());
 
     let other = folder.path().join("cnn");
-    train_classifier(&cnn(1), &images(), &split(), &fresh(&other), &Control::default(), &mut []).unwrap();
+    train_classifier(&cnn(1), &split().train, &split().val, &fresh(&other), &Control::default(), &mut []).unwrap();
     assert!(matches!(pack_generator(&other, &out), Err(Error::Unsuitable { .. })));
     assert!(matches!(pack_generator(&folder.path().join("none"), &out), Err(Error::NoCheckpoint(_))));
 }

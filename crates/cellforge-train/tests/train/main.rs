@@ -6,5 +6,6 @@ mod fit;
 mod generation;
 mod monitor;
 mod outputs;
+mod own;
 mod recipes;
 mod resume;

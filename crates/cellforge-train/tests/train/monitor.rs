@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::common::{assert_same, cnn, files, fresh, gan, images, lengthen, resumed, split};
 use candle_core::Device;
-use cellforge_data::CellSet;
+use cellforge_data::{View, ViewParts};
 use cellforge_eval::{Features, frechet_distance, mean_distance, prdc};
 use cellforge_nn::{Key, one_hot};
 use cellforge_train::{
@@ -44,16 +44,15 @@ fn wild(iterations: u64) -> GanTrainConfig {
 }
 
 fn judge(dir: &Path) -> Judge {
-    let images = images();
-    train_classifier(&cnn(2), &images, &split(), &fresh(dir), &Control::default(), &mut []).unwrap();
-    Judge::load(dir, &images, &split().val, &Device::Cpu).unwrap()
+    let parts = split();
+    train_classifier(&cnn(2), &parts.train, &parts.val, &fresh(dir), &Control::default(), &mut []).unwrap();
+    Judge::load(dir, &parts.val, &Device::Cpu).unwrap()
 }
 
 fn train(config: &GanTrainConfig, judge: Option<&Judge>, dir: &RunDir) -> Result<GanOutcome> {
-    let images = images();
-    let of = |i: &usize| config.model.classes > 1 || images.labels[*i] == 0;
-    let indices: Vec<usize> = split().train.into_iter().filter(of).collect();
-    train_judged_gan(config, &images, &indices, judge, dir, &Control::default(), &mut [])
+    let train = split().train;
+    let images = if config.model.classes > 1 { train } else { train.class(0) };
+    train_judged_gan(config, &images, judge, dir, &Control::default(), &mut [])
 }
 
 fn last(out: &Path) -> GanState {
@@ -72,7 +71,7 @@ fn figures_are_those_of_the_library() {
     assert!(judged[0].values.contains_key("g"), "the losses stand beside the figures");
 
     let (generator, _) = load_generator(&out.join("last"), &device).unwrap();
-    let (real, val) = (images(), split().val);
+    let val = split().val;
     let mut sums = [0f64; 6];
     for (label, class) in ["Parasitized", "Uninfected"].into_iter().enumerate() {
         let key = Key::new(5).with("gan").with("").with("monitor").with(class);
@@ -85,15 +84,12 @@ fn figures_are_those_of_the_library() {
             pixels.extend(values.iter().map(|x| ((x + 1.0) * 127.5).round() as u8));
         }
         pixels.truncate(40 * 32 * 32 * 3);
-        let names = (0..40).map(|i| i.to_string()).collect();
-        let images = CellSet::from_parts(vec!["a".into()], names, vec![0; 40], vec![None; 40], 32, 3, pixels).unwrap();
-        let all: Vec<usize> = (0..40).collect();
-        let reals: Vec<usize> = val.iter().copied().filter(|&i| real.labels[i] as usize == label).collect();
-        let [fakes, reals] =
-            [(&images, &all), (&real, &reals)].map(|(set, i)| features(&judge.classifier, set, i, &device).unwrap());
+        let images = View::new(ViewParts { side: 32, channels: 3, pixels, ..ViewParts::default() }).unwrap();
+        let reals = val.class(label as u32);
+        let [fakes, reals] = [&images, &reals].map(|images| features(&judge.classifier, images, &device).unwrap());
         let [fakes, reals] = [&fakes, &reals].map(|found| Features::new(&found.values, found.dims).unwrap());
         let near = prdc(reals, fakes, 2).unwrap();
-        let rows = predict(&judge.classifier, &images, &all, &device).unwrap();
+        let rows = predict(&judge.classifier, &images, &device).unwrap();
         let recognised = rows.iter().filter(|row| row[label] >= row[1 - label]).count() as f64 / 40.0;
         let diversity = mean_distance(fakes).unwrap() / mean_distance(reals).unwrap();
         let expected = [
@@ -188,21 +184,19 @@ fn a_judge_that_does_not_fit_is_refused() {
         assert!(error.starts_with("judge: ") && error.contains(part), "{error}");
     };
     refused(&GanTrainConfig { class: "Apple".into(), ..wild(2) }, &judge, "Apple");
-    refused(
-        &both(2),
-        &Judge { images: judge.images[..4].to_vec(), ..judge.clone() },
-        "1 validation images of class Uninf",
-    );
-    let turned = Judge { images: vec![0; 3], ..judge.clone() };
+    refused(&both(2), &Judge { images: judge.images.first(4), ..judge.clone() }, "1 validation images of class Uninf");
+    let turned = Judge { images: judge.images.whole().part(&[0; 3]), ..judge.clone() };
     refused(&wild(2), &turned, "same features");
     assert!(!out.exists());
 
-    let other = CellSet::from_parts(vec!["a".into()], vec!["x".into()], vec![0], vec![None], 32, 3, vec![0; 3072]);
-    let error = Judge::load(&dir, &other.unwrap(), &[0], &Device::Cpu).unwrap_err().to_string();
+    let one = |classes: &[&str], side: usize| {
+        let classes = classes.iter().map(|class| (*class).to_owned()).collect();
+        let pixels = vec![0; side * side * 3];
+        View::new(ViewParts { classes, side, channels: 3, pixels, ..ViewParts::default() }).unwrap()
+    };
+    let error = Judge::load(&dir, &one(&["a"], 32), &Device::Cpu).unwrap_err().to_string();
     assert!(error.contains("Parasitized, Uninfected apart, the images are of a"), "{error}");
-    let classes = vec!["Parasitized".into(), "Uninfected".into()];
-    let other = CellSet::from_parts(classes, vec!["x".into()], vec![0], vec![None], 16, 3, vec![0; 768]).unwrap();
-    let error = Judge::load(&dir, &other, &[0], &Device::Cpu).unwrap_err().to_string();
+    let error = Judge::load(&dir, &one(&["Parasitized", "Uninfected"], 16), &Device::Cpu).unwrap_err().to_string();
     assert!(error.contains("16x16"), "{error}");
 }
 
@@ -334,7 +328,7 @@ fn a_collapse_goes_back_to_the_best_checkpoint() {
 fn every_setting_is_saved_under_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let images = images();
-    train_gan(&gan(1), &images, &images.class_indices(0), &fresh(folder.path()), &Control::default(), &mut []).unwrap();
+    train_gan(&gan(1), &images.class(0), &fresh(folder.path()), &Control::default(), &mut []).unwrap();
     let state = std::fs::read_to_string(folder.path().join("last/state.json")).unwrap();
     let state: serde_json::Value = serde_json::from_str(&state).unwrap();
     assert!(state.get("guard").is_none() && state.get("judge").is_none(), "{state}");

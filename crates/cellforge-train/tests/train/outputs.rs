@@ -11,9 +11,7 @@ use cellforge_train::{
 fn generated_images_do_not_depend_on_the_count() {
     let folder = tempfile::tempdir().unwrap();
     let images = images();
-    let outcome =
-        train_gan(&gan(2), &images, &images.class_indices(0), &fresh(folder.path()), &Control::default(), &mut [])
-            .unwrap();
+    let outcome = train_gan(&gan(2), &images.class(0), &fresh(folder.path()), &Control::default(), &mut []).unwrap();
     let device = Device::Cpu;
     let (generator, state) = load_generator(folder.path(), &device).unwrap();
     assert_eq!(state.classes, ["Parasitized"]);
@@ -28,13 +26,13 @@ fn generated_images_do_not_depend_on_the_count() {
     };
     let many = generate(&generator, &options(40, None), &device).unwrap();
     let few = generate(&generator, &options(3, None), &device).unwrap();
-    assert_eq!((many.len(), few.len(), few.side, few.channels), (40, 3, 32, 3));
-    assert_eq!(few.pixels, many.pixels[..few.pixels.len()]);
+    assert_eq!((many.len(), few.len(), few.side(), few.channels()), (40, 3, 32, 3));
+    assert_eq!(few, many.first(3));
     assert_ne!(few.image(0), few.image(1));
     let late = generate(&generator, &GenerateOptions { first: 30, ..options(10, None) }, &device).unwrap();
-    assert_eq!(late.pixels, many.pixels[30 * 32 * 32 * 3..], "a series can be made in parts");
+    assert_eq!(late, many.part(&(30..40).collect::<Vec<_>>()), "a series can be made in parts");
     let other = GenerateOptions { class: "Uninfected".into(), ..options(3, None) };
-    assert_ne!(generate(&generator, &other, &device).unwrap(), few);
+    assert_ne!(generate(&generator, &other, &device).unwrap().pixels(), few.pixels());
     assert_ne!(generate(&generator, &options(3, Some(0.5)), &device).unwrap(), few);
     assert!(matches!(generate(&generator, &options(3, Some(0.0)), &device), Err(Error::Invalid { .. })));
     assert!(matches!(load_classifier(&outcome.checkpoint, &device), Err(Error::Unsuitable { .. })));
@@ -47,9 +45,10 @@ fn generated_images_do_not_depend_on_the_count() {
 #[test]
 fn the_best_epoch_is_the_one_that_is_loaded() {
     let folder = tempfile::tempdir().unwrap();
-    let (images, split) = (images(), split());
+    let split = split();
     let outcome =
-        train_classifier(&cnn(6), &images, &split, &fresh(folder.path()), &Control::default(), &mut []).unwrap();
+        train_classifier(&cnn(6), &split.train, &split.val, &fresh(folder.path()), &Control::default(), &mut [])
+            .unwrap();
     let best = outcome.best.unwrap();
     let log = cellforge_train::read_log(&outcome.log).unwrap();
     let epochs: Vec<_> = log.iter().filter(|line| line.event == LogEvent::Epoch).collect();
@@ -60,9 +59,9 @@ fn the_best_epoch_is_the_one_that_is_loaded() {
     let device = Device::Cpu;
     let (classifier, state) = load_classifier(folder.path(), &device).unwrap();
     assert_eq!(state.position.epoch, best.epoch);
-    let score = evaluate(&classifier, &images, &split.val, LossKind::CrossEntropy, &device).unwrap();
+    let score = evaluate(&classifier, &split.val, LossKind::CrossEntropy, &device).unwrap();
     assert_eq!(score.accuracy, best.value);
-    let rows = predict(&classifier, &images, &split.test, &device).unwrap();
+    let rows = predict(&classifier, &split.test, &device).unwrap();
     assert_eq!(rows.len(), split.test.len());
     assert!(rows.iter().all(|row| row.len() == 2 && (row.iter().sum::<f32>() - 1.0).abs() < 1e-5));
 }
@@ -73,8 +72,9 @@ fn patience_ends_a_run_that_no_longer_improves() {
     // A learning rate at which nothing changes: the first epoch is the best, and two later ones are enough.
     let optimizer = OptimizerConfig::Sgd { lr: 1e-12, momentum: 0.0, nesterov: false };
     let config = ClassifierTrainConfig { patience: Some(2), optimizer, ..cnn(9) };
-    let (images, split) = (images(), split());
-    let train = |dir: &RunDir| train_classifier(&config, &images, &split, dir, &Control::default(), &mut []).unwrap();
+    let split = split();
+    let train =
+        |dir: &RunDir| train_classifier(&config, &split.train, &split.val, dir, &Control::default(), &mut []).unwrap();
     let outcome = train(&fresh(folder.path()));
     assert_eq!((outcome.epochs, outcome.interrupted), (3, false));
     assert_eq!(outcome.best.unwrap().epoch, 1);
@@ -82,8 +82,8 @@ fn patience_ends_a_run_that_no_longer_improves() {
     let again = train(&resumed(folder.path()));
     assert_eq!((again.epochs, again.interrupted), (3, false));
 
-    let none = cellforge_data::Split { val: vec![], ..split.clone() };
-    let error = train_classifier(&config, &images, &none, &fresh(folder.path()), &Control::default(), &mut [])
+    let none = split.val.part(&[]);
+    let error = train_classifier(&config, &split.train, &none, &fresh(folder.path()), &Control::default(), &mut [])
         .unwrap_err()
         .to_string();
     assert!(error.contains("patience"), "{error}");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use cellforge_data::{Batch, CellSet, Scale};
+use cellforge_data::{Batch, Scale, View};
 use cellforge_gan::loss::{self, GanLoss};
 use cellforge_gan::{AugmentConfig, Discriminator, DiscriminatorKind, Generator, GeneratorKind};
 use cellforge_nn::{Adam, AdamConfig, AnyOptimizer, Key, ParamStore, gradients, one_hot};
@@ -16,10 +16,6 @@ use cellforge_train::{
 use crate::common::{assert_same, everything, fresh, gan, images, lengthen, resumed};
 
 type Tensors = BTreeMap<String, Tensor>;
-
-fn all(images: &CellSet) -> Vec<usize> {
-    (0..images.len()).collect()
-}
 
 /// Images of both classes, one after the other.
 fn batch() -> Batch {
@@ -51,7 +47,7 @@ fn a_gan_with_everything_on_is_resumed_to_the_same_bytes() {
         let run = |iterations: u64, out: &Path, resume: bool| {
             let dir = if resume { resumed(out) } else { fresh(out) };
             let config = everything(iterations, generator);
-            train_gan(&config, &images, &all(&images), &dir, &Control::default(), &mut []).unwrap()
+            train_gan(&config, &images, &dir, &Control::default(), &mut []).unwrap()
         };
         let outcome = run(6, &whole, false);
         assert_eq!((outcome.iterations, outcome.interrupted, outcome.grids.len()), (6, false, 2));
@@ -91,8 +87,7 @@ fn threads_do_not_change_a_byte_of_any_option() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for generator in [GeneratorKind::Style, GeneratorKind::Residual] {
             let (config, out) = (everything(5, generator), out.join(format!("{generator:?}")));
-            pool.install(|| train_gan(&config, &images, &all(&images), &fresh(&out), &Control::default(), &mut []))
-                .unwrap();
+            pool.install(|| train_gan(&config, &images, &fresh(&out), &Control::default(), &mut [])).unwrap();
         }
         out
     };
@@ -107,11 +102,11 @@ fn a_gan_of_several_classes_makes_images_of_each() {
     let folder = tempfile::tempdir().unwrap();
     let (images, device) = (images(), Device::Cpu);
     let config = everything(2, GeneratorKind::Style);
-    train_gan(&config, &images, &all(&images), &fresh(folder.path()), &Control::default(), &mut []).unwrap();
+    train_gan(&config, &images, &fresh(folder.path()), &Control::default(), &mut []).unwrap();
     let (generator, state) = load_generator(folder.path(), &device).unwrap();
-    assert_eq!(state.classes, images.classes);
+    assert_eq!(state.classes, images.classes());
     let [first, second] = [0, 1].map(|class: usize| {
-        let label = state.label(&images.classes[class]).unwrap();
+        let label = state.label(&images.classes()[class]).unwrap();
         assert_eq!(label, Some((class as u32, 2)));
         let options =
             GenerateOptions { seed: 9, class: String::new(), label, latent: 8, first: 0, count: 3, truncation: None };
@@ -121,7 +116,7 @@ fn a_gan_of_several_classes_makes_images_of_each() {
     // The same noise, so that only the class can tell them apart.
     assert_ne!(first, second);
     let error = state.label("Fungus").unwrap_err().to_string();
-    assert!(error.contains("\"Fungus\" is none that the GAN makes") && error.contains(&images.classes[1]), "{error}");
+    assert!(error.contains("\"Fungus\" is none that the GAN makes") && error.contains(&images.classes()[1]), "{error}");
     let error = generate(
         &generator,
         &GenerateOptions {
@@ -153,20 +148,33 @@ fn a_gan_of_several_classes_makes_images_of_each() {
     assert!(discriminator.input_gradient(&batch().images.narrow(0, 0, 2).unwrap(), Some(&classes)).is_ok());
 }
 
+/// A GAN without a class gets that of its images, and is the same as one that was told.
+#[test]
+fn a_gan_is_of_the_class_of_its_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let (told, found) = (folder.path().join("told"), folder.path().join("found"));
+    let images = images();
+    let config = GanTrainConfig { grid_at: vec![], ..gan(2) };
+    train_gan(&config, &images.class(0), &fresh(&told), &Control::default(), &mut []).unwrap();
+    let unnamed = GanTrainConfig { class: String::new(), ..config };
+    // The same rows by another way.
+    let same = images.part(&(0..12).collect::<Vec<_>>()).class(0);
+    train_gan(&unnamed, &same, &fresh(&found), &Control::default(), &mut []).unwrap();
+    assert_same(&told, &found);
+}
+
 #[test]
 fn images_that_do_not_fit_the_classes_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let images = images();
     let mut config = everything(1, GeneratorKind::Style);
-    let refused = |config: &GanTrainConfig, indices: &[usize]| {
-        train_gan(config, &images, indices, &fresh(folder.path()), &Control::default(), &mut [])
-            .unwrap_err()
-            .to_string()
+    let refused = |config: &GanTrainConfig, images: &View| {
+        train_gan(config, images, &fresh(folder.path()), &Control::default(), &mut []).unwrap_err().to_string()
     };
-    let error = refused(&config, &images.class_indices(0));
-    assert!(error.contains(&format!("images: none of class {} to train on", images.classes[1])), "{error}");
+    let error = refused(&config, &images.part(&images.class_indices(0)));
+    assert!(error.contains(&format!("images: none of class {} to train on", images.classes()[1])), "{error}");
     config.model.classes = 3;
-    let error = refused(&config, &all(&images));
+    let error = refused(&config, &images);
     assert!(error.contains("classes: the model is of 3, the images are of"), "{error}");
 }
 
@@ -472,7 +480,7 @@ fn settings_out_of_range_are_named() {
         assert!(matches!(error, Error::Invalid { .. } | Error::Settings(_)));
         let out = tempfile::tempdir().unwrap();
         let images = images();
-        assert!(train_gan(&config, &images, &all(&images), &fresh(out.path()), &Control::default(), &mut []).is_err());
+        assert!(train_gan(&config, &images, &fresh(out.path()), &Control::default(), &mut []).is_err());
         assert!(!out.path().join("log.jsonl").exists());
     }
     smooth().validate().unwrap();

@@ -26,7 +26,7 @@ fn copy(from: &Path, to: &Path) {
 
 fn run_gan(config: &GanTrainConfig, dir: &RunDir) -> Result<cellforge_train::GanOutcome> {
     let images = images();
-    train_gan(config, &images, &images.class_indices(0), dir, &Control::default(), &mut [])
+    train_gan(config, &images.class(0), dir, &Control::default(), &mut [])
 }
 
 #[test]
@@ -55,14 +55,14 @@ fn gan_killed_and_resumed_equals_never_stopped() {
 fn classifier_stopped_inside_an_epoch_equals_never_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
-    let (images, split, config) = (images(), split(), cnn(3));
-    train_classifier(&config, &images, &split, &fresh(&whole), &Control::default(), &mut []).unwrap();
+    let (split, config) = (split(), cnn(3));
+    train_classifier(&config, &split.train, &split.val, &fresh(&whole), &Control::default(), &mut []).unwrap();
 
     // 14 images in batches of 4: epochs of 4 updates. The stop flag is up before each start, so that nothing but the
     // first checkpoint is written; then a thread raises it at some moment of the run.
     let stop = Arc::new(AtomicBool::new(true));
     let control = Control { stop: stop.clone(), ..Control::default() };
-    let outcome = train_classifier(&config, &images, &split, &resumed(&broken), &control, &mut []).unwrap();
+    let outcome = train_classifier(&config, &split.train, &split.val, &resumed(&broken), &control, &mut []).unwrap();
     assert_eq!((outcome.iterations, outcome.interrupted), (0, true));
     let mut stops = 0;
     loop {
@@ -70,8 +70,9 @@ fn classifier_stopped_inside_an_epoch_equals_never_stopped() {
         let log = broken.join("log.jsonl");
         let seen = read_log(&log).unwrap().len();
         let outcome = std::thread::scope(|scope| {
-            let run = scope
-                .spawn(|| train_classifier(&config, &images, &split, &resumed(&broken), &control, &mut []).unwrap());
+            let run = scope.spawn(|| {
+                train_classifier(&config, &split.train, &split.val, &resumed(&broken), &control, &mut []).unwrap()
+            });
             while read_log(&log).unwrap().len() <= seen && !run.is_finished() {
                 std::thread::yield_now();
             }
@@ -91,8 +92,9 @@ fn classifier_stopped_inside_an_epoch_equals_never_stopped() {
 #[test]
 fn a_finished_run_whose_best_is_lost_has_its_last() {
     let folder = tempfile::tempdir().unwrap();
-    let (out, images, split) = (folder.path().join("run"), images(), split());
-    let run = |dir: &RunDir| train_classifier(&cnn(1), &images, &split, dir, &Control::default(), &mut []).unwrap();
+    let (out, split) = (folder.path().join("run"), split());
+    let run =
+        |dir: &RunDir| train_classifier(&cnn(1), &split.train, &split.val, dir, &Control::default(), &mut []).unwrap();
     assert!(run(&fresh(&out)).best.is_some());
     std::fs::write(out.join("best/weights.safetensors"), "cut short").unwrap();
     let outcome = run(&resumed(&out));
@@ -108,7 +110,7 @@ fn threads_do_not_change_a_byte() {
         pool.install(|| {
             run_gan(&gan(3), &fresh(&out.join("gan"))).unwrap();
             let dir = fresh(&out.join("cnn"));
-            train_classifier(&cnn(1), &images(), &split(), &dir, &Control::default(), &mut []).unwrap();
+            train_classifier(&cnn(1), &split().train, &split().val, &dir, &Control::default(), &mut []).unwrap();
         });
         out
     };
@@ -129,8 +131,9 @@ fn a_folder_in_use_and_other_settings_are_refused() {
     let error = run_gan(&other, &resumed(&out)).unwrap_err().to_string();
     assert!(error.contains("model.dropout is 0.5") && error.contains("0.25"), "{error}");
     let images = images();
-    let error =
-        train_gan(&gan(1), &images, &[0, 1], &resumed(&out), &Control::default(), &mut []).unwrap_err().to_string();
+    let error = train_gan(&gan(1), &images.part(&[0, 1]), &resumed(&out), &Control::default(), &mut [])
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("images"), "{error}");
 
     // A run that is refused leaves the folder's settings alone; one that is not writes them.
