@@ -14,7 +14,7 @@ use cellforge::candle::{self, Device, Tensor};
 use cellforge::data::phantom::{self, PhantomConfig};
 use cellforge::data::{Batch, Scale, replacement_draw};
 use cellforge::nn::{
-    Adam, AdamConfig, Conv2d, Conv2dConfig, Key, Optimizer, Padding, ParamStore, conv2d, gradients, ops,
+    Adam, AdamConfig, AnyOptimizer, Conv2d, Conv2dConfig, Key, Module, Padding, ParamStore, conv2d, gradients, ops,
 };
 use cellforge::train::checkpoint::{OPTIMIZER, WEIGHTS};
 use cellforge::train::observers::{Checkpoints, JsonlLog, Progress};
@@ -27,7 +27,7 @@ const LR: f64 = 3e-3;
 struct Autoencoder {
     layers: [Conv2d; 4],
     store: ParamStore,
-    optimizer: Optimizer,
+    optimizer: AnyOptimizer,
     unread: Vec<Tensor>,
 }
 
@@ -39,18 +39,16 @@ impl Autoencoder {
         };
         let layers = [layer("0", 3, 16, 2)?, layer("1", 16, 8, 2)?, layer("2", 8, 16, 1)?, layer("3", 16, 3, 1)?];
         let adam = AdamConfig { lr: LR, beta1: 0.9, beta2: 0.999, eps: 1e-7 };
-        let optimizer = Optimizer::Adam(Adam::new(store.trainable(), adam)?);
+        let optimizer = AnyOptimizer::Adam(Adam::named(store.trainable(), adam)?);
         Ok(Self { layers, store, optimizer, unread: Vec::new() })
     }
 
-    /// The mean squared error of the images that come out, (b, c, h, w) in [0, 1]. To be `ops::mse` where that is there.
+    /// The mean squared error of the images that come out, (b, c, h, w) in [0, 1].
     fn error(&self, images: &Tensor) -> candle::Result<Tensor> {
         let [first, second, third, fourth] = &self.layers;
         let code = ops::leaky_relu(&second.forward(&ops::leaky_relu(&first.forward(images)?, 0.2)?)?, 0.2)?;
         let made = fourth.forward_upsampled2x(&ops::leaky_relu(&third.forward_upsampled2x(&code)?, 0.2)?)?;
-        let (b, pixels) = (images.dim(0)?, images.elem_count() / images.dim(0)?);
-        let difference = ops::reshape(&ops::add(&made, &images.neg()?)?, &[b, pixels])?;
-        ops::scale(&ops::mean(&ops::row_dot(&difference, &difference)?)?, 1.0 / pixels as f32)
+        ops::mse(&made, images)
     }
 }
 

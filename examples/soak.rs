@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use cellforge::candle::Device;
 use cellforge::data::phantom::{self, PhantomConfig};
-use cellforge::train::presets::gan_best;
+
 use cellforge::train::{
     Control, GanTrainConfig, GenerateOptions, Mode, RunDir, generate, load_generator, read_log, train_gan,
 };
@@ -82,13 +82,13 @@ fn main() -> Result<()> {
 /// Trains on the phantom into [`OUT`] until `until` after `began`, a GAN of one class or, if `best`, the best recipe's of both.
 fn training(best: bool, began: Instant, until: Duration) -> Result<Vec<Reading>> {
     let set = phantom::render(&PhantomConfig { cells_per_class: 300, ..PhantomConfig::default() })?;
-    let recipe = if best { gan_best(set.classes().len()) } else { GanTrainConfig::default() };
+    let recipe = if best { GanTrainConfig::recipe("best")?.for_images(64, 3, set.classes().len()) } else { GanTrainConfig::default() };
     let class = if best { String::new() } else { set.classes()[0].clone() };
     let images = if best { set } else { set.class(0) };
     let (iterations, grid_at) = (u64::from(u32::MAX), (1..1_000).map(|n| n * 100).collect());
     let mut config = GanTrainConfig { iterations, grid_at, class, log_every: 1, checkpoint_every: 20, ..recipe };
     config.monitor.every = 0;
-    config.guard = None;
+    config.guard.enabled = false;
 
     let (control, dir) = (Control::default(), RunDir::new(OUT).mode(Mode::Overwrite));
     let stop = control.stop.clone();

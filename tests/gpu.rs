@@ -218,8 +218,13 @@ fn gans_train_alike() -> Result<()> {
         lr: RATE,
         ..GanTrainConfig::recipe("best").unwrap().for_images(64, 3, 2)
     };
-    let residual =
-        GanTrainConfig { model: residual_gan(32), loss: GanLoss::Hinge, accumulation_steps: 2, r2: 0.1, ..best.clone() };
+    let residual = GanTrainConfig {
+        model: residual_gan(32),
+        loss: GanLoss::Hinge,
+        accumulation_steps: 2,
+        r2: 0.1,
+        ..best.clone()
+    };
     for (name, config) in [("study", study), ("best", best), ("residual", residual)] {
         assert_trains_alike(name, &gpu, &set, (Scale::SignedUnit, BATCH), |device| Ok(GanStep::new(&config, device)?))?;
     }

@@ -13,15 +13,15 @@ use cellforge::{
     study,
     train::{self, RunDir, Slot},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{
-    common::{Globals, is_false, layered, save, say},
-    images::{ImageArgs, bootstrap, list_skipped, table},
+    common::{Given, Globals, Shorthands, save, say, settings},
+    images::{self, bootstrap, list_skipped, table},
 };
 
 /// Arguments of `classify`.
-#[derive(clap::Args, Serialize, Deserialize)]
+#[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   cellforge classify --checkpoint runs/quick --data images.zip
@@ -32,26 +32,11 @@ Where the class folders of the data have names the classifier knows, the figures
 otherwise, or for a folder of loose images, the predictions alone. The CSV has one line per image.
 For research and teaching. Not a diagnostic device.")]
 pub struct Args {
-    /// A classifier's folder, or a study's
-    #[arg(long, value_name = "DIR")]
-    checkpoint: Option<PathBuf>,
-    /// In a study's folder: resnet, or cnn for the best small network [default: resnet]
-    #[arg(long, value_name = "NAME", value_parser = ["resnet", "cnn"])]
-    model: Option<String>,
-    /// Folder or zip of images, with or without class folders
-    #[arg(long, value_name = "PATH")]
-    data: Option<String>,
-    /// Where an image's patient comes from: auto, nih (file names) or none [default: auto]
-    #[arg(long, value_name = "RULE", value_parser = ["auto", "nih", "none"])]
-    groups: Option<String>,
-    /// A CSV file that names the patient of each file; may be repeated
-    #[arg(long, value_name = "FILE")]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    group_csv: Vec<PathBuf>,
-    /// Leave out images that cannot be read, and list them
-    #[arg(long)]
-    #[serde(default, skip_serializing_if = "is_false")]
-    skip_bad: bool,
+    #[command(flatten)]
+    given: Given<ClassifyShorthands>,
+    /// In a study's folder: resnet, or cnn for the best small network
+    #[arg(long, value_name = "NAME", value_parser = ["resnet", "cnn"], default_value = "resnet")]
+    model: String,
     /// Write everything that was found to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -60,10 +45,24 @@ pub struct Args {
     csv: Option<PathBuf>,
 }
 
+/// The shorthands of `classify`.
+pub struct ClassifyShorthands;
+
+impl Shorthands for ClassifyShorthands {
+    const FLAGS: &'static [(&'static str, &'static str)] = &[
+        ("checkpoint", "inputs.checkpoint"),
+        ("data", "data.path"),
+        ("groups", "data.groups"),
+        ("group-csv", "data.group_csv"),
+        ("skip-bad", "data.skip_bad"),
+    ];
+}
+
 /// What `--json` writes.
 #[derive(Serialize)]
 struct Findings<'a> {
-    settings: &'a Args,
+    checkpoint: &'a Path,
+    data: &'a str,
     seed: u64,
     classes: &'a [String],
     images: usize,
@@ -74,33 +73,28 @@ struct Findings<'a> {
     skipped: Vec<BTreeMap<&'static str, &'a str>>,
 }
 
-pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
-    let args = layered(&mut globals, flags)?;
+pub fn run(globals: Globals, args: &Args) -> Result<()> {
     if args.json.is_some() && args.json == args.csv {
         bail!("--json and --csv name the same file");
     }
-    let session = globals.open()?;
-    let checkpoint = args.checkpoint.clone().context("--checkpoint is missing: name a trained classifier's folder")?;
-    let data = args.data.clone().context("--data is missing: name a folder or zip of images")?;
-    let (classifier, state) = train::load_classifier(&classifier_folder(&checkpoint, &args)?, &session.device)?;
+    let config = settings(&globals, Vec::new(), args.given.layers()?, None)?;
+    let session = globals.open(config.precision)?;
+    let checkpoint =
+        config.inputs.checkpoint.as_deref().context("--checkpoint is missing: name a trained classifier's folder")?;
+    let data = config.data.path.as_deref().context("--data is missing: name a folder or zip of images")?;
+    let (classifier, state) = train::load_classifier(&classifier_folder(checkpoint, &args.model)?, &session.device)?;
     let (classes, model) = (&state.classes, &state.config.model);
 
-    let images = ImageArgs {
-        data: Some(data.clone()),
-        side: Some(model.image_size()),
-        channels: Some(model.channels()),
-        groups: args.groups.clone(),
-        group_csv: args.group_csv.clone(),
-        skip_bad: args.skip_bad,
-    };
-    let set = View::open_unlabelled(&data, &images.options(None, session.progress))?;
+    let mut options = images::options(&config.data, config.data.groups, None, session.progress);
+    (options.side, options.channels) = (model.image_size(), model.channels());
+    let set = View::open_unlabelled(data, &options)?;
     list_skipped(&set);
     let probabilities = train::predict(&classifier, &set, &session.device)?;
     let predicted = eval::predictions(&probabilities, classes.len())?;
 
     let report = match truth(&set, classes) {
         Some(truth) => {
-            let options = bootstrap(session.seed);
+            let options = bootstrap(&config);
             Some(eval::classifier_report(&truth, &probabilities, classes, set.groups().as_deref(), &options)?)
         }
         None => None,
@@ -116,8 +110,9 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
         let skipped =
             set.skipped().iter().map(|s| BTreeMap::from([("name", s.name.as_str()), ("reason", s.reason.as_str())]));
         let findings = Findings {
-            settings: &args,
-            seed: session.seed,
+            checkpoint,
+            data,
+            seed: config.seed,
             classes,
             images: set.len(),
             predicted: counts.clone(),
@@ -139,14 +134,14 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
 }
 
 /// The folder to load from: `dir` itself, or the classifier of the study in `dir` (after its last epoch, as the study judged it).
-fn classifier_folder(dir: &Path, args: &Args) -> Result<PathBuf> {
+fn classifier_folder(dir: &Path, model: &str) -> Result<PathBuf> {
     if !dir.is_dir() {
         bail!("{} is not a folder; --checkpoint takes the folder of a trained classifier or of a study", dir.display());
     }
     if !dir.join("resnet").is_dir() {
         return Ok(dir.to_path_buf());
     }
-    if args.model.as_deref() != Some("cnn") {
+    if model != "cnn" {
         return Ok(assess::evaluation::classifier_folder(dir));
     }
     let path = dir.join("results.json");

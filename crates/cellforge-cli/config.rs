@@ -64,7 +64,8 @@ fn show(args: &ShowArgs) -> Result<()> {
             say(setting.meaning.trim());
         }
         several => {
-            let width = several.iter().map(|setting| setting.key.chars().count() + 3 + setting.default_text().chars().count());
+            let width =
+                several.iter().map(|setting| setting.key.chars().count() + 3 + setting.default_text().chars().count());
             let width = width.max().unwrap_or(0).min(48);
             for setting in several {
                 let assigned = format!("{} = {}", setting.key, setting.default_text());

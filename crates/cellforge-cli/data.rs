@@ -1,6 +1,9 @@
 //! `cellforge data`: look at, render, download and split sets of images.
 
-use std::{collections::BTreeMap, path::{Path, PathBuf}};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use cellforge::{

@@ -7,124 +7,92 @@ use cellforge::{
     assess::{
         self, Evaluation, EvaluationConfig,
         evaluation::{Answer, EvaluationInputs, FeatureSource, FidelityScope, Part, Provenance},
-        utility::{UtilityClassifier, UtilityConfig},
     },
-    data::{View, derive_seed},
-    eval::{BootstrapOptions, Estimate},
-    study,
+    data::View,
+    eval::Estimate,
+    study::{self, config::GroupSource},
     train::{self, RunDir},
 };
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    common::{Globals, Interrupted, check_outside, check_settings, effective, is_false, is_of, layered, save, say},
-    images::ImageArgs,
+    common::{
+        Given, Globals, Interrupted, Shorthands, check_outside, check_settings, effective, is_of, resumed, save, say,
+        settings, shell_word,
+    },
+    images,
+    train::control,
 };
 
 /// Arguments of `evaluate`.
-#[derive(clap::Args, Clone, Serialize, Deserialize)]
+#[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   cellforge evaluate --real train.zip --holdout test.zip --synthetic synthetic.zip --features resnet:runs/quick --out evaluation
-  cellforge evaluate --real train.zip --synthetic synthetic.zip --features pixels --utility none
+  cellforge evaluate --real train.zip --synthetic synthetic.zip --features pixels --measure fidelity
   cellforge evaluate --real train --holdout test --synthetic made --features inception:pt_inception.safetensors --out fid
+  cellforge evaluate --real train --synthetic made --measure fidelity,utility --set evaluate.utility.classifier=resnet --out worth
   cellforge evaluate --resume --out evaluation
 
 --real are the images that the generators learned from, --holdout images of other patients that they never saw. Without --holdout there
 is no test for leaks. OUT gets evaluation.json, report.html and datasheet.md; without --out the summary alone is printed.
 For research and teaching. Not a diagnostic device.")]
 pub struct Args {
-    /// Folder or zip of the real images that the generators learned from, one folder per class
-    #[arg(long, value_name = "PATH")]
-    real: Option<String>,
-    /// Folder or zip of real images of other patients, which the generators never saw
-    #[arg(long, value_name = "PATH")]
-    holdout: Option<String>,
-    /// Folder or zip of the synthetic images, with the same class folders
-    #[arg(long, value_name = "PATH")]
-    synthetic: Option<String>,
-    /// What images are compared by: resnet:DIR (a trained classifier's folder or a study's), pixels, inception:FILE (its weights), or
-    /// safetensors:FILE (features that another program computed: real, synthetic, holdout) [default: pixels]
-    #[arg(long, value_name = "SOURCE")]
-    features: Option<String>,
-    /// Folder of a trained GAN, for the test of membership by its discriminator; give one per class
-    #[arg(long, value_name = "DIR")]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    discriminator: Vec<PathBuf>,
-    /// Train classifiers on real and synthetic images: none, cnn or resnet [default: none]
-    #[arg(long, value_name = "NAME", value_parser = ["none", "cnn", "resnet"])]
-    utility: Option<String>,
-    /// Updates of each of these classifiers [default: 500]
-    #[arg(long, value_name = "N")]
-    utility_steps: Option<u64>,
-    /// Trainings of each kind [default: 5]
-    #[arg(long, value_name = "N")]
-    utility_seeds: Option<usize>,
-    /// Width of these classifiers; 1 is the study's [default: 1]
-    #[arg(long, value_name = "X")]
-    utility_width: Option<f64>,
-    /// Which nearest neighbour counts as near, for precision, recall, density and coverage [default: 5]
-    #[arg(long, value_name = "N")]
-    k: Option<usize>,
-    /// Bootstrap resamples per interval [default: 1000]
-    #[arg(long, value_name = "N")]
-    resamples: Option<usize>,
-    /// At most so many images of each set and class, as whole patients; 0 takes all [default: 0]
-    #[arg(long, value_name = "N")]
-    max_images: Option<usize>,
-    /// Side to which images are resized, where the features do not say: 32, 64 or 128 [default: 64]
-    #[arg(long, value_name = "PIXELS")]
-    side: Option<usize>,
-    /// 3 for colour, 1 for grey, where the features do not say [default: 3]
-    #[arg(long, value_name = "N")]
-    channels: Option<usize>,
-    /// Where a real image's patient comes from: auto, nih (file names) or none [default: auto]
-    #[arg(long, value_name = "RULE", value_parser = ["auto", "nih", "none"])]
-    groups: Option<String>,
-    /// A CSV file that names the patient of each file; may be repeated
-    #[arg(long, value_name = "FILE")]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    group_csv: Vec<PathBuf>,
-    /// Leave out images that cannot be read, and list them
-    #[arg(long)]
-    #[serde(default, skip_serializing_if = "is_false")]
-    skip_bad: bool,
-    /// Leave out the tests for leaks
-    #[arg(long)]
-    #[serde(default, skip_serializing_if = "is_false")]
-    no_privacy: bool,
-    /// Leave the pictures of real images out of the report
-    #[arg(long)]
-    #[serde(default, skip_serializing_if = "is_false")]
-    no_pairs: bool,
+    #[command(flatten)]
+    given: Given<EvaluateShorthands>,
     /// Folder for the figures, the report and the data sheet
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with the evaluation in OUT; flags not given are those it was started with
+    /// Go on with the evaluation in OUT; settings not given are those it was started with
     #[arg(long)]
-    #[serde(default, skip_serializing_if = "is_false")]
     resume: bool,
     /// Throw away the evaluation in OUT and start anew
     #[arg(long, conflicts_with = "resume")]
-    #[serde(default, skip)]
     overwrite: bool,
 }
 
-pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
-    crate::train::remember(&mut globals, flags.resume, flags.out.as_ref())?;
-    let mut args: Args = layered(&mut globals, flags)?;
-    args.overwrite = flags.overwrite;
-    let real = args.real.clone().context("--real is missing: name a folder or zip of real images")?;
+/// The shorthands of `evaluate`.
+pub struct EvaluateShorthands;
+
+impl Shorthands for EvaluateShorthands {
+    const FLAGS: &'static [(&'static str, &'static str)] = &[
+        ("real", "inputs.real"),
+        ("holdout", "inputs.holdout"),
+        ("synthetic", "inputs.synthetic"),
+        ("features", "inputs.features"),
+        ("discriminator", "inputs.discriminators"),
+        ("measure", "evaluate.measure"),
+        ("max-images", "evaluate.max_images"),
+        ("resamples", "evaluate.resamples"),
+        ("pairs", "evaluate.privacy.pairs"),
+        ("side", "data.side"),
+        ("channels", "data.channels"),
+        ("groups", "data.groups"),
+        ("group-csv", "data.group_csv"),
+        ("skip-bad", "data.skip_bad"),
+    ];
+}
+
+/// The tables of settings that the verb uses.
+const TABLES: [&str; 4] = ["data", "inputs", "evaluate", "judge"];
+
+pub fn run(globals: Globals, args: &Args) -> Result<()> {
+    let below = match &args.out {
+        Some(out) if args.resume => resumed(&globals, out, "evaluation")?,
+        _ => Vec::new(),
+    };
+    let config = settings(&globals, below, args.given.layers()?, None)?;
+    let inputs = &config.inputs;
+    let real = inputs.real.clone().context("--real is missing: name a folder or zip of real images")?;
     let synthetic =
-        args.synthetic.clone().context("--synthetic is missing: name a folder or zip of synthetic images")?;
-    let features = feature_source(args.features.get_or_insert_with(|| "pixels".to_owned()))?;
-    let session = globals.open_stoppable()?;
-    let config = config(&mut args, session.seed);
-    config.validate()?;
+        inputs.synthetic.clone().context("--synthetic is missing: name a folder or zip of synthetic images")?;
+    let features = feature_source(if inputs.features.is_empty() { "pixels" } else { &inputs.features })?;
+    let session = globals.open_stoppable(config.precision)?;
+    let measured = EvaluationConfig { seed: config.seed, level: config.judge.level, ..config.evaluate.clone() };
+    measured.validate()?;
     let temporary;
     let out = match &args.out {
         Some(out) => {
-            check_outside(out, [Some(&real), args.holdout.as_ref(), Some(&synthetic)].into_iter().flatten())?;
+            check_outside(out, [Some(&real), inputs.holdout.as_ref(), Some(&synthetic)].into_iter().flatten())?;
             out.clone()
         }
         None => {
@@ -133,39 +101,32 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
         }
     };
     let _lock = RunDir::new(&out).lock()?;
-    let settings = effective("evaluate", session.seed, &args)?;
-    check_folder(&out, &args)?;
+    let text = effective("evaluate", &config, &TABLES)?;
+    check_folder(&out, args)?;
 
     let size = match &features {
         FeatureSource::Classifier(dir) => {
             let (_, state) = train::load_classifier(&assess::evaluation::classifier_folder(dir), &session.device)?;
             (state.config.model.image_size(), state.config.model.channels())
         }
-        _ => (args.side.unwrap_or(64), args.channels.unwrap_or(3)),
+        _ => (config.data.side, config.data.channels),
     };
-    let open = |path: &str, groups: Option<&str>| -> Result<View> {
-        let images = ImageArgs {
-            data: Some(path.to_owned()),
-            side: Some(size.0),
-            channels: Some(size.1),
-            groups: groups.map(str::to_owned),
-            group_csv: if groups == Some("none") { Vec::new() } else { args.group_csv.clone() },
-            skip_bad: args.skip_bad,
-        };
-        images.open(&images.options(None, session.progress), session.seed)
+    let open = |path: &str, groups| -> Result<View> {
+        let mut options = images::options(&config.data, groups, None, session.progress);
+        (options.side, options.channels) = size;
+        images::open_at(path, &options)
     };
-    let groups = args.groups.as_deref();
+    let groups = config.data.groups;
     let real_set = open(&real, groups)?;
-    let holdout_set = args.holdout.as_ref().map(|path| open(path, groups)).transpose()?;
-    let synthetic_set = open(&synthetic, Some("none"))?;
-    let control =
-        train::Control { device: session.device.clone(), stop: session.stop.clone(), progress: session.progress };
-    let inputs = EvaluationInputs {
+    let holdout_set = inputs.holdout.as_ref().map(|path| open(path, groups)).transpose()?;
+    let synthetic_set = open(&synthetic, GroupSource::None)?;
+    let control = control(&session);
+    let judged = EvaluationInputs {
         real: Part::new(real_set.clone(), shown(&real)),
-        holdout: holdout_set.zip(args.holdout.as_ref()).map(|(images, path)| Part::new(images, shown(path))),
+        holdout: holdout_set.zip(inputs.holdout.as_ref()).map(|(images, path)| Part::new(images, shown(path))),
         synthetic: Part::new(synthetic_set, shown(&synthetic)),
         features,
-        discriminators: args.discriminator.clone(),
+        discriminators: inputs.discriminators.clone(),
         provenance: Provenance {
             generator: None,
             seed: None,
@@ -175,10 +136,10 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
         },
     };
     // Only now: a mistake in the data must not leave the settings of an evaluation that never began.
-    prepare(&out, &args, &settings)?;
-    let found = assess::evaluate(&config, &inputs, &out, &control).map_err(|error| match (error, &args.out) {
+    prepare(&out, args, &text)?;
+    let found = assess::evaluate(&measured, &judged, &out, &control).map_err(|error| match (error, &args.out) {
         (assess::Error::Interrupted, Some(out)) => {
-            let out = study::shell_word(&out.display().to_string());
+            let out = shell_word(&out.display().to_string());
             Interrupted(format!("stopped; go on with: cellforge evaluate --resume --out {out}")).into()
         }
         (assess::Error::Interrupted, None) => Interrupted("stopped".to_owned()).into(),
@@ -191,7 +152,7 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
         say(format!("\nreport: {}", out.join("report.html").display()));
         say(format!("figures: {}", out.join("evaluation.json").display()));
         if !found.pairs.is_empty() && !found.provenance.is_phantom {
-            say("the report holds pictures of real images: do not pass it on (--no-pairs leaves them out)");
+            say("the report holds pictures of real images: do not pass it on (--pairs 0 leaves them out)");
         }
     }
     Ok(())
@@ -253,41 +214,6 @@ fn feature_source(text: &str) -> Result<FeatureSource> {
         Some(("safetensors", path)) if !path.is_empty() => FeatureSource::File(path.into()),
         _ => bail!("--features {text} is none of resnet:DIR, pixels, inception:FILE and safetensors:FILE"),
     })
-}
-
-/// The settings of the evaluation; those that were not given are written back into the flags, so that what is saved is complete.
-fn config(args: &mut Args, seed: u64) -> EvaluationConfig {
-    let default = EvaluationConfig::default();
-    let k = *args.k.get_or_insert(default.k);
-    let resamples = *args.resamples.get_or_insert(default.resamples);
-    let max_images = *args.max_images.get_or_insert(default.max_images);
-    let classifier = match args.utility.get_or_insert_with(|| "none".to_owned()).as_str() {
-        "cnn" => Some(UtilityClassifier::Cnn),
-        "resnet" => Some(UtilityClassifier::Resnet),
-        _ => None,
-    };
-    let utility = classifier.map(|classifier| {
-        let usual = UtilityConfig::default();
-        UtilityConfig {
-            classifier,
-            steps: *args.utility_steps.get_or_insert(usual.steps),
-            seeds: *args.utility_seeds.get_or_insert(usual.seeds),
-            width: *args.utility_width.get_or_insert(usual.width),
-            seed: derive_seed(seed, "utility"),
-            bootstrap: BootstrapOptions { resamples, seed: derive_seed(seed, "utility"), level: default.level },
-            ..usual
-        }
-    });
-    EvaluationConfig {
-        privacy: !args.no_privacy,
-        utility,
-        k,
-        resamples,
-        max_images,
-        pairs: if args.no_pairs { 0 } else { default.pairs },
-        seed,
-        ..default
-    }
 }
 
 /// The verdicts and the figures they rest on.

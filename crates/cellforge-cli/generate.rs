@@ -11,16 +11,17 @@ use cellforge::{
     data::{self, View, index::is_image},
     gan::{Discriminator, Generator},
     shipped,
+    study::StudyConfig,
     train::{self, Checkpoint, RunDir},
 };
-use serde::{Deserialize, Serialize};
 
 use crate::common::{
-    Bar, Globals, Interrupted, Session, check_settings, is_false, layered, save_beside, save_effective, say,
+    Bar, Given, Globals, Interrupted, Session, Shorthands, check_settings, effective, save_beside, save_effective, say,
+    settings,
 };
 
 /// Arguments of `generate`.
-#[derive(clap::Args, Serialize, Deserialize)]
+#[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   cellforge generate --count 100 --out synthetic
@@ -38,25 +39,11 @@ made without it, image 2 of the next n, and so on, where n is 1/SHARE rounded up
 A strip leads from image 1 to image 2 of its class, the next from 3 to 4, along the arc between their noise; with --strip-to, from image
 1 to the other class with the same noise, the next from image 2. Its ends are the images made without --strips.")]
 pub struct Args {
-    /// A GAN's folder, or a folder of several: a study's, or what `train gan` made of all classes [default: the built-in generator]
-    #[arg(long, value_name = "DIR")]
-    checkpoint: Option<PathBuf>,
-    /// Only this class [default: every class that has a generator]
-    #[arg(long, value_name = "NAME")]
-    class: Option<String>,
-    /// Images per class [default: 100]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
-    count: Option<u64>,
+    #[command(flatten)]
+    given: Given<GenerateShorthands>,
     /// A folder, or a file that ends in .zip
     #[arg(long, value_name = "DIR|FILE.zip")]
     out: Option<PathBuf>,
-    /// Redraw noise beyond so many standard deviations, at least 0.01: lower is more typical and less varied [default: none]
-    #[arg(long, value_name = "T", allow_negative_numbers = true)]
-    truncation: Option<f64>,
-    /// Keep this share of the images, from 0.001 to 1: of each 1/SHARE, the one that the checkpoint's discriminator scores highest
-    /// [default: 1, all]
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
-    keep: Option<f64>,
     /// Also draw the first images of each class as one picture
     #[arg(long, value_name = "FILE.png")]
     grid: Option<PathBuf>,
@@ -71,7 +58,6 @@ pub struct Args {
     strip_to: Option<String>,
     /// Print the data sheet of the built-in generator: what it was trained on and what it is worth
     #[arg(long)]
-    #[serde(default, skip_serializing_if = "is_false")]
     about: bool,
 }
 
@@ -92,42 +78,62 @@ struct Source {
 }
 
 impl Source {
-    fn options(&self, args: &Args, seed: u64, first: usize, count: usize) -> Result<train::GenerateOptions> {
+    fn options(&self, config: &StudyConfig, first: usize, count: usize) -> Result<train::GenerateOptions> {
         Ok(train::GenerateOptions {
-            seed,
+            seed: config.seed,
             class: self.class.clone(),
             label: self.state.label(&self.class)?,
             latent: self.state.config.model.latent,
             first,
             count,
-            truncation: args.truncation,
+            truncation: config.generate.truncation,
         })
     }
 }
 
-pub fn run(mut globals: Globals, args: &Args) -> Result<()> {
-    let mut args = layered(&mut globals, args)?;
+/// The shorthands of `generate`.
+pub struct GenerateShorthands;
+
+impl Shorthands for GenerateShorthands {
+    const FLAGS: &'static [(&'static str, &'static str)] = &[
+        ("checkpoint", "inputs.checkpoint"),
+        ("class", "inputs.class"),
+        ("count", "generate.per_class"),
+        ("truncation", "generate.truncation"),
+        ("keep", "generate.keep"),
+    ];
+}
+
+pub fn run(globals: Globals, args: &Args) -> Result<()> {
     if args.about {
         say(shipped::DATASHEET.trim_end());
         return Ok(());
     }
-    let session = globals.open_stoppable()?;
-    let out = args.out.clone().context("--out is missing: name a folder, or a file that ends in .zip")?;
-    check(&args, &out)?;
-    let sources = sources(&args, &session.device)?;
+    let config = settings(&globals, Vec::new(), args.given.layers()?, None)?;
+    let session = globals.open_stoppable(config.precision)?;
+    let out = args.out.as_deref().context("--out is missing: name a folder, or a file that ends in .zip")?;
+    check(args, &config, out)?;
+    let sources = sources(&config, &session.device)?;
     if let Some(source) = sources.first() {
-        source.options(&args, session.seed, 0, 0)?.validate()?;
+        source.options(&config, 0, 0)?.validate()?;
     }
     if args.strips.is_some() {
-        strips(&mut args, &session, &sources, &out)?;
+        strips(args, &config, &session, &sources, out)?;
     } else {
-        images(&mut args, &session, &sources, &out)?;
+        images(args, &config, &session, &sources, out)?;
     }
-    save_settings(&out, session.seed, &args)
+    // Beside a zip the settings get its name, so that the archive holds images alone.
+    let text = effective("generate", &config, &["inputs", "generate"])?;
+    if is_zip(out) { save_beside(out, &text) } else { save_effective(out, &text) }
+}
+
+/// The share of the images to keep, where not all are.
+fn kept(config: &StudyConfig) -> Option<f64> {
+    Some(config.generate.keep).filter(|keep| *keep < 1.0)
 }
 
 /// Refuses flags that do not go together.
-fn check(args: &Args, out: &Path) -> Result<()> {
+fn check(args: &Args, config: &StudyConfig, out: &Path) -> Result<()> {
     if let Some(grid) =
         args.grid.as_ref().filter(|grid| !grid.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")))
     {
@@ -136,8 +142,8 @@ fn check(args: &Args, out: &Path) -> Result<()> {
     if is_zip(out) && out.is_dir() {
         bail!("{} is a folder; a zip needs another name", out.display());
     }
-    if let Some(keep) = args.keep {
-        train::candidates(keep).context("--keep takes a share of the images")?;
+    if config.generate.per_class == 0 {
+        bail!("--count is 0: at least 1 image is to be made");
     }
     let given = |flags: &[(&'static str, bool)]| flags.iter().find(|(_, given)| *given).map(|(flag, _)| *flag);
     if args.strips.is_none() {
@@ -148,7 +154,7 @@ fn check(args: &Args, out: &Path) -> Result<()> {
         return Ok(());
     }
     let of_images =
-        [("--count", args.count.is_some()), ("--keep", args.keep.is_some()), ("--grid", args.grid.is_some())];
+        [("--count", args.given.has("count")), ("--keep", args.given.has("keep")), ("--grid", args.grid.is_some())];
     if let Some(flag) = given(&of_images) {
         bail!("--strips makes pictures in place of images, and {flag} is of images");
     }
@@ -159,7 +165,7 @@ fn check(args: &Args, out: &Path) -> Result<()> {
 }
 
 /// What makes the images of each class that is asked for.
-fn sources(args: &Args, device: &Device) -> Result<Vec<Source>> {
+fn sources(config: &StudyConfig, device: &Device) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     let mut add =
         |folder: &Path, generator: Generator, discriminator: Option<Discriminator>, state: train::GanState| {
@@ -169,8 +175,8 @@ fn sources(args: &Args, device: &Device) -> Result<Vec<Source>> {
                 sources.push(Source { class, folder, generator, discriminator, state });
             }
         };
-    let name = match &args.checkpoint {
-        None if args.keep.is_some() => {
+    let name = match &config.inputs.checkpoint {
+        None if kept(config).is_some() => {
             bail!(
                 "--keep needs a discriminator and the built-in generator has none: name a trained GAN's folder with --checkpoint"
             )
@@ -187,7 +193,7 @@ fn sources(args: &Args, device: &Device) -> Result<Vec<Source>> {
         Some(checkpoint) => {
             for dir in generator_folders(checkpoint)? {
                 let (generator, state) = train::load_generator(&dir, device)?;
-                let discriminator = match args.keep {
+                let discriminator = match kept(config) {
                     Some(_) => {
                         Some(train::load_discriminator(&dir, device).context("--keep needs the GAN's discriminator")?.0)
                     }
@@ -198,7 +204,7 @@ fn sources(args: &Args, device: &Device) -> Result<Vec<Source>> {
             checkpoint.display().to_string()
         }
     };
-    if let Some(wanted) = &args.class {
+    if let Some(wanted) = &config.inputs.class {
         let classes: Vec<String> = sources.iter().map(|source| source.class.clone()).collect();
         sources.retain(|source| source.class == *wanted);
         if sources.is_empty() {
@@ -218,22 +224,22 @@ fn sources(args: &Args, device: &Device) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-fn images(args: &mut Args, session: &Session, sources: &[Source], out: &Path) -> Result<()> {
-    let count = *args.count.get_or_insert(100) as usize;
+fn images(args: &Args, config: &StudyConfig, session: &Session, sources: &[Source], out: &Path) -> Result<()> {
+    let count = config.generate.per_class;
     if !is_zip(out) {
         let folders = sources.iter().map(|source| data::folder_name(&source.class));
         check_folder(out, folders, "synthetic_", count)?;
     }
     let make = |source: &Source, first, count| -> Result<View> {
-        let options = source.options(args, session.seed, first, count)?;
-        Ok(match (args.keep, &source.discriminator) {
+        let options = source.options(config, first, count)?;
+        Ok(match (kept(config), &source.discriminator) {
             (Some(keep), Some(judge)) => {
                 train::generate_kept(&source.generator, judge, keep, &options, &session.device)?
             }
             _ => train::generate(&source.generator, &options, &session.device)?,
         })
     };
-    let candidates = args.keep.map_or(Ok(1), train::candidates)?;
+    let candidates = kept(config).map_or(Ok(1), train::candidates)?;
     let part = (PART / candidates).max(1);
 
     let mut writer = data::ImageWriter::create(out)?;
@@ -267,9 +273,9 @@ fn images(args: &mut Args, session: &Session, sources: &[Source], out: &Path) ->
 }
 
 /// A class, or the way to another, has a folder of pictures.
-fn strips(args: &mut Args, session: &Session, sources: &[Source], out: &Path) -> Result<()> {
+fn strips(args: &Args, config: &StudyConfig, session: &Session, sources: &[Source], out: &Path) -> Result<()> {
     let count = args.strips.unwrap_or_default() as usize;
-    let steps = *args.strip_steps.get_or_insert(8) as usize;
+    let steps = args.strip_steps.unwrap_or(8) as usize;
     let mut ways = Vec::new();
     for source in sources {
         let folder = data::folder_name(&source.class);
@@ -291,7 +297,7 @@ fn strips(args: &mut Args, session: &Session, sources: &[Source], out: &Path) ->
     for (source, to, folder) in ways {
         for number in 0..count {
             stop_if_asked(session)?;
-            let images = source.options(args, session.seed, number, 1)?;
+            let images = source.options(config, number, 1)?;
             let options = train::StripOptions { images, steps, to };
             for strip in train::interpolate(&source.generator, &options, &session.device)? {
                 data::save_grid(&out.join(&folder).join(format!("strip_{:06}.png", number + 1)), &strip, steps)?;
@@ -343,14 +349,6 @@ fn check_folder(out: &Path, folders: impl Iterator<Item = String>, prefix: &str,
 
 fn is_zip(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("zip"))
-}
-
-/// Beside a zip the settings get its name, so that the archive holds images alone.
-fn save_settings(out: &Path, seed: u64, args: &Args) -> Result<()> {
-    if !is_zip(out) {
-        return save_effective(out, "generate", seed, args);
-    }
-    save_beside(out, "generate", seed, args)
 }
 
 /// The folders of generators under `dir`: itself, or those in its `gan` folder, or those directly in it.

@@ -3,7 +3,6 @@
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
 
 /// Refuses an output inside a folder of images, or that folder itself: what lies there is taken for images. `sources` are PATHs as the
 /// flags for images take them; of these only folders count.

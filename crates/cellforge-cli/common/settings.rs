@@ -13,7 +13,12 @@ use cellforge::{
 use super::{Globals, save};
 
 /// The settings that `below`, the file of `--config`, `--set` and `given` make, the last on top, over the defaults or over `preset`.
-pub fn settings(globals: &Globals, below: Vec<Layer>, given: Vec<Layer>, preset: Option<Preset>) -> Result<StudyConfig> {
+pub fn settings(
+    globals: &Globals,
+    below: Vec<Layer>,
+    given: Vec<Layer>,
+    preset: Option<Preset>,
+) -> Result<StudyConfig> {
     let mut layers = below;
     if let Some(path) = &globals.config {
         layers.push(read(path)?);
@@ -38,7 +43,11 @@ fn read(path: &Path) -> Result<Layer> {
 pub fn resumed(globals: &Globals, out: &Path, what: &str) -> Result<Vec<Layer>> {
     let saved = RunDir::new(out).settings();
     if !saved.is_file() {
-        bail!("there is no {what} to resume in {}: it has no {}; start one without --resume", out.display(), name(&saved));
+        bail!(
+            "there is no {what} to resume in {}: it has no {}; start one without --resume",
+            out.display(),
+            name(&saved)
+        );
     }
     let layer = read(&saved)?;
     let started = StudyConfig::layered(std::slice::from_ref(&layer), None)
@@ -67,7 +76,7 @@ pub fn effective(verb: &str, config: &StudyConfig, tables: &[&str]) -> Result<St
     // Whatever it is: what a device computes in where nothing is said differs.
     let config = StudyConfig { precision: Some(PrecisionSetting::from(Precision::current())), ..config.clone() };
     let mut table: toml::Table = config.to_toml()?.parse().context("cannot represent the settings as TOML")?;
-    table.retain(|name, _| matches!(name.as_str(), "seed" | "precision") || tables.contains(&name.as_str()));
+    table.retain(|name, _| ["seed", "precision"].iter().chain(tables).any(|kept| *kept == name));
     Ok(format!("{}THIS_FILE\n{table}", heading(verb)))
 }
 

@@ -108,14 +108,19 @@ fn arg(flag: &'static str, setting: &'static Setting) -> Arg {
         facts.push(range);
     }
     facts.push(format!("default: {}", default(setting)));
-    let arg = Arg::new(flag).long(flag).help(format!("{} [{}]", setting.summary().trim_end_matches('.'), facts.join("; ")));
+    let arg =
+        Arg::new(flag).long(flag).help(format!("{} [{}]", setting.summary().trim_end_matches('.'), facts.join("; ")));
     let kind = match &setting.kind {
         Kind::Optional(kind) => kind,
         kind => kind,
     };
     match kind {
-        Kind::Bool => arg.num_args(0..=1).default_missing_value("true").value_parser(["true", "false"]).value_name("true|false"),
-        Kind::Choice(words) => arg.value_name("NAME").value_parser(PossibleValuesParser::new(choices(&setting.key, words))),
+        Kind::Bool => {
+            arg.num_args(0..=1).default_missing_value("true").value_parser(["true", "false"]).value_name("true|false")
+        }
+        Kind::Choice(words) => {
+            arg.value_name("NAME").value_parser(PossibleValuesParser::new(choices(&setting.key, words)))
+        }
         Kind::List(inside) => {
             let arg = arg.value_delimiter(',').action(ArgAction::Append).value_name("X,..");
             match inside.as_ref() {
@@ -130,15 +135,17 @@ fn arg(flag: &'static str, setting: &'static Setting) -> Arg {
 }
 
 /// The choices of a setting, those of recipes and presets with what their files say they are.
-fn choices(key: &str, words: &[String]) -> Vec<PossibleValue> {
+fn choices(key: &str, words: &'static [String]) -> Vec<PossibleValue> {
     let help = |word: &str| match key {
         "preset" => word.parse::<Preset>().ok().map(Preset::summary),
         "gan.recipe" => GAN_RECIPES.iter().find(|recipe| recipe.name == word).map(|recipe| recipe.summary()),
-        "classifier.recipe" => CLASSIFIER_RECIPES.iter().find(|recipe| recipe.name == word).map(|recipe| recipe.summary()),
+        "classifier.recipe" => {
+            CLASSIFIER_RECIPES.iter().find(|recipe| recipe.name == word).map(|recipe| recipe.summary())
+        }
         _ => None,
     };
-    let value = |word: &String| {
-        let value = PossibleValue::new(word.clone());
+    let value = |word: &'static String| {
+        let value = PossibleValue::new(word.as_str());
         match help(word) {
             Some(help) => value.help(help),
             None => value,

@@ -116,7 +116,12 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
     let mode = mode(args.resume, args.overwrite);
     if together {
         let base = base.for_images(all.side(), all.channels(), chosen.len());
-        tracing::info!("training a GAN on {} images of {} in {}", usable.len(), all.classes().join(", "), out.display());
+        tracing::info!(
+            "training a GAN on {} images of {} in {}",
+            usable.len(),
+            all.classes().join(", "),
+            out.display()
+        );
         let dir = whole.mode(mode).save_settings(text);
         let outcome = train::train_judged_gan(&base, &usable, judge.as_ref(), &dir, &control, &mut [])
             .map_err(|error| failed(error, "gan", out, out, &globals))?;

@@ -317,7 +317,8 @@ pub(crate) fn parse_state<C: DeserializeOwned>(dir: &Path, kind: &str, json: &[u
         return serde_json::from_value(state).map_err(|e| damaged(dir, e));
     }
     let mut state: State<BTreeMap<String, C>> = serde_json::from_slice(json).map_err(|e| damaged(dir, e))?;
-    let config = state.config.remove(kind).ok_or_else(|| damaged(dir, format!("{STATE} has no settings of a {kind}")))?;
+    let config =
+        state.config.remove(kind).ok_or_else(|| damaged(dir, format!("{STATE} has no settings of a {kind}")))?;
     Ok(state.with_config(config))
 }
 

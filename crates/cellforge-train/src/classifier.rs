@@ -11,7 +11,7 @@ use crate::checkpoint::{Best, Checkpoint, State, WEIGHTS};
 use crate::classifier_step::ClassifierStep;
 use crate::observers::{Checkpoints, Criterion, EarlyStop, Evaluate, JsonlLog, Patience, Progress, TensorBoard};
 use crate::run::{self, Control};
-use crate::{Error, FitPlan, Observer, Result, ClassifierTrainConfig, RunDir, Slot, figures, fit};
+use crate::{ClassifierTrainConfig, Error, FitPlan, Observer, Result, RunDir, Slot, figures, fit};
 
 /// What the `state.json` of a classifier calls it.
 const KIND: &str = "classifier";

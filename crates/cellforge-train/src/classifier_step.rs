@@ -9,8 +9,8 @@ use cellforge_nn::{Adam, AdamConfig, AnyOptimizer, Key, ParamStore, Sgd, SgdConf
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{OPTIMIZER, WEIGHTS};
 use crate::ClassifierTrainConfig;
+use crate::checkpoint::{OPTIMIZER, WEIGHTS};
 use crate::schedule::LearningRate;
 use crate::{Losses, Result, Snapshot, Step, losses};
 

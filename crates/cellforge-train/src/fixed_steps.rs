@@ -124,7 +124,11 @@ mod tests {
     #[test]
     fn batches_are_full_and_use_every_cell_as_often() {
         let set = phantom::render(&PhantomConfig { side: 16, cells_per_class: 4, ..PhantomConfig::default() }).unwrap();
-        let config = ClassifierTrainConfig { batch: 8, augment: Augment::FLIPS, ..ClassifierTrainConfig::recipe("cnn-1").unwrap() };
+        let config = ClassifierTrainConfig {
+            batch: 8,
+            augment: Augment::FLIPS,
+            ..ClassifierTrainConfig::recipe("cnn-1").unwrap()
+        };
         // Three images in batches of eight: two passes and a part of the third, which the next batch goes on with.
         let train = [1, 4, 6];
         let mut make = stream(&config, &set.part(&train), &Device::Cpu);

@@ -9,13 +9,11 @@ use cellforge_data::{Batch, Scale, View, balanced_draw, replacement_draw};
 use cellforge_gan::{Discriminator, GanConfig, Generator};
 use cellforge_nn::ParamStore;
 
+use crate::GanTrainConfig;
 use crate::checkpoint::{self, Best, Checkpoint, DISCRIMINATOR, State, WEIGHTS};
 use crate::gan_step::GanStep;
-use crate::GanTrainConfig;
 use crate::guard::Guard;
-use crate::observers::{
-    Checkpoints, Criterion, JsonlLog, Judge, Monitor, Progress, SampleGrids, TensorBoard,
-};
+use crate::observers::{Checkpoints, Criterion, JsonlLog, Judge, Monitor, Progress, SampleGrids, TensorBoard};
 use crate::run::{self, Control};
 use crate::{Error, FitPlan, Observer, Result, RunDir, Slot, figures, fit};
 

@@ -96,11 +96,7 @@ impl EvaluationConfig {
     }
 
     pub(super) fn privacy_options(&self) -> PrivacyOptions {
-        PrivacyOptions {
-            bootstrap: self.bootstrap("privacy"),
-            seed: derive_seed(self.seed, "privacy"),
-            ..self.privacy
-        }
+        PrivacyOptions { bootstrap: self.bootstrap("privacy"), seed: derive_seed(self.seed, "privacy"), ..self.privacy }
     }
 
     /// The utility study, with the seed and the intervals of this evaluation.

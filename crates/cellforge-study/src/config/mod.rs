@@ -317,7 +317,9 @@ mod tests {
     fn unknown_and_old_settings_and_bad_values_are_refused() {
         let error = StudyConfig::from_toml("[gan]\nitterations = 3\n", None).unwrap_err().to_string();
         assert!(error.contains("gan.itterations") && error.contains("did you mean gan.iterations?"), "{error}");
-        for (old, new) in [("[resnet]\nwidth = 0.5", "classifier.model.width"), ("[gan]\naverage = 0.9", "gan.ema_decay")] {
+        for (old, new) in
+            [("[resnet]\nwidth = 0.5", "classifier.model.width"), ("[gan]\naverage = 0.9", "gan.ema_decay")]
+        {
             let error = StudyConfig::from_toml(old, None).unwrap_err().to_string();
             assert!(error.contains(&format!("is of an earlier version: write {new}")), "{error}");
         }
@@ -342,7 +344,8 @@ mod tests {
 
     #[test]
     fn new_names_are_settings() {
-        let keys: Vec<String> = cellforge_settings::list::<StudyConfig>().into_iter().map(|setting| setting.key).collect();
+        let keys: Vec<String> =
+            cellforge_settings::list::<StudyConfig>().into_iter().map(|setting| setting.key).collect();
         for (old, new) in RENAMED {
             assert!(!keys.contains(&(*old).to_owned()), "{old} is a setting");
             assert!(new.contains(' ') || keys.contains(&(*new).to_owned()), "{old} became {new}, which is no setting");

@@ -184,11 +184,14 @@ impl GanTrainConfig {
         let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
         for (field, weight) in [("gan.r1", self.r1), ("gan.r2", self.r2)] {
             if weight > 0.0 && self.model.discriminator == DiscriminatorKind::Study {
-                let reason = format!("{weight}, but the study's discriminator has no such penalty: only the residual one has");
+                let reason =
+                    format!("{weight}, but the study's discriminator has no such penalty: only the residual one has");
                 return invalid(field, reason);
             }
             if weight > 0.0 && !self.joint_update {
-                let reason = format!("{weight}, but real and generated images are in separate updates, and `joint_update` is false");
+                let reason = format!(
+                    "{weight}, but real and generated images are in separate updates, and `joint_update` is false"
+                );
                 return invalid(field, reason);
             }
         }

@@ -23,8 +23,7 @@ macro_rules! recipes {
 pub const GAN_RECIPES: &[Recipe] = recipes!("gan": "study", "best");
 
 /// The recipes for classifiers, the default first.
-pub const CLASSIFIER_RECIPES: &[Recipe] =
-    recipes!("classifier": "resnet", "resnet-flips", "cnn-1", "cnn-2", "cnn-3", "cnn-paper-1", "cnn-paper-2", "cnn-paper-3");
+pub const CLASSIFIER_RECIPES: &[Recipe] = recipes!("classifier": "resnet", "resnet-flips", "cnn-1", "cnn-2", "cnn-3", "cnn-paper-1", "cnn-paper-2", "cnn-paper-3");
 
 impl Recipe {
     /// What it is, in a line: the comment at its top.
@@ -43,7 +42,8 @@ impl Recipe {
 
     fn find(recipes: &'static [Self], name: &str) -> Result<&'static Self> {
         let known = || recipes.iter().map(|recipe| recipe.name).collect::<Vec<_>>().join(", ");
-        let unknown = || Error::Invalid { field: "recipe", reason: format!("there is none named {name:?}, but {}", known()) };
+        let unknown =
+            || Error::Invalid { field: "recipe", reason: format!("there is none named {name:?}, but {}", known()) };
         recipes.iter().find(|recipe| recipe.name == name).ok_or_else(unknown)
     }
 }
@@ -92,7 +92,10 @@ mod tests {
     #[test]
     fn the_first_recipe_is_the_default() {
         assert_eq!(GanTrainConfig::recipe(GAN_RECIPES[0].name).unwrap(), GanTrainConfig::default());
-        assert_eq!(ClassifierTrainConfig::recipe(CLASSIFIER_RECIPES[0].name).unwrap(), ClassifierTrainConfig::default());
+        assert_eq!(
+            ClassifierTrainConfig::recipe(CLASSIFIER_RECIPES[0].name).unwrap(),
+            ClassifierTrainConfig::default()
+        );
     }
 
     #[test]

@@ -12,10 +12,10 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use cellforge_data::Batch;
 use cellforge_gan::{AugmentConfig, Discriminator, Generator};
-use cellforge_nn::{Adam, AdamConfig, Key, AnyOptimizer, ParamStore, ops};
+use cellforge_nn::{Adam, AdamConfig, AnyOptimizer, Key, ParamStore, ops};
 
-use crate::checkpoint::{DISCRIMINATOR, OPTIMIZER, WEIGHTS};
 use crate::GanTrainConfig;
+use crate::checkpoint::{DISCRIMINATOR, OPTIMIZER, WEIGHTS};
 use crate::schedule::LearningRate;
 use crate::{Losses, Result, Snapshot, Step};
 use adaptive_augment::AdaptiveAugment;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cellforge_classify::ClassifierConfig;
+use cellforge_data::Augment;
 use cellforge_data::View;
 use cellforge_data::phantom::{self, PhantomConfig};
-use cellforge_data::Augment;
 use cellforge_gan::loss::GanLoss;
 use cellforge_gan::{AugmentConfig, DiscriminatorKind, GeneratorKind};
 use cellforge_train::{ClassifierTrainConfig, GanTrainConfig, Mode, OptimizerConfig, RunDir, Schedule};
@@ -89,7 +89,13 @@ pub fn everything(iterations: u64, generator: GeneratorKind) -> GanTrainConfig {
 
 /// A GAN of both classes.
 pub fn gan_of_two(iterations: u64) -> GanTrainConfig {
-    let mut config = GanTrainConfig { iterations, batch: 4, seed: 5, grid_at: vec![], ..GanTrainConfig::recipe("best").unwrap().for_images(64, 3, 2) };
+    let mut config = GanTrainConfig {
+        iterations,
+        batch: 4,
+        seed: 5,
+        grid_at: vec![],
+        ..GanTrainConfig::recipe("best").unwrap().for_images(64, 3, 2)
+    };
     (config.model.image_size, config.model.width, config.model.latent) = (32, 0.05, 8);
     config
 }

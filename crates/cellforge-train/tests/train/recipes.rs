@@ -419,7 +419,12 @@ fn the_penalty_at_real_images_makes_the_discriminator_flatter() {
 #[test]
 fn the_penalty_that_is_reported_is_the_formulas() {
     for (spectral_norm, accumulate) in [(false, 1), (false, 2), (true, 1)] {
-        let mut config = GanTrainConfig { r1: 3.0, penalty_every: 2, accumulation_steps: accumulate, ..smooth(GanLoss::Hinge, true) };
+        let mut config = GanTrainConfig {
+            r1: 3.0,
+            penalty_every: 2,
+            accumulation_steps: accumulate,
+            ..smooth(GanLoss::Hinge, true)
+        };
         config.model.spectral_norm = spectral_norm;
         let squared = steepness(&config, 0).1;
         let mut step = GanStep::new(&config, &Device::Cpu).unwrap();
@@ -454,12 +459,18 @@ fn settings_out_of_range_are_named() {
     for (config, words) in [
         (GanTrainConfig { penalty_every: 0, ..smooth() }, "gan.penalty_every is 0"),
         (GanTrainConfig { accumulation_steps: 0, ..smooth() }, "gan.accumulation_steps is 0"),
-        (GanTrainConfig { accumulation_steps: 3, ..smooth() }, "accumulation_steps: 3 parts of a batch of 4 are not of one size"),
+        (
+            GanTrainConfig { accumulation_steps: 3, ..smooth() },
+            "accumulation_steps: 3 parts of a batch of 4 are not of one size",
+        ),
         (GanTrainConfig { discriminator_lr: Some(0.0), ..smooth() }, "gan.discriminator_lr is 0: it must be above 0"),
         (GanTrainConfig { r1: -1.0, ..smooth() }, "gan.r1 is -1: it must be 0 or more"),
         (GanTrainConfig { r2: f64::NAN, ..smooth() }, "gan.r2 is not finite"),
         (GanTrainConfig { r1: 1.0, ..study(true) }, "r1: 1, but the study's discriminator has no such penalty"),
-        (GanTrainConfig { r2: 1.0, joint_update: false, ..smooth() }, "r2: 1, but real and generated images are in separate"),
+        (
+            GanTrainConfig { r2: 1.0, joint_update: false, ..smooth() },
+            "r2: 1, but real and generated images are in separate",
+        ),
         (GanTrainConfig { loss: GanLoss::Relativistic, ..study(false) }, "loss: the relativistic one is of real and"),
         (GanTrainConfig { label_smoothing: 0.6, ..smooth() }, "gan.label_smoothing is 0.6: it must be from 0 to 0.5"),
         (
