@@ -43,10 +43,10 @@ const VARIANTS: [Variant; 15] = [
     ("r2", "with R2 too", |c| c.r2 = c.r1),
     ("no-augment", "without augmentation", |c| c.augment = AugmentConfig::default()),
     ("cutout", "with cutout too", |c| c.augment.cutout = 0.5),
-    ("always", "augmentation of every image", |c| c.augment.target = None),
+    ("always", "augmentation of every image", |c| c.augment.ada_target = None),
     ("orientation", "real cells as they lie", |c| c.dihedral = false),
-    ("no-average", "without the moving average", |c| c.average = 0.0),
-    ("no-cooldown", "without falling rates", |c| c.cooldown = 0.0),
+    ("no-average", "without the moving average", |c| c.ema_decay = 0.0),
+    ("no-cooldown", "without falling rates", |c| c.lr_decay = 0.0),
     ("hinge", "hinge loss", |c| c.loss = GanLoss::Hinge),
     ("relativistic", "relativistic loss", |c| c.loss = GanLoss::Relativistic),
     ("residual", "residual generator", |c| c.model.generator = GeneratorKind::Residual),
@@ -123,8 +123,8 @@ fn run(
     iterations: u64,
     seed: u64,
 ) -> Result<[f64; 5]> {
-    let mut config = GanTrainConfig { iterations, seed, ..presets::gan_best(train.classes().len()) };
-    (config.model.image_size, config.model.width) = (SIDE, WIDTH);
+    let mut config = GanTrainConfig { iterations, seed, ..GanTrainConfig::recipe("best")?.for_images(SIDE, 3, train.classes().len()) };
+    config.model.width = WIDTH;
     config.grid_at = vec![iterations];
     config.monitor.every = iterations;
     config.monitor.images = if iterations < 10 { 50 } else { 500 };

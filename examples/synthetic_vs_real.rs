@@ -14,7 +14,7 @@ use cellforge::classify::{ClassifierConfig, CnnConfig};
 use cellforge::data::phantom::{self, PhantomConfig};
 use cellforge::data::{SplitOptions, SplitRule, split};
 use cellforge::eval::{predictions, recognition};
-use cellforge::train::{Control, Mode, RunDir, load_classifier, predict, train_classifier};
+use cellforge::train::{ClassifierTrainConfig, Control, Mode, RunDir, load_classifier, predict, train_classifier};
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {

@@ -35,7 +35,7 @@ fn main() -> Result<()> {
     let mut counts = Vec::new();
     while let Some(word) = args.next() {
         match word.as_str() {
-            "--updates" => config.steps = args.next().context("how many updates?")?.parse()?,
+            "--updates" => config.updates = args.next().context("how many updates?")?.parse()?,
             "--networks" => config.seeds = args.next().context("how many networks?")?.parse()?,
             "all" => counts.push(None),
             number => counts.push(Some(number.parse::<usize>().with_context(|| format!("{number:?} is no number"))?)),
@@ -68,7 +68,7 @@ fn main() -> Result<()> {
     for count in counts {
         let synthetic = images(&train, count)?;
         let name = count.map_or("all".to_owned(), |count| count.to_string());
-        let out = Path::new(OUT).join(format!("{part}-{name}-{}", config.steps));
+        let out = Path::new(OUT).join(format!("{part}-{name}-{}", config.updates));
         let control = Control { progress: true, ..Control::default() };
         let data = UtilityData { real: train.clone(), test: test.clone(), synthetic };
         let found = utility(&config, &data, &out, &control)?;
