@@ -7,8 +7,6 @@
 //!
 //! Expect seconds on two cores, and an error that falls from about 0.1 to below 0.01.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use cellforge::candle::{self, Device, Tensor};
 use cellforge::data::phantom::{self, PhantomConfig};
@@ -17,7 +15,7 @@ use cellforge::nn::{
     Adam, AdamConfig, Conv2d, Conv2dConfig, Key, Optimizer, Padding, ParamStore, conv2d, gradients, ops,
 };
 use cellforge::train::checkpoint::{OPTIMIZER, WEIGHTS};
-use cellforge::train::observers::{Checkpoints, JsonlLog, Progress};
+use cellforge::train::observers::{Checkpoints, JsonlLog};
 use cellforge::train::{self, Control, FitPlan, Losses, Mode, RunDir, Snapshot, State, Step, fit, losses, read_log};
 
 const SEED: u64 = 1;
@@ -68,9 +66,7 @@ impl Step for Autoencoder {
     }
 
     fn snapshot(&self) -> train::Result<Snapshot> {
-        let (weights, optimizer) = (self.store.tensors(), self.optimizer.state()?);
-        let files = [(WEIGHTS, weights), (OPTIMIZER, optimizer)];
-        Ok(Snapshot { files: BTreeMap::from(files.map(|(stem, tensors)| (stem.to_owned(), tensors))) })
+        Ok(Snapshot::new([(WEIGHTS, self.store.tensors()), (OPTIMIZER, self.optimizer.state()?)]))
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> train::Result<()> {
@@ -89,18 +85,16 @@ fn main() -> Result<()> {
     // What a resumed run must have in common with the one that was started: kind, classes, images and configuration.
     let fresh = State::new("autoencoder", SEED, set.classes().to_vec(), set.fingerprint(), LR);
     let run = dir.open(&mut step, fresh, &control.device)?;
-    let (start, stop) = (run.state.position.clone(), &control.stop);
-    let plan = FitPlan { start, total, epoch_len: None, prefetch: 2, read_every: 1, stop };
+    let plan = FitPlan::new(&run.state.position, total, &control);
     let all: Vec<usize> = (0..set.len()).collect();
     let batches = move |iteration| {
         let drawn = replacement_draw(&all, SEED, iteration, 16);
         Ok(Batch::gather(&set, &drawn, Scale::Unit, None, &Device::Cpu)?)
     };
-    let mut log = JsonlLog::new(dir.log(), 10, 50);
-    let mut checkpoints = Checkpoints::new(run, 50, None);
-    fit(&mut step, batches, plan, &mut [&mut log, &mut checkpoints, &mut Progress::new("autoencoder")])?;
+    let (mut log, mut checkpoints) = (JsonlLog::new(dir.log(), 50, 50), Checkpoints::new(run, 50, None));
+    fit(&mut step, batches, plan, &mut [&mut checkpoints, &mut log])?;
 
-    for line in read_log(&dir.log())?.iter().filter(|line| line.iteration % 50 == 0) {
+    for line in read_log(&dir.log())? {
         println!("after {}: error {:.4}", line.iteration, line.values[losses::LOSS]);
     }
     Ok(())

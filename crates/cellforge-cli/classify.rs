@@ -11,7 +11,7 @@ use cellforge::{
     data::View,
     eval::{self, ClassifierReport},
     study,
-    train::{self, RunDir, Slot},
+    train::{RunDir, Slot, TrainedClassifier},
 };
 use serde::{Deserialize, Serialize};
 
@@ -82,20 +82,20 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
     let session = globals.open()?;
     let checkpoint = args.checkpoint.clone().context("--checkpoint is missing: name a trained classifier's folder")?;
     let data = args.data.clone().context("--data is missing: name a folder or zip of images")?;
-    let (classifier, state) = train::load_classifier(&classifier_folder(&checkpoint, &args)?, &session.device)?;
-    let (classes, model) = (&state.classes, &state.config.model);
+    let classifier = TrainedClassifier::load_on(classifier_folder(&checkpoint, &args)?, &session.device)?;
+    let classes = classifier.classes();
 
     let images = ImageArgs {
         data: Some(data.clone()),
-        side: Some(model.image_size()),
-        channels: Some(model.channels()),
+        side: Some(classifier.side()),
+        channels: Some(classifier.channels()),
         groups: args.groups.clone(),
         group_csv: args.group_csv.clone(),
         skip_bad: args.skip_bad,
     };
     let set = View::open_unlabelled(&data, &images.options(None, session.progress))?;
     list_skipped(&set);
-    let probabilities = train::predict(&classifier, &set, &session.device)?;
+    let probabilities = classifier.predict(&set)?;
     let predicted = eval::predictions(&probabilities, classes.len())?;
 
     let report = match truth(&set, classes) {

@@ -12,7 +12,7 @@ use cellforge::{
     data::{View, derive_seed},
     eval::{BootstrapOptions, Estimate},
     study,
-    train::{self, RunDir},
+    train::{self, RunDir, TrainedClassifier},
 };
 use serde::{Deserialize, Serialize};
 
@@ -138,8 +138,8 @@ pub fn run(mut globals: Globals, flags: &Args) -> Result<()> {
 
     let size = match &features {
         FeatureSource::Classifier(dir) => {
-            let (_, state) = train::load_classifier(&assess::evaluation::classifier_folder(dir), &session.device)?;
-            (state.config.model.image_size(), state.config.model.channels())
+            let classifier = TrainedClassifier::load(assess::evaluation::classifier_folder(dir))?;
+            (classifier.side(), classifier.channels())
         }
         _ => (args.side.unwrap_or(64), args.channels.unwrap_or(3)),
     };

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use cellforge::{
     data::{self, Split, SplitOptions, View},
     eval,
-    train::{self, ClassifierTrainConfig, LossKind, OptimizerConfig, RunDir, Schedule, presets},
+    train::{self, ClassifierTrainConfig, LossKind, OptimizerConfig, RunDir, Schedule, TrainedClassifier, presets},
 };
 use serde::{Deserialize, Serialize};
 
@@ -133,9 +133,9 @@ pub fn run(mut globals: Globals, flags: &ClassifierArgs) -> Result<()> {
     if outcome.interrupted {
         return Err(stopped("classifier", outcome.iterations, &out, &globals));
     }
-    let (network, _) = train::load_classifier(&outcome.checkpoint, &session.device)?;
+    let network = TrainedClassifier::load_on(&outcome.checkpoint, &session.device)?;
     let test = set.part(&split.test);
-    let probabilities = train::predict(&network, &test, &session.device)?;
+    let probabilities = network.predict(&test)?;
     let (truth, groups) = (test.labels(), test.groups());
     let report =
         eval::classifier_report(&truth, &probabilities, set.classes(), groups.as_deref(), &bootstrap(session.seed))?;

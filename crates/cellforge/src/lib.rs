@@ -57,7 +57,7 @@
 //! | [`eval`] | figures with intervals, from arrays alone |
 //! | [`assess`] | judging any set of synthetic images: figures, verdicts, report, data sheet |
 //! | [`study`] | the stages of the study, its presets, its results and its report |
-//! | [`shipped`] | the generator that is built into this crate, and its data sheet |
+//! | [`shipped`] | the data sheet of the built-in generator ([`TrainedGan::builtin`](train::TrainedGan::builtin)) |
 //!
 //! # What can be relied on
 //!
