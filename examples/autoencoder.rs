@@ -9,8 +9,7 @@
 
 use anyhow::Result;
 use cellforge::candle::{self, Device, Tensor};
-use cellforge::data::phantom::{self, PhantomConfig};
-use cellforge::data::{Batch, Scale, replacement_draw};
+use cellforge::data::{Batch, Scale, phantom, replacement_draw};
 use cellforge::nn::{
     Adam, AdamConfig, Conv2d, Conv2dConfig, Key, Optimizer, Padding, ParamStore, conv2d, gradients, ops,
 };
@@ -78,7 +77,7 @@ impl Step for Autoencoder {
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
     let total = std::env::args().nth(1).map_or(Ok(200), |n| n.parse())?;
-    let set = phantom::render(&PhantomConfig { side: 32, cells_per_class: 100, ..PhantomConfig::default() })?;
+    let set = phantom::render(&phantom::PhantomConfig { side: 32, cells_per_class: 100, ..Default::default() })?;
     let (dir, control) = (RunDir::new("runs/examples/autoencoder").mode(Mode::Resume), Control::default());
 
     let mut step = Autoencoder::new()?;
@@ -87,10 +86,8 @@ fn main() -> Result<()> {
     let run = dir.open(&mut step, fresh, &control.device)?;
     let plan = FitPlan::new(&run.state.position, total, &control);
     let all: Vec<usize> = (0..set.len()).collect();
-    let batches = move |iteration| {
-        let drawn = replacement_draw(&all, SEED, iteration, 16);
-        Ok(Batch::gather(&set, &drawn, Scale::Unit, None, &Device::Cpu)?)
-    };
+    let draw = move |iteration| replacement_draw(&all, SEED, iteration, 16);
+    let batches = move |iteration| Ok(Batch::gather(&set, &draw(iteration), Scale::Unit, None, &Device::Cpu)?);
     let (mut log, mut checkpoints) = (JsonlLog::new(dir.log(), 50, 50), Checkpoints::new(run, 50, None));
     fit(&mut step, batches, plan, &mut [&mut checkpoints, &mut log])?;
 
