@@ -61,7 +61,7 @@ pub struct UtilityData {
 
 /// Trains and judges every network of the study, and compares them. The folder `out` is made if need be and keeps the predictions of
 /// each training in `runs/`; those that are there from the same images and settings are used. Keep other processes out of it meanwhile
-/// (see [`claim`](cellforge_train::claim)).
+/// (see [`RunDir::lock`](cellforge_train::RunDir::lock)).
 ///
 /// # Errors
 /// [`Error::Setting`](crate::Error::Setting); [`Error::UtilityImages`](crate::Error::UtilityImages) for images that do not fit together;
