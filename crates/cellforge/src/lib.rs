@@ -57,8 +57,8 @@
 //! | [`eval`] | figures with intervals, from arrays alone |
 //! | [`assess`] | judging any set of synthetic images: figures, verdicts, report, data sheet |
 //! | [`settings`] | settings with one definition each: listed, laid over each other, checked |
-//! | [`study`] | the stages of the study, its its results and its report |
-//! | [`shipped`] | the generator that is built into this crate, and its data sheet |
+//! | [`study`] | the stages of the study, its presets, its results and its report |
+//! | [`shipped`] | the data sheet of the built-in generator ([`TrainedGan::builtin`](train::TrainedGan::builtin)) |
 //!
 //! # What can be relied on
 //!
