@@ -35,9 +35,9 @@
 mod config;
 mod images;
 mod outcome;
-mod plan;
 mod runs;
 mod subsets;
+mod trainings;
 
 use std::path::Path;
 
@@ -70,7 +70,7 @@ pub struct UtilityData {
 pub fn utility(config: &UtilityConfig, data: &UtilityData, out: &Path, control: &Control) -> Result<Utility> {
     config.validate()?;
     let pool = images::Pool::new(data)?;
-    let plan = plan::Plan::new(config, &pool);
-    let said = runs::run_all(config, &pool, &plan, out, control)?;
-    outcome::collect(config, &pool, &plan, &said)
+    let trainings = trainings::Trainings::new(config, &pool);
+    let predicted = runs::run_all(config, &pool, &trainings, out, control)?;
+    outcome::collect(config, &pool, &trainings, &predicted)
 }
