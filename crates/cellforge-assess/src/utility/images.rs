@@ -5,7 +5,7 @@ use cellforge_data::View;
 use super::UtilityData;
 use crate::{Error, Result, files::hash_texts};
 
-/// The images of a study. Labels are those of the real images.
+/// All images. Labels are those of the real images.
 pub(super) struct Pool {
     /// What is trained on: the real images in the order given, then all synthetic ones.
     pub(super) view: View,

@@ -18,7 +18,7 @@ use crate::{
     plots::css_colour,
 };
 
-/// The section in the report of a study.
+/// The section in a report of more than an evaluation.
 pub(super) fn section(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
     let pairs = pairs(found, base_dir)?;
     Ok(html! {
@@ -249,7 +249,7 @@ fn limits(found: &Evaluation) -> Markup {
                 li { "The real " (many) " were drawn by a program. Nothing here carries over to " (many) " of patients." }
             }
             li { "That no test finds a leak does not prove that there is none: it shows that these attacks, with these " (many) ", find nothing." }
-            li { "Figures depend on the features by which " (many) " are compared. Features of a classifier see what tells its classes apart, and little else." }
+            li { "Figures depend on the features by which " (many) " are compared. Features of a classifier hold what separates its classes, and little else." }
         }
     }
 }
