@@ -230,7 +230,10 @@ fn summary(found: &Evaluation) -> String {
     if let Some(fidelity) = &found.fidelity {
         let metric = &found.features.metric;
         let width = label_width(&found.classes, metric);
-        lines.push(format!("\n{:<width$}  {:<28}  {:<28}  {}", "", "synthetic", "real, other patients", found.words.many));
+        lines.push(format!(
+            "\n{:<width$}  {:<28}  {:<28}  {}",
+            "", "synthetic", "real, other patients", found.words.many
+        ));
         let scopes = found.classes.iter().filter_map(|class| Some((class.as_str(), fidelity.per_class.get(class)?)));
         for (name, scope) in std::iter::once(("all classes", &fidelity.pooled)).chain(scopes) {
             lines.push(format!("{name:<width$}"));

@@ -233,7 +233,8 @@ mod tests {
     #[test]
     fn what_is_in_the_way_comes_with_advice() {
         let stage = || "cnn".to_owned();
-        let changed = study::Error::Changed { stage: stage(), path: "x".into(), made_on: "cpu".into(), here: "cpu".into() };
+        let changed =
+            study::Error::Changed { stage: stage(), path: "x".into(), made_on: "cpu".into(), here: "cpu".into() };
         assert!(advice(&changed).is_some_and(|advice| advice.contains("--overwrite")));
         let in_the_way = study::Error::InTheWay { stage: stage(), path: "x".into() };
         assert!(advice(&in_the_way).is_some_and(|advice| advice.contains("--out") && !advice.contains("--overwrite")));

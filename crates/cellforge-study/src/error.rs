@@ -57,9 +57,7 @@ pub enum Error {
     #[error("{0} has no validation accuracy after the last epoch; delete its folder and run again")]
     NoValidation(PathBuf),
     /// Where a stage would put its results lies something that no study is known to have made.
-    #[error(
-        "{path} is there already and no study is known to have made it, so stage {stage} leaves it alone"
-    )]
+    #[error("{path} is there already and no study is known to have made it, so stage {stage} leaves it alone")]
     InTheWay {
         /// The stage.
         stage: String,

@@ -91,7 +91,8 @@ pub(crate) const NIH_LICENCE: &str = "NIH/NLM malaria cell images, treated as U.
                                       Library of Medicine.";
 
 /// Whom to cite for them.
-pub(crate) const NIH_AUTHORS: &str = "Rajaraman S, Antani SK, Poostchi M, Silamut K, Hossain MA, Maude RJ, Jaeger S, Thoma GR.";
+pub(crate) const NIH_AUTHORS: &str =
+    "Rajaraman S, Antani SK, Poostchi M, Silamut K, Hossain MA, Maude RJ, Jaeger S, Thoma GR.";
 
 /// The title of their paper.
 pub(crate) const NIH_TITLE: &str = "Pre-trained convolutional neural networks as feature extractors toward improved malaria parasite detection in \
@@ -128,7 +129,10 @@ mod tests {
     fn only_the_study_calls_them_cells() {
         let mut data = DataConfig::default();
         let many = |origin: Origin, data: &DataConfig| origin.words(data).unwrap().many;
-        assert_eq!([Origin::Nih, Origin::Phantom, Origin::Other].map(|of| many(of, &data)), ["cells", "cells", "images"]);
+        assert_eq!(
+            [Origin::Nih, Origin::Phantom, Origin::Other].map(|of| many(of, &data)),
+            ["cells", "cells", "images"]
+        );
         data.noun = "biopsy/biopsies".to_owned();
         assert_eq!([Origin::Nih, Origin::Other].map(|of| many(of, &data)), ["biopsies", "biopsies"]);
         data.noun = "a/".to_owned();

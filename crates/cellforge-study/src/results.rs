@@ -1,6 +1,6 @@
 //! The outcome of a study as data: what `results.json` holds, and all that the report is drawn from.
 //!
-//! `SCHEMA.md` beside this crate describes the same fields for readers of the file.
+//! `SCHEMA.md` of this crate describes the same fields for readers of the file.
 
 use std::collections::BTreeMap;
 

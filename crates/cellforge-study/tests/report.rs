@@ -316,4 +316,10 @@ fn the_file_has_the_fields_it_promises() {
     assert_eq!(value["published"]["recognition"]["Uninfected"]["recognised"], 991);
     assert_eq!(value["settings"]["seed"], 17);
     assert!(value["durations"]["cnn"].is_number());
+    let schema = include_str!("../SCHEMA.md");
+    for part in [&value, &value["settings"], &value["data"], &value["cnn"], &value["resnet"], &value["published"]] {
+        for field in part.as_object().unwrap().keys() {
+            assert!(schema.contains(field.as_str()), "SCHEMA.md does not describe {field}");
+        }
+    }
 }

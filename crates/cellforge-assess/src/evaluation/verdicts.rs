@@ -131,7 +131,10 @@ fn realism(part: &FidelityPart, metric: &str, words: &Words) -> Verdict {
             format!("Single {many} may come close to real ones, but as a set they differ from real {many}.")
         }
         Answer::Caution => {
-            format!("As a set they may be close to real {many}, but many single ones are unlike any real {}.", words.one)
+            format!(
+                "As a set they may be close to real {many}, but many single ones are unlike any real {}.",
+                words.one
+            )
         }
         Answer::Unknown => unclear(words),
     };
@@ -199,7 +202,9 @@ fn of_utility(part: &UtilityPart, words: &Words) -> Verdict {
     };
     let start = match answer {
         Answer::Good => {
-            format!("Yes: a classifier trained on them alone does as well on real {many} as one trained on real {many}.")
+            format!(
+                "Yes: a classifier trained on them alone does as well on real {many} as one trained on real {many}."
+            )
         }
         Answer::Bad => {
             format!("Not in place of real {many}: a classifier trained on them alone does worse on real {many}.")
@@ -256,7 +261,9 @@ fn of_privacy(part: &PrivacyPart, words: &Words) -> Verdict {
         ),
         _ if accused > 0 => (
             Answer::Unknown,
-            format!("It cannot be told: the tests also accuse {many} that cannot leak, of patients whom no generator saw."),
+            format!(
+                "It cannot be told: the tests also accuse {many} that cannot leak, of patients whom no generator saw."
+            ),
         ),
         None => (Answer::Unknown, format!("{none}, but what they can find was not looked at. {NOT_SEEN}")),
         Some(found) if 2 * found.caught >= found.tests => (

@@ -54,7 +54,14 @@ impl Pool {
         let fingerprint = hash_texts([view.fingerprint().as_str(), &real.to_string(), &test.fingerprint()]);
         let several = |groups: &Vec<String>| groups.iter().any(|group| *group != groups[0]);
         let patients = train.groups().filter(several);
-        Ok(Self { view, real, patients, test: TestImages::new(test), synthetic: TestImages::new(synthetic), fingerprint })
+        Ok(Self {
+            view,
+            real,
+            patients,
+            test: TestImages::new(test),
+            synthetic: TestImages::new(synthetic),
+            fingerprint,
+        })
     }
 
     /// Labels of the real images.

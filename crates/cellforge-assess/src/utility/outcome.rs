@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     UtilityConfig, UtilityTraining,
     images::{Pool, TestImages},
-    trainings::{Entry, Trainings},
     runs::Predictions,
+    trainings::{Entry, Trainings},
 };
 use crate::Result;
 
@@ -109,7 +109,12 @@ pub struct UtilitySeed {
     pub accuracy: f64,
 }
 
-pub(super) fn collect(config: &UtilityConfig, pool: &Pool, trainings: &Trainings, predicted: &[Predictions]) -> Result<Utility> {
+pub(super) fn collect(
+    config: &UtilityConfig,
+    pool: &Pool,
+    trainings: &Trainings,
+    predicted: &[Predictions],
+) -> Result<Utility> {
     let on_test = |runs: &[usize]| -> Vec<Vec<u32>> { runs.iter().map(|&run| predicted[run].test.clone()).collect() };
     let (tstr, trtr) = (on_test(&trainings.synthetic), on_test(&trainings.real));
     let trts: Vec<Vec<u32>> = trainings.real.iter().filter_map(|&run| predicted[run].synthetic.clone()).collect();

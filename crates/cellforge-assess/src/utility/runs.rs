@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     Control, Error, Result,
-    progress::ProgressBar,
     files::{hash_texts, read_json, write_atomic},
+    progress::ProgressBar,
 };
 
 /// Rises with any change of what a training makes of the same images and settings.

@@ -12,15 +12,17 @@ use crate::results::{EpochPoint, Published, PublishedClassifier, Results};
 /// For the study's own data, its table of classifiers with ours beside it; then every training of the small network.
 pub(super) fn tables(results: &Results) -> Markup {
     let many = &results.data.words.many;
-    let beside = |published: &Published| html! {
-        thead {
-            tr { th rowspan="2" scope="col" { "Model" } th.group colspan="2" scope="colgroup" { "The study" } th.group colspan="3" scope="colgroup" { "This run" } }
-            tr {
-                th scope="col" { "Epochs" } th scope="col" { "Accuracy" }
-                th.text scope="col" { "Model" } th scope="col" { "Epochs" } th scope="col" { "Test accuracy" }
+    let beside = |published: &Published| {
+        html! {
+            thead {
+                tr { th rowspan="2" scope="col" { "Model" } th.group colspan="2" scope="colgroup" { "The study" } th.group colspan="3" scope="colgroup" { "This run" } }
+                tr {
+                    th scope="col" { "Epochs" } th scope="col" { "Accuracy" }
+                    th.text scope="col" { "Model" } th scope="col" { "Epochs" } th scope="col" { "Test accuracy" }
+                }
             }
+            tbody { @for line in &published.classifiers { (beside_row(line, results)) } }
         }
-        tbody { @for line in &published.classifiers { (beside_row(line, results)) } }
     };
     let cnns = html! {
         thead { tr {

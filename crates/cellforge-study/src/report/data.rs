@@ -110,7 +110,10 @@ pub(super) fn differences(results: &Results) -> Markup {
             }
         }
     };
-    table(if of_study { "Settings that differ from the study's" } else { "Settings that differ from the preset paper" }, body)
+    table(
+        if of_study { "Settings that differ from the study's" } else { "Settings that differ from the preset paper" },
+        body,
+    )
 }
 
 /// A setting for people: lists without brackets, tables as `name value`.

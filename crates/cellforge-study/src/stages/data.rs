@@ -60,7 +60,9 @@ pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cell
             stamp
         }
         None => {
-            tracing::info!("no images were given: using the phantom, cells that a program renders and that come from no patient");
+            tracing::info!(
+                "no images were given: using the phantom, cells that a program renders and that come from no patient"
+            );
             let phantom = phantom::PhantomConfig {
                 // No smaller than a microscope's crop, so that a small side is resized as real cells are.
                 side: config.data.side.max(64),

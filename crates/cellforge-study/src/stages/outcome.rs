@@ -81,7 +81,9 @@ fn summary(config: &StudyConfig, cells: &Cells) -> DataSummary {
     let all = &cells.all;
     let source = match &config.data.path {
         None => "the phantom: cells rendered by this program, from no patient".to_owned(),
-        Some(path) if cells.origin == Origin::Phantom => format!("{path} (the phantom: rendered cells, from no patient)"),
+        Some(path) if cells.origin == Origin::Phantom => {
+            format!("{path} (the phantom: rendered cells, from no patient)")
+        }
         Some(path) => path.clone(),
     };
     let part = |name: &str, part: &View| PartSummary {

@@ -129,7 +129,8 @@ fn parts(found: &Evaluation, pairs: &Markup) -> Vec<(String, &'static str, Marku
         html! { p.muted { "Not measured: " (reason) "." } }
     };
     let fidelity = found.fidelity.as_ref().map_or_else(|| missing("fidelity"), |part| fidelity::figures(part, found));
-    let utility = found.utility.as_ref().map_or_else(|| missing("utility"), |part| utility::figures(part, &found.words));
+    let utility =
+        found.utility.as_ref().map_or_else(|| missing("utility"), |part| utility::figures(part, &found.words));
     let privacy = found.privacy.as_ref().map_or_else(|| missing("privacy"), |part| privacy::figures(part, found));
     vec![
         ("Realism and coverage".to_owned(), "fidelity", html! { (fidelity) (scatter(found)) }),
