@@ -242,7 +242,7 @@ fn render(globals: Globals, args: &PhantomArgs) -> Result<()> {
     let out = &args.out;
     let config = phantom::PhantomConfig {
         side: all.data.side,
-        cells_per_class: all.data.phantom.images_per_class,
+        images_per_class: all.data.phantom.images_per_class,
         patients: all.data.phantom.patients,
         seed: all.seed,
     };
@@ -257,7 +257,7 @@ fn render(globals: Globals, args: &PhantomArgs) -> Result<()> {
     save_beside(out, &effective("data phantom", &all, &["data"])?)?;
     say(format!(
         "{} rendered images of each class in {}; they are a phantom and come from no patient",
-        config.cells_per_class,
+        config.images_per_class,
         out.display()
     ));
     Ok(())

@@ -33,7 +33,7 @@ pub fn open(config: &StudyConfig, options: &OpenOptions) -> Result<View> {
             tracing::info!("no --data was given: using the phantom, images that a program renders");
             let of = &config.data.phantom;
             let phantom = phantom::PhantomConfig {
-                cells_per_class: of.images_per_class,
+                images_per_class: of.images_per_class,
                 patients: of.patients,
                 seed: config.seed,
                 ..phantom::PhantomConfig::default()

@@ -28,7 +28,7 @@ const GAP: usize = 2;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let dir = tempfile::tempdir()?;
-/// let images = phantom::render(&PhantomConfig { side: 32, cells_per_class: 3, ..PhantomConfig::default() })?;
+/// let images = phantom::render(&PhantomConfig { side: 32, images_per_class: 3, ..PhantomConfig::default() })?;
 /// let mut writer = ImageWriter::create(&dir.path().join("made.zip"))?;
 /// writer.write(&images)?;
 /// writer.finish()?;

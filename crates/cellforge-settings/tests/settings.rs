@@ -185,7 +185,7 @@ fn what_is_wrong_is_named() {
         ("gan.side=8", "gan.side is of an earlier version: the side is that of the images"),
         ("gan.batch=many", "gan.batch cannot be \"many\": it takes whole number, from 1 to 4096"),
         ("gan.loss=wgan", "gan.loss cannot be \"wgan\": it takes logistic, hinge"),
-        ("gan.batch=0", "gan.batch is 0: it must be from 1 to 4096"),
+        ("gan.batch=0", "--set: gan.batch is 0: it must be from 1 to 4096"),
         ("gan.lr=0", "gan.lr is 0: it must be above 0"),
         ("gan.lr=nan", "gan.lr is not finite: it must be a finite number"),
         ("gan.discriminator_lr=-1", "gan.discriminator_lr is -1: it must be above 0"),

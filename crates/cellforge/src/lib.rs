@@ -11,7 +11,7 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // Cells that a program renders, so that everything runs with no download.
-//! let cells = phantom::render(&phantom::PhantomConfig { cells_per_class: 4, ..Default::default() })?;
+//! let cells = phantom::render(&phantom::PhantomConfig { images_per_class: 4, ..Default::default() })?;
 //! assert_eq!(cells.classes(), ["Parasitized", "Uninfected"]);
 //!
 //! // An untrained generator, an eighth as wide as the study's, and four images from it.

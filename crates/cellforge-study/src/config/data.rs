@@ -81,10 +81,10 @@ pub enum GroupSource {
 #[serde(default, deny_unknown_fields)]
 pub struct PhantomStage {
     /// Images per class.
-    #[schemars(range(min = 20))]
+    #[schemars(range(min = 1))]
     pub images_per_class: usize,
     /// Patients the images come from.
-    #[schemars(range(min = 5))]
+    #[schemars(range(min = 1))]
     pub patients: usize,
 }
 
