@@ -143,7 +143,7 @@ impl UtilityConfig {
 pub struct UtilityTraining {
     /// The network.
     pub model: ClassifierConfig,
-    /// The optimiser and its base learning rate.
+    /// The optimizer and its base learning rate.
     pub optimizer: OptimizerConfig,
     /// How the learning rate falls over the updates.
     pub schedule: Schedule,
