@@ -123,7 +123,11 @@ fn run(
     iterations: u64,
     seed: u64,
 ) -> Result<[f64; 5]> {
-    let mut config = GanTrainConfig { iterations, seed, ..GanTrainConfig::recipe("best")?.for_images(SIDE, 3, train.classes().len()) };
+    let mut config = GanTrainConfig {
+        iterations,
+        seed,
+        ..GanTrainConfig::recipe("best")?.for_images(SIDE, 3, train.classes().len())
+    };
     config.model.width = WIDTH;
     config.grid_at = vec![iterations];
     config.monitor.every = iterations;

@@ -7,17 +7,14 @@
 //!
 //! Expect seconds on two cores, and an error that falls from about 0.1 to below 0.01.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use cellforge::candle::{self, Device, Tensor};
-use cellforge::data::phantom::{self, PhantomConfig};
-use cellforge::data::{Batch, Scale, replacement_draw};
+use cellforge::data::{Batch, Scale, phantom, replacement_draw};
 use cellforge::nn::{
     Adam, AdamConfig, AnyOptimizer, Conv2d, Conv2dConfig, Key, Module, Padding, ParamStore, conv2d, gradients, ops,
 };
 use cellforge::train::checkpoint::{OPTIMIZER, WEIGHTS};
-use cellforge::train::observers::{Checkpoints, JsonlLog, Progress};
+use cellforge::train::observers::{Checkpoints, JsonlLog};
 use cellforge::train::{self, Control, FitPlan, Losses, Mode, RunDir, Snapshot, State, Step, fit, losses, read_log};
 
 const SEED: u64 = 1;
@@ -66,9 +63,7 @@ impl Step for Autoencoder {
     }
 
     fn snapshot(&self) -> train::Result<Snapshot> {
-        let (weights, optimizer) = (self.store.tensors(), self.optimizer.state()?);
-        let files = [(WEIGHTS, weights), (OPTIMIZER, optimizer)];
-        Ok(Snapshot { files: BTreeMap::from(files.map(|(stem, tensors)| (stem.to_owned(), tensors))) })
+        Ok(Snapshot::new([(WEIGHTS, self.store.tensors()), (OPTIMIZER, self.optimizer.state()?)]))
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> train::Result<()> {
@@ -80,25 +75,21 @@ impl Step for Autoencoder {
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
     let total = std::env::args().nth(1).map_or(Ok(200), |n| n.parse())?;
-    let set = phantom::render(&PhantomConfig { side: 32, cells_per_class: 100, ..PhantomConfig::default() })?;
+    let set = phantom::render(&phantom::PhantomConfig { side: 32, cells_per_class: 100, ..Default::default() })?;
     let (dir, control) = (RunDir::new("runs/examples/autoencoder").mode(Mode::Resume), Control::default());
 
     let mut step = Autoencoder::new()?;
     // What a resumed run must have in common with the one that was started: kind, classes, images and configuration.
     let fresh = State::new("autoencoder", SEED, set.classes().to_vec(), set.fingerprint(), LR);
     let run = dir.open(&mut step, fresh, &control.device)?;
-    let (start, stop) = (run.state.position.clone(), &control.stop);
-    let plan = FitPlan { start, total, epoch_len: None, prefetch: 2, read_every: 1, stop };
+    let plan = FitPlan::new(&run.state.position, total, &control);
     let all: Vec<usize> = (0..set.len()).collect();
-    let batches = move |iteration| {
-        let drawn = replacement_draw(&all, SEED, iteration, 16);
-        Ok(Batch::gather(&set, &drawn, Scale::Unit, None, &Device::Cpu)?)
-    };
-    let mut log = JsonlLog::new(dir.log(), 10, 50);
-    let mut checkpoints = Checkpoints::new(run, 50, None);
-    fit(&mut step, batches, plan, &mut [&mut log, &mut checkpoints, &mut Progress::new("autoencoder")])?;
+    let draw = move |iteration| replacement_draw(&all, SEED, iteration, 16);
+    let batches = move |iteration| Ok(Batch::gather(&set, &draw(iteration), Scale::Unit, None, &Device::Cpu)?);
+    let (mut log, mut checkpoints) = (JsonlLog::new(dir.log(), 50, 50), Checkpoints::new(run, 50, None));
+    fit(&mut step, batches, plan, &mut [&mut checkpoints, &mut log])?;
 
-    for line in read_log(&dir.log())?.iter().filter(|line| line.iteration % 50 == 0) {
+    for line in read_log(&dir.log())? {
         println!("after {}: error {:.4}", line.iteration, line.values[losses::LOSS]);
     }
     Ok(())

@@ -13,31 +13,31 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use cellforge::candle::Device;
-use cellforge::data::sample_grid;
+use cellforge::data::{Scale, View, ViewParts, sample_grid};
 use cellforge::gan::{GanConfig, Generator};
 use cellforge::nn::{Key, ParamStore};
-use cellforge::train::{GenerateOptions, generate, load_generator};
+use cellforge::train::TrainedGan;
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let checkpoint = arguments.next().map_or_else(|| PathBuf::from("runs/examples/gan"), PathBuf::from);
     let out = arguments.next().map_or_else(|| PathBuf::from("runs/examples/grid.png"), PathBuf::from);
-    let (generator, class, latent) = if checkpoint.exists() {
-        let (generator, state) = load_generator(&checkpoint, &Device::Cpu)?;
-        (generator, state.config.class, state.config.model.latent)
+    let images = if checkpoint.exists() {
+        let gan = TrainedGan::load(&checkpoint)?;
+        gan.sample(0, &gan.classes()[0], 0..25)?
     } else {
         println!("no checkpoint at {}: drawing from an untrained generator", checkpoint.display());
         let config = GanConfig { image_size: 32, width: 0.25, ..GanConfig::default() };
         let store = ParamStore::new(Key::new(0), &Device::Cpu);
-        (Generator::new(&config, store.vb())?, "untrained".to_owned(), config.latent)
+        let noise = Key::new(0).normal((25, config.latent), &Device::Cpu)?;
+        let made = Generator::new(&config, store.vb())?.forward_t(&noise, false)?;
+        View::new(ViewParts::from_tensor(&made, Scale::SignedUnit)?)?
     };
-    let options = GenerateOptions { seed: 0, class, latent, first: 0, count: 25, label: None, truncation: None };
-    let images = generate(&generator, &options, &Device::Cpu)?;
     if let Some(folder) = out.parent() {
         std::fs::create_dir_all(folder)?;
     }
     sample_grid(&images, 5).save(&out)?;
-    println!("{} images of {} in {}", images.len(), options.class, out.display());
+    println!("{} images of {} in {}", images.len(), images.classes()[0], out.display());
     Ok(())
 }

@@ -19,12 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use cellforge::candle::Device;
 use cellforge::data::phantom::{self, PhantomConfig};
-
-use cellforge::train::{
-    Control, GanTrainConfig, GenerateOptions, Mode, RunDir, generate, load_generator, read_log, train_gan,
-};
+use cellforge::train::{Control, GanTrainConfig, Mode, RunDir, TrainedGan, read_log, train_gan};
 
 const OUT: &str = "runs/examples/soak";
 const BATCH: usize = 64;
@@ -82,7 +78,11 @@ fn main() -> Result<()> {
 /// Trains on the phantom into [`OUT`] until `until` after `began`, a GAN of one class or, if `best`, the best recipe's of both.
 fn training(best: bool, began: Instant, until: Duration) -> Result<Vec<Reading>> {
     let set = phantom::render(&PhantomConfig { cells_per_class: 300, ..PhantomConfig::default() })?;
-    let recipe = if best { GanTrainConfig::recipe("best")?.for_images(64, 3, set.classes().len()) } else { GanTrainConfig::default() };
+    let recipe = if best {
+        GanTrainConfig::recipe("best")?.for_images(64, 3, set.classes().len())
+    } else {
+        GanTrainConfig::default()
+    };
     let class = if best { String::new() } else { set.classes()[0].clone() };
     let images = if best { set } else { set.class(0) };
     let (iterations, grid_at) = (u64::from(u32::MAX), (1..1_000).map(|n| n * 100).collect());
@@ -111,12 +111,10 @@ fn generation(folder: &Path, began: Instant, until: Duration) -> Result<Vec<Read
         })
     };
     while !over.load(Ordering::Relaxed) {
-        let (generator, state) = load_generator(folder, &Device::Cpu)?;
-        let class = state.classes.first().context("a generator has a class")?.clone();
-        let (label, latent) = (state.label(&class)?, state.config.model.latent);
+        let gan = TrainedGan::load(folder)?;
+        let class = gan.classes().first().context("a generator has a class")?;
         let first = BATCH * batches.load(Ordering::Relaxed) as usize;
-        let options = GenerateOptions { seed: 1, class, label, latent, first, count: BATCH, truncation: None };
-        generate(&generator, &options, &Device::Cpu)?;
+        gan.sample(1, class, first..first + BATCH)?;
         batches.fetch_add(1, Ordering::Relaxed);
     }
     watch.join().expect("the watch does not panic")

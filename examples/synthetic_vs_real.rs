@@ -9,12 +9,11 @@
 //! patients, which takes the place of a generator's images. Expect high rates on both, each with its Wilson interval.
 
 use anyhow::Result;
-use cellforge::candle::Device;
 use cellforge::classify::{ClassifierConfig, CnnConfig};
 use cellforge::data::phantom::{self, PhantomConfig};
 use cellforge::data::{SplitOptions, SplitRule, split};
 use cellforge::eval::{predictions, recognition};
-use cellforge::train::{ClassifierTrainConfig, Control, Mode, RunDir, load_classifier, predict, train_classifier};
+use cellforge::train::{ClassifierTrainConfig, Control, Mode, RunDir, TrainedClassifier, train_classifier};
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
@@ -30,13 +29,13 @@ fn main() -> Result<()> {
     let dir = RunDir::new("runs/examples/cnn").mode(Mode::Overwrite);
     let (train, val) = (set.part(&sides.train), set.part(&sides.val));
     let outcome = train_classifier(&config, &train, &val, &dir, &control, &mut [])?;
-    let (classifier, _) = load_classifier(&outcome.checkpoint, &Device::Cpu)?;
+    let classifier = TrainedClassifier::load(&outcome.checkpoint)?;
 
     let others = phantom::render(&PhantomConfig { seed: 1, cells_per_class: 200, ..cells })?;
     for (what, images) in [("held-out patients", set.part(&sides.test)), ("another phantom", others)] {
         for (class, name) in images.classes().iter().enumerate() {
             let of_class = images.class(class as u32);
-            let predicted = predictions(&predict(&classifier, &of_class, &Device::Cpu)?, images.classes().len())?;
+            let predicted = predictions(&classifier.predict(&of_class)?, images.classes().len())?;
             let rate = recognition(class as u32, &predicted)?;
             println!(
                 "{what:>18}, {name:>11}: {:>3} of {:>3} recognised, {:.1}% ({:.1} to {:.1}%)",

@@ -16,12 +16,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use cellforge::assess::utility::{UtilityConfig, UtilityData, utility};
-use cellforge::candle::Device;
 use cellforge::data::phantom::{self, PhantomConfig};
 use cellforge::data::{Progress, SplitOptions, SplitRule, View, derive_seed, split};
-use cellforge::shipped;
 use cellforge::study::nih;
-use cellforge::train::{Control, GenerateOptions, generate};
+use cellforge::train::{Control, TrainedGan};
 
 const OUT: &str = "runs/examples/train_on_synthetic";
 
@@ -85,19 +83,9 @@ fn main() -> Result<()> {
 
 /// The first `count` images of each class of the built-in generator, or as many as there are training cells of it.
 fn images(real: &View, count: Option<usize>) -> Result<View> {
-    let (generator, state) = shipped::generator(&Device::Cpu)?;
-    let mut made = Vec::new();
-    for (class, learned) in real.classes().iter().zip(real.class_counts()) {
-        let options = GenerateOptions {
-            seed: 1,
-            class: class.clone(),
-            label: state.label(class)?,
-            latent: state.config.model.latent,
-            first: 0,
-            count: count.unwrap_or(learned),
-            truncation: None,
-        };
-        made.push(generate(&generator, &options, &Device::Cpu)?);
-    }
+    let gan = TrainedGan::builtin()?;
+    let classes = real.classes().iter().zip(real.class_counts());
+    let made = classes.map(|(class, learned)| gan.sample(1, class, 0..count.unwrap_or(learned)));
+    let made: Vec<View> = made.collect::<Result<_, _>>()?;
     Ok(View::joined(&made)?)
 }

@@ -9,13 +9,12 @@
 //! the figure says nothing about malaria.
 
 use anyhow::Result;
-use cellforge::candle::Device;
 use cellforge::classify::{ClassifierConfig, ResNetConfig};
 use cellforge::data::phantom::{self, PhantomConfig};
 use cellforge::data::{SplitOptions, SplitRule, split};
 use cellforge::eval::{BootstrapOptions, classifier_report};
 use cellforge::train::{
-    ClassifierTrainConfig, Control, Mode, OptimizerConfig, RunDir, load_classifier, predict, train_classifier,
+    ClassifierTrainConfig, Control, Mode, OptimizerConfig, RunDir, TrainedClassifier, train_classifier,
 };
 
 #[allow(clippy::print_stdout)]
@@ -35,9 +34,9 @@ fn main() -> Result<()> {
     let (train, val) = (set.part(&sides.train), set.part(&sides.val));
     let outcome = train_classifier(&config, &train, &val, &dir, &control, &mut [])?;
 
-    let (classifier, _) = load_classifier(&outcome.checkpoint, &Device::Cpu)?;
+    let classifier = TrainedClassifier::load(&outcome.checkpoint)?;
     let test = set.part(&sides.test);
-    let probabilities = predict(&classifier, &test, &Device::Cpu)?;
+    let probabilities = classifier.predict(&test)?;
     let truth = test.labels();
     let options = BootstrapOptions::default();
     let report = classifier_report(&truth, &probabilities, set.classes(), test.groups().as_deref(), &options)?;

@@ -11,7 +11,7 @@ use cellforge::{
     data::View,
     eval::{self, ClassifierReport},
     study,
-    train::{self, RunDir, Slot},
+    train::{RunDir, Slot, TrainedClassifier},
 };
 use serde::Serialize;
 
@@ -82,14 +82,14 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let checkpoint =
         config.inputs.checkpoint.as_deref().context("--checkpoint is missing: name a trained classifier's folder")?;
     let data = config.data.path.as_deref().context("--data is missing: name a folder or zip of images")?;
-    let (classifier, state) = train::load_classifier(&classifier_folder(checkpoint, &args.model)?, &session.device)?;
-    let (classes, model) = (&state.classes, &state.config.model);
+    let classifier = TrainedClassifier::load_on(classifier_folder(checkpoint, &args.model)?, &session.device)?;
+    let classes = classifier.classes();
 
     let mut options = images::options(&config.data, config.data.groups, None, session.progress);
-    (options.side, options.channels) = (model.image_size(), model.channels());
+    (options.side, options.channels) = (classifier.side(), classifier.channels());
     let set = View::open_unlabelled(data, &options)?;
     list_skipped(&set);
-    let probabilities = train::predict(&classifier, &set, &session.device)?;
+    let probabilities = classifier.predict(&set)?;
     let predicted = eval::predictions(&probabilities, classes.len())?;
 
     let report = match truth(&set, classes) {

@@ -11,7 +11,7 @@ use cellforge::{
     data::View,
     eval::Estimate,
     study::{self, config::GroupSource},
-    train::{self, RunDir},
+    train::{RunDir, TrainedClassifier},
 };
 
 use crate::{
@@ -106,8 +106,8 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
 
     let size = match &features {
         FeatureSource::Classifier(dir) => {
-            let (_, state) = train::load_classifier(&assess::evaluation::classifier_folder(dir), &session.device)?;
-            (state.config.model.image_size(), state.config.model.channels())
+            let classifier = TrainedClassifier::load(assess::evaluation::classifier_folder(dir))?;
+            (classifier.side(), classifier.channels())
         }
         _ => (config.data.side, config.data.channels),
     };

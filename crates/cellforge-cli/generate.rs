@@ -2,17 +2,16 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
 };
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use cellforge::{
     data::{self, View, index::is_image},
-    gan::{Discriminator, Generator},
     shipped,
     study::StudyConfig,
-    train::{self, Checkpoint, RunDir},
+    train::{Checkpoint, RunDir, SampleOptions, TrainedGan},
 };
 
 use crate::common::{
@@ -71,24 +70,12 @@ struct Source {
     class: String,
     /// The folder it was loaded from; empty for the built-in generator.
     folder: PathBuf,
-    generator: Generator,
-    /// Where `--keep` asks for it.
-    discriminator: Option<Discriminator>,
-    state: train::GanState,
+    gan: Arc<TrainedGan>,
 }
 
-impl Source {
-    fn options(&self, config: &StudyConfig, first: usize, count: usize) -> Result<train::GenerateOptions> {
-        Ok(train::GenerateOptions {
-            seed: config.seed,
-            class: self.class.clone(),
-            label: self.state.label(&self.class)?,
-            latent: self.state.config.model.latent,
-            first,
-            count,
-            truncation: config.generate.truncation,
-        })
-    }
+/// How images are sampled; with `--strips` it is of strips, which nothing is kept of.
+fn options(config: &StudyConfig) -> SampleOptions {
+    SampleOptions { seed: config.seed, truncation: config.generate.truncation, keep: kept(config) }
 }
 
 /// The shorthands of `generate`.
@@ -114,9 +101,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let out = args.out.as_deref().context("--out is missing: name a folder, or a file that ends in .zip")?;
     check(args, &config, out)?;
     let sources = sources(&config, &session.device)?;
-    if let Some(source) = sources.first() {
-        source.options(&config, 0, 0)?.validate()?;
-    }
+    options(&config).validate()?;
     if args.strips.is_some() {
         strips(args, &config, &session, &sources, out)?;
     } else {
@@ -167,14 +152,12 @@ fn check(args: &Args, config: &StudyConfig, out: &Path) -> Result<()> {
 /// What makes the images of each class that is asked for.
 fn sources(config: &StudyConfig, device: &Device) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
-    let mut add =
-        |folder: &Path, generator: Generator, discriminator: Option<Discriminator>, state: train::GanState| {
-            for class in state.classes.clone() {
-                let (folder, state) = (folder.to_path_buf(), state.clone());
-                let (generator, discriminator) = (generator.clone(), discriminator.clone());
-                sources.push(Source { class, folder, generator, discriminator, state });
-            }
-        };
+    let mut add = |folder: &Path, gan: TrainedGan| {
+        let gan = Arc::new(gan);
+        for class in gan.classes().to_vec() {
+            sources.push(Source { class, folder: folder.to_path_buf(), gan: Arc::clone(&gan) });
+        }
+    };
     let name = match &config.inputs.checkpoint {
         None if kept(config).is_some() => {
             bail!(
@@ -182,24 +165,21 @@ fn sources(config: &StudyConfig, device: &Device) -> Result<Vec<Source>> {
             )
         }
         None => {
-            let (generator, state) = shipped::generator(device).context("cannot load the built-in generator")?;
+            let gan = TrainedGan::builtin_on(device).context("cannot load the built-in generator")?;
             tracing::info!(
                 "no --checkpoint: the built-in generator, \"{}\"; `cellforge generate --about` prints its data sheet",
                 shipped::name()
             );
-            add(Path::new(""), generator, None, state);
+            add(Path::new(""), gan);
             "the built-in generator".to_owned()
         }
         Some(checkpoint) => {
             for dir in generator_folders(checkpoint)? {
-                let (generator, state) = train::load_generator(&dir, device)?;
-                let discriminator = match kept(config) {
-                    Some(_) => {
-                        Some(train::load_discriminator(&dir, device).context("--keep needs the GAN's discriminator")?.0)
-                    }
-                    None => None,
-                };
-                add(&dir, generator, discriminator, state);
+                let gan = TrainedGan::load_on(&dir, device)?;
+                if kept(config).is_some() {
+                    gan.discriminator().context("--keep needs the GAN's discriminator")?;
+                }
+                add(&dir, gan);
             }
             checkpoint.display().to_string()
         }
@@ -230,16 +210,9 @@ fn images(args: &Args, config: &StudyConfig, session: &Session, sources: &[Sourc
         let folders = sources.iter().map(|source| data::folder_name(&source.class));
         check_folder(out, folders, "synthetic_", count)?;
     }
-    let make = |source: &Source, first, count| -> Result<View> {
-        let options = source.options(config, first, count)?;
-        Ok(match (kept(config), &source.discriminator) {
-            (Some(keep), Some(judge)) => {
-                train::generate_kept(&source.generator, judge, keep, &options, &session.device)?
-            }
-            _ => train::generate(&source.generator, &options, &session.device)?,
-        })
-    };
-    let candidates = kept(config).map_or(Ok(1), train::candidates)?;
+    let options = options(config);
+    let make = |source: &Source, first, count| source.gan.sample_with(&options, &source.class, first..first + count);
+    let candidates = options.candidates()?;
     let part = (PART / candidates).max(1);
 
     let mut writer = data::ImageWriter::create(out)?;
@@ -275,6 +248,7 @@ fn images(args: &Args, config: &StudyConfig, session: &Session, sources: &[Sourc
 /// A class, or the way to another, has a folder of pictures.
 fn strips(args: &Args, config: &StudyConfig, session: &Session, sources: &[Source], out: &Path) -> Result<()> {
     let count = args.strips.unwrap_or_default() as usize;
+    let options = options(config);
     let steps = args.strip_steps.unwrap_or(8) as usize;
     let mut ways = Vec::new();
     for source in sources {
@@ -283,11 +257,18 @@ fn strips(args: &Args, config: &StudyConfig, session: &Session, sources: &[Sourc
             ways.push((source, None, folder));
             continue;
         };
-        let Some((label, _)) = source.state.label(to).context("--strip-to names a class of the same GAN")? else {
+        let classes = source.gan.classes();
+        if !classes.contains(to) {
+            bail!(
+                "--strip-to names a class of the same GAN, and {to:?} is none that it makes: it has {}",
+                classes.join(", ")
+            );
+        }
+        if classes.len() == 1 {
             bail!("--strip-to needs a GAN of several classes, and this one is of {to} alone");
-        };
+        }
         if *to != source.class {
-            ways.push((source, Some(label), format!("{folder}_to_{}", data::folder_name(to))));
+            ways.push((source, Some(to.clone()), format!("{folder}_to_{}", data::folder_name(to))));
         }
     }
     if ways.is_empty() {
@@ -297,9 +278,8 @@ fn strips(args: &Args, config: &StudyConfig, session: &Session, sources: &[Sourc
     for (source, to, folder) in ways {
         for number in 0..count {
             stop_if_asked(session)?;
-            let images = source.options(config, number, 1)?;
-            let options = train::StripOptions { images, steps, to };
-            for strip in train::interpolate(&source.generator, &options, &session.device)? {
+            let strips = number..number + 1;
+            for strip in source.gan.interpolate(&options, &source.class, to.as_deref(), steps, strips)? {
                 data::save_grid(&out.join(&folder).join(format!("strip_{:06}.png", number + 1)), &strip, steps)?;
             }
         }

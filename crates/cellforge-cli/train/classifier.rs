@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use cellforge::{
     data, eval,
-    train::{self, ClassifierTrainConfig, RunDir},
+    train::{self, ClassifierTrainConfig, RunDir, TrainedClassifier},
 };
 
 use super::{control, failed, mode, stopped};
@@ -98,8 +98,8 @@ pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
     if outcome.interrupted {
         return Err(stopped("classifier", outcome.iterations, out, &globals));
     }
-    let (network, _) = train::load_classifier(&outcome.checkpoint, &session.device)?;
-    let probabilities = train::predict(&network, &test, &session.device)?;
+    let network = TrainedClassifier::load_on(&outcome.checkpoint, &session.device)?;
+    let probabilities = network.predict(&test)?;
     let (truth, groups) = (test.labels(), test.groups());
     let report =
         eval::classifier_report(&truth, &probabilities, all.classes(), groups.as_deref(), &bootstrap(&config))?;

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use cellforge_data::{derive_seed, read_class};
 use cellforge_eval::{BootstrapOptions, ClassifierReport, classifier_report, predictions, wilson_at};
 use cellforge_train::{
-    ClassifierTrainConfig, LogEvent, OptimizerConfig, RunDir, Schedule, Slot, figures, load_classifier, losses,
-    predict, read_log,
+    ClassifierTrainConfig, LogEvent, OptimizerConfig, RunDir, Schedule, Slot, TrainedClassifier, figures, losses,
+    read_log,
 };
 use serde::{Deserialize, Serialize};
 
@@ -89,8 +89,8 @@ struct Judged {
 
 impl Judged {
     fn new(config: &StudyConfig, cells: &Cells, run: &Trained, control: &Control) -> Result<Self> {
-        let (classifier, _) = load_classifier(&RunDir::new(&run.folder).slot(Slot::Last), &control.device)?;
-        let probabilities = predict(&classifier, &cells.test, &control.device)?;
+        let classifier = TrainedClassifier::load_on(RunDir::new(&run.folder).slot(Slot::Last), &control.device)?;
+        let probabilities = classifier.predict(&cells.test)?;
         let (truth, groups) = (cells.test.labels(), cells.test.groups());
         let seed = derive_seed(config.seed, &format!("bootstrap/{}", run.name));
         let options = BootstrapOptions { resamples: config.judge.resamples, seed, level: config.judge.level };
@@ -105,8 +105,8 @@ impl Judged {
 
 fn judge_synthetic(folder: &Path, cells: &Cells, resnet: &Trained, control: &Control) -> Result<Vec<u32>> {
     let images = read_class(folder, cells.all.side(), cells.all.channels())?;
-    let (classifier, _) = load_classifier(&RunDir::new(&resnet.folder).slot(Slot::Last), &control.device)?;
-    let probabilities = predict(&classifier, &images, &control.device)?;
+    let classifier = TrainedClassifier::load_on(RunDir::new(&resnet.folder).slot(Slot::Last), &control.device)?;
+    let probabilities = classifier.predict(&images)?;
     Ok(predictions(&probabilities, cells.all.classes().len())?)
 }
 

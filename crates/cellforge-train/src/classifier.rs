@@ -1,20 +1,19 @@
 //! Training a classifier.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use candle_core::Device;
-use cellforge_classify::{Classifier, ClassifierConfig};
+use cellforge_classify::ClassifierConfig;
 use cellforge_data::{Batch, Scale, View, epoch_order};
-use cellforge_nn::ParamStore;
 
-use crate::checkpoint::{Best, Checkpoint, State, WEIGHTS};
+use crate::checkpoint::{Best, State};
 use crate::classifier_step::ClassifierStep;
 use crate::observers::{Checkpoints, Criterion, EarlyStop, Evaluate, JsonlLog, Patience, Progress, TensorBoard};
 use crate::run::{self, Control};
 use crate::{ClassifierTrainConfig, Error, FitPlan, Observer, Result, RunDir, Slot, figures, fit};
 
 /// What the `state.json` of a classifier calls it.
-const KIND: &str = "classifier";
+pub(crate) const KIND: &str = "classifier";
 
 /// A classifier's `state.json`.
 pub type ClassifierState = State<ClassifierTrainConfig>;
@@ -69,14 +68,8 @@ pub fn train_classifier(
     let best_by = Criterion::highest(figures::VAL_ACCURACY);
     let early = config.patience.map(|epochs| EarlyStop::new(best_by.clone(), Patience::Epochs(epochs)));
     let mut early = early.map(|early| early.since(run.state.best));
-    let plan = FitPlan {
-        start: run.state.position.clone(),
-        total: config.epochs * epoch_len,
-        epoch_len: Some(epoch_len),
-        prefetch: run::PREFETCH,
-        read_every: run::read_every(&control.device),
-        stop: &control.stop,
-    };
+    let plan = FitPlan::new(&run.state.position, config.epochs * epoch_len, control);
+    let plan = FitPlan { epoch_len: Some(epoch_len), ..plan };
     let mut evaluate = Evaluate::new(val.clone(), control.device.clone());
     let mut jsonl = JsonlLog::new(dir.log(), config.log_every, config.checkpoint_every);
     let mut board = TensorBoard::new(dir.tensorboard(), config.log_every);
@@ -150,17 +143,4 @@ fn batches(
         shuffled = Some((epoch, order));
         Ok(batch)
     }
-}
-
-/// Loads a classifier from a checkpoint folder, or from a run's folder: its best checkpoint, else its last. It takes no gradients,
-/// so that running it keeps nothing for them.
-///
-/// # Errors
-/// [`Error::NoCheckpoint`], [`Error::Damaged`] or [`Error::Unsuitable`].
-pub fn load_classifier(dir: &Path, device: &Device) -> Result<(Classifier, ClassifierState)> {
-    let found = Checkpoint::find(dir)?;
-    let state: ClassifierState = found.state(KIND)?;
-    let weights = found.tensors(WEIGHTS, device)?;
-    let classifier = ParamStore::built(weights, device, |vb| Classifier::new(&state.config.model, vb))?;
-    Ok((classifier, state))
 }

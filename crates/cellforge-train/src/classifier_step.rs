@@ -161,12 +161,7 @@ impl Step for ClassifierStep {
     }
 
     fn snapshot(&self) -> Result<Snapshot> {
-        Ok(Snapshot {
-            files: BTreeMap::from([
-                (WEIGHTS.to_owned(), self.store.tensors()),
-                (OPTIMIZER.to_owned(), self.optimizer.state()?),
-            ]),
-        })
+        Ok(Snapshot::new([(WEIGHTS, self.store.tensors()), (OPTIMIZER, self.optimizer.state()?)]))
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {

@@ -48,13 +48,8 @@ impl Matrix {
     }
 }
 
-/// What the classifier's last layer judges the images by, in their order: see [`Classifier::features`]. Equal images
-/// have equal features, to the last digit, whatever stands beside them. For images that are turned or flipped, see
-/// [`oriented`](crate::oriented).
-///
-/// # Errors
-/// If there are no images, or their size or channels are not the classifier's.
-pub fn features(classifier: &Classifier, images: &View, device: &Device) -> Result<Matrix> {
+/// What the classifier's last layer judges the images by, in their order.
+pub(crate) fn features(classifier: &Classifier, images: &View, device: &Device) -> Result<Matrix> {
     in_batches(images, BATCH, |chunk| {
         Ok(classifier.features(&Batch::gather(images, chunk, Scale::Unit, None, device)?.images)?)
     })
@@ -91,13 +86,9 @@ pub fn pixel_features(images: &View, side: usize) -> Result<Matrix> {
     Ok(Matrix { values, dims: side * side * images.channels() })
 }
 
-/// The logits that the discriminator gives to the images, in their order: above zero means judged real. It runs in inference mode on
-/// pixels in [-1, 1], as it was trained; an image that is saved and read back has the score that it had, to the last digit. One of several classes takes all images for those of the class `label`: its
-/// number in the discriminator's order, and how many there are (see [`GanState::label`](crate::GanState::label)).
-///
-/// # Errors
-/// If there are no images, their size or channels are not the discriminator's, or `label` is not what it takes.
-pub fn discriminator_scores(
+/// The logits that the discriminator gives to the images, in their order. One of several classes takes all images for those of the class
+/// `label`: its number in the discriminator's order, and how many there are.
+pub(crate) fn discriminator_scores(
     discriminator: &Discriminator,
     label: Option<(u32, usize)>,
     images: &View,

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Control, Error, Result};
 
 /// Named losses and other figures of one step, in order. Names of this crate's steps are in
 /// [`losses`](crate::losses).
@@ -51,6 +51,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The files of these stems ([`checkpoint`](crate::checkpoint) has constants for the usual ones).
+    #[must_use]
+    pub fn new<const N: usize>(files: [(&str, BTreeMap<String, Tensor>); N]) -> Self {
+        Self { files: files.into_iter().map(|(stem, tensors)| (stem.to_owned(), tensors)).collect() }
+    }
+
     /// The tensors of one file.
     ///
     /// # Errors
@@ -117,6 +123,16 @@ pub enum Phase {
     Save,
     /// Shows how far the run is, when all else is done.
     Show,
+}
+
+impl<'a> FitPlan<'a> {
+    /// A run without epochs from `start` to `total` updates, driven by `control`.
+    #[must_use]
+    pub fn new(start: &Position, total: u64, control: &'a Control) -> Self {
+        // Losses are read at once where that costs nothing, and else seldom enough that a GPU is not kept waiting.
+        let read_every = if control.device.is_cpu() { 1 } else { 10 };
+        Self { start: start.clone(), total, epoch_len: None, prefetch: 4, read_every, stop: &control.stop }
+    }
 }
 
 /// What observers get after a step or an epoch.

@@ -1,13 +1,14 @@
 //! Training a classifier for a number of updates, in memory.
 
 use candle_core::{Device, Tensor};
-use cellforge_classify::Classifier;
 use cellforge_data::{Batch, Scale, View, epoch_order};
 
+use crate::classifier::KIND;
 use crate::observers::check_finite;
 use crate::run::{self, Control};
 use crate::{
-    ClassifierStep, ClassifierTrainConfig, Error, FitPlan, Observer, Position, Result, Step, check_classes, fit,
+    ClassifierStep, ClassifierTrainConfig, Error, FitPlan, Observer, Position, Result, State, Step, TrainedClassifier,
+    check_classes, fit,
 };
 
 /// Trains a classifier on the images `train` for exactly `steps` updates and returns it as it is after the last one, or
@@ -27,7 +28,7 @@ use crate::{
 /// ```
 /// use cellforge_classify::ClassifierConfig;
 /// use cellforge_data::phantom::{self, PhantomConfig};
-/// use cellforge_train::{Control, predict, train_for_steps};
+/// use cellforge_train::{Control, train_for_steps};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let images = phantom::render(&PhantomConfig { side: 32, cells_per_class: 3, ..PhantomConfig::default() })?;
@@ -37,7 +38,7 @@ use crate::{
 /// }
 /// let control = Control::default();
 /// let classifier = train_for_steps(&config, 2, &images.part(&[0, 1, 3, 4]), &control, &mut [])?.expect("nobody stopped it");
-/// assert_eq!(predict(&classifier, &images.part(&[2, 5]), &control.device)?.len(), 2);
+/// assert_eq!(classifier.predict(&images.part(&[2, 5]))?.len(), 2);
 /// # Ok(())
 /// # }
 /// ```
@@ -47,7 +48,7 @@ pub fn train_for_steps(
     train: &View,
     control: &Control,
     observers: &mut [&mut dyn Observer<ClassifierStep>],
-) -> Result<Option<Classifier>> {
+) -> Result<Option<TrainedClassifier>> {
     let config = ClassifierTrainConfig { epochs: steps, patience: None, ..config.clone() };
     if steps == 0 {
         return Err(Error::Invalid { field: "steps", reason: "is 0: at least 1 is needed".to_owned() });
@@ -56,20 +57,16 @@ pub fn train_for_steps(
     run::check_images(train, config.model.image_size(), config.model.channels())?;
     check_classes(&config.model, train)?;
     let mut step = ClassifierStep::new(&config, 1, &control.device)?;
-    let plan = FitPlan {
-        start: Position::default(),
-        total: steps,
-        epoch_len: None,
-        prefetch: run::PREFETCH,
-        read_every: run::read_every(&control.device),
-        stop: &control.stop,
-    };
+    let plan = FitPlan::new(&Position::default(), steps, control);
     let outcome = fit(&mut step, stream(&config, train, &control.device), plan, observers)?;
     if outcome.interrupted {
         return Ok(None);
     }
     check_finite(&step.snapshot()?, steps)?;
-    Ok(Some(step.classifier().clone()))
+    let data = run::data_fingerprint(&[train]);
+    let mut state = State::new(KIND, config.seed, train.classes().to_vec(), data, config);
+    state.position = outcome.position;
+    Ok(Some(TrainedClassifier::new(step.classifier().clone(), state, &control.device)))
 }
 
 /// The batch of each iteration: the next `config.batch` images of pass after pass, scaled to [0, 1], augmented if that is asked for.

@@ -1,16 +1,12 @@
 //! Training a GAN on the images of one class.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use candle_core::{Device, Tensor};
-use candle_nn::VarBuilder;
+use candle_core::Device;
 use cellforge_data::{Batch, Scale, View, balanced_draw, replacement_draw};
-use cellforge_gan::{Discriminator, GanConfig, Generator};
-use cellforge_nn::ParamStore;
 
 use crate::GanTrainConfig;
-use crate::checkpoint::{self, Best, Checkpoint, DISCRIMINATOR, State, WEIGHTS};
+use crate::checkpoint::{Best, State};
 use crate::gan_step::GanStep;
 use crate::guard::Guard;
 use crate::observers::{Checkpoints, Criterion, JsonlLog, Judge, Monitor, Progress, SampleGrids, TensorBoard};
@@ -28,7 +24,7 @@ impl GanState {
     ///
     /// # Errors
     /// [`Error::Invalid`] if the GAN is not of this class.
-    pub fn label(&self, class: &str) -> Result<Option<(u32, usize)>> {
+    pub(crate) fn label(&self, class: &str) -> Result<Option<(u32, usize)>> {
         match self.classes.iter().position(|known| known == class) {
             Some(_) if self.config.model.classes == 1 => Ok(None),
             Some(at) => Ok(Some((at as u32, self.config.model.classes))),
@@ -126,14 +122,7 @@ pub fn train_judged_gan(
     let mut progress = Progress::new(format!("gan {}", config.class).trim_end());
     // Once, and again after each return to an earlier iteration.
     let outcome = loop {
-        let plan = FitPlan {
-            start: guard.state().position.clone(),
-            total: config.iterations,
-            epoch_len: None,
-            prefetch: run::PREFETCH,
-            read_every: run::read_every(&control.device),
-            stop: &control.stop,
-        };
+        let plan = FitPlan::new(&guard.state().position, config.iterations, control);
         jsonl.went_back(guard.state().guard.line());
         let mut all: Vec<&mut dyn Observer<GanStep>> = vec![&mut grids, &mut jsonl, &mut board, &mut guard];
         if let Some(monitor) = &mut monitor {
@@ -193,49 +182,4 @@ fn batches(config: &GanTrainConfig, images: &View, device: &Device) -> impl FnMu
         };
         Ok(Batch::gather(&images, &drawn, Scale::SignedUnit, None, &device)?)
     }
-}
-
-/// Loads the generator from a checkpoint folder, or from a run's folder: its best checkpoint, that came closest to the validation
-/// images, if it was judged as it trained, else its last.
-///
-/// # Errors
-/// [`Error::NoCheckpoint`], [`Error::Damaged`] or [`Error::Unsuitable`].
-pub fn load_generator(dir: &Path, device: &Device) -> Result<(Generator, GanState)> {
-    load(dir, WEIGHTS, device, Generator::new)
-}
-
-/// Loads the discriminator from a checkpoint folder, or from a run's folder, of the same checkpoint as [`load_generator`].
-///
-/// # Errors
-/// As [`load_generator`]; [`Error::Unsuitable`] too if the folder holds a generator alone, as [`pack_generator`](crate::pack_generator)
-/// leaves it.
-pub fn load_discriminator(dir: &Path, device: &Device) -> Result<(Discriminator, GanState)> {
-    load(dir, DISCRIMINATOR, device, Discriminator::new)
-}
-
-/// A network with the weights of the checkpoint's file `stem`. It takes no gradients, so that running it keeps nothing for them.
-fn load<T>(
-    dir: &Path,
-    stem: &str,
-    device: &Device,
-    build: impl FnOnce(&GanConfig, VarBuilder<'static>) -> candle_core::Result<T>,
-) -> Result<(T, GanState)> {
-    let found = Checkpoint::find(dir)?;
-    let state: GanState = found.state(KIND)?;
-    if !state.may_have(stem) {
-        let reason = format!("it has no {}: it was packed, and holds a generator alone", checkpoint::file_name(stem));
-        return Err(Error::Unsuitable { path: found.path().to_path_buf(), reason });
-    }
-    let network = network(&state, found.tensors(stem, device)?, device, build)?;
-    Ok((network, state))
-}
-
-/// A network of the state's configuration with these weights. It takes no gradients.
-pub(crate) fn network<T>(
-    state: &GanState,
-    tensors: BTreeMap<String, Tensor>,
-    device: &Device,
-    build: impl FnOnce(&GanConfig, VarBuilder<'static>) -> candle_core::Result<T>,
-) -> Result<T> {
-    Ok(ParamStore::built(tensors, device, |vb| build(&state.config.model, vb))?)
 }

@@ -1,92 +1,60 @@
 //! Rows of images on the way from one to another.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use cellforge_data::{View, ViewParts};
-use cellforge_gan::Generator;
 
-use crate::generate::{BATCH, images_of};
-use crate::{Error, GenerateOptions, Result};
+use crate::generate::{BATCH, Series, images_of};
+use crate::{Error, Result};
 
 /// The most images in a strip.
 const LONGEST: usize = 1024;
 /// Below this sine of the angle between them, the way between two vectors is taken for straight.
 const STRAIGHT: f64 = 1e-6;
 
-/// Which strips to make.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StripOptions {
-    /// Where strips start: seed, class and truncation of the noise. `first` and `count` are of strips.
-    pub images: GenerateOptions,
-    /// Images in a strip, both ends included: from 2 to 1024.
-    pub steps: usize,
-    /// The number of the class that strips go to, with noise that stays the same; `None` for strips inside of a class, from noise to noise.
-    pub to: Option<u32>,
+/// The way of strips: see [`TrainedGan::interpolate`](crate::TrainedGan::interpolate).
+pub(crate) struct Path<'a> {
+    series: &'a Series<'a>,
+    /// The class that strips go to; none for strips inside of a class, from noise to noise.
+    to: Option<u32>,
+    steps: usize,
 }
 
-/// Makes `options.images.count` strips, from number `options.images.first`, each of `options.steps` images at equal distances on a path
-/// through what the generator makes. A smooth path without jumps or copies of training images is a sign that it has learned more than
-/// those; it is no proof.
-///
-/// Inside of a class, strip `i` goes from the noise of image `2 i` to that of image `2 i + 1` of what [`generate`](crate::generate) makes
-/// with `options.images`, which are its ends, by spherical interpolation (Shoemake 1985): standard normal noise of many numbers has
-/// nearly one length, and a straight line would pass through shorter noise than the generator has ever seen (White 2016). A truncation
-/// holds at the ends.
-///
-/// Towards another class, strip `i` keeps the noise of image `i` and goes in a straight line from the row of its class to the row of the
-/// other, which the generator takes as classes between the two.
-///
-/// Strip `i` is a function of the generator, the options and `i` alone.
-///
-/// # Errors
-/// [`Error::Invalid`] for a number of steps or a truncation out of range, or a class to go to that the generator has not.
-pub fn interpolate(generator: &Generator, options: &StripOptions, device: &Device) -> Result<Vec<View>> {
-    let StripOptions { images: of, steps, to } = options;
-    of.validate()?;
-    if !(2..=LONGEST).contains(steps) {
-        let reason = format!("{steps} is out of range: a strip has from 2 to {LONGEST} images");
-        return Err(Error::Invalid { field: "steps", reason });
+impl<'a> Path<'a> {
+    pub(crate) fn new(series: &'a Series<'a>, to: Option<u32>, steps: usize) -> Result<Self> {
+        if !(2..=LONGEST).contains(&steps) {
+            let reason = format!("{steps} is out of range: a strip has from 2 to {LONGEST} images");
+            return Err(Error::Invalid { field: "steps", reason });
+        }
+        Ok(Self { series, to, steps })
     }
-    let no_class = |field, reason| Err(Error::Invalid { field, reason });
-    match of.label {
-        None if to.is_some() => return no_class("to", "the generator knows of no classes to go to".to_owned()),
-        Some((from, classes)) => {
-            for (field, class) in [("label", from), ("to", to.unwrap_or(from))] {
-                if class as usize >= classes {
-                    let reason = format!("class {class} is out of range: there are {classes}, counted from 0");
-                    return no_class(field, reason);
-                }
+
+    pub(crate) fn strip(&self, number: usize) -> Result<View> {
+        let Self { series, to, steps } = *self;
+        let place = |step: usize| step as f64 / (steps - 1) as f64;
+        let ends = if to.is_some() { [number, number] } else { [2 * number, 2 * number + 1] }.map(|i| series.noise(i));
+        let noise = |step| slerp(&ends[0], &ends[1], place(step));
+
+        // Batches are filled up, as those of a series: the number of rows is what the order of sums depends on.
+        let mut images: Option<ViewParts> = None;
+        for start in (0..steps).step_by(BATCH) {
+            let places: Vec<usize> = (start..start + BATCH).map(|step| step.min(steps - 1)).collect();
+            let zs = places.iter().flat_map(|&step| noise(step)).collect();
+            let zs = Tensor::from_vec(zs, (BATCH, series.latent), series.device)?;
+            let rows = |(from, classes)| {
+                let row = |&step| class_row(from, to.unwrap_or(from), classes, place(step));
+                Tensor::from_vec(places.iter().flat_map(row).collect(), (BATCH, classes), series.device)
+            };
+            let classes = series.label.map(rows).transpose()?;
+            let batch = images_of(series.generator, &zs, classes.as_ref())?;
+            match &mut images {
+                Some(images) => images.pixels.extend(batch.pixels),
+                None => images = Some(batch),
             }
         }
-        None => {}
+        let mut images = images.expect("a strip has two images or more");
+        images.pixels.truncate(steps * images.side * images.side * images.channels);
+        Ok(View::new(images)?)
     }
-    (of.first..of.first + of.count).map(|number| strip(generator, options, number, device)).collect()
-}
-
-fn strip(generator: &Generator, options: &StripOptions, number: usize, device: &Device) -> Result<View> {
-    let StripOptions { images: of, steps, to } = options;
-    let place = |step: usize| step as f64 / (steps - 1) as f64;
-    let ends = if to.is_some() { [number, number] } else { [2 * number, 2 * number + 1] }.map(|i| of.noise(i));
-    let noise = |step| slerp(&ends[0], &ends[1], place(step));
-
-    // Batches are filled up, as in `generate`: the number of rows is what the order of sums depends on.
-    let mut images: Option<ViewParts> = None;
-    for start in (0..*steps).step_by(BATCH) {
-        let places: Vec<usize> = (start..start + BATCH).map(|step| step.min(steps - 1)).collect();
-        let zs = Tensor::from_vec(places.iter().flat_map(|&step| noise(step)).collect(), (BATCH, of.latent), device)?;
-        let rows = |(from, classes)| {
-            let row = |&step| class_row(from, to.unwrap_or(from), classes, place(step));
-            Tensor::from_vec(places.iter().flat_map(row).collect(), (BATCH, classes), device)
-        };
-        let classes = of.label.map(rows).transpose()?;
-        let batch = images_of(generator, &zs, classes.as_ref())?;
-        match &mut images {
-            Some(images) => images.pixels.extend(batch.pixels),
-            None => images = Some(batch),
-        }
-    }
-    let mut images = images.expect("a strip has two images or more");
-    images.pixels.truncate(steps * images.side * images.side * images.channels);
-    Ok(View::new(images)?)
 }
 
 /// Spherical interpolation (Shoemake 1985, as White 2016 uses it): `(sin((1 - t) w) a + sin(t w) b) / sin w`, where `w` is the angle

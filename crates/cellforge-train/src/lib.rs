@@ -11,6 +11,8 @@
 //! Whatever is random is a function of the seed and of the iteration, epoch or image it is for. Nothing depends on the
 //! number of threads, and a run that was stopped and resumed ends with the same bytes as one that never stopped.
 
+#[cfg(feature = "builtin")]
+mod builtin;
 pub mod checkpoint;
 mod classifier;
 mod classifier_step;
@@ -34,30 +36,34 @@ mod run;
 mod run_dir;
 mod schedule;
 mod supplied;
+mod trained_classifier;
+mod trained_gan;
 
+#[cfg(feature = "builtin")]
+pub use builtin::DATASHEET as BUILTIN_DATASHEET;
 pub use checkpoint::{Best, Checkpoint, State};
 pub(crate) use classifier::check_classes;
-pub use classifier::{ClassifierOutcome, ClassifierState, load_classifier, train_classifier};
+pub use classifier::{ClassifierOutcome, ClassifierState, train_classifier};
 pub use classifier_step::{ClassifierStep, LossKind, OptimizerConfig};
 pub use config::{CLASSIFIER_RECIPES, ClassifierTrainConfig, GAN_RECIPES, GanTrainConfig, Recipe};
 pub use error::{Error, Result};
-pub use features::{Matrix, discriminator_scores, features, inception_features, pixel_features};
+pub use features::{Matrix, inception_features, pixel_features};
 pub use fit::{Event, FitPlan, Losses, Observer, Outcome, Phase, Position, Snapshot, Step, fit};
 pub use fixed_steps::train_for_steps;
-pub use gan::{GanOutcome, GanState, load_discriminator, load_generator, train_gan, train_judged_gan};
+pub use gan::{GanOutcome, GanState, train_gan, train_judged_gan};
 pub use gan_step::GanStep;
-pub use generate::{GenerateOptions, can_truncate_at, generate};
+pub use generate::{SampleOptions, can_truncate_at};
 pub use guard::{GuardConfig, GuardState, Rollback};
-pub use interpolate::{StripOptions, interpolate};
 pub use names::{figures, losses};
 pub use observers::{
     Criterion, EarlyStop, Judge, LogEvent, LogLine, Monitor, MonitorConfig, Patience, Progress, read_log,
 };
 pub use orientation::{Orientation, oriented};
-pub use pack::{load_generator_bytes, pack_generator};
-pub use predict::{Score, evaluate, predict};
-pub use rejection::{candidates, generate_kept};
+pub use pack::pack_generator;
+pub use predict::Score;
 pub use run::Control;
 pub use run_dir::{Mode, Run, RunDir, RunLock, Slot};
 pub use schedule::Schedule;
 pub use supplied::{load_inception, read_feature_file};
+pub use trained_classifier::TrainedClassifier;
+pub use trained_gan::TrainedGan;

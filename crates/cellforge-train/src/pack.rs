@@ -9,25 +9,26 @@ use cellforge_data::write_atomic;
 use cellforge_gan::Generator;
 
 use crate::checkpoint::{self, Checkpoint, FORMAT_VERSION, WEIGHTS};
-use crate::gan::{self, KIND};
+use crate::gan::KIND;
+use crate::trained_gan::network;
 use crate::{Error, GanState, Position, Result, RunDir};
 
 /// Packs the generator of the checkpoint folder, or run's folder, `dir` into the folder `out`, and returns what its `state.json` says.
 ///
 /// `out` gets `weights.safetensors` with the weights in `f16`, half the size, and `state.json` with the configuration, classes, seed,
 /// iterations, fingerprint of the training images and the SHA-256 of the weights. The sums of the log, the discriminator and the optimizer stay
-/// behind, so that it can be generated from ([`load_generator`](crate::load_generator), [`load_generator_bytes`]) but not trained on.
+/// behind, so that it can be generated from ([`TrainedGan`](crate::TrainedGan)) but not trained on.
 /// `f16` keeps 11 binary digits of a weight: images differ from those of the checkpoint by a grey level or a few. The files are the same bytes
 /// whenever the same checkpoint is packed. Other files in `out` are left alone, and a generator that was packed there before is replaced.
 ///
 /// # Errors
-/// As [`load_generator`](crate::load_generator); [`Error::Unsuitable`] if a weight is not finite or beyond the range of `f16`, 65504;
+/// As [`TrainedGan::load`](crate::TrainedGan::load); [`Error::Unsuitable`] if a weight is not finite or beyond the range of `f16`, 65504;
 /// [`Error::Occupied`] if `out` holds a run or a checkpoint that is more than a packed generator.
 pub fn pack_generator(dir: &Path, out: &Path) -> Result<GanState> {
     let found = Checkpoint::find(dir)?;
     let state: GanState = found.state(KIND)?;
     let all = found.tensors(WEIGHTS, &Device::Cpu)?;
-    gan::network(&state, all.clone(), &Device::Cpu, Generator::new)?;
+    network(&state, all.clone(), &Device::Cpu, Generator::new)?;
     let mut halves = BTreeMap::new();
     // PyTorch counts batches in its running statistics, and nothing here needs the count.
     for (name, weights) in all.into_iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")) {
@@ -50,23 +51,6 @@ pub fn pack_generator(dir: &Path, out: &Path) -> Result<GanState> {
     write_atomic(&out.join(file), &weights)?;
     write_atomic(&checkpoint::state_path(out), &json)?;
     Ok(state)
-}
-
-/// Loads a packed generator from the bytes of its `weights.safetensors` and `state.json`, such as `include_bytes!` gives. The weights become
-/// `f32` again.
-///
-/// # Errors
-/// [`Error::Damaged`] if the bytes do not fit together, [`Error::Unsuitable`] if they are of another kind or format version.
-pub fn load_generator_bytes(weights: &[u8], state: &[u8], device: &Device) -> Result<(Generator, GanState)> {
-    let path = Path::new("in memory");
-    let state: GanState = checkpoint::parse_state(path, KIND, state)?;
-    let file = checkpoint::file_name(WEIGHTS);
-    if state.weights_sha256().is_some_and(|sum| checkpoint::hex(weights) != *sum) {
-        return Err(checkpoint::damaged(path, format!("the SHA-256 of {file} is not the one in its state")));
-    }
-    let tensors = checkpoint::parse_tensors(path, &file, weights, device)?;
-    let generator = gan::network(&state, tensors, device, Generator::new)?;
-    Ok((generator, state))
 }
 
 /// The weights in `f16`, or the first that `f16` cannot hold.

@@ -1,4 +1,4 @@
-//! What a trained classifier says of images.
+//! What a classifier makes of images.
 
 use candle_core::Device;
 use cellforge_classify::Classifier;
@@ -11,10 +11,7 @@ use crate::classifier_step::{LossKind, count_correct};
 const BATCH: usize = 64;
 
 /// Class probabilities (softmax) of the images, in their order.
-///
-/// # Errors
-/// If the images' size or channels are not the classifier's.
-pub fn predict(classifier: &Classifier, images: &View, device: &Device) -> Result<Vec<Vec<f32>>> {
+pub(crate) fn predict(classifier: &Classifier, images: &View, device: &Device) -> Result<Vec<Vec<f32>>> {
     let mut rows = Vec::with_capacity(images.len());
     for chunk in positions(images).chunks(BATCH) {
         let batch = Batch::gather(images, chunk, Scale::Unit, None, device)?;
@@ -46,10 +43,7 @@ pub struct Score {
 }
 
 /// Judges `classifier` in inference mode on the images.
-///
-/// # Errors
-/// As [`predict`]; with no images the score is not a number.
-pub fn evaluate(classifier: &Classifier, images: &View, loss: LossKind, device: &Device) -> Result<Score> {
+pub(crate) fn evaluate(classifier: &Classifier, images: &View, loss: LossKind, device: &Device) -> Result<Score> {
     let (mut total, mut correct) = (0f64, 0f64);
     for chunk in positions(images).chunks(BATCH) {
         let batch = Batch::gather(images, chunk, Scale::Unit, None, device)?;

@@ -8,14 +8,6 @@ use cellforge_data::View;
 
 use crate::{Error, Result, checkpoint};
 
-/// Batches made ahead of the step that uses them.
-pub(crate) const PREFETCH: usize = 4;
-
-/// Steps after which losses are read: at once where that costs nothing, and else seldom enough that a GPU is not kept waiting.
-pub(crate) fn read_every(device: &Device) -> u64 {
-    if device.is_cpu() { 1 } else { 10 }
-}
-
 /// How a run is driven, as against what it computes: none of this changes a byte of the weights on one device.
 #[derive(Debug, Clone)]
 pub struct Control {

@@ -7,7 +7,7 @@ use std::path::Path;
 use cellforge::candle::Device;
 use cellforge::data::{Groups, Index, OpenOptions, View, ViewParts, read_manifest};
 use cellforge::study::{Results, StudyConfig, report::render};
-use cellforge::train::{load_classifier, load_generator, load_generator_bytes, read_feature_file};
+use cellforge::train::{TrainedClassifier, TrainedGan, read_feature_file};
 
 /// Cells of 8 pixels a side.
 fn small(channels: usize) -> OpenOptions {
@@ -84,13 +84,13 @@ pub fn checkpoint(data: &[u8]) {
     let Some((length, rest)) = data.split_at_checked(2) else { return };
     let length = usize::from(u16::from_le_bytes([length[0], length[1]])).min(rest.len());
     let (state, weights) = rest.split_at(length);
-    let _ = load_generator_bytes(weights, state, &Device::Cpu);
+    let _ = TrainedGan::from_bytes(weights, state, &Device::Cpu);
     let dir = tempfile::tempdir().expect("a temporary folder");
     let file = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).expect("a temporary file");
     file("state.json", state);
     file("weights.safetensors", weights);
-    let _ = load_generator(dir.path(), &Device::Cpu);
-    let _ = load_classifier(dir.path(), &Device::Cpu);
+    let _ = TrainedGan::load(dir.path());
+    let _ = TrainedClassifier::load(dir.path());
     let _ = read_feature_file(&dir.path().join("weights.safetensors"));
 }
 

@@ -5,12 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cellforge_classify::{Classifier, ClassifierConfig, Inception};
+use cellforge_classify::{ClassifierConfig, Inception};
 use cellforge_data::{View, ViewParts};
 use cellforge_kernels::Precision;
 use cellforge_train::{
-    Checkpoint, Matrix, Orientation, RunDir, Slot, checkpoint, features, inception_features, load_classifier,
-    load_inception, oriented, pixel_features, read_feature_file,
+    Checkpoint, Matrix, Orientation, RunDir, Slot, TrainedClassifier, checkpoint, inception_features, load_inception,
+    oriented, pixel_features, read_feature_file,
 };
 
 use super::{FeatureInfo, FeatureSource, sets::SetImages};
@@ -34,7 +34,7 @@ pub(super) struct Extractor {
 }
 
 enum Kind {
-    Classifier(Box<Classifier>),
+    Classifier(Box<TrainedClassifier>),
     Pixels(usize),
     Inception(Box<Inception>),
     File(BTreeMap<String, Matrix>, PathBuf),
@@ -48,16 +48,15 @@ impl Extractor {
             FeatureSource::Pixels => Self::pixels(images, pixel_side),
             FeatureSource::Classifier(dir) => {
                 let dir = classifier_folder(dir);
-                let (classifier, state) = load_classifier(&dir, &control.device)?;
-                let kind = match state.config.model {
+                let classifier = TrainedClassifier::load_on(&dir, &control.device)?;
+                let kind = match classifier.state().config.model {
                     ClassifierConfig::Cnn(_) => "cnn",
                     ClassifierConfig::Resnet(_) => "resnet",
                 };
-                let model = &state.config.model;
-                let (side, channels) = (model.image_size(), model.channels());
+                let (side, channels) = (classifier.side(), classifier.channels());
                 let pixels = vec![0; side * side * channels];
                 let blank = View::new(ViewParts { side, channels, pixels, ..ViewParts::default() })?;
-                let dims = features(&classifier, &blank, &control.device)?.dims;
+                let dims = classifier.features(&blank)?.dims;
                 let (_, weights) = hash_file(&Checkpoint::find(&dir)?.file(checkpoint::WEIGHTS))?;
                 let title = if kind == "cnn" { "small network" } else { "residual network" };
                 let source = format!("what the last layer of a {title} judges by, trained on real images");
@@ -141,7 +140,7 @@ impl Extractor {
             }
             let images = turned.part(chunk);
             let part = match &self.kind {
-                Kind::Classifier(classifier) => features(classifier, &images, &control.device)?,
+                Kind::Classifier(classifier) => classifier.features(&images)?,
                 Kind::Pixels(side) => pixel_features(&images, *side)?,
                 Kind::Inception(network) => inception_features(network, &images, &control.device)?,
                 Kind::File(..) => unreachable!("read above"),

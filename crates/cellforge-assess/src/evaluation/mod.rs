@@ -41,7 +41,7 @@ use sets::SetImages;
 ///
 /// Features and trained networks are kept in `out` while the evaluation is under way, so that one that was stopped goes on from there with
 /// the same result; features are removed at the end. Keep other processes out of the folder meanwhile (see
-/// [`claim`](cellforge_train::claim)).
+/// [`RunDir::lock`](cellforge_train::RunDir::lock)).
 ///
 /// # Errors
 /// [`Error::Setting`]; [`Error::EvaluationImages`] for images that do not fit together or are too few; [`Error::Discriminator`];

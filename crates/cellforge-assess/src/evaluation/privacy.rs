@@ -1,6 +1,7 @@
 //! The privacy tests in pixels and in features, in all orientations.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::Device;
 use cellforge_data::folder_name;
@@ -8,7 +9,7 @@ use cellforge_eval::{
     Features,
     privacy::{Discriminator, Labels, PrivacyInput, Space, privacy},
 };
-use cellforge_train::{Matrix, Orientation, discriminator_scores, load_discriminator};
+use cellforge_train::{Matrix, Orientation, TrainedGan};
 
 use super::{EvaluationConfig, PrivacyPart, features::Extractor, sets::SetImages};
 use crate::{Control, Error, Result};
@@ -57,7 +58,7 @@ pub(super) fn measure(
         None
     } else {
         let networks = load(discriminators, sets.real, &control.device)?;
-        Some((score(&networks, sets.real, control)?, score(&networks, sets.holdout, control)?))
+        Some((score(&networks, sets.real)?, score(&networks, sets.holdout)?))
     };
     let as_features = |matrix| features(matrix);
     let input = PrivacyInput {
@@ -87,11 +88,9 @@ fn features(matrix: &Matrix) -> Result<Features<'_>> {
 
 /// What judges the images of a class.
 struct Network {
-    discriminator: cellforge_gan::Discriminator,
-    /// The number of the class in the discriminator's order and how many it knows, if it knows several.
-    label: Option<(u32, usize)>,
-    side: usize,
-    channels: usize,
+    gan: Arc<TrainedGan>,
+    /// The class as the GAN names it.
+    class: String,
 }
 
 /// One for each class, in the order of the classes.
@@ -100,9 +99,10 @@ fn load(folders: &[PathBuf], real: &SetImages, device: &Device) -> Result<Vec<Ne
     let mut found: Vec<Option<Network>> = Vec::new();
     found.resize_with(classes.len(), || None);
     for folder in folders {
-        let (discriminator, state) = load_discriminator(folder, device)?;
+        let gan = Arc::new(TrainedGan::load_on(folder, device)?);
+        gan.discriminator()?;
         let fail = |problem: String| Error::Discriminator { path: folder.clone(), problem };
-        for class in &state.classes {
+        for class in gan.classes() {
             let at = classes.iter().position(|name| name == class || folder_name(name) == *class);
             let Some(at) = at else {
                 return Err(fail(format!("it was trained on class {class:?}, which the images have not")));
@@ -110,12 +110,7 @@ fn load(folders: &[PathBuf], real: &SetImages, device: &Device) -> Result<Vec<Ne
             if found[at].is_some() {
                 return Err(fail(format!("another one was given for class {class:?}")));
             }
-            found[at] = Some(Network {
-                discriminator: discriminator.clone(),
-                label: state.label(class)?,
-                side: state.config.model.image_size,
-                channels: state.config.model.channels,
-            });
+            found[at] = Some(Network { gan: Arc::clone(&gan), class: class.clone() });
         }
     }
     let missing = found.iter().position(Option::is_none);
@@ -127,12 +122,12 @@ fn load(folders: &[PathBuf], real: &SetImages, device: &Device) -> Result<Vec<Ne
 }
 
 /// The score that the discriminator of each image's class gives it.
-fn score(networks: &[Network], images: &SetImages, control: &Control) -> Result<Vec<f64>> {
+fn score(networks: &[Network], images: &SetImages) -> Result<Vec<f64>> {
     let mut scores = vec![0.0; images.view.len()];
     for (class, network) in networks.iter().enumerate() {
         let rows = images.view.class_indices(class as u32);
-        let view = images.view.part(&rows).resized(network.side, network.channels)?;
-        let found = discriminator_scores(&network.discriminator, network.label, &view, &control.device)?;
+        let view = images.view.part(&rows).resized(network.gan.side(), network.gan.channels())?;
+        let found = network.gan.scores(&network.class, &view)?;
         rows.into_iter().zip(found).for_each(|(row, value)| scores[row] = value);
     }
     Ok(scores)

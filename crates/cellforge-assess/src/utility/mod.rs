@@ -13,9 +13,9 @@
 //!   whatever there is to learn from: more images never mean more training. The weights after the last update are judged; nothing is
 //!   chosen by looking at test images.
 //! - One recipe for all: flips alone change the images, and the learning rate falls linearly to 0 over the updates, one by one. The
-//!   small network is trained as [`presets::cnn_tuned`](cellforge_train::presets::cnn_tuned) number 3 is, with Adam from 1e-3: within
+//!   small network is trained as the recipe `cnn-3` says, with Adam from 1e-3: within
 //!   500 updates it learns what SGD from 0.01 does not (on the NIH images at 64 pixels, 0.93 against 0.84 of the test images right). The
-//!   residual one is trained as [`presets::resnet_study`](cellforge_train::presets::resnet_study) says, with SGD from 0.1 (at 32 pixels
+//!   residual one is trained as the recipe `resnet` says, with SGD from 0.1 (at 32 pixels
 //!   and 0.375 of the width 0.94 right, from 0.03 0.93).
 //! - Trainings number `s` share the first weights and the choice of real patients, so that differences are paired. Larger fractions hold
 //!   the smaller ones. A choice is the same whatever is added to it.
@@ -61,7 +61,7 @@ pub struct UtilityData {
 
 /// Trains and judges every network of the study, and compares them. The folder `out` is made if need be and keeps the predictions of
 /// each training in `runs/`; those that are there from the same images and settings are used. Keep other processes out of it meanwhile
-/// (see [`claim`](cellforge_train::claim)).
+/// (see [`RunDir::lock`](cellforge_train::RunDir::lock)).
 ///
 /// # Errors
 /// [`Error::Setting`](crate::Error::Setting); [`Error::UtilityImages`](crate::Error::UtilityImages) for images that do not fit together;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cellforge_data::View;
 use cellforge_kernels::Precision;
-use cellforge_train::{ClassifierStep, Event, Observer, Phase, predict, train_for_steps};
+use cellforge_train::{ClassifierStep, Event, Observer, Phase, train_for_steps};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -105,7 +105,7 @@ fn train(
     let classifier = trained.map_err(failed)?.ok_or_else(|| Error::Interrupted)?;
     let classes = pool.view.classes().len();
     let says = |images: &View| -> Result<Vec<u32>> {
-        let rows = predict(&classifier, images, &control.device).map_err(failed)?;
+        let rows = classifier.predict(images).map_err(failed)?;
         Ok(cellforge_eval::predictions(&rows, classes)?)
     };
     let test = says(&pool.test.images)?;

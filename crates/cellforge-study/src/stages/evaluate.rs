@@ -2,16 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::Device;
 use cellforge_assess::{
     Evaluation, evaluate,
     evaluation::{EvaluationInputs, FeatureSource, Part, Provenance},
     files::read_json,
 };
 use cellforge_data::{Groups, OpenOptions, View, derive_seed};
-use cellforge_train::{RunDir, Slot, load_generator};
+use cellforge_train::{RunDir, Slot, TrainedGan};
 
-use super::{data::Cells, gan::TrainedGan, outcome::command};
+use super::{data::Cells, gan::GanRun, outcome::command};
 use crate::{
     Error, Result, StudyConfig,
     runner::{Makes, Runner},
@@ -27,7 +26,7 @@ const FOLDER: &str = "evaluation";
 pub(crate) fn run(
     config: &StudyConfig,
     cells: &Cells,
-    gans: &[TrainedGan],
+    gans: &[GanRun],
     upstream: &[&Stamp],
     runner: &mut Runner<'_>,
 ) -> Result<Option<Evaluation>> {
@@ -71,12 +70,12 @@ pub(crate) fn run(
     Ok(Some(found))
 }
 
-fn provenance(config: &StudyConfig, cells: &Cells, gans: &[TrainedGan], runner: &Runner<'_>) -> Result<Provenance> {
+fn provenance(config: &StudyConfig, cells: &Cells, gans: &[GanRun], runner: &Runner<'_>) -> Result<Provenance> {
     let gan = &config.gan;
     let together = gans.iter().any(|run| run.config.model.classes > 1);
     let mut used = BTreeSet::new();
     for run in gans {
-        used.insert(load_generator(&runner.path(&run.folder), &Device::Cpu)?.1.position.iteration);
+        used.insert(TrainedGan::load(runner.path(&run.folder))?.state().position.iteration);
     }
     let used = if used.iter().eq([&gan.iterations]) {
         String::new()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use cellforge_assess::Bar;
 use cellforge_data::{ImageWriter, View, derive_seed};
-use cellforge_train::{GanTrainConfig, GenerateOptions, Judge, load_generator, train_judged_gan};
+use cellforge_train::{GanTrainConfig, Judge, SampleOptions, TrainedGan, train_judged_gan};
 
 use super::data::Cells;
 use crate::{
@@ -20,7 +20,7 @@ const TOGETHER: &str = "gan/_all";
 const PART: usize = 256;
 
 /// What made the cells of a class.
-pub(crate) struct TrainedGan {
+pub(crate) struct GanRun {
     pub(crate) class: String,
     pub(crate) config: GanTrainConfig,
     /// The folder of its run, below the study's. Classes of one GAN have one folder.
@@ -37,7 +37,7 @@ pub(crate) fn train(
     data: &Stamp,
     resnet: &Stamp,
     runner: &mut Runner<'_>,
-) -> Result<(Vec<TrainedGan>, Vec<Stamp>)> {
+) -> Result<(Vec<GanRun>, Vec<Stamp>)> {
     let classes = cells.all.classes();
     let together = config.gan.conditional && classes.len() > 1;
     let folders: Vec<String> = if together {
@@ -63,7 +63,7 @@ pub(crate) fn train(
     if together {
         let train_config = train_config(config, cells, None);
         stamps.push(train(&train_config, TOGETHER, &cells.train)?);
-        let run = |(index, class): (usize, &String)| TrainedGan {
+        let run = |(index, class): (usize, &String)| GanRun {
             class: class.clone(),
             config: train_config.clone(),
             folder: TOGETHER.to_owned(),
@@ -76,7 +76,7 @@ pub(crate) fn train(
         let train_config = train_config(config, cells, Some(class));
         let reals = cells.train.class(index as u32);
         stamps.push(train(&train_config, &folder, &reals)?);
-        runs.push(TrainedGan { class: class.clone(), config: train_config, folder, learned: reals.len() });
+        runs.push(GanRun { class: class.clone(), config: train_config, folder, learned: reals.len() });
     }
     Ok((runs, stamps))
 }
@@ -94,38 +94,35 @@ fn train_config(config: &StudyConfig, cells: &Cells, class: Option<&String>) -> 
 /// Makes the synthetic cells of every class.
 pub(crate) fn generate(
     config: &StudyConfig,
-    gans: &[TrainedGan],
+    gans: &[GanRun],
     stamps: &[Stamp],
     runner: &mut Runner<'_>,
 ) -> Result<Stamp> {
     let upstream: Vec<&Stamp> = stamps.iter().collect();
     let control = runner.control;
-    let count = |gan: &TrainedGan| match config.generate.per_class {
+    let count = |gan: &GanRun| match config.generate.per_class {
         0 => gan.learned,
         count => count,
     };
     let out = runner.path("synthetic");
-    let sources: Vec<(&TrainedGan, PathBuf)> = gans.iter().map(|gan| (gan, runner.path(&gan.folder))).collect();
+    let sources: Vec<(&GanRun, PathBuf)> = gans.iter().map(|gan| (gan, runner.path(&gan.folder))).collect();
     runner.stage("generate", &(&config.generate, config.seed), &upstream, Makes::Folder("synthetic"), |_| {
         let mut writer = ImageWriter::create(&out)?;
         let bar = Bar::new(control.progress, "generate", gans.iter().map(|gan| count(gan) as u64).sum());
         for (gan, source) in &sources {
-            let (generator, state) = load_generator(source, &control.device)?;
+            let trained = TrainedGan::load_on(source, &control.device)?;
+            let options = SampleOptions {
+                seed: derive_seed(config.seed, "generate"),
+                truncation: config.generate.truncation,
+                keep: None,
+            };
             bar.name(format!("{} of {}", count(gan), gan.class));
             for first in (0..count(gan)).step_by(PART) {
                 if control.stopped() {
                     return Err(control.interrupted("generate"));
                 }
-                let options = GenerateOptions {
-                    seed: derive_seed(config.seed, "generate"),
-                    class: gan.class.clone(),
-                    label: state.label(&gan.class)?,
-                    latent: state.config.model.latent,
-                    first,
-                    count: PART.min(count(gan) - first),
-                    truncation: config.generate.truncation,
-                };
-                let images = cellforge_train::generate(&generator, &options, &control.device)?;
+                let last = count(gan).min(first + PART);
+                let images = trained.sample_with(&options, &gan.class, first..last)?;
                 writer.write(&images)?;
                 bar.advance(images.len() as u64);
             }

@@ -8,7 +8,7 @@ use cellforge_kernels::Precision;
 use cellforge_train::{LogEvent, RunDir, read_log};
 use serde_json::Value;
 
-use super::{data::Cells, gan::TrainedGan};
+use super::{data::Cells, gan::GanRun};
 use crate::{
     Error, Preset, Result, StudyConfig,
     judge::Judgement,
@@ -25,7 +25,7 @@ pub(crate) fn collect(
     cells: &Cells,
     judgement: Judgement,
     evaluation: Option<Evaluation>,
-    gans: &[TrainedGan],
+    gans: &[GanRun],
     runner: &Runner<'_>,
 ) -> Result<Results> {
     let mut gan = BTreeMap::new();
@@ -157,7 +157,7 @@ fn single_class_groups(cells: &View) -> BTreeMap<String, SingleClassGroups> {
     cells.classes().iter().cloned().zip(found).collect()
 }
 
-fn gan_result(run: &TrainedGan, runner: &Runner<'_>) -> Result<GanResult> {
+fn gan_result(run: &GanRun, runner: &Runner<'_>) -> Result<GanResult> {
     let mut curves: BTreeMap<String, Vec<(u64, f64)>> = BTreeMap::new();
     for line in read_log(&RunDir::new(runner.path(&run.folder)).log())? {
         if line.event == LogEvent::Step {

@@ -1,7 +1,6 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use cellforge_classify::Classifier;
 use cellforge_data::{View, ViewParts};
 use cellforge_eval::{Features, frechet_distance, mean_distance, prdc};
 use cellforge_gan::Generator;
@@ -12,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::gan_step::GanStep;
 use crate::generate::images_of;
 use crate::{
-    Error, Event, GanTrainConfig, Matrix, Observer, Phase, Result, checkpoint, features, figures, load_classifier, run,
+    Error, Event, GanTrainConfig, Matrix, Observer, Phase, Result, TrainedClassifier, checkpoint, figures, run,
 };
 
 /// Images made at once; the last batch is filled up.
@@ -64,7 +63,7 @@ impl MonitorConfig {
 #[derive(Debug, Clone)]
 pub struct Judge {
     /// Tells the classes of `images` apart, in their order; best one that was trained on the images the GAN is trained on.
-    pub classifier: Classifier,
+    pub classifier: TrainedClassifier,
     /// What tells the classifier from others, such as a checksum of its weights: a run is resumed with no other.
     pub id: String,
     /// The validation images, of the size of the generator's images: of each class that is judged, more than the monitor's `k`.
@@ -75,15 +74,15 @@ impl Judge {
     /// A judge with the classifier of a checkpoint folder, or of a run's folder.
     ///
     /// # Errors
-    /// As [`load_classifier`]; [`Error::Unsuitable`] if the classes, size or channels of the images are not the classifier's.
+    /// As [`TrainedClassifier::load`]; [`Error::Unsuitable`] if the classes, size or channels of the images are not the classifier's.
     pub fn load(dir: &Path, images: &View, device: &Device) -> Result<Self> {
-        let (classifier, state) = load_classifier(dir, device)?;
+        let classifier = TrainedClassifier::load_on(dir, device)?;
         let unsuitable = |reason| Err(Error::Unsuitable { path: dir.to_path_buf(), reason });
-        if state.classes != images.classes() {
-            let (known, there) = (state.classes.join(", "), images.classes().join(", "));
+        if classifier.classes() != images.classes() {
+            let (known, there) = (classifier.classes().join(", "), images.classes().join(", "));
             return unsuitable(format!("it tells {known} apart, the images are of {there}"));
         }
-        let (side, channels) = (state.config.model.image_size(), state.config.model.channels());
+        let (side, channels) = (classifier.side(), classifier.channels());
         if (side, channels) != (images.side(), images.channels()) {
             return unsuitable(format!(
                 "it takes {side}x{side} pixels and {channels} channels, the images have {0}x{0} and {1}",
@@ -91,7 +90,7 @@ impl Judge {
                 images.channels()
             ));
         }
-        let id = state.weights_sha256().unwrap_or_default().to_owned();
+        let id = classifier.state().weights_sha256().unwrap_or_default().to_owned();
         Ok(Self { classifier, id, images: images.clone() })
     }
 
@@ -118,7 +117,7 @@ impl Judge {
 #[derive(Debug)]
 pub struct Monitor {
     config: MonitorConfig,
-    judge: Classifier,
+    judge: TrainedClassifier,
     classes: Vec<Judged>,
     key: Key,
     latent: usize,
@@ -173,7 +172,7 @@ impl Monitor {
                 let (found, needed) = (images.len(), settings.k + 1);
                 return invalid(format!("{found} validation images of class {class}: at least {needed} are needed"));
             }
-            let reals = features(&judge.classifier, &images, device)?;
+            let reals = judge.classifier.features(&images)?;
             let spread = mean_distance(Features::new(&reals.values, reals.dims)?)?;
             if spread == 0.0 {
                 return invalid(format!("all validation images of class {class} have the same features"));
@@ -218,7 +217,7 @@ impl Monitor {
 
     fn class_figures(&self, generator: &Generator, class: &Judged) -> Result<[f64; FIGURES.len()]> {
         let images = self.images(generator, class)?;
-        let found = features(&self.judge, &images, &self.device)?;
+        let found = self.judge.features(&images)?;
         let (reals, fakes) =
             (Features::new(&class.reals.values, class.reals.dims)?, Features::new(&found.values, found.dims)?);
         let near = prdc(reals, fakes, self.config.k)?;
@@ -251,7 +250,7 @@ impl Monitor {
     /// What the judge makes of features: a row of logits, one a class, for each.
     fn logits(&self, found: &Matrix) -> Result<Vec<Vec<f32>>> {
         let rows = Tensor::from_slice(&found.values, (found.len(), found.dims), &self.device)?;
-        Ok(self.judge.logits(&rows)?.to_vec2()?)
+        Ok(self.judge.network().logits(&rows)?.to_vec2()?)
     }
 }
 

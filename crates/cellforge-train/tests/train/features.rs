@@ -3,12 +3,12 @@
 use crate::common::{cnn, fresh, gan, images, split};
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
-use cellforge_classify::{Classifier, ClassifierConfig, INCEPTION_FEATURES, Inception, ResNetConfig, inception_input};
+use cellforge_classify::{ClassifierConfig, INCEPTION_FEATURES, Inception, ResNetConfig, inception_input};
 use cellforge_data::{Batch, Scale};
 use cellforge_nn::{Key, ParamStore};
 use cellforge_train::{
-    Control, Error, Orientation, discriminator_scores, features, inception_features, load_classifier,
-    load_discriminator, load_generator, load_inception, oriented, train_classifier, train_gan,
+    ClassifierTrainConfig, Control, Error, Orientation, TrainedClassifier, TrainedGan, inception_features,
+    load_inception, oriented, train_classifier, train_for_steps, train_gan,
 };
 use std::collections::HashMap;
 
@@ -17,21 +17,21 @@ fn a_classifiers_features_are_those_of_its_last_layer() {
     let (folder, images, device) = (tempfile::tempdir().unwrap(), images(), Device::Cpu);
     train_classifier(&cnn(1), &split().train, &split().val, &fresh(folder.path()), &Control::default(), &mut [])
         .unwrap();
-    let (classifier, _) = load_classifier(folder.path(), &device).unwrap();
+    let trained = TrainedClassifier::load(folder.path()).unwrap();
 
     // More rows than fit a batch, in an order of their own.
     let indices: Vec<usize> = (0..70).map(|i| i * 7 % images.len()).collect();
-    let all = features(&classifier, &images.part(&indices), &device).unwrap();
+    let all = trained.features(&images.part(&indices)).unwrap();
     assert_eq!(all.len(), 70);
     let batch = Batch::gather(&images, &indices[..3], Scale::Unit, None, &device).unwrap();
-    let expected = classifier.features(&batch.images).unwrap();
+    let expected = trained.network().features(&batch.images).unwrap();
     assert!(!expected.track_op(), "nothing is kept for gradients");
     // The library's products of three rows and of 64 differ in the last digit.
     let rows = expected.to_vec2::<f32>().unwrap().concat();
     assert!(all.values.iter().zip(&rows).all(|(a, b)| (a - b).abs() < 1e-6), "{rows:?}");
 
     // An image's features do not depend on its place or on the images beside it: equal images have equal features, to the last digit.
-    let alone = features(&classifier, &images.part(&indices[69..]), &device).unwrap();
+    let alone = trained.features(&images.part(&indices[69..])).unwrap();
     assert_eq!(all.row(69), alone.row(0));
     for (i, index) in indices.iter().enumerate() {
         let first = indices.iter().position(|other| other == index).unwrap();
@@ -40,12 +40,12 @@ fn a_classifiers_features_are_those_of_its_last_layer() {
 
     // A turned set gives the features of turned images, and turned back those of the images.
     let turned = oriented(&images.part(&indices), Orientation::Rotate90).unwrap();
-    assert_ne!(features(&classifier, &turned, &device).unwrap(), all);
+    assert_ne!(trained.features(&turned).unwrap(), all);
     let back = oriented(&turned, Orientation::Rotate270).unwrap();
-    assert_eq!(features(&classifier, &back, &device).unwrap(), all);
+    assert_eq!(trained.features(&back).unwrap(), all);
     assert_eq!((back.label(1), back.group(1)), (images.label(indices[1]), images.group(indices[1])));
 
-    assert!(features(&classifier, &images.part(&[]), &device).unwrap_err().to_string().contains("none"));
+    assert!(trained.features(&images.part(&[])).unwrap_err().to_string().contains("none"));
 }
 
 #[test]
@@ -53,10 +53,11 @@ fn a_discriminator_is_read_back_and_scores_images() {
     let (folder, images, device) = (tempfile::tempdir().unwrap(), images(), Device::Cpu);
     let config = gan(3);
     train_gan(&config, &images.class(0), &fresh(folder.path()), &Control::default(), &mut []).unwrap();
-    let (discriminator, state) = load_discriminator(folder.path(), &device).unwrap();
+    let gan = TrainedGan::load(folder.path()).unwrap();
+    let (state, discriminator) = (gan.state().clone(), gan.discriminator().unwrap());
     assert_eq!((state.classes, state.config), (vec!["Parasitized".to_owned()], config));
 
-    let scores = discriminator_scores(&discriminator, None, &images.part(&[5, 3, 5]), &device).unwrap();
+    let scores = gan.scores("Parasitized", &images.part(&[5, 3, 5])).unwrap();
     assert!(scores[0] == scores[2] && scores[0] != scores[1] && scores.iter().all(|score| score.is_finite()));
     // Pixels as in training, and neither dropout nor the batch's own statistics.
     let batch = Batch::gather(&images, &[5], Scale::SignedUnit, None, &device).unwrap();
@@ -68,16 +69,13 @@ fn a_discriminator_is_read_back_and_scores_images() {
     let saved = candle_core::safetensors::load(&path, &device).unwrap();
     assert!(saved.contains_key("body.0.conv.weight"), "{:?}", saved.keys());
     std::fs::remove_file(&path).unwrap();
-    for error in
-        [load_discriminator(folder.path(), &device).map(|_| ()), load_generator(folder.path(), &device).map(|_| ())]
-    {
-        assert!(error.unwrap_err().to_string().contains("discriminator.safetensors"));
-    }
+    let error = TrainedGan::load(folder.path()).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("discriminator.safetensors"), "{error}");
 
     let other = tempfile::tempdir().unwrap();
     train_classifier(&cnn(1), &split().train, &split().val, &fresh(other.path()), &Control::default(), &mut [])
         .unwrap();
-    assert!(matches!(load_discriminator(other.path(), &device), Err(Error::Unsuitable { .. })));
+    assert!(matches!(TrainedGan::load(other.path()).map(|_| ()), Err(Error::Unsuitable { .. })));
 }
 
 #[test]
@@ -123,12 +121,13 @@ fn inception_is_read_from_a_file_that_the_user_brings() -> Result<()> {
 
 #[test]
 fn equal_images_have_equal_features_in_the_resnet_too() {
-    let (images, device) = (images(), Device::Cpu);
-    let config = ResNetConfig { image_size: 32, width: 0.25, ..ResNetConfig::default() };
-    let store = ParamStore::new(Key::new(3), &device);
-    let resnet = Classifier::new(&ClassifierConfig::Resnet(config), store.frozen_vb()).unwrap();
+    let images = images();
+    let model = ClassifierConfig::Resnet(ResNetConfig { image_size: 32, width: 0.25, ..ResNetConfig::default() });
+    let config = ClassifierTrainConfig { model, batch: 4, ..ClassifierTrainConfig::default() };
+    let resnet =
+        train_for_steps(&config, 1, &images, &Control::default(), &mut []).unwrap().expect("nobody stopped it");
     let indices: Vec<usize> = (0..70).map(|i| i * 7 % 9).collect();
-    let all = features(&resnet, &images.part(&indices), &device).unwrap();
+    let all = resnet.features(&images.part(&indices)).unwrap();
     for (i, index) in indices.iter().enumerate().skip(9) {
         assert_eq!(all.row(i), all.row(i - 9), "image {index} at {i}");
     }

@@ -5,21 +5,19 @@ use std::path::Path;
 
 use crate::common::{cnn, fresh, gan, gan_of_two, images, split};
 use candle_core::{Device, Tensor};
-use cellforge_data::{View, ViewParts};
-use cellforge_gan::{Discriminator, Generator};
+use cellforge_data::{Scale, View, ViewParts};
+use cellforge_nn::{Key, one_hot};
 use cellforge_train::{
-    Control, Error, GanState, GanTrainConfig, GenerateOptions, StripOptions, discriminator_scores, generate,
-    generate_kept, interpolate, load_discriminator, load_generator, load_generator_bytes, pack_generator,
-    train_classifier, train_gan,
+    Control, Error, GanTrainConfig, SampleOptions, TrainedGan, pack_generator, train_classifier, train_gan,
 };
+use rand_distr::{Distribution, StandardNormal};
 
 const CPU: Device = Device::Cpu;
 
-/// Both networks of a GAN after a few iterations: the study's of one class, or one of two classes.
-fn trained(dir: &Path, of_two: bool) -> (Generator, Discriminator, GanState) {
+/// A GAN after a few iterations: the study's of one class, or one of two classes.
+fn trained(dir: &Path, of_two: bool) -> TrainedGan {
     train(dir, of_two, if of_two { gan_of_two(3) } else { gan(3) });
-    let (generator, state) = load_generator(dir, &CPU).unwrap();
-    (generator, load_discriminator(dir, &CPU).unwrap().0, state)
+    TrainedGan::load(dir).unwrap()
 }
 
 fn train(dir: &Path, of_two: bool, config: GanTrainConfig) {
@@ -28,9 +26,16 @@ fn train(dir: &Path, of_two: bool, config: GanTrainConfig) {
     train_gan(&config, &images, &fresh(dir), &Control::default(), &mut []).unwrap();
 }
 
-fn options(state: &GanState, class: &str, first: usize, count: usize) -> GenerateOptions {
-    let (class, label) = (class.to_owned(), state.label(class).unwrap());
-    GenerateOptions { seed: 9, class, label, latent: state.config.model.latent, first, count, truncation: None }
+/// Options that keep the best of a share.
+fn keeping(share: f64) -> SampleOptions {
+    SampleOptions { seed: 9, keep: Some(share), ..SampleOptions::default() }
+}
+
+/// The noise of image `index` of seed 9 and class Parasitized, each number drawn until it is in [-limit, limit].
+fn truncated_noise(index: u64, latent: usize, limit: f32) -> Vec<f32> {
+    let mut rng = Key::new(9).with("generate").with("Parasitized").at(index).rng();
+    let draws = std::iter::from_fn(|| Some(StandardNormal.sample(&mut rng)));
+    draws.filter(|value: &f32| value.abs() <= limit).take(latent).collect()
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -41,14 +46,13 @@ fn mean(values: &[f64]) -> f64 {
 fn the_best_of_each_few_is_kept() {
     for (of_two, class) in [(false, "Parasitized"), (true, "Uninfected")] {
         let folder = tempfile::tempdir().unwrap();
-        let (generator, judge, state) = trained(folder.path(), of_two);
-        let of = |first, count| options(&state, class, first, count);
-        let label = of(0, 0).label;
+        let gan = trained(folder.path(), of_two);
+        let third = keeping(1.0 / 3.0);
         // 100 images take 300 candidates, more than are in memory at once.
-        let kept = generate_kept(&generator, &judge, 1.0 / 3.0, &of(0, 100), &CPU).unwrap();
-        let plain = generate(&generator, &of(0, 300), &CPU).unwrap();
-        let scores = discriminator_scores(&judge, label, &plain, &CPU).unwrap();
-        let kept_scores = discriminator_scores(&judge, label, &kept, &CPU).unwrap();
+        let kept = gan.sample_with(&third, class, 0..100).unwrap();
+        let plain = gan.sample(9, class, 0..300).unwrap();
+        let scores = gan.scores(class, &plain).unwrap();
+        let kept_scores = gan.scores(class, &kept).unwrap();
         assert_eq!(kept.len(), 100);
         for (i, group) in scores.chunks(3).enumerate() {
             let best = group.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -60,18 +64,15 @@ fn the_best_of_each_few_is_kept() {
         assert!(mean(&kept_scores) > mean(&scores), "{} and {}", mean(&kept_scores), mean(&scores));
 
         // The first of a longer series, and a part of one.
-        let few = generate_kept(&generator, &judge, 1.0 / 3.0, &of(0, 3), &CPU).unwrap();
+        let few = gan.sample_with(&third, class, 0..3).unwrap();
         assert_eq!(few, kept.first(3));
-        let part = generate_kept(&generator, &judge, 1.0 / 3.0, &of(37, 5), &CPU).unwrap();
+        let part = gan.sample_with(&third, class, 37..42).unwrap();
         assert!((0..5).all(|i| part.image(i) == kept.image(37 + i)));
         // To keep all is to keep what is made; and none is none.
-        assert_eq!(
-            generate_kept(&generator, &judge, 1.0, &of(0, 5), &CPU).unwrap(),
-            generate(&generator, &of(0, 5), &CPU).unwrap()
-        );
-        assert!(generate_kept(&generator, &judge, 0.5, &of(4, 0), &CPU).unwrap().is_empty());
+        assert_eq!(gan.sample_with(&keeping(1.0), class, 0..5).unwrap(), gan.sample(9, class, 0..5).unwrap());
+        assert!(gan.sample_with(&keeping(0.5), class, 4..4).unwrap().is_empty());
         for share in [0.0, -1.0, 1.5, f64::NAN, 1e-4] {
-            let error = generate_kept(&generator, &judge, share, &of(0, 1), &CPU).unwrap_err();
+            let error = gan.sample_with(&keeping(share), class, 0..1).unwrap_err();
             assert!(matches!(error, Error::Invalid { field: "keep", .. }), "{error}");
         }
     }
@@ -80,28 +81,26 @@ fn the_best_of_each_few_is_kept() {
 #[test]
 fn images_score_as_the_images_they_are_saved_as() {
     let folder = tempfile::tempdir().unwrap();
-    let (generator, judge, state) = trained(folder.path(), false);
-    let images = generate(&generator, &options(&state, "Parasitized", 0, 70), &CPU).unwrap();
+    let gan = trained(folder.path(), false);
+    let images = gan.sample(9, "Parasitized", 0..70).unwrap();
     let (side, channels, pixels) = (images.side(), images.channels(), images.pixels());
     let set = View::new(ViewParts { side, channels, pixels, ..ViewParts::default() }).unwrap();
-    let scores = discriminator_scores(&judge, None, &images, &CPU).unwrap();
-    assert_eq!(scores, discriminator_scores(&judge, None, &set, &CPU).unwrap());
-    assert_eq!(discriminator_scores(&judge, None, &set.part(&[69]), &CPU).unwrap(), scores[69..]);
-    assert!(discriminator_scores(&judge, Some((0, 2)), &images, &CPU).is_err(), "it knows of no classes");
+    let scores = gan.scores("Parasitized", &images).unwrap();
+    assert_eq!(scores, gan.scores("Parasitized", &set).unwrap());
+    assert_eq!(gan.scores("Parasitized", &set.part(&[69])).unwrap(), scores[69..]);
+    assert!(gan.scores("Uninfected", &images).is_err(), "it does not know the class");
 }
 
 #[test]
 fn strips_end_in_the_images_of_their_noise() {
     for (of_two, class) in [(false, "Parasitized"), (true, "Uninfected")] {
         let folder = tempfile::tempdir().unwrap();
-        let (generator, _, state) = trained(folder.path(), of_two);
-        let strips = |first, count, steps| {
-            let options = StripOptions { images: options(&state, class, first, count), steps, to: None };
-            interpolate(&generator, &options, &CPU)
-        };
-        let images = generate(&generator, &options(&state, class, 0, 6), &CPU).unwrap();
+        let gan = trained(folder.path(), of_two);
+        let options = SampleOptions { seed: 9, ..SampleOptions::default() };
+        let strips = |numbers, steps| gan.interpolate(&options, class, None, steps, numbers);
+        let images = gan.sample(9, class, 0..6).unwrap();
         // More steps than a batch has images.
-        let made = strips(0, 3, 40).unwrap();
+        let made = strips(0..3, 40).unwrap();
         assert_eq!(made.len(), 3);
         for (i, strip) in made.iter().enumerate() {
             assert_eq!((strip.len(), strip.side(), strip.channels()), (40, 32, 3));
@@ -109,9 +108,9 @@ fn strips_end_in_the_images_of_their_noise() {
             assert_eq!(strip.image(39), images.image(2 * i + 1));
             assert!(strip.image(20) != strip.image(0) && strip.image(20) != strip.image(39));
         }
-        assert_eq!(strips(2, 1, 40).unwrap(), made[2..]);
+        assert_eq!(strips(2..3, 40).unwrap(), made[2..]);
         for steps in [0, 1, 2000] {
-            assert!(matches!(strips(0, 1, steps), Err(Error::Invalid { field: "steps", .. })));
+            assert!(matches!(strips(0..1, steps), Err(Error::Invalid { field: "steps", .. })));
         }
     }
 }
@@ -119,29 +118,31 @@ fn strips_end_in_the_images_of_their_noise() {
 #[test]
 fn strips_lead_from_class_to_class() {
     let folder = tempfile::tempdir().unwrap();
-    let (generator, _, state) = trained(folder.path(), true);
-    let to = |to, first, count| {
-        let images = GenerateOptions { truncation: Some(0.9), ..options(&state, "Parasitized", first, count) };
-        interpolate(&generator, &StripOptions { images, steps: 5, to: Some(to) }, &CPU)
-    };
-    let strips = to(1, 0, 2).unwrap();
-    let ends = |label| {
-        let options = GenerateOptions { truncation: Some(0.9), label, ..options(&state, "Parasitized", 0, 2) };
-        generate(&generator, &options, &CPU).unwrap()
-    };
+    let gan = trained(folder.path(), true);
+    let options = SampleOptions { seed: 9, truncation: Some(0.9), keep: None };
+    let to = |to, numbers| gan.interpolate(&options, "Parasitized", Some(to), 5, numbers);
+    let strips = to("Uninfected", 0..2).unwrap();
     // The noise stays that of the class where the strip starts.
-    let (from, other) = (ends(Some((0, 2))), ends(Some((1, 2))));
+    let noise: Vec<f32> = (0..32).flat_map(|i| truncated_noise(i, 8, 0.9)).collect();
+    let noise = Tensor::from_vec(noise, (32, 8), &CPU).unwrap();
+    let ends = |label| {
+        let rows = one_hot(&[label; 32], 2, &CPU).unwrap();
+        let made = gan.generator().forward_class_t(&noise, Some(&rows), false).unwrap();
+        View::new(ViewParts::from_tensor(&made, Scale::SignedUnit).unwrap()).unwrap()
+    };
+    let (from, other) = (ends(0), ends(1));
+    assert_eq!(from.image(1), gan.sample_with(&options, "Parasitized", 0..2).unwrap().image(1));
     for (i, strip) in strips.iter().enumerate() {
         assert_eq!((strip.image(0), strip.image(4)), (from.image(i), other.image(i)));
         assert!(strip.image(2) != strip.image(0) && strip.image(2) != strip.image(4));
     }
-    assert_eq!(to(1, 1, 1).unwrap(), strips[1..]);
-    assert!(matches!(to(2, 0, 1), Err(Error::Invalid { field: "to", .. })));
+    assert_eq!(to("Uninfected", 1..2).unwrap(), strips[1..]);
+    assert!(matches!(to("Fungus", 0..1), Err(Error::Invalid { field: "to", .. })));
 
     let folder = tempfile::tempdir().unwrap();
-    let (generator, _, state) = trained(folder.path(), false);
-    let options = StripOptions { images: options(&state, "Parasitized", 0, 1), steps: 5, to: Some(0) };
-    assert!(matches!(interpolate(&generator, &options, &CPU), Err(Error::Invalid { field: "to", .. })));
+    let gan = trained(folder.path(), false);
+    let strips = gan.interpolate(&options, "Parasitized", Some("Parasitized"), 5, 0..1);
+    assert!(matches!(strips, Err(Error::Invalid { field: "to", .. })));
 }
 
 #[test]
@@ -149,7 +150,8 @@ fn a_packed_generator_makes_nearly_the_same_images() {
     for (of_two, class) in [(false, "Parasitized"), (true, "Uninfected")] {
         let folder = tempfile::tempdir().unwrap();
         let (run, out) = (folder.path().join("run"), folder.path().join("packed"));
-        let (generator, _, state) = trained(&run, of_two);
+        let gan = trained(&run, of_two);
+        let state = gan.state();
         let packed = pack_generator(&run, &out).unwrap();
         assert_eq!((&packed.classes, &packed.config, &packed.data), (&state.classes, &state.config, &state.data));
         assert_eq!(packed.position.iteration, 3);
@@ -159,17 +161,16 @@ fn a_packed_generator_makes_nearly_the_same_images() {
         assert!((weights.len() as f64) < 0.6 * whole, "{} of {whole} bytes", weights.len());
 
         // From memory and from the folder it is the same generator, and its images are a few grey levels from the checkpoint's.
-        let (small, read) = load_generator_bytes(&weights, &json, &CPU).unwrap();
-        assert_eq!(read, packed);
-        let of = options(&state, class, 0, 8);
-        let images = generate(&small, &of, &CPU).unwrap();
-        assert_eq!(generate(&load_generator(&out, &CPU).unwrap().0, &of, &CPU).unwrap(), images);
-        let exact = generate(&generator, &of, &CPU).unwrap();
+        let small = TrainedGan::from_bytes(&weights, &json, &CPU).unwrap();
+        assert_eq!(*small.state(), packed);
+        let images = small.sample(9, class, 0..8).unwrap();
+        assert_eq!(TrainedGan::load(&out).unwrap().sample(9, class, 0..8).unwrap(), images);
+        let exact = gan.sample(9, class, 0..8).unwrap();
         let far = images.pixels().iter().zip(&exact.pixels()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         assert!(far <= 3, "{far} grey levels");
 
         // There is no discriminator, and that is said.
-        let error = load_discriminator(&out, &CPU).unwrap_err().to_string();
+        let error = TrainedGan::load(&out).unwrap().discriminator().map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("packed") && error.contains("discriminator"), "{error}");
 
         // Packed again, from the checkpoint or from itself, it is the same bytes, and what lies beside it stays.
@@ -196,8 +197,8 @@ fn a_packed_generator_makes_nearly_the_same_images() {
 
         let mut other = weights.clone();
         *other.last_mut().unwrap() ^= 1;
-        assert!(matches!(load_generator_bytes(&other, &json, &CPU), Err(Error::Damaged { .. })));
-        assert!(matches!(load_generator_bytes(&weights, b"{}", &CPU), Err(Error::Damaged { .. })));
+        assert!(matches!(TrainedGan::from_bytes(&other, &json, &CPU).map(|_| ()), Err(Error::Damaged { .. })));
+        assert!(matches!(TrainedGan::from_bytes(&weights, b"{}", &CPU).map(|_| ()), Err(Error::Damaged { .. })));
     }
 }
 

@@ -9,8 +9,7 @@ use cellforge_eval::{Features, frechet_distance, mean_distance, prdc};
 use cellforge_nn::{Key, one_hot};
 use cellforge_train::{
     Best, Control, Error, GanOutcome, GanState, GanTrainConfig, GuardConfig, GuardState, Judge, LogEvent, LogLine,
-    Mode, MonitorConfig, Result, RunDir, Slot, features, load_generator, predict, read_log, train_classifier,
-    train_gan, train_judged_gan,
+    Mode, MonitorConfig, Result, RunDir, Slot, TrainedGan, read_log, train_classifier, train_gan, train_judged_gan,
 };
 
 /// The recipe for both classes, in small, judged every other iteration.
@@ -70,7 +69,7 @@ fn figures_are_those_of_the_library() {
     assert_eq!(judged.iter().map(|line| line.iteration).collect::<Vec<_>>(), [2, 3]);
     assert!(judged[0].values.contains_key("g"), "the losses stand beside the figures");
 
-    let (generator, _) = load_generator(&out.join("last"), &device).unwrap();
+    let gan = TrainedGan::load(out.join("last")).unwrap();
     let val = split().val;
     let mut sums = [0f64; 6];
     for (label, class) in ["Parasitized", "Uninfected"].into_iter().enumerate() {
@@ -79,17 +78,17 @@ fn figures_are_those_of_the_library() {
         for batch in 0..2 {
             let noise = key.at(batch).normal((32, 8), &device).unwrap();
             let rows = one_hot(&[label as u32; 32], 2, &device).unwrap();
-            let images = generator.forward_class_t(&noise, Some(&rows), false).unwrap();
+            let images = gan.generator().forward_class_t(&noise, Some(&rows), false).unwrap();
             let values = images.permute((0, 2, 3, 1)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
             pixels.extend(values.iter().map(|x| ((x + 1.0) * 127.5).round() as u8));
         }
         pixels.truncate(40 * 32 * 32 * 3);
         let images = View::new(ViewParts { side: 32, channels: 3, pixels, ..ViewParts::default() }).unwrap();
         let reals = val.class(label as u32);
-        let [fakes, reals] = [&images, &reals].map(|images| features(&judge.classifier, images, &device).unwrap());
+        let [fakes, reals] = [&images, &reals].map(|images| judge.classifier.features(images).unwrap());
         let [fakes, reals] = [&fakes, &reals].map(|found| Features::new(&found.values, found.dims).unwrap());
         let near = prdc(reals, fakes, 2).unwrap();
-        let rows = predict(&judge.classifier, &images, &device).unwrap();
+        let rows = judge.classifier.predict(&images).unwrap();
         let recognised = rows.iter().filter(|row| row[label] >= row[1 - label]).count() as f64 / 40.0;
         let diversity = mean_distance(fakes).unwrap() / mean_distance(reals).unwrap();
         let expected = [
@@ -123,7 +122,7 @@ fn the_best_generator_is_the_one_of_the_lowest_distance() {
     // One class has no figures beside the means.
     assert!(log[0].values.keys().all(|name| !name.contains("Parasitized")));
 
-    let (_, state) = load_generator(&out, &Device::Cpu).unwrap();
+    let state = TrainedGan::load(&out).unwrap().state().clone();
     assert_eq!((state.position.iteration, outcome.checkpoint), (best.iteration, out.join("best")));
     assert_eq!((last(&out).position.iteration, last(&out).best), (8, Some(best)));
     // Resuming what is complete goes on from the last, and changes nothing.
@@ -170,7 +169,7 @@ fn a_best_that_is_lost_is_found_anew() {
         let outcome = train(&wild(3), Some(&judge), &resumed(&out)).unwrap();
         // The one point since.
         assert_eq!((outcome.iterations, outcome.best.map(|best| best.iteration)), (3, Some(3)), "{name}");
-        assert_eq!(load_generator(&out, &Device::Cpu).unwrap().1.position.iteration, 3, "{name}");
+        assert_eq!(TrainedGan::load(&out).unwrap().state().position.iteration, 3, "{name}");
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::common::{cnn, fresh, gan, images, resumed, split};
 use candle_core::{Device, Tensor};
 use cellforge_train::{
-    ClassifierTrainConfig, Control, Error, GenerateOptions, LogEvent, LossKind, OptimizerConfig, RunDir, evaluate,
-    generate, load_classifier, load_generator, predict, train_classifier, train_gan,
+    ClassifierTrainConfig, Control, Error, LogEvent, LossKind, OptimizerConfig, RunDir, SampleOptions,
+    TrainedClassifier, TrainedGan, train_classifier, train_gan,
 };
 
 #[test]
@@ -13,29 +13,22 @@ fn generated_images_do_not_depend_on_the_count() {
     let images = images();
     let outcome = train_gan(&gan(2), &images.class(0), &fresh(folder.path()), &Control::default(), &mut []).unwrap();
     let device = Device::Cpu;
-    let (generator, state) = load_generator(folder.path(), &device).unwrap();
-    assert_eq!(state.classes, ["Parasitized"]);
-    let options = |count, truncation| GenerateOptions {
-        seed: 9,
-        class: "Parasitized".into(),
-        label: None,
-        latent: 8,
-        first: 0,
-        count,
-        truncation,
-    };
-    let many = generate(&generator, &options(40, None), &device).unwrap();
-    let few = generate(&generator, &options(3, None), &device).unwrap();
+    let gan = TrainedGan::load(folder.path()).unwrap();
+    assert_eq!(gan.classes(), ["Parasitized"]);
+    let sample = |images| gan.sample(9, "Parasitized", images).unwrap();
+    let (many, few) = (sample(0..40), sample(0..3));
     assert_eq!((many.len(), few.len(), few.side(), few.channels()), (40, 3, 32, 3));
     assert_eq!(few, many.first(3));
     assert_ne!(few.image(0), few.image(1));
-    let late = generate(&generator, &GenerateOptions { first: 30, ..options(10, None) }, &device).unwrap();
-    assert_eq!(late, many.part(&(30..40).collect::<Vec<_>>()), "a series can be made in parts");
-    let other = GenerateOptions { class: "Uninfected".into(), ..options(3, None) };
-    assert_ne!(generate(&generator, &other, &device).unwrap().pixels(), few.pixels());
-    assert_ne!(generate(&generator, &options(3, Some(0.5)), &device).unwrap(), few);
-    assert!(matches!(generate(&generator, &options(3, Some(0.0)), &device), Err(Error::Invalid { .. })));
-    assert!(matches!(load_classifier(&outcome.checkpoint, &device), Err(Error::Unsuitable { .. })));
+    assert_eq!(sample(30..40), many.part(&(30..40).collect::<Vec<_>>()), "a series can be made in parts");
+    let truncated = |limit| {
+        let options = SampleOptions { seed: 9, truncation: Some(limit), ..SampleOptions::default() };
+        gan.sample_with(&options, "Parasitized", 0..3)
+    };
+    assert_ne!(truncated(0.5).unwrap(), few);
+    assert!(matches!(truncated(0.0), Err(Error::Invalid { .. })));
+    assert!(matches!(gan.sample(9, "Uninfected", 0..3), Err(Error::Invalid { field: "class", .. })));
+    assert!(matches!(TrainedClassifier::load(&outcome.checkpoint), Err(Error::Unsuitable { .. })));
 
     // The checkpoint's weights are PyTorch's names.
     let weights = candle_core::safetensors::load(outcome.checkpoint.join("weights.safetensors"), &device).unwrap();
@@ -56,12 +49,11 @@ fn the_best_epoch_is_the_one_that_is_loaded() {
     let highest = epochs.iter().map(|line| line.values["val_accuracy"]).fold(0.0, f32::max);
     assert_eq!(best.value, highest);
 
-    let device = Device::Cpu;
-    let (classifier, state) = load_classifier(folder.path(), &device).unwrap();
-    assert_eq!(state.position.epoch, best.epoch);
-    let score = evaluate(&classifier, &split.val, LossKind::CrossEntropy, &device).unwrap();
+    let classifier = TrainedClassifier::load(folder.path()).unwrap();
+    assert_eq!(classifier.state().position.epoch, best.epoch);
+    let score = classifier.evaluate(&split.val, LossKind::CrossEntropy).unwrap();
     assert_eq!(score.accuracy, best.value);
-    let rows = predict(&classifier, &split.test, &device).unwrap();
+    let rows = classifier.predict(&split.test).unwrap();
     assert_eq!(rows.len(), split.test.len());
     assert!(rows.iter().all(|row| row.len() == 2 && (row.iter().sum::<f32>() - 1.0).abs() < 1e-5));
 }

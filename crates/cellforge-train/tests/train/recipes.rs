@@ -8,10 +8,7 @@ use cellforge_data::{Batch, Scale, View};
 use cellforge_gan::loss::{self, GanLoss};
 use cellforge_gan::{AugmentConfig, Discriminator, DiscriminatorKind, Generator, GeneratorKind};
 use cellforge_nn::{Adam, AdamConfig, AnyOptimizer, Key, ParamStore, gradients, one_hot};
-use cellforge_train::{
-    Control, Error, GanStep, GanTrainConfig, GenerateOptions, Step, generate, load_discriminator, load_generator,
-    read_log, train_gan,
-};
+use cellforge_train::{Control, Error, GanStep, GanTrainConfig, Step, TrainedGan, read_log, train_gan};
 
 use crate::common::{assert_same, everything, fresh, gan, images, lengthen, resumed};
 
@@ -103,34 +100,22 @@ fn a_gan_of_several_classes_makes_images_of_each() {
     let (images, device) = (images(), Device::Cpu);
     let config = everything(2, GeneratorKind::Style);
     train_gan(&config, &images, &fresh(folder.path()), &Control::default(), &mut []).unwrap();
-    let (generator, state) = load_generator(folder.path(), &device).unwrap();
-    assert_eq!(state.classes, images.classes());
-    let [first, second] = [0, 1].map(|class: usize| {
-        let label = state.label(&images.classes()[class]).unwrap();
-        assert_eq!(label, Some((class as u32, 2)));
-        let options =
-            GenerateOptions { seed: 9, class: String::new(), label, latent: 8, first: 0, count: 3, truncation: None };
-        generate(&generator, &options, &device).unwrap()
-    });
+    let gan = TrainedGan::load(folder.path()).unwrap();
+    assert_eq!(gan.classes(), images.classes());
+    let [first, second] = [0, 1].map(|class: usize| gan.sample(9, &images.classes()[class], 0..3).unwrap());
     assert_eq!((first.len(), second.len()), (3, 3));
-    // The same noise, so that only the class can tell them apart.
     assert_ne!(first, second);
-    let error = state.label("Fungus").unwrap_err().to_string();
+    // The same noise, so that only the class can tell them apart.
+    let noise = Key::new(9).normal((1, 8), &device).unwrap();
+    let [first, second] = [[1f32, 0.0], [0.0, 1.0]].map(|row| {
+        let row = Tensor::new(&[row], &device).unwrap();
+        values(&gan.generator().forward_class_t(&noise, Some(&row), false).unwrap())
+    });
+    assert_ne!(first, second);
+    let error = gan.sample(9, "Fungus", 0..1).unwrap_err().to_string();
     assert!(error.contains("\"Fungus\" is none that the GAN makes") && error.contains(&images.classes()[1]), "{error}");
-    let error = generate(
-        &generator,
-        &GenerateOptions {
-            seed: 9,
-            class: String::new(),
-            label: None,
-            latent: 8,
-            first: 0,
-            count: 1,
-            truncation: None,
-        },
-        &device,
-    );
-    assert!(error.unwrap_err().to_string().contains("say of which each image is"));
+    let error = gan.generator().forward_class_t(&noise, None, false).unwrap_err().to_string();
+    assert!(error.contains("say of which each image is"), "{error}");
 
     // What is loaded is the average and not the weights that were trained last.
     let [weights, trained] = ["weights", "generator"].map(|stem| {
@@ -143,8 +128,8 @@ fn a_gan_of_several_classes_makes_images_of_each() {
     let average = Generator::new(&config.model, store.vb()).unwrap();
     store.set(&weights.into_iter().collect()).unwrap();
     let image = |generator: &Generator| values(&generator.forward_class_t(&z, Some(&classes), false).unwrap());
-    assert_eq!(image(&generator), image(&average));
-    let (discriminator, _) = load_discriminator(folder.path(), &device).unwrap();
+    assert_eq!(image(gan.generator()), image(&average));
+    let discriminator = gan.discriminator().unwrap();
     assert!(discriminator.input_gradient(&batch().images.narrow(0, 0, 2).unwrap(), Some(&classes)).is_ok());
 }
 

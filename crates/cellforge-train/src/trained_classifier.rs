@@ -1,0 +1,104 @@
+//! Classifiers that were trained.
+
+use std::path::Path;
+
+use candle_core::Device;
+use cellforge_classify::Classifier;
+use cellforge_data::View;
+use cellforge_nn::ParamStore;
+
+use crate::checkpoint::{Checkpoint, WEIGHTS};
+use crate::classifier::KIND;
+use crate::features::features;
+use crate::predict::{self, Score};
+use crate::{ClassifierState, LossKind, Matrix, Result};
+
+/// A classifier that was trained. Its network takes no gradients, so that running it keeps nothing for them.
+#[derive(Debug, Clone)]
+pub struct TrainedClassifier {
+    network: Classifier,
+    state: ClassifierState,
+    device: Device,
+}
+
+impl TrainedClassifier {
+    /// Loads a classifier, on the CPU, from a checkpoint's folder, or from a run's folder: its best checkpoint, else its last.
+    ///
+    /// # Errors
+    /// [`NoCheckpoint`](crate::Error::NoCheckpoint), [`Damaged`](crate::Error::Damaged) or [`Unsuitable`](crate::Error::Unsuitable).
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        Self::load_on(path, &Device::Cpu)
+    }
+
+    /// As [`TrainedClassifier::load`], on a device of choice.
+    ///
+    /// # Errors
+    /// As [`TrainedClassifier::load`], and those of the device.
+    pub fn load_on(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        let found = Checkpoint::find(path.as_ref())?;
+        let state: ClassifierState = found.state(KIND)?;
+        let weights = found.tensors(WEIGHTS, device)?;
+        let network = ParamStore::built(weights, device, |vb| Classifier::new(&state.config.model, vb))?;
+        Ok(Self { network, state, device: device.clone() })
+    }
+
+    /// One that was trained in memory.
+    pub(crate) fn new(network: Classifier, state: ClassifierState, device: &Device) -> Self {
+        Self { network, state, device: device.clone() }
+    }
+
+    /// Probabilities (softmax) of the classes for the images, in their order: a row an image, a number a class.
+    ///
+    /// # Errors
+    /// If the images' size or channels are not the classifier's.
+    pub fn predict(&self, images: &View) -> Result<Vec<Vec<f32>>> {
+        predict::predict(&self.network, images, &self.device)
+    }
+
+    /// What the classifier's last layer judges the images by, in their order: see [`Classifier::features`]. Equal images have equal features,
+    /// to the last digit, whatever stands beside them. For images that are turned or flipped, see [`oriented`](crate::oriented).
+    ///
+    /// # Errors
+    /// If there are no images, or their size or channels are not the classifier's.
+    pub fn features(&self, images: &View) -> Result<Matrix> {
+        features(&self.network, images, &self.device)
+    }
+
+    /// Mean loss and accuracy over the images, by their labels; not a number where there are no images.
+    ///
+    /// # Errors
+    /// If the images' size or channels are not the classifier's.
+    pub fn evaluate(&self, images: &View, loss: LossKind) -> Result<Score> {
+        predict::evaluate(&self.network, images, loss, &self.device)
+    }
+
+    /// The classes it tells apart, in label order.
+    #[must_use]
+    pub fn classes(&self) -> &[String] {
+        &self.state.classes
+    }
+
+    /// Everything about it but its tensors: configuration, epochs, fingerprint of the training images.
+    #[must_use]
+    pub fn state(&self) -> &ClassifierState {
+        &self.state
+    }
+
+    /// Side of the images it takes, in pixels.
+    #[must_use]
+    pub fn side(&self) -> usize {
+        self.state.config.model.image_size()
+    }
+
+    /// Channels of the images it takes: 1 for grey, 3 for RGB.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.state.config.model.channels()
+    }
+
+    /// The network itself.
+    #[must_use]
+    pub fn network(&self) -> &Classifier {
+        &self.network
+    }
+}

@@ -1,0 +1,258 @@
+//! GANs that were trained.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use candle_core::{Device, Tensor};
+use candle_nn::VarBuilder;
+use cellforge_data::View;
+use cellforge_gan::{Discriminator, GanConfig, Generator};
+use cellforge_nn::ParamStore;
+
+use crate::checkpoint::{self, Checkpoint, DISCRIMINATOR, WEIGHTS};
+use crate::features::discriminator_scores;
+use crate::gan::KIND;
+use crate::generate::{SampleOptions, Series};
+use crate::interpolate::Path as Way;
+use crate::{Error, GanState, Result, rejection};
+
+/// A GAN that was trained. It makes images, and tells how real its discriminator takes images to be. Its networks take no gradients, so
+/// that running them keeps nothing for them.
+#[derive(Clone)]
+pub struct TrainedGan {
+    generator: Generator,
+    /// Read when it is first asked for.
+    discriminator: OnceLock<Discriminator>,
+    state: GanState,
+    device: Device,
+    /// Where it lies; nowhere, if it was in memory.
+    found: Option<Checkpoint>,
+}
+
+impl TrainedGan {
+    /// Loads a GAN, on the CPU, from a checkpoint's folder, or from a run's folder: its best checkpoint, that came closest to the validation
+    /// images, if it was judged as it trained, else its last.
+    ///
+    /// # Errors
+    /// [`Error::NoCheckpoint`], [`Error::Damaged`] or [`Error::Unsuitable`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        Self::load_on(path, &Device::Cpu)
+    }
+
+    /// As [`TrainedGan::load`], on a device of choice.
+    ///
+    /// # Errors
+    /// As [`TrainedGan::load`], and those of the device.
+    pub fn load_on(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        let found = Checkpoint::find(path.as_ref())?;
+        let state: GanState = found.state(KIND)?;
+        let generator = network(&state, found.tensors(WEIGHTS, device)?, device, Generator::new)?;
+        let (discriminator, device) = (OnceLock::new(), device.clone());
+        Ok(Self { generator, discriminator, state, device, found: Some(found) })
+    }
+
+    /// The generator that is built into this crate, on the CPU. There is no discriminator to it. Another version of this crate may have
+    /// another generator.
+    ///
+    /// ```
+    /// use cellforge_train::{BUILTIN_DATASHEET, TrainedGan};
+    ///
+    /// let gan = TrainedGan::builtin()?;
+    /// let images = gan.sample(1, &gan.classes()[0], 0..3)?;
+    /// assert_eq!(images.len(), 3);
+    /// println!("{BUILTIN_DATASHEET}");
+    /// # Ok::<(), cellforge_train::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// None on a machine with the memory for it.
+    #[cfg(feature = "builtin")]
+    pub fn builtin() -> Result<Self> {
+        Self::builtin_on(&Device::Cpu)
+    }
+
+    /// As [`TrainedGan::builtin`], on a device of choice.
+    ///
+    /// # Errors
+    /// Those of the device.
+    #[cfg(feature = "builtin")]
+    pub fn builtin_on(device: &Device) -> Result<Self> {
+        Self::from_bytes(crate::builtin::WEIGHTS, crate::builtin::STATE, device)
+    }
+
+    /// A packed generator ([`crate::pack_generator`]) from the bytes of its `weights.safetensors` and `state.json`, such as
+    /// `include_bytes!` gives. The weights become `f32` again.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the bytes do not fit together, [`Error::Unsuitable`] if they are of another kind or format version.
+    pub fn from_bytes(weights: &[u8], state: &[u8], device: &Device) -> Result<Self> {
+        let path = Path::new("in memory");
+        let state: GanState = checkpoint::parse_state(path, KIND, state)?;
+        let file = checkpoint::file_name(WEIGHTS);
+        if state.weights_sha256().is_some_and(|sum| checkpoint::hex(weights) != *sum) {
+            return Err(checkpoint::damaged(path, format!("the SHA-256 of {file} is not the one in its state")));
+        }
+        let tensors = checkpoint::parse_tensors(path, &file, weights, device)?;
+        let generator = network(&state, tensors, device, Generator::new)?;
+        Ok(Self { generator, discriminator: OnceLock::new(), state, device: device.clone(), found: None })
+    }
+
+    /// Makes the images of these numbers: image `i` is a function of the generator, `seed`, `class` and `i` alone, so that the first images
+    /// of a longer series are those of a shorter one. The view has the one class, and the images' names are their numbers, counted from 1:
+    /// `000001`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a class that is none of [`TrainedGan::classes`].
+    pub fn sample(&self, seed: u64, class: &str, images: Range<usize>) -> Result<View> {
+        self.sample_with(&SampleOptions { seed, ..SampleOptions::default() }, class, images)
+    }
+
+    /// As [`TrainedGan::sample`], with noise that is truncated, or with the discriminator's choice of images. They are a function of the
+    /// options too.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for options out of range or a class that is none of [`TrainedGan::classes`]; those of
+    /// [`TrainedGan::discriminator`] where it is to choose, and [`Error::Invalid`] if a score of it is not a finite number.
+    pub fn sample_with(&self, options: &SampleOptions, class: &str, images: Range<usize>) -> Result<View> {
+        let series = self.series(options, class)?;
+        match options.keep {
+            None => series.images(images),
+            Some(_) => rejection::sample(&series, self.discriminator()?, options.candidates()?, images),
+        }
+    }
+
+    /// Makes strips of `steps` images, from 2 to 1024, at equal distances on a path through what the generator makes. A smooth path
+    /// without jumps or copies of training images is a sign that it has learned more than those; it is no proof.
+    ///
+    /// Without `to`, strip `i` goes from the noise of image `2 i` to that of image `2 i + 1` of [`TrainedGan::sample_with`], which are its
+    /// ends, by spherical interpolation (Shoemake 1985): standard normal noise of many numbers has nearly one length, and a straight line
+    /// would pass through shorter noise than the generator has ever seen (White 2016). A truncation holds at the ends.
+    ///
+    /// Towards another class, strip `i` keeps the noise of image `i` and goes in a straight line from the row of its class to the row of
+    /// the other, which the generator takes as classes between the two.
+    ///
+    /// Strip `i` is a function of the generator, the options, the classes, `steps` and `i` alone.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a number of steps or a truncation out of range, a class that is none of [`TrainedGan::classes`], a class to go
+    /// to where there is one alone, or `keep`, which is of single images.
+    pub fn interpolate(
+        &self,
+        options: &SampleOptions,
+        class: &str,
+        to: Option<&str>,
+        steps: usize,
+        strips: Range<usize>,
+    ) -> Result<Vec<View>> {
+        if options.keep.is_some() {
+            return Err(Error::Invalid { field: "keep", reason: "is of single images, and not of strips".to_owned() });
+        }
+        let series = self.series(options, class)?;
+        let to = match to.map(|to| self.state.label(to)) {
+            None => None,
+            Some(Ok(Some((label, _)))) => Some(label),
+            Some(Ok(None)) => return Err(no_such_way("the generator knows of no classes to go to".to_owned())),
+            Some(Err(error)) => return Err(no_such_way(error.to_string())),
+        };
+        let way = Way::new(&series, to, steps)?;
+        strips.map(|number| way.strip(number)).collect()
+    }
+
+    /// The logits that the discriminator gives to the images, in their order, taking all of them for images of `class`: above zero means
+    /// judged real. It runs in inference mode; an image that is saved and read back has the score that it had, to the last digit.
+    ///
+    /// # Errors
+    /// As [`TrainedGan::discriminator`]; [`Error::Invalid`] for a class that is none of [`TrainedGan::classes`]; if there are no images, or
+    /// their size or channels are not the discriminator's.
+    pub fn scores(&self, class: &str, images: &View) -> Result<Vec<f64>> {
+        discriminator_scores(self.discriminator()?, self.state.label(class)?, images, &self.device)
+    }
+
+    /// The classes it makes images of, in label order.
+    #[must_use]
+    pub fn classes(&self) -> &[String] {
+        &self.state.classes
+    }
+
+    /// Everything about it but its tensors: configuration, iterations, fingerprint of the training images.
+    #[must_use]
+    pub fn state(&self) -> &GanState {
+        &self.state
+    }
+
+    /// Side of its images, in pixels.
+    #[must_use]
+    pub fn side(&self) -> usize {
+        self.state.config.model.image_size
+    }
+
+    /// Channels of its images: 1 for grey, 3 for RGB.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.state.config.model.channels
+    }
+
+    /// The network that makes images.
+    #[must_use]
+    pub fn generator(&self) -> &Generator {
+        &self.generator
+    }
+
+    /// The network that judges them. It is read at the first call, from the checkpoint that the generator is of.
+    ///
+    /// # Errors
+    /// [`Error::Unsuitable`] if there is none, as for a packed generator; [`Error::Damaged`].
+    pub fn discriminator(&self) -> Result<&Discriminator> {
+        if let Some(discriminator) = self.discriminator.get() {
+            return Ok(discriminator);
+        }
+        let none = |path: &Path| {
+            let file = checkpoint::file_name(DISCRIMINATOR);
+            let reason = format!("it has no {file}: it was packed, and holds a generator alone");
+            Error::Unsuitable { path: path.to_path_buf(), reason }
+        };
+        let Some(found) = &self.found else { return Err(none(Path::new("in memory"))) };
+        if !self.state.may_have(DISCRIMINATOR) {
+            return Err(none(found.path()));
+        }
+        let tensors = found.tensors(DISCRIMINATOR, &self.device)?;
+        let discriminator = network(&self.state, tensors, &self.device, Discriminator::new)?;
+        Ok(self.discriminator.get_or_init(|| discriminator))
+    }
+
+    fn series<'a>(&'a self, options: &SampleOptions, class: &'a str) -> Result<Series<'a>> {
+        options.validate()?;
+        Ok(Series {
+            generator: &self.generator,
+            device: &self.device,
+            seed: options.seed,
+            class,
+            label: self.state.label(class)?,
+            latent: self.state.config.model.latent,
+            truncation: options.truncation,
+        })
+    }
+}
+
+fn no_such_way(reason: String) -> Error {
+    Error::Invalid { field: "to", reason }
+}
+
+/// A network of the state's configuration with these weights. It takes no gradients.
+pub(crate) fn network<T>(
+    state: &GanState,
+    tensors: BTreeMap<String, Tensor>,
+    device: &Device,
+    build: impl FnOnce(&GanConfig, VarBuilder<'static>) -> candle_core::Result<T>,
+) -> Result<T> {
+    Ok(ParamStore::built(tensors, device, |vb| build(&state.config.model, vb))?)
+}
+
+impl fmt::Debug for TrainedGan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrainedGan").field("state", &self.state).field("found", &self.found).finish_non_exhaustive()
+    }
+}
