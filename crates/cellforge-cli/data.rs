@@ -21,9 +21,9 @@ use crate::{
 /// What to do with images.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Read every image and say what there is: classes, patients, unreadable files
+    /// Read all images and report classes, patients and unreadable files
     Info(InfoArgs),
-    /// Render the phantom: stand-ins for images that come from no patient
+    /// Render the phantom: stand-in images that come from no patient
     Phantom(PhantomArgs),
     /// Download the NIH/NLM malaria images (337 MB)
     Fetch(FetchArgs),
@@ -75,7 +75,7 @@ Examples:
   cellforge data fetch --out downloads/cell_images.zip
   cellforge data fetch --url https://example.org/mirror/cell_images.zip --sha256 HEX
 
-A download that was cut short goes on where it stopped. The images are courtesy of the U.S. National Library of Medicine;
+A download that was cut short resumes. The images are courtesy of the U.S. National Library of Medicine;
 cite Rajaraman et al. 2018, PeerJ 6:e4568.")]
 pub struct FetchArgs {
     /// Where to download from [default: the National Library of Medicine]
@@ -84,10 +84,10 @@ pub struct FetchArgs {
     /// The file to write, or a folder to write cell_images.zip into [default: cell_images.zip]
     #[arg(long, value_name = "FILE|DIR")]
     out: Option<PathBuf>,
-    /// Refuse a file with another SHA-256
+    /// Expected SHA-256; a file with another is refused
     #[arg(long, value_name = "HEX")]
     sha256: Option<String>,
-    /// Refuse a file with another length in bytes
+    /// Expected length in bytes; a file with another is refused
     #[arg(long, value_name = "BYTES")]
     length: Option<u64>,
 }
@@ -108,7 +108,7 @@ pub struct SplitArgs {
     /// The CSV file to write
     #[arg(long, value_name = "FILE.csv")]
     out: PathBuf,
-    /// Make so many folds instead: each image is in the test part of one of them
+    /// Make K folds instead of one split; each image is in the test part of one fold
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(2..=1000))]
     folds: Option<u16>,
 }

@@ -27,12 +27,12 @@ pub struct CnnConfig {
     /// Number of classes, at least 2.
     #[schemars(skip)]
     pub classes: usize,
-    /// Multiplies the filter counts and `dense`; neither goes below 8.
+    /// Width: factor on the filter counts and `dense`. Neither goes below 8.
     #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
-    /// Filters of the convolutions at width 1; as many convolutions as counts.
+    /// Filters of the small CNN's convolutions at width 1, one count for each convolution.
     pub filters: Vec<usize>,
-    /// Units of the hidden dense layer at width 1.
+    /// Units of the small CNN's hidden dense layer at width 1.
     #[schemars(range(min = 1))]
     pub dense: usize,
 }
