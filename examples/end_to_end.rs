@@ -52,7 +52,9 @@ fn main() -> Result<()> {
     let counts = gan.classes().iter().zip(test.class_counts());
     let made = counts.map(|(class, count)| gan.sample(SEED, class, 0..count)).collect::<Result<Vec<View>, _>>()?;
     let mut writer = ImageWriter::create(&out.join("synthetic.zip"))?;
-    made.iter().try_for_each(|images| writer.write(images))?;
+    for images in &made {
+        writer.write(images)?;
+    }
     writer.finish()?;
     let synthetic = View::joined(&made)?;
     save_grid(&out.join("grid.png"), &synthetic, 10)?;
