@@ -11,11 +11,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use cellforge::assess::evaluation::{EvaluationInputs, FeatureSource, Part, Provenance, datasheet};
+use cellforge::assess::evaluation::{EvaluationInputs, FeatureSource, Part, datasheet};
 use cellforge::assess::{EvaluationConfig, evaluate, report};
 use cellforge::data::phantom::{self, PhantomConfig};
 use cellforge::data::{ImageWriter, SplitOptions, View, save_grid, split};
-use cellforge::study::nih;
+use cellforge::study::{Origin, nih};
 use cellforge::train::{Control, GanTrainConfig, Mode, RunDir, TrainedGan, train_gan};
 
 const OUT: &str = "runs/examples/end_to_end";
@@ -60,17 +60,11 @@ fn main() -> Result<()> {
     save_grid(&out.join("grid.png"), &synthetic, 10)?;
 
     // What they are worth, by their pixels. The features of a trained classifier say more: `FeatureSource::Classifier`.
+    let (real, synthetic) = (Part::new(train, "training images"), Part::new(synthetic, "images of the GAN"));
     let inputs = EvaluationInputs {
-        real: Part::new(train, "training images"),
         holdout: Some(Part::new(test, "images of other patients")),
-        synthetic: Part::new(synthetic, "synthetic images"),
-        features: FeatureSource::Pixels,
-        discriminators: Vec::new(),
-        provenance: Provenance {
-            command: "cargo run --release --example end_to_end".to_owned(),
-            is_phantom: path.is_none(),
-            ..Provenance::default()
-        },
+        provenance: Origin::of(&images).provenance("cargo run --release --example end_to_end"),
+        ..EvaluationInputs::new(real, synthetic, FeatureSource::Pixels)
     };
     let mut config = EvaluationConfig { pixel_side: 8, resamples: 100, ..EvaluationConfig::default() };
     (config.fidelity.frechet_resamples, config.fidelity.kid_subset, config.privacy.relabellings) = (20, 20, 200);
