@@ -5,7 +5,7 @@
 //! cargo run --release --example autoencoder -- 400   # goes on to 400, as if it had never stopped
 //! ```
 //!
-//! Expect seconds on two cores, and an error that falls from about 0.1 to below 0.01.
+//! Expect seconds on two cores, and an error that falls from about 0.35 to below 0.01.
 
 use anyhow::Result;
 use cellforge::candle::{self, Device, Tensor};

@@ -64,8 +64,9 @@ pub struct GanOutcome {
 ///
 /// # Errors
 /// [`Error::Busy`] if another process is at work in the folder, [`Error::Occupied`] if it already holds a run and is opened for a new
-/// one, [`Error::Mismatch`] if the run to resume was started with other settings or images, [`Error::Invalid`] for settings out of range, [`Error::Diverged`] if a loss is no longer finite, or with
-/// `config.guard` [`Error::Unstable`] if one is not even after the last return to an earlier checkpoint.
+/// one, [`Error::Mismatch`] if the run to resume was started with other settings or images, [`Error::Invalid`] for settings out of range,
+/// [`Error::Diverged`] if a loss is no longer finite, or with `config.guard` [`Error::Unstable`] if one is not even after the last return
+/// to an earlier checkpoint; what an observer fails with.
 pub fn train_gan(
     config: &GanTrainConfig,
     images: &View,

@@ -2,11 +2,12 @@
 //!
 //! # How it is put together
 //!
-//! [`fit`] is the one training loop. It drives a [`Step`] ([`GanStep`], [`ClassifierStep`], or yours) and tells
-//! [`Observer`]s ([`observers`]) what happened, phase by phase; it knows neither networks nor files. A [`RunDir`] knows the files of a run,
-//! and a [`Checkpoint`] is the part of them to go on from. [`train_gan`] and [`train_classifier`] put a step, its batches and the usual
-//! observers together; [`train_for_steps`] trains a classifier for a number of updates and leaves no files. [`train_judged_gan`] lets a [`Judge`] look at the generator from time to time and keeps
-//! the best; with [`GuardConfig`] a GAN's training that went wrong goes back to a good checkpoint.
+//! [`fit`] is the one training loop. It drives a [`Step`] ([`GanStep`], [`ClassifierStep`], or yours) and tells [`Observer`]s
+//! ([`observers`]) what happened, phase by phase; it knows neither networks nor files. A [`RunDir`] knows the files of a run, and a
+//! [`Checkpoint`] is the part of them to go on from. [`train_gan`] and [`train_classifier`] put a step, its batches and the usual
+//! observers together; [`train_for_steps`] trains a classifier for a number of updates and leaves no files. [`train_judged_gan`] lets a
+//! [`Judge`] look at the generator from time to time and keeps the best; with [`GuardConfig`] a GAN's training that went wrong goes back to
+//! a good checkpoint. What a run left is loaded as a [`TrainedGan`] or a [`TrainedClassifier`].
 //!
 //! Whatever is random is a function of the seed and of the iteration, epoch or image it is for. Nothing depends on the
 //! number of threads, and a run that was stopped and resumed ends with the same bytes as one that never stopped.

@@ -20,8 +20,8 @@ pub struct SampleGrids {
 }
 
 impl SampleGrids {
-    /// Writes into the run's folder of grids after the iterations `at`; `noise` has shape (images, latent). A generator of several `classes` draws the
-    /// same noise as each of them, one class below the other.
+    /// Writes into the run's folder of grids after the iterations `at`; `noise` has shape (images, latent). A generator of several
+    /// `classes` draws the same noise as each of them, one class below the other.
     pub fn new(dir: &RunDir, at: Vec<u64>, noise: Tensor, classes: usize, columns: usize) -> Self {
         Self { dir: dir.clone(), at, noise, classes, columns }
     }
