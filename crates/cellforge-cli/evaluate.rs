@@ -1,4 +1,4 @@
-//! `cellforge evaluate`: what synthetic images are worth.
+//! `cellforge evaluate`: fidelity, utility and privacy of synthetic images.
 
 use std::path::{Path, PathBuf};
 
@@ -6,11 +6,11 @@ use anyhow::{Context, Result, bail};
 use cellforge::{
     assess::{
         self, Evaluation, EvaluationConfig,
-        evaluation::{Answer, EvaluationInputs, FeatureSource, FidelityScope, Part, Provenance},
+        evaluation::{Answer, EvaluationInputs, FeatureSource, FidelityScope, Part},
     },
     data::View,
     eval::Estimate,
-    study::{self, config::GroupSource},
+    study::{Origin, config::GroupSource},
     train::{RunDir, TrainedClassifier},
 };
 
@@ -125,19 +125,17 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let holdout_set = inputs.holdout.as_ref().map(|path| open(path, groups)).transpose()?;
     let synthetic_set = open(&synthetic, GroupSource::None)?;
     let control = control(&session);
+    let origin = Origin::of(&real_set);
     let judged = EvaluationInputs {
-        real: Part::new(real_set.clone(), shown(&real)),
         holdout: holdout_set.zip(inputs.holdout.as_ref()).map(|(images, path)| Part::new(images, shown(path))),
-        synthetic: Part::new(synthetic_set, shown(&synthetic)),
-        features,
         discriminators: inputs.discriminators.clone(),
-        provenance: Provenance {
-            generator: None,
-            seed: None,
-            command: "cellforge evaluate --config config.toml --out AGAIN".to_owned(),
-            is_phantom: study::is_phantom(&real_set),
-            is_nih: study::is_nih(&real_set),
-        },
+        words: origin.words(&config.data)?,
+        provenance: origin.provenance("cellforge evaluate --config config.toml --out AGAIN"),
+        ..EvaluationInputs::new(
+            Part::new(real_set, shown(&real)),
+            Part::new(synthetic_set, shown(&synthetic)),
+            features,
+        )
     };
     // Only now: a mistake in the data must not leave the settings of an evaluation that never began.
     prepare(&out, args, &text)?;
@@ -155,8 +153,9 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         save(&out.join("datasheet.md"), &assess::evaluation::datasheet(&found))?;
         say(format!("\nreport: {}", out.join("report.html").display()));
         say(format!("figures: {}", out.join("evaluation.json").display()));
-        if !found.pairs.is_empty() && !found.provenance.is_phantom {
-            say("the report holds pictures of real images: do not pass it on (--pairs 0 leaves them out)");
+        if !found.pairs.is_empty() && !found.provenance.drawn_by_program {
+            let many = &found.words.many;
+            say(format!("the report holds pictures of real {many}: do not pass it on (--pairs 0 leaves them out)"));
         }
     }
     Ok(())
@@ -235,7 +234,10 @@ fn summary(found: &Evaluation) -> String {
     if let Some(fidelity) = &found.fidelity {
         let metric = &found.features.metric;
         let width = label_width(&found.classes, metric);
-        lines.push(format!("\n{:<width$}  {:<28}  {:<28}  images", "", "synthetic", "real, other patients"));
+        lines.push(format!(
+            "\n{:<width$}  {:<28}  {:<28}  {}",
+            "", "synthetic", "real, other patients", found.words.many
+        ));
         let scopes = found.classes.iter().filter_map(|class| Some((class.as_str(), fidelity.per_class.get(class)?)));
         for (name, scope) in std::iter::once(("all classes", &fidelity.pooled)).chain(scopes) {
             lines.push(format!("{name:<width$}"));

@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use cellforge::{
+    assess::ProgressBar,
     data::{self, View, index::is_image},
     shipped,
     study::StudyConfig,
@@ -15,7 +16,7 @@ use cellforge::{
 };
 
 use crate::common::{
-    Bar, Given, Globals, Interrupted, Session, Shorthands, check_settings, effective, save_beside, save_effective, say,
+    Given, Globals, Interrupted, Session, Shorthands, check_settings, effective, save_beside, save_effective, say,
     settings,
 };
 
@@ -227,7 +228,7 @@ fn images(args: &Args, config: &StudyConfig, session: &Session, sources: &[Sourc
             }
             shown.push(images);
         }
-        let bar = Bar::new(count as u64, class, session.progress);
+        let bar = ProgressBar::new(session.progress, class, count as u64);
         for first in (0..count).step_by(part) {
             stop_if_asked(session)?;
             let images = make(source, first, part.min(count - first))?;

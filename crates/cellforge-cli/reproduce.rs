@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
+    kernels::Precision,
     settings::Layer,
     study::{self, Preset, Results, StudyConfig},
     train::RunDir,
@@ -70,11 +71,11 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         saved(&out)?;
     }
     let control = study::Control {
-        out: out.clone(),
-        device: session.device.clone(),
         stop: session.stop.clone(),
         progress: session.progress,
         overwrite: args.overwrite,
+        command: command(&config),
+        ..study::Control::new(&out, session.device.clone())
     };
     if config.data.path.is_none() && !session.progress {
         // Even a quiet run says that its images are not real.
@@ -84,10 +85,46 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         study::Error::Interrupted { stage, .. } => {
             Interrupted(format!("stopped in stage {stage}; go on with: {}", again(args, &globals, &out))).into()
         }
-        error => anyhow::Error::from(error),
+        error => match advice(&error) {
+            Some(advice) => anyhow::anyhow!("{error}; {advice}"),
+            None => anyhow::Error::from(error),
+        },
     })?;
     say(summary(&results, &out));
     Ok(())
+}
+
+/// What a flag can do about an error.
+fn advice(error: &study::Error) -> Option<&'static str> {
+    match error {
+        study::Error::InTheWay { .. } => Some("name another --out, or move it away"),
+        study::Error::Changed { .. } => Some("name another --out, or replace it with --overwrite"),
+        _ => None,
+    }
+}
+
+/// The command that repeats the study: flags where they say it all, the saved settings otherwise.
+fn command(config: &StudyConfig) -> String {
+    let mut plain = StudyConfig::preset(config.preset);
+    plain.seed = config.seed;
+    plain.precision = config.precision;
+    plain.data.path.clone_from(&config.data.path);
+    plain.data.skip_bad = config.data.skip_bad;
+    let mut words = if plain == *config {
+        format!("cellforge reproduce --preset {} --seed {}", config.preset, config.seed)
+    } else {
+        "cellforge reproduce --config config.toml --out AGAIN".to_owned()
+    };
+    if let Some(path) = config.data.path.as_ref().filter(|_| plain == *config) {
+        words.push_str(&format!(" --data {}", shell_word(path)));
+    }
+    if config.data.skip_bad && plain == *config {
+        words.push_str(" --skip-bad");
+    }
+    if Precision::current() != Precision::F32 {
+        words.push_str(&format!(" --precision {}", Precision::current().name()));
+    }
+    words
 }
 
 /// The settings of the study in `out`, if there is one.
@@ -156,7 +193,8 @@ const FEW_PATIENTS: usize = 10;
 
 fn summary(results: &Results, out: &Path) -> String {
     let percent = |x: f64| format!("{:.1}%", 100.0 * x);
-    let mut lines = vec![format!("images: {}", results.data.source)];
+    let many = &results.data.words.many;
+    let mut lines = vec![format!("{many}: {}", results.data.source)];
     let accuracy = |report: &cellforge::eval::ClassifierReport| {
         let interval = &report.accuracy_interval;
         format!("{} ({} to {})", percent(report.accuracy), percent(interval.low), percent(interval.high))
@@ -178,9 +216,9 @@ fn summary(results: &Results, out: &Path) -> String {
             percent(r.high)
         );
         if let Some(real) = results.recognition_real.get(class) {
-            line.push_str(&format!("; real test images {}", percent(real.rate)));
+            line.push_str(&format!("; real test {many} {}", percent(real.rate)));
         }
-        if let Some(published) = results.published.recognition.get(class) {
+        if let Some(published) = results.published_recognition(class) {
             line.push_str(&format!("; the study {}", percent(published.rate)));
         }
         lines.push(line);
@@ -193,6 +231,26 @@ fn summary(results: &Results, out: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_in_the_way_comes_with_advice() {
+        let stage = || "cnn".to_owned();
+        let changed =
+            study::Error::Changed { stage: stage(), path: "x".into(), made_on: "cpu".into(), here: "cpu".into() };
+        assert!(advice(&changed).is_some_and(|advice| advice.contains("--overwrite")));
+        let in_the_way = study::Error::InTheWay { stage: stage(), path: "x".into() };
+        assert!(advice(&in_the_way).is_some_and(|advice| advice.contains("--out") && !advice.contains("--overwrite")));
+        assert_eq!(advice(&study::Error::Interrupted { stage: stage(), out: "x".into() }), None);
+    }
+
+    #[test]
+    fn the_command_has_flags_where_they_suffice() {
+        let mut config = StudyConfig::preset(Preset::Quick);
+        config.data.path = Some("my images.zip".to_owned());
+        assert_eq!(command(&config), "cellforge reproduce --preset quick --seed 1 --data 'my images.zip'");
+        config.gan.iterations = 5;
+        assert_eq!(command(&config), "cellforge reproduce --config config.toml --out AGAIN");
+    }
 
     #[test]
     fn default_folders() {

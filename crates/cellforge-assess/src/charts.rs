@@ -12,7 +12,7 @@ const TOP: f64 = 10.0;
 const BOTTOM: f64 = 52.0;
 
 /// A value with the ends of its interval.
-pub struct Bar {
+pub struct ErrorBar {
     pub x: f64,
     pub y: f64,
     pub low: f64,
@@ -62,6 +62,11 @@ impl Axis {
     }
 }
 
+/// A text as SVG holds it: a title may have a word of the user's.
+fn escaped(text: &str) -> String {
+    maud::html! { (text) }.into_string()
+}
+
 /// A drawing in progress.
 struct Canvas {
     svg: String,
@@ -108,11 +113,11 @@ impl Canvas {
         }
         self.add(format_args!("<path d=\"M{LEFT} {TOP}V{bottom}H{right}\" stroke=\"#9696a0\"/>"));
         let (middle, low) = ((LEFT + right) / 2.0, height - 10.0);
-        let title = self.x.title.clone();
+        let title = escaped(&self.x.title);
         self.add(format_args!(
             "<text x=\"{middle}\" y=\"{low}\" text-anchor=\"middle\" fill=\"#464650\">{title}</text>"
         ));
-        let (title, centre) = (self.y.title.clone(), (TOP + bottom) / 2.0);
+        let (title, centre) = (escaped(&self.y.title), (TOP + bottom) / 2.0);
         self.add(format_args!(
             "<text x=\"15\" y=\"{centre}\" text-anchor=\"middle\" fill=\"#464650\" transform=\"rotate(-90 15 {centre})\">{title}</text>"
         ));
@@ -130,8 +135,8 @@ impl Canvas {
     }
 }
 
-/// Two histograms over the same edges, each as the share of its own images per bar: the first filled, the second as a line.
-pub fn histograms(edges: &[f64], filled: &[u64], line: Option<&[u64]>, title: &str) -> Option<String> {
+/// Two histograms over the same edges, each as the share of its own counts per bar: the first filled, the second as a line. `titles` are those of the axes.
+pub fn histograms(edges: &[f64], filled: &[u64], line: Option<&[u64]>, titles: [&str; 2]) -> Option<String> {
     if edges.len() < 2 || filled.len() + 1 != edges.len() {
         return None;
     }
@@ -141,7 +146,7 @@ pub fn histograms(edges: &[f64], filled: &[u64], line: Option<&[u64]>, title: &s
     };
     let (filled, line) = (shares(filled), line.filter(|counts| counts.len() + 1 == edges.len()).map(shares));
     let top = filled.iter().chain(line.iter().flatten()).copied().fold(0.0, f64::max).max(0.01);
-    let (x, y) = (Axis::new(edges[0], *edges.last()?, title), Axis::shares(0.0, 1.05 * top, "share of images"));
+    let (x, y) = (Axis::new(edges[0], *edges.last()?, titles[0]), Axis::shares(0.0, 1.05 * top, titles[1]));
     let mut canvas = Canvas::new(x, y);
     let steps = |shares: &[f64]| -> Vec<(f64, f64)> {
         let tops = shares.iter().zip(edges.windows(2)).flat_map(|(&y, ends)| [(ends[0], y), (ends[1], y)]);
@@ -170,7 +175,7 @@ pub fn rocs(curves: &[&[(f64, f64)]]) -> String {
 }
 
 /// Values with error bars over the numbers `0..labels.len()`, one line per series.
-pub fn bars(series: &[Vec<Bar>], labels: &[String], x_title: &str, y_title: &str) -> Option<String> {
+pub fn bars(series: &[Vec<ErrorBar>], labels: &[String], x_title: &str, y_title: &str) -> Option<String> {
     let all = || series.iter().flatten();
     let low = all().map(|bar| bar.low).fold(f64::INFINITY, f64::min);
     let high = all().map(|bar| bar.high).fold(f64::NEG_INFINITY, f64::max);
@@ -239,9 +244,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_drawn_is_left_out() {
-        assert!(histograms(&[], &[], None, "").is_none());
-        assert!(histograms(&[0.0, 1.0], &[3], Some(&[1, 2]), "").is_some());
-        assert!(histograms(&[0.0, 0.0], &[0], None, "").is_some_and(|svg| !svg.contains("NaN")));
+        assert!(histograms(&[], &[], None, ["", ""]).is_none());
+        assert!(histograms(&[0.0, 1.0], &[3], Some(&[1, 2]), ["", ""]).is_some());
+        assert!(histograms(&[0.0, 0.0], &[0], None, ["", ""]).is_some_and(|svg| !svg.contains("NaN")));
+        assert!(histograms(&[0.0, 1.0], &[3], None, ["", "<b>"]).is_some_and(|svg| svg.contains(">&lt;b&gt;<")));
         assert!(clouds(&[vec![], vec![]], ["", ""]).is_none());
         assert!(clouds(&[vec![(1.0, 1.0)]], ["", ""]).is_some_and(|svg| !svg.contains("NaN")));
         assert!(bars(&[], &[], "", "").is_none());

@@ -40,7 +40,7 @@ pub enum Error {
         /// The reason.
         source: image::ImageError,
     },
-    /// A JSON file of the study is damaged.
+    /// A JSON file is damaged.
     #[error("{path} is not a file this version can read; delete it and run again")]
     Json {
         /// The file at fault.
@@ -56,10 +56,10 @@ pub enum Error {
         /// What is wrong, and what is needed.
         problem: String,
     },
-    /// A network of a utility study could not be trained or asked.
+    /// A network of a utility study could not be trained, or could not predict.
     #[error("utility, run {run}: the classifier failed")]
     UtilityRun {
-        /// Which of the study's trainings.
+        /// Which of the trainings.
         run: String,
         /// The reason.
         source: Box<cellforge_train::Error>,

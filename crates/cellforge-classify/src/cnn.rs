@@ -27,10 +27,12 @@ pub struct CnnConfig {
     /// Number of classes, at least 2.
     #[schemars(skip)]
     pub classes: usize,
-    /// Width: factor on the filter counts and `dense`. Neither goes below 8.
+    /// Width: factor on every filter count, never below 8 filters. 1 is the study's network.
+    ///
+    /// In the small CNN it is a factor on `dense`, too. In the ResNet counts are rounded to a multiple of 4.
     #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
-    /// Filters of the small CNN's convolutions at width 1, one count for each convolution.
+    /// Filters at width 1: of each convolution (small CNN), or of the stem and of each stage (ResNet).
     pub filters: Vec<usize>,
     /// Units of the small CNN's hidden dense layer at width 1.
     #[schemars(range(min = 1))]

@@ -51,28 +51,6 @@ pub fn output_failed() -> Result<()> {
     }
 }
 
-/// A progress bar over images, on the error stream when that is a terminal.
-pub struct Bar(indicatif::ProgressBar);
-
-impl Bar {
-    pub fn new(total: u64, name: &str, shown: bool) -> Self {
-        if !shown {
-            return Self(indicatif::ProgressBar::hidden());
-        }
-        let style = indicatif::ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {per_sec} {eta} left");
-        let bar = indicatif::ProgressBar::new(total).with_message(name.to_owned());
-        Self(bar.with_style(style.unwrap_or_else(|_| indicatif::ProgressStyle::default_bar())))
-    }
-
-    pub fn set(&self, done: u64) {
-        self.0.set_position(done);
-    }
-
-    pub fn finish(&self) {
-        self.0.finish_and_clear();
-    }
-}
-
 /// Work that was stopped on request; the message says how to go on.
 #[derive(Debug)]
 pub struct Interrupted(pub String);

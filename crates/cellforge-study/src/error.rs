@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The run was stopped on request; running the same command again goes on from there.
-    #[error("stopped in stage {stage}; run the same command again with --out {out} to go on from there")]
+    /// The run was stopped on request; a run of the same settings in the same folder goes on from there.
+    #[error("stopped in stage {stage} of the study in {out}")]
     Interrupted {
         /// The stage that was under way.
         stage: String,
@@ -53,22 +53,21 @@ pub enum Error {
         /// The reason.
         source: serde_json::Error,
     },
-    /// A classifier's log has no accuracy on the validation cells, by which networks are compared.
+    /// A classifier's log has no accuracy on the validation images, by which networks are compared.
     #[error("{0} has no validation accuracy after the last epoch; delete its folder and run again")]
     NoValidation(PathBuf),
     /// Where a stage would put its results lies something that no study is known to have made.
-    #[error(
-        "{path} is there already and no study is known to have made it, so stage {stage} leaves it alone; name another --out, or move it away"
-    )]
+    #[error("{path} is there already and no study is known to have made it, so stage {stage} leaves it alone")]
     InTheWay {
         /// The stage.
         stage: String,
         /// The folder or file that is there.
         path: PathBuf,
     },
-    /// A stage was finished or begun before from something else, and may not be replaced.
+    /// A stage was finished or begun before from something else, and [`Control::overwrite`](crate::Control::overwrite) does not allow it to
+    /// be replaced.
     #[error(
-        "{path} is of stage {stage} with other settings, cells, precision or earlier stages, or of another version of this program (made on {made_on}; this run is on {here}); name another --out, or replace it with --overwrite"
+        "{path} is of stage {stage} with other settings, images, precision or earlier stages, or of another version of this program (made on {made_on}; this run is on {here})"
     )]
     Changed {
         /// The stage.
@@ -80,7 +79,7 @@ pub enum Error {
         /// What it would be computed on now.
         here: String,
     },
-    /// The cells could not be read.
+    /// The images could not be read.
     #[error(transparent)]
     Data(#[from] cellforge_data::Error),
     /// A network could not be trained, saved or loaded.
@@ -89,7 +88,7 @@ pub enum Error {
     /// A figure could not be computed.
     #[error(transparent)]
     Eval(#[from] cellforge_eval::Error),
-    /// The synthetic cells could not be evaluated.
+    /// The synthetic images could not be evaluated.
     #[error(transparent)]
     Assess(#[from] cellforge_assess::Error),
     /// A tensor operation failed.

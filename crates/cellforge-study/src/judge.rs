@@ -1,4 +1,4 @@
-//! What the trained networks are worth: on real test cells, and on synthetic ones.
+//! Tests the trained networks on real test images and on synthetic ones.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -25,7 +25,7 @@ pub(crate) struct Judgement {
     pub(crate) recognition_real: BTreeMap<String, Recognition>,
 }
 
-/// Judges every classifier on the test cells, and the synthetic cells with the residual network. Weights are those after the last
+/// Tests every classifier on the test images, and judges the synthetic images with the residual network. Weights are those after the last
 /// epoch, as in the study; the best small network is the one with the highest validation accuracy.
 pub(crate) fn judge(
     config: &StudyConfig,
@@ -40,8 +40,8 @@ pub(crate) fn judge(
         if control.stopped() {
             return Err(control.interrupted("judge"));
         }
-        let judged = Judged::new(config, cells, run, control)?;
-        let val_accuracy = judged.val_accuracy;
+        let tested = TestFigures::new(config, cells, run, control)?;
+        let val_accuracy = tested.val_accuracy;
         if best.is_none_or(|(value, _)| val_accuracy > value) {
             best = Some((val_accuracy, &run.name));
         }
@@ -51,18 +51,18 @@ pub(crate) fn judge(
             optimizer: describe(&run.config),
             params: run.config.model.summary().params(),
             val_accuracy,
-            test: judged.test,
-            history: judged.history,
+            test: tested.test,
+            history: tested.history,
         };
         models.insert(run.name.clone(), result);
     }
     let best = best.map(|(_, name)| name.to_owned()).unwrap_or_default();
 
-    let judged = Judged::new(config, cells, resnet, control)?;
+    let tested = TestFigures::new(config, cells, resnet, control)?;
     let (mut recognition_real, mut recognition_synthetic) = (BTreeMap::new(), BTreeMap::new());
     for (index, class) in cells.all.classes().iter().enumerate() {
         // The recall of the class, whose interval knows of the patients.
-        recognition_real.insert(class.clone(), judged.test.per_class[index].recall.into());
+        recognition_real.insert(class.clone(), tested.test.per_class[index].recall.into());
         let folder = control.out.join("synthetic").join(&cells.folders[index]);
         let synthetic = judge_synthetic(&folder, cells, resnet, control)?;
         let recognised = synthetic.iter().filter(|&&predicted| predicted as usize == index).count() as u64;
@@ -73,21 +73,21 @@ pub(crate) fn judge(
         params: resnet.config.model.summary().params(),
         epochs: resnet.config.epochs as usize,
         optimizer: describe(&resnet.config),
-        val_accuracy: judged.val_accuracy,
-        test: judged.test,
-        history: judged.history,
+        val_accuracy: tested.val_accuracy,
+        test: tested.test,
+        history: tested.history,
     };
     Ok(Judgement { cnn: CnnResults { best, models }, resnet, recognition: recognition_synthetic, recognition_real })
 }
 
-/// One classifier on the test cells.
-struct Judged {
+/// One classifier on the test images.
+struct TestFigures {
     val_accuracy: f64,
     test: ClassifierReport,
     history: Vec<EpochPoint>,
 }
 
-impl Judged {
+impl TestFigures {
     fn new(config: &StudyConfig, cells: &Cells, run: &Trained, control: &Control) -> Result<Self> {
         let classifier = TrainedClassifier::load_on(RunDir::new(&run.folder).slot(Slot::Last), &control.device)?;
         let probabilities = classifier.predict(&cells.test)?;

@@ -28,7 +28,7 @@ impl Preset {
     /// Every preset, fastest first.
     pub const ALL: [Self; 4] = [Self::Smoke, Self::Quick, Self::Paper, Self::Best];
 
-    /// Its name on the command line.
+    /// Its name in settings.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -26,30 +26,34 @@ pub fn render(results: &Results, base_dir: &Path) -> Result<String> {
     Ok(page(results, &grids, &worth).into_string())
 }
 
+/// Against what settings are compared: the study, or, for images that have no part in it, the preset with its settings.
+fn reference(results: &Results) -> &'static str {
+    if results.published.is_some() { "the study" } else { "the preset paper" }
+}
+
 /// The sections in the order in which they are read: heading, anchor and content.
 fn page(results: &Results, grids: &Markup, worth: &Markup) -> Markup {
-    let title = "Synthetic blood cells, judged";
-    let sections: Vec<(&str, &str, Markup)> = vec![
-        ("What the synthetic cells are worth", "worth", worth.clone()),
-        ("The study's test: synthetic cells on a trained classifier", "recognition", outcome::recognition(results)),
-        ("What the generators learned to draw", "grids", grids.clone()),
-        ("The classifiers", "classifiers", classifiers::tables(results)),
-        ("The ResNet on real test cells", "resnet", classifiers::resnet(results)),
-        ("Confusion matrices", "confusion", classifiers::confusions(results)),
-        ("Training curves", "curves", html! { (gans::losses(results)) (classifiers::curves(results)) }),
-        ("The data", "data", data::used(results)),
-        ("How this run differs from the study", "differences", data::differences(results)),
-        ("How to repeat this", "repeat", data::repeat(results)),
-        ("Limits", "limits", data::limits(results)),
-        ("Licence and citation", "licence", data::licence(results)),
+    let many = &results.data.words.many;
+    let of_study = results.published.is_some();
+    let title = if of_study { "Synthetic blood cells, judged".to_owned() } else { format!("Synthetic {many}, judged") };
+    // A phantom shows images of no one: the words change with it.
+    let real = if results.data.is_phantom { "" } else { "real " };
+    let test = if of_study { "The study's test: synthetic" } else { "Synthetic" };
+    let sections: Vec<(String, &str, Markup)> = vec![
+        (format!("What the synthetic {many} are worth"), "worth", worth.clone()),
+        (format!("{test} {many} on a trained classifier"), "recognition", outcome::recognition(results)),
+        ("What the generators learned to draw".to_owned(), "grids", grids.clone()),
+        ("The classifiers".to_owned(), "classifiers", classifiers::tables(results)),
+        (format!("The ResNet on {real}test {many}"), "resnet", classifiers::resnet(results)),
+        ("Confusion matrices".to_owned(), "confusion", classifiers::confusions(results)),
+        ("Training curves".to_owned(), "curves", html! { (gans::losses(results)) (classifiers::curves(results)) }),
+        ("The data".to_owned(), "data", data::used(results)),
+        (format!("How this run differs from {}", reference(results)), "differences", data::differences(results)),
+        ("How to repeat this".to_owned(), "repeat", data::repeat(results)),
+        ("Limits".to_owned(), "limits", data::limits(results)),
+        ("Licence and citation".to_owned(), "licence", data::licence(results)),
     ];
-    // A phantom has cells of no one: the words change with it.
-    let sections = sections.into_iter().filter(|(_, _, body)| !body.0.is_empty()).map(|(heading, id, body)| {
-        let heading =
-            if results.data.is_phantom { heading.replace("real test cells", "test cells") } else { heading.to_owned() };
-        (heading, id, body)
-    });
-    let sections: Vec<_> = sections.collect();
+    let sections: Vec<_> = sections.into_iter().filter(|(_, _, body)| !body.0.is_empty()).collect();
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -62,7 +66,9 @@ fn page(results: &Results, grids: &Markup, worth: &Markup) -> Markup {
             }
             body {
                 header {
-                    p.kicker { "Generative adversarial networks for medical imaging: the malaria study, repeated" }
+                    p.kicker {
+                        "Generative adversarial networks for medical imaging" @if of_study { ": the malaria study, repeated" }
+                    }
                     h1 { (title) }
                     p.meta {
                         "Preset " strong { (results.settings.preset) } " · seed " (results.settings.seed)

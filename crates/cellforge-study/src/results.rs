@@ -1,6 +1,6 @@
 //! The outcome of a study as data: what `results.json` holds, and all that the report is drawn from.
 //!
-//! `SCHEMA.md` beside this crate describes the same fields for readers of the file.
+//! `SCHEMA.md` of this crate describes the same fields for readers of the file.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use cellforge_eval::{ClassifierReport, Proportion};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use cellforge_assess::{Evaluation, Versions};
+use cellforge_assess::{Evaluation, Versions, evaluation::Words};
 
 /// The version of the schema this crate writes. It grows by one whenever a field is removed, renamed or changes its meaning;
 /// new fields alone do not change it.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// Points kept of one training curve, at most: as many as a plot can show, few enough to keep the file small.
 pub const CURVE_POINTS: usize = 500;
@@ -26,23 +26,23 @@ pub struct Results {
     pub settings: Settings,
     /// What it was computed with.
     pub versions: Versions,
-    /// Which cells, and how they were split.
+    /// Which images, and how they were split.
     pub data: DataSummary,
     /// The small convolutional networks.
     pub cnn: CnnResults,
-    /// The residual network that judges the synthetic cells.
+    /// The residual network that judges the synthetic images.
     pub resnet: ResnetResult,
     /// The generative network of each class.
     pub gan: BTreeMap<String, GanResult>,
-    /// Synthetic cells of each class that the residual network took for that class.
+    /// Synthetic images of each class that the residual network took for that class.
     pub recognition: BTreeMap<String, Recognition>,
-    /// The same for real held-out cells of each class.
+    /// The same for real held-out images of each class.
     pub recognition_real: BTreeMap<String, Recognition>,
-    /// What the synthetic cells are worth, measured beyond the study's own test; none where that was left out.
+    /// The evaluation of the synthetic images beyond the study's own test; none where that was left out.
     pub evaluation: Option<Evaluation>,
-    /// What the study published.
-    pub published: Published,
-    /// Seconds each stage took, over all its attempts but those that were killed, by stage name (`data`, `cnn`, `resnet`,
+    /// What the study published; none where the images are neither the study's own nor its phantom.
+    pub published: Option<Published>,
+    /// Seconds each stage took, over all its attempts except those that were killed, by stage name (`data`, `cnn`, `resnet`,
     /// `gan/<folder of the class>` or `gan/_all`, `generate`, `judge`, `evaluate`).
     pub durations: BTreeMap<String, f64>,
 }
@@ -103,14 +103,16 @@ pub fn differences(here: &Value, paper: &Value, why: impl Fn(&str) -> Option<Str
     found.into_iter().map(|(setting, here, paper)| SettingChange { why: why(&setting), setting, here, paper }).collect()
 }
 
-/// Which cells were used, and how they were split.
+/// Which images were used, and how they were split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataSummary {
-    /// Where the cells came from, in words.
+    /// Where the images came from, in words.
     pub source: String,
-    /// Whether the cells are the phantom: rendered by a program, from no patient.
+    /// What the images are called.
+    pub words: Words,
+    /// Whether the images are the phantom: cells rendered by a program, from no patient.
     pub is_phantom: bool,
-    /// Whether the cells are the NIH/NLM malaria cells, whose licence wording and citation the report then gives.
+    /// Whether the images are the NIH/NLM malaria cells, whose licence and citation the report then gives.
     pub is_nih: bool,
     /// Side of the square images, in pixels.
     pub side: usize,
@@ -118,30 +120,30 @@ pub struct DataSummary {
     pub channels: usize,
     /// Class names, sorted; labels are positions in this list.
     pub classes: Vec<String>,
-    /// Cells of each class.
-    pub cells_per_class: BTreeMap<String, usize>,
-    /// Groups (patients) in all, if the cells have groups.
+    /// Images of each class.
+    pub images_per_class: BTreeMap<String, usize>,
+    /// Groups (patients) in all, if the images have groups.
     pub groups: Option<usize>,
-    /// For each class, groups whose cells are all of that class, with the number of their cells. Where one class has such groups and
+    /// For each class, groups whose images are all of that class, with the number of their images. Where one class has such groups and
     /// the other has none, a classifier can gain by recognising the patient.
     pub single_class_groups: BTreeMap<String, SingleClassGroups>,
-    /// What was kept together by the split: `cell` or `group`.
+    /// What was kept together by the split: `image` or `group`.
     pub split_by: String,
     /// The parts, in the order training, validation, test.
     pub parts: Vec<PartSummary>,
     /// Images left out because they could not be read.
     pub skipped: Vec<SkippedImage>,
-    /// SHA-256 of the decoded cells and their labels, in hexadecimal.
+    /// SHA-256 of the decoded images and their labels, in hexadecimal.
     pub fingerprint: String,
 }
 
-/// Groups (patients) with cells of one class only.
+/// Groups (patients) with images of one class only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SingleClassGroups {
     /// Number of such groups.
     pub groups: usize,
-    /// Number of their cells.
-    pub cells: usize,
+    /// Number of their images.
+    pub images: usize,
 }
 
 /// One part of the split, as it was used (after any limit on its size).
@@ -149,9 +151,9 @@ pub struct SingleClassGroups {
 pub struct PartSummary {
     /// `train`, `val` or `test`.
     pub name: String,
-    /// Cells of each class.
-    pub cells_per_class: BTreeMap<String, usize>,
-    /// Groups (patients) with a cell in this part, if the cells have groups.
+    /// Images of each class.
+    pub images_per_class: BTreeMap<String, usize>,
+    /// Groups (patients) with an image in this part, if the images have groups.
     pub groups: Option<usize>,
 }
 
@@ -178,32 +180,32 @@ pub struct CnnResults {
 pub struct CnnResult {
     /// Title for people, e.g. `CNN Model 1, as published`.
     pub title: String,
-    /// Passes over the training cells.
+    /// Passes over the training images.
     pub epochs: usize,
     /// Optimiser, learning rate and schedule in words, e.g. `SGD 1e-6, momentum 0.9, Nesterov`.
     pub optimizer: String,
     /// Parameters, counted as Keras does (with running statistics).
     pub params: usize,
-    /// Share of the validation cells classified rightly after the last epoch.
+    /// Share of the validation images classified correctly after the last epoch.
     pub val_accuracy: f64,
-    /// Figures on the test cells.
+    /// Figures on the test images.
     pub test: ClassifierReport,
     /// One entry per epoch.
     pub history: Vec<EpochPoint>,
 }
 
-/// The residual network that judges the synthetic cells.
+/// The residual network that judges the synthetic images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResnetResult {
     /// Parameters, counted as Keras does (with running statistics).
     pub params: usize,
-    /// Passes over the training cells.
+    /// Passes over the training images.
     pub epochs: usize,
     /// Optimiser, learning rate and schedule in words.
     pub optimizer: String,
-    /// Share of the validation cells classified rightly after the last epoch.
+    /// Share of the validation images classified correctly after the last epoch.
     pub val_accuracy: f64,
-    /// Figures on the test cells.
+    /// Figures on the test images.
     pub test: ClassifierReport,
     /// One entry per epoch.
     pub history: Vec<EpochPoint>,
@@ -216,9 +218,9 @@ pub struct EpochPoint {
     pub epoch: usize,
     /// Mean training loss over the epoch, if it was recorded.
     pub loss: Option<f64>,
-    /// Share of training cells classified rightly over the epoch, if it was recorded.
+    /// Share of training images classified correctly over the epoch, if it was recorded.
     pub train_accuracy: Option<f64>,
-    /// Share of validation cells classified rightly after the epoch, if it was measured.
+    /// Share of validation images classified correctly after the epoch, if it was measured.
     pub val_accuracy: Option<f64>,
 }
 
@@ -296,6 +298,21 @@ pub struct PublishedClassifier {
     pub accuracy: f64,
     /// Name of the model of `cnn.models` that repeats this line, or `best`, or `resnet`.
     pub ours: String,
+}
+
+impl Results {
+    /// The published counts of a class, where figures of the study may stand beside these.
+    #[must_use]
+    pub fn published_recognition(&self, class: &str) -> Option<&Recognition> {
+        self.published.as_ref()?.recognition.get(class)
+    }
+
+    /// The published accuracy of the residual network, where figures of the study may stand beside these.
+    #[must_use]
+    pub fn published_resnet(&self) -> Option<f64> {
+        let published = self.published.as_ref()?;
+        Some(published.classifiers.iter().find(|line| line.ours == "resnet")?.accuracy)
+    }
 }
 
 impl Published {

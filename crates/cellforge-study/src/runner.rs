@@ -22,14 +22,19 @@ use cellforge_assess::{
 
 use crate::{
     Error, Result,
-    stamp::{self, Effort, Plan, Stamp},
+    stamp::{self, Decision, Effort, Stamp},
 };
 
 /// Rises with any change of what a stage makes of the same inputs, so that results of an older program are not taken for
 /// finished.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// What a study needs beside its settings: where to put results, what to compute on, and when to stop.
+///
+/// ```
+/// let mut control = cellforge_study::Control::new("study", candle_core::Device::Cpu);
+/// control.progress = true;
+/// ```
 #[derive(Clone, Debug)]
 pub struct Control {
     /// The folder of the study. If it holds an earlier run, that is continued, or brought up to date where `overwrite` allows
@@ -41,13 +46,28 @@ pub struct Control {
     pub stop: Arc<AtomicBool>,
     /// Whether to draw progress bars.
     pub progress: bool,
-    /// Whether stages of an earlier run with other settings, cells or precision, or of another version of this program, may be
+    /// Whether stages of an earlier run with other settings, images or precision, or of another version of this program, may be
     /// replaced where they would change; otherwise they are an error ([`Error::Changed`]). Damaged stages are made again in any
     /// case, and what no study made is never replaced ([`Error::InTheWay`]).
     pub overwrite: bool,
+    /// The command line that repeats the study, for its results and reports; empty leaves it out of them.
+    pub command: String,
 }
 
 impl Control {
+    /// A study in the folder `out`, without progress bars, that replaces nothing and that nobody stops.
+    #[must_use]
+    pub fn new(out: impl Into<PathBuf>, device: Device) -> Self {
+        Self {
+            out: out.into(),
+            device,
+            stop: Arc::default(),
+            progress: false,
+            overwrite: false,
+            command: String::new(),
+        }
+    }
+
     pub(crate) fn stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }
@@ -162,18 +182,18 @@ impl<'a> Runner<'a> {
             Makes::Folder(inside) => Some(inside),
             Makes::Files(_) => None,
         };
-        let (resume, mut effort) = match (stamp::plan(out, name, &inputs), &there) {
-            (Plan::Skip(stamp), _) => {
+        let (resume, mut effort) = match (stamp::decide(out, name, &inputs), &there) {
+            (Decision::Skip(stamp), _) => {
                 tracing::info!("{name}: done before ({})", show_seconds(stamp.effort.seconds));
                 self.note(name, &stamp.effort);
                 return Ok(stamp);
             }
-            (Plan::Resume(effort), _) => (true, effort),
-            (Plan::New, Some(path)) => return Err(Error::InTheWay { stage: name.to_owned(), path: path.clone() }),
-            (Plan::Other(devices), Some(path)) if folder.is_some() && !self.control.overwrite => {
+            (Decision::Resume(effort), _) => (true, effort),
+            (Decision::New, Some(path)) => return Err(Error::InTheWay { stage: name.to_owned(), path: path.clone() }),
+            (Decision::Other(devices), Some(path)) if folder.is_some() && !self.control.overwrite => {
                 return Err(self.changed(name, path.clone(), &devices));
             }
-            (Plan::Mend | Plan::Other(_) | Plan::New, _) => (false, Effort::default()),
+            (Decision::Mend | Decision::Other(_) | Decision::New, _) => (false, Effort::default()),
         };
         if self.control.stopped() {
             return Err(self.control.interrupted(name));
@@ -240,7 +260,7 @@ mod tests {
     use super::*;
 
     fn control(out: &Path, overwrite: bool) -> Control {
-        Control { out: out.to_path_buf(), device: Device::Cpu, stop: Arc::default(), progress: false, overwrite }
+        Control { overwrite, ..Control::new(out, Device::Cpu) }
     }
 
     /// Runs three stages, of which the second builds on the first, and returns those that ran.
@@ -283,8 +303,8 @@ mod tests {
         study(out, [1, 1, 1], false).unwrap();
         let error = study(out, [1, 2, 1], false).unwrap_err();
         assert!(matches!(&error, Error::Changed { stage, .. } if stage == "second"), "{error}");
-        let said = error.to_string();
-        assert!(said.contains("made on cpu;") && said.contains("--overwrite"), "{said}");
+        let message = error.to_string();
+        assert!(message.contains("made on cpu;") && !message.contains("--"), "{message}");
         assert_eq!(std::fs::read(out.join("second/made.txt")).unwrap(), b"1");
         assert!(study(out, [1, 1, 1], false).unwrap().is_empty());
         // Where nothing is left of it, nothing is lost.

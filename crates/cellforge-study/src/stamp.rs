@@ -63,7 +63,7 @@ struct Begun {
 
 /// What is to be done about a stage.
 #[derive(Debug)]
-pub(crate) enum Plan {
+pub(crate) enum Decision {
     /// Nothing: its outputs are whole and its inputs unchanged.
     Skip(Stamp),
     /// Go on where it stopped, after what it has cost already.
@@ -103,23 +103,23 @@ fn begun_path(out: &Path, stage: &str) -> PathBuf {
 }
 
 /// Decides about a stage from the files in `out`. Records that cannot be read are those of other inputs.
-pub(crate) fn plan(out: &Path, stage: &str, inputs: &str) -> Plan {
+pub(crate) fn decide(out: &Path, stage: &str, inputs: &str) -> Decision {
     let (finished, begun) = (stamp_path(out, stage), begun_path(out, stage));
     let mut devices = BTreeSet::new();
     if let Ok(stamp) = read_json::<Stamp>(&finished) {
         if stamp.format == FORMAT && stamp.inputs == inputs {
-            return if stamp.whole(out) { Plan::Skip(stamp) } else { Plan::Mend };
+            return if stamp.whole(out) { Decision::Skip(stamp) } else { Decision::Mend };
         }
         devices = stamp.effort.devices;
     }
     // Even beside a stamp of other inputs, whose outputs were gone before the stage was begun again.
     if let Ok(begun) = read_json::<Begun>(&begun) {
         if begun.format == FORMAT && begun.inputs == inputs {
-            return Plan::Resume(begun.effort);
+            return Decision::Resume(begun.effort);
         }
         devices.extend(begun.effort.devices);
     }
-    if finished.exists() || begun.exists() { Plan::Other(devices) } else { Plan::New }
+    if finished.exists() || begun.exists() { Decision::Other(devices) } else { Decision::New }
 }
 
 /// Notes that a stage is under way, and what earlier attempts have cost. What they made from other inputs must be gone. If
@@ -206,28 +206,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path();
         let file = out.join("made.txt");
-        assert!(matches!(plan(out, "gan/a", "in"), Plan::New));
+        assert!(matches!(decide(out, "gan/a", "in"), Decision::New));
         begin(out, "gan/a", "in", &effort(2.5)).unwrap();
-        assert!(matches!(plan(out, "gan/a", "in"), Plan::Resume(e) if e == effort(2.5)));
-        assert!(matches!(plan(out, "gan/a", "other"), Plan::Other(devices) if devices == effort(0.0).devices));
+        assert!(matches!(decide(out, "gan/a", "in"), Decision::Resume(e) if e == effort(2.5)));
+        assert!(matches!(decide(out, "gan/a", "other"), Decision::Other(devices) if devices == effort(0.0).devices));
         std::fs::write(&file, "one").unwrap();
         let stamp = finish(out, "gan/a", "in", vec![file.clone()], effort(4.0)).unwrap();
-        assert!(matches!(plan(out, "gan/a", "in"), Plan::Skip(s) if s == stamp));
-        assert!(matches!(plan(out, "gan/a", "other"), Plan::Other(devices) if devices == effort(0.0).devices));
+        assert!(matches!(decide(out, "gan/a", "in"), Decision::Skip(s) if s == stamp));
+        assert!(matches!(decide(out, "gan/a", "other"), Decision::Other(devices) if devices == effort(0.0).devices));
         std::fs::write(&file, "two").unwrap();
-        assert!(matches!(plan(out, "gan/a", "in"), Plan::Mend));
+        assert!(matches!(decide(out, "gan/a", "in"), Decision::Mend));
 
         // Killed between the two halves of `begin`: the stamp of what is gone is still there.
         let old = std::fs::read(stamp_path(out, "gan/a")).unwrap();
         begin(out, "gan/a", "other", &effort(1.0)).unwrap();
         std::fs::write(stamp_path(out, "gan/a"), old).unwrap();
-        assert!(matches!(plan(out, "gan/a", "other"), Plan::Resume(e) if e == effort(1.0)));
+        assert!(matches!(decide(out, "gan/a", "other"), Decision::Resume(e) if e == effort(1.0)));
         // A stamp that cannot be read may be that of a newer program.
         forget(out, "gan/a").unwrap();
         std::fs::write(stamp_path(out, "gan/a"), "{").unwrap();
-        assert!(matches!(plan(out, "gan/a", "in"), Plan::Other(devices) if devices.is_empty()));
+        assert!(matches!(decide(out, "gan/a", "in"), Decision::Other(devices) if devices.is_empty()));
         forget(out, "gan/a").unwrap();
-        assert!(matches!(plan(out, "gan/a", "in"), Plan::New));
+        assert!(matches!(decide(out, "gan/a", "in"), Decision::New));
     }
 
     #[test]

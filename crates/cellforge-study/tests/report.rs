@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use cellforge_assess::Versions;
+use cellforge_assess::{Versions, evaluation::Words};
 use cellforge_eval::{BootstrapOptions, ClassifierReport, classifier_report, wilson};
 use cellforge_study::{
     report,
@@ -112,19 +112,20 @@ fn sample(dir: &Path, classes: [&str; 2], is_phantom: bool) -> Results {
         },
         data: DataSummary {
             source: if is_phantom { "the phantom" } else { "cells.zip" }.to_owned(),
+            words: Words { one: "cell".to_owned(), many: "cells".to_owned() },
             is_phantom,
             is_nih: !is_phantom,
             side: 32,
             channels: 3,
             classes: classes.clone(),
-            cells_per_class: counts(13_779),
+            images_per_class: counts(13_779),
             groups: Some(200),
-            single_class_groups: BTreeMap::from([(classes[1].clone(), SingleClassGroups { groups: 50, cells: 3415 })]),
+            single_class_groups: BTreeMap::from([(classes[1].clone(), SingleClassGroups { groups: 50, images: 3415 })]),
             split_by: "group".to_owned(),
             parts: [("train", 9645), ("val", 1378), ("test", 2756)]
                 .map(|(name, n)| PartSummary {
                     name: name.to_owned(),
-                    cells_per_class: counts(n),
+                    images_per_class: counts(n),
                     groups: Some(n / 68),
                 })
                 .to_vec(),
@@ -152,7 +153,7 @@ fn sample(dir: &Path, classes: [&str; 2], is_phantom: bool) -> Results {
         recognition: rates([612, 973]),
         recognition_real: rates([941, 968]),
         evaluation: None,
-        published: Published::study(),
+        published: Some(Published::study()),
         durations: [("data", 2.5), ("cnn", 41.0), ("resnet", 88.0), ("gan/a", 70.0), ("judge", 5.0)]
             .map(|(stage, seconds)| (stage.to_owned(), seconds))
             .into(),
@@ -267,7 +268,7 @@ fn little_was_run() {
     results.data.is_nih = false;
     results.data.groups = None;
     results.data.single_class_groups.clear();
-    results.data.split_by = "cell".to_owned();
+    results.data.split_by = "image".to_owned();
     results.resnet.history.clear();
     for gan in results.gan.values_mut() {
         gan.losses.clear();
@@ -282,10 +283,28 @@ fn little_was_run() {
 }
 
 #[test]
+fn other_images_have_their_own_words_and_no_published_figures() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut results = sample(dir.path(), ["fracture", "none"], false);
+    (results.data.is_nih, results.published) = (false, None);
+    results.data.words = Words::from_noun("radiograph").unwrap();
+    let html = report::render(&results, dir.path()).unwrap();
+    assert_balanced(&html);
+    assert_all(&html, &["Synthetic radiographs, judged", "real held-out radiographs", "Real radiographs held out"]);
+    assert_all(&html, &["Radiographs by class and part", "Not the settings of the preset paper", "612 of 1,000"]);
+    // The style sheet has names of its own.
+    let html = html.split_once("</style>").unwrap().1;
+    for absent in ["study", "malaria", "parasite", "blood", "cells ", "NIH", "PeerJ", "94.9%"] {
+        let at = html.find(absent).map(|at| html[at.saturating_sub(40)..].chars().take(80).collect::<String>());
+        assert_eq!(at, None, "the report says {absent:?}");
+    }
+}
+
+#[test]
 fn the_file_has_the_fields_it_promises() {
     let dir = tempfile::tempdir().unwrap();
     let value = serde_json::to_value(sample(dir.path(), ["Parasitized", "Uninfected"], true)).unwrap();
-    assert_eq!(value["schema_version"], 2);
+    assert_eq!(value["schema_version"], 3);
     for field in ["recognised", "total", "rate", "low", "high"] {
         assert!(value["recognition"]["Parasitized"][field].is_number(), "recognition.Parasitized.{field}");
         assert!(value["recognition_real"]["Uninfected"][field].is_number(), "recognition_real.Uninfected.{field}");
@@ -297,4 +316,10 @@ fn the_file_has_the_fields_it_promises() {
     assert_eq!(value["published"]["recognition"]["Uninfected"]["recognised"], 991);
     assert_eq!(value["settings"]["seed"], 17);
     assert!(value["durations"]["cnn"].is_number());
+    let schema = include_str!("../SCHEMA.md");
+    for part in [&value, &value["settings"], &value["data"], &value["cnn"], &value["resnet"], &value["published"]] {
+        for field in part.as_object().unwrap().keys() {
+            assert!(schema.contains(field.as_str()), "SCHEMA.md does not describe {field}");
+        }
+    }
 }

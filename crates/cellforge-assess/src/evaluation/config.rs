@@ -1,8 +1,6 @@
-//! The settings of an evaluation, and what it is given.
+//! The settings of an evaluation.
 
-use std::path::PathBuf;
-
-use cellforge_data::{View, derive_seed};
+use cellforge_data::derive_seed;
 use cellforge_eval::{BootstrapOptions, FidelityOptions, PrivacyOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -107,66 +105,4 @@ impl EvaluationConfig {
         let bootstrap = BootstrapOptions { resamples: self.resamples, seed, level: self.level };
         UtilityConfig { seed, bootstrap, ..self.utility.clone() }
     }
-}
-
-/// What images are compared by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FeatureSource {
-    /// What the last layer of a trained classifier judges by: the folder of a checkpoint, of a run or of a study (its residual network).
-    Classifier(PathBuf),
-    /// The pixels, averaged to a small image.
-    Pixels,
-    /// Inception-v3 with the weights of this safetensors file.
-    Inception(PathBuf),
-    /// Features that another program computed: a safetensors file with matrices `real`, `synthetic` and perhaps `holdout`, one row per
-    /// image, in the order of the images' names within each set.
-    File(PathBuf),
-}
-
-/// Some images, and words for them.
-#[derive(Clone, Debug)]
-pub struct Part {
-    /// The images.
-    pub images: View,
-    /// Where they come from, in words.
-    pub source: String,
-}
-
-impl Part {
-    /// Images that come from `source`.
-    pub fn new(images: View, source: impl Into<String>) -> Self {
-        Self { images, source: source.into() }
-    }
-}
-
-/// What is evaluated. All sets have images of one size and the same classes, known by name or by the folder of that name.
-#[derive(Clone, Debug)]
-pub struct EvaluationInputs {
-    /// The real images that the generators learned from.
-    pub real: Part,
-    /// Real images of other patients, which no generator saw.
-    pub holdout: Option<Part>,
-    /// The synthetic images.
-    pub synthetic: Part,
-    /// What images are compared by.
-    pub features: FeatureSource,
-    /// The discriminator of each class, for the test of membership by its score: folders of trained GANs. Empty leaves the test out.
-    pub discriminators: Vec<PathBuf>,
-    /// Where the synthetic images come from, for the data sheet.
-    pub provenance: Provenance,
-}
-
-/// Where a synthetic set comes from. What is not known is left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Provenance {
-    /// What made the images, in words.
-    pub generator: Option<String>,
-    /// The seed of the generation.
-    pub seed: Option<u64>,
-    /// The command that repeats the evaluation.
-    pub command: String,
-    /// Whether the real images are the phantom, rendered by a program.
-    pub is_phantom: bool,
-    /// Whether the real images are the NIH/NLM malaria images.
-    pub is_nih: bool,
 }

@@ -1,4 +1,4 @@
-//! What the privacy tests say of images of which it is known whether they leak.
+//! The controls of the privacy tests: images that leak for certain, and images that cannot.
 
 use cellforge_eval::privacy::Finding;
 

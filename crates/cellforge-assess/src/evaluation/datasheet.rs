@@ -15,31 +15,28 @@ pub fn datasheet(found: &Evaluation) -> String {
 }
 
 fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
-    let (sets, provenance) = (&found.sets, &found.provenance);
-    writeln!(text, "# Data sheet: synthetic images\n")?;
+    let (sets, provenance, words) = (&found.sets, &found.provenance, &found.words);
+    let (one, many) = (&words.one, &words.many);
+    writeln!(text, "# Data sheet: synthetic {many}\n")?;
     writeln!(text, "Written by cellforge {} from the figures in `evaluation.json`.\n", found.versions.cellforge)?;
-    if provenance.is_phantom {
-        writeln!(
-            text,
-            "> **Phantom data.** The real images are rendered by a program and come from no patient. Nothing here says anything about real \
-             blood images or about malaria.\n"
-        )?;
+    for notice in &provenance.notices {
+        writeln!(text, "> **{}** {}\n", notice.title, notice.sentence)?;
     }
 
     writeln!(text, "## What it is\n")?;
-    let images = format!("{0} x {0} pixels, {1}", sets.side, if sets.channels == 1 { "grey" } else { "colour" });
-    writeln!(text, "- {} synthetic images of {}: {}.", sets.synthetic.available, images, classes(&sets.synthetic))?;
+    let size = format!("{0} x {0} pixels, {1}", sets.side, if sets.channels == 1 { "grey" } else { "colour" });
+    writeln!(text, "- {} synthetic {many} of {size}: {}.", sets.synthetic.available, classes(&sets.synthetic))?;
     writeln!(text, "- Source: {}.", sets.synthetic.source)?;
     let generator = provenance.generator.as_deref().unwrap_or("not recorded");
     writeln!(text, "- Made by: {generator}.")?;
     if let Some(seed) = provenance.seed {
         writeln!(text, "- Seed of the generation: {seed}.")?;
     }
-    writeln!(text, "- Labels are those the images were made for. No image was checked by a person.")?;
-    writeln!(text, "- SHA-256 of the images that were measured: `{}`.\n", sets.synthetic.fingerprint)?;
+    writeln!(text, "- Labels are the classes that the {many} were made for. No {one} was checked by a person.")?;
+    writeln!(text, "- SHA-256 of the {many} that were measured: `{}`.\n", sets.synthetic.fingerprint)?;
 
     writeln!(text, "## What it was made from\n")?;
-    writeln!(text, "- Training images: {}; {}{}.", sets.real.source, classes(&sets.real), patients(&sets.real))?;
+    writeln!(text, "- Training {many}: {}; {}{}.", sets.real.source, classes(&sets.real), patients(&sets.real))?;
     match &sets.holdout {
         Some(holdout) => writeln!(
             text,
@@ -48,7 +45,7 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
             classes(holdout),
             patients(holdout)
         )?,
-        None => writeln!(text, "- No images of other patients were held out, so leaks could not be tested.")?,
+        None => writeln!(text, "- No {many} of other patients were held out, so leaks could not be tested.")?,
     }
     if let Some(shared) = sets.shared_patients {
         writeln!(text, "- Patients on both sides: {shared}.")?;
@@ -79,31 +76,25 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     }
     writeln!(text, "\n## What it must not be used for\n")?;
     writeln!(text, "- Diagnosis, or any decision about a patient. It is no medical device and part of none.")?;
-    writeln!(text, "- As evidence of how a method does on patients: judge it on real images.")?;
+    writeln!(text, "- As evidence of how a method does on patients: judge it on real {many}.")?;
     writeln!(
         text,
-        "- As anonymous data without a review of the privacy findings by whoever answers for the real images."
+        "- As anonymous data without a review of the privacy findings by whoever answers for the real {many}."
     )?;
     if !trainable {
-        writeln!(text, "- In place of real images for training: that it can stand in for them was not shown.")?;
+        writeln!(text, "- In place of real {many} for training: that it can stand in for them was not shown.")?;
     }
 
     writeln!(text, "\n## Licence and citation of the source data\n")?;
-    if provenance.is_nih {
-        writeln!(
-            text,
-            "NIH/NLM malaria cell images, treated as U.S. government public-domain data; courtesy of the U.S. National Library of Medicine. \
-             Please cite: Rajaraman S, Antani SK, Poostchi M, Silamut K, Hossain MA, Maude RJ, Jaeger S, Thoma GR. Pre-trained convolutional \
-             neural networks as feature extractors toward improved malaria parasite detection in thin blood smear images. PeerJ 6:e4568, 2018."
-        )?;
-    } else if provenance.is_phantom {
-        writeln!(text, "The phantom is made by this program, under the program's licence.")?;
-    } else {
-        writeln!(text, "Not recorded: whoever passes the set on has to add the terms of the real images.")?;
+    match &provenance.licence {
+        Some(licence) => writeln!(text, "{licence}")?,
+        None => writeln!(text, "Not recorded: whoever passes the set on has to add the terms of the real {many}.")?,
     }
 
     writeln!(text, "\n## How to repeat it\n")?;
-    writeln!(text, "```sh\n{}\n```\n", provenance.command)?;
+    if !provenance.command.is_empty() {
+        writeln!(text, "```sh\n{}\n```\n", provenance.command)?;
+    }
     let versions = &found.versions;
     writeln!(
         text,
@@ -113,7 +104,7 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
 }
 
 fn classes(set: &SetInfo) -> String {
-    set.cells_per_class.iter().map(|(class, n)| format!("{n} {class}")).collect::<Vec<_>>().join(", ")
+    set.images_per_class.iter().map(|(class, n)| format!("{n} {class}")).collect::<Vec<_>>().join(", ")
 }
 
 fn patients(set: &SetInfo) -> String {
@@ -123,11 +114,12 @@ fn patients(set: &SetInfo) -> String {
 /// A table of the main figures.
 fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     let show = |e: Estimate| format!("{} ({} to {})", digits(e.value), digits(e.low), digits(e.high));
+    let many = &found.words.many;
     if let Some(fidelity) = &found.fidelity {
         let n = fidelity.pooled.images;
         writeln!(
             text,
-            "| Figure ({n} images on each side) | Synthetic against real | Real against real |\n|---|---|---|"
+            "| Figure ({n} {many} on each side) | Synthetic against real | Real against real |\n|---|---|---|"
         )?;
         let (a, b) = (&fidelity.pooled.against_real, &fidelity.pooled.floor);
         for (name, a, b) in [
@@ -144,9 +136,9 @@ fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     }
     if let Some(utility) = &found.utility {
         let figures = &utility.figures;
-        writeln!(text, "- Accuracy on real images, trained on synthetic ones: {}.", show(figures.tstr.accuracy))?;
+        writeln!(text, "- Accuracy on real {many}, trained on synthetic ones: {}.", show(figures.tstr.accuracy))?;
         writeln!(text, "- The same, trained on real ones: {}.", show(figures.trtr.accuracy))?;
-        writeln!(text, "- Accuracy on synthetic images, trained on real ones: {}.", show(figures.trts.accuracy))?;
+        writeln!(text, "- Accuracy on synthetic {many}, trained on real ones: {}.", show(figures.trts.accuracy))?;
     }
     if let Some(privacy) = &found.privacy {
         let leaks = privacy.findings.iter().filter(|finding| finding.leaks).count();

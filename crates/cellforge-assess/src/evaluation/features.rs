@@ -59,7 +59,7 @@ impl Extractor {
                 let dims = classifier.features(&blank)?.dims;
                 let (_, weights) = hash_file(&Checkpoint::find(&dir)?.file(checkpoint::WEIGHTS))?;
                 let title = if kind == "cnn" { "small network" } else { "residual network" };
-                let source = format!("what the last layer of a {title} judges by, trained on real images");
+                let source = format!("features of the last layer of a {title} trained on real images");
                 Self {
                     kind: Kind::Classifier(Box::new(classifier)),
                     id: hash_texts([weights.as_str()]),
@@ -68,7 +68,7 @@ impl Extractor {
             }
             FeatureSource::Inception(path) => {
                 let network = load_inception(path, &control.device)?;
-                let source = "Inception-v3 with weights that were given".to_owned();
+                let source = "features of Inception-v3 with weights that were given".to_owned();
                 Self {
                     kind: Kind::Inception(Box::new(network)),
                     id: hash_file(path)?.1,
@@ -101,7 +101,7 @@ impl Extractor {
         matches!(self.kind, Kind::Pixels(_))
     }
 
-    /// The orientations in which images are searched for their likes: all eight, where features are cheap enough or there are any.
+    /// The orientations in which nearest neighbours are searched: all eight, where the features are computed here and cheap enough.
     pub(super) fn orientations(&self) -> &'static [Orientation] {
         match self.kind {
             Kind::Classifier(_) | Kind::Pixels(_) => &Orientation::ALL,
@@ -109,7 +109,7 @@ impl Extractor {
         }
     }
 
-    /// The features of the images, laid down in one orientation. `set` is `real`, `holdout` or `synthetic`.
+    /// The features of the images in one orientation. `set` is `real`, `holdout` or `synthetic`.
     pub(super) fn rows(
         &self,
         set: &'static str,
@@ -173,7 +173,7 @@ fn from_file(sets: &BTreeMap<String, Matrix>, path: &Path, set: &'static str, im
     Ok(Matrix { values, dims: matrix.dims })
 }
 
-/// The folder of a classifier: a study's residual network after its last epoch, as the study judges with it, or `dir` itself.
+/// The folder of a classifier: a study's residual network after its last epoch, or `dir` itself.
 #[must_use]
 pub fn classifier_folder(dir: &Path) -> PathBuf {
     let of_study = RunDir::new(dir.join("resnet")).slot(Slot::Last);

@@ -9,6 +9,7 @@ mod controls;
 mod datasheet;
 mod features;
 mod fidelity;
+mod inputs;
 mod outcome;
 mod pairs;
 mod privacy;
@@ -22,10 +23,11 @@ use std::{collections::BTreeMap, path::Path, time::Instant};
 use cellforge_data::derive_seed;
 use cellforge_train::Orientation;
 
-pub use config::{EvaluationConfig, EvaluationInputs, FeatureSource, Measure, Part, Provenance};
+pub use config::{EvaluationConfig, Measure};
 pub(crate) use controls::Controls;
 pub use datasheet::datasheet;
 pub use features::classifier_folder;
+pub use inputs::{EvaluationInputs, FeatureSource, Notice, Part, Provenance, Words};
 pub use outcome::{
     Answer, EVALUATION_SCHEMA, Evaluation, FeatureInfo, FidelityPart, FidelityScope, PairImage, PrivacyPart, Scatter,
     SetInfo, SetsInfo, UtilityPart, Verdict,
@@ -74,6 +76,7 @@ pub fn evaluate(
     let measured_synthetic = Measured { images: &synthetic, rows: &synthetic_rows };
     let measured_holdout = holdout.as_ref().zip(holdout_rows.as_ref()).map(|(images, rows)| Measured { images, rows });
 
+    let words = &inputs.words;
     let mut not_measured = BTreeMap::new();
     let mut missing = |part: &str, reason: &str| {
         not_measured.insert(part.to_owned(), reason.to_owned());
@@ -90,9 +93,10 @@ pub fn evaluate(
     let mut privacy_part = None;
     match &holdout {
         _ if !config.measures(Measure::Privacy) => missing("privacy", "it was not asked for"),
-        None => missing("privacy", "it needs held-out images of other patients"),
+        None => missing("privacy", &format!("it needs held-out {} of other patients", words.many)),
         Some(holdout) if sets::shared_patients(&real, holdout).is_some_and(|shared| shared > 0) => {
-            missing("privacy", "some patients have images both among the training and among the held-out images");
+            let many = &words.many;
+            missing("privacy", &format!("some patients have both training {many} and held-out {many}"));
         }
         Some(holdout) => {
             clock.start("privacy");
@@ -115,7 +119,7 @@ pub fn evaluate(
     if config.measures(Measure::Utility) {
         clock.start("utility");
         let settings = config.utility_config();
-        let found = utility::measure(&settings, &real, holdout.as_ref(), &synthetic, out, control);
+        let found = utility::measure(&settings, &real, holdout.as_ref(), &synthetic, words, out, control);
         utility_part = if_enough("utility", found, &mut missing, &mut too_few)?;
     } else {
         missing("utility", "it was not asked for");
@@ -137,6 +141,7 @@ pub fn evaluate(
         part(&utility_part, "utility", &not_measured),
         part(&privacy_part, "privacy", &not_measured),
         &extractor.info.metric,
+        words,
     );
     let evaluation = Evaluation {
         schema_version: EVALUATION_SCHEMA,
@@ -157,6 +162,7 @@ pub fn evaluate(
         not_measured,
         scatter,
         pairs,
+        words: words.clone(),
         provenance: inputs.provenance.clone(),
         settings: config.clone(),
         versions: Versions::here(device_name(&control.device)),
@@ -169,7 +175,7 @@ pub fn evaluate(
     Ok(evaluation)
 }
 
-/// What was measured. SetImages that are too few for one part are no reason to do without the others: the error is put aside, as the reason.
+/// What was measured. Where a part has too few images, the others are measured all the same: the error is kept as the reason.
 fn if_enough<T>(
     part: &str,
     found: Result<T>,
@@ -188,7 +194,7 @@ fn if_enough<T>(
     }
 }
 
-/// Says which part is under way, and keeps the time of each.
+/// Logs which part is under way, and keeps the time of each.
 struct Clock<'a> {
     control: &'a Control,
     seconds: BTreeMap<String, f64>,

@@ -1,4 +1,4 @@
-//! What an evaluation found: the fields of `evaluation.json`.
+//! What an evaluation found: the fields of `evaluation.json`, which `SCHEMA.md` of this crate describes.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use cellforge_eval::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{EvaluationConfig, Provenance};
+use super::{EvaluationConfig, Provenance, Words};
 use crate::{Versions, utility::Utility};
 
 /// The version of `evaluation.json`. It grows by one whenever a field is removed, renamed or changes its meaning.
-pub const EVALUATION_SCHEMA: u32 = 2;
+pub const EVALUATION_SCHEMA: u32 = 3;
 
 /// What synthetic images are worth, measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +39,9 @@ pub struct Evaluation {
     pub scatter: Scatter,
     /// Pictures of the closest pairs.
     pub pairs: Vec<PairImage>,
-    /// Where the synthetic images come from.
+    /// What the images are called.
+    pub words: Words,
+    /// Where the images come from.
     pub provenance: Provenance,
     /// The settings.
     pub settings: EvaluationConfig,
@@ -112,7 +114,7 @@ pub struct SetInfo {
     /// Where the images come from.
     pub source: String,
     /// Images used, by class.
-    pub cells_per_class: BTreeMap<String, usize>,
+    pub images_per_class: BTreeMap<String, usize>,
     /// Images used.
     pub images: usize,
     /// Images there were, before `max_images`.

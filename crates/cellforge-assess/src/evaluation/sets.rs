@@ -61,10 +61,10 @@ impl SetImages {
         let rows = choose(&all, max_images, seed);
         let view = all.part(&rows);
         let patients = view.groups();
-        let cells_per_class: BTreeMap<String, usize> = classes.iter().cloned().zip(view.class_counts()).collect();
+        let images_per_class: BTreeMap<String, usize> = classes.iter().cloned().zip(view.class_counts()).collect();
         let info = SetInfo {
             source: part.source.clone(),
-            cells_per_class,
+            images_per_class,
             images: view.len(),
             available: all.len(),
             patients: patients.as_ref().map(|patients| patients.iter().collect::<BTreeSet<_>>().len()),
@@ -83,7 +83,7 @@ impl SetImages {
     }
 }
 
-/// At most `max` images of each class, in their old order: whole patients where all are known, in an order that hangs on the seed and the
+/// At most `max` images of each class, in their old order: whole patients where all are known, in an order drawn from the seed and the
 /// patients' names. A patient who is the first of a class is taken however many images that makes.
 fn choose(images: &View, max: usize, seed: u64) -> Vec<usize> {
     if max == 0 {
@@ -113,12 +113,12 @@ fn choose(images: &View, max: usize, seed: u64) -> Vec<usize> {
     kept
 }
 
-/// A place in a random order that hangs on the seed and the name alone.
+/// A place in a random order that depends on the seed and the name alone.
 pub(super) fn rank(seed: u64, name: &str) -> String {
     hash_texts([seed.to_string().as_str(), name])
 }
 
-/// `n` of the rows in an order that hangs on the seed and the images' names, then sorted.
+/// `n` of the rows in an order drawn from the seed and the images' names, then sorted.
 pub(super) fn pick(images: &View, rows: &[usize], n: usize, seed: u64) -> Vec<usize> {
     let mut ranked: Vec<(String, usize)> = rows.iter().map(|&row| (rank(seed, images.name(row)), row)).collect();
     ranked.sort();

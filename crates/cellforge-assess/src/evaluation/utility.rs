@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{UtilityPart, sets};
+use super::{UtilityPart, Words, sets};
 use crate::{
     Control, Result,
     utility::{UtilityConfig, UtilityData, utility},
@@ -16,16 +16,17 @@ pub(super) fn measure(
     real: &sets::SetImages,
     holdout: Option<&sets::SetImages>,
     synthetic: &sets::SetImages,
+    words: &Words,
     out: &Path,
     control: &Control,
 ) -> Result<UtilityPart> {
     let (train, test, judged_on) = match holdout {
-        Some(holdout) => (real.view.clone(), holdout.view.clone(), "the held-out images".to_owned()),
+        Some(holdout) => (real.view.clone(), holdout.view.clone(), format!("the held-out {}", words.many)),
         None => {
             let [test, train] = sets::parted(real, ASIDE, config.seed)?;
             let whose = if real.several_patients() { ", of other patients," } else { "" };
             let share = 100.0 * test.len() as f64 / real.view.len() as f64;
-            let judged_on = format!("{share:.0}% of the real images{whose} which were set aside");
+            let judged_on = format!("{share:.0}% of the real {}{whose} which were set aside", words.many);
             (real.view.part(&train), real.view.part(&test), judged_on)
         }
     };

@@ -2,7 +2,7 @@
 
 use cellforge_eval::{Estimate, Fidelity};
 
-use super::{Answer, FidelityPart, FidelityScope, PrivacyPart, UtilityPart, Verdict};
+use super::{Answer, FidelityPart, FidelityScope, PrivacyPart, UtilityPart, Verdict, Words};
 
 /// Accuracy that a classifier may lose by being trained on synthetic images before that counts as a loss.
 const TOLERATED_LOSS: f64 = 0.02;
@@ -11,11 +11,17 @@ const TOLERATED_LOSS: f64 = 0.02;
 pub(super) const IDENTICAL: &str = "identical";
 
 /// Where neither holds.
-const UNCLEAR: &str = "It cannot be told: the intervals are too wide, or overlap with those of real images.";
+fn unclear(words: &Words) -> String {
+    format!("It cannot be told: the intervals are too wide, or overlap with those of real {}.", words.many)
+}
 
 /// What figures that find no difference leave open.
-const NOT_ASKED: &str = "A classifier trained to tell them from real images may still do so. It did, every time, with images of the \
-                         built-in generator: AUC 1.00 on images of other patients, real against real 0.58.";
+fn not_asked(words: &Words) -> String {
+    format!(
+        "A classifier trained to tell them from real {} may still do so: such a classifier was not asked here.",
+        words.many
+    )
+}
 
 /// What tests that find no leak leave open.
 const NOT_SEEN: &str = "Near-copies of a few patients would not have been seen by these tests.";
@@ -96,42 +102,48 @@ pub(super) fn verdicts(
     utility: Result<&UtilityPart, &str>,
     privacy: Result<&PrivacyPart, &str>,
     metric: &str,
+    words: &Words,
 ) -> Vec<Verdict> {
     let not_measured = |about: &str, reason: &str| verdict(about, Answer::Unknown, format!("Not measured: {reason}."));
     let mut all = Vec::new();
     match fidelity {
         Ok(part) => {
-            all.push(realism(part, metric));
-            all.push(coverage(part));
+            all.push(realism(part, metric, words));
+            all.push(coverage(part, words));
         }
         Err(reason) => all.extend(["realism", "coverage"].map(|about| not_measured(about, reason))),
     }
-    all.push(utility.map_or_else(|reason| not_measured("utility", reason), of_utility));
-    all.push(privacy.map_or_else(|reason| not_measured("privacy", reason), of_privacy));
+    all.push(utility.map_or_else(|reason| not_measured("utility", reason), |part| of_utility(part, words)));
+    all.push(privacy.map_or_else(|reason| not_measured("privacy", reason), |part| of_privacy(part, words)));
     all
 }
 
-fn realism(part: &FidelityPart, metric: &str) -> Verdict {
+fn realism(part: &FidelityPart, metric: &str, words: &Words) -> Verdict {
+    let many = &words.many;
     let distance = over_classes(part, distance);
     let precision = over_classes(part, |scope| share_of(scope, |figures| figures.precision));
     let answer = answer([distance, precision]);
     let space = if metric == "fd_pixels" { "pixels" } else { "this network's features" };
-    let none = format!("No difference was found by these figures in {space}. {NOT_ASKED}");
     let start = match answer {
-        Answer::Good => none.as_str(),
-        Answer::Bad => "They can be told from real images, both as a set and one by one.",
+        Answer::Good => format!("No difference was found by these figures in {space}. {}", not_asked(words)),
+        Answer::Bad => format!("They can be told from real {many}, both as a set and one by one."),
         Answer::Caution if distance == Against::Worse => {
-            "Single images may come close to real ones, but as a set they differ from real images."
+            format!("Single {many} may come close to real ones, but as a set they differ from real {many}.")
         }
-        Answer::Caution => "As a set they may be close to real images, but many single ones are unlike any real image.",
-        Answer::Unknown => UNCLEAR,
+        Answer::Caution => {
+            format!(
+                "As a set they may be close to real {many}, but many single ones are unlike any real {}.",
+                words.one
+            )
+        }
+        Answer::Unknown => unclear(words),
     };
     let of = |(class, scope): (&String, &FidelityScope)| {
         let [found, real] = scope.judged();
         format!(
-            "{class}: {} lie among {} ({} of other real images do), distance {metric} {} (between real images {} to {})",
+            "{class}: {} lie among {} ({} of other real {many} do), distance {metric} {} (between real {many} {} to {})",
             share(found.precision),
-            reference(scope),
+            reference(scope, words),
             share(real.precision),
             number(found.frechet),
             digits(scope.floor_range.low),
@@ -142,27 +154,29 @@ fn realism(part: &FidelityPart, metric: &str) -> Verdict {
 }
 
 /// What synthetic images are compared with.
-fn reference(scope: &FidelityScope) -> &'static str {
-    if scope.against_holdout.is_some() { "the held-out images" } else { "the real images" }
+fn reference(scope: &FidelityScope, words: &Words) -> String {
+    let which = if scope.against_holdout.is_some() { "held-out" } else { "real" };
+    format!("the {which} {}", words.many)
 }
 
-fn coverage(part: &FidelityPart) -> Verdict {
+fn coverage(part: &FidelityPart, words: &Words) -> Verdict {
+    let (one, many) = (&words.one, &words.many);
     let recall = over_classes(part, |scope| share_of(scope, |figures| figures.recall));
     let coverage = over_classes(part, |scope| share_of(scope, |figures| figures.coverage));
     let answer = answer([recall, coverage]);
     let start = match answer {
-        Answer::Good => "They are as varied as real images are.",
-        Answer::Bad => "They leave out part of what real images show.",
-        Answer::Caution => "They come close to some of what real images show and leave out the rest.",
-        Answer::Unknown => UNCLEAR,
+        Answer::Good => format!("They are as varied as real {many} are."),
+        Answer::Bad => format!("They leave out part of what real {many} show."),
+        Answer::Caution => format!("They come close to some of what real {many} show and leave out the rest."),
+        Answer::Unknown => unclear(words),
     };
     let of = |(class, scope): (&String, &FidelityScope)| {
         let [found, real] = scope.judged();
         format!(
-            "{class}: {} of {} have a synthetic image near by (another real image: {}), {} lie within the spread of the synthetic \
+            "{class}: {} of {} have a synthetic {one} near by (another real {one}: {}), {} lie within the spread of the synthetic \
              ones (of other real ones: {})",
             share(found.coverage),
-            reference(scope),
+            reference(scope, words),
             share(real.coverage),
             share(found.recall),
             share(real.recall),
@@ -171,7 +185,8 @@ fn coverage(part: &FidelityPart) -> Verdict {
     verdict("coverage", answer, format!("{start} {}.", part.per_class.iter().map(of).collect::<Vec<_>>().join("; ")))
 }
 
-fn of_utility(part: &UtilityPart) -> Verdict {
+fn of_utility(part: &UtilityPart, words: &Words) -> Verdict {
+    let many = &words.many;
     let utility = &part.figures;
     let gap = utility.tstr_gap.difference;
     let chance = utility.test.per_class.values().copied().max().unwrap_or(0) as f64 / utility.test.images.max(1) as f64;
@@ -187,14 +202,19 @@ fn of_utility(part: &UtilityPart) -> Verdict {
     };
     let start = match answer {
         Answer::Good => {
-            "Yes: a classifier trained on them alone does as well on real images as one trained on real images."
+            format!(
+                "Yes: a classifier trained on them alone does as well on real {many} as one trained on real {many}."
+            )
         }
-        Answer::Bad => "Not in place of real images: a classifier trained on them alone does worse on real images.",
-        _ if !learned => "It cannot be told: the classifier did not learn the task from real images either.",
-        _ => "It cannot be told whether a classifier trained on them alone does as well: the interval is too wide.",
+        Answer::Bad => {
+            format!("Not in place of real {many}: a classifier trained on them alone does worse on real {many}.")
+        }
+        _ if !learned => format!("It cannot be told: the classifier did not learn the task from real {many} either."),
+        _ => "It cannot be told whether a classifier trained on them alone does as well: the interval is too wide."
+            .to_owned(),
     };
     let mut sentence = format!(
-        "{start} Right on {} of the real test images, against {} ({} points).",
+        "{start} Right on {} of the real test {many}, against {} ({} points).",
         share(utility.tstr.accuracy),
         share(utility.trtr.accuracy),
         points(gap),
@@ -210,7 +230,7 @@ fn of_utility(part: &UtilityPart) -> Verdict {
     };
     if !tested.is_empty() {
         sentence.push_str(&format!(
-            " Added to real images they helped in {} and hurt in {} of {} comparisons{}.",
+            " Added to real {many} they helped in {} and hurt in {} of {} comparisons{}.",
             found(1.0),
             found(-1.0),
             tested.len(),
@@ -223,7 +243,8 @@ fn of_utility(part: &UtilityPart) -> Verdict {
     verdict("utility", answer, sentence)
 }
 
-fn of_privacy(part: &PrivacyPart) -> Verdict {
+fn of_privacy(part: &PrivacyPart, words: &Words) -> Verdict {
+    let (one, many) = (&words.one, &words.many);
     let found = |exact: bool| part.findings.iter().filter(|f| f.leaks && (f.test == IDENTICAL) == exact).count();
     let (copies, leaks, tests) = (found(true), found(false), part.findings.len());
     let controls = super::controls::Controls::of(part);
@@ -234,20 +255,21 @@ fn of_privacy(part: &PrivacyPart) -> Verdict {
         _ if copies > 0 || (leaks > 0 && accused == 0) => (
             Answer::Bad,
             format!(
-                "Yes: {} of {tests} tests find that the synthetic images give away images that the generators learned from.",
+                "Yes: {} of {tests} tests find that the synthetic {many} give away {many} that the generators learned from.",
                 copies + leaks
             ),
         ),
         _ if accused > 0 => (
             Answer::Unknown,
-            "It cannot be told: the tests also accuse images that cannot leak, of patients whom no generator saw."
-                .to_owned(),
+            format!(
+                "It cannot be told: the tests also accuse {many} that cannot leak, of patients whom no generator saw."
+            ),
         ),
         None => (Answer::Unknown, format!("{none}, but what they can find was not looked at. {NOT_SEEN}")),
         Some(found) if 2 * found.caught >= found.tests => (
             Answer::Good,
             format!(
-                "{none}. Of the {} that do not look for exact copies, {} find the leak where as many training images stand in place of the \
+                "{none}. Of the {} that do not look for exact copies, {} find the leak where as many training {many} stand in place of the \
                  synthetic ones. {NOT_SEEN}",
                 found.tests, found.caught
             ),
@@ -255,7 +277,7 @@ fn of_privacy(part: &PrivacyPart) -> Verdict {
         Some(found) if found.caught > 0 => (
             Answer::Caution,
             format!(
-                "{none}, but with these few images only {} of the {} that do not look for exact copies would find training images in \
+                "{none}, but with these few {many} only {} of the {} that do not look for exact copies would find training {many} in \
                  place of the synthetic ones. {NOT_SEEN}",
                 found.caught, found.tests
             ),
@@ -263,14 +285,14 @@ fn of_privacy(part: &PrivacyPart) -> Verdict {
         Some(_) => (
             Answer::Unknown,
             format!(
-                "{none}, but these few images would hide even training images that are a little changed. {NOT_SEEN}"
+                "{none}, but these few {many} would hide even training {many} that are a little changed. {NOT_SEEN}"
             ),
         ),
     };
     let patients = if part.figures.by_patient {
-        ""
+        String::new()
     } else {
-        " The patients are not known, so the tests take every image for a patient of its own."
+        format!(" The patients are not known, so the tests take every {one} for a patient of its own.")
     };
     let answer = if answer == Answer::Good && !part.figures.by_patient { Answer::Caution } else { answer };
     verdict("privacy", answer, format!("{start}{patients}"))

@@ -16,6 +16,8 @@ use maud::Markup;
 
 use crate::{Error, Evaluation, Result};
 
+pub use evaluation::notices;
+
 /// The style sheet of every page.
 pub const STYLE: &str = include_str!("style.css");
 
@@ -53,9 +55,9 @@ pub fn embed(inside: &str, base_dir: &Path) -> Result<Embedded> {
     let inside = Path::new(inside);
     let path = base_dir.join(inside);
     let refuse = |why| Error::io("read", &path)(IoError::new(ErrorKind::InvalidData, why));
-    // A results file from elsewhere must not make the report swallow files that are not the study's.
+    // A file from elsewhere must not make the report take in files that it does not own.
     if !inside.components().all(|part| matches!(part, Component::Normal(_))) {
-        return Err(refuse("an image must lie inside the folder of the study"));
+        return Err(refuse("an image must lie inside the folder of the report"));
     }
     let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
     let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));

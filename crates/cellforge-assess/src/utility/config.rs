@@ -15,15 +15,15 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UtilityClassifier {
-    /// The study's small network.
+    /// The small convolutional network.
     #[default]
     Cnn,
-    /// The study's residual network.
+    /// The residual network.
     Resnet,
 }
 
 impl UtilityClassifier {
-    /// Its name in settings and on the command line.
+    /// Its name in settings.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -56,7 +56,7 @@ impl FromStr for UtilityClassifier {
 pub struct UtilityConfig {
     /// Network to train on real and synthetic images.
     pub classifier: UtilityClassifier,
-    /// Width: factor on every filter count. 1 is the study's network.
+    /// Width: factor on every filter count. 1 is the published network.
     #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
     /// Updates of each training, however many images it has.

@@ -5,7 +5,7 @@ use cellforge_data::View;
 use super::UtilityData;
 use crate::{Error, Result, files::hash_texts};
 
-/// The images of a study. Labels are those of the real images.
+/// All images. Labels are those of the real images.
 pub(super) struct Pool {
     /// What is trained on: the real images in the order given, then all synthetic ones.
     pub(super) view: View,
@@ -14,15 +14,15 @@ pub(super) struct Pool {
     /// Patients of the real images, where all are known and there are two or more.
     pub(super) patients: Option<Vec<String>>,
     /// The real test images.
-    pub(super) test: Judged,
+    pub(super) test: TestImages,
     /// The synthetic images.
-    pub(super) synthetic: Judged,
+    pub(super) synthetic: TestImages,
     /// Identifies all images and their order.
     pub(super) fingerprint: String,
 }
 
-/// Images that networks are judged on.
-pub(super) struct Judged {
+/// Images that networks are tested on.
+pub(super) struct TestImages {
     pub(super) images: View,
     /// Their classes.
     pub(super) truth: Vec<u32>,
@@ -30,7 +30,7 @@ pub(super) struct Judged {
     pub(super) patients: Option<Vec<String>>,
 }
 
-impl Judged {
+impl TestImages {
     fn new(images: View) -> Self {
         Self { truth: images.labels(), patients: images.groups(), images }
     }
@@ -54,7 +54,14 @@ impl Pool {
         let fingerprint = hash_texts([view.fingerprint().as_str(), &real.to_string(), &test.fingerprint()]);
         let several = |groups: &Vec<String>| groups.iter().any(|group| *group != groups[0]);
         let patients = train.groups().filter(several);
-        Ok(Self { view, real, patients, test: Judged::new(test), synthetic: Judged::new(synthetic), fingerprint })
+        Ok(Self {
+            view,
+            real,
+            patients,
+            test: TestImages::new(test),
+            synthetic: TestImages::new(synthetic),
+            fingerprint,
+        })
     }
 
     /// Labels of the real images.

@@ -1,6 +1,6 @@
 //! Utility: can a classifier be trained on the synthetic images, and do they help one that is trained on real images?
 //!
-//! [`utility`] trains the same network many times and judges every one of them on the same real images:
+//! [`utility`] trains the same network many times and tests all of them on the same real images:
 //!
 //! - **TSTR**, trained on synthetic and tested on real images, against **TRTR**, trained and tested on real ones, the ceiling; and **TRTS**,
 //!   trained on real and tested on synthetic (Esteban, Hyland and Rätsch 2017, Real-valued (medical) time series generation with
@@ -10,34 +10,33 @@
 //! # What makes the comparison fair
 //!
 //! - Every training has the same number of updates of the same number of images ([`train_for_steps`](cellforge_train::train_for_steps)),
-//!   whatever there is to learn from: more images never mean more training. The weights after the last update are judged; nothing is
-//!   chosen by looking at test images.
-//! - One recipe for all: flips alone change the images, and the learning rate falls linearly to 0 over the updates, one by one. The
-//!   small network is trained as the recipe `cnn-3` says, with Adam from 1e-3: within
-//!   500 updates it learns what SGD from 0.01 does not (on the NIH images at 64 pixels, 0.93 against 0.84 of the test images right). The
-//!   residual one is trained as the recipe `resnet` says, with SGD from 0.1 (at 32 pixels
-//!   and 0.375 of the width 0.94 right, from 0.03 0.93).
+//!   whatever there is to learn from: more images never mean more training. The weights after the last update are tested; no test image
+//!   decides which.
+//! - All trainings have one recipe. Flips are the only augmentation, and the learning rate falls linearly to 0 over the updates. The small
+//!   network has the recipe `cnn-3`, with Adam from 1e-3: within 500 updates it learns what SGD from 0.01 does not (0.93 against 0.84 of the
+//!   test images right, on micrographs of 64 pixels). The residual network has the default recipe, with SGD from 0.1 (at 32 pixels and 0.375
+//!   of the width 0.94 right, from 0.03 0.93).
 //! - Trainings number `s` share the first weights and the choice of real patients, so that differences are paired. Larger fractions hold
 //!   the smaller ones. A choice is the same whatever is added to it.
 //! - Added images have the classes of the real ones in the same proportions. Where there are too few, all that keep the proportions are
-//!   used, none of them twice, and the figures say so.
-//! - Intervals hold both the variation of patients and that of trainings, see [`paired_difference`](cellforge_eval::paired_difference);
+//!   used, none of them twice, and the figures mark it.
+//! - Intervals cover both the variation of patients and that of trainings, see [`paired_difference`](cellforge_eval::paired_difference);
 //!   p-values of the augmentation study are adjusted by Holm's method.
 //!
 //! Look at TRTR first: where the budget of updates is too small for the network to learn all real images, or where few patients have
-//! mostly images of one class, networks say one class of everything, and no difference means much.
+//! mostly images of one class, networks predict one class for everything, and no difference means much.
 //!
 //! # What interruptions cost
 //!
-//! What a network says of the test images goes into a file of its own as soon as it is trained. A study that is stopped, or killed, and
-//! run again into the same folder does the trainings that are missing and finds the same figures as one that was never stopped.
+//! The predictions of a network go into a file of their own as soon as it is trained. Trainings that were stopped, or killed, and
+//! started again into the same folder go on with those that are missing and find the same figures as if they had never stopped.
 
 mod config;
 mod images;
 mod outcome;
-mod plan;
 mod runs;
 mod subsets;
+mod trainings;
 
 use std::path::Path;
 
@@ -53,13 +52,13 @@ use crate::{Control, Result};
 pub struct UtilityData {
     /// Real images to train on: those that the generators learned from.
     pub real: View,
-    /// Real images of other patients, to judge on.
+    /// Real images of other patients, to test on.
     pub test: View,
     /// The synthetic images. They need have no patients.
     pub synthetic: View,
 }
 
-/// Trains and judges every network of the study, and compares them. The folder `out` is made if need be and keeps the predictions of
+/// Trains and tests every network, and compares them. The folder `out` is made if need be and keeps the predictions of
 /// each training in `runs/`; those that are there from the same images and settings are used. Keep other processes out of it meanwhile
 /// (see [`RunDir::lock`](cellforge_train::RunDir::lock)).
 ///
@@ -70,7 +69,7 @@ pub struct UtilityData {
 pub fn utility(config: &UtilityConfig, data: &UtilityData, out: &Path, control: &Control) -> Result<Utility> {
     config.validate()?;
     let pool = images::Pool::new(data)?;
-    let plan = plan::Plan::new(config, &pool);
-    let said = runs::run_all(config, &pool, &plan, out, control)?;
-    outcome::collect(config, &pool, &plan, &said)
+    let trainings = trainings::Trainings::new(config, &pool);
+    let predicted = runs::run_all(config, &pool, &trainings, out, control)?;
+    outcome::collect(config, &pool, &trainings, &predicted)
 }

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     UtilityConfig, UtilityTraining,
-    images::{Judged, Pool},
-    plan::{Entry, Plan},
-    runs::Said,
+    images::{Pool, TestImages},
+    runs::Predictions,
+    trainings::{Entry, Trainings},
 };
 use crate::Result;
 
@@ -109,15 +109,20 @@ pub struct UtilitySeed {
     pub accuracy: f64,
 }
 
-pub(super) fn collect(config: &UtilityConfig, pool: &Pool, plan: &Plan, said: &[Said]) -> Result<Utility> {
-    let on_test = |runs: &[usize]| -> Vec<Vec<u32>> { runs.iter().map(|&run| said[run].test.clone()).collect() };
-    let (tstr, trtr) = (on_test(&plan.synthetic), on_test(&plan.real));
-    let trts: Vec<Vec<u32>> = plan.real.iter().filter_map(|&run| said[run].synthetic.clone()).collect();
+pub(super) fn collect(
+    config: &UtilityConfig,
+    pool: &Pool,
+    trainings: &Trainings,
+    predicted: &[Predictions],
+) -> Result<Utility> {
+    let on_test = |runs: &[usize]| -> Vec<Vec<u32>> { runs.iter().map(|&run| predicted[run].test.clone()).collect() };
+    let (tstr, trtr) = (on_test(&trainings.synthetic), on_test(&trainings.real));
+    let trts: Vec<Vec<u32>> = trainings.real.iter().filter_map(|&run| predicted[run].synthetic.clone()).collect();
     let classes = pool.view.classes();
     let options = &config.bootstrap;
     let test = &pool.test;
     let (mut augmentation, mut compared) = (Vec::new(), Vec::new());
-    for (ratios, &fraction) in plan.augmentation.iter().zip(&config.fractions) {
+    for (ratios, &fraction) in trainings.augmentation.iter().zip(&config.fractions) {
         let predictions: Vec<Vec<Vec<u32>>> =
             ratios.iter().map(|seeds| on_test(&seeds.iter().map(|entry| entry.run).collect::<Vec<_>>())).collect();
         let baseline = config.ratios.iter().position(|&ratio| ratio == 0).map(|at| &predictions[at]);
@@ -173,29 +178,29 @@ fn shared(pool: &Pool) -> Option<usize> {
 
 fn score(
     predictions: &[Vec<u32>],
-    judged: &Judged,
+    tested: &TestImages,
     classes: &[String],
     options: &BootstrapOptions,
 ) -> Result<UtilityScore> {
-    let groups = judged.patients.as_deref();
+    let groups = tested.patients.as_deref();
     let mut recall = BTreeMap::new();
     for (class, name) in classes.iter().enumerate() {
-        let of_class: Vec<usize> = (0..judged.truth.len()).filter(|&i| judged.truth[i] as usize == class).collect();
+        let of_class: Vec<usize> = (0..tested.truth.len()).filter(|&i| tested.truth[i] as usize == class).collect();
         let kept = |labels: &[u32]| -> Vec<u32> { of_class.iter().map(|&i| labels[i]).collect() };
         let predictions: Vec<Vec<u32>> = predictions.iter().map(|labels| kept(labels)).collect();
         let groups: Option<Vec<String>> = groups.map(|groups| of_class.iter().map(|&i| groups[i].clone()).collect());
-        let found = accuracy_over_seeds(&kept(&judged.truth), &predictions, groups.as_deref(), options)?;
+        let found = accuracy_over_seeds(&kept(&tested.truth), &predictions, groups.as_deref(), options)?;
         recall.insert(name.clone(), found);
     }
     let mut sum = Confusion { counts: vec![vec![0; classes.len()]; classes.len()] };
     for labels in predictions {
-        let one = confusion(&judged.truth, labels, classes.len())?;
+        let one = confusion(&tested.truth, labels, classes.len())?;
         let counts = sum.counts.iter_mut().flatten().zip(one.counts.into_iter().flatten());
         counts.for_each(|(sum, count)| *sum += count);
     }
     Ok(UtilityScore {
-        accuracy: accuracy_over_seeds(&judged.truth, predictions, groups, options)?,
-        per_seed: predictions.iter().map(|labels| accuracy(&judged.truth, labels)).collect(),
+        accuracy: accuracy_over_seeds(&tested.truth, predictions, groups, options)?,
+        per_seed: predictions.iter().map(|labels| accuracy(&tested.truth, labels)).collect(),
         recall,
         confusion: sum,
     })
@@ -211,7 +216,7 @@ fn point(
     ratio: usize,
     seeds: &[Entry],
     predictions: &[Vec<u32>],
-    test: &Judged,
+    test: &TestImages,
     options: &BootstrapOptions,
 ) -> Result<UtilityPoint> {
     let mean = |of: &dyn Fn(&Entry) -> usize| seeds.iter().map(of).sum::<usize>() as f64 / seeds.len() as f64;

@@ -1,4 +1,4 @@
-//! Trains the networks of a utility study one by one and keeps what they say.
+//! Trains the networks of a utility study one by one and keeps their predictions.
 
 use std::path::Path;
 
@@ -9,67 +9,67 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     UtilityConfig,
-    images::{Judged, Pool},
-    plan::{Plan, Run},
+    images::{Pool, TestImages},
+    trainings::{Run, Trainings},
 };
 use crate::{
     Control, Error, Result,
-    bar::Bar,
     files::{hash_texts, read_json, write_atomic},
+    progress::ProgressBar,
 };
 
 /// Rises with any change of what a training makes of the same images and settings.
 const FORMAT: &str = "1";
 
-/// What a trained network says: the file that a run leaves.
+/// The predictions of a trained network: the file that a run leaves.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Said {
+pub(super) struct Predictions {
     /// Hash of everything that decides the rest.
     inputs: String,
-    /// Its class of each real test image.
+    /// The predicted class of each real test image.
     pub(super) test: Vec<u32>,
-    /// Its class of each synthetic image, where that was asked for.
+    /// The predicted class of each synthetic image, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) synthetic: Option<Vec<u32>>,
 }
 
-/// What the network of every run says, in their order. A run whose file is in `out` is not done again.
+/// The predictions of every run's network, in their order. A run whose file is in `out` is not done again.
 pub(super) fn run_all(
     config: &UtilityConfig,
     pool: &Pool,
-    plan: &Plan,
+    trainings: &Trainings,
     out: &Path,
     control: &Control,
-) -> Result<Vec<Said>> {
+) -> Result<Vec<Predictions>> {
     let folder = out.join("runs");
     std::fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
-    let mut bar = Bar::new(control.progress, "utility", config.updates * plan.runs.len() as u64);
-    let mut said = Vec::with_capacity(plan.runs.len());
-    for (number, run) in plan.runs.iter().enumerate() {
+    let mut bar = ProgressBar::new(control.progress, "utility", config.updates * trainings.runs.len() as u64);
+    let mut predicted = Vec::with_capacity(trainings.runs.len());
+    for (number, run) in trainings.runs.iter().enumerate() {
         let path = folder.join(format!("{}.json", run.name));
         let inputs = inputs(config, pool, run, &path)?;
         // A file that is cut short, damaged or of other inputs counts as none.
-        let found = read_json::<Said>(&path).ok().filter(|found| found.fits(&inputs, run, pool));
+        let found = read_json::<Predictions>(&path).ok().filter(|found| found.fits(&inputs, run, pool));
         let found = match found {
             Some(found) => {
                 bar.skip(config.updates);
                 found
             }
             None => {
-                bar.name(format!("run {} of {}, {}", number + 1, plan.runs.len(), run.name));
+                bar.name(format!("run {} of {}, {}", number + 1, trainings.runs.len(), run.name));
                 let found = train(config, pool, run, inputs, &mut bar, control)?;
                 let text = serde_json::to_string(&found).map_err(Error::json(&path))?;
                 write_atomic(&path, text.as_bytes())?;
                 found
             }
         };
-        said.push(found);
+        predicted.push(found);
     }
     bar.finish();
-    Ok(said)
+    Ok(predicted)
 }
 
-/// Everything that decides what a run's network says.
+/// Everything that decides the predictions of a run's network.
 fn inputs(config: &UtilityConfig, pool: &Pool, run: &Run, path: &Path) -> Result<String> {
     let json = |text: serde_json::Result<String>| text.map_err(Error::json(path));
     let training = json(serde_json::to_string(&config.training(&pool.view, run.seed)?))?;
@@ -78,10 +78,10 @@ fn inputs(config: &UtilityConfig, pool: &Pool, run: &Run, path: &Path) -> Result
     Ok(hash_texts([FORMAT, version, precision, pool.fingerprint.as_str(), &training, &rest]))
 }
 
-impl Said {
+impl Predictions {
     fn fits(&self, inputs: &str, run: &Run, pool: &Pool) -> bool {
         let classes = pool.view.classes().len();
-        let whole = |labels: &Vec<u32>, of: &Judged| {
+        let whole = |labels: &Vec<u32>, of: &TestImages| {
             labels.len() == of.truth.len() && labels.iter().all(|&label| (label as usize) < classes)
         };
         self.inputs == inputs
@@ -96,24 +96,24 @@ fn train(
     pool: &Pool,
     run: &Run,
     inputs: String,
-    bar: &mut Bar,
+    bar: &mut ProgressBar,
     control: &Control,
-) -> Result<Said> {
+) -> Result<Predictions> {
     let failed = |source| Error::UtilityRun { run: run.name.clone(), source: Box::new(source) };
     let training = config.training(&pool.view, run.seed)?;
     let trained = train_for_steps(&training, config.updates, &pool.view.part(&run.images), control, &mut [bar]);
     let classifier = trained.map_err(failed)?.ok_or_else(|| Error::Interrupted)?;
     let classes = pool.view.classes().len();
-    let says = |images: &View| -> Result<Vec<u32>> {
+    let predicted = |images: &View| -> Result<Vec<u32>> {
         let rows = classifier.predict(images).map_err(failed)?;
         Ok(cellforge_eval::predictions(&rows, classes)?)
     };
-    let test = says(&pool.test.images)?;
-    let synthetic = run.on_synthetic.then(|| says(&pool.synthetic.images)).transpose()?;
-    Ok(Said { inputs, test, synthetic })
+    let test = predicted(&pool.test.images)?;
+    let synthetic = run.on_synthetic.then(|| predicted(&pool.synthetic.images)).transpose()?;
+    Ok(Predictions { inputs, test, synthetic })
 }
 
-impl Observer<ClassifierStep> for Bar {
+impl Observer<ClassifierStep> for ProgressBar {
     fn phase(&self) -> Phase {
         Phase::Show
     }

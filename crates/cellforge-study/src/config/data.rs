@@ -1,4 +1,4 @@
-//! The settings of the cells and of their split.
+//! The settings of the images and of their split.
 
 use std::path::PathBuf;
 
@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
+    /// Noun for one image in reports and messages, such as `radiograph`, or both forms, such as `biopsy/biopsies`.
+    ///
+    /// At the default, a study calls the NIH images and the phantom cells.
+    pub noun: String,
     /// Images: a folder or zip with one folder per class, or `cifar10:DIR`, or `mnist:DIR`. Without it, the phantom.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -35,13 +39,14 @@ pub struct DataConfig {
     pub test_limit: usize,
     /// Skip images that cannot be read, and list them, instead of failing.
     pub skip_bad: bool,
-    /// The stand-in for real cells.
+    /// The rendered stand-in for real images.
     pub phantom: PhantomStage,
 }
 
 impl Default for DataConfig {
     fn default() -> Self {
         Self {
+            noun: "image".to_owned(),
             path: None,
             groups: GroupSource::Auto,
             group_csv: Vec::new(),
@@ -71,7 +76,7 @@ pub enum GroupSource {
     None,
 }
 
-/// The size of the phantom, the rendered stand-in for real cells.
+/// The size of the phantom, the rendered stand-in for real images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PhantomStage {

@@ -38,7 +38,7 @@ pub struct Inputs {
     pub discriminators: Vec<PathBuf>,
 }
 
-/// The precision of convolutions.
+/// Precision of convolutions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PrecisionSetting {

@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::{Error, Result, presets::Preset};
+use crate::{Error, Origin, Result, presets::Preset};
 
 pub use classifiers::{CnnRun, CnnStage};
 pub use data::{DataConfig, GroupSource, PhantomStage, SplitRule};
@@ -49,7 +49,7 @@ pub struct StudyConfig {
     pub generate: GenerateStage,
     /// The figures of the classifiers and their intervals.
     pub judge: JudgeStage,
-    /// What the synthetic images are worth.
+    /// The evaluation of the synthetic images.
     pub evaluate: EvaluationConfig,
 }
 
@@ -214,6 +214,7 @@ impl StudyConfig {
         };
         check(self.inputs == Inputs::default(), "inputs", "are found by the study itself")?;
         let data = &self.data;
+        Origin::Other.words(data)?;
         check(matches!(data.side, 32 | 64 | 128), "data.side", "must be 32, 64 or 128")?;
         check(matches!(data.channels, 1 | 3), "data.channels", "must be 1 or 3")?;
         check(data.val + data.test < 0.9, "data.test", "val and test together leave too little to train on")?;

@@ -1,24 +1,28 @@
-//! The classifiers: the study's table beside ours, figures per class, confusion matrices and curves.
+//! The classifiers: the study's table beside ours where there is one, figures per class, confusion matrices and curves.
 
 use cellforge_eval::{Average, ClassifierReport, IntervalMethod};
 use maud::{Markup, html};
 
+use cellforge_assess::evaluation::Words;
 use cellforge_assess::plots::{Axes, Series};
 use cellforge_assess::report::format::{accuracy, count, estimate, percent, plot, proportion, table};
 
-use crate::results::{EpochPoint, PublishedClassifier, Results};
+use crate::results::{EpochPoint, Published, PublishedClassifier, Results};
 
-/// The study's table of classifiers with ours beside it, then every training of the small network.
+/// For the study's own data, its table of classifiers with ours beside it; then every training of the small network.
 pub(super) fn tables(results: &Results) -> Markup {
-    let beside = html! {
-        thead {
-            tr { th rowspan="2" scope="col" { "Model" } th.group colspan="2" scope="colgroup" { "The study" } th.group colspan="3" scope="colgroup" { "This run" } }
-            tr {
-                th scope="col" { "Epochs" } th scope="col" { "Accuracy" }
-                th.text scope="col" { "Model" } th scope="col" { "Epochs" } th scope="col" { "Test accuracy" }
+    let many = &results.data.words.many;
+    let beside = |published: &Published| {
+        html! {
+            thead {
+                tr { th rowspan="2" scope="col" { "Model" } th.group colspan="2" scope="colgroup" { "The study" } th.group colspan="3" scope="colgroup" { "This run" } }
+                tr {
+                    th scope="col" { "Epochs" } th scope="col" { "Accuracy" }
+                    th.text scope="col" { "Model" } th scope="col" { "Epochs" } th scope="col" { "Test accuracy" }
+                }
             }
+            tbody { @for line in &published.classifiers { (beside_row(line, results)) } }
         }
-        tbody { @for line in &results.published.classifiers { (beside_row(line, results)) } }
     };
     let cnns = html! {
         thead { tr {
@@ -39,9 +43,13 @@ pub(super) fn tables(results: &Results) -> Markup {
         }
     };
     html! {
-        (table("The study's classifiers and ours", beside))
-        p { "The study reports one accuracy per model and does not say on which cells. Ours are on test cells that no network was trained
-            or chosen on; the best small network is chosen by its validation accuracy." }
+        @if let Some(published) = &results.published {
+            (table("The study's classifiers and ours", beside(published)))
+            p { "The study reports one accuracy per model and does not say on which cells. Ours are on test " (many) " that no network was trained
+                or chosen on; the best small network is chosen by its validation accuracy." }
+        } @else {
+            p { "Test " (many) " are those that no network was trained or chosen on; the best small network is chosen by its validation accuracy." }
+        }
         (table("The small convolutional networks of this run", cnns))
     }
 }
@@ -68,12 +76,12 @@ fn beside_row(line: &PublishedClassifier, results: &Results) -> Markup {
 
 /// Every figure of the residual network.
 pub(super) fn resnet(results: &Results) -> Markup {
-    let (resnet, test) = (&results.resnet, &results.resnet.test);
+    let (resnet, test, many) = (&results.resnet, &results.resnet.test, &results.data.words.many);
     let average = |name: &str, a: &Average| {
         html! { tr.average { th scope="row" { (name) } td { (estimate(&a.precision)) } td { (estimate(&a.recall)) } td { (estimate(&a.f1)) } td { (count(test.total)) } } }
     };
     let body = html! {
-        thead { tr { th scope="col" { "Class" } th scope="col" { "Precision" } th scope="col" { "Recall" } th scope="col" { "F1" } th scope="col" { "Cells" } } }
+        thead { tr { th scope="col" { "Class" } th scope="col" { "Precision" } th scope="col" { "Recall" } th scope="col" { "F1" } th scope="col" { (results.data.words.many_at_start()) } } }
         tbody {
             @for class in &test.per_class {
                 tr {
@@ -85,41 +93,42 @@ pub(super) fn resnet(results: &Results) -> Markup {
                 }
             }
             (average("Mean of the classes", &test.macro_average))
-            (average("Weighted by cells", &test.weighted_average))
+            (average(&format!("Weighted by {many}"), &test.weighted_average))
         }
     };
     html! {
         p {
             "A ResNet of " (count(resnet.params as u64)) " parameters, trained for " (resnet.epochs) " epochs (" (resnet.optimizer)
-            "), classified " b { (count(test.correct)) " of " (count(test.total)) } " test cells rightly: " (accuracy(test))
+            "), classified " b { (count(test.correct)) " of " (count(test.total)) } " test " (many) " correctly: " (accuracy(test))
             @if let Some(area) = &test.roc_auc { ". Area under the ROC curve: " (estimate(area)) }
             ". Validation accuracy: " (percent(resnet.val_accuracy)) "."
         }
-        (table("The ResNet on the test cells, by class", body))
+        (table(&format!("The ResNet on the test {many}, by class"), body))
         @if test.per_class.iter().any(|class| class.zero_division) {
             p.note { "A figure that would divide by 0 is set to 0." }
         }
-        p.note { (method(test)) }
+        p.note { (method(test, &results.data.words)) }
     }
 }
 
 /// How the intervals were computed, in words.
-fn method(test: &ClassifierReport) -> String {
+fn method(test: &ClassifierReport, words: &Words) -> String {
+    let many = &words.many;
     let level = format!("{:.0}%", 100.0 * test.bootstrap.level);
     let resamples = count(test.bootstrap.resamples as u64);
     match test.interval_method {
         IntervalMethod::Groups => format!(
-            "Intervals ({level}) are from {resamples} bootstrap resamples of the {} patients of the test cells, since cells of one patient \
+            "Intervals ({level}) are from {resamples} bootstrap resamples of the {} patients of the test {many}, since {many} of one patient \
              resemble each other.{}",
             test.groups.unwrap_or(0),
             if test.groups.unwrap_or(0) < 10 { " With so few patients they are rough." } else { "" }
         ),
         IntervalMethod::WilsonAndImages => format!(
-            "Intervals ({level}) are Wilson's for shares and from {resamples} bootstrap resamples of the cells for the rest. Cells without \
-             known patients are taken as independent, so the intervals may be too narrow."
+            "Intervals ({level}) are Wilson's for shares and from {resamples} bootstrap resamples of the {many} for the rest. They take {many} \
+             without known patients as independent, so they may be too narrow."
         ),
         IntervalMethod::ImagesOfOneGroup => format!(
-            "All test cells are of one patient: the intervals ({level}) cover the choice of cells, not the choice of patient, and are too narrow."
+            "All test {many} are of one patient: the intervals ({level}) cover the choice of {many}, not the choice of patient, and are too narrow."
         ),
     }
 }

@@ -3,12 +3,13 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use crate::results::Results;
+use crate::{origin, results::Results};
 use cellforge_assess::report::format::{count, duration, table};
 
-/// What cells were used and how they were split.
+/// What images were used and how they were split.
 pub(super) fn used(results: &Results) -> Markup {
     let data = &results.data;
+    let (one, many) = (&data.words.one, &data.words.many);
     let grouped = data.groups.is_some();
     let part_name = |name: &str| match name {
         "train" => "Training".to_owned(),
@@ -16,8 +17,8 @@ pub(super) fn used(results: &Results) -> Markup {
         "test" => "Test".to_owned(),
         other => other.to_owned(),
     };
-    let of = |cells: &std::collections::BTreeMap<String, usize>, class: &String| {
-        count(cells.get(class).copied().unwrap_or(0) as u64)
+    let of = |images: &std::collections::BTreeMap<String, usize>, class: &String| {
+        count(images.get(class).copied().unwrap_or(0) as u64)
     };
     let body = html! {
         thead { tr { th scope="col" { "Part" } @for class in &data.classes { th scope="col" { (class) } } @if grouped { th scope="col" { "Patients" } } } }
@@ -25,31 +26,31 @@ pub(super) fn used(results: &Results) -> Markup {
             @for part in &data.parts {
                 tr {
                     th scope="row" { (part_name(&part.name)) }
-                    @for class in &data.classes { td { (of(&part.cells_per_class, class)) } }
+                    @for class in &data.classes { td { (of(&part.images_per_class, class)) } }
                     @if grouped { td { (part.groups.map_or_else(String::new, |n| count(n as u64))) } }
                 }
             }
             tr.average {
-                th scope="row" { "All cells" }
-                @for class in &data.classes { td { (of(&data.cells_per_class, class)) } }
+                th scope="row" { "All " (many) }
+                @for class in &data.classes { td { (of(&data.images_per_class, class)) } }
                 @if let Some(groups) = data.groups { td { (count(groups as u64)) } }
             }
         }
     };
     html! {
-        p { "Source: " (data.source) ". Images of " (data.side) " × " (data.side) " pixels, "
+        p { "Source: " (data.source) ". " (data.words.many_at_start()) " of " (data.side) " × " (data.side) " pixels, "
             @if data.channels == 1 { "grey" } @else { "colour" } "." }
         p {
             @if data.split_by == "group" {
-                "The parts were split by patient: no patient has cells in two parts, so the test is on patients the networks never saw."
+                "The parts were split by patient: no patient has " (many) " in two parts, so the test is on patients the networks never saw."
             } @else if grouped {
-                "The parts were split by cell: cells of one patient lie in several parts, so the test does not show how the networks do on
+                "The parts were split by " (one) ": " (many) " of one patient lie in several parts, so the test does not show how the networks do on
                 new patients."
             } @else {
-                "The parts were split by cell; the patients are not known."
+                "The parts were split by " (one) "; the patients are not known."
             }
         }
-        (table("Cells by class and part", body))
+        (table(&format!("{} by class and part", data.words.many_at_start()), body))
         (confound(results))
         @if !data.skipped.is_empty() {
             details {
@@ -62,12 +63,13 @@ pub(super) fn used(results: &Results) -> Markup {
                 @if data.skipped.len() > 100 { p.note { "The first 100 are shown; " code { "results.json" } " lists all." } }
             }
         }
-        p.note { "Fingerprint of the decoded cells, their labels, names and groups (SHA-256): " code.wrap { (data.fingerprint) } }
+        p.note { "Fingerprint of the decoded " (many) ", their labels, names and groups (SHA-256): " code.wrap { (data.fingerprint) } }
     }
 }
 
-/// Patients with cells of one class only make the class guessable from the patient.
+/// Patients with images of one class only make the class guessable from the patient.
 fn confound(results: &Results) -> Markup {
+    let many = &results.data.words.many;
     let single: Vec<_> = results.data.single_class_groups.iter().filter(|(_, single)| single.groups > 0).collect();
     html! {
         @if !single.is_empty() {
@@ -75,9 +77,13 @@ fn confound(results: &Results) -> Markup {
                 strong { "A confound to keep in mind. " }
                 @for (class, single) in single {
                     (count(single.groups as u64)) @if single.groups == 1 { " patient has" } @else { " patients have" }
-                    " cells of class " (class) " only (" (count(single.cells as u64)) " cells). "
+                    " " (many) " of class " (class) " only (" (count(single.images as u64)) " " (many) "). "
                 }
-                "A classifier can gain by recognising such a patient's stain and slide instead of the parasite. "
+                @if results.published.is_some() {
+                    "A classifier can gain by recognising such a patient's stain and slide instead of the parasite. "
+                } @else {
+                    "A classifier can gain by recognising such a patient instead of the class. "
+                }
                 @if results.data.is_nih { "In the NIH set these are the patients without malaria." }
             }
         }
@@ -86,12 +92,13 @@ fn confound(results: &Results) -> Markup {
 
 /// Every setting that is not the study's.
 pub(super) fn differences(results: &Results) -> Markup {
-    let narrowed = &results.settings.narrowed;
+    let (narrowed, of_study) = (&results.settings.narrowed, results.published.is_some());
     if narrowed.is_empty() {
-        return html! { p { "All settings are the study's own." } };
+        let whose = if of_study { "the study's own" } else { "those of the preset paper" };
+        return html! { p { "All settings are " (whose) "." } };
     }
     let body = html! {
-        thead { tr { th scope="col" { "Setting" } th.text scope="col" { "This run" } th.text scope="col" { "The study" } th.text scope="col" { "Why" } } }
+        thead { tr { th scope="col" { "Setting" } th.text scope="col" { "This run" } th.text scope="col" { @if of_study { "The study" } @else { "The preset paper" } } th.text scope="col" { "Why" } } }
         tbody {
             @for change in narrowed {
                 tr {
@@ -103,7 +110,10 @@ pub(super) fn differences(results: &Results) -> Markup {
             }
         }
     };
-    table("Settings that differ from the study's", body)
+    table(
+        if of_study { "Settings that differ from the study's" } else { "Settings that differ from the preset paper" },
+        body,
+    )
 }
 
 /// A setting for people: lists without brackets, tables as `name value`.
@@ -143,7 +153,7 @@ pub(super) fn repeat(results: &Results) -> Markup {
         }
     };
     html! {
-        pre { code { (settings.command) } }
+        @if !settings.command.is_empty() { pre { code { (settings.command) } } }
         p {
             "With cellforge " (versions.cellforge) " and Candle " (versions.candle) " on " (versions.os) " (" (versions.arch) "), device "
             (versions.device) ", seed " (settings.seed) ". On one machine the same seed gives the same weights, byte for byte, whatever the
@@ -155,19 +165,20 @@ pub(super) fn repeat(results: &Results) -> Markup {
 
 /// What the figures cannot say.
 pub(super) fn limits(results: &Results) -> Markup {
+    let (one, many) = (&results.data.words.one, &results.data.words.many);
     html! {
         ul {
             li { strong { "Research use only. This is not a diagnostic device" } ", and no figure here supports a decision about a patient." }
             @if results.data.is_phantom {
-                li { "The cells are a phantom, drawn by a program. Nothing here carries over to real cells." }
+                li { "The " (many) " are a phantom, drawn by a program. Nothing here carries over to real " (many) "." }
             }
-            li { "That a classifier recognises a synthetic cell does not make the cell realistic, nor the cells varied: a generator that draws one
-                convincing cell again and again would score 100%." }
+            li { "That a classifier recognises a synthetic " (one) " does not make it realistic, nor the " (many) " varied: a generator that draws one
+                convincing " (one) " again and again would score 100%." }
             li { "The judge is a single network from a single training. Another seed gives another judge; the intervals do not cover that." }
             @if results.evaluation.as_ref().is_some_and(|found| found.privacy.is_some()) {
-                li { "That no test finds a leak would not prove that there is none: it shows what these attacks find with these cells." }
+                li { "That no test finds a leak would not prove that there is none: it shows what these attacks find with these " (many) "." }
             } @else {
-                li { "Nothing here shows that the synthetic cells keep the privacy of those whose cells the generators saw." }
+                li { "Nothing here shows that the synthetic " (many) " keep the privacy of the patients whose " (many) " the generators saw." }
             }
             @if results.data.split_by != "group" {
                 li { "The split is not by patient: accuracy on new patients may be lower." }
@@ -180,11 +191,9 @@ pub(super) fn limits(results: &Results) -> Markup {
 pub(super) fn licence(results: &Results) -> Markup {
     html! {
         @if results.data.is_nih {
-            p { "NIH/NLM malaria cell images, treated as U.S. government public-domain data; courtesy of the U.S. National Library of Medicine.
-                Please cite:" }
+            p { (origin::NIH_LICENCE) " Please cite:" }
             blockquote {
-                "Rajaraman S, Antani SK, Poostchi M, Silamut K, Hossain MA, Maude RJ, Jaeger S, Thoma GR. Pre-trained convolutional neural networks
-                as feature extractors toward improved malaria parasite detection in thin blood smear images. "
+                (origin::NIH_AUTHORS) " " (origin::NIH_TITLE) " "
                 cite { "PeerJ" } " 6:e4568, 2018."
             }
         }

@@ -17,7 +17,7 @@ use cellforge_assess::{
     },
 };
 
-/// The GANs with the names of their classes, several where one GAN makes the cells of all.
+/// The GANs with the names of their classes, several where one GAN makes the images of all.
 pub(super) fn by_gan(results: &Results) -> Vec<(String, &GanResult)> {
     let mut found: Vec<(String, &GanResult)> = Vec::new();
     for (class, gan) in &results.gan {
@@ -41,19 +41,21 @@ pub(super) fn grids(results: &Results, base_dir: &Path) -> Result<Markup> {
         gans.push((names, gan, images));
     }
     let reads = if results.data.is_phantom { "phantom " } else { "" };
+    let many = &results.data.words.many;
     let shared = gans.len() < results.gan.len();
     Ok(html! {
         p { "Each place in a grid shows the same noise vector throughout, so that the pictures of a class can be compared place by place."
-            @if shared { " One GAN makes the cells of all classes: its grids show the same noise as each of them, one class below the other." } }
+            @if shared { " One GAN makes the " (many) " of all classes: its grids show the same noise as each of them, one class below the other." } }
         @for (names, gan, images) in &gans {
             h3 { (names) }
             p.note { "Generator of " (count(gan.params_g as u64)) " parameters, discriminator of " (count(gan.params_d as u64)) ", "
-                (count(gan.iterations)) " iterations (the study calls them epochs)." }
+                (count(gan.iterations)) " iterations"
+                @if results.published.is_some() { " (the study calls them epochs)" } "." }
             div.grids {
                 @for (grid, image) in images {
                     figure {
                         img src={ "data:image/png;base64," (image.base64) } width=(image.width) height=(image.height)
-                            alt={ "Grid of synthetic " (reads) (names) " cells after " (count(grid.iteration)) " iterations" };
+                            alt={ "Grid of synthetic " (reads) (names) " " (many) " after " (count(grid.iteration)) " iterations" };
                         figcaption { "Iteration " (count(grid.iteration)) }
                     }
                 }
@@ -62,18 +64,19 @@ pub(super) fn grids(results: &Results, base_dir: &Path) -> Result<Markup> {
     })
 }
 
-/// Loss curves of every GAN, and what was measured of its cells while it learned.
+/// Loss curves of every GAN, and the figures of its images while it learned.
 pub(super) fn losses(results: &Results) -> Markup {
+    let many = &results.data.words.many;
     html! {
         h3 { "GANs" }
-        p { "Losses of single batches. The discriminator's losses and the generator's pull against each other; none of them says how
-            good the pictures are. With the logistic loss, about 0.69 is a discriminator that cannot tell." }
+        p { "Losses of single batches. The discriminator's losses and the generator's pull against each other; neither says how
+            good the pictures are. With the logistic loss, a discriminator that cannot tell real from synthetic has about 0.69." }
         div.plots {
             @for (names, gan) in by_gan(results) {
                 (curves(gan, &format!("{names}: GAN losses"), "loss", is_loss))
                 @if gan.losses.contains_key(figures::FD) {
-                    (curves(gan, &format!("{names}: Fréchet distance to validation cells"), "distance", |name| name == figures::FD))
-                    (curves(gan, &format!("{names}: against validation cells"), "share", is_share))
+                    (curves(gan, &format!("{names}: Fréchet distance to validation {many}"), "distance", |name| name == figures::FD))
+                    (curves(gan, &format!("{names}: against validation {many}"), "share", is_share))
                 }
             }
         }

@@ -9,6 +9,8 @@ use cellforge_assess::report::format::{count, percent, percent_range, table, wit
 pub(super) fn banners(results: &Results) -> Markup {
     let settings = &results.settings;
     let named = |name: &str| settings.narrowed.iter().find(|change| change.setting == name);
+    let many = &results.data.words.many;
+    let (train_limit, per_class) = (format!("training {many} per class"), format!("synthetic {many} per class"));
     // The settings that change most what the figures mean, in words; the rest is in its own section.
     let words = [
         ("data.side", "image side"),
@@ -18,10 +20,10 @@ pub(super) fn banners(results: &Results) -> Markup {
         ("classifier.model.width", "ResNet width"),
         ("classifier.epochs", "ResNet epochs"),
         ("cnn.width", "CNN width"),
-        ("data.train_limit", "training cells per class"),
-        ("generate.per_class", "synthetic cells per class"),
+        ("data.train_limit", train_limit.as_str()),
+        ("generate.per_class", per_class.as_str()),
     ];
-    // A limit of 0 means none, and a number of synthetic cells of 0 that of the real ones.
+    // A limit of 0 means none, and a number of synthetic images of 0 that of the real ones.
     let show = |name: &str, value: &serde_json::Value| match value.as_f64() {
         Some(0.0) if name.ends_with("_limit") => "all".to_owned(),
         Some(0.0) if name == "generate.per_class" => "as many as real ones".to_owned(),
@@ -29,7 +31,7 @@ pub(super) fn banners(results: &Results) -> Markup {
     };
     html! {
         @if results.data.is_phantom {
-            aside.banner.phantom {
+            aside.banner.notice {
                 strong { "Phantom data, not patients." }
                 " The cells of this run were drawn by a program as a stand-in. No figure or picture here says anything about real blood
                 cells, about malaria, or about the published study's findings; this run shows only that the pipeline works."
@@ -37,9 +39,10 @@ pub(super) fn banners(results: &Results) -> Markup {
         }
         @if !settings.narrowed.is_empty() {
             aside.banner.narrowed {
-                strong { "Not the study's settings." }
+                strong { "Not " @if results.published.is_some() { "the study's settings." } @else { "the settings of the preset paper." } }
                 " This run used the " (settings.preset) " preset, and " (settings.narrowed.len())
-                @if settings.narrowed.len() == 1 { " setting differs" } @else { " settings differ" } " from the study's"
+                @if settings.narrowed.len() == 1 { " setting differs" } @else { " settings differ" }
+                @if results.published.is_some() { " from the study's" } @else { " from those of that preset" }
                 @let changed: Vec<_> = words.iter().filter_map(|(name, words)| Some((*name, *words, named(name)?))).collect();
                 @if !changed.is_empty() {
                     ": "
@@ -56,26 +59,28 @@ pub(super) fn banners(results: &Results) -> Markup {
 
 /// The outcome in plain words, then as large figures.
 pub(super) fn summary(results: &Results) -> Markup {
-    let kind = if results.data.is_phantom { "held-out phantom cells" } else { "real held-out cells" };
+    let (many, is_phantom) = (&results.data.words.many, results.data.is_phantom);
+    let kind = if is_phantom { format!("held-out phantom {many}") } else { format!("real held-out {many}") };
+    let drawn = if results.published.is_some() { "blood cells" } else { many };
     let test = &results.resnet.test;
     let interval = test.accuracy_interval;
     html! {
         p.lead {
             @if super::gans::by_gan(results).len() < results.gan.len() { "One GAN of all classes" } @else { "One GAN per class" }
-            " learned to draw " @if results.data.is_phantom { "phantom " } "blood cells. A ResNet that was trained on "
-            @if results.data.is_phantom { "phantom" } @else { "real" } " cells then judged what they drew. "
+            " learned to draw " @if is_phantom { "phantom " } (drawn) ". A ResNet that was trained on "
+            @if is_phantom { "phantom " } @else { "real " } (many) " then judged what they drew. "
             @for (class, r) in &results.recognition {
-                "Of " (count(r.total)) " synthetic " b { (class) } " cells it recognised "
+                "Of " (count(r.total)) " synthetic " b { (class) } " " (many) " it recognised "
                 b { (count(r.recognised)) " (" (percent(r.rate)) ", " (level(results)) " interval " (percent_range(r.low, r.high)) ")" }
-                @if let Some(study) = results.published.recognition.get(class) {
-                    "; in the study" @if results.data.is_phantom { ", with real cells, " } @else { " " } (count(study.recognised)) " of " (count(study.total)) " (" (percent(study.rate)) ", "
+                @if let Some(study) = results.published_recognition(class) {
+                    "; in the study" @if is_phantom { ", with real cells, " } @else { " " } (count(study.recognised)) " of " (count(study.total)) " (" (percent(study.rate)) ", "
                     (percent_range(study.low, study.high)) ")"
                 }
                 ". "
             }
             "On " (kind) " the ResNet is right " (percent(test.accuracy)) " of the time (" (percent_range(interval.low, interval.high)) ")"
-            @if let Some(study) = results.published.classifiers.iter().find(|line| line.ours == "resnet") {
-                ", against " (percent(study.accuracy)) " in the study" @if results.data.is_phantom { ", on real cells" }
+            @if let Some(study) = results.published_resnet() {
+                ", against " (percent(study)) " in the study" @if is_phantom { ", on real cells" }
             }
             "."
         }
@@ -84,7 +89,7 @@ pub(super) fn summary(results: &Results) -> Markup {
                 div.card {
                     p.card-title { "Synthetic " (class) " recognised" }
                     p.big { (percent(r.rate)) }
-                    p.note { (percent_range(r.low, r.high)) @if let Some(s) = results.published.recognition.get(class) { " · study " (percent(s.rate)) } }
+                    p.note { (percent_range(r.low, r.high)) @if let Some(s) = results.published_recognition(class) { " · study " (percent(s.rate)) } }
                 }
             }
             div.card {
@@ -92,16 +97,17 @@ pub(super) fn summary(results: &Results) -> Markup {
                 p.big { (percent(test.accuracy)) }
                 p.note {
                     (percent_range(interval.low, interval.high))
-                    @if let Some(s) = results.published.classifiers.iter().find(|line| line.ours == "resnet") { " · study " (percent(s.accuracy)) }
+                    @if let Some(study) = results.published_resnet() { " · study " (percent(study)) }
                 }
             }
         }
     }
 }
 
-/// The study's table of 1,000 synthetic images per class, beside ours and beside real cells.
+/// The recognition of synthetic images beside that of real ones, and, for the study's own data, beside its table of 1,000 per class.
 pub(super) fn recognition(results: &Results) -> Markup {
-    let held_out = if results.data.is_phantom { "Phantom cells held out" } else { "Real cells held out" };
+    let (many, of_study) = (&results.data.words.many, results.published.is_some());
+    let held_out = format!("{} {many} held out", if results.data.is_phantom { "Phantom" } else { "Real" });
     let of = |r: &Recognition| html! { (count(r.recognised)) " of " (count(r.total)) };
     let cell = |r: Option<&Recognition>| match r {
         Some(r) => html! { td { (of(r)) br; (rate(r)) } },
@@ -111,7 +117,7 @@ pub(super) fn recognition(results: &Results) -> Markup {
         thead { tr {
             th scope="col" { "Class" }
             th scope="col" { "Synthetic, this run" }
-            th scope="col" { "Synthetic, the study" }
+            @if of_study { th scope="col" { "Synthetic, the study" } }
             th scope="col" { (held_out) ", this run" }
         } }
         tbody {
@@ -119,22 +125,22 @@ pub(super) fn recognition(results: &Results) -> Markup {
                 tr {
                     th scope="row" { (class) }
                     (cell(Some(r)))
-                    (cell(results.published.recognition.get(class)))
+                    @if of_study { (cell(results.published_recognition(class))) }
                     (cell(results.recognition_real.get(class)))
                 }
             }
         }
     };
     html! {
-        p { "An image counts as recognised when the ResNet gives its highest probability to the class the image was made for. Intervals of
-            synthetic images are Wilson's, " (level(results)) "; those of the study are computed from its counts, 95%. Those of held-out
-            cells are as wide as the patients' differences make them, where the patients are known." }
+        p { "Recognised means that the ResNet gives its highest probability to the class that the image was made for. Intervals of synthetic "
+            (many) " are Wilson's, " (level(results)) @if of_study { "; those of the study are computed from its counts, 95%" } ". Those of held-out "
+            (many) " cover the differences between patients, where the patients are known." }
         (table("Images taken for their own class by the ResNet", body))
         @for (class, r) in &results.recognition {
             div.dots {
                 h3 { (class) }
                 (dot_row("Synthetic, this run", r, "ours"))
-                @if let Some(study) = results.published.recognition.get(class) { (dot_row("Synthetic, the study", study, "study")) }
+                @if let Some(study) = results.published_recognition(class) { (dot_row("Synthetic, the study", study, "study")) }
                 @if let Some(real) = results.recognition_real.get(class) { (dot_row(&format!("{held_out}, this run"), real, "real")) }
                 div.dot-row aria-hidden="true" { span {} div.scale { span { "0%" } span { "50%" } span { "100%" } } span {} }
             }

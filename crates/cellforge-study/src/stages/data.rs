@@ -6,14 +6,17 @@ use std::{
     time::Instant,
 };
 
-use cellforge_assess::files::{hash_file, hash_texts};
+use cellforge_assess::{
+    evaluation::Words,
+    files::{hash_file, hash_texts},
+};
 use cellforge_data::{
     OpenOptions, Progress, Split, SplitOptions, SplitRule, View, derive_seed, folder_names, phantom, save_grid, split,
 };
 use cellforge_train::RunDir;
 
 use crate::{
-    Result, StudyConfig,
+    Origin, Result, StudyConfig,
     config::{DataConfig, PhantomStage},
     nih,
     runner::{Makes, Runner},
@@ -31,13 +34,18 @@ pub(crate) struct Cells {
     pub(crate) split_by: SplitRule,
     /// Folder name of each class.
     pub(crate) folders: Vec<String>,
+    /// Whose images they are.
+    pub(crate) origin: Origin,
+    /// What they are called.
+    pub(crate) words: Words,
 }
 
 pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cells, Stamp)> {
     let rendered = runner.path("data/phantom.zip");
     let options = open_options(&config.data, RunDir::new(&runner.control.out).cache(), runner.control.progress);
-    // Where the cells and the names of their patients are is no input of the study, only what they are.
-    let settings = DataConfig { path: None, group_csv: Vec::new(), ..config.data.clone() };
+    // Where the images and the names of their patients lie, and what they are called, is no input of this stage: only what they are.
+    let noun = DataConfig::default().noun;
+    let settings = DataConfig { noun, path: None, group_csv: Vec::new(), ..config.data.clone() };
     let mut loaded = None;
     let stamp = match &config.data.path {
         Some(path) => {
@@ -53,7 +61,7 @@ pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cell
         }
         None => {
             tracing::info!(
-                "no --data was given: using the phantom, cells that a program renders and that come from no patient"
+                "no images were given: using the phantom, cells that a program renders and that come from no patient"
             );
             let phantom = phantom::PhantomConfig {
                 // No smaller than a microscope's crop, so that a small side is resized as real cells are.
@@ -104,8 +112,11 @@ fn open_options(data: &DataConfig, cache_dir: PathBuf, progress: bool) -> OpenOp
 fn prepare(all: View, config: &StudyConfig) -> Result<Cells> {
     let folders = folder_names(all.classes())?;
     let data = &config.data;
-    let split_by = settled(data.split_by, &all);
+    // A phantom that was written to disk and given as data is still a phantom.
+    let origin = if data.path.is_none() { Origin::Phantom } else { Origin::of(&all) };
+    let words = origin.words(data)?;
     let seed = derive_seed(config.seed, "split");
+    let split_by = settled(data.split_by, &all, &words);
     let split = split(&all, &SplitOptions { by: split_by, val: data.val, test: data.test, seed })?;
     let limited = |positions: &[usize], limit| limit_per_class(&all.part(positions), limit, config.seed);
     Ok(Cells {
@@ -115,19 +126,22 @@ fn prepare(all: View, config: &StudyConfig) -> Result<Cells> {
         all,
         split_by,
         folders,
+        origin,
+        words,
     })
 }
 
-/// What a rule means for these cells. It is told in the log.
-fn settled(rule: SplitRule, cells: &View) -> SplitRule {
+/// What a rule means for these images, with a line in the log.
+fn settled(rule: SplitRule, cells: &View, words: &Words) -> SplitRule {
+    let one = &words.one;
     let by = rule.settled(cells);
     let patients = cells.group_names().len();
     match by {
         SplitRule::Group => tracing::info!("split by patient: each of {patients} is on one side"),
         _ if patients > 1 => {
-            tracing::info!("split by cell: each of {patients} patients may be on several sides");
+            tracing::info!("split by {one}: each of {patients} patients may be on several sides");
         }
-        _ => tracing::info!("split by cell: the patients are not known"),
+        _ => tracing::info!("split by {one}: the patients are not known"),
     }
     by
 }

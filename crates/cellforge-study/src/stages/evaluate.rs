@@ -1,4 +1,4 @@
-//! The evaluation stage: what the synthetic cells are worth.
+//! The evaluation stage: fidelity, utility and privacy of the synthetic images.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use cellforge_assess::{
 use cellforge_data::{Groups, OpenOptions, View, derive_seed};
 use cellforge_train::{RunDir, Slot, TrainedGan};
 
-use super::{data::Cells, gan::GanRun, outcome::command};
+use super::{data::Cells, gan::GanRun};
 use crate::{
     Error, Result, StudyConfig,
     runner::{Makes, Runner},
@@ -20,9 +20,9 @@ use crate::{
 /// The folder of the stage.
 const FOLDER: &str = "evaluation";
 
-/// Evaluates the synthetic cells against the training cells, with the test cells as the holdout and the features of the residual
+/// Evaluates the synthetic images against the training images, with the test images as the holdout and the features of the residual
 /// network. `upstream` are the stages whose outputs are used. None where the settings leave all of it out, and, with a warning, where there
-/// are too few cells: the rest of a study is worth as much without.
+/// are too few images: the rest of the study stands without it.
 pub(crate) fn run(
     config: &StudyConfig,
     cells: &Cells,
@@ -40,17 +40,19 @@ pub(crate) fn run(
     let folders: BTreeSet<&str> = gans.iter().map(|run| run.folder.as_str()).collect();
     let discriminators = folders.into_iter().map(|folder| runner.path(folder)).collect();
     let resnet = RunDir::new(runner.path("resnet")).slot(Slot::Last);
-    let done = runner.stage("evaluate", &(&settings, &provenance), upstream, Makes::Folder(FOLDER), |_| {
+    let made_from = (&settings, &provenance, &cells.words);
+    let done = runner.stage("evaluate", &made_from, upstream, Makes::Folder(FOLDER), |_| {
         let mut options = OpenOptions::new(cells.all.side(), cells.all.channels());
         options.groups = Groups::None;
         let made = View::open(&synthetic, &options)?;
+        let real = Part::new(cells.train.clone(), "the training part of the study");
+        let synthetic = Part::new(made, "the study's generators");
         let inputs = EvaluationInputs {
-            real: Part::new(cells.train.clone(), "the training part of the study"),
             holdout: Some(Part::new(cells.test.clone(), "the test part of the study")),
-            synthetic: Part::new(made, "the study's generators"),
-            features: FeatureSource::Classifier(resnet),
             discriminators,
+            words: cells.words.clone(),
             provenance: provenance.clone(),
+            ..EvaluationInputs::new(real, synthetic, FeatureSource::Classifier(resnet))
         };
         match evaluate(&settings, &inputs, &out, &control.training()) {
             Err(cellforge_assess::Error::Interrupted) => Err(control.interrupted("evaluate")),
@@ -67,6 +69,8 @@ pub(crate) fn run(
     let mut found: Evaluation = read_json(&out.join("evaluation.json"))?;
     // Paths are relative to the file that names them, and the results lie one folder up.
     found.pairs.iter_mut().for_each(|pair| pair.path = format!("{FOLDER}/{}", pair.path));
+    // The command is no input of the stage: one that names another device repeats the same study.
+    found.provenance.command.clone_from(&control.command);
     Ok(Some(found))
 }
 
@@ -84,20 +88,18 @@ fn provenance(config: &StudyConfig, cells: &Cells, gans: &[GanRun], runner: &Run
         format!(" (the weights are those after {})", used.join(" and "))
     };
     let generator = format!(
-        "{} ({}), width {}, {} iterations{used} with {} cells each{}",
+        "{} ({}), width {}, {} iterations{used} with {} {} each{}",
         if together { "one GAN of all classes" } else { "one GAN per class" },
         gans.iter().map(|run| run.class.as_str()).collect::<Vec<_>>().join(", "),
         gan.model.width,
         gan.iterations,
         gan.batch,
+        cells.words.many,
         config.generate.truncation.map_or(String::new(), |t| format!(", noise truncated at {t}")),
     );
-    let is_phantom = config.data.path.is_none() || crate::is_phantom(&cells.all);
     Ok(Provenance {
         generator: Some(generator),
         seed: Some(derive_seed(config.seed, "generate")),
-        command: command(config),
-        is_phantom,
-        is_nih: !is_phantom && crate::is_nih(&cells.all),
+        ..cells.origin.provenance("")
     })
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cellforge_assess::Bar;
+use cellforge_assess::ProgressBar;
 use cellforge_data::{ImageWriter, View, derive_seed};
 use cellforge_train::{GanTrainConfig, Judge, SampleOptions, TrainedGan, train_judged_gan};
 
@@ -108,7 +108,7 @@ pub(crate) fn generate(
     let sources: Vec<(&GanRun, PathBuf)> = gans.iter().map(|gan| (gan, runner.path(&gan.folder))).collect();
     runner.stage("generate", &(&config.generate, config.seed), &upstream, Makes::Folder("synthetic"), |_| {
         let mut writer = ImageWriter::create(&out)?;
-        let bar = Bar::new(control.progress, "generate", gans.iter().map(|gan| count(gan) as u64).sum());
+        let bar = ProgressBar::new(control.progress, "generate", gans.iter().map(|gan| count(gan) as u64).sum());
         for (gan, source) in &sources {
             let trained = TrainedGan::load_on(source, &control.device)?;
             let options = SampleOptions {

@@ -4,20 +4,18 @@ use std::collections::BTreeMap;
 
 use cellforge_assess::{Evaluation, Versions};
 use cellforge_data::{SplitRule, View};
-use cellforge_kernels::Precision;
 use cellforge_train::{LogEvent, RunDir, read_log};
 use serde_json::Value;
 
 use super::{data::Cells, gan::GanRun};
 use crate::{
-    Error, Preset, Result, StudyConfig,
+    Error, Origin, Preset, Result, StudyConfig,
     judge::Judgement,
     results::{
         self, DataSummary, GanResult, GridImage, PartSummary, Published, Results, SCHEMA_VERSION, Settings,
         SingleClassGroups, SkippedImage,
     },
     runner::Runner,
-    shell::shell_word,
 };
 
 pub(crate) fn collect(
@@ -34,7 +32,7 @@ pub(crate) fn collect(
     }
     Ok(Results {
         schema_version: SCHEMA_VERSION,
-        settings: settings(config)?,
+        settings: settings(config, &runner.control.command)?,
         versions: Versions::here(runner.devices.iter().cloned().collect::<Vec<_>>().join(", ")),
         data: summary(config, cells),
         cnn: judgement.cnn,
@@ -43,21 +41,22 @@ pub(crate) fn collect(
         recognition: judgement.recognition,
         recognition_real: judgement.recognition_real,
         evaluation,
-        published: Published::study(),
+        published: cells.origin.is_of_study().then(Published::study),
         durations: runner.durations.iter().cloned().collect(),
     })
 }
 
-fn settings(config: &StudyConfig) -> Result<Settings> {
+fn settings(config: &StudyConfig, command: &str) -> Result<Settings> {
     let json = |config: &StudyConfig| -> Result<Value> {
         serde_json::to_value(config).map_err(Error::json(std::path::Path::new("the settings")))
     };
-    // Where the cells lie and the seed are choices of the run, not departures from the study.
+    // Where the images lie, what they are called and the seed are choices of the run, not departures from the study.
     let mut paper = StudyConfig::preset(Preset::Paper);
     paper.preset = config.preset;
     paper.seed = config.seed;
     paper.precision = config.precision;
     paper.data.path.clone_from(&config.data.path);
+    paper.data.noun.clone_from(&config.data.noun);
     paper.data.group_csv.clone_from(&config.data.group_csv);
     if config.data.path.is_some() {
         // The phantom is not used.
@@ -72,63 +71,39 @@ fn settings(config: &StudyConfig) -> Result<Settings> {
     Ok(Settings {
         preset: config.preset.name().to_owned(),
         seed: config.seed,
-        command: command(config),
+        command: command.to_owned(),
         narrowed: results::differences(&here, &json(&paper)?, why),
         config: here,
     })
 }
 
-/// The command that repeats the study: flags where they say it all, the saved settings otherwise.
-pub(super) fn command(config: &StudyConfig) -> String {
-    let mut plain = StudyConfig::preset(config.preset);
-    plain.seed = config.seed;
-    plain.precision = config.precision;
-    plain.data.path.clone_from(&config.data.path);
-    plain.data.skip_bad = config.data.skip_bad;
-    let mut words = if plain == *config {
-        format!("cellforge reproduce --preset {} --seed {}", config.preset, config.seed)
-    } else {
-        "cellforge reproduce --config config.toml --out AGAIN".to_owned()
-    };
-    if let Some(path) = config.data.path.as_ref().filter(|_| plain == *config) {
-        words.push_str(&format!(" --data {}", shell_word(path)));
-    }
-    if config.data.skip_bad && plain == *config {
-        words.push_str(" --skip-bad");
-    }
-    if Precision::current() != Precision::F32 {
-        words.push_str(&format!(" --precision {}", Precision::current().name()));
-    }
-    words
-}
-
 fn summary(config: &StudyConfig, cells: &Cells) -> DataSummary {
     let all = &cells.all;
-    // A phantom that was written to disk and given as data is still a phantom.
-    let is_phantom = config.data.path.is_none() || crate::is_phantom(all);
-    let is_nih = !is_phantom && crate::is_nih(all);
     let source = match &config.data.path {
         None => "the phantom: cells rendered by this program, from no patient".to_owned(),
-        Some(path) if is_phantom => format!("{path} (the phantom: rendered cells, from no patient)"),
+        Some(path) if cells.origin == Origin::Phantom => {
+            format!("{path} (the phantom: rendered cells, from no patient)")
+        }
         Some(path) => path.clone(),
     };
     let part = |name: &str, part: &View| PartSummary {
         name: name.to_owned(),
-        cells_per_class: per_class(part),
+        images_per_class: per_class(part),
         groups: group_count(part),
     };
     let parts = vec![part("train", &cells.train), part("val", &cells.val), part("test", &cells.test)];
     DataSummary {
         source,
-        is_phantom,
-        is_nih,
+        words: cells.words.clone(),
+        is_phantom: cells.origin == Origin::Phantom,
+        is_nih: cells.origin == Origin::Nih,
         side: all.side(),
         channels: all.channels(),
         classes: all.classes().to_vec(),
-        cells_per_class: per_class(all),
+        images_per_class: per_class(all),
         groups: group_count(all),
         single_class_groups: single_class_groups(all),
-        split_by: if cells.split_by == SplitRule::Group { "group" } else { "cell" }.to_owned(),
+        split_by: if cells.split_by == SplitRule::Group { "group" } else { "image" }.to_owned(),
         parts,
         skipped: all
             .skipped()
@@ -153,7 +128,7 @@ fn single_class_groups(cells: &View) -> BTreeMap<String, SingleClassGroups> {
         return BTreeMap::new();
     }
     let found =
-        cells.single_class_groups().into_iter().map(|of| SingleClassGroups { groups: of.groups, cells: of.images });
+        cells.single_class_groups().into_iter().map(|of| SingleClassGroups { groups: of.groups, images: of.images });
     cells.classes().iter().cloned().zip(found).collect()
 }
 
@@ -189,7 +164,7 @@ mod tests {
     fn reasons_are_those_of_the_preset() {
         let mut config = StudyConfig::preset(Preset::Quick);
         config.gan.iterations = 5;
-        let narrowed = settings(&config).unwrap().narrowed;
+        let narrowed = settings(&config, "").unwrap().narrowed;
         let why = |name: &str| narrowed.iter().find(|change| change.setting == name).unwrap().why.clone();
         assert_eq!(why("gan.iterations"), None);
         assert!(why("gan.model.width").is_some());

@@ -10,33 +10,34 @@ use crate::{
 
 pub(super) fn figures(part: &FidelityPart, found: &Evaluation) -> Markup {
     let classes = found.classes.iter().filter_map(|class| Some((class.as_str(), part.per_class.get(class)?)));
-    let halves = if part.halves_by_patient { "other patients" } else { "other images" };
+    let (one, many) = (&found.words.one, &found.words.many);
+    let halves = if part.halves_by_patient { "other patients".to_owned() } else { format!("other {many}") };
     html! {
         @if part.pooled.against_holdout.is_some() {
-            p { "The first two columns are what the answers above rest on: synthetic images, and half of the real ones, each against held-out images,
-                which neither the generator nor that half has in it. A generator as good as reality would have the figures of these real images. In the
-                next two, half of the real images is what is compared with: the generator has seen it, and can come nearer to it than the other half, of "
-                (halves) ", does." }
+            p { "The answers above rest on the first two columns: synthetic " (many) ", and half of the real ones, each against held-out " (many) ".
+                Neither the generator nor that half has seen these. A generator as good as reality would have the figures of the real " (many) ".
+                The next two columns compare with half of the real " (many) ". The generator has seen this half, so it can come nearer to it than the
+                other half, of " (halves) ", does." }
         } @else {
-            p { "Every figure stands beside the same figure between real images (the floor): half of the real images against the other half, of "
+            p { "Every figure stands beside the same figure between real " (many) " (the floor): half of the real " (many) " against the other half, of "
                 (halves) ". The generator has seen both halves, so it can come nearer to one than the other does." }
         }
-        p { "All comparisons have the same numbers of images, because distances depend on them. An arrow marks figures that are better when low." }
-        (scope("All classes", &part.pooled, &found.features.metric))
-        @for (name, of_class) in classes { (scope(name, of_class, &found.features.metric)) }
+        p { "All comparisons have the same numbers of " (many) ", because distances depend on them. An arrow marks figures that are better when low." }
+        (scope("All classes", &part.pooled, found))
+        @for (name, of_class) in classes { (scope(name, of_class, found)) }
         p.note {
             "The Fréchet distance compares means and covariances of features (Heusel et al. 2017); it is called FID only with Inception-v3. The
-            kernel distance (Bińkowski et al. 2018) compares all pairs through a polynomial kernel and does not grow when images are few."
+            kernel distance (Bińkowski et al. 2018) compares all pairs through a polynomial kernel and does not grow when " (many) " are few."
         }
         p.note {
-            "Precision is the share of synthetic images within the spread of the real ones, recall the share of real images within the spread of the
-            synthetic ones (Kynkäänniemi et al. 2019). Density and coverage are their sturdier kin (Naeem et al. 2020): real neighbourhoods per
-            synthetic image, and the share of real images with a synthetic image among their " (found.settings.fidelity.k) " nearest."
+            "Precision is the share of synthetic " (many) " within the spread of the real ones, recall the share of real " (many) " within the spread of the
+            synthetic ones (Kynkäänniemi et al. 2019). Density and coverage are less sensitive to outliers (Naeem et al. 2020): real neighbourhoods per
+            synthetic " (one) ", and the share of real " (many) " with a synthetic " (one) " among their " (found.settings.fidelity.k) " nearest."
         }
     }
 }
 
-fn scope(name: &str, scope: &FidelityScope, metric: &str) -> Markup {
+fn scope(name: &str, scope: &FidelityScope, found: &Evaluation) -> Markup {
     let columns: Vec<(&str, &Fidelity)> = [
         ("Synthetic, held-out", scope.against_holdout.as_ref()),
         ("Real, held-out", scope.real_against_holdout.as_ref()),
@@ -55,7 +56,7 @@ fn scope(name: &str, scope: &FidelityScope, metric: &str) -> Markup {
         ("Density".to_owned(), |f| f.density, false),
         ("Coverage".to_owned(), |f| f.coverage, true),
     ];
-    let image = |e: Estimate, share: bool| {
+    let shown = |e: Estimate, share: bool| {
         if share {
             with_interval(&percent(e.value), &percent_range(e.low, e.high))
         } else {
@@ -66,9 +67,10 @@ fn scope(name: &str, scope: &FidelityScope, metric: &str) -> Markup {
         thead { tr { th scope="col" { "Figure" } @for (title, _) in &columns { th scope="col" { (title) } } } }
         tbody {
             @for (title, of, share) in &rows {
-                tr { th scope="row" { (title) } @for (_, figures) in &columns { td { (image(of(figures), *share)) } } }
+                tr { th scope="row" { (title) } @for (_, figures) in &columns { td { (shown(of(figures), *share)) } } }
             }
         }
     };
-    table(&format!("{name}: {} images on each side, Fréchet distance {metric}", count(scope.images as u64)), body)
+    let (n, many, metric) = (count(scope.images as u64), &found.words.many, &found.features.metric);
+    table(&format!("{name}: {n} {many} on each side, Fréchet distance {metric}"), body)
 }

@@ -14,11 +14,11 @@ use super::{
 };
 use crate::{
     Result, charts,
-    evaluation::{Answer, Evaluation, PairImage, SetInfo},
+    evaluation::{Answer, Evaluation, Notice, PairImage, SetInfo},
     plots::css_colour,
 };
 
-/// The section in the report of a study.
+/// The section in a report of more than an evaluation.
 pub(super) fn section(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
     let pairs = pairs(found, base_dir)?;
     Ok(html! {
@@ -30,12 +30,12 @@ pub(super) fn section(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
 /// The report of an evaluation by itself.
 pub(super) fn page(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
     let pairs = pairs(found, base_dir)?;
-    let title = "Synthetic images, evaluated";
+    let title = format!("Synthetic {}, evaluated", found.words.many);
     let sections = parts(found, &pairs);
     let more = [
-        ("The images", "images", sets(found)),
-        ("How to repeat this", "repeat", repeat(found)),
-        ("Limits", "limits", limits(found)),
+        (format!("The {}", found.words.many), "images", sets(found)),
+        ("How to repeat this".to_owned(), "repeat", repeat(found)),
+        ("Limits".to_owned(), "limits", limits(found)),
     ];
     let sections: Vec<_> = sections.into_iter().chain(more).collect();
     let version = &found.versions.cellforge;
@@ -54,13 +54,8 @@ pub(super) fn page(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
                     p.kicker { "Fidelity, use for training, and privacy of synthetic medical images" }
                     h1 { (title) }
                     p.meta { "Seed " (found.settings.seed) " · cellforge " (version) }
-                    @if found.provenance.is_phantom {
-                        aside.banner.phantom {
-                            strong { "Phantom data, not patients." }
-                            " The real images of this run were drawn by a program. No figure here says anything about real blood images or about
-                            malaria."
-                        }
-                    } @else if !found.pairs.is_empty() { (do_not_share()) }
+                    (notices(&found.provenance.notices))
+                    @if !found.pairs.is_empty() && !found.provenance.drawn_by_program { (do_not_share(found)) }
                     (verdicts(found))
                     nav aria-label="Contents" { ol { @for (heading, id, _) in &sections { li { a href={ "#" (id) } { (heading) } } } } }
                 }
@@ -72,18 +67,29 @@ pub(super) fn page(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
     })
 }
 
-fn do_not_share() -> Markup {
+/// What must be read before any figure.
+pub fn notices(notices: &[Notice]) -> Markup {
+    html! {
+        @for notice in notices {
+            aside.banner.notice { strong { (notice.title) } " " (notice.sentence) }
+        }
+    }
+}
+
+fn do_not_share(found: &Evaluation) -> Markup {
+    let many = &found.words.many;
     html! {
         aside.banner.private {
-            strong { "This page holds pictures of real images: do not share it." }
-            " They are there so that whoever is responsible for the images can see how near the synthetic ones come. A page without them is made
-            with " code { "--no-pairs" } " (in a study: " code { "evaluate.pairs = 0" } ")."
+            strong { "This page holds pictures of real " (many) ": do not share it." }
+            " They show whoever is responsible for the real " (many) " how near the synthetic ones come. With the setting "
+            code { "evaluate.privacy.pairs = 0" } " a page has none."
         }
     }
 }
 
 /// One line per question.
 pub(super) fn verdicts(found: &Evaluation) -> Markup {
+    let many = &found.words.many;
     html! {
         ul.verdicts {
             @for verdict in &found.verdicts {
@@ -97,8 +103,8 @@ pub(super) fn verdicts(found: &Evaluation) -> Markup {
         @if found.sets.shared_patients.is_some_and(|shared| shared > 0) {
             p.callout {
                 strong { "The sets share patients. " }
-                (count(found.sets.shared_patients.unwrap_or(0) as u64)) " patients have images both among the training images and among the held-out
-                ones: the tests for leaks and the accuracies on held-out images are too favourable."
+                (count(found.sets.shared_patients.unwrap_or(0) as u64)) " patients have both training " (many) " and held-out " (many)
+                ": the tests for leaks and the accuracies on held-out " (many) " are too favourable."
             }
         }
     }
@@ -117,36 +123,37 @@ fn word(answer: Answer, about: &str) -> (&'static str, &'static str) {
 }
 
 /// Heading, anchor and content of each part that was measured.
-fn parts(found: &Evaluation, pairs: &Markup) -> Vec<(&'static str, &'static str, Markup)> {
+fn parts(found: &Evaluation, pairs: &Markup) -> Vec<(String, &'static str, Markup)> {
     let missing = |part: &str| -> Markup {
         let reason = found.not_measured.get(part).map_or("it was not measured", String::as_str);
         html! { p.muted { "Not measured: " (reason) "." } }
     };
     let fidelity = found.fidelity.as_ref().map_or_else(|| missing("fidelity"), |part| fidelity::figures(part, found));
-    let utility = found.utility.as_ref().map_or_else(|| missing("utility"), utility::figures);
+    let utility =
+        found.utility.as_ref().map_or_else(|| missing("utility"), |part| utility::figures(part, &found.words));
     let privacy = found.privacy.as_ref().map_or_else(|| missing("privacy"), |part| privacy::figures(part, found));
     vec![
-        ("Realism and coverage", "fidelity", html! { (fidelity) (scatter(found)) }),
-        ("Use for training", "utility", utility),
-        ("Leaks", "privacy", html! { (privacy) (pairs) }),
+        ("Realism and coverage".to_owned(), "fidelity", html! { (fidelity) (scatter(found)) }),
+        ("Use for training".to_owned(), "utility", utility),
+        ("Leaks".to_owned(), "privacy", html! { (privacy) (pairs) }),
     ]
 }
 
 /// The images in a plane.
 fn scatter(found: &Evaluation) -> Markup {
     let cloud = |points: &[(f64, f64, u32)]| points.iter().map(|&(x, y, _)| (x, y)).collect::<Vec<_>>();
-    let scatter = &found.scatter;
+    let (scatter, many) = (&found.scatter, &found.words.many);
     let percent = |at: usize| format!("{:.0}%", 100.0 * scatter.explained[at]);
     let titles = [0, 1].map(|at| format!("component {}, {} of the variance", at + 1, percent(at)));
     let clouds = [cloud(&scatter.real), cloud(&scatter.synthetic)];
     html! {
         @if let Some(svg) = charts::clouds(&clouds, [&titles[0], &titles[1]]) {
             figure.plot {
-                figcaption { "Real and synthetic images in a plane" }
+                figcaption { "Real and synthetic " (many) " in a plane" }
                 (legend(&["real", "synthetic"]))
-                div role="img" aria-label="Scatter plot of real and synthetic images in the plane of the two principal components of the real ones." { (PreEscaped(svg)) }
-                p.note { "Where the colours lie apart, the sets differ. The plane holds only the part of the variance that the axes name. At most 600
-                    images of each set are shown." }
+                div role="img" aria-label={ "Scatter plot of real and synthetic " (many) " in the plane of the two principal components of the real ones." } { (PreEscaped(svg)) }
+                p.note { "Where the colours lie apart, the sets differ. The plane holds only the part of the variance that the axes name. At most 600 "
+                    (many) " of each set are shown." }
             }
         }
     }
@@ -165,20 +172,21 @@ fn pairs(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
         found.pairs.iter().map(|pair| Ok((pair, embed(&pair.path, base_dir)?))).collect::<Result<_>>()?;
     let mut spaces: Vec<&str> = embedded.iter().map(|(pair, _)| pair.space.as_str()).collect();
     spaces.dedup();
-    let real = if found.provenance.is_phantom { "phantom" } else { "real" };
+    let real = if found.provenance.drawn_by_program { "" } else { "real " };
+    let one = &found.words.one;
     Ok(html! {
         @if !embedded.is_empty() {
-            @if !found.provenance.is_phantom { (do_not_share()) }
+            @if !found.provenance.drawn_by_program { (do_not_share(found)) }
             @for space in spaces {
                 h4 { "The closest pairs by " (space_name(space)) }
-                p.note { "Left the synthetic image, turned as it is nearest; right the training image nearest to it. Below, how far they are from each
-                    other, and how far the synthetic image is from the nearest held-out image. A copy has a distance near 0 and far below the
+                p.note { "Left: the synthetic " (one) ", turned as it is nearest. Right: the training " (one) " nearest to it. Below: their distance, and
+                    the distance of the synthetic " (one) " to the nearest held-out " (one) ". A copy has a first distance near 0 and far below the
                     second." }
                 div.pairs {
                     @for (pair, image) in embedded.iter().filter(|(pair, _)| pair.space == space) {
                         figure {
                             img src={ "data:image/png;base64," (image.base64) } width=(image.width) height=(image.height)
-                                alt={ "A synthetic image beside the nearest " (real) " training image" };
+                                alt={ "A synthetic " (one) " beside the nearest " (real) "training " (one) };
                             figcaption { (crate::evaluation::digits(pair.distance)) " · held-out " (crate::evaluation::digits(pair.holdout_distance)) }
                         }
                     }
@@ -200,7 +208,7 @@ fn sets(found: &Evaluation) -> Markup {
             tr {
                 th scope="row" { (title) }
                 td.text { (set.source) }
-                @for class in &found.classes { td { (count(set.cells_per_class.get(class).copied().unwrap_or(0) as u64)) } }
+                @for class in &found.classes { td { (count(set.images_per_class.get(class).copied().unwrap_or(0) as u64)) } }
                 td { (set.patients.map_or("not known".to_owned(), |n| count(n as u64))) }
             }
         }
@@ -214,9 +222,9 @@ fn sets(found: &Evaluation) -> Markup {
         }
     };
     html! {
-        (table("Images that were compared", body))
-        p { "Images of " (sets.side) " × " (sets.side) " pixels, " @if sets.channels == 1 { "grey" } @else { "colour" } ". Compared by "
-            (found.features.source) " (" (found.features.name) ", " (count(found.features.dims as u64)) " numbers per image)." }
+        (table(&format!("The {} that were compared", found.words.many), body))
+        p { (found.words.many_at_start()) " of " (sets.side) " × " (sets.side) " pixels, " @if sets.channels == 1 { "grey" } @else { "colour" } ". Compared by "
+            (found.features.source) " (" (found.features.name) ", " (count(found.features.dims as u64)) " numbers per " (found.words.one) ")." }
     }
 }
 
@@ -226,7 +234,7 @@ fn repeat(found: &Evaluation) -> Markup {
         tbody { @for (part, seconds) in &found.seconds { tr { th scope="row" { (part) } td { (duration(*seconds)) } } } }
     };
     html! {
-        pre { code { (found.provenance.command) } }
+        @if !found.provenance.command.is_empty() { pre { code { (found.provenance.command) } } }
         p { "With cellforge " (found.versions.cellforge) " and Candle " (found.versions.candle) " on " (found.versions.os) " ("
             (found.versions.arch) "), device " (found.versions.device) ", seed " (found.settings.seed) "." }
         (table("Time per part", body))
@@ -234,12 +242,15 @@ fn repeat(found: &Evaluation) -> Markup {
 }
 
 fn limits(found: &Evaluation) -> Markup {
+    let many = &found.words.many;
     html! {
         ul {
             li { strong { "Research use only. This is not a diagnostic device" } ", and no figure here supports a decision about a patient." }
-            @if found.provenance.is_phantom { li { "The real images are a phantom. Nothing here carries over to real images." } }
-            li { "That no test finds a leak does not prove that there is none: it shows that these attacks, with these images, find nothing." }
-            li { "Figures depend on what images are compared by. Features of a classifier see what tells its classes apart, and little else." }
+            @if found.provenance.drawn_by_program {
+                li { "The real " (many) " were drawn by a program. Nothing here carries over to " (many) " of patients." }
+            }
+            li { "That no test finds a leak does not prove that there is none: it shows that these attacks, with these " (many) ", find nothing." }
+            li { "Figures depend on the features by which " (many) " are compared. Features of a classifier hold what separates its classes, and little else." }
         }
     }
 }

@@ -6,60 +6,62 @@ use maud::{Markup, PreEscaped, html};
 use super::{legend, space_name};
 use crate::{
     charts,
-    evaluation::{Controls, Evaluation, PrivacyPart, digits},
+    evaluation::{Controls, Evaluation, PrivacyPart, Words, digits},
     report::format::{count, table},
 };
 
 pub(super) fn figures(part: &PrivacyPart, found: &Evaluation) -> Markup {
-    let privacy = &part.figures;
+    let (privacy, words) = (&part.figures, &found.words);
+    let (one, many) = (&words.one, &words.many);
     html! {
-        p { "A generator that learned its images by heart makes images that lie nearer to those it saw than to images of other patients. Each test below
-            compares the images it saw with held-out images"
-            @if privacy.by_patient { " of other patients; its p-value says how often the figure would be as high if the patients had been shared out
-                between the two sets by lot." }
-            @else { "; its p-value says how often the figure would be as high if the images had been shared out between the two sets by lot. Patients
-                are not known, so every image stands for itself." }
+        p { "A generator that has memorised its training " (many) " makes " (many) " that lie nearer to those it saw than to " (many) " of other patients.
+            Each test below compares the " (many) " it saw with held-out " (many)
+            @if privacy.by_patient { " of other patients; its p-value says how often the figure would be as high if the patients had been divided
+                between the two sets at random." }
+            @else { "; its p-value says how often the figure would be as high if the " (many) " had been divided between the two sets at random.
+                Patients are not known, so every " (one) " stands for itself." }
         }
-        (controls(part))
-        (findings(&part.findings))
+        (controls(part, words))
+        (findings(&part.findings, words))
         p.note { "A leak is found where the p-value, adjusted for the number of tests (Holm 1979), is at most "
             (format!("{:.1}%", 100.0 * (1.0 - privacy.level) / 2.0)) ". Intervals show the size of a leak and do not decide." }
-        @for (name, space) in &privacy.spaces { (of_space(name, space, part)) }
+        @for (name, space) in &privacy.spaces { (of_space(name, space, part, words)) }
         (method(found))
     }
 }
 
-/// What the tests say of images that leak for certain, and of images that cannot.
-fn controls(part: &PrivacyPart) -> Markup {
+/// What the tests find in images that leak for certain, and in images that cannot.
+fn controls(part: &PrivacyPart, words: &Words) -> Markup {
+    let many = &words.many;
     html! {
         @if let Some(controls) = Controls::of(part) {
             p {
                 strong { "Can these tests be trusted here? " }
-                "Given training images themselves in place of the synthetic ones, as many as there are of these, "
-                (count(controls.caught as u64)) " of " (count(controls.tests as u64)) " tests find the leak, those for exact copies left out: what
-                the others say is worth little here. "
+                "Positive control: with as many training " (many) " in place of the synthetic ones, "
+                (count(controls.caught as u64)) " of " (count(controls.tests as u64)) " tests find the leak, those for exact copies left out. The
+                findings of the others are worth little here. "
                 @match controls.accused {
-                    Some(0) => "Given images of patients whom no generator saw, none does, as none should.",
-                    Some(n) => { "Given images of patients whom no generator saw, " (count(n as u64)) " find one, as none should." },
-                    None => "There are too few held-out patients to see what they say of images that cannot leak.",
+                    Some(0) => { "Negative control: in " (many) " of patients whom no generator saw, no test finds a leak, as none should." },
+                    Some(n) => { "Negative control: in " (many) " of patients whom no generator saw, " (count(n as u64)) " find a leak, as none should." },
+                    None => { "There are too few held-out patients for a negative control, with " (many) " that cannot leak." },
                 }
             }
         }
     }
 }
 
-fn findings(findings: &[Finding]) -> Markup {
+fn findings(findings: &[Finding], words: &Words) -> Markup {
     let range = |finding: &Finding| {
         finding
             .interval
             .map_or(String::new(), |interval| format!("{} to {}", digits(interval.low), digits(interval.high)))
     };
     let body = html! {
-        thead { tr { th scope="col" { "Test" } th scope="col" { "Figure" } th scope="col" { "By lot" } th scope="col" { "p" } th scope="col" { "p (Holm)" } th scope="col" { "Leak" } } }
+        thead { tr { th scope="col" { "Test" } th scope="col" { "Figure" } th scope="col" { "By chance" } th scope="col" { "p" } th scope="col" { "p (Holm)" } th scope="col" { "Leak" } } }
         tbody {
             @for finding in findings {
                 tr {
-                    th scope="row" { (test_name(&finding.test)) @if let Some(space) = &finding.space { br; span.range { (space_name(space)) } } }
+                    th scope="row" { (test_name(&finding.test, words)) @if let Some(space) = &finding.space { br; span.range { (space_name(space)) } } }
                     td { span.value { (digits(finding.value)) } " " span.range { (range(finding)) } }
                     @match finding.chance {
                         Some(chance) => {
@@ -78,13 +80,14 @@ fn findings(findings: &[Finding]) -> Markup {
 }
 
 /// A test in words.
-fn test_name(test: &str) -> String {
+fn test_name(test: &str, words: &Words) -> String {
+    let (one, many) = (&words.one, &words.many);
     let of = |rest: &str| match rest {
-        "image_auc" => ", images, area",
-        "image_tpr" => ", images, found at 1% false alarms",
-        "patient_auc" => ", patients, area",
-        "patient_tpr" => ", patients, found at 1% false alarms",
-        _ => "",
+        "image_auc" => format!(", {many}, area"),
+        "image_tpr" => format!(", {many}, found at 1% false alarms"),
+        "patient_auc" => ", patients, area".to_owned(),
+        "patient_tpr" => ", patients, found at 1% false alarms".to_owned(),
+        _ => String::new(),
     };
     for (prefix, title) in [
         ("gan_leaks_calibrated_", "Membership by distance, calibrated"),
@@ -96,32 +99,33 @@ fn test_name(test: &str) -> String {
         }
     }
     match test {
-        "nearer_to_train" => "Share nearer to training than to held-out images".to_owned(),
-        "identical" => "Images identical to a training image".to_owned(),
-        "closest_nearer_to_train" => "The same among the images closest to any real image".to_owned(),
+        "nearer_to_train" => format!("Share nearer to training than to held-out {many}"),
+        "identical" => format!("{} identical to a training {one}", words.many_at_start()),
+        "closest_nearer_to_train" => format!("The same among the {many} closest to any real {one}"),
         "copying" => "Copying (C_T; below 0 is copying)".to_owned(),
-        "authenticity" => "Authentic images, less those among held-out ones".to_owned(),
+        "authenticity" => format!("Authentic {many}, less those among held-out ones"),
         other => other.replace('_', " "),
     }
 }
 
-fn of_space(name: &str, space: &SpacePrivacy, part: &PrivacyPart) -> Markup {
-    let mut attacks: Vec<(&str, &Attack)> = Vec::new();
-    attacks.push(("distance, images", &space.gan_leaks.image));
-    attacks.push(("calibrated, images", &space.gan_leaks_calibrated.image));
+fn of_space(name: &str, space: &SpacePrivacy, part: &PrivacyPart, words: &Words) -> Markup {
+    let (one, many) = (&words.one, &words.many);
+    let mut attacks: Vec<(String, &Attack)> = Vec::new();
+    attacks.push((format!("distance, {many}"), &space.gan_leaks.image));
+    attacks.push((format!("calibrated, {many}"), &space.gan_leaks_calibrated.image));
     if let Some(attack) = &space.gan_leaks_calibrated.patient {
-        attacks.push(("calibrated, patients", attack));
+        attacks.push(("calibrated, patients".to_owned(), attack));
     }
     if let Some(logan) = &part.figures.logan {
-        attacks.push(("discriminator, images", &logan.image));
+        attacks.push((format!("discriminator, {many}"), &logan.image));
     }
     let curves: Vec<&[(f64, f64)]> = attacks.iter().map(|(_, attack)| attack.roc.as_slice()).collect();
-    let names: Vec<&str> = attacks.iter().map(|(name, _)| *name).collect();
+    let names: Vec<&str> = attacks.iter().map(|(name, _)| name.as_str()).collect();
     html! {
         h4 { "By " (space_name(name)) }
         div.plots {
-            (histogram("Distance to the nearest training image", &space.dcr, "distance"))
-            (histogram("Nearest over second nearest training image", &space.nndr, "ratio of distances"))
+            (histogram(&format!("Distance to the nearest training {one}"), &space.dcr, "distance", words))
+            (histogram(&format!("Nearest over second nearest training {one}"), &space.nndr, "ratio of distances", words))
             figure.plot {
                 figcaption { "Membership attacks" }
                 (legend(&names))
@@ -131,14 +135,15 @@ fn of_space(name: &str, space: &SpacePrivacy, part: &PrivacyPart) -> Markup {
     }
 }
 
-fn histogram(title: &str, compared: &Compared, x: &str) -> Markup {
+fn histogram(title: &str, compared: &Compared, x: &str, words: &Words) -> Markup {
+    let (many, y) = (&words.many, format!("share of {}", words.many));
     let holdout = compared.holdout.as_ref();
     html! {
-        @if let Some(svg) = charts::histograms(&compared.edges, &compared.synthetic.counts, holdout.map(|h| h.counts.as_slice()), x) {
+        @if let Some(svg) = charts::histograms(&compared.edges, &compared.synthetic.counts, holdout.map(|h| h.counts.as_slice()), [x, &y]) {
             figure.plot {
                 figcaption { (title) }
                 (legend(if holdout.is_some() { &["synthetic", "held-out real"] } else { &["synthetic"] }))
-                div role="img" aria-label={ (title) ": histogram of synthetic images, and of held-out ones as the baseline." } { (PreEscaped(svg)) }
+                div role="img" aria-label={ (title) ": histogram of synthetic " (many) ", and of held-out ones as the baseline." } { (PreEscaped(svg)) }
                 p.note {
                     "Lowest 5%: synthetic " (digits(compared.synthetic.q05.value))
                     @if let Some(holdout) = holdout { ", held-out " (digits(holdout.q05.value)) }
@@ -152,15 +157,16 @@ fn histogram(title: &str, compared: &Compared, x: &str) -> Markup {
 }
 
 fn method(found: &Evaluation) -> Markup {
+    let many = &found.words.many;
     html! {
         p.note {
-            "Distances are Euclidean, in pixels and in features. For the share nearer to training, the closest images, exact copies and membership by
-            distance, synthetic images are searched in all eight orientations where the features are computed here; for the rest they are taken as they
-            are. Copying is Meehan, Chaudhuri and Dasgupta's test (2020); authenticity is that of Alaa et al. (2022)."
+            "Distances are Euclidean, in pixels and in features. The share nearer to training, the closest " (many) ", exact copies and membership by
+            distance search synthetic " (many) " in all eight orientations where the features are computed here. The other tests take them as they
+            are. Copying is the test of Meehan, Chaudhuri and Dasgupta (2020); authenticity is that of Alaa et al. (2022)."
         }
         p.note {
-            "By lot means that patients could have stood on either side. Features of a network that was trained on the training images are not quite so: it
-            has seen one side, and a leak may be missed by them. Pixels have seen neither."
+            "The p-values assume that a patient could have stood on either side. Features of a network that was trained on the training " (many) " do not
+            quite meet this: the network has seen one side, and its features may miss a leak. Pixels have seen neither."
         }
         p.note {
             "Membership attacks are GAN-Leaks, plain and calibrated (Chen et al. 2020)"

@@ -5,13 +5,14 @@ use maud::{Markup, PreEscaped, html};
 
 use super::legend;
 use crate::{
-    charts::{self, Bar},
-    evaluation::UtilityPart,
+    charts::{self, ErrorBar},
+    evaluation::{UtilityPart, Words},
     report::format::{count, percent, percent_range, table, with_interval},
     utility::{Utility, UtilityPoint},
 };
 
-pub(super) fn figures(part: &UtilityPart) -> Markup {
+pub(super) fn figures(part: &UtilityPart, words: &Words) -> Markup {
+    let (one, many) = (&words.one, &words.many);
     let utility = &part.figures;
     let share = |e: Estimate| with_interval(&percent(e.value), &percent_range(e.low, e.high));
     let rows = [
@@ -37,14 +38,14 @@ pub(super) fn figures(part: &UtilityPart) -> Markup {
         }
     };
     html! {
-        p { "The same network (" (utility.config.classifier) ") was trained " (count(utility.config.seeds as u64)) " times on each kind of images, "
-            (count(utility.config.updates)) " updates each, and judged on " (part.judged_on) ". Right is the share of images classified rightly;
-            intervals hold the variation of patients and of trainings." }
-        (table("Classifiers trained on real and on synthetic images", body))
-        (augmentation(utility))
+        p { "The same network (" (utility.config.classifier) ") was trained " (count(utility.config.seeds as u64)) " times on real and on synthetic " (many) ", "
+            (count(utility.config.updates)) " updates each, and tested on " (part.judged_on) ". Right is the share of " (many) " classified correctly;
+            intervals cover the variation of patients and of trainings." }
+        (table(&format!("Classifiers trained on real and on synthetic {many}"), body))
+        (augmentation(utility, words))
         p.note { "TSTR and TRTS follow Esteban, Hyland and Rätsch (2017). The differences of the augmentation study are paired by seed and by test
-            image; their p-values are adjusted for their number (Holm 1979). Synthetic images are added in the proportions of the real ones' classes; where
-            no more are there, a larger share of them may be the same images again, which is no comparison of its own." }
+            " (one) "; their p-values are adjusted for their number (Holm 1979). Synthetic " (many) " are added in the proportions of the real ones' classes.
+            Where there are no more, a larger ratio may take the same " (many) " again, which is no comparison of its own." }
     }
 }
 
@@ -53,18 +54,19 @@ fn points(e: Estimate) -> Markup {
     with_interval(&format!("{:+.1}", 100.0 * e.value), &format!("{:+.1} to {:+.1}", 100.0 * e.low, 100.0 * e.high))
 }
 
-fn augmentation(utility: &Utility) -> Markup {
+fn augmentation(utility: &Utility, words: &Words) -> Markup {
+    let many = &words.many;
     let (fractions, ratios) = (&utility.config.fractions, &utility.config.ratios);
     let of = |ratio: usize| -> Vec<&UtilityPoint> {
         utility.augmentation.iter().filter(|point| point.ratio == ratio).collect()
     };
-    let series: Vec<Vec<Bar>> = ratios
+    let series: Vec<Vec<ErrorBar>> = ratios
         .iter()
         .map(|&ratio| {
             of(ratio)
                 .iter()
                 .enumerate()
-                .map(|(at, point)| Bar {
+                .map(|(at, point)| ErrorBar {
                     x: at as f64,
                     y: point.accuracy.value,
                     low: point.accuracy.low,
@@ -74,20 +76,21 @@ fn augmentation(utility: &Utility) -> Markup {
         })
         .collect();
     let labels: Vec<String> = fractions.iter().map(|share| show_fraction(*share)).collect();
-    let names: Vec<String> = ratios.iter().map(|ratio| ratio_name(*ratio)).collect();
+    let names: Vec<String> = ratios.iter().map(|ratio| ratio_name(*ratio, words)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let known = utility.augmentation.iter().any(|point| point.patients.is_some());
-    let x_title = if known { "share of the real patients" } else { "share of the real images" };
+    let x_title = if known { "share of the real patients".to_owned() } else { format!("share of the real {many}") };
+    let y_title = format!("right on real test {many}");
     let rows = html! {
         thead { tr {
-            th scope="col" { "Real images" } th scope="col" { "Synthetic added" } th scope="col" { "Right" }
+            th scope="col" { "Real " (many) } th scope="col" { "Synthetic added" } th scope="col" { "Right" }
             th scope="col" { "Difference, points" } th scope="col" { "p (Holm)" }
         } }
         tbody {
             @for point in &utility.augmentation {
                 tr {
                     th scope="row" {
-                        (show_fraction(point.fraction)) ": " (count(point.real_images.round() as u64)) " images"
+                        (show_fraction(point.fraction)) ": " (count(point.real_images.round() as u64)) " " (many)
                         @if let Some(patients) = point.patients { " of " (count(patients.round() as u64)) @if patients.round() == 1.0 { " patient" } @else { " patients" } }
                     }
                     td { (count(point.synthetic_images.round() as u64)) @if point.short { " (no more there)" } }
@@ -99,22 +102,23 @@ fn augmentation(utility: &Utility) -> Markup {
         }
     };
     html! {
-        @if let Some(svg) = charts::bars(&series, &labels, x_title, "right on real test images") {
+        @if let Some(svg) = charts::bars(&series, &labels, &x_title, &y_title) {
             figure.plot {
-                figcaption { "Synthetic images added to few and to many real ones" }
+                figcaption { "Synthetic " (many) " added to few and to many real ones" }
                 (legend(&names))
-                div role="img" aria-label={ "Accuracy on real test images by the " (x_title) ", with intervals. The same figures are in the table below." } { (PreEscaped(svg)) }
+                div role="img" aria-label={ "Accuracy on real test " (many) " by the " (x_title) ", with intervals. The same figures are in the table below." } { (PreEscaped(svg)) }
             }
         }
         (table("The augmentation study", rows))
     }
 }
 
-fn ratio_name(ratio: usize) -> String {
+fn ratio_name(ratio: usize, words: &Words) -> String {
+    let (one, many) = (&words.one, &words.many);
     match ratio {
-        0 => "real images alone".to_owned(),
-        1 => "one synthetic image for each real one".to_owned(),
-        n => format!("{n} synthetic images for each real one"),
+        0 => format!("real {many} alone"),
+        1 => format!("one synthetic {one} for each real one"),
+        n => format!("{n} synthetic {many} for each real one"),
     }
 }
 

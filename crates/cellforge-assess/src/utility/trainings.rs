@@ -17,7 +17,7 @@ pub(super) struct Run {
     pub(super) seed: usize,
     /// Images of the pool, ascending.
     pub(super) images: Vec<usize>,
-    /// Whether it is judged on the synthetic images too.
+    /// Whether it is tested on the synthetic images too.
     pub(super) on_synthetic: bool,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Entry {
 }
 
 /// All trainings, each once, and what they are for.
-pub(super) struct Plan {
+pub(super) struct Trainings {
     pub(super) runs: Vec<Run>,
     /// On all real images, by seed.
     pub(super) real: Vec<usize>,
@@ -41,7 +41,7 @@ pub(super) struct Plan {
     pub(super) augmentation: Vec<Vec<Vec<Entry>>>,
 }
 
-impl Plan {
+impl Trainings {
     pub(super) fn new(config: &UtilityConfig, pool: &Pool) -> Self {
         let classes = pool.view.classes().len();
         let (real_labels, synthetic_labels) = (pool.real_labels(), pool.synthetic_labels());
