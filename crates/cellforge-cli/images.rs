@@ -9,13 +9,13 @@ use cellforge::{
     study::{
         StudyConfig,
         config::{DataConfig, GroupSource},
-        nih,
+        open_options,
     },
 };
 
 /// How the images of `data` are read, its groups by `groups`.
 pub fn options(data: &DataConfig, groups: GroupSource, cache_dir: Option<PathBuf>, progress: bool) -> OpenOptions {
-    let mut options = nih::open_options(data.side, data.channels);
+    let mut options = open_options(data.side, data.channels);
     let csv: &[PathBuf] = if groups == GroupSource::None { &[] } else { &data.group_csv };
     options.groups = groups.groups(csv);
     options.skip_bad = data.skip_bad;

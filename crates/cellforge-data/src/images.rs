@@ -33,7 +33,8 @@ const GAP: usize = 2;
 /// writer.write(&images)?;
 /// writer.finish()?;
 /// let read = View::open(dir.path().join("made.zip"), &OpenOptions::new(32, 3))?;
-/// assert_eq!((read.name(0), read.image(0)), ("Parasitized/synthetic_000001.png", images.image(0)));
+/// assert!(read.name(0).ends_with("/synthetic_000001.png"));
+/// assert_eq!(read.image(0), images.image(0));
 /// # Ok(())
 /// # }
 /// ```

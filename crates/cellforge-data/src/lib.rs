@@ -20,7 +20,7 @@
 //! let mut options = OpenOptions::new(32, 3);
 //! options.patterns = vec![GroupPattern::new("^(C[0-9]+)")?];
 //! let all = View::open(&zip, &options)?;
-//! assert_eq!(all.classes(), ["Parasitized", "Uninfected"]);
+//! assert_eq!(all.class_counts(), [20, 20]);
 //! assert!(all.has_groups());
 //!
 //! let train = all.part(&split(&all, &SplitOptions::default())?.train);

@@ -119,7 +119,7 @@ mod tests {
     use cellforge_data::phantom::{self, PhantomConfig};
 
     #[test]
-    fn batches_are_full_and_use_every_cell_as_often() {
+    fn batches_are_full_and_use_every_image_as_often() {
         let set = phantom::render(&PhantomConfig { side: 16, images_per_class: 4, ..PhantomConfig::default() }).unwrap();
         let config = ClassifierTrainConfig {
             batch: 8,

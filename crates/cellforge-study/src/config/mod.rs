@@ -27,15 +27,15 @@ pub use inputs::{Inputs, PrecisionSetting};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StudyConfig {
-    /// The preset whose settings lie below those that are given.
+    /// Preset: a named set of settings, which lies below everything else that is given.
     pub preset: Preset,
-    /// Every random choice derives from this number.
+    /// Seed of everything random. The same seed gives the same files.
     #[schemars(range(min = 0, max = i64::MAX))]
     pub seed: u64,
     /// Precision of convolutions. Without it, f32, and tf32 on NVIDIA GPUs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<PrecisionSetting>,
-    /// What a verb is pointed at beside the images of `data`. A study finds all of it itself.
+    /// Inputs beside the images of `data`. A study finds all of them itself.
     pub inputs: Inputs,
     /// Which images, and how they are split.
     pub data: DataConfig,
