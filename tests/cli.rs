@@ -174,10 +174,10 @@ fn a_settings_file_is_held_to_what_the_flags_take() {
     let dir = folder("settings-values");
     let config = dir.join("train.toml");
     for (line, part) in [
-        ("classifier.augment.flips = \"flip\"", "true or false"),
+        ("classifier.augment.vertical_flip = \"flip\"", "true or false"),
         ("classifier.recipe = \"vgg\"", "resnet, resnet-flips"),
         ("classifier.model.kind = \"vgg\"", "cnn, resnet"),
-        ("classifier.model.variant = 7", "from 1 to 3"),
+        ("classifier.model = { kind = \"cnn\", dense = 0 }", "it must be 1 or more"),
         ("data.split_by = \"patient\"", "group"),
         ("threads = 2000", "no setting threads"),
         ("data.skip_bad = 1", "true or false"),

@@ -256,9 +256,11 @@ mod tests {
     fn default_folders() {
         let mut config = StudyConfig::default();
         assert_eq!(default_out(&config), Path::new("runs/paper"));
-        for (data, out) in
-            [("images/scans.zip", "runs/paper-scans"), ("images/", "runs/paper-images"), ("mnist:x", "runs/paper-mnist")]
-        {
+        for (data, out) in [
+            ("images/scans.zip", "runs/paper-scans"),
+            ("images/", "runs/paper-images"),
+            ("mnist:x", "runs/paper-mnist"),
+        ] {
             config.data.path = Some(data.to_owned());
             assert_eq!(default_out(&config), Path::new(out));
         }

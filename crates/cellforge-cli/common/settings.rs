@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use cellforge::{
     kernels::Precision,
-    settings::{Layer, assignment},
+    settings::Layer,
     study::{Preset, StudyConfig, config::PrecisionSetting},
     train::RunDir,
 };
 
-use super::{Globals, save};
+use super::{Globals, save, shorthand::assigned};
 
 /// The settings that `below`, the file of `--config`, `--set` and `given` make, the last on top, over the defaults or over `preset`.
 pub fn settings(
@@ -25,7 +25,7 @@ pub fn settings(
     }
     layers.extend(given);
     for text in &globals.set {
-        layers.push(Layer::new("--set", assignment(text)?));
+        layers.push(assigned(text)?);
     }
     layers.extend(globals.given.layers()?);
     Ok(StudyConfig::layered(&layers, preset)?)

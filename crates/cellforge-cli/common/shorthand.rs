@@ -3,7 +3,7 @@
 use std::{marker::PhantomData, sync::LazyLock};
 
 use cellforge::{
-    settings::{Kind, Layer, Setting, assignment, list, overlay},
+    settings::{Kind, Layer, Setting, assignment, list},
     study::{Preset, StudyConfig},
     train::{CLASSIFIER_RECIPES, GAN_RECIPES},
 };
@@ -33,16 +33,17 @@ pub struct Given<T> {
 impl<T: Shorthands> Given<T> {
     /// A layer for each flag that was given.
     pub fn layers(&self) -> anyhow::Result<Vec<Layer>> {
-        let mut layers = Vec::new();
-        for (flag, key, values) in &self.values {
-            let is_list = matches!(setting(key).kind, Kind::List(_));
-            let table = match values.as_slice() {
-                [value] if !is_list => assignment(&format!("{key}={value}"))?,
-                values => array(key, values)?,
+        let layer = |(flag, key, values): &(&'static str, &'static str, Vec<String>)| {
+            let value = match (&setting(key).kind, values.as_slice()) {
+                (Kind::List(kind), values) => {
+                    toml::Value::Array(values.iter().map(|value| parsed(kind, value)).collect::<Result<_, _>>()?)
+                }
+                (kind, [.., value]) => parsed(kind, value)?,
+                (_, []) => toml::Value::Array(Vec::new()),
             };
-            layers.push(Layer::new(format!("--{flag}"), table));
-        }
-        Ok(layers)
+            Ok(Layer::new(format!("--{flag}"), nested(key, value)))
+        };
+        self.values.iter().map(layer).collect()
     }
 
     /// The flags that were given, as they would be written again.
@@ -57,24 +58,41 @@ impl<T: Shorthands> Given<T> {
     }
 }
 
-/// A list at a dotted key. Its values are TOML, or else texts.
-fn array(key: &str, values: &[String]) -> anyhow::Result<toml::Table> {
-    let mut list = Vec::new();
-    for value in values {
-        let table = assignment(&format!("value={value}"))?;
-        list.extend(table.get("value").cloned());
+/// The layer of one `KEY=VALUE` of `--set`. A text may be quoted, and need not be: a folder may have a name like a number.
+pub fn assigned(text: &str) -> anyhow::Result<Layer> {
+    let table = assignment(text)?;
+    let (key, value) = text.split_once('=').map(|(key, value)| (key.trim(), value.trim())).unwrap_or_default();
+    let is_text = SETTINGS.iter().any(|setting| setting.key == key && is_text(&setting.kind));
+    let is_quoted = value.starts_with(['"', '\'']);
+    let table = if is_text && !is_quoted { nested(key, toml::Value::String(value.to_owned())) } else { table };
+    Ok(Layer::new("--set", table))
+}
+
+fn is_text(kind: &Kind) -> bool {
+    match kind {
+        Kind::Text => true,
+        Kind::Optional(kind) => is_text(kind),
+        _ => false,
     }
-    let mut table = assignment(&format!("{key}=[]"))?;
-    let mut top = toml::Table::new();
-    let mut value = toml::Value::Array(list);
-    for part in key.rsplit('.') {
-        value = toml::Value::Table(toml::Table::from_iter([(part.to_owned(), value)]));
+}
+
+/// The value that a flag was given: a text as it is, anything else as TOML or else a word.
+fn parsed(kind: &Kind, text: &str) -> anyhow::Result<toml::Value> {
+    if is_text(kind) {
+        return Ok(toml::Value::String(text.to_owned()));
     }
-    if let toml::Value::Table(inside) = value {
-        top = inside;
+    let value = assignment(&format!("value={text}"))?.remove("value");
+    Ok(value.unwrap_or_else(|| toml::Value::String(text.to_owned())))
+}
+
+/// A table with a value at a dotted key.
+pub fn nested(key: &str, value: toml::Value) -> toml::Table {
+    let mut parts = key.rsplit('.');
+    let mut table = toml::Table::from_iter([(parts.next().unwrap_or_default().to_owned(), value)]);
+    for part in parts {
+        table = toml::Table::from_iter([(part.to_owned(), toml::Value::Table(table))]);
     }
-    overlay(&mut table, &top);
-    Ok(table)
+    table
 }
 
 /// The setting of a key.

@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn batches_are_full_and_use_every_image_as_often() {
-        let set = phantom::render(&PhantomConfig { side: 16, images_per_class: 4, ..PhantomConfig::default() }).unwrap();
+        let set =
+            phantom::render(&PhantomConfig { side: 16, images_per_class: 4, ..PhantomConfig::default() }).unwrap();
         let config = ClassifierTrainConfig {
             batch: 8,
             augment: Augment::FLIPS,
