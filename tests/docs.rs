@@ -1,9 +1,10 @@
-//! What the documents say that can be counted.
+//! What the documents say, and how the packages are cut, as far as it can be counted.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -51,4 +52,132 @@ fn unsafe_is_where_the_page_says() {
         })
         .collect();
     assert_eq!(found, listed);
+}
+
+/// Files under a folder.
+fn all_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { all_files(&path, found) } else { found.push(path) }
+    }
+}
+
+/// What words of one disease, of its images or of those who give them out there are in a line of code. Cells of memory (`std::cell`) and of
+/// tables are none.
+fn words_of_a_disease(line: &str) -> Vec<String> {
+    let code = ["std::cell", "RefCell", "OnceCell", "UnsafeCell", "Cell<", "Cell::", "::Cell", "table cell"];
+    let line = code.iter().fold(line.to_owned(), |line, part| line.replace(part, " ")).to_lowercase();
+    let words = line.split(|c: char| !c.is_alphanumeric());
+    let is_one = |word: &&str| {
+        word.contains("malaria") || word.contains("parasit") || ["nih", "nlm", "cell", "cells"].contains(word)
+    };
+    words.filter(is_one).map(str::to_owned).collect()
+}
+
+/// Only the study knows what its images show, and the phantom and the built-in generator, which are like them.
+#[test]
+fn libraries_and_program_name_no_disease() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for entry in fs::read_dir(root.join("crates")).unwrap() {
+        let package = entry.unwrap().path();
+        let source = if package.ends_with("cellforge-cli") { package } else { package.join("src") };
+        if source.is_dir() && !source.starts_with(root.join("crates/cellforge-study")) {
+            all_files(&source, &mut files);
+        }
+    }
+    assert!(files.len() > 150, "{} files", files.len());
+    let knows = ["cellforge-data/src/phantom/", "cellforge-train/src/builtin.rs", "cellforge/src/shipped.rs"];
+    // What is meant by another word there: a cell of a grid, and what people call the column of files in a table.
+    let others = |name: &str, line: &str, word: &str| {
+        let of_a_grid = name.starts_with("crates/cellforge-kernels/") && word.starts_with("cell");
+        of_a_grid || (name == "crates/cellforge-data/src/groups.rs" && line.contains("FILE_WORDS"))
+    };
+    let mut found = Vec::new();
+    for file in files {
+        let name = file.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+        if knows.iter().any(|part| name.contains(part)) {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        for (number, line) in text.lines().enumerate() {
+            if words_of_a_disease(line).iter().any(|word| !others(&name, line, word)) {
+                found.push(format!("{name}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn words_are_found() {
+    for line in ["parasitised", "the NIH's", "let cells = 3;", "images_of_a_cell", "cell_images.zip", "Malaria"] {
+        assert!(!words_of_a_disease(line).is_empty(), "{line}");
+    }
+    for line in
+        ["cellforge_data", "use std::cell::Cell;", "Cell<u8>", "in a table cell", "cancelled", "RefCell::new(0)"]
+    {
+        assert!(words_of_a_disease(line).is_empty(), "{line}");
+    }
+}
+
+fn cargo(args: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(args).arg("--offline").current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "cargo {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The names of all packages that one is built from.
+fn built_from(package: &[&str]) -> BTreeSet<String> {
+    let tree = cargo(&[&["tree", "-e", "normal", "--prefix", "none", "-p"], package].concat());
+    tree.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn libraries_are_built_from_nothing_that_is_for_programs() {
+    let none_of = |package: &[&str], names: &[&str]| {
+        let found = built_from(package);
+        assert!(found.contains(package[0]) && found.len() > 20, "{found:?}");
+        let wrong: Vec<_> = names.iter().filter(|name| found.contains(**name)).collect();
+        assert!(wrong.is_empty(), "{package:?} is built from {wrong:?}");
+    };
+    none_of(&["cellforge"], &["clap", "sysinfo", "signal-hook", "tracing-subscriber", "anyhow"]);
+    none_of(&["cellforge-data", "--no-default-features"], &["candle-core", "ureq", "indicatif", "tempfile"]);
+    none_of(&["cellforge-eval"], &["candle-core", "image", "indicatif", "tempfile"]);
+    none_of(&["cellforge-settings"], &["candle-core", "clap"]);
+}
+
+/// The libraries of the workspace, each with its folder and what it asks for itself, its tests left out.
+fn libraries() -> BTreeMap<String, (PathBuf, BTreeSet<String>)> {
+    let metadata: serde_json::Value =
+        serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version", "1"])).unwrap();
+    let package = |package: &serde_json::Value| {
+        let asked = package["dependencies"].as_array().unwrap().iter().filter(|asked| asked["kind"].is_null());
+        let asked = asked.map(|asked| asked["name"].as_str().unwrap().to_owned()).collect();
+        let folder = Path::new(package["manifest_path"].as_str().unwrap()).parent().unwrap().to_path_buf();
+        (package["name"].as_str().unwrap().to_owned(), (folder, asked))
+    };
+    let mut found: BTreeMap<_, _> = metadata["packages"].as_array().unwrap().iter().map(package).collect();
+    assert!(found.remove("cellforge-cli").is_some() && found.len() > 8);
+    found
+}
+
+/// Candle's safetensors brings tempfile along; no crate of ours asks for it. Charts are drawn where the reports are.
+#[test]
+fn what_libraries_ask_for() {
+    for (name, (_, asked)) in libraries() {
+        assert!(!asked.contains("tempfile") && !asked.contains("clap"), "{name}: {asked:?}");
+        assert_eq!(asked.contains("plotters"), name == "cellforge-assess", "{name}: {asked:?}");
+    }
+}
+
+#[test]
+fn every_package_has_its_licence() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let licence = fs::read(root.join("LICENSE")).unwrap();
+    for (name, (folder, _)) in libraries() {
+        assert_eq!(fs::read(folder.join("LICENSE")).unwrap_or_default(), licence, "{name}");
+    }
 }

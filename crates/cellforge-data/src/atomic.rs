@@ -1,8 +1,11 @@
 //! Files that are whole or not there: written under a temporary name beside their own, synced and renamed.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use crate::{Error, Result};
 
@@ -26,26 +29,49 @@ pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>
     let resolved = if there.is_ok() { fs::canonicalize(path).map_err(Error::io(path))? } else { path.to_path_buf() };
     let path = resolved.as_path();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(PREFIX);
-    // Temporary files are private to their owner unless told otherwise. The system takes the user's umask off these rights, as
-    // it does for any new file.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    let mut temporary = builder.tempfile_in(folder).map_err(Error::io(folder))?;
+    let mut temporary = Temporary::new(folder).map_err(Error::io(folder))?;
     // Tells `remove_unfinished` that somebody is at work here. Where there are no locks, it removes nothing.
-    let _ = temporary.as_file().try_lock();
-    fill(temporary.as_file_mut())?;
-    temporary.as_file().sync_all().map_err(Error::io(path))?;
-    temporary.persist(path).map_err(|error| Error::io(path)(error.error))?;
+    let _ = temporary.file.try_lock();
+    fill(&mut temporary.file)?;
+    temporary.file.sync_all().map_err(Error::io(path))?;
+    fs::rename(&temporary.path, path).map_err(Error::io(path))?;
+    temporary.is_renamed = true;
     // The rename itself lasts once the folder is synced; where folders cannot be, a crash may bring back what was there before.
     if let Ok(folder) = File::open(folder) {
         let _ = folder.sync_all();
     }
     Ok(())
+}
+
+/// A file of a name of its own, which goes when it is dropped, unless it was renamed. It has the permissions of any new file.
+struct Temporary {
+    path: PathBuf,
+    file: File,
+    is_renamed: bool,
+}
+
+impl Temporary {
+    fn new(folder: &Path) -> io::Result<Self> {
+        // Other threads have other numbers, other processes other ids or, where one has died and left a file, other times.
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let number = MADE.fetch_add(1, Ordering::Relaxed);
+            let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+            let path = folder.join(format!("{PREFIX}{}-{number}-{time}", process::id()));
+            match File::options().read(true).write(true).create_new(true).open(&path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                opened => return Ok(Self { file: opened?, path, is_renamed: false }),
+            }
+        }
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.is_renamed {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// Removes what writers that were killed have left in `folder`: the temporary files of [`write_atomic`] that no process holds any
