@@ -25,7 +25,7 @@ pub use device::DeviceChoice;
 pub(crate) use device::open_cuda;
 pub use outputs::{check_outside, save, shell_word};
 pub use settings::{check_settings, effective, is_of, resumed, save_beside, save_effective, settings};
-pub use shorthand::{Given, SETTINGS, Shorthands};
+pub use shorthand::{Given, SETTINGS, Shorthands, nested};
 pub use terminal::{Interrupted, output_failed, report, say, start_log};
 
 /// The highest `--threads`.

@@ -8,13 +8,13 @@ use std::{
 use anyhow::{Context, Result, bail};
 use cellforge::{
     data::{self, Progress, Split, SplitOptions, View, fetch, phantom},
-    settings::{Layer, assignment},
+    settings::Layer,
     study::{StudyConfig, nih},
 };
 use serde::Serialize;
 
 use crate::{
-    common::{Given, Globals, Shorthands, effective, save_beside, say, settings},
+    common::{Given, Globals, Shorthands, effective, nested, save_beside, say, settings},
     images::{self, settled},
 };
 
@@ -161,12 +161,8 @@ impl Shorthands for SplitShorthands {
 }
 
 /// The layer that names the images of a verb's PATH.
-fn path_layer(path: &str) -> Result<Layer> {
-    let mut table = assignment("data.path=PATH")?;
-    if let Some(toml::Value::Table(data)) = table.get_mut("data") {
-        data.insert("path".to_owned(), toml::Value::String(path.to_owned()));
-    }
-    Ok(Layer::new("PATH", table))
+fn path_layer(path: &str) -> Layer {
+    Layer::new("PATH", nested("data.path", toml::Value::String(path.to_owned())))
 }
 
 /// The images that the settings name.
@@ -189,7 +185,7 @@ struct Info<'a> {
 }
 
 fn info(globals: Globals, args: &InfoArgs) -> Result<()> {
-    let given = [args.given.layers()?, vec![path_layer(&args.path)?]].concat();
+    let given = [args.given.layers()?, vec![path_layer(&args.path)]].concat();
     let config = settings(&globals, Vec::new(), given, None)?;
     let session = globals.open(config.precision)?;
     let set = open(&config, session.progress)?;
@@ -293,7 +289,7 @@ fn download(globals: Globals, args: &FetchArgs) -> Result<()> {
 }
 
 fn split(globals: Globals, args: &SplitArgs) -> Result<()> {
-    let given = [args.given.layers()?, vec![path_layer(&args.path)?]].concat();
+    let given = [args.given.layers()?, vec![path_layer(&args.path)]].concat();
     let config = settings(&globals, Vec::new(), given, None)?;
     let session = globals.open(config.precision)?;
     let (out, of) = (&args.out, &config.data);

@@ -3,7 +3,7 @@
 use std::{marker::PhantomData, sync::LazyLock};
 
 use cellforge::{
-    settings::{Kind, Layer, Setting, assignment, list, overlay},
+    settings::{Kind, Layer, Setting, assignment, list},
     study::{Preset, StudyConfig},
     train::{CLASSIFIER_RECIPES, GAN_RECIPES},
 };
@@ -35,11 +35,14 @@ impl<T: Shorthands> Given<T> {
     pub fn layers(&self) -> anyhow::Result<Vec<Layer>> {
         let mut layers = Vec::new();
         for (flag, key, values) in &self.values {
-            let is_list = matches!(setting(key).kind, Kind::List(_));
-            let table = match values.as_slice() {
-                [value] if !is_list => assignment(&format!("{key}={value}"))?,
-                values => array(key, values)?,
+            let value = match (&setting(key).kind, values.as_slice()) {
+                (Kind::List(kind), values) => {
+                    toml::Value::Array(values.iter().map(|value| parsed(kind, value)).collect::<anyhow::Result<_>>()?)
+                }
+                (kind, [.., value]) => parsed(kind, value)?,
+                (_, []) => continue,
             };
+            let table = nested(key, value);
             layers.push(Layer::new(format!("--{flag}"), table));
         }
         Ok(layers)
@@ -57,24 +60,26 @@ impl<T: Shorthands> Given<T> {
     }
 }
 
-/// A list at a dotted key. Its values are TOML, or else texts.
-fn array(key: &str, values: &[String]) -> anyhow::Result<toml::Table> {
-    let mut list = Vec::new();
-    for value in values {
-        let table = assignment(&format!("value={value}"))?;
-        list.extend(table.get("value").cloned());
+/// The value of a flag. What a text is stays a text, whatever it looks like.
+fn parsed(kind: &Kind, value: &str) -> anyhow::Result<toml::Value> {
+    let kind = match kind {
+        Kind::Optional(kind) => kind,
+        kind => kind,
+    };
+    if matches!(kind, Kind::Text | Kind::Choice(_)) {
+        return Ok(toml::Value::String(value.to_owned()));
     }
-    let mut table = assignment(&format!("{key}=[]"))?;
-    let mut top = toml::Table::new();
-    let mut value = toml::Value::Array(list);
-    for part in key.rsplit('.') {
-        value = toml::Value::Table(toml::Table::from_iter([(part.to_owned(), value)]));
-    }
-    if let toml::Value::Table(inside) = value {
-        top = inside;
-    }
-    overlay(&mut table, &top);
-    Ok(table)
+    let table = assignment(&format!("value={value}"))?;
+    Ok(table.get("value").cloned().unwrap_or_else(|| toml::Value::String(value.to_owned())))
+}
+
+/// The table with a value at a dotted key.
+pub fn nested(key: &str, value: toml::Value) -> toml::Table {
+    let (first, rest) = match key.split_once('.') {
+        Some((first, rest)) => (first, toml::Value::Table(nested(rest, value))),
+        None => (key, value),
+    };
+    toml::Table::from_iter([(first.to_owned(), rest)])
 }
 
 /// The setting of a key.
@@ -122,15 +127,30 @@ fn arg(flag: &'static str, setting: &'static Setting) -> Arg {
             arg.value_name("NAME").value_parser(PossibleValuesParser::new(choices(&setting.key, words)))
         }
         Kind::List(inside) => {
-            let arg = arg.value_delimiter(',').action(ArgAction::Append).value_name("X,..");
+            let arg = arg.action(ArgAction::Append);
             match inside.as_ref() {
-                Kind::Choice(words) => arg.value_parser(PossibleValuesParser::new(choices(&setting.key, words))),
-                _ => arg,
+                Kind::Choice(words) => {
+                    let choices = PossibleValuesParser::new(choices(&setting.key, words));
+                    arg.value_parser(choices).value_delimiter(',').value_name("NAME,..")
+                }
+                Kind::Text => arg.value_name(text_name(&setting.key)),
+                _ => arg.value_delimiter(',').value_name("X,.."),
             }
         }
         Kind::Integer => arg.value_name("N").allow_negative_numbers(true),
         Kind::Number => arg.value_name("X").allow_negative_numbers(true),
-        Kind::Text | Kind::Table | Kind::Optional(_) => arg.value_name("TEXT"),
+        Kind::Text | Kind::Table | Kind::Optional(_) => arg.value_name(text_name(&setting.key)),
+    }
+}
+
+/// What a text is called in help.
+fn text_name(key: &str) -> &'static str {
+    match key {
+        "data.path" | "inputs.real" | "inputs.holdout" | "inputs.synthetic" => "PATH",
+        "data.group_csv" | "inputs.split" => "FILE",
+        "inputs.judge" | "inputs.checkpoint" | "inputs.discriminators" => "DIR",
+        "inputs.features" => "SOURCE",
+        _ => "NAME",
     }
 }
 

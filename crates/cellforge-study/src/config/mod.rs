@@ -29,8 +29,10 @@ pub use inputs::{Inputs, PrecisionSetting};
 pub struct StudyConfig {
     /// The preset whose settings lie below those that are given.
     pub preset: Preset,
-    /// Every random choice derives from this number.
-    #[schemars(range(min = 0, max = i64::MAX))]
+    /// Seed: every random choice derives from this number.
+    ///
+    /// It is at most 2^53, so that every reader of JSON keeps it.
+    #[schemars(range(max = 9_007_199_254_740_992u64))]
     pub seed: u64,
     /// Precision of convolutions. Without it, f32, and tf32 on NVIDIA GPUs.
     #[serde(skip_serializing_if = "Option::is_none")]
