@@ -70,7 +70,7 @@ fn main() -> Result<()> {
     }
     let set = match data.as_str() {
         "phantom" => {
-            phantom::render(&phantom::PhantomConfig { side: SIDE, cells_per_class: 150, ..Default::default() })?
+            phantom::render(&phantom::PhantomConfig { side: SIDE, images_per_class: 150, ..Default::default() })?
         }
         path => View::open(path, &nih::open_options(SIDE, 3))?,
     };

@@ -77,7 +77,7 @@ fn main() -> Result<()> {
 
 /// Trains on the phantom into [`OUT`] until `until` after `began`, a GAN of one class or, if `best`, the best recipe's of both.
 fn training(best: bool, began: Instant, until: Duration) -> Result<Vec<Reading>> {
-    let set = phantom::render(&PhantomConfig { cells_per_class: 300, ..PhantomConfig::default() })?;
+    let set = phantom::render(&PhantomConfig { images_per_class: 300, ..PhantomConfig::default() })?;
     let recipe = if best {
         GanTrainConfig::recipe("best")?.for_images(64, 3, set.classes().len())
     } else {

@@ -19,7 +19,7 @@ use cellforge::train::{ClassifierTrainConfig, Control, Mode, RunDir, TrainedClas
 fn main() -> Result<()> {
     cellforge::kernels::keep_freed_memory();
     let epochs = std::env::args().nth(1).map_or(Ok(4), |n| n.parse())?;
-    let cells = PhantomConfig { side: 32, cells_per_class: 600, ..PhantomConfig::default() };
+    let cells = PhantomConfig { side: 32, images_per_class: 600, ..PhantomConfig::default() };
     let set = phantom::render(&cells)?;
     let sides = split(&set, &SplitOptions { by: SplitRule::Group, val: 0.1, test: 0.2, seed: 0 })?;
     let mut config = ClassifierTrainConfig::recipe("cnn-1").unwrap();
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     let outcome = train_classifier(&config, &train, &val, &dir, &control, &mut [])?;
     let classifier = TrainedClassifier::load(&outcome.checkpoint)?;
 
-    let others = phantom::render(&PhantomConfig { seed: 1, cells_per_class: 200, ..cells })?;
+    let others = phantom::render(&PhantomConfig { seed: 1, images_per_class: 200, ..cells })?;
     for (what, images) in [("held-out patients", set.part(&sides.test)), ("another phantom", others)] {
         for (class, name) in images.classes().iter().enumerate() {
             let of_class = images.class(class as u32);

@@ -17,7 +17,7 @@ use cellforge::train::{Control, GanTrainConfig, Mode, RunDir, train_gan};
 fn main() -> Result<()> {
     cellforge::kernels::keep_freed_memory();
     let iterations = std::env::args().nth(1).map_or(Ok(150), |n| n.parse())?;
-    let set = phantom::render(&PhantomConfig { side: 32, cells_per_class: 300, ..PhantomConfig::default() })?;
+    let set = phantom::render(&PhantomConfig { side: 32, images_per_class: 300, ..PhantomConfig::default() })?;
     let config = GanTrainConfig {
         model: GanConfig { image_size: 32, width: 0.25, ..GanConfig::default() },
         iterations,

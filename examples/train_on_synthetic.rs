@@ -43,7 +43,7 @@ fn main() -> Result<()> {
 
     let set = match data.as_str() {
         "phantom" => {
-            phantom::render(&PhantomConfig { cells_per_class: 100, patients: 20, ..PhantomConfig::default() })?
+            phantom::render(&PhantomConfig { images_per_class: 100, patients: 20, ..PhantomConfig::default() })?
         }
         path => {
             let mut options = nih::open_options(64, 3);

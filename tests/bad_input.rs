@@ -150,8 +150,8 @@ fn a_study_with_skipped_images_lists_them() {
     cellforge().args(["-q", "data", "phantom", "--images-per-class", "40", "--out"]).arg(&data).assert().success();
     fs::write(data.join("Uninfected/words.png"), "words").unwrap();
     let config = dir.join("few.toml");
-    let text = "[gan]\niterations = 1\ngrid_at = [1]\n[generate]\nper_class = 2\n[resnet]\nepochs = 1\n\
-                [cnn]\nruns = [{recipe = \"tuned\", model = 1, epochs = 1}]\n";
+    let text = "[gan]\niterations = 1\ngrid_at = [1]\n[generate]\nper_class = 2\n[classifier]\nepochs = 1\n\
+                [cnn]\nruns = [{recipe = \"cnn-1\", epochs = 1}]\n";
     fs::write(&config, text).unwrap();
     let run = |extra: &[&str]| {
         let mut command = cellforge();

@@ -136,7 +136,7 @@ fn completions_for_each_shell() {
 fn a_settings_file_stands_in_for_flags_and_flags_win() {
     let dir = folder("settings");
     let (config, out) = (dir.join("phantom.toml"), dir.join("images"));
-    fs::write(&config, "images-per-class = 3\npatients = 2\nseed = 9\n").unwrap();
+    fs::write(&config, "seed = 9\n[data.phantom]\nimages_per_class = 3\npatients = 2\n").unwrap();
     let run = || {
         let mut command = cellforge();
         command.args(["data", "phantom", "--config"]).arg(&config).arg("--out").arg(&out);
@@ -146,7 +146,7 @@ fn a_settings_file_stands_in_for_flags_and_flags_win() {
     assert_eq!(files(&out.join("Parasitized")).len(), 3);
     let saved = fs::read_to_string(dir.join("images.settings.toml")).unwrap();
     assert!(
-        saved.contains("cells_per_class = 3") && saved.contains("seed = 9") && saved.contains("side = 64"),
+        saved.contains("images_per_class = 3") && saved.contains("seed = 9") && saved.contains("side = 64"),
         "{saved}"
     );
     fs::remove_dir_all(&out).unwrap();
@@ -154,10 +154,17 @@ fn a_settings_file_stands_in_for_flags_and_flags_win() {
     assert_eq!(files(&out.join("Parasitized")).len(), 2);
 
     fs::write(&config, "image_per_class = 3\n").unwrap();
-    run().assert().code(1).stderr(contains("image_per_class").and(contains("cells_per_class")));
-    fs::write(&config, "cells_per_class = \"many\"\n").unwrap();
-    run().assert().code(1).stderr(contains("phantom.toml"));
-    fs::write(&config, "cells_per_class = = 3\n").unwrap();
+    let near = "there is no setting image_per_class; did you mean data.phantom.images_per_class?";
+    run().assert().code(1).stderr(contains("phantom.toml").and(contains(near)));
+    // Files of earlier versions had no tables.
+    for old in ["cells_per_class = 3\n", "[data.phantom]\ncells_per_class = 3\n"] {
+        fs::write(&config, old).unwrap();
+        let now = "cells_per_class is of an earlier version: write data.phantom.images_per_class";
+        run().assert().code(1).stderr(contains("phantom.toml").and(contains(now)));
+    }
+    fs::write(&config, "data.phantom.images_per_class = \"many\"\n").unwrap();
+    run().assert().code(1).stderr(contains("phantom.toml").and(contains("it takes whole number, 1 or more")));
+    fs::write(&config, "data.phantom.images_per_class = = 3\n").unwrap();
     run().assert().code(1).stderr(contains("not valid TOML"));
     cellforge().args(["reproduce", "--config", "nowhere.toml"]).assert().code(1).stderr(contains("nowhere.toml"));
 }
@@ -167,13 +174,20 @@ fn a_settings_file_is_held_to_what_the_flags_take() {
     let dir = folder("settings-values");
     let config = dir.join("train.toml");
     for (line, part) in [
-        ("augment = \"flip\"", "flips"),
-        ("model = \"vgg\"", "resnet, cnn"),
-        ("variant = 7", "1..=3"),
-        ("split_by = \"patient\"", "group"),
-        ("threads = 2000", "threads"),
-        ("skip_bad = 1", "true or false"),
-        ("overwrite = true", "no setting"),
+        ("classifier.augment.flips = \"flip\"", "true or false"),
+        ("classifier.recipe = \"vgg\"", "resnet, resnet-flips"),
+        ("classifier.model.kind = \"vgg\"", "cnn, resnet"),
+        ("classifier.model.variant = 7", "from 1 to 3"),
+        ("data.split_by = \"patient\"", "group"),
+        ("threads = 2000", "no setting threads"),
+        ("data.skip_bad = 1", "true or false"),
+        ("overwrite = true", "no setting overwrite"),
+        // What files of earlier versions had outside all tables.
+        ("augment = \"flips\"", "classifier.augment"),
+        ("model = \"cnn\"", "classifier.recipe"),
+        ("variant = 1", "classifier.recipe"),
+        ("split_by = \"group\"", "write data.split_by"),
+        ("skip_bad = true", "write data.skip_bad"),
     ] {
         fs::write(&config, line).unwrap();
         let mut command = cellforge();
@@ -237,7 +251,7 @@ fn precision_changes_the_images_and_is_kept_with_them() {
 #[test]
 fn a_judge_needs_images_of_its_own() {
     let out = folder("judge").join("run");
-    for (flags, part) in [(["--judge", "resnet"], "--split"), (["--monitor-every", "5"], "--judge")] {
+    for (flags, part) in [(["--judge", "resnet"], "--split"), (["--set", "gan.monitor.every=5"], "--judge")] {
         let mut command = cellforge();
         command.args(["train", "gan", "--out"]).arg(&out).args(flags);
         command.assert().code(1).stderr(contains(part));

@@ -47,7 +47,7 @@ fn phantom_training_and_generation_do_not_depend_on_the_threads() {
             .arg(dir.join("gan"))
             .assert()
             .success();
-        for model in ["resnet", "cnn"] {
+        for recipe in ["resnet", "cnn-1"] {
             cellforge(threads)
                 .args([
                     "train",
@@ -58,13 +58,13 @@ fn phantom_training_and_generation_do_not_depend_on_the_threads() {
                     "0.25",
                     "--epochs",
                     "2",
-                    "--model",
-                    model,
+                    "--recipe",
+                    recipe,
                     "--data",
                 ])
                 .arg(&data)
                 .arg("--out")
-                .arg(dir.join(model))
+                .arg(dir.join(recipe))
                 .assert()
                 .success();
         }

@@ -65,7 +65,7 @@ fn sets() -> &'static Sets {
 /// An evaluation by pixels that takes a second.
 fn evaluate(real: &Path, holdout: Option<&Path>, synthetic: &Path) -> Command {
     let mut command = cellforge();
-    command.args(["-q", "evaluate", "--side", "32", "--k", "3", "--resamples", "50", "--real"]).arg(real);
+    command.args(["-q", "evaluate", "--side", "32", "--set", "evaluate.fidelity.k=3", "--resamples", "50", "--real"]).arg(real);
     if let Some(holdout) = holdout {
         command.arg("--holdout").arg(holdout);
     }
@@ -101,7 +101,8 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
     let run = |name: &str, threads: &str| {
         let out = sets.root.join(name);
         let mut command = evaluate(&sets.real, Some(&sets.holdout), &sets.synthetic);
-        command.args(["--utility", "cnn", "--utility-steps", "3", "--utility-seeds", "2", "--utility-width", "0.1"]);
+        command.args(["--measure", "fidelity,privacy,utility", "--set", "evaluate.utility.updates=3"]);
+        command.args(["--set", "evaluate.utility.seeds=2", "--set", "evaluate.utility.width=0.1"]);
         command.args(["--threads", threads, "--out"]).arg(&out);
         command.assert().success().stdout(contains("Do they leak a patient?").and(contains("fd_pixels")));
         out
@@ -162,7 +163,7 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
 fn a_copy_of_the_training_images_is_caught() {
     let sets = sets();
     let out = sets.root.join("copy");
-    evaluate(&sets.real, Some(&sets.holdout), &sets.real).args(["--no-pairs", "--out"]).arg(&out).assert().success();
+    evaluate(&sets.real, Some(&sets.holdout), &sets.real).args(["--pairs", "0", "--out"]).arg(&out).assert().success();
     let found = read(&out);
     assert_eq!(answer(&found, "privacy"), "bad", "{}", found["verdicts"]);
     assert_eq!(found["privacy"]["figures"]["spaces"]["pixels"]["nearer_to_train"]["rate"], 1.0);
@@ -248,15 +249,10 @@ fn what_does_not_fit_is_told() {
     }
     refused(evaluate(&sets.real, None, &other), "cat, dog");
 
+    // A flag is given once; of settings the last counts.
+    plain().args(["--resamples", "100"]).assert().code(2);
     let mut few = plain();
-    few.args(["--k", "100"]);
-    // The earlier --k is the one that counts as given twice.
-    few.assert().code(2);
-    let mut few = cellforge();
-    few.args(["-q", "evaluate", "--side", "32", "--k", "100", "--real"])
-        .arg(&sets.real)
-        .arg("--synthetic")
-        .arg(&sets.synthetic);
+    few.args(["--set", "evaluate.fidelity.k=100"]);
     refused(few, "k = 100");
 
     let with = |features: &str| {
@@ -277,5 +273,7 @@ fn what_does_not_fit_is_told() {
     let mut nothing = cellforge();
     nothing.args(["evaluate", "--synthetic", "x"]);
     refused(nothing, "--real is missing");
-    cellforge().args(["evaluate", "--utility", "vgg"]).assert().code(2);
+    cellforge().args(["evaluate", "--measure", "vgg"]).assert().code(2).stderr(contains("utility"));
+    let vgg = ["evaluate", "--set", "evaluate.utility.classifier=vgg"];
+    cellforge().args(vgg).assert().code(2).stderr(contains("cnn, resnet"));
 }

@@ -27,7 +27,7 @@ fn gpu() -> Option<Device> {
 }
 
 fn cells(side: usize) -> View {
-    phantom::render(&phantom::PhantomConfig { side, cells_per_class: 40, ..Default::default() }).expect("cells")
+    phantom::render(&phantom::PhantomConfig { side, images_per_class: 40, ..Default::default() }).expect("cells")
 }
 
 fn values(xs: &Tensor) -> Vec<f32> {

@@ -52,7 +52,7 @@ fn assert_trained(output: &Output, out: &Path) {
     assert!(checkpoint.iter().flat_map(|line| line.values.values()).all(|value| value.is_finite()));
 }
 
-const TINY: &str = "--side 32 --width 0.05 --checkpoint-every 2";
+const TINY: &str = "--side 32 --width 0.05 --set gan.checkpoint_every=2 --set classifier.checkpoint_every=2";
 
 /// A batch has no variance then, for batch norm to divide by.
 #[test]
@@ -91,7 +91,7 @@ fn batches_of_one() {
         ("study", "train gan --class dark --iterations 4 --batch 1"),
         ("best", "train gan --recipe best --iterations 4 --batch 1"),
         ("resnet", "train classifier --epochs 1 --batch 1"),
-        ("cnn", "train classifier --model cnn --epochs 1 --batch 1"),
+        ("cnn", "train classifier --recipe cnn-1 --epochs 1 --batch 1"),
     ] {
         let out = dir.join(name);
         assert_trained(&run(&format!("{args} {TINY}"), &data, &out), &out);

@@ -43,7 +43,7 @@ fn a_gan_that_was_killed() {
 fn a_classifier_that_was_stopped_by_ctrl_c() {
     let dir = folder("classifier");
     let data = phantom(&dir);
-    let small = ["--side", "32", "--width", "0.125", "--batch", "8", "--epochs", "12", "--checkpoint-every", "2"];
+    let small = ["--side", "32", "--width", "0.125", "--batch", "8", "--epochs", "12", "--set", "classifier.checkpoint_every=2"];
     let run = |out: &str| {
         let mut command = cellforge(&["train", "classifier", "-q", "--data", &data, "--out"]);
         command.arg(dir.join(out)).args(small).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -76,7 +76,7 @@ fn a_study_that_was_killed() {
     let dir = folder("study");
     let config = dir.join("few.toml");
     let text = "[gan]\niterations = 60\ngrid_at = [1, 60]\ncheckpoint_every = 5\n[generate]\nper_class = 20\n\
-                [resnet]\nepochs = 1\n[cnn]\nruns = [{recipe = \"tuned\", model = 1, epochs = 1}]\n";
+                [classifier]\nepochs = 1\n[cnn]\nruns = [{recipe = \"cnn-1\", epochs = 1}]\n";
     fs::write(&config, text).unwrap();
     let run = |out: &str| {
         let mut command = cellforge(&["reproduce", "--preset", "smoke", "--out"]);

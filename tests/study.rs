@@ -189,14 +189,14 @@ fn its_networks_can_be_used_by_the_other_verbs() {
 fn any_number_of_classes_with_any_names() {
     let data = root().join("three");
     let zip = root().join("three-source");
-    cellforge().args(["data", "phantom", "--cells-per-class", "40", "--out"]).arg(&zip).assert().success();
+    cellforge().args(["data", "phantom", "--images-per-class", "40", "--out"]).arg(&zip).assert().success();
     for (from, to) in [("Parasitized", "ring form"), ("Uninfected", "Größe ü"), ("Parasitized", "c")] {
         copy(&zip.join(from), &data.join(to));
     }
     let out = root().join("three-out");
     let _ = fs::remove_dir_all(&out);
     cellforge()
-        .args(["reproduce", "--preset", "smoke", "--split-by", "cell", "--out"])
+        .args(["reproduce", "--preset", "smoke", "--split-by", "image", "--out"])
         .arg(&out)
         .arg("--data")
         .arg(&data)
@@ -207,7 +207,7 @@ fn any_number_of_classes_with_any_names() {
     let results = results(&out);
     assert_eq!(results["data"]["classes"], serde_json::json!(["Größe ü", "c", "ring form"]));
     assert_eq!(results["recognition"].as_object().unwrap().len(), 3);
-    assert_eq!(results["data"]["split_by"], "cell");
+    assert_eq!(results["data"]["split_by"], "image");
 }
 
 /// The best recipe: one GAN makes the cells of both classes, and the ResNet judges it as it trains. It goes when GANs of single
@@ -245,7 +245,7 @@ fn one_gan_can_make_all_classes() {
 
     let config = few(&root().join("replaced"));
     let mut text = fs::read_to_string(&config).unwrap();
-    text.push_str("[evaluate]\nfidelity = false\nprivacy = false\nutility = false\n");
+    text.push_str("[evaluate]\nmeasure = []\n");
     fs::write(&config, text).unwrap();
     cellforge()
         .args(["reproduce", "--preset", "smoke", "--overwrite", "--config"])
@@ -270,7 +270,7 @@ fn one_gan_can_make_all_classes() {
 fn few(dir: &Path) -> PathBuf {
     fs::create_dir_all(dir).unwrap();
     let path = dir.join("few.toml");
-    let text = "[gan]\niterations = 2\ngrid_at = [1, 2]\n[generate]\nper_class = 4\n[resnet]\nepochs = 1\n[cnn]\nruns = [{recipe=\"tuned\", model=1, epochs=1}]\n";
+    let text = "[gan]\niterations = 2\ngrid_at = [1, 2]\n[generate]\nper_class = 4\n[classifier]\nepochs = 1\n[cnn]\nruns = [{recipe=\"cnn-1\", epochs=1}]\n";
     fs::write(&path, text).unwrap();
     path
 }

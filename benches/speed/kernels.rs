@@ -87,7 +87,7 @@ pub fn passes(c: &mut Criterion) {
     pair(c, "upsample_nearest2x 64x32x32", || ops::upsample_nearest2x(&small), || small.upsample_nearest2d(64, 64));
 }
 
-/// Losses and optimiser updates.
+/// Losses and optimizer updates.
 pub fn updates(c: &mut Criterion) {
     let (logits, targets) = (variable("logits", &[32, 2]), Tensor::zeros(32, DType::U32, &Device::Cpu).expect("zeros"));
     bench(c, "cross_entropy 32x2/ours", || Ok(ops::gradients(|| ops::cross_entropy(&logits, &targets))?.1));
@@ -111,12 +111,12 @@ pub fn updates(c: &mut Criterion) {
     bench(c, "adam 590k/ours", || {
         ops::adam_update(&[AdamUpdate { param: &param, grad: &grad, m: &m, v: &v }], &adam).and_then(|()| empty())
     });
-    let theirs = std::cell::RefCell::new(candle_nn::AdamW::new_lr(vec![param.clone()], 1e-4).expect("an optimiser"));
+    let theirs = std::cell::RefCell::new(candle_nn::AdamW::new_lr(vec![param.clone()], 1e-4).expect("an optimizer"));
     bench(c, "adam 590k/candle", || theirs.borrow_mut().step(&grads).and_then(|()| empty()));
     let sgd = SgdStep { lr: 1e-4, momentum: 0., nesterov: false };
     bench(c, "sgd 590k/ours", || {
         ops::sgd_update(&[SgdUpdate { param: &param, grad: &grad, velocity: &m, l2: 0. }], &sgd).and_then(|()| empty())
     });
-    let theirs = std::cell::RefCell::new(candle_nn::SGD::new(vec![param.clone()], 1e-4).expect("an optimiser"));
+    let theirs = std::cell::RefCell::new(candle_nn::SGD::new(vec![param.clone()], 1e-4).expect("an optimizer"));
     bench(c, "sgd 590k/candle", || theirs.borrow_mut().step(&grads).and_then(|()| empty()));
 }

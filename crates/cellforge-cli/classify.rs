@@ -28,16 +28,17 @@ Examples:
   cellforge classify --checkpoint resnet --data some-folder --csv each.csv --json figures.json
   cellforge classify --checkpoint runs/quick --model cnn --data images.zip
 
-Where the class folders of the data have names the classifier knows, the figures are printed with 95% intervals;
-otherwise, or for a folder of loose images, the predictions alone. The CSV has one line per image.
+If the class folders of the data have the names of the classifier's classes, figures are printed with 95% intervals. Otherwise, as for a
+folder of loose images, only predictions are. The CSV has one line per image.
+
 For research and teaching. Not a diagnostic device.")]
 pub struct Args {
     #[command(flatten)]
     given: Given<ClassifyShorthands>,
-    /// In a study's folder: resnet, or cnn for the best small network
+    /// Which classifier of a study: resnet, or cnn for the best small network
     #[arg(long, value_name = "NAME", value_parser = ["resnet", "cnn"], default_value = "resnet")]
     model: String,
-    /// Write everything that was found to this file
+    /// Write all figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Write each image's probabilities to this file

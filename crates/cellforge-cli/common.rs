@@ -40,22 +40,22 @@ pub struct Globals {
     /// Where to compute: cpu, cuda, cuda:N, metal or auto [default: auto]
     #[arg(long, global = true, value_name = "DEVICE", help_heading = "Global options")]
     pub device: Option<DeviceChoice>,
-    /// Threads to use; results do not depend on it [default: one per core]
+    /// Threads; results do not depend on their number [default: one per core]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_THREADS)), help_heading = "Global options")]
     pub threads: Option<u16>,
-    /// A TOML file of settings, as `config show` lists them; what the command line says wins
+    /// Settings file (TOML); flags and --set win over it
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub config: Option<PathBuf>,
-    /// Set any setting, such as gan.r1=1; may be repeated
+    /// Set any setting, such as gan.r1=1; repeatable
     #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = "Global options")]
     pub set: Vec<String>,
-    /// Print at the end how long each layer took in each pass, and what it achieved (on the CPU)
+    /// Print time, GFLOP/s and GB/s of each layer and pass at the end (CPU only)
     #[arg(long, global = true, help_heading = "Global options")]
     pub profile: bool,
-    /// Say nothing but errors and results
+    /// Print errors and results only
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
     pub quiet: bool,
-    /// Say more; twice for everything
+    /// Print more; -vv prints everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     pub verbose: u8,
 }

@@ -12,7 +12,7 @@ use crate::common::{SETTINGS, say};
 /// What to do with settings.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Print every key with its default, its values and its meaning
+    /// Print each key with its default, range and meaning
     Show(ShowArgs),
 }
 
@@ -20,24 +20,24 @@ pub enum Command {
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  cellforge config show                  every setting, a line each
-  cellforge config show gan              those of a GAN's training
-  cellforge config show gan.r1           all about one
-  cellforge config show --markdown       the same as a page
+  cellforge config show                  all settings, one line each
+  cellforge config show gan              the settings of a GAN's training
+  cellforge config show gan.r1           one setting in full
+  cellforge config show --markdown       all settings as a page
 
-A settings file has these keys as TOML, nested or dotted:
+A settings file is TOML, with nested or dotted keys:
 
   seed = 7
   [gan]
   r1 = 1.0
   augment.translation = 0.25
 
-Any verb takes it with --config FILE, and single settings with --set gan.r1=1.")]
+Every verb takes a file with --config FILE and single settings with --set gan.r1=1.")]
 pub struct ShowArgs {
-    /// A key, or the beginning of several, such as gan or evaluate.privacy
+    /// A key, or the table of several, such as gan or evaluate.privacy
     #[arg(value_name = "KEY")]
     key: Option<String>,
-    /// Print a page in Markdown
+    /// Print a page of Markdown
     #[arg(long, conflicts_with = "key")]
     markdown: bool,
 }
@@ -80,8 +80,8 @@ fn show(args: &ShowArgs) -> Result<()> {
 fn page() -> String {
     let mut page = "# Settings\n\n<!-- made by: cellforge config show --markdown -->\n\n\
         Each setting has one name. It is the same in a settings file (`--config FILE.toml`), on the command line (`--set gan.r1=1`) and in the\n\
-        `state.json` of a checkpoint. What is given is laid over the rest in this order, the last on top: the defaults below, the recipes that\n\
-        `gan.recipe` and `classifier.recipe` name, the preset, the file, `--set` and the flags.\n\n\
+        `state.json` of a checkpoint. Settings come from these places, each laid over the ones before: the defaults below, the recipes that\n\
+        `gan.recipe` and `classifier.recipe` name, the preset, the file, the flags, `--set`.\n\n\
         ## Presets of a study\n\n| preset | what it is |\n|---|---|\n"
         .to_owned();
     for preset in Preset::ALL {

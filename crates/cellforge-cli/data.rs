@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use cellforge::{
     data::{self, Progress, Split, SplitOptions, View, fetch, phantom},
     settings::Layer,
-    study::{StudyConfig, nih},
+    study::{self, StudyConfig},
 };
 use serde::Serialize;
 
@@ -21,11 +21,11 @@ use crate::{
 /// What to do with images.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Read every image and say what there is: classes, patients, unreadable files
+    /// Read all images and report classes, patients and unreadable files
     Info(InfoArgs),
-    /// Render the phantom: stand-ins for images that come from no patient
+    /// Render the phantom: stand-in images that come from no patient
     Phantom(PhantomArgs),
-    /// Download the NIH/NLM malaria images (337 MB)
+    /// Download the images of the study (337 MB)
     Fetch(FetchArgs),
     /// Split a set into training, validation and test parts, saved as CSV
     Split(SplitArgs),
@@ -35,8 +35,8 @@ pub enum Command {
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  cellforge data info cell_images.zip
-  cellforge data info images --group-csv patientid_cellmapping_parasitized.csv --group-csv patientid_cellmapping_uninfected.csv
+  cellforge data info images.zip
+  cellforge data info images --group-csv abnormal.csv --group-csv normal.csv
   cellforge data info images --skip-bad --json")]
 pub struct InfoArgs {
     /// Folder or zip with one folder of images per class
@@ -61,7 +61,7 @@ pub struct PhantomArgs {
     out: PathBuf,
     #[command(flatten)]
     given: Given<PhantomShorthands>,
-    /// Also write each parasite's mask (for a folder)
+    /// Also write a mask of what each image of the first class shows (for a folder)
     #[arg(long)]
     masks: bool,
 }
@@ -72,22 +72,22 @@ pub struct PhantomArgs {
 Examples:
   cellforge data fetch
   cellforge data fetch --out datasets
-  cellforge data fetch --out downloads/cell_images.zip
-  cellforge data fetch --url https://example.org/mirror/cell_images.zip --sha256 HEX
+  cellforge data fetch --out downloads/images.zip
+  cellforge data fetch --url https://example.org/mirror/images.zip --sha256 HEX
 
-A download that was cut short goes on where it stopped. The images are courtesy of the U.S. National Library of Medicine;
+A download that was cut short resumes. The images are courtesy of the U.S. National Library of Medicine;
 cite Rajaraman et al. 2018, PeerJ 6:e4568.")]
 pub struct FetchArgs {
     /// Where to download from [default: the National Library of Medicine]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// The file to write, or a folder to write cell_images.zip into [default: cell_images.zip]
+    /// The file to write, or a folder to write it into [default: the name it has there]
     #[arg(long, value_name = "FILE|DIR")]
     out: Option<PathBuf>,
-    /// Refuse a file with another SHA-256
+    /// Expected SHA-256; a file with another is refused
     #[arg(long, value_name = "HEX")]
     sha256: Option<String>,
-    /// Refuse a file with another length in bytes
+    /// Expected length in bytes; a file with another is refused
     #[arg(long, value_name = "BYTES")]
     length: Option<u64>,
 }
@@ -96,9 +96,9 @@ pub struct FetchArgs {
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  cellforge data split cell_images.zip --out split.csv
-  cellforge data split cell_images.zip --by image --val 0.1 --test 0.2 --out split.csv
-  cellforge data split cell_images.zip --folds 5 --out fold.csv        (fold-1.csv to fold-5.csv)")]
+  cellforge data split images.zip --out split.csv
+  cellforge data split images.zip --by image --val 0.1 --test 0.2 --out split.csv
+  cellforge data split images.zip --folds 5 --out fold.csv        (fold-1.csv to fold-5.csv)")]
 pub struct SplitArgs {
     /// Folder or zip with one folder of images per class
     #[arg(value_name = "PATH")]
@@ -108,7 +108,7 @@ pub struct SplitArgs {
     /// The CSV file to write
     #[arg(long, value_name = "FILE.csv")]
     out: PathBuf,
-    /// Make so many folds instead: each image is in the test part of one of them
+    /// Make K folds instead of one split; each image is in the test part of one fold
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(2..=1000))]
     folds: Option<u16>,
 }
@@ -238,7 +238,7 @@ fn render(globals: Globals, args: &PhantomArgs) -> Result<()> {
     let out = &args.out;
     let config = phantom::PhantomConfig {
         side: all.data.side,
-        cells_per_class: all.data.phantom.images_per_class,
+        images_per_class: all.data.phantom.images_per_class,
         patients: all.data.phantom.patients,
         seed: all.seed,
     };
@@ -253,7 +253,7 @@ fn render(globals: Globals, args: &PhantomArgs) -> Result<()> {
     save_beside(out, &effective("data phantom", &all, &["data"])?)?;
     say(format!(
         "{} rendered images of each class in {}; they are a phantom and come from no patient",
-        config.cells_per_class,
+        config.images_per_class,
         out.display()
     ));
     Ok(())
@@ -263,13 +263,13 @@ fn download(globals: Globals, args: &FetchArgs) -> Result<()> {
     let session = globals.open(None)?;
     let mut out = args.out.clone().unwrap_or_default();
     if args.out.is_none() || out.is_dir() || out.as_os_str().to_string_lossy().ends_with(['/', '\\']) {
-        out.push("cell_images.zip");
+        out.push(study::DOWNLOAD_NAME);
     }
     let there = out.exists();
     if there && !out.is_file() {
         bail!("{} is no file that a download could be written to", out.display());
     }
-    let mut options = nih::download(out);
+    let mut options = study::download(out);
     if let Some(url) = &args.url {
         options.url.clone_from(url);
     }

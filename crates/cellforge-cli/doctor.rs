@@ -20,9 +20,9 @@ Examples:
   cellforge doctor
   cellforge doctor --dir /data/runs
 
-It fails only if this cellforge was built for an accelerator and can open none.")]
+It fails only if this program was built for an accelerator and can open none.")]
 pub struct Args {
-    /// Folder that runs will be written to, whose free space is told
+    /// Folder for runs; its free disk space is shown
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
 }

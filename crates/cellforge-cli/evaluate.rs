@@ -33,8 +33,12 @@ Examples:
   cellforge evaluate --real train --synthetic made --measure fidelity,utility --set evaluate.utility.classifier=resnet --out worth
   cellforge evaluate --resume --out evaluation
 
---real are the images that the generators learned from, --holdout images of other patients that they never saw. Without --holdout there
-is no test for leaks. OUT gets evaluation.json, report.html and datasheet.md; without --out the summary alone is printed.
+--real takes the images that the generator learned from, --holdout images of other patients that it never saw. Without --holdout there is
+no test for leaks.
+
+OUT gets evaluation.json, report.html and datasheet.md. Without --out only a summary is printed. The report shows real images, unless
+--pairs is 0: do not pass it on where they may not be shared.
+
 For research and teaching. Not a diagnostic device.")]
 pub struct Args {
     #[command(flatten)]
@@ -42,10 +46,10 @@ pub struct Args {
     /// Folder for the figures, the report and the data sheet
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with the evaluation in OUT; settings not given are those it was started with
+    /// Resume the evaluation in OUT, with the settings it was started with
     #[arg(long)]
     resume: bool,
-    /// Throw away the evaluation in OUT and start anew
+    /// Replace the evaluation in OUT
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
 }
@@ -278,7 +282,7 @@ mod tests {
     fn the_first_column_holds_its_longest_entry() {
         let classes = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         assert_eq!(label_width(&classes(&["a", "b"]), "fd_pixels"), 11);
-        assert_eq!(label_width(&classes(&["Parasitized", "Uninfected"]), "fd_resnet512"), 14);
+        assert_eq!(label_width(&classes(&["abnormal", "normal"]), "fd_resnet512"), 14);
         assert_eq!(label_width(&classes(&["a class of a long name"]), "fd_resnet512"), 22);
     }
 

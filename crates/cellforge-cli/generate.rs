@@ -25,38 +25,38 @@ use crate::common::{
 #[command(after_help = "\
 Examples:
   cellforge generate --count 100 --out synthetic
-  cellforge generate --checkpoint runs/quick --class Parasitized --count 64 --out images.zip --grid images.png
+  cellforge generate --checkpoint runs/quick --class Uninfected --count 64 --out images.zip --grid images.png
   cellforge generate --checkpoint runs/quick/gan/Uninfected --count 10 --out few --truncation 1.5
   cellforge generate --checkpoint runs/best --keep 0.25 --count 100 --out chosen
-  cellforge generate --strips 5 --class Uninfected --strip-to Parasitized --out strips
+  cellforge generate --strips 5 --strip-to Uninfected --out strips
 
-The images are PNG files in one folder per class. The same checkpoint, seed, truncation and share to keep give the same files,
-and a smaller count gives the first of them. The built-in generator may be another in another version.
+Images are PNG files in one folder per class. The same checkpoint, seed, --truncation and --keep give the same files. A smaller --count
+gives the first of them. Another version of the program may have another built-in generator.
 
---keep makes images more alike to real ones, as the discriminator sees it, and less varied: image 1 is the best of the first n images
-made without it, image 2 of the next n, and so on, where n is 1/SHARE rounded up. They are no sample of what was learned.
+--keep X (rejection) makes 1/X candidates for each image, rounded up, and keeps the one that the discriminator scores highest. Images look
+more real to the discriminator and vary less.
 
-A strip leads from image 1 to image 2 of its class, the next from 3 to 4, along the arc between their noise; with --strip-to, from image
-1 to the other class with the same noise, the next from image 2. Its ends are the images made without --strips.")]
+--strips N (interpolation) makes rows of images in place of images. Strip 1 leads from image 1 to image 2, strip 2 from image 3 to image 4.
+With --strip-to, strip 1 leads from image 1 to the other class with the same noise, strip 2 from image 2.")]
 pub struct Args {
     #[command(flatten)]
     given: Given<GenerateShorthands>,
-    /// A folder, or a file that ends in .zip
+    /// Output: a folder, or a file that ends in .zip
     #[arg(long, value_name = "DIR|FILE.zip")]
     out: Option<PathBuf>,
     /// Also draw the first images of each class as one picture
     #[arg(long, value_name = "FILE.png")]
     grid: Option<PathBuf>,
-    /// In place of images, so many pictures of each class, each a row of images on the way from one to another
+    /// Interpolation: make N strips of each class, each a row of images from one image to another
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     strips: Option<u64>,
-    /// Images in a strip, its ends included: from 2 to 64 [default: 8]
+    /// Images in a strip, 2 to 64, ends included [default: 8]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(2..=64))]
     strip_steps: Option<u64>,
-    /// Strips lead from each class, or from --class, to this one; of a GAN of several classes [default: strips stay in their class]
+    /// Class that strips lead to, for a GAN of several classes [default: strips stay in their class]
     #[arg(long, value_name = "NAME")]
     strip_to: Option<String>,
-    /// Print the data sheet of the built-in generator: what it was trained on and what it is worth
+    /// Print the data sheet of the built-in generator: its training, its figures, its limits
     #[arg(long)]
     about: bool,
 }

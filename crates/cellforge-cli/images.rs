@@ -9,13 +9,13 @@ use cellforge::{
     study::{
         StudyConfig,
         config::{DataConfig, GroupSource},
-        nih,
+        open_options,
     },
 };
 
 /// How the images of `data` are read, its groups by `groups`.
 pub fn options(data: &DataConfig, groups: GroupSource, cache_dir: Option<PathBuf>, progress: bool) -> OpenOptions {
-    let mut options = nih::open_options(data.side, data.channels);
+    let mut options = open_options(data.side, data.channels);
     let csv: &[PathBuf] = if groups == GroupSource::None { &[] } else { &data.group_csv };
     options.groups = groups.groups(csv);
     options.skip_bad = data.skip_bad;
@@ -33,7 +33,7 @@ pub fn open(config: &StudyConfig, options: &OpenOptions) -> Result<View> {
             tracing::info!("no --data was given: using the phantom, images that a program renders");
             let of = &config.data.phantom;
             let phantom = phantom::PhantomConfig {
-                cells_per_class: of.images_per_class,
+                images_per_class: of.images_per_class,
                 patients: of.patients,
                 seed: config.seed,
                 ..phantom::PhantomConfig::default()

@@ -14,8 +14,8 @@ Examples:
   cellforge inspect resnet --set classifier.model.width=0.25 --side 32
   cellforge inspect cnn --classes 10 --json
 
-Parameters are counted as Keras counts them: the running statistics of batch normalisation are included.
-With no flags, each network is the study's own. `cnn` and `resnet` are the classifiers of those recipes.")]
+Without flags, each network is the study's own. `cnn` and `resnet` are the recipes cnn-1 and resnet; `classifier` is what the settings say.
+Parameters are counted as in Keras, with the running statistics of batch norm.")]
 pub struct Args {
     /// The network
     network: Network,

@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
 
 use common::Globals;
 
-/// Learn to make synthetic medical images, and prove what they are worth.
+/// Train GANs that make synthetic medical images, and measure what those images are worth.
 #[derive(Parser)]
 #[command(name = "cellforge", version, arg_required_else_help = true, propagate_version = true, after_help = AFTER_HELP)]
 struct Cli {
@@ -32,17 +32,17 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
-  cellforge reproduce                                    the whole study on rendered images, about 5 minutes
-  cellforge reproduce --data cell_images.zip             the same on real images
-  cellforge generate --count 100 --out images.zip         with the built-in generator; or with --checkpoint runs/quick
+  cellforge generate --count 100 --out images.zip         images of the built-in generator
+  cellforge reproduce                                     the whole study on rendered images, about 5 minutes
+  cellforge reproduce --data images.zip              the same on real images
   cellforge classify --checkpoint runs/quick --data images.zip
   cellforge evaluate --real train.zip --holdout test.zip --synthetic images.zip --features resnet:runs/quick --out evaluation
 
 Exit codes:
   0    done
-  1    failed; the reason is on the error stream
-  2    the command line is wrong: an unknown flag, or a value that the flag does not take
-  130  stopped by Ctrl-C; training and studies say how to go on
+  1    failed; the error stream says why
+  2    wrong command line: an unknown flag or value
+  130  stopped by Ctrl-C; trainings and studies say how to go on
 
 For research and teaching. Not a diagnostic device.";
 
@@ -50,26 +50,26 @@ For research and teaching. Not a diagnostic device.";
 enum Verb {
     /// Print a network's layers, output shapes, parameters and multiply-adds
     Inspect(inspect::Args),
-    /// Look at, render, download and split sets of images
+    /// Look at images, render stand-ins, download those of the study, split by patient
     #[command(subcommand)]
     Data(data::Command),
     /// Train a GAN or a classifier
     #[command(subcommand)]
     Train(train::Command),
-    /// Tell what this machine has, what is missing, and what a training run will need
+    /// Check this machine: what it has, what is missing, what a training will need
     Doctor(doctor::Args),
     /// Make synthetic images with a trained generator, or with the built-in one
     Generate(generate::Args),
-    /// Pack a trained generator into a small folder of its own
+    /// Pack a trained generator into a small folder, to give away
     Pack(pack::Args),
-    /// Judge a folder or zip of images with a trained classifier
+    /// Classify a folder or zip of images with a trained classifier
     Classify(classify::Args),
     /// Measure what synthetic images are worth: realism, coverage, use for training, leaks
     Evaluate(Box<evaluate::Args>),
-    /// Print every setting: its key, default, values and meaning
+    /// Print the settings: keys, defaults, ranges and meanings
     #[command(subcommand)]
     Config(config::Command),
-    /// Run the whole study: images, classifiers, GANs, synthetic images, evaluation, report
+    /// Run the whole study: data, classifiers, GANs, synthetic images, evaluation, report
     Reproduce(reproduce::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),

@@ -11,11 +11,11 @@ use crate::common::say;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  cellforge pack --checkpoint runs/best --out packed
+  cellforge pack --checkpoint runs/best/gan/_all --out packed
   cellforge generate --checkpoint packed --count 100 --out synthetic
 
-The folder gets weights.safetensors, in half precision, and state.json. Images can be generated from it, a grey level or a few from
-those of the checkpoint; it cannot be trained further. Files that describe it may lie beside them.")]
+The folder gets weights.safetensors, in half precision, and state.json. Its images differ from the checkpoint's by a grey level or a few. It
+cannot be trained further. Files that describe it may lie beside them.")]
 pub struct Args {
     /// The folder of one trained GAN
     #[arg(long, value_name = "DIR")]

@@ -17,24 +17,26 @@ use crate::common::{Given, Globals, Interrupted, Shorthands, check_outside, say,
 #[command(after_help = "\
 Examples:
   cellforge reproduce
-  cellforge reproduce --data cell_images.zip
-  cellforge reproduce --data cell_images.zip --preset paper --out study
+  cellforge reproduce --data images.zip
+  cellforge reproduce --data images.zip --preset paper --out study
   cellforge reproduce --config study/config.toml --out again
   cellforge reproduce --data cifar10:DIR --preset quick
 
-Run again with the same --out, it skips what is done and goes on with what was begun. With other settings, images or precision, or
-by another version of this program, it refuses, unless --overwrite says that what they change may be replaced. Folders in OUT
-that no study made are never replaced.
-Every setting can be set: `cellforge config show` lists them, --set KEY=VALUE sets one, --config FILE many; OUT/config.toml of any study
-is such a file.
-Without --data it uses the phantom: images that a program renders, which say nothing about malaria.")]
+Without --data it uses the phantom: images that a program renders. They say nothing about any disease.
+
+Run again with the same --out, it skips finished stages and resumes the one that was stopped. It refuses other settings, images,
+precisions and versions of the program, unless --overwrite allows it to replace what they change. It never replaces folders that no study
+made.
+
+The flags are the settings that are changed most. `cellforge config show` lists all; --set KEY=VALUE sets one, --config FILE many. The
+config.toml in OUT is such a file.")]
 pub struct Args {
     #[command(flatten)]
     given: Given<StudyShorthands>,
-    /// Folder for everything the study makes [default: runs/PRESET, or runs/PRESET-NAME for --data NAME.zip]
+    /// Folder of the study [default: runs/PRESET, or runs/PRESET-NAME for --data NAME.zip]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Bring the study in OUT up to date with other settings, images, precision or version, replacing what they change
+    /// Replace what other settings, images, precision or version change in OUT
     #[arg(long)]
     overwrite: bool,
 }
@@ -255,7 +257,7 @@ mod tests {
         let mut config = StudyConfig::default();
         assert_eq!(default_out(&config), Path::new("runs/paper"));
         for (data, out) in
-            [("images/nih.zip", "runs/paper-nih"), ("images/", "runs/paper-images"), ("mnist:x", "runs/paper-mnist")]
+            [("images/scans.zip", "runs/paper-scans"), ("images/", "runs/paper-images"), ("mnist:x", "runs/paper-mnist")]
         {
             config.data.path = Some(data.to_owned());
             assert_eq!(default_out(&config), Path::new(out));

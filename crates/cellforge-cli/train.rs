@@ -16,9 +16,9 @@ use crate::common::{Globals, Interrupted, Session, shell_word};
 /// What to train.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Train a GAN on the images of one class, one on each class, or one on all
+    /// Train a GAN: on one class, one for each class, or one on all classes
     Gan(Box<gan::GanArgs>),
-    /// Train a small CNN or the ResNet, and judge it on the test images
+    /// Train a classifier (the ResNet or a small CNN) and test it
     Classifier(Box<classifier::ClassifierArgs>),
 }
 

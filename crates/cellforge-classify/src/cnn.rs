@@ -27,12 +27,14 @@ pub struct CnnConfig {
     /// Number of classes, at least 2.
     #[schemars(skip)]
     pub classes: usize,
-    /// Multiplies the filter counts and `dense`; neither goes below 8.
+    /// Width: factor on every filter count, never below 8 filters. 1 is the study's network.
+    ///
+    /// In the small CNN it is a factor on `dense`, too. In the ResNet counts are rounded to a multiple of 4.
     #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
-    /// Filters of the convolutions at width 1; as many convolutions as counts.
+    /// Filters at width 1: of each convolution (small CNN), or of the stem and of each stage (ResNet).
     pub filters: Vec<usize>,
-    /// Units of the hidden dense layer at width 1.
+    /// Units of the small CNN's hidden dense layer at width 1.
     #[schemars(range(min = 1))]
     pub dense: usize,
 }

@@ -3,7 +3,7 @@
 //!
 //! Both follow the published architectures at their default configurations, and scale with them in image side,
 //! channels, classes, width and depth. Parameters have the names and layouts of the same networks written in PyTorch,
-//! so that checkpoints go both ways. This crate knows no files, data sets or optimisers.
+//! so that checkpoints go both ways. This crate knows no files, data sets or optimizers.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};

@@ -32,17 +32,17 @@ pub struct ResNetConfig {
     /// Number of classes, at least 2.
     #[schemars(skip)]
     pub classes: usize,
-    /// Multiplies every filter count; each is rounded to a multiple of 4 and none goes below 8.
+    /// Width: factor on every filter count, which is rounded to a multiple of 4 and never below 8.
     #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
-    /// Bottleneck blocks of each stage. Stages after the first halve the side.
+    /// Bottleneck blocks in each stage of the ResNet. Stages after the first halve the side.
     pub stages: Vec<usize>,
-    /// Filters at width 1: the stem's, then each stage's output. One more count than `stages` has.
+    /// Filters of the ResNet at width 1: the stem's, then each stage's output. One more count than `stages` has.
     pub filters: Vec<usize>,
-    /// Weight of the newest batch in the running statistics, PyTorch's meaning (1 minus Keras's momentum).
+    /// Batch-norm momentum, as in PyTorch: weight of the newest batch (1 minus Keras's).
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub bn_momentum: f64,
-    /// Added to the variance in batch normalisation.
+    /// Batch-norm epsilon, which is added to the variance.
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub bn_eps: f64,
 }
@@ -250,7 +250,7 @@ impl ResNet {
     fn pooled(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
         let ys = self.stem.forward(&self.bn0.forward_t(xs, train)?)?; // (b, c, s, s)
         let ys = self.bn1.forward_relu_t(&ys, train)?;
-        // The study pads with zeros and pools without padding. After a ReLU that is the same as padding whose cells
+        // The study pads with zeros and pools without padding. After a ReLU that is the same as padding whose values
         // never win, in the output and, because ReLU's gradient at 0 is 0, in the gradient.
         let mut ys = ops::max_pool2d(&ys, 3, 2, 1)?; // (b, c, s/2, s/2)
         for block in &self.blocks {

@@ -3,7 +3,7 @@
 use std::{fmt, io::Write, process::ExitCode, sync::OnceLock};
 
 use anyhow::{Result, bail};
-use cellforge::{assess, data, study, train};
+use cellforge::{assess, data, settings, study, train};
 
 use super::Globals;
 
@@ -89,7 +89,16 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(advice) = error.chain().find_map(data_error).and_then(advice) {
         let _ = writeln!(stderr, "  {advice}");
     }
-    ExitCode::from(1)
+    ExitCode::from(if error.chain().any(is_usage) { 2 } else { 1 })
+}
+
+/// Whether the command line is to blame: a flag, or what `--set` was given.
+fn is_usage(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let settings = match cause.downcast_ref() {
+        Some(study::Error::Settings(error)) => Some(error),
+        _ => cause.downcast_ref::<settings::Error>(),
+    };
+    settings.is_some_and(|error| error.origin().starts_with("--") || matches!(error, settings::Error::Assignment(_)))
 }
 
 /// The error of the images among those of the other libraries, which pass for it.

@@ -21,13 +21,14 @@ const TABLES: [&str; 4] = ["data", "inputs", "classifier", "judge"];
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  cellforge train classifier --data cell_images.zip --out resnet
-  cellforge train classifier --data cell_images.zip --recipe cnn-paper-1 --out cnn
-  cellforge train classifier --data cell_images.zip --recipe resnet-flips --out flips
-  cellforge train classifier --data cell_images.zip --split-by image --side 32 --width 0.5 --out narrow
+  cellforge train classifier --data images.zip --out resnet
+  cellforge train classifier --data images.zip --recipe cnn-paper-1 --out cnn
+  cellforge train classifier --data images.zip --recipe resnet-flips --out flips
+  cellforge train classifier --data images.zip --split-by image --side 32 --width 0.5 --out narrow
   cellforge train classifier --resume --out resnet
 
-Every setting can be set: `cellforge config show classifier` lists them, --set KEY=VALUE sets one, --config FILE many.
+The flags are the settings that are changed most. `cellforge config show classifier` lists all; --set KEY=VALUE sets one, --config FILE many.
+
 The split is saved as OUT/split.csv, the figures on the test images as OUT/test.json.")]
 pub struct ClassifierArgs {
     #[command(flatten)]
@@ -35,10 +36,10 @@ pub struct ClassifierArgs {
     /// Folder for checkpoints, logs and figures
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Go on with the run in OUT; settings not given are those it was started with
+    /// Resume the run in OUT, with the settings it was started with
     #[arg(long)]
     resume: bool,
-    /// Throw away the run in OUT and start anew
+    /// Replace the run in OUT
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
 }

@@ -21,25 +21,28 @@ const TABLES: [&str; 3] = ["data", "inputs", "gan"];
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  cellforge train gan --data cell_images.zip --class Parasitized --out gan
-  cellforge train gan --data cell_images.zip --split split.csv --side 32 --width 0.5 --iterations 2000 --out gans
-  cellforge train gan --data cell_images.zip --recipe best --out best
-  cellforge train gan --data cell_images.zip --recipe best --split resnet/split.csv --judge resnet --out judged
-  cellforge train gan --data cell_images.zip --recipe best --set gan.r1=0 --set gan.augment.translation=0 --out ablation
+  cellforge train gan --data images.zip --class Uninfected --out gan
+  cellforge train gan --data images.zip --split split.csv --side 32 --width 0.5 --iterations 2000 --out gans
+  cellforge train gan --data images.zip --recipe best --out best
+  cellforge train gan --data images.zip --recipe best --split resnet/split.csv --judge resnet --out judged
+  cellforge train gan --data images.zip --recipe best --set gan.r1=0 --set gan.augment.translation=0 --out ablation
   cellforge train gan --resume --out gan
 
-Every setting can be set: `cellforge config show gan` lists them, --set KEY=VALUE sets one, --config FILE many.
-Ctrl-C finishes the step, writes a checkpoint and says how to go on; a resumed run ends with the same bytes.")]
+The flags are the settings that are changed most. `cellforge config show gan` lists all; --set KEY=VALUE sets one, --config FILE many.
+
+Ctrl-C finishes the step, writes a checkpoint and says how to resume. A resumed run ends with the same bytes as one that never stopped.
+
+With --judge, a classifier judges the GAN every 500 iterations, and the best generator is kept in OUT/best.")]
 pub struct GanArgs {
     #[command(flatten)]
     given: Given<GanShorthands>,
     /// Folder for checkpoints, sample grids and logs
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Go on with the run in OUT; settings not given are those it was started with
+    /// Resume the run in OUT, with the settings it was started with
     #[arg(long)]
     resume: bool,
-    /// Throw away the run in OUT and start anew
+    /// Replace the run in OUT
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
 }

@@ -16,21 +16,25 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
-    /// Largest rotation either way, in degrees.
+    /// Rotation: largest angle either way, in degrees.
     #[schemars(range(min = 0.0, max = 180.0))]
     pub rotation: f64,
     /// Zoom of each axis, drawn from `[1 - zoom, 1 + zoom]`.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub zoom: f64,
-    /// Largest shift of each axis either way, as a fraction of the side.
+    /// Shift: largest way along each axis, as a share of the side.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub shift: f64,
-    /// Largest shear either way, in degrees. The study passes 0.05 to Keras, whose unit is the degree: next to nothing.
+    /// Shear: largest angle either way, in degrees.
+    ///
+    /// The study passes 0.05 to Keras, whose unit is the degree: next to nothing.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 90.0))]
     pub shear: f64,
-    /// Whether half of the images are mirrored left to right.
+    /// Horizontal flip: half of the images are mirrored left to right.
     pub horizontal_flip: bool,
-    /// Whether half of the images are mirrored top to bottom. Not in the study; an image has no upside.
+    /// Vertical flip: half of the images are mirrored top to bottom.
+    ///
+    /// The study has none. It suits images without an up or down.
     pub vertical_flip: bool,
 }
 

@@ -28,12 +28,13 @@ const GAP: usize = 2;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let dir = tempfile::tempdir()?;
-/// let images = phantom::render(&PhantomConfig { side: 32, cells_per_class: 3, ..PhantomConfig::default() })?;
+/// let images = phantom::render(&PhantomConfig { side: 32, images_per_class: 3, ..PhantomConfig::default() })?;
 /// let mut writer = ImageWriter::create(&dir.path().join("made.zip"))?;
 /// writer.write(&images)?;
 /// writer.finish()?;
 /// let read = View::open(dir.path().join("made.zip"), &OpenOptions::new(32, 3))?;
-/// assert_eq!((read.name(0), read.image(0)), ("Parasitized/synthetic_000001.png", images.image(0)));
+/// assert!(read.name(0).ends_with("/synthetic_000001.png"));
+/// assert_eq!(read.image(0), images.image(0));
 /// # Ok(())
 /// # }
 /// ```

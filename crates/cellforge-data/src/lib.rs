@@ -14,13 +14,13 @@
 //! // Drawn images stand in for real ones here; any folder or zip with one folder of images per class will do.
 //! let dir = tempfile::tempdir()?;
 //! let zip = dir.path().join("images.zip");
-//! phantom::write_zip(&PhantomConfig { side: 32, cells_per_class: 20, patients: 8, seed: 1 }, &zip)?;
+//! phantom::write_zip(&PhantomConfig { side: 32, images_per_class: 20, patients: 8, seed: 1 }, &zip)?;
 //!
 //! // Their names begin with the patient.
 //! let mut options = OpenOptions::new(32, 3);
 //! options.patterns = vec![GroupPattern::new("^(C[0-9]+)")?];
 //! let all = View::open(&zip, &options)?;
-//! assert_eq!(all.classes(), ["Parasitized", "Uninfected"]);
+//! assert_eq!(all.class_counts(), [20, 20]);
 //! assert!(all.has_groups());
 //!
 //! let train = all.part(&split(&all, &SplitOptions::default())?.train);

@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn class_folders_are_safe_and_distinct() {
-        assert_eq!(folder_name("Parasitized"), "Parasitized");
+        assert_eq!(folder_name("Uninfected"), "Uninfected");
         assert_eq!(folder_name("mañana-1"), "mañana-1");
         for bad in ["../up", "a/b", "..", "", "a b", "nul", "x\\y"] {
             let name = folder_name(bad);

@@ -24,7 +24,7 @@ use crate::{Error, Result};
 /// use cellforge_data::phantom::{self, PhantomConfig};
 /// use cellforge_data::{SplitOptions, split};
 ///
-/// let all = phantom::render(&PhantomConfig { side: 16, cells_per_class: 20, ..PhantomConfig::default() })?;
+/// let all = phantom::render(&PhantomConfig { side: 16, images_per_class: 20, ..PhantomConfig::default() })?;
 /// let train = all.part(&split(&all, &SplitOptions::default())?.train);
 /// let healthy = train.class(1);
 /// assert_eq!(healthy.classes(), ["Uninfected"]);

@@ -12,14 +12,14 @@ fn patients() -> GroupPattern {
 }
 
 fn config() -> PhantomConfig {
-    PhantomConfig { side: 64, cells_per_class: 400, patients: 40, seed: 11 }
+    PhantomConfig { side: 64, images_per_class: 400, patients: 40, seed: 11 }
 }
 
 #[test]
 fn a_zip_reads_back_with_the_same_cells_patients_and_classes() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("phantom.zip");
-    let config = PhantomConfig { side: 32, cells_per_class: 30, patients: 8, seed: 2 };
+    let config = PhantomConfig { side: 32, images_per_class: 30, patients: 8, seed: 2 };
     phantom::write_zip(&config, &file).unwrap();
     let mut options = OpenOptions::new(32, 3);
     options.groups = Groups::Names(patients());
@@ -130,7 +130,7 @@ proptest! {
         prop_assert_eq!(&cell, &phantom::render_cell(&config, class, patient, index));
         prop_assert_ne!(&cell.rgb, &phantom::render_cell(&config, class, patient, index + 1).rgb);
         // More cells or patients around it change nothing.
-        let larger = PhantomConfig { cells_per_class: 9999, patients: 999, ..config };
+        let larger = PhantomConfig { images_per_class: 9999, patients: 999, ..config };
         prop_assert_eq!(&cell, &phantom::render_cell(&larger, class, patient, index));
         prop_assert_eq!(cell.mask.contains(&255), class == 0);
     }

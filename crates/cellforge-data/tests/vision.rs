@@ -85,7 +85,7 @@ fn colour_images_put_their_channels_last() {
 
 #[test]
 fn a_split_becomes_candles_data_set_and_back() {
-    let set = phantom::render(&PhantomConfig { side: 16, cells_per_class: 6, ..PhantomConfig::default() }).unwrap();
+    let set = phantom::render(&PhantomConfig { side: 16, images_per_class: 6, ..PhantomConfig::default() }).unwrap();
     let split = Split { train: vec![11, 0, 3], val: vec![1], test: vec![2, 9] };
     let dataset = vision::to_candle_dataset(&set, &split).unwrap();
     assert_eq!(dataset.train_images.dims(), [3, 3, 16, 16]);

@@ -9,7 +9,7 @@
 //! // Five images of three patients: their labels, and a network's probabilities for the two classes.
 //! let truth = [0, 0, 1, 1, 1];
 //! let probabilities = [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.1, 0.9], [0.3, 0.7]].map(Vec::from);
-//! let classes = ["Parasitized", "Uninfected"].map(String::from);
+//! let classes = ["abnormal", "normal"].map(String::from);
 //! let patients = ["C1", "C2", "C2", "C3", "C3"].map(String::from);
 //!
 //! let report = classifier_report(&truth, &probabilities, &classes, Some(&patients), &BootstrapOptions::default())?;

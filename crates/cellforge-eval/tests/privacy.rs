@@ -33,14 +33,14 @@ fn every_test_finds_a_replay() {
                 "closest_nearer_to_train",
                 "copying",
                 "authenticity",
-                "gan_leaks_cell_auc",
-                "gan_leaks_cell_tpr",
+                "gan_leaks_image_auc",
+                "gan_leaks_image_tpr",
                 "gan_leaks_patient_auc",
-                "gan_leaks_calibrated_cell_auc",
-                "gan_leaks_calibrated_cell_tpr",
+                "gan_leaks_calibrated_image_auc",
+                "gan_leaks_calibrated_image_tpr",
                 "gan_leaks_calibrated_patient_auc",
-                "logan_cell_auc",
-                "logan_cell_tpr",
+                "logan_image_auc",
+                "logan_image_tpr",
                 "logan_patient_auc",
             ]
         );
@@ -104,7 +104,7 @@ fn some_copies_among_new_images_are_found() {
         let (train, holdout) = (population.patients(60), population.patients(20));
         let synthetic = population.copies(&train, 500, 0.2, 0.2);
         let found = judge(&train, &holdout, &synthetic, seed);
-        assert!(leaking(&found).contains(&"gan_leaks_calibrated_cell_tpr".to_owned()), "{:?}", leaking(&found));
+        assert!(leaking(&found).contains(&"gan_leaks_calibrated_image_tpr".to_owned()), "{:?}", leaking(&found));
     }
 }
 
@@ -167,7 +167,7 @@ fn a_replay_is_found_in_other_orientations() {
     let found = privacy(&input, &quick(0)).unwrap();
     let space = &found.spaces["features"];
     assert!(leaking(&found).contains(&"nearer_to_train".to_owned()));
-    assert!(leaking(&found).contains(&"gan_leaks_cell_auc".to_owned()));
+    assert!(leaking(&found).contains(&"gan_leaks_image_auc".to_owned()));
     assert_eq!((space.closest[0].orientation, space.closest[0].distance, space.nearer_to_train.rate), (1, 0.0, 1.0));
     assert_eq!(space.closest[0].synthetic, space.closest[0].train);
     let dcr_turned = space.dcr_turned.as_ref().unwrap();

@@ -18,31 +18,39 @@ const BLACK: f32 = -1.0;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentConfig {
-    /// Whether images are mirrored and turned by right angles, all eight ways alike: right for images without an up or down.
+    /// Flips: images are mirrored and turned by right angles, all eight ways alike.
+    ///
+    /// They suit images without an up or down.
     pub flips: bool,
-    /// The most that an image is shifted along each axis, as a share of its side; black comes into view. DiffAugment has
-    /// 0.125.
+    /// Translation: largest shift along each axis, as a share of the side. Black comes into view.
+    ///
+    /// DiffAugment has 0.125.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub translation: f64,
-    /// The side of a square that is covered, as a share of the image's side. DiffAugment has 0.5.
+    /// Cutout: side of the square that is covered, as a share of the image's side.
+    ///
+    /// DiffAugment has 0.5.
     #[schemars(range(min = 0.0, max = 0.99))]
     pub cutout: f64,
-    /// How much brightness, saturation and contrast change: brightness by up to half of this (of a range of 2), the others
-    /// by a factor between 1 minus and 1 plus this. DiffAugment has 1 for brightness and saturation and 0.5 for contrast, which is too
-    /// much where colour is what matters.
+    /// Colour: how much brightness, saturation and contrast change.
+    ///
+    /// Brightness changes by up to half of this, in a range of 2. Saturation and contrast change by a factor between 1 minus this and 1 plus
+    /// this. DiffAugment has 1 for brightness and saturation and 0.5 for contrast, which is too much where colour matters.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub colour: f64,
     /// Probability of each kind of change, for each image.
+    ///
+    /// With `ada_target` it is the highest probability.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub p: f64,
     /// Adaptive augmentation (ADA): the target for the mean sign of the discriminator's output on real images.
     ///
     /// The probability rises from 0 while the mean sign is above the target, and falls otherwise (StyleGAN2-ADA, Karras et al. 2020). They have
-    /// 0.6, and as theirs it moves every fourth iteration. `p` is then the highest probability.
+    /// 0.6. As theirs, the probability moves every fourth iteration.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.01, max = 0.99))]
     pub ada_target: Option<f64>,
-    /// With `ada_target`, images in which the probability rises from 0 to 1 at the fastest.
+    /// ADA: number of images over which the probability rises from 0 to 1 at the fastest.
     #[schemars(range(min = 1))]
     pub ada_speed: u64,
 }

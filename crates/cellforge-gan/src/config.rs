@@ -22,7 +22,7 @@ const UP_FILTERS: [usize; 5] = [192, 128, 64, 32, 16];
 /// The same of the residual discriminator, from the image's side down to 4 pixels: the last ones for smaller images.
 const DOWN_FILTERS: [usize; 6] = [12, 24, 48, 96, 192, 192];
 
-/// What a generator is built of.
+/// The architecture of a generator.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GeneratorKind {
@@ -36,7 +36,7 @@ pub enum GeneratorKind {
     Style,
 }
 
-/// What a discriminator is built of.
+/// The architecture of a discriminator.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DiscriminatorKind {
@@ -58,41 +58,46 @@ pub struct GanConfig {
     /// Channels of an image: 3 (RGB) or 1 (grey).
     #[schemars(skip)]
     pub channels: usize,
-    /// Length of the noise vector.
+    /// Latent size: numbers in the noise vector.
     #[schemars(range(min = 1, max = MAX_LATENT))]
     pub latent: usize,
-    /// Multiplies every filter count; no layer goes below 8 filters.
+    /// Width: factor on every filter count. No layer has fewer than 8 filters.
     #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
-    /// What the generator is built of.
+    /// Generator architecture.
     pub generator: GeneratorKind,
-    /// What the discriminator is built of.
+    /// Discriminator architecture.
     pub discriminator: DiscriminatorKind,
-    /// How many classes one GAN makes images of; 1 is a GAN that knows of no classes. The study's networks know of none.
+    /// Classes of one GAN. 1 is a GAN without classes, such as the study's.
     #[schemars(skip)]
     pub classes: usize,
-    /// Whether the weights of the residual discriminator are divided by their largest singular value (Miyato et al. 2018).
+    /// Spectral normalisation of the residual discriminator (Miyato et al. 2018).
+    ///
+    /// Its weights are divided by their largest singular value.
     pub spectral_norm: bool,
-    /// Filters of the generator's upsampling blocks at width 1, one for each doubling from 4 pixels to `image_size`.
-    /// Without it, the study's generator has 256, 256, 128 for 32 pixels, 256, 256, 128, 128 for 64 and 256, 256, 128, 128, 64 for 128,
+    /// Filters of the generator's upsampling blocks at width 1, smallest image first.
+    ///
+    /// There is one count for each doubling from 4 pixels to the images' side. Without it, the study's generator has 256, 256, 128 for 32 pixels, 256, 256, 128, 128 for 64 and 256, 256, 128, 128, 64 for 128,
     /// and the others as many as are needed of 192, 128, 64, 32, 16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generator_filters: Option<Vec<usize>>,
-    /// Filters of the discriminator's convolutions at width 1. Of the study's the first three have stride 2, later ones stride 1;
-    /// three is the fewest, and 32, 64, 128, 256, 512 are the study's own. The residual discriminator takes a count for the image's side
-    /// and one for each halving from there to 4 pixels; without it, the last ones of 12, 24, 48, 96, 192, 192.
+    /// Filters of the discriminator's convolutions at width 1, largest image first.
+    ///
+    /// In the study's discriminator the first three have stride 2 and later ones stride 1. It needs at least three; its own are 32, 64, 128,
+    /// 256, 512. The residual discriminator takes a count for the images' side and one for each halving from there to 4 pixels. Without it, those
+    /// are the last of 12, 24, 48, 96, 192, 192.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discriminator_filters: Option<Vec<usize>>,
-    /// Chance that the study's discriminator's dropout clears a value in training.
+    /// Dropout: probability that the study's discriminator clears a value in training.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub dropout: f64,
-    /// Slope of the discriminator's leaky ReLU below zero.
+    /// Negative slope of the discriminator's leaky ReLU.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub negative_slope: f64,
-    /// Weight of the newest batch in the running statistics, PyTorch's meaning (1 minus Keras's momentum).
+    /// Batch-norm momentum, as in PyTorch: weight of the newest batch (1 minus Keras's).
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub bn_momentum: f64,
-    /// Added to the variance in batch normalisation.
+    /// Batch-norm epsilon, which is added to the variance.
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub bn_eps: f64,
 }

@@ -3,7 +3,7 @@
 //! Both networks follow the published layer tables at the default [`GanConfig`], and scale with it in image side,
 //! channels and width. Other kinds of network ([`GeneratorKind`], [`DiscriminatorKind`]), of one class or of several, are its choice,
 //! and so are the rest of the crate's parts. Parameters have the names and layouts of the same networks written in PyTorch, so that
-//! checkpoints go both ways. This crate knows no files, data sets or optimisers.
+//! checkpoints go both ways. This crate knows no files, data sets or optimizers.
 //!
 //! ```
 //! use candle_core::Device;

@@ -1,5 +1,5 @@
 //! The numerical kernels of Cellforge: convolution, batch normalisation, pooling, activations, losses and
-//! optimiser updates with right gradients, as functions of Candle tensors.
+//! optimizer updates with right gradients, as functions of Candle tensors.
 //!
 //! On the CPU each is a Candle custom op with its own forward and backward pass, spread over images or channels
 //! with rayon and compiled for several instruction sets, of which the best is chosen when the program runs ([`SimdLevel`]). Sums

@@ -1,4 +1,4 @@
-//! Optimiser updates in place. On the CPU each changes the storage of the tensors it is given in one pass over all of them.
+//! Optimizer updates in place. On the CPU each changes the storage of the tensors it is given in one pass over all of them.
 
 use std::cell::Cell;
 
@@ -101,7 +101,7 @@ fn update<const N: usize>(
     f: impl Fn([f32; N], f32) -> [f32; N] + Copy + Sync + Send,
 ) -> Result<()> {
     const CHUNK: usize = 1 << 14;
-    with_slice("optimiser update", &grad.detach(), |grad| {
+    with_slice("optimizer update", &grad.detach(), |grad| {
         with_slices_mut(&vars, Vec::new(), &mut |slices| {
             let mut rests: [&mut [f32]; N] = slices.try_into().expect("a slice for each variable");
             let chunks: Vec<_> = grad
@@ -134,7 +134,7 @@ struct Borrow<F>(Cell<Option<F>>);
 
 impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for Borrow<F> {
     fn name(&self) -> &'static str {
-        "optimiser update"
+        "optimizer update"
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {

@@ -1,4 +1,4 @@
-//! What optimiser updates are told.
+//! What optimizer updates are told.
 
 use candle_core::{Tensor, Var};
 

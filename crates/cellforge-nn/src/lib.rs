@@ -1,5 +1,5 @@
-//! Layers with an explicit `train` flag, seeded initialisation and noise, and optimisers whose state can be saved, on
-//! Candle. Layers are Candle's [`Module`] or [`ModuleT`], and optimisers its [`Optimizer`](candle_nn::Optimizer).
+//! Layers with an explicit `train` flag, seeded initialisation and noise, and optimizers whose state can be saved, on
+//! Candle. Layers are Candle's [`Module`] or [`ModuleT`], and optimizers its [`Optimizer`](candle_nn::Optimizer).
 //!
 //! Candle's CPU randomness cannot be seeded and its `VarMap` has no fixed order, so this crate has its own: every
 //! random number comes from a [`Key`] that is derived from the seed and from what the number is for, and a

@@ -58,7 +58,7 @@ impl ParamStore {
         VarBuilder::from_backend(Box::new(Frozen(self.clone())), DType::F32, self.0.device.clone())
     }
 
-    /// The variables that an optimiser changes, sorted by path: all but the running statistics.
+    /// The variables that an optimizer changes, sorted by path: all but the running statistics.
     pub fn trainable(&self) -> Vec<(String, Var)> {
         self.all().into_iter().filter(|(name, _)| !is_buffer(name)).collect()
     }

@@ -1,4 +1,4 @@
-//! The optimisers against hand-worked numbers, and exact resumption.
+//! The optimizers against hand-worked numbers, and exact resumption.
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, Var};
@@ -154,7 +154,7 @@ fn accumulated_gradients_are_those_of_the_sum() -> Result<()> {
     Ok(())
 }
 
-/// Through Candle's traits alone, as code that takes any optimiser and any layer uses them.
+/// Through Candle's traits alone, as code that takes any optimizer and any layer uses them.
 #[test]
 fn candles_traits_carry_a_training() -> Result<()> {
     fn train<O: Optimizer>(mut optimizer: O, layer: &impl Module, rate: f64) -> Result<[f32; 2]> {

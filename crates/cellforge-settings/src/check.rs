@@ -5,7 +5,8 @@ use serde_json::Value;
 use crate::list::{Kind, show};
 use crate::{Error, Result, Settings, list};
 
-/// Checks that each number of `settings` is in its range. Errors name the setting as `prefix.name`, with an empty `prefix` by its own name.
+/// Checks that each number of `settings` is in its range, and each choice one that there is. Errors name the setting as `prefix.name`, with
+/// an empty `prefix` by its own name.
 ///
 /// # Errors
 /// [`Error::Range`] for the first that is not.
@@ -14,7 +15,7 @@ pub fn check<T: Settings>(settings: &T, prefix: &str) -> Result<()> {
     for setting in list::<T>() {
         let Some(value) = setting.key.split('.').try_fold(&values, |value, part| value.get(part)) else { continue };
         let key = || if prefix.is_empty() { setting.key.clone() } else { format!("{prefix}.{}", setting.key) };
-        let wrong = |value: String, range: String| Err(Error::Range { key: key(), value, range });
+        let wrong = |value: String, range: String| Err(Error::Range { origin: String::new(), key: key(), value, range });
         match (value, &setting.kind) {
             // What JSON has no word for.
             (Value::Null, Kind::Number) => return wrong("not finite".to_owned(), "a finite number".to_owned()),
@@ -23,6 +24,10 @@ pub fn check<T: Settings>(settings: &T, prefix: &str) -> Result<()> {
                 if !fits {
                     return wrong(show(value), setting.range.to_string());
                 }
+            }
+            // The names of recipes are texts to serde, and choices to the schema.
+            (Value::String(word), Kind::Choice(words)) if !words.contains(word) => {
+                return wrong(show(value), format!("one of {}", words.join(", ")));
             }
             _ => {}
         }

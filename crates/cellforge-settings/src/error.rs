@@ -37,8 +37,10 @@ pub enum Error {
         reason: String,
     },
     /// A number out of its range.
-    #[error("{key} is {value}: it must be {range}")]
+    #[error("{}{key} is {value}: it must be {range}", from(.origin))]
     Range {
+        /// Where it stands; empty for a value that no layer has.
+        origin: String,
         /// The key, dotted.
         key: String,
         /// What was given.
@@ -60,6 +62,21 @@ pub enum Error {
     /// Settings that cannot be written as TOML.
     #[error("the settings cannot be written as TOML: {0}")]
     Write(String),
+}
+
+impl Error {
+    /// Where what is wrong stands: a file, a flag or a preset. Empty where it is no layer's.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        match self {
+            Self::Unknown { origin, .. }
+            | Self::Renamed { origin, .. }
+            | Self::Value { origin, .. }
+            | Self::Range { origin, .. }
+            | Self::Toml { origin, .. } => origin,
+            Self::Assignment(_) | Self::Write(_) => "",
+        }
+    }
 }
 
 fn from(origin: &str) -> String {

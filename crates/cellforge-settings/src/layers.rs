@@ -77,7 +77,7 @@ pub fn overlay(base: &mut Table, top: &Table) {
 /// The settings that the layers make, the last on top, over the defaults of `T`. `renamed` are names of earlier versions.
 ///
 /// # Errors
-/// [`Error::Unknown`], [`Error::Renamed`] and [`Error::Value`] naming the layer and the key; [`Error::Range`] naming the key.
+/// [`Error::Unknown`], [`Error::Renamed`], [`Error::Value`] and [`Error::Range`], each naming the layer and the key.
 pub fn assemble<T: Settings>(layers: &[Layer], renamed: &Renamed) -> Result<T> {
     let known = list::<T>();
     let mut merged = Table::try_from(T::default()).map_err(|error| Error::Write(error.to_string()))?;
@@ -89,10 +89,10 @@ pub fn assemble<T: Settings>(layers: &[Layer], renamed: &Renamed) -> Result<T> {
     for setting in known.iter().filter(|setting| matches!(setting.kind, Kind::Optional(_))) {
         unset(&mut merged, &setting.key);
     }
+    let last = |key: &str| layers.iter().rev().find(|layer| lookup(&layer.table, key).is_some());
     let found: T = serde_path_to_error::deserialize(Value::Table(merged)).map_err(|error| {
         let key = error.path().to_string();
-        let last = |layer: &&Layer| lookup(&layer.table, &key).is_some();
-        let layer = layers.iter().rev().find(last);
+        let layer = last(&key);
         Error::Value {
             origin: layer.map_or_else(String::new, |layer| layer.origin.clone()),
             value: layer.and_then(|layer| lookup(&layer.table, &key)).map_or_else(String::new, Value::to_string),
@@ -100,7 +100,13 @@ pub fn assemble<T: Settings>(layers: &[Layer], renamed: &Renamed) -> Result<T> {
             key,
         }
     })?;
-    crate::check(&found, "")?;
+    crate::check(&found, "").map_err(|error| match error {
+        Error::Range { key, value, range, .. } => {
+            let origin = last(&key).map_or_else(String::new, |layer| layer.origin.clone());
+            Error::Range { origin, key, value, range }
+        }
+        error => error,
+    })?;
     Ok(found)
 }
 

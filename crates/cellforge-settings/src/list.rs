@@ -159,12 +159,12 @@ pub fn markdown<T: Settings>() -> String {
             let title = if table.is_empty() { "Outside all tables".to_owned() } else { format!("`[{table}]`") };
             page.push_str(&format!("\n## {title}\n\n| key | default | values | meaning |\n|---|---|---|---|\n"));
         }
-        let cell = |text: String| text.replace('|', "\\|");
+        let escaped = |text: String| text.replace('|', "\\|");
         page.push_str(&format!(
             "| `{name}` | {} | {} | {} |\n",
-            cell(format!("`{}`", setting.default_text())),
-            cell(setting.values()),
-            cell(setting.summary())
+            escaped(format!("`{}`", setting.default_text())),
+            escaped(setting.values()),
+            escaped(setting.summary())
         ));
     }
     page

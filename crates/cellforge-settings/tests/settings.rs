@@ -185,7 +185,7 @@ fn what_is_wrong_is_named() {
         ("gan.side=8", "gan.side is of an earlier version: the side is that of the images"),
         ("gan.batch=many", "gan.batch cannot be \"many\": it takes whole number, from 1 to 4096"),
         ("gan.loss=wgan", "gan.loss cannot be \"wgan\": it takes logistic, hinge"),
-        ("gan.batch=0", "gan.batch is 0: it must be from 1 to 4096"),
+        ("gan.batch=0", "--set: gan.batch is 0: it must be from 1 to 4096"),
         ("gan.lr=0", "gan.lr is 0: it must be above 0"),
         ("gan.lr=nan", "gan.lr is not finite: it must be a finite number"),
         ("gan.discriminator_lr=-1", "gan.discriminator_lr is -1: it must be above 0"),
@@ -218,4 +218,21 @@ fn a_page_has_a_table_for_each_table() {
     assert!(page.contains("\n## Outside all tables\n"), "{page}");
     assert!(page.contains("\n## `[gan.optimizer]`\n"), "{page}");
     assert!(page.contains("| `lr` | `1.5e-4` | number, above 0 | Learning rate. |"), "{page}");
+}
+
+/// A text of which the schema alone says what it may be, as the names of recipes.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Named {
+    /// A recipe.
+    #[schemars(extend("enum" = ["", "study", "best"]))]
+    recipe: String,
+}
+
+#[test]
+fn a_choice_that_is_none_is_refused_where_the_type_is_a_text() {
+    let set = |text: &str| assemble::<Named>(&[Layer::new("--set", assignment(text).unwrap())], &[]);
+    assert_eq!(set("recipe=best").unwrap().recipe, "best");
+    let error = set("recipe=bset").unwrap_err().to_string();
+    assert!(error.contains("recipe is \"bset\"") && error.contains("study, best"), "{error}");
 }

@@ -14,7 +14,7 @@ mod stamp;
 
 pub use config::StudyConfig;
 pub use error::{Error, Result};
-pub use nih::{is_nih, is_phantom};
+pub use nih::{DOWNLOAD_NAME, download, is_nih, is_phantom, open_options};
 pub use origin::Origin;
 pub use presets::Preset;
 pub use results::{Results, differences};

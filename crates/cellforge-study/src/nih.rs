@@ -9,6 +9,9 @@ use crate::config::GroupSource;
 /// Where NLM distributes the malaria images, about 337 MB.
 pub const NLM_URL: &str = "https://data.lhncbc.nlm.nih.gov/public/Malaria/cell_images.zip";
 
+/// The name of the file there.
+pub const DOWNLOAD_NAME: &str = "cell_images.zip";
+
 /// How to download NLM's zip into the file `dest`.
 #[must_use]
 pub fn download(dest: PathBuf) -> FetchOptions {

@@ -457,7 +457,7 @@ mod tests {
 
     fn state(iteration: u64) -> State<u32> {
         let position = Position { iteration, epoch: 1, epoch_sums: BTreeMap::from([("loss".into(), 0.1f64 + 0.2)]) };
-        State { position, ..State::new("gan", 7, vec!["Parasitized".into()], "x".into(), 3) }
+        State { position, ..State::new("gan", 7, vec!["Uninfected".into()], "x".into(), 3) }
     }
 
     fn snapshot(value: f32) -> Snapshot {

@@ -14,13 +14,13 @@ use crate::checkpoint::{OPTIMIZER, WEIGHTS};
 use crate::schedule::LearningRate;
 use crate::{Losses, Result, Snapshot, Step, losses};
 
-/// What a classifier minimises.
+/// The loss of a classifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LossKind {
     /// Mean cross-entropy of the softmax.
     CrossEntropy,
-    /// The study's: Keras's binary cross-entropy between the softmax outputs and the one-hot label, mean over both.
+    /// The study's: Keras's binary cross-entropy between the softmax outputs and the one-hot label, as a mean over both.
     SoftmaxBce,
 }
 
@@ -43,21 +43,21 @@ impl LossKind {
 pub enum OptimizerConfig {
     /// Stochastic gradient descent.
     Sgd {
-        /// Base learning rate; see `classifier.schedule`.
+        /// Learning rate, before the schedule.
         #[serde(default = "OptimizerConfig::sgd_lr")]
         #[schemars(extend("exclusiveMinimum" = 0.0))]
         lr: f64,
-        /// Share of the last update that is kept, of `sgd`.
+        /// Momentum of SGD.
         #[serde(default = "OptimizerConfig::sgd_momentum")]
         #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
         momentum: f64,
-        /// Whether momentum looks ahead (Nesterov), of `sgd`.
+        /// Nesterov momentum, with SGD.
         #[serde(default)]
         nesterov: bool,
     },
     /// Adam with beta 0.9 and 0.999 and Keras's epsilon of 1e-7.
     Adam {
-        /// Base learning rate; see `classifier.schedule`.
+        /// Learning rate, before the schedule.
         #[serde(default = "OptimizerConfig::adam_lr")]
         #[schemars(extend("exclusiveMinimum" = 0.0))]
         lr: f64,

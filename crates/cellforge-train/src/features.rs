@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turned_cell_has_the_same_averages_turned() {
+    fn a_turned_image_has_the_same_averages_turned() {
         let pixels: Vec<u8> = (0..5 * 5).map(|i| (i * 37 % 256) as u8).collect();
         let images = set(5, 1, pixels);
         let straight = pixel_features(&images.part(&[0]), 3).unwrap();

@@ -31,7 +31,7 @@ use crate::{
 /// use cellforge_train::{Control, train_for_steps};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let images = phantom::render(&PhantomConfig { side: 32, cells_per_class: 3, ..PhantomConfig::default() })?;
+/// let images = phantom::render(&PhantomConfig { side: 32, images_per_class: 3, ..PhantomConfig::default() })?;
 /// let mut config = ClassifierTrainConfig::recipe("cnn-1")?;
 /// if let ClassifierConfig::Cnn(cnn) = &mut config.model {
 ///     (cnn.image_size, cnn.width) = (32, 0.25);
@@ -119,8 +119,8 @@ mod tests {
     use cellforge_data::phantom::{self, PhantomConfig};
 
     #[test]
-    fn batches_are_full_and_use_every_cell_as_often() {
-        let set = phantom::render(&PhantomConfig { side: 16, cells_per_class: 4, ..PhantomConfig::default() }).unwrap();
+    fn batches_are_full_and_use_every_image_as_often() {
+        let set = phantom::render(&PhantomConfig { side: 16, images_per_class: 4, ..PhantomConfig::default() }).unwrap();
         let config = ClassifierTrainConfig {
             batch: 8,
             augment: Augment::FLIPS,

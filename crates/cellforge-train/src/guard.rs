@@ -25,24 +25,24 @@ const POINTS: u64 = 2;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuardConfig {
-    /// Whether training that went wrong goes back to a good checkpoint. Otherwise a loss that is not finite ends the run, and nothing else does.
+    /// Guard: training that goes wrong goes back to a good checkpoint. Without it, a loss that is not finite ends the run.
     pub enabled: bool,
-    /// The highest magnitude that any of a step's losses may have.
+    /// Highest magnitude that a loss may have.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub limit: f64,
-    /// The monitor's `diversity` that the images must keep once they have reached it; 0 to look at recall alone.
+    /// Diversity that the images must keep once they have reached it. 0 looks at recall alone.
     #[schemars(range(min = 0.0))]
     pub diversity: f64,
-    /// The share of the highest `recall` so far that must be kept; 0 to look at diversity alone.
+    /// Share of the highest recall so far that must be kept. 0 looks at diversity alone.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub recall: f64,
-    /// The recall above which its highest value must have been before a fall counts.
+    /// Recall that must have been reached before a fall counts.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub recall_from: f64,
-    /// What both learning rates are multiplied by each time.
+    /// Factor on both learning rates, each time the run goes back.
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub factor: f64,
-    /// How often the run may go back; the next time, it fails.
+    /// Times that the run may go back. The next time, it fails.
     pub rollbacks: usize,
 }
 

@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn images_are_known_by_their_set_and_their_rows() {
         use cellforge_data::phantom::{self, PhantomConfig};
-        let config = PhantomConfig { side: 16, cells_per_class: 4, ..PhantomConfig::default() };
+        let config = PhantomConfig { side: 16, images_per_class: 4, ..PhantomConfig::default() };
         let all = phantom::render(&config).unwrap();
         // What a state.json of earlier versions holds: the fingerprint of the whole set, then the rows of each choice.
         let mut text = all.fingerprint().into_bytes();

@@ -14,7 +14,7 @@ pub enum Schedule {
     Linear,
     /// `lr / (1 + decay * updates)` with the number of updates already made: the `decay` argument of Keras's SGD.
     KerasDecay {
-        /// Decay for each update, of `keras_decay`.
+        /// Decay per update of the schedule `keras_decay`.
         #[schemars(range(min = 0.0))]
         decay: f64,
     },

@@ -1,8 +1,8 @@
 //! # Cellforge
 //!
-//! Cellforge learns to make synthetic medical cell images and proves what they are worth. It repeats, from one command, a study of
-//! generative networks on malaria cells: one GAN per class is trained on thin-smear cells, small convolutional networks and a
-//! residual network are trained on the same cells, and the residual network then judges the synthetic ones.
+//! Cellforge trains GANs that make synthetic medical images, and measures what those images are worth. Its reference is a published study:
+//! one GAN per class, small convolutional networks and a residual network are trained on the same images, and the residual network then
+//! judges the synthetic ones.
 //!
 //! It is for research and teaching, not a diagnostic device.
 //!
@@ -10,9 +10,9 @@
 //! use cellforge::{candle::Device, data::phantom, nn::{Key, ParamStore}, gan::{GanConfig, Generator}};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // Cells that a program renders, so that everything runs with no download.
-//! let cells = phantom::render(&phantom::PhantomConfig { cells_per_class: 4, ..Default::default() })?;
-//! assert_eq!(cells.classes(), ["Parasitized", "Uninfected"]);
+//! // Images that a program renders, so that everything runs with no download.
+//! let images = phantom::render(&phantom::PhantomConfig { images_per_class: 4, ..Default::default() })?;
+//! assert_eq!(images.class_counts(), [4, 4]);
 //!
 //! // An untrained generator, an eighth as wide as the study's, and four images from it.
 //! let config = GanConfig { image_size: 32, width: 0.125, ..GanConfig::default() };
@@ -24,23 +24,14 @@
 //! # }
 //! ```
 //!
-//! # The command line
+//! # Four nouns
 //!
-//! ```sh
-//! cellforge reproduce                               # the whole study on the phantom, about 5 minutes
-//! cellforge reproduce --data cell_images.zip        # the same on real cells
-//! cellforge inspect generator                       # layers, shapes, parameters, multiply-adds
-//! cellforge data info cell_images.zip               # what is in a set of cells
-//! cellforge train gan --data cell_images.zip --class Parasitized --out gan
-//! cellforge generate --count 100 --out some         # cells of the built-in generator
-//! cellforge generate --checkpoint runs/quick --count 100 --out cells.zip
-//! cellforge classify --checkpoint runs/quick --data cells.zip --csv each.csv
-//! cellforge evaluate --real train.zip --holdout test.zip --synthetic cells.zip --features resnet:runs/quick --out evaluation
-//! ```
-//!
-//! Every verb takes `--seed`, `--device`, `--threads`, `-q`, `-v` and `--config FILE`, a TOML file with any of its flags; flags on
-//! the command line win, and the effective settings are saved as `config.toml` with every run. Exit codes: 0 done, 1 failed, 2 a wrong
-//! command line, 130 stopped by Ctrl-C.
+//! - [`View`](data::View): images with labels, groups and names, and which of them are meant.
+//! - [`RunDir`](train::RunDir) and [`Checkpoint`](train::Checkpoint): the folder of a run, and the part of it to go on from.
+//! - [`TrainedGan`](train::TrainedGan) and [`TrainedClassifier`](train::TrainedClassifier): what one loads.
+//! - The configurations ([`GanTrainConfig`](train::GanTrainConfig), [`ClassifierTrainConfig`](train::ClassifierTrainConfig),
+//!   [`EvaluationConfig`](assess::EvaluationConfig), and [`StudyConfig`](study::StudyConfig), which holds them all): one definition for each
+//!   setting, with the same name in a TOML file, in `state.json` and on the command line.
 //!
 //! # The library
 //!
@@ -48,16 +39,16 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`data`] | folders and zips of cells: index, decode, split, augment, batch; the phantom; the download |
+//! | [`data`] | folders and zips of images: index, decode, split, augment, batch; the phantom; the download |
 //! | [`kernels`] | forward and backward passes that are right and fast, as Candle custom ops |
-//! | [`nn`] | layers with an explicit `train` flag, seeded initialisation, optimisers whose state can be saved |
+//! | [`nn`] | layers with an explicit `train` flag, seeded initialisation, optimizers whose state can be saved |
 //! | [`gan`] | generators, discriminators and their losses |
 //! | [`classify`] | the small networks and the residual one |
-//! | [`train`] | one training loop, checkpoints, observers |
+//! | [`train`] | one training loop, run folders, checkpoints, observers, trained networks |
 //! | [`eval`] | figures with intervals, from arrays alone |
 //! | [`assess`] | judging any set of synthetic images: figures, verdicts, report, data sheet |
 //! | [`settings`] | settings with one definition each: listed, laid over each other, checked |
-//! | [`study`] | the stages of the study, its presets, its results and its report |
+//! | [`study`] | the published study: its stages, presets, results and report; what is known of its images |
 //! | [`shipped`] | the data sheet of the built-in generator ([`TrainedGan::builtin`](train::TrainedGan::builtin)) |
 //!
 //! # What can be relied on
@@ -65,9 +56,12 @@
 //! - The same seed gives the same bytes on one machine, whatever the number of threads.
 //! - A run that was stopped, or killed, and resumed ends with the same bytes as one that never stopped.
 //! - Checkpoints are safetensors with PyTorch's names: `safetensors.torch.load_file` and `Module.load_state_dict` take them.
-//! - In a study, a generator never sees a cell that the classifiers are tested on, and where patients are known, none of theirs.
-//!   `train gan` does the same when it is given the classifier's `--split`.
-//! - Figures on the phantom say nothing about malaria, and every report that uses it says so.
+//! - In a study, a generator never sees an image that the classifiers are tested on, and where patients are known, none of theirs.
+//! - Figures on the phantom say nothing about any disease, and every report that uses it says so.
+//!
+//! # What is not here
+//!
+//! No command line and nothing that prints: the program `cellforge` is the package `cellforge-cli`.
 
 pub mod shipped;
 

@@ -18,7 +18,7 @@ fn main() -> Result<()> {
         Some(path) => View::open(&path, &OpenOptions::new(SIDE, 3)).with_context(|| format!("cannot use {path}"))?,
         None => {
             println!("rendering the phantom; name a folder or zip to use other cells");
-            phantom::render(&phantom::PhantomConfig { side: SIDE, cells_per_class: 200, ..Default::default() })?
+            phantom::render(&phantom::PhantomConfig { side: SIDE, images_per_class: 200, ..Default::default() })?
         }
     };
     ensure!(cells.classes().len() == 2, "this example needs two classes");

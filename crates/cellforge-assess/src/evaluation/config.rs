@@ -23,14 +23,16 @@ pub enum Measure {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluationConfig {
-    /// What is measured.
+    /// What to measure.
     pub measure: Vec<Measure>,
-    /// At most so many images of each set and class, as whole patients where those are known; 0 takes all.
+    /// Most images of each set and class, as whole patients where they are known. 0 takes all.
     pub max_images: usize,
-    /// Side to which images are averaged for distances between pixels, at most that of the images.
+    /// Side to which images are averaged for distances between pixels.
+    ///
+    /// It is at most that of the images.
     #[schemars(range(min = 1))]
     pub pixel_side: usize,
-    /// Bootstrap resamples per interval; better 1000.
+    /// Bootstrap resamples per interval.
     #[schemars(range(min = 20))]
     pub resamples: usize,
     /// Coverage of the intervals.
@@ -42,7 +44,7 @@ pub struct EvaluationConfig {
     pub privacy: PrivacyOptions,
     /// The classifiers that are trained on real and synthetic images.
     pub utility: UtilityConfig,
-    /// Everything random derives from this number.
+    /// Seed of everything random.
     #[schemars(skip)]
     pub seed: u64,
 }

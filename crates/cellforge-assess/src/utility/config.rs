@@ -54,23 +54,25 @@ impl FromStr for UtilityClassifier {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UtilityConfig {
-    /// The network that is trained.
+    /// Network to train on real and synthetic images.
     pub classifier: UtilityClassifier,
-    /// Multiplies every filter count; 1 is the published network.
+    /// Width: factor on every filter count. 1 is the published network.
     #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
-    /// Updates of every training, however many images it has.
+    /// Updates of each training, however many images it has.
     #[schemars(range(min = 1))]
     pub updates: u64,
-    /// Images in every update.
+    /// Batch size: images in an update.
     #[schemars(range(min = 2))]
     pub batch: usize,
-    /// Trainings of each kind, each from a seed of its own and, where not all real images are used, on a choice of its own.
+    /// Seeds: trainings of each kind, each from its own seed.
+    ///
+    /// Where not all real images are used, each has a choice of its own, too.
     #[schemars(range(min = 1))]
     pub seeds: usize,
-    /// Shares of the real patients to train on, each in (0, 1], ascending.
+    /// Shares of the real patients to train on, ascending, each above 0 and at most 1.
     pub fractions: Vec<f64>,
-    /// Synthetic images added for each real one; 0, to compare the others with, is among them.
+    /// Synthetic images added for each real one. 0 must be among them, as the baseline.
     pub ratios: Vec<usize>,
     /// Everything random but the intervals derives from this number.
     #[schemars(skip)]
@@ -143,7 +145,7 @@ impl UtilityConfig {
 pub struct UtilityTraining {
     /// The network.
     pub model: ClassifierConfig,
-    /// The optimiser and its base learning rate.
+    /// The optimizer and its base learning rate.
     pub optimizer: OptimizerConfig,
     /// How the learning rate falls over the updates.
     pub schedule: Schedule,

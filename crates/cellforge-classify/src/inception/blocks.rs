@@ -85,7 +85,7 @@ impl Branch {
 /// How a block's branch of pooling pools: 3x3 at stride 1.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Pool {
-    /// By the mean of the window's cells inside the image.
+    /// By the mean of the window's values inside the image.
     Mean,
     /// By the maximum.
     Max,

@@ -19,7 +19,7 @@ pub const INCEPTION_FEATURES: usize = 2048;
 /// Inception-v3 (Szegedy et al. 2016, "Rethinking the Inception Architecture for Computer Vision") up to its last feature map, in
 /// inference mode, as the network of 2015 computes it by which the Fréchet Inception distance (Heusel et al. 2017) is defined.
 ///
-/// Three things set that network apart from the one of the paper and of torchvision: the average pools leave padded cells out, the
+/// Three things set that network apart from the one of the paper and of torchvision: the average pools leave padding out, the
 /// last block pools by the maximum where the paper has the mean, and images are brought to size and scaled as [`inception_input`]
 /// does it.
 ///

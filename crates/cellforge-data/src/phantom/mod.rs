@@ -39,7 +39,7 @@ pub struct PhantomConfig {
     /// Pixels a side, 16 to 1024.
     pub side: usize,
     /// Cells in each of the two classes.
-    pub cells_per_class: usize,
+    pub images_per_class: usize,
     /// Patients in all; a quarter of them are healthy and have uninfected cells only.
     pub patients: usize,
     /// Everything is drawn from this.
@@ -48,7 +48,7 @@ pub struct PhantomConfig {
 
 impl Default for PhantomConfig {
     fn default() -> Self {
-        Self { side: 64, cells_per_class: 500, patients: 40, seed: 0 }
+        Self { side: 64, images_per_class: 500, patients: 40, seed: 0 }
     }
 }
 
@@ -57,7 +57,7 @@ impl PhantomConfig {
         if !(16..=1024).contains(&self.side) {
             return Err(Error::Invalid(format!("phantom: a side of {} pixels is out of range: 16 to 1024", self.side)));
         }
-        if self.cells_per_class == 0 || self.patients == 0 {
+        if self.images_per_class == 0 || self.patients == 0 {
             return Err(Error::Invalid("phantom: at least one cell per class and one patient are needed".to_owned()));
         }
         Ok(())
@@ -80,7 +80,7 @@ impl PhantomConfig {
     /// Class, patient and index of every cell, sorted by the cell's name.
     fn list(&self) -> Vec<(String, u32, usize, usize)> {
         let mut list: Vec<_> = (0..CLASSES.len() as u32)
-            .flat_map(|class| (0..self.cells_per_class).map(move |index| (class, index)))
+            .flat_map(|class| (0..self.images_per_class).map(move |index| (class, index)))
             .map(|(class, index)| {
                 let patient = self.patient(class, index);
                 let number = FIRST_PATIENT + patient;
@@ -109,7 +109,7 @@ pub fn render_cell(config: &PhantomConfig, class: u32, patient: usize, index: us
 /// ```
 /// use cellforge_data::phantom::{self, PhantomConfig};
 ///
-/// let set = phantom::render(&PhantomConfig { side: 32, cells_per_class: 4, ..Default::default() })?;
+/// let set = phantom::render(&PhantomConfig { side: 32, images_per_class: 4, ..Default::default() })?;
 /// assert_eq!((set.len(), set.image(0).len()), (8, 32 * 32 * 3));
 /// # Ok::<(), cellforge_data::Error>(())
 /// ```
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     fn small() -> PhantomConfig {
-        PhantomConfig { side: 32, cells_per_class: 60, patients: 8, seed: 5 }
+        PhantomConfig { side: 32, images_per_class: 60, patients: 8, seed: 5 }
     }
 
     #[test]
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn healthy_patients_have_uninfected_cells_only() {
-        let set = render(&PhantomConfig { cells_per_class: 300, side: 16, ..small() }).unwrap();
+        let set = render(&PhantomConfig { images_per_class: 300, side: 16, ..small() }).unwrap();
         assert_eq!(set.class_counts(), [300, 300]);
         let patients = |class: u32| -> BTreeSet<String> { set.class(class).groups().unwrap().into_iter().collect() };
         assert_eq!(patients(0).len(), 6);
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn a_zip_has_the_same_bytes_twice() {
         let dir = tempfile::tempdir().unwrap();
-        let config = PhantomConfig { cells_per_class: 5, ..small() };
+        let config = PhantomConfig { images_per_class: 5, ..small() };
         let [a, b] = ["a.zip", "b.zip"].map(|name| dir.path().join(name));
         write_zip(&config, &a).unwrap();
         write_zip(&config, &b).unwrap();
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn a_folder_reads_back_as_drawn() {
         let dir = tempfile::tempdir().unwrap();
-        let config = PhantomConfig { cells_per_class: 6, ..small() };
+        let config = PhantomConfig { images_per_class: 6, ..small() };
         let folder = dir.path().join("cells");
         write_folder(&config, &folder, true).unwrap();
         let set = render(&config).unwrap();
@@ -300,15 +300,15 @@ mod tests {
     #[test]
     fn a_used_folder_takes_more_of_the_same_phantom_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let config = PhantomConfig { side: 16, cells_per_class: 12, ..small() };
+        let config = PhantomConfig { side: 16, images_per_class: 12, ..small() };
         let folder = dir.path().join("cells");
         let count = || fs::read_dir(folder.join(CLASSES[0])).unwrap().count();
-        write_folder(&PhantomConfig { cells_per_class: 5, ..config }, &folder, true).unwrap();
+        write_folder(&PhantomConfig { images_per_class: 5, ..config }, &folder, true).unwrap();
         write_folder(&config, &folder, true).unwrap();
         write_folder(&config, &folder, true).unwrap();
         assert_eq!(count(), 12);
         for other in [
-            PhantomConfig { cells_per_class: 11, ..config },
+            PhantomConfig { images_per_class: 11, ..config },
             PhantomConfig { seed: 6, ..config },
             PhantomConfig { patients: 9, ..config },
         ] {
@@ -331,7 +331,7 @@ mod tests {
     fn settings_out_of_range_are_refused() {
         for config in [
             PhantomConfig { side: 8, ..small() },
-            PhantomConfig { cells_per_class: 0, ..small() },
+            PhantomConfig { images_per_class: 0, ..small() },
             PhantomConfig { patients: 0, ..small() },
         ] {
             assert!(render(&config).is_err());

@@ -33,12 +33,12 @@ pub struct Split {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitRule {
-    /// Groups where every image has one and there are at least two, otherwise single images.
+    /// By group where every image has one and there are at least two, otherwise by image.
     #[default]
     Auto,
-    /// Each image goes its own way, every class in the same proportion. Images of one patient end up on several sides.
+    /// By image, every class in the same proportion. Images of one patient end up on several sides.
     Image,
-    /// All images of a group (patient) go together.
+    /// By group (patient): all images of a group are on one side.
     Group,
 }
 

@@ -38,18 +38,20 @@ pub struct Sample<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct FidelityOptions {
-    /// Which nearest neighbour counts as near, for precision, recall, density and coverage.
+    /// Nearest neighbour that counts as near, for precision, recall, density and coverage.
     #[schemars(range(min = 1))]
     pub k: usize,
-    /// Rows of each set in a subset for [`Fidelity::kid_subsets`]; all of the smaller set if it has fewer.
+    /// Images of each set in a subset of the kernel distance (KID).
+    ///
+    /// It has all images of the smaller set if that has fewer.
     #[schemars(range(min = 2))]
     pub kid_subset: usize,
-    /// Number of subsets for [`Fidelity::kid_subsets`]; with 0 it is left out.
+    /// Subsets of the kernel distance (KID). 0 leaves them out.
     pub kid_subsets: usize,
     /// Resamples, seed and coverage of the intervals.
     #[schemars(skip)]
     pub bootstrap: BootstrapOptions,
-    /// Resamples for the Fréchet distance. Each costs as much as the distance itself.
+    /// Bootstrap resamples of the Fréchet distance. Each costs as much as the distance itself.
     #[schemars(range(min = 20))]
     pub frechet_resamples: usize,
 }

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replayed_cell_is_at_distance_nothing_from_itself() {
+    fn a_replayed_image_is_at_distance_nothing_from_itself() {
         let (trial, units) = trial();
         let parts = replay(&trial, &units, &line(), &[0, 1, 2]).unwrap();
         // Units: a 0, b 1, x 2, y 3. The image of a at 0: itself, b at 1, x at 4, y at 20; the other image of a is further than itself.

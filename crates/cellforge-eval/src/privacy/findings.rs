@@ -12,7 +12,7 @@ pub struct Finding {
     /// Name of the space; none for the discriminator's scores.
     pub space: Option<String>,
     /// Name of the test: `identical`, `nearer_to_train`, `closest_nearer_to_train`, `copying`, `authenticity`, or `gan_leaks`, `gan_leaks_calibrated` and `logan`, each with
-    /// `_cell_auc`, `_cell_tpr` and, where patients are known, `_patient_auc`.
+    /// `_image_auc`, `_image_tpr` and, where patients are known, `_patient_auc`.
     pub test: String,
     /// The figure.
     pub value: f64,
@@ -174,7 +174,7 @@ fn of_membership(space: Option<&str>, test: &str, membership: &Membership, findi
         100.0 * chance.low,
         100.0 * chance.high,
     );
-    findings.push(finding(space, &format!("{test}_cell_tpr"), tpr.value, image.fpr, interval(tpr), chance, words));
+    findings.push(finding(space, &format!("{test}_image_tpr"), tpr.value, image.fpr, interval(tpr), chance, words));
     findings.extend(membership.patient.as_ref().map(|patient| area(patient, "patient")));
 }
 

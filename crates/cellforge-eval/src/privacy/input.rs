@@ -64,20 +64,24 @@ pub struct PrivacyOptions {
     /// Bootstrap of the intervals.
     #[schemars(skip)]
     pub bootstrap: BootstrapOptions,
-    /// Drawings of who was in training, for the p-values. The smallest p-value is one over this, and Holm's method multiplies it by the number of tests.
+    /// Permutations of who was in training, for the p-values.
+    ///
+    /// The smallest p-value is one over this, and Holm's method multiplies it by the number of tests.
     #[schemars(range(min = 20))]
     pub relabellings: usize,
-    /// Regions of the copying test, clusters of k-means over all real images; 0 counts as 1.
+    /// Clusters of the copying test, by k-means over all real images. 0 counts as 1.
     pub clusters: usize,
-    /// False positive rate at which true positives are counted.
+    /// False positive rate at which membership inference counts true positives.
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub fpr: f64,
-    /// Closest pairs to list, which a report shows as pictures, with real images on them; 0 for none.
+    /// Closest pairs of a synthetic and a real image, which the report shows as pictures. 0 is none.
     pub pairs: usize,
     /// Seed of the labellings, the clusters and the controls.
     #[schemars(skip)]
     pub seed: u64,
-    /// Whether to run the controls; they compute no distances, but as many labellings as the study.
+    /// Controls: replay training images, which tests ought to find, and held-out ones, which none ought to accuse.
+    ///
+    /// They compute no distances, but as many permutations as the tests themselves.
     pub controls: bool,
 }
 

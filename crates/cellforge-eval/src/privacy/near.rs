@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn without_patients_every_cell_is_a_unit() {
+    fn without_patients_every_image_is_a_unit() {
         let table = table(false);
         assert_eq!(short(&table.real[0]), [(2, 2, 1.0), (3, 3, 4.0), (1, 1, 10.0), (4, 4, 20.0)]);
         assert_eq!(table.to_synthetic, [1.0, 1.0, 0.0, 3.0, 9.0]);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_cell_of_each_patient_is_the_one_a_plain_search_finds() {
+    fn the_nearest_image_of_each_patient_is_the_one_a_plain_search_finds() {
         // 300 training and 900 held-out images of 7 and 11 patients in 5 dimensions, from a small generator of whole numbers with ties.
         let numbers = |n: usize, seed: u64| {
             let mut state = seed;

@@ -63,7 +63,7 @@ pub(crate) struct Units {
 impl Units {
     /// `train` and `holdout` are the labels of the images. Units are patients where the groups of both sides are known.
     ///
-    /// A patient with parasitised images cannot stand in for one without. So units are exchanged only within strata: those that have
+    /// A patient with images of an abnormal class cannot stand in for one without. So units are exchanged only within strata: those that have
     /// images of exactly the same classes. Sets of classes that do not occur on both sides share one stratum.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use crate::gpu::{Arg, Ptr, args, blocks, gpu_of, size};
 use crate::updates::{AdamNumbers, AdamUpdate, SgdStep, SgdUpdate};
 use candle_core::{Result, Tensor, Var, bail};
 
-/// What a row of an optimiser's table has beside the number of elements.
+/// What a row of an optimizer's table has beside the number of elements.
 enum Entry<'a> {
     /// A variable, which the kernel may change.
     Var(&'a Var),
@@ -48,9 +48,9 @@ fn update<const N: usize, const M: usize>(
     gpu_of(&table)?.launch(name, blocks(BLOCKS, rows.len())?, &args(&table)?)
 }
 
-/// The address of an optimiser's table, which must be held until its kernel is in the stream.
+/// The address of an optimizer's table, which must be held until its kernel is in the stream.
 fn table_ptr(table: &Tensor) -> Result<Ptr> {
-    with_ptrs("optimiser update", [table], |_, [table]| Ok(table))
+    with_ptrs("optimizer update", [table], |_, [table]| Ok(table))
 }
 
 pub(crate) fn adam_update(updates: &[AdamUpdate<'_>], numbers: &AdamNumbers) -> Result<()> {

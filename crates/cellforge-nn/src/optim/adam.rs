@@ -39,7 +39,7 @@ pub struct Adam {
 impl Optimizer for Adam {
     type Config = AdamConfig;
 
-    /// An optimiser of these parameters, which its state names by their numbers; see [`Adam::named`].
+    /// An optimizer of these parameters, which its state names by their numbers; see [`Adam::named`].
     fn new(vars: Vec<Var>, cfg: AdamConfig) -> Result<Self> {
         Self::named(numbered(vars), cfg)
     }
@@ -66,7 +66,7 @@ impl Optimizer for Adam {
 }
 
 impl Adam {
-    /// An optimiser of these parameters, with moments of zero. The names are those of the state.
+    /// An optimizer of these parameters, with moments of zero. The names are those of the state.
     pub fn named(vars: Vec<(String, Var)>, cfg: AdamConfig) -> Result<Self> {
         let (m, v) = (zeros_like("m", &vars)?, zeros_like("v", &vars)?);
         Ok(Self { vars, m, v, step: 0, cfg })

@@ -1,4 +1,4 @@
-//! Optimisers whose whole state can be saved and restored, so that a resumed run continues to the same bytes.
+//! Optimizers whose whole state can be saved and restored, so that a resumed run continues to the same bytes.
 //!
 //! A parameter without a gradient in a step is left as it is in that step, as in PyTorch.
 
@@ -13,7 +13,7 @@ use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use candle_nn::Optimizer;
 use std::collections::BTreeMap;
 
-/// Any of the optimisers, where a setting decides which. It has Candle's [`Optimizer`] but for its constructors: build one of its kinds.
+/// Any of the optimizers, where a setting decides which. It has Candle's [`Optimizer`] but for its constructors: build one of its kinds.
 pub enum AnyOptimizer {
     /// See [`Adam`].
     Adam(Adam),
@@ -113,21 +113,21 @@ fn load_state<'a>(
     state: &BTreeMap<String, Tensor>,
     slots: impl Iterator<Item = &'a (String, Var)> + Clone,
 ) -> Result<u64> {
-    let Some(step) = state.get(STEP) else { bail!("the optimiser's state has no `{STEP}`") };
+    let Some(step) = state.get(STEP) else { bail!("the optimizer's state has no `{STEP}`") };
     let step = step.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-    let [step] = step[..] else { bail!("`{STEP}` of the optimiser's state is not one number") };
+    let [step] = step[..] else { bail!("`{STEP}` of the optimizer's state is not one number") };
     let mut used = 1;
     for (name, var) in slots.clone() {
         match state.get(name) {
             Some(tensor) if tensor.dims() == var.dims() => used += 1,
             Some(tensor) => {
-                bail!("{name} of the optimiser's state has shape {:?}, expected {:?}", tensor.dims(), var.dims())
+                bail!("{name} of the optimizer's state has shape {:?}, expected {:?}", tensor.dims(), var.dims())
             }
-            None => bail!("the optimiser's state has no {name}: it is of another model or another optimiser"),
+            None => bail!("the optimizer's state has no {name}: it is of another model or another optimizer"),
         }
     }
     if used != state.len() {
-        bail!("the optimiser's state has {} tensors, expected {used}: it is of another model", state.len());
+        bail!("the optimizer's state has {} tensors, expected {used}: it is of another model", state.len());
     }
     for (name, var) in slots {
         var.set(&state[name].detach().to_device(var.device())?.to_dtype(var.dtype())?.copy()?)?;

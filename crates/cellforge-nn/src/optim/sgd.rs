@@ -38,7 +38,7 @@ pub struct Sgd {
 impl Optimizer for Sgd {
     type Config = SgdConfig;
 
-    /// An optimiser of these parameters without L2, which its state names by their numbers; see [`Sgd::named`].
+    /// An optimizer of these parameters without L2, which its state names by their numbers; see [`Sgd::named`].
     fn new(vars: Vec<Var>, cfg: SgdConfig) -> Result<Self> {
         Self::named(numbered(vars), cfg, BTreeMap::new())
     }
@@ -64,7 +64,7 @@ impl Optimizer for Sgd {
 }
 
 impl Sgd {
-    /// An optimiser of these parameters, with velocities of zero. `l2` maps the name of a parameter to Keras's
+    /// An optimizer of these parameters, with velocities of zero. `l2` maps the name of a parameter to Keras's
     /// `l2(r)`, which adds `r * w^2` to the loss and hence `2 r w` to the gradient; an unknown name is an error.
     pub fn named(vars: Vec<(String, Var)>, cfg: SgdConfig, l2: BTreeMap<String, f64>) -> Result<Self> {
         if let Some(name) = l2.keys().find(|name| !vars.iter().any(|(var, _)| var == *name)) {

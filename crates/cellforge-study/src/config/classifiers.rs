@@ -10,10 +10,12 @@ use crate::Result;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CnnStage {
-    /// Multiplies every filter count; 1 is the study's network.
+    /// Width: factor on every filter count. 1 is the study's network.
     #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
-    /// The networks to train, each a recipe and a number of epochs; the best by validation accuracy is the study's "best CNN".
+    /// Small networks to train, each a recipe and a number of epochs.
+    ///
+    /// The one of the best validation accuracy is the study's "best CNN".
     pub runs: Vec<CnnRun>,
 }
 
@@ -33,7 +35,7 @@ impl Default for CnnStage {
 pub struct CnnRun {
     /// A recipe of classifiers: `cnn-paper-1` to `-3` as published, `cnn-1` to `-3` with a learning rate that learns.
     pub recipe: String,
-    /// Passes over the training images.
+    /// Epochs: passes over the training images.
     pub epochs: u64,
 }
 

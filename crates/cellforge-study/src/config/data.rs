@@ -10,34 +10,34 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// What one image is called in reports and messages, e.g. `radiograph`, or both forms as `biopsy/biopsies`.
+    /// Noun for one image in reports and messages, such as `radiograph`, or both forms, such as `biopsy/biopsies`.
     ///
-    /// Left at the default, a study calls the NIH images and the phantom cells.
+    /// At the default, a study calls the NIH images and the phantom cells.
     pub noun: String,
-    /// A folder or zip with one folder of images per class, or `cifar10:DIR`, or `mnist:DIR`. Without it: the phantom.
+    /// Images: a folder or zip with one folder per class, or `cifar10:DIR`, or `mnist:DIR`. Without it, the phantom.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Where the group (patient) of an image comes from.
     pub groups: GroupSource,
-    /// Files of `file,group` lines, or NLM's `patientid_cellmapping_*.csv`; they win over `groups`.
+    /// CSV files of groups, with lines `file,group`, or NLM's. They win over `groups`.
     pub group_csv: Vec<PathBuf>,
     /// Side of the square images, in pixels: 32, 64 or 128.
     pub side: usize,
-    /// 3 for colour, 1 for grey.
+    /// Channels of the images: 3 for colour, 1 for grey.
     pub channels: usize,
-    /// What is never divided between training and test.
+    /// Unit of the split: what is never divided between training and test.
     pub split_by: SplitRule,
-    /// Share of the images for validation (choosing the best small network).
+    /// Share of the images for validation.
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub val: f64,
     /// Share of the images for the test.
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub test: f64,
-    /// At most so many training images per class; 0 means all.
+    /// Most training images per class. 0 is all.
     pub train_limit: usize,
-    /// At most so many validation images and so many test images per class; 0 means all.
+    /// Most validation images, and most test images, per class. 0 is all.
     pub test_limit: usize,
-    /// Leave out images that cannot be read, and list them, instead of failing.
+    /// Skip images that cannot be read, and list them, instead of failing.
     pub skip_bad: bool,
     /// The rendered stand-in for real images.
     pub phantom: PhantomStage,
@@ -80,11 +80,11 @@ pub enum GroupSource {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PhantomStage {
-    /// Images per class.
-    #[schemars(range(min = 20))]
+    /// Images of each class in the phantom.
+    #[schemars(range(min = 1))]
     pub images_per_class: usize,
-    /// Patients the images come from.
-    #[schemars(range(min = 5))]
+    /// Patients in the phantom.
+    #[schemars(range(min = 1))]
     pub patients: usize,
 }
 

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GenerateStage {
-    /// Synthetic images of each class; 0 makes as many as the class has real images to train on.
+    /// Synthetic images of each class. 0 makes as many as the class has training images.
     pub per_class: usize,
-    /// Truncated-normal noise: redraw components beyond so many standard deviations, at least 0.01.
+    /// Truncated-normal noise: numbers beyond this many standard deviations are redrawn.
     ///
-    /// Lower is more typical and less varied.
+    /// At least 0.01. Lower values give more typical and less varied images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truncation: Option<f64>,
-    /// Share of the images to keep: of each 1/share, the one that the discriminator scores highest (Azadi et al. 2019). 1 keeps all.
+    /// Rejection (Azadi et al. 2019): share of candidates to keep, those that the discriminator scores highest. 1 keeps all.
     #[schemars(range(min = 0.001, max = 1.0))]
     pub keep: f64,
 }
@@ -29,10 +29,10 @@ impl Default for GenerateStage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JudgeStage {
-    /// Bootstrap resamples per interval.
+    /// Bootstrap resamples per interval of the classifiers' figures.
     #[schemars(range(min = 20))]
     pub resamples: usize,
-    /// Coverage of all intervals.
+    /// Confidence level of all intervals.
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub level: f64,
 }

@@ -1,4 +1,4 @@
-//! What a verb is pointed at, and the precision it computes in.
+//! The inputs of a verb, and the precision it computes in.
 
 use std::path::PathBuf;
 
@@ -6,35 +6,35 @@ use cellforge_kernels::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a verb is pointed at beside the images of `data`. A study finds all of it itself.
+/// Inputs beside the images of `data`. A study finds all of them itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Inputs {
-    /// The one class that a GAN is trained on, or that is generated. Otherwise all are.
+    /// Class to train a GAN on, or to generate. Without it, all classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
-    /// A split of the images, as `data split` leaves it, in place of one made by the settings of `data`.
+    /// Split of the images: a CSV file of `data split`. Without it, the settings of `data` make one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<PathBuf>,
-    /// The folder of a classifier that judges a GAN on the split's validation images as it trains.
+    /// Judge: folder of a classifier that judges a GAN as it trains, on the split's validation images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge: Option<PathBuf>,
-    /// The folder of a trained network, or of several: a run, a checkpoint, or a study.
+    /// Checkpoint: folder of a trained network, a run or a study.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<PathBuf>,
-    /// The real images that a generator learned from: a folder or zip with one folder per class.
+    /// Real images that the generator learned from: a folder or zip with one folder per class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub real: Option<String>,
-    /// Real images of other patients, which no generator saw.
+    /// Holdout: real images of other patients, which the generator never saw.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holdout: Option<String>,
-    /// The synthetic images.
+    /// Synthetic images: a folder or zip with one folder per class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synthetic: Option<String>,
-    /// What images are compared by: `resnet:DIR`, `pixels`, `inception:FILE`, or `safetensors:FILE`.
+    /// Features to compare images by: `pixels`, `resnet:DIR`, `inception:FILE` or `safetensors:FILE`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub features: String,
-    /// Folders of trained GANs, for the test of membership by their discriminators.
+    /// Folders of trained GANs, for membership inference by their discriminators.
     pub discriminators: Vec<PathBuf>,
 }
 

@@ -27,9 +27,9 @@ pub use inputs::{Inputs, PrecisionSetting};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StudyConfig {
-    /// The preset whose settings lie below those that are given.
+    /// Preset: a named set of settings, which lies below everything else that is given.
     pub preset: Preset,
-    /// Seed: every random choice derives from this number.
+    /// Seed of everything random. The same seed gives the same files.
     ///
     /// It is at most 2^53, so that every reader of JSON keeps it.
     #[schemars(range(max = 9_007_199_254_740_992u64))]
@@ -37,7 +37,7 @@ pub struct StudyConfig {
     /// Precision of convolutions. Without it, f32, and tf32 on NVIDIA GPUs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<PrecisionSetting>,
-    /// What a verb is pointed at beside the images of `data`. A study finds all of it itself.
+    /// Inputs beside the images of `data`. A study finds all of them itself.
     pub inputs: Inputs,
     /// Which images, and how they are split.
     pub data: DataConfig,
@@ -124,6 +124,12 @@ pub const RENAMED: &Renamed = &[
     ("split_by", "data.split_by"),
     ("val", "data.val"),
     ("test", "data.test"),
+    ("cells_per_class", "data.phantom.images_per_class"),
+    ("model", "classifier.recipe names the network, such as \"resnet\" and \"cnn-1\""),
+    ("variant", "it is the number in classifier.recipe = \"cnn-1\""),
+    ("augment", "gan.augment or classifier.augment, a table of settings"),
+    ("monitor_every", "gan.monitor.every"),
+    ("discriminator", "inputs.discriminators"),
     ("recipe", "gan.recipe or classifier.recipe, in the table of what is trained"),
     ("iterations", "gan.iterations"),
     ("epochs", "classifier.epochs"),
@@ -220,6 +226,11 @@ impl StudyConfig {
         check(matches!(data.side, 32 | 64 | 128), "data.side", "must be 32, 64 or 128")?;
         check(matches!(data.channels, 1 | 3), "data.channels", "must be 1 or 3")?;
         check(data.val + data.test < 0.9, "data.test", "val and test together leave too little to train on")?;
+        if data.path.is_none() {
+            let phantom = &data.phantom;
+            check(phantom.images_per_class >= 20, "data.phantom.images_per_class", "must be at least 20 in a study")?;
+            check(phantom.patients >= 5, "data.phantom.patients", "must be at least 5 in a study")?;
+        }
         check(!self.cnn.runs.is_empty(), "cnn.runs", "must name at least one run")?;
         for (i, run) in self.cnn.runs.iter().enumerate() {
             run.config(1.0)?;

@@ -12,35 +12,35 @@ use crate::{Error, LossKind, OptimizerConfig, Result, Schedule};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClassifierTrainConfig {
-    /// The recipe whose settings lie below all others that are given.
+    /// Recipe: a named set of settings, which lies below everything else that is given.
     #[schemars(extend("enum" = CLASSIFIER_RECIPES.iter().map(|recipe| recipe.name).collect::<Vec<_>>()))]
     pub recipe: String,
     /// The network.
     pub model: ClassifierConfig,
-    /// Passes over the training images.
+    /// Epochs: passes over the training images.
     #[schemars(range(min = 1))]
     pub epochs: u64,
-    /// Images in an update; the last batch of an epoch may be smaller.
+    /// Batch size: images in an update. The last batch of an epoch may be smaller.
     #[schemars(range(min = 1))]
     pub batch: usize,
     /// The optimizer and its base learning rate.
     pub optimizer: OptimizerConfig,
-    /// How the learning rate changes.
+    /// Learning-rate schedule.
     pub schedule: Schedule,
-    /// What is minimised.
+    /// The loss.
     pub loss: LossKind,
-    /// Whether to apply the network's own L2 penalties, as Keras does. Only SGD has them.
+    /// L2 penalties of the network, as in Keras. Only SGD has them.
     pub l2: bool,
     /// Random changes to each training image.
     pub augment: Augment,
-    /// Everything random is drawn from this.
+    /// Seed of everything random.
     #[schemars(skip)]
     pub seed: u64,
-    /// End the run once so many epochs have not raised the accuracy on the validation images; never if absent.
+    /// Early stopping: end the run after this many epochs without a better validation accuracy. Without it, never.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub patience: Option<u64>,
-    /// Updates between checkpoints inside an epoch; 0 for none but those at its end.
+    /// Updates between checkpoints within an epoch. 0 is one at its end only.
     pub checkpoint_every: u64,
     /// Updates between lines of the log.
     #[schemars(range(min = 1))]

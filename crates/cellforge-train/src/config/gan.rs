@@ -13,68 +13,72 @@ use crate::{Error, GuardConfig, MonitorConfig, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GanTrainConfig {
-    /// The recipe whose settings lie below all others that are given.
+    /// Recipe: a named set of settings, which lies below everything else that is given.
     #[schemars(extend("enum" = GAN_RECIPES.iter().map(|recipe| recipe.name).collect::<Vec<_>>()))]
     pub recipe: String,
-    /// Whether one GAN learns all classes. Otherwise each class has a GAN of its own.
+    /// One GAN for all classes, instead of one for each.
     pub conditional: bool,
     /// The networks.
     pub model: GanConfig,
-    /// Updates of each network (the discriminator's two count as one). The study calls them epochs.
+    /// Iterations: updates of each network. The study calls them epochs.
+    ///
+    /// Where the discriminator is updated on real and on generated images in turn, both updates count as one iteration.
     #[schemars(range(min = 1))]
     pub iterations: u64,
-    /// Real images, and fake ones, in an update.
+    /// Batch size: real images in an update, and as many generated ones.
     #[schemars(range(min = 1))]
     pub batch: usize,
-    /// Adam's learning rate, for both networks unless `discriminator_lr` is given.
+    /// Learning rate of Adam, for both networks unless `discriminator_lr` is given.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub lr: f64,
-    /// Adam's learning rate for the discriminator (two time-scale updates, Heusel et al. 2017).
+    /// Learning rate of the discriminator (two time-scale updates, Heusel et al. 2017).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub discriminator_lr: Option<f64>,
-    /// Share of the run, at its end, over which both learning rates fall in a straight line to 0; 0 for none.
+    /// Learning-rate decay: the share of the run, at its end, over which both rates fall linearly to 0. 0 is none.
     ///
-    /// The networks of a GAN circle where they would meet, the wider the larger the rates.
+    /// With a constant rate the networks of a GAN circle around where they would meet. Falling rates narrow the circle.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub lr_decay: f64,
-    /// Adam's decay of the first moment.
+    /// Beta 1 of Adam: decay of the mean of the gradients.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub beta1: f64,
-    /// Adam's decay of the second moment.
+    /// Beta 2 of Adam: decay of the mean of the squared gradients.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub beta2: f64,
     /// The adversarial loss.
     pub loss: GanLoss,
-    /// Whether the discriminator sees real and generated images in one update. In the study it sees them one after the other.
+    /// Joint update: the discriminator sees real and generated images in one update, instead of one after the other.
     ///
-    /// The relativistic loss and the penalties need it.
+    /// The study's sees them one after the other. The relativistic loss and the gradient penalties need a joint update.
     pub joint_update: bool,
-    /// One-sided label smoothing (Salimans et al. 2016): what the logistic loss's target of real images lacks to 1.
+    /// One-sided label smoothing (Salimans et al. 2016): the target for real images is 1 minus this.
+    ///
+    /// Only the logistic loss has targets.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub label_smoothing: f64,
-    /// R1, the weight of the gradient penalty at real images (Mescheder et al. 2018); 0 for none.
+    /// R1: weight of the gradient penalty on real images (Mescheder et al. 2018). 0 is none.
     ///
-    /// Half of this times the mean squared input gradient is added to the discriminator's loss.
+    /// The discriminator's loss grows by half of this times the mean squared norm of its input gradient.
     #[schemars(range(min = 0.0))]
     pub r1: f64,
-    /// R2, the weight of the gradient penalty at generated images; 0 for none.
+    /// R2: weight of the gradient penalty on generated images. 0 is none.
     #[schemars(range(min = 0.0))]
     pub r2: f64,
-    /// Iterations between gradient penalties, each of which counts so many times (lazy regularisation, Karras et al. 2020).
+    /// Lazy regularisation (Karras et al. 2020): iterations between gradient penalties, which count that many times.
     #[schemars(range(min = 1))]
     pub penalty_every: u64,
-    /// Whether real images are shown in any of eight orientations, mirrored and turned by right angles.
+    /// Dihedral augmentation: real images are shown in all eight orientations, mirrored and turned by right angles.
     ///
-    /// It is right for images without an upside, such as those of cells, and makes eight of each. The generator learns to make all of them;
-    /// with `augment.flips`, which both kinds of images go through, it need not.
+    /// It suits images without an up or down, such as those of a microscope, and makes eight images of each. The generator learns to make all
+    /// orientations. With `augment.flips`, which changes both kinds of images, it need not.
     pub dihedral: bool,
-    /// How images are changed before either network sees them.
+    /// Differentiable augmentation of the images that the discriminator sees.
     pub augment: AugmentConfig,
-    /// Decay of the exponential moving average of the generator's weights; 0 for none.
+    /// EMA: decay of the exponential moving average of the generator's weights. 0 is none.
     ///
     /// The average is what is saved as `weights`, sampled and judged. It follows faster in the beginning: after `n` updates the decay is
-    /// `(1 + n) / (10 + n)` at most.
+    /// at most `(1 + n) / (10 + n)`.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub ema_decay: f64,
     /// Gradient accumulation steps: parts in which a batch goes through the networks, to save memory.
@@ -82,18 +86,18 @@ pub struct GanTrainConfig {
     /// Gradients are averaged over the parts. The update is the same, except for batch norm, whose statistics are of one part.
     #[schemars(range(min = 1))]
     pub accumulation_steps: u64,
-    /// Everything random is drawn from this and the class.
+    /// Seed of everything random, together with the class.
     #[schemars(skip)]
     pub seed: u64,
     /// Name of the class; it separates the noise of GANs that share a seed. Empty for a GAN of several classes.
     #[schemars(skip)]
     pub class: String,
-    /// Iterations after which a sample grid is drawn; none for the first and after each third of the run.
+    /// Iterations after which a sample grid is drawn. If empty: the first, and each third of the run.
     pub grid_at: Vec<u64>,
     /// Images in a sample grid.
     #[schemars(range(min = 1))]
     pub grid_images: usize,
-    /// Iterations between checkpoints; 0 for one at the end only.
+    /// Iterations between checkpoints. 0 is one at the end only.
     pub checkpoint_every: u64,
     /// Iterations between lines of the log.
     #[schemars(range(min = 1))]

@@ -25,11 +25,15 @@ const FIGURES: [&str; 6] =
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MonitorConfig {
-    /// Iterations between points at which it is judged; it is judged after the last one, too. 0 for never.
+    /// Iterations between judgements of the generator, if there is a judge. 0 is never.
+    ///
+    /// It is judged after the last iteration, too.
     pub every: u64,
-    /// Images made of each class at a point, more than `k`. The Fréchet distance falls with their number: compare those of equal ones.
+    /// Generated images of each class at a judgement, more than `k`.
+    ///
+    /// The Fréchet distance falls with their number: compare distances of equal numbers only.
     pub images: usize,
-    /// Which nearest neighbour the balls of precision, recall and coverage reach to.
+    /// Nearest neighbour that counts as near, for precision, recall and coverage.
     #[schemars(range(min = 1))]
     pub k: usize,
 }
@@ -113,7 +117,7 @@ impl Judge {
 ///   various, 0 where all generated images are one.
 ///
 /// Figures are computed for each class from the judge's features. For several classes these are their means, and those of each class
-/// follow, as `fd_Parasitized`. The images are made of the same noise at every point, and thrown away.
+/// follow, as `fd_Uninfected`. The images are made of the same noise at every point, and thrown away.
 #[derive(Debug)]
 pub struct Monitor {
     config: MonitorConfig,
