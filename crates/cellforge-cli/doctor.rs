@@ -159,7 +159,7 @@ fn libraries() {
 /// # Errors
 /// A GPU that cannot, or whose result is not that of the CPU.
 fn convolves(gpu: &Device) -> Result<()> {
-    let cfg = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    let cfg = Conv2dConfig::new(1, Padding::uniform(1));
     let operands = |device: &Device, shapes: [(usize, usize, usize, usize); 2]| -> Result<[Tensor; 2]> {
         let [xs, weight] = shapes;
         Ok([Key::new(1).normal(xs, device)?, Key::new(2).normal(weight, device)?])

@@ -1,6 +1,7 @@
 //! The shape of a GAN: one configuration for both networks.
 
 use candle_core::{Result, bail};
+use cellforge_nn::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +96,10 @@ pub struct GanConfig {
     /// Added to the variance in batch normalisation.
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub bn_eps: f64,
+    /// What convolutions and matrix products multiply.
+    #[serde(skip_serializing_if = "Precision::is_f32")]
+    #[schemars(skip)]
+    pub precision: Precision,
 }
 
 impl Default for GanConfig {
@@ -114,6 +119,7 @@ impl Default for GanConfig {
             negative_slope: 0.2,
             bn_momentum: 0.2,
             bn_eps: 1e-3,
+            precision: Precision::F32,
         }
     }
 }
