@@ -43,7 +43,15 @@ pub struct CnnConfig {
 
 impl Default for CnnConfig {
     fn default() -> Self {
-        Self { image_size: 64, channels: 3, classes: 2, width: 1.0, filters: vec![32, 32, 64], dense: 64, precision: Precision::F32 }
+        Self {
+            image_size: 64,
+            channels: 3,
+            classes: 2,
+            width: 1.0,
+            filters: vec![32, 32, 64],
+            dense: 64,
+            precision: Precision::F32,
+        }
     }
 }
 

@@ -19,6 +19,7 @@ const TILE: usize = 64;
 /// `xs * weight^T + bias`: `xs` is `(b, in)`, `weight` `(out, in)`, `bias` `(out)`, and the result `(b, out)`.
 ///
 /// `precision` counts on NVIDIA GPUs alone, where products are of `tf32` in any but [`Precision::F32`]; elsewhere they are of `f32`.
+#[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "the precision is for NVIDIA GPUs"))]
 pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, precision: Precision) -> Result<Tensor> {
     let op = NAME;
     f32_only(op, &[("xs", xs), ("weight", weight)])?;

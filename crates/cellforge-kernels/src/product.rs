@@ -68,6 +68,12 @@ impl Precision {
         }
     }
 
+    /// What is computed in on this device where nothing is said: `Tf32` on NVIDIA GPUs, `F32` elsewhere.
+    #[must_use]
+    pub fn default_on(device: &Device) -> Self {
+        if device.is_cuda() { Self::Tf32 } else { Self::F32 }
+    }
+
     /// What operations on this device compute in when they are told this one: `F32` where there is no support for it, and on NVIDIA GPUs
     /// `Bf16` in place of its emulation.
     #[must_use]

@@ -119,7 +119,13 @@ impl ResidualDiscriminator {
                     vb: VarBuilder| {
             // Of this variance for each sum over the inputs: with a gain of a half, two such outputs add up to one.
             let start = he_normal(((c_in * k * k) as f64 / gain) as usize, negative_slope);
-            let layer = conv2d_with(start, (c_in, c_out, k), negative_slope < 1.0, conf.in_precision(cfg.precision), vb.clone())?;
+            let layer = conv2d_with(
+                start,
+                (c_in, c_out, k),
+                negative_slope < 1.0,
+                conf.in_precision(cfg.precision),
+                vb.clone(),
+            )?;
             Normed::new(layer, cfg, vb)
         };
         let filters = cfg.down_filters();

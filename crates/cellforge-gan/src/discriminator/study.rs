@@ -76,7 +76,8 @@ impl StudyDiscriminator {
         let mut c = cfg.channels;
         let mut blocks = Vec::new();
         for plan in plans {
-            let conv = conv2d(c, plan.filters, 3, true, plan.cfg.in_precision(cfg.precision), body.pp(plan.conv).pp("conv"))?;
+            let conv =
+                conv2d(c, plan.filters, 3, true, plan.cfg.in_precision(cfg.precision), body.pp(plan.conv).pp("conv"))?;
             let bn = plan.bn.map(|number| batch_norm2d(plan.filters, bn_cfg, body.pp(number))).transpose()?;
             blocks.push(DownBlock { conv, extend: plan.extend.is_some(), bn });
             c = plan.filters;

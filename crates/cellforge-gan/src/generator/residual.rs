@@ -51,7 +51,8 @@ struct ClassNorm {
 impl ClassNorm {
     fn new(c: usize, cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
         let bn = batch_norm2d(c, bn_config(cfg), vb.clone())?;
-        let rows = |name: &str| Ok::<_, Error>(embedding(cfg.classes, c, 0.0, vb.pp(name))?.in_precision(cfg.precision));
+        let rows =
+            |name: &str| Ok::<_, Error>(embedding(cfg.classes, c, 0.0, vb.pp(name))?.in_precision(cfg.precision));
         let class = if cfg.classes > 1 { Some((rows("scale")?, rows("shift")?)) } else { None };
         Ok(Self { bn, class })
     }

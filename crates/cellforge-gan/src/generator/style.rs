@@ -102,7 +102,13 @@ impl StyleGenerator {
             layers,
             image_style: style(c, cfg.precision, image.pp("style"))?,
             image_zeros: zeros(c, &image)?,
-            to_image: conv2d_with(he_normal(c * 9, 1.0), (c, cfg.channels, 3), true, SAME.in_precision(cfg.precision), image)?,
+            to_image: conv2d_with(
+                he_normal(c * 9, 1.0),
+                (c, cfg.channels, 3),
+                true,
+                SAME.in_precision(cfg.precision),
+                image,
+            )?,
         })
     }
 

@@ -85,12 +85,7 @@ pub fn conv2d_add(xs: &Tensor, weight: &Tensor, addend: &Tensor, cfg: &Conv2dCon
 
 /// Nearest 2x upsampling, then a 3x3 convolution with padding 1: `xs` is `(b, c, h, w)`, `weight` `(o, c, 3, 3)`,
 /// `bias` `(o)`, and the result `(b, o, 2h, 2w)`. `precision` is what it multiplies, as in [`Conv2dConfig`].
-pub fn upsample2x_conv2d(
-    xs: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    precision: Precision,
-) -> Result<Tensor> {
+pub fn upsample2x_conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, precision: Precision) -> Result<Tensor> {
     let op = "upsample2x_conv2d";
     let (_, kernel) = check(op, xs, weight, bias)?;
     if kernel != (3, 3) {

@@ -320,12 +320,7 @@ impl Plan {
     }
 
     /// The gradients of the input and of the weights, each where it is asked for.
-    fn gradients(
-        self,
-        xs: &Tensor,
-        weight: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn gradients(self, xs: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         with_slice(NAME, grad, |grad| {
             let of = |wanted: &Tensor, other: &Tensor, f: &dyn Fn(&[f32]) -> Vec<f32>| match wants(wanted) {
                 true => {

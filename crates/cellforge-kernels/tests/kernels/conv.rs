@@ -152,10 +152,7 @@ fn tiles_of_products() {
 /// Images and results that are too large to be made in one piece.
 #[test]
 fn pieces() {
-    let (same, strided) = (
-        Conv2dConfig::new(1, Padding::uniform(1)),
-        Conv2dConfig::new(2, Padding::uniform(1)),
-    );
+    let (same, strided) = (Conv2dConfig::new(1, Padding::uniform(1)), Conv2dConfig::new(2, Padding::uniform(1)));
     check_conv([1, 48, 41, 37], [48, 3, 3], true, same);
     check_conv([2, 2, 21, 20], [260, 3, 3], true, same);
     check_conv_add([2, 2, 21, 20], [260, 3, 3], same);

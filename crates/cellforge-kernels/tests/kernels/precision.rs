@@ -2,9 +2,7 @@
 
 use crate::common::{device, on_gpu, random, values, variable};
 use candle_core::{Result, Tensor, Var};
-use cellforge_kernels::{
-    Conv2dConfig, Padding, Precision, conv2d, conv2d_add, upsample2x_conv2d, with_plain_sums,
-};
+use cellforge_kernels::{Conv2dConfig, Padding, Precision, conv2d, conv2d_add, upsample2x_conv2d, with_plain_sums};
 use proptest::prelude::*;
 
 type Op<'a> = &'a (dyn Fn(&[Tensor], Precision) -> Result<Tensor> + Sync);
@@ -139,8 +137,9 @@ fn large_shapes() {
 fn rounding_is_small_and_there() {
     let vars = [variable(1, &[4, 32, 8, 8]), variable(2, &[32, 32, 3, 3]), variable(3, &[32])];
     let strided = Conv2dConfig::new(2, Padding::uniform(1));
-    let ops: [Op; 2] =
-        [&|t, p| conv2d(&t[0], &t[1], Some(&t[2]), &strided.in_precision(p)), &|t, p| upsample2x_conv2d(&t[0], &t[1], Some(&t[2]), p)];
+    let ops: [Op; 2] = [&|t, p| conv2d(&t[0], &t[1], Some(&t[2]), &strided.in_precision(p)), &|t, p| {
+        upsample2x_conv2d(&t[0], &t[1], Some(&t[2]), p)
+    }];
     for op in ops {
         let want = run(&vars, Precision::F32, op);
         for precision in lower() {
@@ -160,8 +159,9 @@ fn any_number_of_threads_gives_the_same_bytes() {
     let same = Conv2dConfig::new(1, Padding::uniform(1));
     for (c, o) in [(34, 70), (64, 96)] {
         let vars = [variable(1, &[9, c, 8, 8]), variable(2, &[o, c, 3, 3]), variable(3, &[o])];
-        let ops: [Op; 2] =
-            [&|t, p| conv2d(&t[0], &t[1], Some(&t[2]), &same.in_precision(p)), &|t, p| upsample2x_conv2d(&t[0], &t[1], Some(&t[2]), p)];
+        let ops: [Op; 2] = [&|t, p| conv2d(&t[0], &t[1], Some(&t[2]), &same.in_precision(p)), &|t, p| {
+            upsample2x_conv2d(&t[0], &t[1], Some(&t[2]), p)
+        }];
         for (op, precision) in ops.into_iter().flat_map(|op| lower().into_iter().map(move |precision| (op, precision)))
         {
             let with = |threads| {

@@ -127,7 +127,10 @@ fn the_input_of_a_frozen_network_has_a_gradient() -> Result<()> {
 #[test]
 fn recordings_that_cannot_be_walked_back_are_errors() -> Result<()> {
     let (xs, weight) = (variable(1, &[2, 3]), variable(2, &[4, 3]));
-    let wrong = record(|| linear(&xs, &weight, None, Precision::F32))?.gradients(&variable(3, &[4, 2])).err().map(|e| e.to_string());
+    let wrong = record(|| linear(&xs, &weight, None, Precision::F32))?
+        .gradients(&variable(3, &[4, 2]))
+        .err()
+        .map(|e| e.to_string());
     assert!(wrong.as_ref().is_some_and(|e| e.contains("has shape [4, 2], the result [2, 4]")), "{wrong:?}");
 
     // Nested in any way, and nothing is left behind.
@@ -154,7 +157,8 @@ fn recordings_that_cannot_be_walked_back_are_errors() -> Result<()> {
     assert!(record(|| candle_core::bail!("failed")).is_err() && forward()?.track_op());
 
     // An operation of Candle's own in between, and one beside those of this crate.
-    let between = record(|| linear(&forward()?.sqr()?, &variable(4, &[2, 4]), None, Precision::F32)).err().map(|e| e.to_string());
+    let between =
+        record(|| linear(&forward()?.sqr()?, &variable(4, &[2, 4]), None, Precision::F32)).err().map(|e| e.to_string());
     let between = between.expect("its gradient would be lost");
     assert!(between.contains("linear depends on a variable through Candle's own `sqr`"), "{between}");
     assert!(between.contains("the result of linear, of shape [2, 4]"), "{between}");
@@ -172,11 +176,14 @@ fn recordings_that_cannot_be_walked_back_are_errors() -> Result<()> {
 #[test]
 fn an_operation_of_candles_in_between_is_an_error() -> Result<()> {
     let (xs, weight) = (variable(1, &[2, 3]), variable(2, &[4, 3]));
-    let broken = gradients(|| relu(&linear(&xs, &weight, None, Precision::F32)?.sqr()?)?.sum_all()).unwrap_err().to_string();
+    let broken =
+        gradients(|| relu(&linear(&xs, &weight, None, Precision::F32)?.sqr()?)?.sum_all()).unwrap_err().to_string();
     assert!(broken.contains("relu depends on a variable through Candle's own `sqr`"), "{broken}");
     let other = variable(3, &[1, 8]);
-    let unreached =
-        gradients(|| linear(&linear(&xs, &weight, None, Precision::F32)?.sqr()?.reshape((1, 8))?, &other, None, Precision::F32)).unwrap_err();
+    let unreached = gradients(|| {
+        linear(&linear(&xs, &weight, None, Precision::F32)?.sqr()?.reshape((1, 8))?, &other, None, Precision::F32)
+    })
+    .unwrap_err();
     assert!(unreached.to_string().contains("linear depends on a variable through Candle's own `sqr`"), "{unreached}");
     let mixed = gradients(|| relu(&xs)?.sum_all()? + xs.sqr()?.sum_all()?).unwrap_err().to_string();
     assert!(mixed.contains("the loss depends on a variable through Candle's own"), "{mixed}");
@@ -291,8 +298,9 @@ fn operations_of_candles_on_images_and_parameters_are_named() -> Result<()> {
     let (xs, weight) = (variable(3, &[2, 4]).detach(), variable(4, &[4, 3]));
     let transposed = gradients(|| mean(&linear(&xs, &weight.t()?, None, Precision::F32)?)).unwrap_err().to_string();
     assert!(transposed.contains("`transpose`, applied to a variable of shape [4, 3]"), "{transposed}");
-    let decayed =
-        gradients(|| add(&mean(&linear(&xs, &reshape(&weight, &[3, 4])?, None, Precision::F32)?)?, &weight.sqr()?.sum_all()?));
+    let decayed = gradients(|| {
+        add(&mean(&linear(&xs, &reshape(&weight, &[3, 4])?, None, Precision::F32)?)?, &weight.sqr()?.sum_all()?)
+    });
     assert!(decayed.unwrap_err().to_string().contains("`sqr`, applied to a variable"), "weight decay by Candle");
     Ok(())
 }

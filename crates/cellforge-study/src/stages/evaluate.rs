@@ -52,7 +52,7 @@ pub(crate) fn run(
             discriminators,
             provenance: provenance.clone(),
         };
-        match evaluate(&settings, &inputs, &out, &control.training()) {
+        match evaluate(&settings, &inputs, &out, &control.training(config)) {
             Err(cellforge_assess::Error::Interrupted) => Err(control.interrupted("evaluate")),
             found => Ok(found.map(drop)?),
         }
@@ -96,7 +96,7 @@ fn provenance(config: &StudyConfig, cells: &Cells, gans: &[GanRun], runner: &Run
     Ok(Provenance {
         generator: Some(generator),
         seed: Some(derive_seed(config.seed, "generate")),
-        command: command(config),
+        command: command(config, runner.precision),
         is_phantom,
         is_nih: !is_phantom && crate::is_nih(&cells.all),
     })

@@ -34,7 +34,7 @@ pub(crate) fn collect(
     }
     Ok(Results {
         schema_version: SCHEMA_VERSION,
-        settings: settings(config)?,
+        settings: settings(config, runner.precision)?,
         versions: Versions::here(runner.devices.iter().cloned().collect::<Vec<_>>().join(", ")),
         data: summary(config, cells),
         cnn: judgement.cnn,
@@ -48,7 +48,7 @@ pub(crate) fn collect(
     })
 }
 
-fn settings(config: &StudyConfig) -> Result<Settings> {
+fn settings(config: &StudyConfig, precision: Precision) -> Result<Settings> {
     let json = |config: &StudyConfig| -> Result<Value> {
         serde_json::to_value(config).map_err(Error::json(std::path::Path::new("the settings")))
     };
@@ -72,14 +72,14 @@ fn settings(config: &StudyConfig) -> Result<Settings> {
     Ok(Settings {
         preset: config.preset.name().to_owned(),
         seed: config.seed,
-        command: command(config),
+        command: command(config, precision),
         narrowed: results::differences(&here, &json(&paper)?, why),
         config: here,
     })
 }
 
 /// The command that repeats the study: flags where they say it all, the saved settings otherwise.
-pub(super) fn command(config: &StudyConfig) -> String {
+pub(super) fn command(config: &StudyConfig, precision: Precision) -> String {
     let mut plain = StudyConfig::preset(config.preset);
     plain.seed = config.seed;
     plain.precision = config.precision;
@@ -96,8 +96,8 @@ pub(super) fn command(config: &StudyConfig) -> String {
     if config.data.skip_bad && plain == *config {
         words.push_str(" --skip-bad");
     }
-    if Precision::current() != Precision::F32 {
-        words.push_str(&format!(" --precision {}", Precision::current().name()));
+    if !precision.is_f32() {
+        words.push_str(&format!(" --precision {}", precision.name()));
     }
     words
 }
