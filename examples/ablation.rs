@@ -14,7 +14,6 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use cellforge::candle::Device;
 use cellforge::classify::{ClassifierConfig, ResNetConfig};
 use cellforge::data::{SplitOptions, SplitRule, View, phantom, split};
 use cellforge::gan::loss::GanLoss;

@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use candle_core::Device;
 use cellforge::{
     data::{self, View, index::is_image},
     shipped,

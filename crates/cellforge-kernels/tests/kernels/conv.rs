@@ -145,7 +145,7 @@ fn tiles_of_products() {
     check_conv([1, 48, 7, 13], [70, 3, 3], true, same);
     check_conv([9, 70, 6, 2], [49, 3, 3], false, same);
     let padding = Padding { top: 2, bottom: 0, left: 0, right: 3 };
-    check_conv([2, 50, 6, 5], [48, 3, 3], true, Conv2dConfig { stride: 1, padding });
+    check_conv([2, 50, 6, 5], [48, 3, 3], true, Conv2dConfig::new(1, padding));
     check_conv_add([2, 48, 7, 6], [48, 3, 3], same);
 }
 

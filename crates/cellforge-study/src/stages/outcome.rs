@@ -189,7 +189,7 @@ mod tests {
     fn reasons_are_those_of_the_preset() {
         let mut config = StudyConfig::preset(Preset::Quick);
         config.gan.iterations = 5;
-        let narrowed = settings(&config).unwrap().narrowed;
+        let narrowed = settings(&config, Precision::F32).unwrap().narrowed;
         let why = |name: &str| narrowed.iter().find(|change| change.setting == name).unwrap().why.clone();
         assert_eq!(why("gan.iterations"), None);
         assert!(why("gan.model.width").is_some());

@@ -82,7 +82,7 @@ fn a_discriminator_is_read_back_and_scores_images() {
 fn inception_is_read_from_a_file_that_the_user_brings() -> Result<()> {
     let (folder, images, device) = (tempfile::tempdir().unwrap(), images(), Device::Cpu);
     let store = ParamStore::new(Key::new(1), &device);
-    Inception::new(store.vb())?;
+    Inception::new(Precision::F32, store.vb())?;
     // In half precision, with what the published file has besides.
     let mut tensors = HashMap::new();
     for (name, tensor) in store.tensors() {
