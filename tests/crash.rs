@@ -89,10 +89,13 @@ fn kinds(dir: &Path) -> [Kind; 3] {
     let tiny = format!("-q --data {data} --side 32 --width 0.05 --batch 4");
     let gan = format!("train gan --iterations 9 --set gan.grid_at=[1,5,9] --checkpoint-every 2 {tiny}");
     let judge = dir.join("judge");
-    let classifier =
-        Kind { name: "classifier", args: words(&format!("train classifier --epochs 3 --val 0.25 --set classifier.checkpoint_every=2 {tiny}")) };
+    let classifier = Kind {
+        name: "classifier",
+        args: words(&format!("train classifier --epochs 3 --val 0.25 --set classifier.checkpoint_every=2 {tiny}")),
+    };
     assert!(classifier.command(&judge, &[]).status().unwrap().success());
-    let judged = format!("{gan} --recipe best --judge {0} --split {0}/split.csv --set gan.monitor.every=3", judge.display());
+    let judged =
+        format!("{gan} --recipe best --judge {0} --split {0}/split.csv --set gan.monitor.every=3", judge.display());
     let gan = Kind { name: "gan", args: words(&format!("{gan} --class Parasitized")) };
     [classifier, gan, Kind { name: "judged", args: words(&judged) }]
 }

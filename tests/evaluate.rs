@@ -65,7 +65,9 @@ fn sets() -> &'static Sets {
 /// An evaluation by pixels that takes a second.
 fn evaluate(real: &Path, holdout: Option<&Path>, synthetic: &Path) -> Command {
     let mut command = cellforge();
-    command.args(["-q", "evaluate", "--side", "32", "--set", "evaluate.fidelity.k=3", "--resamples", "50", "--real"]).arg(real);
+    command
+        .args(["-q", "evaluate", "--side", "32", "--set", "evaluate.fidelity.k=3", "--resamples", "50", "--real"])
+        .arg(real);
     if let Some(holdout) = holdout {
         command.arg("--holdout").arg(holdout);
     }

@@ -43,7 +43,18 @@ fn a_gan_that_was_killed() {
 fn a_classifier_that_was_stopped_by_ctrl_c() {
     let dir = folder("classifier");
     let data = phantom(&dir);
-    let small = ["--side", "32", "--width", "0.125", "--batch", "8", "--epochs", "12", "--set", "classifier.checkpoint_every=2"];
+    let small = [
+        "--side",
+        "32",
+        "--width",
+        "0.125",
+        "--batch",
+        "8",
+        "--epochs",
+        "12",
+        "--set",
+        "classifier.checkpoint_every=2",
+    ];
     let run = |out: &str| {
         let mut command = cellforge(&["train", "classifier", "-q", "--data", &data, "--out"]);
         command.arg(dir.join(out)).args(small).stdout(Stdio::null()).stderr(Stdio::piped());

@@ -74,7 +74,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         stop: session.stop.clone(),
         progress: session.progress,
         overwrite: args.overwrite,
-        command: command(&config),
+        command: command(&config, session.precision),
         ..study::Control::new(&out, session.device.clone())
     };
     if config.data.path.is_none() && !session.progress {
@@ -104,7 +104,7 @@ fn advice(error: &study::Error) -> Option<&'static str> {
 }
 
 /// The command that repeats the study: flags where they say it all, the saved settings otherwise.
-fn command(config: &StudyConfig) -> String {
+fn command(config: &StudyConfig, precision: Precision) -> String {
     let mut plain = StudyConfig::preset(config.preset);
     plain.seed = config.seed;
     plain.precision = config.precision;
@@ -121,8 +121,8 @@ fn command(config: &StudyConfig) -> String {
     if config.data.skip_bad && plain == *config {
         words.push_str(" --skip-bad");
     }
-    if Precision::current() != Precision::F32 {
-        words.push_str(&format!(" --precision {}", Precision::current().name()));
+    if precision != Precision::F32 {
+        words.push_str(&format!(" --precision {}", precision.name()));
     }
     words
 }
@@ -256,9 +256,11 @@ mod tests {
     fn default_folders() {
         let mut config = StudyConfig::default();
         assert_eq!(default_out(&config), Path::new("runs/paper"));
-        for (data, out) in
-            [("images/scans.zip", "runs/paper-scans"), ("images/", "runs/paper-images"), ("mnist:x", "runs/paper-mnist")]
-        {
+        for (data, out) in [
+            ("images/scans.zip", "runs/paper-scans"),
+            ("images/", "runs/paper-images"),
+            ("mnist:x", "runs/paper-mnist"),
+        ] {
             config.data.path = Some(data.to_owned());
             assert_eq!(default_out(&config), Path::new(out));
         }

@@ -15,7 +15,8 @@ pub fn check<T: Settings>(settings: &T, prefix: &str) -> Result<()> {
     for setting in list::<T>() {
         let Some(value) = setting.key.split('.').try_fold(&values, |value, part| value.get(part)) else { continue };
         let key = || if prefix.is_empty() { setting.key.clone() } else { format!("{prefix}.{}", setting.key) };
-        let wrong = |value: String, range: String| Err(Error::Range { origin: String::new(), key: key(), value, range });
+        let wrong =
+            |value: String, range: String| Err(Error::Range { origin: String::new(), key: key(), value, range });
         match (value, &setting.kind) {
             // What JSON has no word for.
             (Value::Null, Kind::Number) => return wrong("not finite".to_owned(), "a finite number".to_owned()),
