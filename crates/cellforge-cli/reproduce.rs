@@ -247,9 +247,9 @@ mod tests {
     fn the_command_has_flags_where_they_suffice() {
         let mut config = StudyConfig::preset(Preset::Quick);
         config.data.path = Some("my images.zip".to_owned());
-        assert_eq!(command(&config), "cellforge reproduce --preset quick --seed 1 --data 'my images.zip'");
+        assert_eq!(command(&config, Precision::F32), "cellforge reproduce --preset quick --seed 1 --data 'my images.zip'");
         config.gan.iterations = 5;
-        assert_eq!(command(&config), "cellforge reproduce --config config.toml --out AGAIN");
+        assert_eq!(command(&config, Precision::F32), "cellforge reproduce --config config.toml --out AGAIN");
     }
 
     #[test]
