@@ -14,7 +14,6 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use cellforge::candle::Device;
 use cellforge::classify::{ClassifierConfig, ResNetConfig};
 use cellforge::data::{SplitOptions, SplitRule, View, phantom, split};
 use cellforge::gan::loss::GanLoss;
@@ -106,7 +105,7 @@ fn judge(train: &View, val: &View, iterations: u64) -> Result<Judge> {
     };
     let control = Control { progress: true, ..Control::default() };
     let outcome = train_classifier(&config, train, val, &run_dir("judge".as_ref()), &control, &mut [])?;
-    Ok(Judge::load(&outcome.checkpoint, val, &Device::Cpu)?)
+    Ok(Judge::load(&outcome.checkpoint, val, &control)?)
 }
 
 /// A folder under [`OUT`] whose run goes on where it stopped.

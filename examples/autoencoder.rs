@@ -32,7 +32,7 @@ impl Autoencoder {
     fn new() -> candle::Result<Self> {
         let store = ParamStore::new(Key::new(SEED).with("autoencoder"), &Device::Cpu);
         let layer = |name: &str, from, to, stride| {
-            conv2d(from, to, 3, true, Conv2dConfig { stride, padding: Padding::uniform(1) }, store.vb().pp(name))
+            conv2d(from, to, 3, true, Conv2dConfig::new(stride, Padding::uniform(1)), store.vb().pp(name))
         };
         let layers = [layer("0", 3, 16, 2)?, layer("1", 16, 8, 2)?, layer("2", 8, 16, 1)?, layer("3", 16, 3, 1)?];
         let adam = AdamConfig { lr: LR, beta1: 0.9, beta2: 0.999, eps: 1e-7 };

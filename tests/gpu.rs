@@ -8,7 +8,7 @@ use cellforge::classify::{Classifier, ClassifierConfig, CnnConfig, ResNetConfig}
 use cellforge::data::{Batch, Scale, View, phantom};
 use cellforge::gan::loss::GanLoss;
 use cellforge::gan::{Discriminator, DiscriminatorKind, GanConfig, Generator, GeneratorKind};
-use cellforge::kernels::{Precision, cuda_device, with_precision};
+use cellforge::kernels::{Precision, cuda_device};
 use cellforge::nn::{Key, ParamStore, gradients, one_hot};
 use cellforge::train::{ClassifierStep, ClassifierTrainConfig, GanStep, GanTrainConfig, Step};
 
@@ -255,7 +255,7 @@ fn classifiers_train_alike() -> Result<()> {
 fn lower_precisions_are_near() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let config = resnet();
-    let of = |precision| with_precision(precision, || classifier_gradients(&config, &gpu));
+    let of = |precision| classifier_gradients(&config.clone().in_precision(precision), &gpu);
     let exact = of(Precision::F32)?;
     for (precision, most) in [(Precision::Tf32, 0.02), (Precision::Bf16, 0.1)] {
         let loss = |told: &Told| values(&told[0].1)[0];

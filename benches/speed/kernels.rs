@@ -6,7 +6,7 @@ use std::time::Duration;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{BatchNorm, ModuleT, Optimizer};
-use cellforge::kernels::{self as ops, AdamStep, AdamUpdate, Conv2dConfig, Padding, SgdStep, SgdUpdate};
+use cellforge::kernels::{self as ops, AdamStep, AdamUpdate, Conv2dConfig, Padding, Precision, SgdStep, SgdUpdate};
 use cellforge::nn::Key;
 use criterion::Criterion;
 
@@ -24,7 +24,7 @@ fn pair(c: &mut Criterion, id: &str, ours: impl Fn() -> Result<Tensor>, candles:
     let loss = |ys: Tensor| {
         let n = ys.elem_count();
         let ones = Tensor::ones((1, n), DType::F32, &Device::Cpu)?;
-        ops::reshape(&ops::linear(&ops::reshape(&ys, &[1, n])?, &ones, None)?, &[])
+        ops::reshape(&ops::linear(&ops::reshape(&ys, &[1, n])?, &ones, None, Precision::F32)?, &[])
     };
     bench(c, &format!("{id}/ours"), || ops::gradients(|| loss(ours()?)).map(|(_, grads)| grads));
     bench(c, &format!("{id}/candle"), || candles()?.sum_all()?.backward());
@@ -46,18 +46,18 @@ pub fn convolutions(c: &mut Criterion) {
         ("conv2d 5x5 3x64x64 to 64", [3, 64, 64], 5, 1),
     ] {
         let (xs, weight) = (variable("xs", &[BATCH, channels, side, side]), variable("weight", &[out, channels, k, k]));
-        let cfg = Conv2dConfig { stride, padding: Padding::uniform(k / 2) };
+        let cfg = Conv2dConfig::new(stride, Padding::uniform(k / 2));
         pair(c, id, || ops::conv2d(&xs, &weight, None, &cfg), || xs.conv2d(&weight, k / 2, stride, 1, 1));
     }
     let (xs, weight) = (variable("xs", &[BATCH, 256, 16, 16]), variable("weight", &[128, 256, 3, 3]));
     pair(
         c,
         "upsample2x_conv2d 256x16x16 to 128",
-        || ops::upsample2x_conv2d(&xs, &weight, None),
+        || ops::upsample2x_conv2d(&xs, &weight, None, Precision::F32),
         || xs.upsample_nearest2d(32, 32)?.conv2d(&weight, 1, 1, 1, 1),
     );
     let (xs, weight) = (variable("xs", &[BATCH, 2304]), variable("weight", &[64, 2304]));
-    pair(c, "linear 2304 to 64", || ops::linear(&xs, &weight, None), || xs.matmul(&weight.t()?));
+    pair(c, "linear 2304 to 64", || ops::linear(&xs, &weight, None, Precision::F32), || xs.matmul(&weight.t()?));
 }
 
 /// Batch norm with its activation, pooling, activations.

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use cellforge::classify::ClassifierConfig;
 use cellforge::data::Batch;
 use cellforge::gan::{GanConfig, Generator};
-use cellforge::kernels::{Precision, with_precision};
+use cellforge::kernels::Precision;
 use cellforge::nn::{Key, ParamStore};
 use cellforge::train::{ClassifierStep, ClassifierTrainConfig, GanStep, GanTrainConfig, LossKind, Step};
 use criterion::Criterion;
@@ -51,37 +51,38 @@ fn bench_step<S: Step<Batch = Batch>>(c: &mut Criterion, name: &str, mut step: S
     group.finish();
 }
 
-/// Runs a benchmark as the program computes by default: in `f32`, on a GPU in `tf32`.
-fn by_default(bench: impl FnOnce()) {
-    with_precision(if device().is_cpu() { Precision::F32 } else { Precision::Tf32 }, bench);
+/// What the program computes in by default.
+fn default() -> Precision {
+    Precision::default_on(&device())
 }
 
 /// Runs a benchmark with products of `bf16`, where this processor or the GPU has them; elsewhere it says so.
 #[allow(clippy::print_stderr)]
-fn in_bf16(name: &str, bench: impl FnOnce()) {
-    if Precision::Bf16.is_supported() || !device().is_cpu() {
-        with_precision(Precision::Bf16, bench);
-    } else {
-        eprintln!("{name}: not run, this processor has no instructions for it");
+fn in_bf16(name: &str, bench: impl FnOnce(Precision)) {
+    match Precision::Bf16.on(&device()) {
+        Precision::Bf16 => bench(Precision::Bf16),
+        _ => eprintln!("{name}: not run, this processor has no instructions for it"),
     }
 }
 
-fn gan() -> GanStep {
-    GanStep::new(&GanTrainConfig::default(), &device()).expect("a GAN")
+fn gan(precision: Precision) -> GanStep {
+    let model = GanConfig { precision, ..GanConfig::default() };
+    GanStep::new(&GanTrainConfig { model, ..GanTrainConfig::default() }, &device()).expect("a GAN")
 }
 
 /// The study's GAN schedule: generate, discriminator on reals, discriminator on fakes, generator.
 pub fn gan_step(c: &mut Criterion) {
-    by_default(|| bench_step(c, "gan_step", gan()));
+    bench_step(c, "gan_step", gan(default()));
 }
 
 /// As [`gan_step`].
 pub fn gan_step_bf16(c: &mut Criterion) {
-    in_bf16("gan_step_bf16", || bench_step(c, "gan_step_bf16", gan()));
+    in_bf16("gan_step_bf16", |precision| bench_step(c, "gan_step_bf16", gan(precision)));
 }
 
 /// Forward, cross-entropy, backward, SGD with momentum.
-fn classifier_step(model: ClassifierConfig) -> ClassifierStep {
+fn classifier_step(model: ClassifierConfig, precision: Precision) -> ClassifierStep {
+    let model = model.in_precision(precision);
     let config =
         ClassifierTrainConfig { model, loss: LossKind::CrossEntropy, l2: false, ..ClassifierTrainConfig::default() };
     ClassifierStep::new(&config, 100, &device()).expect("a classifier")
@@ -89,40 +90,40 @@ fn classifier_step(model: ClassifierConfig) -> ClassifierStep {
 
 /// One update of the ResNet.
 pub fn resnet_step(c: &mut Criterion) {
-    by_default(|| bench_step(c, "resnet_step", classifier_step(ClassifierConfig::study_resnet())));
+    bench_step(c, "resnet_step", classifier_step(ClassifierConfig::study_resnet(), default()));
 }
 
 /// As [`resnet_step`].
 pub fn resnet_step_bf16(c: &mut Criterion) {
     let name = "resnet_step_bf16";
-    in_bf16(name, || bench_step(c, name, classifier_step(ClassifierConfig::study_resnet())));
+    in_bf16(name, |precision| bench_step(c, name, classifier_step(ClassifierConfig::study_resnet(), precision)));
 }
 
 /// One update of the small CNN.
 pub fn cnn_step(c: &mut Criterion) {
-    by_default(|| bench_step(c, "cnn_step", classifier_step(ClassifierConfig::study_cnn())));
+    bench_step(c, "cnn_step", classifier_step(ClassifierConfig::study_cnn(), default()));
 }
 
 /// As [`cnn_step`].
 pub fn cnn_step_bf16(c: &mut Criterion) {
     let name = "cnn_step_bf16";
-    in_bf16(name, || bench_step(c, name, classifier_step(ClassifierConfig::study_cnn())));
+    in_bf16(name, |precision| bench_step(c, name, classifier_step(ClassifierConfig::study_cnn(), precision)));
 }
 
 /// Images from noise, noise included.
 pub fn generate(c: &mut Criterion) {
-    by_default(|| bench_generate(c, "generate"));
+    bench_generate(c, "generate", default());
 }
 
 /// As [`generate`].
 pub fn generate_bf16(c: &mut Criterion) {
-    in_bf16("generate_bf16", || bench_generate(c, "generate_bf16"));
+    in_bf16("generate_bf16", |precision| bench_generate(c, "generate_bf16", precision));
 }
 
-fn bench_generate(c: &mut Criterion, name: &str) {
+fn bench_generate(c: &mut Criterion, name: &str, precision: Precision) {
     let device = device();
     let store = ParamStore::new(Key::new(0), &device);
-    let config = GanConfig::default();
+    let config = GanConfig { precision, ..GanConfig::default() };
     let generator = Generator::new(&config, store.vb()).expect("a generator");
     let mut group = c.benchmark_group(name);
     group.sample_size(10);

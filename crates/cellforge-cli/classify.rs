@@ -83,7 +83,8 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let checkpoint =
         config.inputs.checkpoint.as_deref().context("--checkpoint is missing: name a trained classifier's folder")?;
     let data = config.data.path.as_deref().context("--data is missing: name a folder or zip of images")?;
-    let classifier = TrainedClassifier::load_on(classifier_folder(checkpoint, &args.model)?, &session.device)?;
+    let classifier =
+        TrainedClassifier::load_in(classifier_folder(checkpoint, &args.model)?, &session.device, session.precision)?;
     let classes = classifier.classes();
 
     let mut options = images::options(&config.data, config.data.groups, None, session.progress);

@@ -16,10 +16,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use candle_core::Device;
-use cellforge::{
-    kernels::{Precision, set_precision},
-    study::config::PrecisionSetting,
-};
+use cellforge::kernels::Precision;
 
 pub use device::DeviceChoice;
 pub(crate) use device::open_cuda;
@@ -74,18 +71,19 @@ pub struct Session {
     pub device: Device,
     pub stop: Arc<AtomicBool>,
     pub progress: bool,
+    pub precision: Precision,
 }
 
 impl Globals {
     /// Sets up threads, the device and Ctrl-C, for a verb that looks at [`Session::stop`] and ends well when it is set.
-    pub fn open_stoppable(&self, precision: Option<PrecisionSetting>) -> Result<Session> {
+    pub fn open_stoppable(&self, precision: Option<Precision>) -> Result<Session> {
         let session = self.open(precision)?;
         stop_on_ctrl_c(&session.stop)?;
         Ok(session)
     }
 
     /// Sets up threads, the device and the precision. Ctrl-C ends the program at once.
-    pub fn open(&self, precision: Option<PrecisionSetting>) -> Result<Session> {
+    pub fn open(&self, precision: Option<Precision>) -> Result<Session> {
         // The main thread is one of the pool: handing every operation of a step to another thread and waiting for it costs
         // more than many of the operations. With a single thread, though, the ones that fetch batches ahead would wait for ever.
         let from_environment = || std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok().filter(|n| *n > 0);
@@ -97,29 +95,24 @@ impl Globals {
             .build_global()
             .context("cannot start the threads")?;
         let device = self.device.unwrap_or(DeviceChoice::Auto).open(self.device.is_some())?;
-        take_up(precision.map(Precision::from), &device);
-        Ok(Session { device, stop: Arc::default(), progress: !self.quiet })
+        let precision = supported(precision, &device);
+        Ok(Session { device, stop: Arc::default(), progress: !self.quiet, precision })
     }
 }
 
-/// Takes up the precision asked for, or says why not.
-fn take_up(asked: Option<Precision>, device: &Device) {
-    let asked = asked.unwrap_or(if device.is_cuda() { Precision::Tf32 } else { Precision::F32 });
-    let used = match asked {
-        Precision::EmulatedBf16 if device.is_cuda() => Precision::Bf16,
-        asked if device.is_cuda() || asked == Precision::F32 => asked,
-        asked if device.is_cpu() && asked.is_supported() => asked,
-        asked => {
-            let why = match asked {
-                Precision::Tf32 => "it is for NVIDIA GPUs",
-                _ if device.is_cpu() => "AVX-512 BF16 instructions are not available here",
-                _ => "this device has no kernels for it",
-            };
-            tracing::warn!("--precision {}: {why}; computing in f32", asked.name());
-            Precision::F32
-        }
-    };
-    set_precision(used);
+/// The precision to compute in when this one is asked for. Says so where it is not supported.
+fn supported(asked: Option<Precision>, device: &Device) -> Precision {
+    let asked = asked.unwrap_or_else(|| Precision::default_on(device));
+    let used = asked.on(device);
+    if used.is_f32() && !asked.is_f32() {
+        let why = match asked {
+            Precision::Tf32 => "it is for NVIDIA GPUs",
+            _ if device.is_cpu() => "AVX-512 BF16 instructions are not available here",
+            _ => "this device has no kernels for it",
+        };
+        tracing::warn!("--precision {}: {why}; computing in f32", asked.name());
+    }
+    used
 }
 
 /// The first Ctrl-C (or SIGTERM) asks the work to stop at the next safe point; the second ends the program at once. A hang-up

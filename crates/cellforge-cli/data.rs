@@ -234,7 +234,7 @@ fn single_class_groups(set: &View) -> BTreeMap<&str, usize> {
 
 fn render(globals: Globals, args: &PhantomArgs) -> Result<()> {
     let all = settings(&globals, Vec::new(), args.given.layers()?, None)?;
-    globals.open(all.precision)?;
+    let session = globals.open(all.precision)?;
     let out = &args.out;
     let config = phantom::PhantomConfig {
         side: all.data.side,
@@ -250,7 +250,7 @@ fn render(globals: Globals, args: &PhantomArgs) -> Result<()> {
     } else {
         phantom::write_folder(&config, out, args.masks)?;
     }
-    save_beside(out, &effective("data phantom", &all, &["data"])?)?;
+    save_beside(out, &effective("data phantom", &all, session.precision, &["data"])?)?;
     say(format!(
         "{} rendered images of each class in {}; they are a phantom and come from no patient",
         config.images_per_class,
@@ -298,13 +298,13 @@ fn split(globals: Globals, args: &SplitArgs) -> Result<()> {
     let Some(k) = args.folds else {
         let split = data::split(&set, &SplitOptions { by, val: of.val, test: of.test, seed: config.seed })?;
         write_split(out, &set, &split)?;
-        return save_beside(out, &effective("data split", &config, &["data"])?);
+        return save_beside(out, &effective("data split", &config, session.precision, &["data"])?);
     };
     for (i, fold) in data::k_fold(&set, usize::from(k), by, config.seed)?.iter().enumerate() {
         let stem = out.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         write_split(&out.with_file_name(format!("{stem}-{}.csv", i + 1)), &set, fold)?;
     }
-    save_beside(out, &effective("data split", &config, &["data"])?)
+    save_beside(out, &effective("data split", &config, session.precision, &["data"])?)
 }
 
 fn write_split(path: &Path, set: &View, split: &Split) -> Result<()> {

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
-use cellforge::kernels::{Conv2dConfig, Padding, Precision, SimdLevel, conv2d, profile, with_precision};
+use cellforge::kernels::{Conv2dConfig, Padding, Precision, SimdLevel, conv2d, profile};
 use cellforge::nn::Key;
 use sysinfo::{CpuRefreshKind, Disks, MemoryRefreshKind, RefreshKind, System};
 
@@ -159,7 +159,7 @@ fn libraries() {
 /// # Errors
 /// A GPU that cannot, or whose result is not that of the CPU.
 fn convolves(gpu: &Device) -> Result<()> {
-    let cfg = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    let cfg = Conv2dConfig::new(1, Padding::uniform(1));
     let operands = |device: &Device, shapes: [(usize, usize, usize, usize); 2]| -> Result<[Tensor; 2]> {
         let [xs, weight] = shapes;
         Ok([Key::new(1).normal(xs, device)?, Key::new(2).normal(weight, device)?])
@@ -167,7 +167,7 @@ fn convolves(gpu: &Device) -> Result<()> {
     let small = [(2, 8, 6, 6), (4, 8, 3, 3)];
     let result = |device: &Device| -> Result<Vec<f32>> {
         let [xs, weight] = operands(device, small)?;
-        Ok(with_precision(Precision::F32, || conv2d(&xs, &weight, None, &cfg))?.flatten_all()?.to_vec1()?)
+        Ok(conv2d(&xs, &weight, None, &cfg)?.flatten_all()?.to_vec1()?)
     };
     let (got, want) = (result(gpu)?, result(&Device::Cpu)?);
     if got.iter().zip(&want).any(|(got, want)| (got - want).abs() > 1e-3) {
@@ -178,18 +178,16 @@ fn convolves(gpu: &Device) -> Result<()> {
     let [xs, weight] = operands(gpu, [(b, c, side, side), (c, c, 3, 3)])?;
     let flop = (2 * b * side * side * c * c * 9 * TIMES) as f64;
     for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+        let cfg = cfg.in_precision(precision);
         let run = || -> Result<()> {
             (0..TIMES).try_for_each(|_| conv2d(&xs, &weight, None, &cfg).map(drop))?;
             Ok(gpu.synchronize()?)
         };
-        let seconds = with_precision(precision, || -> Result<f64> {
-            // The first convolutions choose an algorithm and ask for memory.
-            run()?;
-            let start = std::time::Instant::now();
-            run()?;
-            Ok(start.elapsed().as_secs_f64())
-        })?;
-        let rate = flop / seconds / 1e12;
+        // The first convolutions choose an algorithm and ask for memory.
+        run()?;
+        let start = std::time::Instant::now();
+        run()?;
+        let rate = flop / start.elapsed().as_secs_f64() / 1e12;
         line(
             "peak",
             format!("{rate:.1} TFLOP/s in {} (a convolution of 128 channels, measured just now)", precision.name()),

@@ -105,7 +105,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         }
     };
     let _lock = RunDir::new(&out).lock()?;
-    let text = effective("evaluate", &config, &TABLES)?;
+    let text = effective("evaluate", &config, session.precision, &TABLES)?;
     check_folder(&out, args)?;
 
     let size = match &features {

@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use candle_core::Device;
 use cellforge::{
     assess::ProgressBar,
     data::{self, View, index::is_image},
@@ -101,7 +100,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let session = globals.open_stoppable(config.precision)?;
     let out = args.out.as_deref().context("--out is missing: name a folder, or a file that ends in .zip")?;
     check(args, &config, out)?;
-    let sources = sources(&config, &session.device)?;
+    let sources = sources(&config, &session)?;
     options(&config).validate()?;
     if args.strips.is_some() {
         strips(args, &config, &session, &sources, out)?;
@@ -109,7 +108,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         images(args, &config, &session, &sources, out)?;
     }
     // Beside a zip the settings get its name, so that the archive holds images alone.
-    let text = effective("generate", &config, &["inputs", "generate"])?;
+    let text = effective("generate", &config, session.precision, &["inputs", "generate"])?;
     if is_zip(out) { save_beside(out, &text) } else { save_effective(out, &text) }
 }
 
@@ -151,7 +150,7 @@ fn check(args: &Args, config: &StudyConfig, out: &Path) -> Result<()> {
 }
 
 /// What makes the images of each class that is asked for.
-fn sources(config: &StudyConfig, device: &Device) -> Result<Vec<Source>> {
+fn sources(config: &StudyConfig, session: &Session) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     let mut add = |folder: &Path, gan: TrainedGan| {
         let gan = Arc::new(gan);
@@ -166,7 +165,8 @@ fn sources(config: &StudyConfig, device: &Device) -> Result<Vec<Source>> {
             )
         }
         None => {
-            let gan = TrainedGan::builtin_on(device).context("cannot load the built-in generator")?;
+            let gan = TrainedGan::builtin_in(&session.device, session.precision)
+                .context("cannot load the built-in generator")?;
             tracing::info!(
                 "no --checkpoint: the built-in generator, \"{}\"; `cellforge generate --about` prints its data sheet",
                 shipped::name()
@@ -176,7 +176,7 @@ fn sources(config: &StudyConfig, device: &Device) -> Result<Vec<Source>> {
         }
         Some(checkpoint) => {
             for dir in generator_folders(checkpoint)? {
-                let gan = TrainedGan::load_on(&dir, device)?;
+                let gan = TrainedGan::load_in(&dir, &session.device, session.precision)?;
                 if kept(config).is_some() {
                     gan.discriminator().context("--keep needs the GAN's discriminator")?;
                 }

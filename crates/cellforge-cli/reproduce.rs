@@ -74,7 +74,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         stop: session.stop.clone(),
         progress: session.progress,
         overwrite: args.overwrite,
-        command: command(&config),
+        command: command(&config, session.precision),
         ..study::Control::new(&out, session.device.clone())
     };
     if config.data.path.is_none() && !session.progress {
@@ -104,7 +104,7 @@ fn advice(error: &study::Error) -> Option<&'static str> {
 }
 
 /// The command that repeats the study: flags where they say it all, the saved settings otherwise.
-fn command(config: &StudyConfig) -> String {
+fn command(config: &StudyConfig, precision: Precision) -> String {
     let mut plain = StudyConfig::preset(config.preset);
     plain.seed = config.seed;
     plain.precision = config.precision;
@@ -121,8 +121,8 @@ fn command(config: &StudyConfig) -> String {
     if config.data.skip_bad && plain == *config {
         words.push_str(" --skip-bad");
     }
-    if Precision::current() != Precision::F32 {
-        words.push_str(&format!(" --precision {}", Precision::current().name()));
+    if precision != Precision::F32 {
+        words.push_str(&format!(" --precision {}", precision.name()));
     }
     words
 }
@@ -247,9 +247,12 @@ mod tests {
     fn the_command_has_flags_where_they_suffice() {
         let mut config = StudyConfig::preset(Preset::Quick);
         config.data.path = Some("my images.zip".to_owned());
-        assert_eq!(command(&config), "cellforge reproduce --preset quick --seed 1 --data 'my images.zip'");
+        assert_eq!(
+            command(&config, Precision::F32),
+            "cellforge reproduce --preset quick --seed 1 --data 'my images.zip'"
+        );
         config.gan.iterations = 5;
-        assert_eq!(command(&config), "cellforge reproduce --config config.toml --out AGAIN");
+        assert_eq!(command(&config, Precision::F32), "cellforge reproduce --config config.toml --out AGAIN");
     }
 
     #[test]

@@ -31,7 +31,12 @@ pub fn run(globals: Globals, command: &Command) -> Result<()> {
 
 /// How to run.
 pub(crate) fn control(session: &Session) -> train::Control {
-    train::Control { stop: session.stop.clone(), progress: session.progress, device: session.device.clone() }
+    train::Control {
+        stop: session.stop.clone(),
+        progress: session.progress,
+        device: session.device.clone(),
+        precision: session.precision,
+    }
 }
 
 /// What `--resume` and `--overwrite` make of a run that is there.

@@ -36,15 +36,16 @@ impl Versions {
     }
 }
 
-/// What a device is called in outputs, with the precision that it computes in.
+/// What a device is called in outputs, with the precision that it computes in when it is told this one.
 #[must_use]
-pub fn device_name(device: &Device) -> String {
+pub fn device_name(device: &Device, precision: Precision) -> String {
+    let used = precision.on(device);
     match device.location() {
-        candle_core::DeviceLocation::Cpu => match Precision::current() {
+        candle_core::DeviceLocation::Cpu => match used {
             Precision::F32 => "cpu".to_owned(),
             lower => format!("cpu ({})", lower.name()),
         },
-        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id} ({})", Precision::current().name()),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id} ({})", used.name()),
         candle_core::DeviceLocation::Metal { .. } => "metal".to_owned(),
     }
 }

@@ -4,13 +4,13 @@ use crate::config::{check_common, check_counts, scaled};
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Module, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
-use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding};
+use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding, Precision};
 use cellforge_nn::{conv2d, linear, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Convolutions take only whole 3x3 windows, so each shortens the side by 2.
-const VALID: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::NONE };
+const VALID: Conv2dConfig = Conv2dConfig::new(1, Padding::NONE);
 /// Layers of one block in the checkpoint's numbering: convolution, ReLU, max pooling.
 const BLOCK: usize = 3;
 
@@ -37,11 +37,23 @@ pub struct CnnConfig {
     /// Units of the small CNN's hidden dense layer at width 1.
     #[schemars(range(min = 1))]
     pub dense: usize,
+    /// What convolutions and matrix products multiply.
+    #[serde(skip_serializing_if = "Precision::is_f32")]
+    #[schemars(skip)]
+    pub precision: Precision,
 }
 
 impl Default for CnnConfig {
     fn default() -> Self {
-        Self { image_size: 64, channels: 3, classes: 2, width: 1.0, filters: vec![32, 32, 64], dense: 64 }
+        Self {
+            image_size: 64,
+            channels: 3,
+            classes: 2,
+            width: 1.0,
+            filters: vec![32, 32, 64],
+            dense: 64,
+            precision: Precision::F32,
+        }
     }
 }
 
@@ -111,12 +123,12 @@ impl SmallCnn {
         let mut c = cfg.channels;
         let mut convs = Vec::new();
         for (i, filters) in cfg.scaled_filters().into_iter().enumerate() {
-            convs.push(conv2d(c, filters, 3, true, VALID, vb.pp(BLOCK * i))?);
+            convs.push(conv2d(c, filters, 3, true, VALID.in_precision(cfg.precision), vb.pp(BLOCK * i))?);
             c = filters;
         }
         let (side, flatten) = (cfg.final_side(), BLOCK * convs.len());
-        let hidden = linear(c * side * side, cfg.hidden(), vb.pp(flatten + 1))?;
-        let out = linear(cfg.hidden(), cfg.classes, vb.pp(flatten + 3))?;
+        let hidden = linear(c * side * side, cfg.hidden(), vb.pp(flatten + 1))?.in_precision(cfg.precision);
+        let out = linear(cfg.hidden(), cfg.classes, vb.pp(flatten + 3))?.in_precision(cfg.precision);
         Ok(Self { convs, hidden, out })
     }
 

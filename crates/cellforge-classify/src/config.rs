@@ -2,6 +2,7 @@
 
 use crate::{CnnConfig, ResNetConfig};
 use candle_core::{Result, bail};
+use cellforge_nn::Precision;
 use cellforge_nn::summary::ModelSummary;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,24 @@ impl ClassifierConfig {
             Self::Cnn(cfg) => cfg.classes,
             Self::Resnet(cfg) => cfg.classes,
         }
+    }
+
+    /// What convolutions and matrix products multiply.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Self::Cnn(cfg) => cfg.precision,
+            Self::Resnet(cfg) => cfg.precision,
+        }
+    }
+
+    /// The same in another precision.
+    #[must_use]
+    pub fn in_precision(mut self, precision: Precision) -> Self {
+        match &mut self {
+            Self::Cnn(cfg) => cfg.precision = precision,
+            Self::Resnet(cfg) => cfg.precision = precision,
+        }
+        self
     }
 
     /// Refuses values that no network can be built from; the message names the field and what it may be.

@@ -4,16 +4,16 @@ use crate::config::{check_common, check_counts, scaled};
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Module, ModuleT, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
-use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, Padding};
+use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, Padding, Precision};
 use cellforge_nn::{batch_norm2d, conv2d, linear, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// 1x1 convolution with stride 1.
-const POINT: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::NONE };
+const POINT: Conv2dConfig = Conv2dConfig::new(1, Padding::NONE);
 /// The stem keeps the side of the image.
-const STEM: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::uniform(2) };
+const STEM: Conv2dConfig = Conv2dConfig::new(1, Padding::uniform(2));
 /// Keras `l2` of the stem's and the dense layer's weights.
 const L2_ENDS: f64 = 5e-4;
 /// Keras `l2` of the weights of all other convolutions.
@@ -45,6 +45,10 @@ pub struct ResNetConfig {
     /// Batch-norm epsilon, which is added to the variance.
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub bn_eps: f64,
+    /// What convolutions and matrix products multiply.
+    #[serde(skip_serializing_if = "Precision::is_f32")]
+    #[schemars(skip)]
+    pub precision: Precision,
 }
 
 impl Default for ResNetConfig {
@@ -58,6 +62,7 @@ impl Default for ResNetConfig {
             filters: vec![64, 128, 256, 512],
             bn_momentum: 0.1,
             bn_eps: 2e-5,
+            precision: Precision::F32,
         }
     }
 }
@@ -80,7 +85,7 @@ impl BlockPlan {
     }
 
     fn conv2(&self) -> Conv2dConfig {
-        Conv2dConfig { stride: self.stride, padding: Padding::same(self.side, self.side, 3, self.stride) }
+        Conv2dConfig::new(self.stride, Padding::same(self.side, self.side, 3, self.stride))
     }
 
     /// Key of the 3x3 convolution. Where it is strided, PyTorch's network has explicit padding as layer 0 of a
@@ -90,7 +95,7 @@ impl BlockPlan {
     }
 
     fn shortcut(&self) -> Conv2dConfig {
-        Conv2dConfig { stride: self.stride, padding: Padding::NONE }
+        Conv2dConfig::new(self.stride, Padding::NONE)
     }
 }
 
@@ -221,13 +226,13 @@ impl ResNet {
         let blocks = vb.pp("blocks");
         Ok(Self {
             bn0: batch_norm2d(cfg.channels, bn_cfg, vb.pp("bn0"))?,
-            stem: conv2d(cfg.channels, cfg.stem_filters(), 5, false, STEM, vb.pp("stem"))?,
+            stem: conv2d(cfg.channels, cfg.stem_filters(), 5, false, STEM.in_precision(cfg.precision), vb.pp("stem"))?,
             bn1: batch_norm2d(cfg.stem_filters(), bn_cfg, vb.pp("bn1"))?,
             blocks: (cfg.plan().iter().enumerate())
-                .map(|(i, plan)| Bottleneck::new(plan, bn_cfg, blocks.pp(i)))
+                .map(|(i, plan)| Bottleneck::new(plan, bn_cfg, cfg.precision, blocks.pp(i)))
                 .collect::<Result<_>>()?,
             bn2: batch_norm2d(cfg.feature_len(), bn_cfg, vb.pp("bn2"))?,
-            fc: linear(cfg.feature_len(), cfg.classes, vb.pp("fc"))?,
+            fc: linear(cfg.feature_len(), cfg.classes, vb.pp("fc"))?.in_precision(cfg.precision),
         })
     }
 
@@ -276,16 +281,19 @@ pub struct Bottleneck {
 }
 
 impl Bottleneck {
-    fn new(plan: &BlockPlan, bn_cfg: BatchNormConfig, vb: VarBuilder) -> Result<Self> {
+    fn new(plan: &BlockPlan, bn_cfg: BatchNormConfig, precision: Precision, vb: VarBuilder) -> Result<Self> {
         let (c_in, mid, c_out) = (plan.c_in, plan.mid(), plan.c_out);
-        let shortcut = plan.project.then(|| conv2d(c_in, c_out, 1, false, plan.shortcut(), vb.pp("shortcut")));
+        let conv = |c_in, c_out, k, cfg: Conv2dConfig, name| {
+            conv2d(c_in, c_out, k, false, cfg.in_precision(precision), vb.pp(name))
+        };
+        let shortcut = plan.project.then(|| conv(c_in, c_out, 1, plan.shortcut(), "shortcut"));
         Ok(Self {
             bn1: batch_norm2d(c_in, bn_cfg, vb.pp("bn1"))?,
-            conv1: conv2d(c_in, mid, 1, false, POINT, vb.pp("conv1"))?,
+            conv1: conv(c_in, mid, 1, POINT, "conv1")?,
             bn2: batch_norm2d(mid, bn_cfg, vb.pp("bn2"))?,
-            conv2: conv2d(mid, mid, 3, false, plan.conv2(), vb.pp(plan.conv2_name()))?,
+            conv2: conv(mid, mid, 3, plan.conv2(), plan.conv2_name())?,
             bn3: batch_norm2d(mid, bn_cfg, vb.pp("bn3"))?,
-            conv3: conv2d(mid, c_out, 1, false, POINT, vb.pp("conv3"))?,
+            conv3: conv(mid, c_out, 1, POINT, "conv3")?,
             shortcut: shortcut.transpose()?,
         })
     }

@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use cellforge_classify::{INCEPTION_FEATURES, INCEPTION_SIDE, Inception, inception_input};
+use cellforge_nn::Precision;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -64,7 +65,10 @@ fn agrees_with_pytorch() -> Result<()> {
     let expected: Vec<Vec<f64>> = serde_json::from_value(fixture["features"].clone()).unwrap();
 
     let count = Arc::new(Mutex::new(0));
-    let network = Inception::new(VarBuilder::from_backend(Box::new(Formula(count.clone())), DType::F32, Device::Cpu))?;
+    let network = Inception::new(
+        Precision::F32,
+        VarBuilder::from_backend(Box::new(Formula(count.clone())), DType::F32, Device::Cpu),
+    )?;
     // torchvision counts 27,161,264 parameters with its two classifiers of 2,049,000 and 3,326,696, and no statistics, which are
     // two for each of 17,216 channels.
     let count = *count.lock().unwrap();
@@ -91,7 +95,7 @@ fn agrees_with_pytorch() -> Result<()> {
 fn a_missing_or_misshapen_tensor_and_other_images_are_named() -> Result<()> {
     let refused = |tensors: HashMap<String, Tensor>| {
         let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
-        Inception::new(vb).expect_err("this must fail").to_string()
+        Inception::new(Precision::F32, vb).expect_err("this must fail").to_string()
     };
     let name = "Conv2d_1a_3x3.conv.weight";
     let error = refused(HashMap::new());
@@ -100,7 +104,10 @@ fn a_missing_or_misshapen_tensor_and_other_images_are_named() -> Result<()> {
     let error = refused(HashMap::from([(name.to_owned(), tensor)]));
     assert!(error.contains(name) && error.contains("[32, 3, 3, 3]") && error.contains("[32, 3, 3, 4]"), "{error}");
 
-    let network = Inception::new(VarBuilder::from_backend(Box::new(Formula(Arc::default())), DType::F32, Device::Cpu))?;
+    let network = Inception::new(
+        Precision::F32,
+        VarBuilder::from_backend(Box::new(Formula(Arc::default())), DType::F32, Device::Cpu),
+    )?;
     let error = network.features(&Tensor::zeros((1, 3, 64, 64), DType::F32, &Device::Cpu)?).unwrap_err().to_string();
     assert!(error.contains("299"), "{error}");
     Ok(())

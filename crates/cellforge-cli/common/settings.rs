@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use cellforge::{
     kernels::Precision,
     settings::Layer,
-    study::{Preset, StudyConfig, config::PrecisionSetting},
+    study::{Preset, StudyConfig},
     train::RunDir,
 };
 
@@ -52,8 +52,8 @@ pub fn resumed(globals: &Globals, out: &Path, what: &str) -> Result<Vec<Layer>> 
     let layer = read(&saved)?;
     let started = StudyConfig::layered(std::slice::from_ref(&layer), None)
         .with_context(|| format!("{} is not what this version saves", saved.display()))?;
-    let started: Precision = started.precision.map_or(Precision::F32, Into::into);
-    let asked = settings(globals, vec![layer.clone()], Vec::new(), None)?.precision.map_or(started, Into::into);
+    let started = started.precision.unwrap_or_default();
+    let asked = settings(globals, vec![layer.clone()], Vec::new(), None)?.precision.unwrap_or(started);
     // A build for GPUs takes it that one is meant.
     let here = if cfg!(feature = "cuda") || asked.is_supported() { asked } else { Precision::F32 };
     if here != started {
@@ -71,10 +71,11 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The settings of a verb as TOML, ready to be passed to `--config`: the tables that it uses, with the seed and the precision.
-pub fn effective(verb: &str, config: &StudyConfig, tables: &[&str]) -> Result<String> {
+/// The settings of a verb as TOML, ready to be passed to `--config`: the tables that it uses, with the seed and the precision that is
+/// computed in.
+pub fn effective(verb: &str, config: &StudyConfig, precision: Precision, tables: &[&str]) -> Result<String> {
     // Whatever it is: what a device computes in where nothing is said differs.
-    let config = StudyConfig { precision: Some(PrecisionSetting::from(Precision::current())), ..config.clone() };
+    let config = StudyConfig { precision: Some(precision), ..config.clone() };
     let mut table: toml::Table = config.to_toml()?.parse().context("cannot represent the settings as TOML")?;
     table.retain(|name, _| ["seed", "precision"].iter().chain(tables).any(|kept| *kept == name));
     Ok(format!("{}THIS_FILE\n{table}", heading(verb)))

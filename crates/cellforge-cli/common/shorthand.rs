@@ -140,15 +140,30 @@ fn arg(flag: &'static str, setting: &'static Setting) -> Arg {
             arg.value_name("NAME").value_parser(PossibleValuesParser::new(choices(&setting.key, words)))
         }
         Kind::List(inside) => {
-            let arg = arg.value_delimiter(',').action(ArgAction::Append).value_name("X,..");
+            let arg = arg.action(ArgAction::Append);
             match inside.as_ref() {
-                Kind::Choice(words) => arg.value_parser(PossibleValuesParser::new(choices(&setting.key, words))),
-                _ => arg,
+                Kind::Choice(words) => {
+                    let choices = PossibleValuesParser::new(choices(&setting.key, words));
+                    arg.value_parser(choices).value_delimiter(',').value_name("NAME,..")
+                }
+                Kind::Text => arg.value_name(text_name(&setting.key)),
+                _ => arg.value_delimiter(',').value_name("X,.."),
             }
         }
         Kind::Integer => arg.value_name("N").allow_negative_numbers(true),
         Kind::Number => arg.value_name("X").allow_negative_numbers(true),
-        Kind::Text | Kind::Table | Kind::Optional(_) => arg.value_name("TEXT"),
+        Kind::Text | Kind::Table | Kind::Optional(_) => arg.value_name(text_name(&setting.key)),
+    }
+}
+
+/// What a text is called in help.
+fn text_name(key: &str) -> &'static str {
+    match key {
+        "data.path" | "inputs.real" | "inputs.holdout" | "inputs.synthetic" => "PATH",
+        "data.group_csv" | "inputs.split" => "FILE",
+        "inputs.judge" | "inputs.checkpoint" | "inputs.discriminators" => "DIR",
+        "inputs.features" => "SOURCE",
+        _ => "NAME",
     }
 }
 

@@ -90,7 +90,7 @@ pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
         split.val.len(),
         split.test.len()
     );
-    let text = effective("train classifier", &config, &TABLES)?;
+    let text = effective("train classifier", &config, session.precision, &TABLES)?;
     let run = dir.clone().mode(mode(args.resume, args.overwrite)).save_settings(text);
     let [learn, val, test] = [&split.train, &split.val, &split.test].map(|side| all.part(side));
     let outcome = train::train_classifier(&training, &learn, &val, &run, &control(&session), &mut [])
@@ -99,7 +99,7 @@ pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
     if outcome.interrupted {
         return Err(stopped("classifier", outcome.iterations, out, &globals));
     }
-    let network = TrainedClassifier::load_on(&outcome.checkpoint, &session.device)?;
+    let network = TrainedClassifier::load_in(&outcome.checkpoint, &session.device, session.precision)?;
     let probabilities = network.predict(&test)?;
     let (truth, groups) = (test.labels(), test.groups());
     let report =

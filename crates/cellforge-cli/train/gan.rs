@@ -115,7 +115,7 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
     let whole = RunDir::new(out);
     let lock = if one { Ok(None) } else { whole.lock().map(Some) };
     let _lock = lock.map_err(|error| failed(error, "gan", out, out, &globals))?;
-    let (control, text) = (control(&session), effective("train gan", &config, &TABLES)?);
+    let (control, text) = (control(&session), effective("train gan", &config, session.precision, &TABLES)?);
     let mode = mode(args.resume, args.overwrite);
     if together {
         let base = base.for_images(all.side(), all.channels(), chosen.len());
@@ -177,7 +177,7 @@ fn judge(dir: &Path, val: &View, chosen: &[u32], k: usize, session: &Session) ->
             );
         }
     }
-    Ok(train::Judge::load(dir, val, &session.device)?)
+    Ok(train::Judge::load(dir, val, &control(session))?)
 }
 
 /// One GAN lies in the folder itself, several in folders below it; both in one would leave each with the other's settings.

@@ -1,6 +1,7 @@
 //! The shape of a GAN: one configuration for both networks.
 
 use candle_core::{Result, bail};
+use cellforge_nn::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +101,10 @@ pub struct GanConfig {
     /// Batch-norm epsilon, which is added to the variance.
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub bn_eps: f64,
+    /// What convolutions and matrix products multiply.
+    #[serde(skip_serializing_if = "Precision::is_f32")]
+    #[schemars(skip)]
+    pub precision: Precision,
 }
 
 impl Default for GanConfig {
@@ -119,6 +124,7 @@ impl Default for GanConfig {
             negative_slope: 0.2,
             bn_momentum: 0.2,
             bn_eps: 1e-3,
+            precision: Precision::F32,
         }
     }
 }

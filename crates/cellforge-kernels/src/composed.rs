@@ -43,7 +43,7 @@ pub fn upsample_nearest2x(xs: &Tensor) -> Result<Tensor> {
 
 /// See [`crate::upsample2x_conv2d`].
 pub fn upsample2x_conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let cfg = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    let cfg = Conv2dConfig::new(1, Padding::uniform(1));
     conv2d(&upsample_nearest2x(xs)?, weight, bias, &cfg)
 }
 

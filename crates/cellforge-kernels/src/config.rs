@@ -1,5 +1,6 @@
 //! What operations are told beside their tensors, and the constants that two forms of an operation share.
 
+use crate::product::Precision;
 use candle_core::Tensor;
 
 /// Keras's fuzz factor: probabilities are clipped to `[1e-7, 1 - 1e-7]` before their logarithm is taken.
@@ -42,22 +43,35 @@ impl Padding {
     }
 }
 
-/// How a convolution moves over the image.
+/// How a convolution moves over the image, and what it multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv2dConfig {
     /// Pixels between neighbouring windows, on both axes.
     pub stride: usize,
     /// Zeros around the image.
     pub padding: Padding,
+    /// The numbers that are multiplied, forwards and in the gradients.
+    pub precision: Precision,
 }
 
 impl Default for Conv2dConfig {
     fn default() -> Self {
-        Self { stride: 1, padding: Padding::NONE }
+        Self::new(1, Padding::NONE)
     }
 }
 
 impl Conv2dConfig {
+    /// Windows so far apart over an image with these zeros around it, in `f32`.
+    pub const fn new(stride: usize, padding: Padding) -> Self {
+        Self { stride, padding, precision: Precision::F32 }
+    }
+
+    /// The same in another precision.
+    #[must_use]
+    pub const fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
     /// The height and width of the output for an `h` by `w` image and a `kh` by `kw` kernel, or `None` where the
     /// kernel does not fit.
     pub fn out_size(&self, (h, w): (usize, usize), (kh, kw): (usize, usize)) -> Option<(usize, usize)> {

@@ -19,7 +19,7 @@
 //! # fn main() -> candle_core::Result<()> {
 //! let xs = Tensor::ones((1, 1, 4, 4), candle_core::DType::F32, &Device::Cpu)?;
 //! let weight = Var::ones((1, 1, 3, 3), candle_core::DType::F32, &Device::Cpu)?;
-//! let cfg = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+//! let cfg = Conv2dConfig::new(1, Padding::uniform(1));
 //! let ys = conv2d(&xs, &weight, None, &cfg)?;
 //! assert_eq!(ys.get(0)?.get(0)?.to_vec2::<f32>()?[0], [4., 6., 6., 4.]);
 //! let grads = ys.sum_all()?.backward()?;
@@ -85,7 +85,7 @@ pub use memory::keep_freed_memory;
 pub use modulate::{demodulation, modulate};
 pub use optim::{adam_update, ema_update, sgd_update};
 pub use pool::{avg_pool2d, avg_pool2d_global, max_pool2d};
-pub use product::{Precision, set_precision, with_precision};
+pub use product::Precision;
 pub use reduce::{mean, mse, sum};
 pub use remap::remap;
 pub use shape::{pad_bottom_right, reshape, row_dot};

@@ -5,6 +5,7 @@ use crate::composed;
 use crate::device::on_device;
 use crate::gather::with_slice;
 use crate::gemm::{mat, mat_mut, multiply};
+use crate::product::Precision;
 use crate::sum::channel_sums;
 use crate::tape::{apply2, apply3, contiguous, wants};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
@@ -16,7 +17,10 @@ const NAME: &str = "linear";
 const TILE: usize = 64;
 
 /// `xs * weight^T + bias`: `xs` is `(b, in)`, `weight` `(out, in)`, `bias` `(out)`, and the result `(b, out)`.
-pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+///
+/// `precision` counts on NVIDIA GPUs alone, where products are of `tf32` in any but [`Precision::F32`]; elsewhere they are of `f32`.
+#[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "the precision is for NVIDIA GPUs"))]
+pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, precision: Precision) -> Result<Tensor> {
     let op = NAME;
     f32_only(op, &[("xs", xs), ("weight", weight)])?;
     let (_, features) = matrix(op, "xs", xs)?;
@@ -37,7 +41,7 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
                 None => apply2(&xs, &weight, Linear),
             }
         },
-        cuda = crate::cuda::linear(xs, weight, bias),
+        cuda = crate::cuda::linear(xs, weight, bias, precision),
         composed = composed::linear(xs, weight, bias),
     )
 }

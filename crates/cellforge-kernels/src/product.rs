@@ -7,46 +7,52 @@
 
 use crate::simd::{dispatch, vectorised};
 use crate::tiles::{self, Engine};
+use candle_core::Device;
 use pulp::{Simd, WithSimd};
-use std::cell::Cell;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// The numbers whose products convolutions add up. Tensors, sums, statistics, weights as they are kept and all other operations
-/// are `f32` with either.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The numbers whose products convolutions add up. It is part of what an operation is told, and its gradients are computed in the same.
+/// Tensors, sums, statistics, weights as they are kept and all other operations are `f32` with either.
+///
+/// Where there is no support for it, operations compute in `f32`; [`Precision::on`] tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Precision {
-    /// `f32`.
+    /// 32-bit floating point.
     #[default]
+    #[serde(rename = "f32")]
     F32,
-    /// On NVIDIA GPUs, factors of convolutions and matrix products rounded to 11 bits of precision, which their matrix instructions
-    /// take; `f32` elsewhere.
-    Tf32,
-    /// `bf16`, 8 bits of precision in place of 24, where the processor has the instruction, where sums run over an even number of
-    /// channels or over pixels, and where no other way of computing in `f32` is faster; `f32` elsewhere. With AMX
+    /// 16-bit brain floating point, with 8 bits of precision in place of 24: where the processor has the instruction, where sums run over
+    /// an even number of channels or over pixels, and where no other way of computing in `f32` is faster; `f32` elsewhere. With AMX
     /// ([`SimdLevel::Amx`](crate::SimdLevel::Amx)) sums are taken in another order than without it.
+    #[serde(rename = "bf16")]
     Bf16,
-    /// As [`Precision::Bf16`] with AMX, to the last digit of all but numbers below 1e-38, which AMX takes as 0, computed with instructions that every processor has. It is slow, and for tests
-    /// and trials of what the lower precision does to training.
+    /// 19-bit floating point, on NVIDIA GPUs: factors of convolutions and matrix products are rounded to 11 bits of precision, which their
+    /// matrix instructions take. `f32` elsewhere.
+    #[serde(rename = "tf32")]
+    Tf32,
+    /// As [`Precision::Bf16`] with AMX, to the last digit of all but numbers below 1e-38, which AMX takes as 0, computed with instructions
+    /// that every processor has. It is slow, and for tests and trials of what the lower precision does to training.
+    #[serde(rename = "bf16-emulated")]
     EmulatedBf16,
 }
 
 impl Precision {
-    /// The one in force on this thread, which is `F32` where the processor does not support the one asked for. A build for NVIDIA GPUs
-    /// takes it that these are meant, which have all of them.
-    #[must_use]
-    pub fn current() -> Self {
-        let supported = |precision: &Self| cfg!(feature = "cuda") || precision.is_supported();
-        Some(PRECISION.get()).filter(supported).unwrap_or_default()
-    }
-
-    /// Its name on a command line: `f32`, `tf32`, `bf16` or `bf16-emulated`.
+    /// Its name on a command line and in files: `f32`, `bf16`, `tf32` or `bf16-emulated`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
-            Self::Tf32 => "tf32",
             Self::Bf16 => "bf16",
+            Self::Tf32 => "tf32",
             Self::EmulatedBf16 => "bf16-emulated",
         }
+    }
+
+    /// Whether it is `f32`, which is what files leave unsaid.
+    #[must_use]
+    pub fn is_f32(&self) -> bool {
+        *self == Self::F32
     }
 
     /// Whether this processor, and `CELLFORGE_SIMD`, have the instructions for it. `Tf32` is for GPUs alone.
@@ -61,40 +67,35 @@ impl Precision {
             Self::Bf16 => false,
         }
     }
+
+    /// What is computed in on this device where nothing is said: `Tf32` on NVIDIA GPUs, `F32` elsewhere.
+    #[must_use]
+    pub fn default_on(device: &Device) -> Self {
+        if device.is_cuda() { Self::Tf32 } else { Self::F32 }
+    }
+
+    /// What operations on this device compute in when they are told this one: `F32` where there is no support for it, and on NVIDIA GPUs
+    /// `Bf16` in place of its emulation.
+    #[must_use]
+    pub fn on(self, device: &Device) -> Self {
+        match (self, device) {
+            (Self::EmulatedBf16, Device::Cuda(_)) => Self::Bf16,
+            (asked, Device::Cuda(_)) => asked,
+            (asked, Device::Cpu) if asked.is_supported() => asked,
+            _ => Self::F32,
+        }
+    }
 }
 
 impl std::str::FromStr for Precision {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::F32, Self::Tf32, Self::Bf16, Self::EmulatedBf16]
+        [Self::F32, Self::Bf16, Self::Tf32, Self::EmulatedBf16]
             .into_iter()
             .find(|precision| precision.name() == text)
             .ok_or_else(|| "expected f32, tf32, bf16 or bf16-emulated".to_owned())
     }
-}
-
-thread_local! {
-    static PRECISION: Cell<Precision> = const { Cell::new(Precision::F32) };
-}
-
-/// Runs `f` with the products of convolutions on the CPU in this precision: those of operations that `f` calls on this thread,
-/// whichever threads compute them. What `f` hands to other threads to call is not meant.
-/// Gradients are computed in the precision that holds where they are asked for. Without support for it, in `f32`.
-pub fn with_precision<T>(precision: Precision, f: impl FnOnce() -> T) -> T {
-    struct Restore(Precision);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            PRECISION.set(self.0);
-        }
-    }
-    let _restore = Restore(PRECISION.replace(precision));
-    f()
-}
-
-/// As [`with_precision`], for all that this thread asks for from now on.
-pub fn set_precision(precision: Precision) {
-    PRECISION.set(precision);
 }
 
 /// How products are computed.
@@ -112,9 +113,9 @@ pub(crate) enum Products {
 }
 
 impl Products {
-    /// As [`with_precision`] asks.
-    pub fn current() -> Self {
-        match Precision::current() {
+    /// In this precision, on a CPU.
+    pub fn of(precision: Precision) -> Self {
+        match precision {
             lower if !lower.is_supported() => Self::Single,
             Precision::F32 | Precision::Tf32 => Self::Single,
             #[cfg(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64"))]
@@ -352,13 +353,15 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_ends_with_its_function() {
-        assert!(Products::current() == Products::Single);
-        with_precision(Precision::EmulatedBf16, || {
-            assert!(Products::current() == Products::Tiles { emulated: true });
-            with_precision(Precision::F32, || assert!(Products::current() == Products::Single));
-            assert!(Products::current().are_pairs());
-        });
-        assert!(Products::current() == Products::Single);
+    fn a_precision_is_f32_where_there_is_no_support_for_it() {
+        let all = [Precision::F32, Precision::Bf16, Precision::Tf32, Precision::EmulatedBf16];
+        for precision in all {
+            let here = precision.on(&Device::Cpu);
+            assert!(here.is_supported() && (here == precision || here.is_f32()), "{precision:?}");
+            assert!(Products::of(precision) == Products::of(here));
+            assert_eq!(precision.name().parse(), Ok(precision));
+        }
+        assert!(Products::of(Precision::F32) == Products::Single && Products::of(Precision::Tf32) == Products::Single);
+        assert!(Products::of(Precision::EmulatedBf16) == Products::Tiles { emulated: true });
     }
 }

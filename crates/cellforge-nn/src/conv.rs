@@ -72,10 +72,10 @@ impl Conv2d {
     /// Nearest 2x upsampling and then this layer, which must be 3x3 with stride 1 and padding 1:
     /// `(b, c_in, h, w)` to `(b, c_out, 2h, 2w)`. The upsampled images need not be made for it.
     pub fn forward_upsampled2x(&self, xs: &Tensor) -> Result<Tensor> {
-        let expected = Conv2dConfig { stride: 1, padding: ops::Padding::uniform(1) };
+        let expected = Conv2dConfig::new(1, ops::Padding::uniform(1)).in_precision(self.cfg.precision);
         if self.cfg != expected {
             candle_core::bail!("forward_upsampled2x: the convolution has {:?}, expected {expected:?}", self.cfg);
         }
-        ops::upsample2x_conv2d(xs, &self.weight, self.bias.as_ref())
+        ops::upsample2x_conv2d(xs, &self.weight, self.bias.as_ref(), self.cfg.precision)
     }
 }

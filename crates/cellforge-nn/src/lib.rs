@@ -13,7 +13,7 @@
 //! # fn main() -> candle_core::Result<()> {
 //! let key = Key::new(7);
 //! let store = ParamStore::new(key.with("weights"), &Device::Cpu);
-//! let cfg = Conv2dConfig { stride: 2, padding: Padding::uniform(1) };
+//! let cfg = Conv2dConfig::new(2, Padding::uniform(1));
 //! let conv = conv2d(3, 8, 3, true, cfg, store.vb().pp("stem"))?;
 //! let mut optimizer = Adam::named(store.trainable(), AdamConfig::default())?;
 //!
@@ -40,7 +40,7 @@ pub mod summary;
 pub use batch_norm::{BatchNorm2d, BatchNormConfig, batch_norm2d};
 pub use candle_nn::{Module, ModuleT};
 pub use cellforge_kernels as ops;
-pub use cellforge_kernels::{Conv2dConfig, Padding, Recorded, gradients, record};
+pub use cellforge_kernels::{Conv2dConfig, Padding, Precision, Recorded, gradients, record};
 pub use conv::{Conv2d, conv2d, conv2d_with};
 pub use dropout::Dropout;
 pub use key::Key;

@@ -1,6 +1,6 @@
 //! The fully connected layer.
 
-use crate::{glorot_uniform, ops};
+use crate::{Precision, glorot_uniform, ops};
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, Module, VarBuilder};
 
@@ -9,6 +9,7 @@ use candle_nn::{Init, Module, VarBuilder};
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
+    precision: Precision,
 }
 
 /// A fully connected layer from `c_in` to `c_out` features: parameters `weight` `(c_out, c_in)`, which starts as
@@ -28,13 +29,13 @@ pub fn embedding(classes: usize, c_out: usize, stdev: f64, vb: VarBuilder<'_>) -
 pub fn linear_with(init: Init, bias: Option<f64>, (c_in, c_out): (usize, usize), vb: VarBuilder<'_>) -> Result<Linear> {
     let weight = vb.get_with_hints((c_out, c_in), "weight", init)?;
     let bias = bias.map(|start| vb.get_with_hints(c_out, "bias", Init::Const(start))).transpose()?;
-    Ok(Linear { weight, bias })
+    Ok(Linear { weight, bias, precision: Precision::F32 })
 }
 
 impl Module for Linear {
     /// `(b, c_in)` to `(b, c_out)`.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        ops::linear(xs, &self.weight, self.bias.as_ref())
+        ops::linear(xs, &self.weight, self.bias.as_ref(), self.precision)
     }
 }
 
@@ -44,6 +45,12 @@ impl Linear {
         &self.weight
     }
 
+    /// This layer with its products in this precision in place of `f32`; see [`ops::linear`].
+    #[must_use]
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
     /// This layer with weights of another value.
     pub fn with_weight(&self, weight: Tensor) -> Self {
         Self { weight, ..self.clone() }
@@ -51,6 +58,6 @@ impl Linear {
 
     /// The product of this layer's Jacobian with a vector, a change of its input: [`forward`](Module::forward) without the bias.
     pub fn jvp(&self, xs: &Tensor) -> Result<Tensor> {
-        ops::linear(xs, &self.weight, None)
+        ops::linear(xs, &self.weight, None, self.precision)
     }
 }

@@ -56,7 +56,7 @@ impl ModelSummary {
 /// use cellforge_nn::{Conv2dConfig, Padding, summary::Table};
 ///
 /// let mut table = Table::new("small", &[3, 32, 32]);
-/// table.conv("stem", 8, 3, true, Conv2dConfig { stride: 2, padding: Padding::uniform(1) });
+/// table.conv("stem", 8, 3, true, Conv2dConfig::new(2, Padding::uniform(1)));
 /// table.keep("relu", "Activation relu");
 /// table.flatten("flatten");
 /// table.dense("fc", 2);

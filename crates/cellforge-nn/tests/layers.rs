@@ -166,7 +166,7 @@ fn set_is_strict() -> Result<()> {
 #[test]
 fn frozen_layers_share_their_weights() -> Result<()> {
     let store = ParamStore::new(Key::new(1), &Device::Cpu);
-    let cfg = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    let cfg = Conv2dConfig::new(1, Padding::uniform(1));
     let build = |vb: candle_nn::VarBuilder<'static>| -> Result<_> {
         Ok((conv2d(2, 3, 3, true, cfg, vb.pp("conv"))?, batch_norm2d(3, BatchNormConfig::default(), vb.pp("bn"))?))
     };
@@ -340,7 +340,7 @@ fn an_embedding_gives_each_class_its_numbers() -> Result<()> {
 #[test]
 fn jvps_and_other_weights() -> Result<()> {
     let store = ParamStore::new(Key::new(1), &Device::Cpu);
-    let cfg = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    let cfg = Conv2dConfig::new(1, Padding::uniform(1));
     let (conv, fc) = (conv2d(2, 3, 3, true, cfg, store.vb().pp("conv"))?, linear(5, 4, store.vb().pp("fc"))?);
     for (name, var) in store.trainable().iter().filter(|(name, _)| name.ends_with("bias")) {
         var.set(&Key::new(2).with(name).normal(var.shape(), &Device::Cpu)?)?;

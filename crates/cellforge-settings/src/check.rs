@@ -5,7 +5,8 @@ use serde_json::Value;
 use crate::list::{Kind, show};
 use crate::{Error, Result, Settings, list};
 
-/// Checks that each number of `settings` is in its range. Errors name the setting as `prefix.name`, with an empty `prefix` by its own name.
+/// Checks that each number of `settings` is in its range, and each choice one that there is. Errors name the setting as `prefix.name`, with
+/// an empty `prefix` by its own name.
 ///
 /// # Errors
 /// [`Error::Range`] for the first that is not.
@@ -24,6 +25,10 @@ pub fn check<T: Settings>(settings: &T, prefix: &str) -> Result<()> {
                 if !fits {
                     return wrong(show(value), setting.range.to_string());
                 }
+            }
+            // The names of recipes are texts to serde, and choices to the schema.
+            (Value::String(word), Kind::Choice(words)) if !words.contains(word) => {
+                return wrong(show(value), format!("one of {}", words.join(", ")));
             }
             _ => {}
         }

@@ -114,7 +114,8 @@ pub fn assemble<T: Settings>(layers: &[Layer], renamed: &Renamed) -> Result<T> {
 fn verify(known: &[Setting], renamed: &Renamed, layer: &Layer, table: &mut Table, prefix: &str) -> Result<()> {
     for (name, value) in table.iter_mut() {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-        if known.iter().any(|setting| setting.key == key) {
+        if let Some(setting) = known.iter().find(|setting| setting.key == key) {
+            as_text(&setting.kind, value);
             continue;
         }
         if let Some((_, now)) = renamed.iter().find(|(old, _)| *old == key) {
@@ -152,6 +153,14 @@ fn expected(known: &[Setting], key: &str, said: &str) -> String {
 fn first_in<'a>(known: &'a [Setting], table: &str) -> &'a str {
     let inside = format!("{table}.");
     known.iter().find(|setting| setting.key.starts_with(&inside)).map_or("", |setting| &setting.key)
+}
+
+/// Makes a text of a number or a date that is given for one, such as a class of the name `1`.
+fn as_text(kind: &Kind, value: &mut Value) {
+    let is_text = matches!(kind, Kind::Text) || matches!(kind, Kind::Optional(kind) if **kind == Kind::Text);
+    if is_text && matches!(value, Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_)) {
+        *value = Value::String(value.to_string());
+    }
 }
 
 /// The key of the first value inside a table, which says more than the table's own.

@@ -219,3 +219,20 @@ fn a_page_has_a_table_for_each_table() {
     assert!(page.contains("\n## `[gan.optimizer]`\n"), "{page}");
     assert!(page.contains("| `lr` | `1.5e-4` | number, above 0 | Learning rate. |"), "{page}");
 }
+
+/// A text of which the schema alone says what it may be, as the names of recipes.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Named {
+    /// A recipe.
+    #[schemars(extend("enum" = ["", "study", "best"]))]
+    recipe: String,
+}
+
+#[test]
+fn a_choice_that_is_none_is_refused_where_the_type_is_a_text() {
+    let set = |text: &str| assemble::<Named>(&[Layer::new("--set", assignment(text).unwrap())], &[]);
+    assert_eq!(set("recipe=best").unwrap().recipe, "best");
+    let error = set("recipe=bset").unwrap_err().to_string();
+    assert!(error.contains("recipe is \"bset\"") && error.contains("study, best"), "{error}");
+}

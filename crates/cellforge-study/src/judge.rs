@@ -64,7 +64,7 @@ pub(crate) fn judge(
         // The recall of the class, whose interval knows of the patients.
         recognition_real.insert(class.clone(), tested.test.per_class[index].recall.into());
         let folder = control.out.join("synthetic").join(&cells.folders[index]);
-        let synthetic = judge_synthetic(&folder, cells, resnet, control)?;
+        let synthetic = judge_synthetic(config, &folder, cells, resnet, control)?;
         let recognised = synthetic.iter().filter(|&&predicted| predicted as usize == index).count() as u64;
         let rate = wilson_at(recognised, synthetic.len() as u64, config.judge.level)?;
         recognition_synthetic.insert(class.clone(), rate.into());
@@ -89,7 +89,7 @@ struct TestFigures {
 
 impl TestFigures {
     fn new(config: &StudyConfig, cells: &Cells, run: &Trained, control: &Control) -> Result<Self> {
-        let classifier = TrainedClassifier::load_on(RunDir::new(&run.folder).slot(Slot::Last), &control.device)?;
+        let classifier = load(config, run, control)?;
         let probabilities = classifier.predict(&cells.test)?;
         let (truth, groups) = (cells.test.labels(), cells.test.groups());
         let seed = derive_seed(config.seed, &format!("bootstrap/{}", run.name));
@@ -103,9 +103,21 @@ impl TestFigures {
     }
 }
 
-fn judge_synthetic(folder: &Path, cells: &Cells, resnet: &Trained, control: &Control) -> Result<Vec<u32>> {
+/// A network as it is after its last epoch.
+fn load(config: &StudyConfig, run: &Trained, control: &Control) -> Result<TrainedClassifier> {
+    let last = RunDir::new(&run.folder).slot(Slot::Last);
+    Ok(TrainedClassifier::load_in(last, &control.device, config.precision_on(&control.device))?)
+}
+
+fn judge_synthetic(
+    config: &StudyConfig,
+    folder: &Path,
+    cells: &Cells,
+    resnet: &Trained,
+    control: &Control,
+) -> Result<Vec<u32>> {
     let images = read_class(folder, cells.all.side(), cells.all.channels())?;
-    let classifier = TrainedClassifier::load_on(RunDir::new(&resnet.folder).slot(Slot::Last), &control.device)?;
+    let classifier = load(config, resnet, control)?;
     let probabilities = classifier.predict(&images)?;
     Ok(predictions(&probabilities, cells.all.classes().len())?)
 }

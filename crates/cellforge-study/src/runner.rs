@@ -21,7 +21,7 @@ use cellforge_assess::{
 };
 
 use crate::{
-    Error, Result,
+    Error, Result, StudyConfig,
     stamp::{self, Decision, Effort, Stamp},
 };
 
@@ -77,8 +77,13 @@ impl Control {
     }
 
     /// How a network of the study is trained.
-    pub(crate) fn training(&self) -> cellforge_train::Control {
-        cellforge_train::Control { stop: Arc::clone(&self.stop), progress: self.progress, device: self.device.clone() }
+    pub(crate) fn training(&self, config: &StudyConfig) -> cellforge_train::Control {
+        cellforge_train::Control {
+            stop: Arc::clone(&self.stop),
+            progress: self.progress,
+            device: self.device.clone(),
+            precision: config.precision_on(&self.device),
+        }
     }
 }
 
@@ -109,6 +114,8 @@ impl Makes<'_> {
 
 pub(crate) struct Runner<'a> {
     pub(crate) control: &'a Control,
+    /// What is computed in.
+    pub(crate) precision: Precision,
     /// Name and seconds of each stage, in the order in which they ran.
     pub(crate) durations: Vec<(String, f64)>,
     /// What the stages were computed on.
@@ -120,9 +127,9 @@ pub(crate) struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    pub(crate) fn new(control: &'a Control) -> Result<Self> {
+    pub(crate) fn new(control: &'a Control, precision: Precision) -> Result<Self> {
         let lock = RunDir::new(&control.out).lock()?;
-        Ok(Self { control, durations: Vec::new(), devices: BTreeSet::new(), carry: 0.0, _lock: lock })
+        Ok(Self { control, precision, durations: Vec::new(), devices: BTreeSet::new(), carry: 0.0, _lock: lock })
     }
 
     pub(crate) fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
@@ -156,7 +163,12 @@ impl<'a> Runner<'a> {
         } else {
             devices.iter().cloned().collect::<Vec<_>>().join(", ")
         };
-        Error::Changed { stage: stage.to_owned(), path, made_on, here: device_name(&self.control.device) }
+        Error::Changed {
+            stage: stage.to_owned(),
+            path,
+            made_on,
+            here: device_name(&self.control.device, self.precision),
+        }
     }
 
     /// Runs one stage, unless its stamp says that it need not run. `work` is told whether to resume.
@@ -174,7 +186,7 @@ impl<'a> Runner<'a> {
         let version = VERSION.to_string();
         let own = [env!("CARGO_PKG_VERSION"), version.as_str(), name, settings.as_str()];
         // Results of one precision are not those of another.
-        let precision = Some(Precision::current().name()).filter(|_| Precision::current() != Precision::F32);
+        let precision = Some(self.precision.name()).filter(|_| !self.precision.is_f32());
         let inputs = hash_texts(own.into_iter().chain(precision).chain(ids.iter().map(String::as_str)));
         let carried = std::mem::take(&mut self.carry);
         let there = makes.there(out);
@@ -201,7 +213,7 @@ impl<'a> Runner<'a> {
         if let (Some(_), Some(old), false) = (folder, &there, resume) {
             std::fs::remove_dir_all(old).map_err(Error::io("empty the folder", old))?;
         }
-        effort.devices.insert(device_name(&self.control.device));
+        effort.devices.insert(device_name(&self.control.device, self.precision));
         // Before there is anything in the folder, which without a record would not be taken for the study's.
         stamp::begin(out, name, &inputs, &effort)?;
         if let Some(inside) = folder {
@@ -266,7 +278,7 @@ mod tests {
     /// Runs three stages, of which the second builds on the first, and returns those that ran.
     fn study(out: &Path, settings: [u32; 3], overwrite: bool) -> Result<Vec<&'static str>> {
         let control = control(out, overwrite);
-        let mut runner = Runner::new(&control)?;
+        let mut runner = Runner::new(&control, Precision::F32)?;
         let mut ran = Vec::new();
         let mut upstream: Option<Stamp> = None;
         for (name, setting) in ["first", "second", "aside"].into_iter().zip(settings) {
@@ -335,7 +347,7 @@ mod tests {
         let out = dir.path();
         let run = |stages: &[&str], overwrite| -> Result<()> {
             let control = control(out, overwrite);
-            let mut runner = Runner::new(&control)?;
+            let mut runner = Runner::new(&control, Precision::F32)?;
             let kept: Vec<String> = stages.iter().map(|stage| (*stage).to_owned()).collect();
             runner.keep_only("gan", &kept)?;
             for stage in stages {
@@ -365,7 +377,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("study");
         let control = control(&out, false);
-        let mut runner = Runner::new(&control).unwrap();
+        let mut runner = Runner::new(&control, Precision::F32).unwrap();
         let ended = runner.stage("first", &1, &[], Makes::Folder("first"), |_| {
             std::fs::remove_dir_all(&out).unwrap();
             Err(control.interrupted("first"))

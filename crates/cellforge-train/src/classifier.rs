@@ -48,6 +48,8 @@ pub fn train_classifier(
     control: &Control,
     observers: &mut [&mut dyn Observer<ClassifierStep>],
 ) -> Result<ClassifierOutcome> {
+    let precision = control.precision_of_run(config.model.precision())?;
+    let config = &ClassifierTrainConfig { model: config.model.clone().in_precision(precision), ..config.clone() };
     config.validate()?;
     let (side, channels) = (config.model.image_size(), config.model.channels());
     run::check_images(train, side, channels)?;

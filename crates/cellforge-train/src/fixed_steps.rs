@@ -19,8 +19,8 @@ use crate::{
 /// more than once oftener than another. The schedule runs over the updates, as if each were an epoch: [`Schedule::Linear`](crate::Schedule::Linear)
 /// goes from the base rate down to 1/`steps` of it.
 ///
-/// Of `config`, the number of epochs, `patience`, `checkpoint_every` and `log_every` are not looked at; of `control`, only `stop` and
-/// `device` are. Observers see no epochs.
+/// Of `config`, the number of epochs, `patience`, `checkpoint_every` and `log_every` are not looked at; of `control`, only `stop`,
+/// `device` and `precision` are. Observers see no epochs.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming a setting; [`Error::Diverged`] for a loss or weights that are not finite; what an observer fails with.
@@ -49,7 +49,9 @@ pub fn train_for_steps(
     control: &Control,
     observers: &mut [&mut dyn Observer<ClassifierStep>],
 ) -> Result<Option<TrainedClassifier>> {
-    let config = ClassifierTrainConfig { epochs: steps, patience: None, ..config.clone() };
+    let precision = control.precision_of_run(config.model.precision())?;
+    let model = config.model.clone().in_precision(precision);
+    let config = ClassifierTrainConfig { model, epochs: steps, patience: None, ..config.clone() };
     if steps == 0 {
         return Err(Error::Invalid { field: "steps", reason: "is 0: at least 1 is needed".to_owned() });
     }

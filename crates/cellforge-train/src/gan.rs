@@ -90,14 +90,15 @@ pub fn train_judged_gan(
     control: &Control,
     observers: &mut [&mut dyn Observer<GanStep>],
 ) -> Result<GanOutcome> {
-    let named;
-    let config = match images.classes() {
-        [class] if config.class.is_empty() && config.model.classes == 1 => {
-            named = GanTrainConfig { class: class.clone(), ..config.clone() };
-            &named
-        }
-        _ => config,
-    };
+    let mut own = config.clone();
+    if let [class] = images.classes()
+        && own.class.is_empty()
+        && own.model.classes == 1
+    {
+        own.class.clone_from(class);
+    }
+    own.model.precision = control.precision_of_run(own.model.precision)?;
+    let config = &own;
     config.validate()?;
     run::check_images(images, config.model.image_size, config.model.channels)?;
     let classes = check_classes(config, images)?;

@@ -7,6 +7,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use cellforge_data::write_atomic;
 use cellforge_gan::Generator;
+use cellforge_nn::Precision;
 
 use crate::checkpoint::{self, Checkpoint, FORMAT_VERSION, WEIGHTS};
 use crate::gan::KIND;
@@ -28,7 +29,7 @@ pub fn pack_generator(dir: &Path, out: &Path) -> Result<GanState> {
     let found = Checkpoint::find(dir)?;
     let state: GanState = found.state(KIND)?;
     let all = found.tensors(WEIGHTS, &Device::Cpu)?;
-    network(&state, all.clone(), &Device::Cpu, Generator::new)?;
+    network(&state, Precision::F32, all.clone(), &Device::Cpu, Generator::new)?;
     let mut halves = BTreeMap::new();
     // PyTorch counts batches in its running statistics, and nothing here needs the count.
     for (name, weights) in all.into_iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")) {

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Device;
 use cellforge_data::View;
+use cellforge_nn::Precision;
 
 use crate::{Error, Result, checkpoint};
 
-/// How a run is driven, as against what it computes: none of this changes a byte of the weights on one device.
+/// How a run is driven, as against what it computes: of this, only the precision changes a byte of the weights on one device.
 #[derive(Debug, Clone)]
 pub struct Control {
     /// Once true, the step under way is finished, a checkpoint written and the run returns.
@@ -17,6 +18,9 @@ pub struct Control {
     pub progress: bool,
     /// Where to compute.
     pub device: Device,
+    /// What convolutions multiply; `f32` where the device has no support for it. A training saves it with the network's configuration: it
+    /// goes on in no other, and the trained network computes in it unless it is loaded in another.
+    pub precision: Precision,
 }
 
 impl Control {
@@ -25,12 +29,31 @@ impl Control {
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }
+
+    /// The precision that the device computes in.
+    #[must_use]
+    pub fn used_precision(&self) -> Precision {
+        self.precision.on(&self.device)
+    }
+
+    /// The precision of a run of a network whose configuration has the precision `of_model`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if that one is neither left at `f32` nor the control's.
+    pub(crate) fn precision_of_run(&self, of_model: Precision) -> Result<Precision> {
+        let used = self.used_precision();
+        if of_model.is_f32() || of_model == used {
+            return Ok(used);
+        }
+        let reason = format!("is {}, but the run was told to compute in {}", of_model.name(), used.name());
+        Err(Error::Invalid { field: "model.precision", reason })
+    }
 }
 
 impl Default for Control {
-    /// On the CPU, without progress, and with nobody to stop it.
+    /// On the CPU in `f32`, without progress, and with nobody to stop it.
     fn default() -> Self {
-        Self { stop: Arc::default(), progress: false, device: Device::Cpu }
+        Self { stop: Arc::default(), progress: false, device: Device::Cpu, precision: Precision::F32 }
     }
 }
 

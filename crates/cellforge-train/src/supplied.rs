@@ -8,6 +8,7 @@ use candle_core::safetensors::Load;
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use cellforge_classify::Inception;
+use cellforge_nn::Precision;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::{Error, Matrix, Result};
@@ -19,12 +20,12 @@ const SETS: [(&str, bool); 3] = [("real", true), ("holdout", false), ("synthetic
 const IMAGENET_CLASSES: usize = 1000;
 
 /// Loads Inception-v3 from a safetensors file with the names of pytorch-fid and torch-fidelity, in `f16`, `bf16`, `f32` or `f64`.
-/// Their classifier (`fc`) may be there and is not used.
+/// Their classifier (`fc`) may be there and is not used. The network's convolutions multiply in `precision`.
 ///
 /// # Errors
 /// [`Error::Io`], or [`Error::Supplied`] naming the first tensor that is missing or has another shape, or if the weights are
 /// those of torchvision's network for ImageNet, whose features are not the ones that the Fréchet Inception distance compares.
-pub fn load_inception(path: &Path, device: &Device) -> Result<Inception> {
+pub fn load_inception(path: &Path, device: &Device, precision: Precision) -> Result<Inception> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     let file = open(path, &bytes)?;
     let mut tensors = HashMap::new();
@@ -38,7 +39,7 @@ pub fn load_inception(path: &Path, device: &Device) -> Result<Inception> {
             tensors.insert(name.to_owned(), view.load(device).map_err(|e| supplied(path, format!("{name}: {e}")))?);
         }
     }
-    Inception::new(VarBuilder::from_tensors(tensors, DType::F32, device)).map_err(|e| {
+    Inception::new(precision, VarBuilder::from_tensors(tensors, DType::F32, device)).map_err(|e| {
         supplied(path, format!("not the weights of Inception-v3 under the names that pytorch-fid gives them: {e}"))
     })
 }
@@ -153,6 +154,6 @@ mod tests {
         assert!(matches!(read_feature_file(&path), Err(Error::Io { .. })));
         fs::write(&path, b"x").unwrap();
         assert!(read_feature_file(&path).unwrap_err().to_string().contains("no whole safetensors file"));
-        assert!(matches!(load_inception(&path, &Device::Cpu), Err(Error::Supplied { .. })));
+        assert!(matches!(load_inception(&path, &Device::Cpu, Precision::F32), Err(Error::Supplied { .. })));
     }
 }

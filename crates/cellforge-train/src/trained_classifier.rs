@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::Device;
 use cellforge_classify::Classifier;
 use cellforge_data::View;
-use cellforge_nn::ParamStore;
+use cellforge_nn::{ParamStore, Precision};
 
 use crate::checkpoint::{Checkpoint, WEIGHTS};
 use crate::classifier::KIND;
@@ -30,15 +30,30 @@ impl TrainedClassifier {
         Self::load_on(path, &Device::Cpu)
     }
 
-    /// As [`TrainedClassifier::load`], on a device of choice.
+    /// As [`TrainedClassifier::load`], on a device of choice. It computes in the precision that it was trained in, or in `f32` where the
+    /// device has no support for that.
     ///
     /// # Errors
     /// As [`TrainedClassifier::load`], and those of the device.
     pub fn load_on(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
-        let found = Checkpoint::find(path.as_ref())?;
+        Self::open(path.as_ref(), device, None)
+    }
+
+    /// As [`TrainedClassifier::load_on`], in a precision of choice.
+    ///
+    /// # Errors
+    /// As [`TrainedClassifier::load_on`].
+    pub fn load_in(path: impl AsRef<Path>, device: &Device, precision: Precision) -> Result<Self> {
+        Self::open(path.as_ref(), device, Some(precision))
+    }
+
+    fn open(path: &Path, device: &Device, precision: Option<Precision>) -> Result<Self> {
+        let found = Checkpoint::find(path)?;
         let state: ClassifierState = found.state(KIND)?;
         let weights = found.tensors(WEIGHTS, device)?;
-        let network = ParamStore::built(weights, device, |vb| Classifier::new(&state.config.model, vb))?;
+        let model = state.config.model.clone();
+        let precision = precision.unwrap_or(model.precision());
+        let network = ParamStore::built(weights, device, |vb| Classifier::new(&model.in_precision(precision), vb))?;
         Ok(Self { network, state, device: device.clone() })
     }
 

@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 use cellforge_data::View;
 use cellforge_gan::{Discriminator, GanConfig, Generator};
-use cellforge_nn::ParamStore;
+use cellforge_nn::{ParamStore, Precision};
 
 use crate::checkpoint::{self, Checkpoint, DISCRIMINATOR, WEIGHTS};
 use crate::features::discriminator_scores;
@@ -28,6 +28,7 @@ pub struct TrainedGan {
     discriminator: OnceLock<Discriminator>,
     state: GanState,
     device: Device,
+    precision: Precision,
     /// Where it lies; nowhere, if it was in memory.
     found: Option<Checkpoint>,
 }
@@ -42,16 +43,40 @@ impl TrainedGan {
         Self::load_on(path, &Device::Cpu)
     }
 
-    /// As [`TrainedGan::load`], on a device of choice.
+    /// As [`TrainedGan::load`], on a device of choice. It computes in the precision that it was trained in, or in `f32` where the device has
+    /// no support for that.
     ///
     /// # Errors
     /// As [`TrainedGan::load`], and those of the device.
     pub fn load_on(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
-        let found = Checkpoint::find(path.as_ref())?;
+        Self::open(path.as_ref(), device, None)
+    }
+
+    /// As [`TrainedGan::load_on`], in a precision of choice.
+    ///
+    /// # Errors
+    /// As [`TrainedGan::load_on`].
+    pub fn load_in(path: impl AsRef<Path>, device: &Device, precision: Precision) -> Result<Self> {
+        Self::open(path.as_ref(), device, Some(precision))
+    }
+
+    fn open(path: &Path, device: &Device, precision: Option<Precision>) -> Result<Self> {
+        let found = Checkpoint::find(path)?;
         let state: GanState = found.state(KIND)?;
-        let generator = network(&state, found.tensors(WEIGHTS, device)?, device, Generator::new)?;
+        let tensors = found.tensors(WEIGHTS, device)?;
+        Ok(Self { found: Some(found), ..Self::new(state, tensors, device, precision)? })
+    }
+
+    fn new(
+        state: GanState,
+        tensors: BTreeMap<String, Tensor>,
+        device: &Device,
+        precision: Option<Precision>,
+    ) -> Result<Self> {
+        let precision = precision.unwrap_or(state.config.model.precision);
+        let generator = network(&state, precision, tensors, device, Generator::new)?;
         let (discriminator, device) = (OnceLock::new(), device.clone());
-        Ok(Self { generator, discriminator, state, device, found: Some(found) })
+        Ok(Self { generator, discriminator, state, device, precision, found: None })
     }
 
     /// The generator that is built into this crate, on the CPU. There is no discriminator to it. Another version of this crate may have
@@ -80,7 +105,16 @@ impl TrainedGan {
     /// Those of the device.
     #[cfg(feature = "builtin")]
     pub fn builtin_on(device: &Device) -> Result<Self> {
-        Self::from_bytes(crate::builtin::WEIGHTS, crate::builtin::STATE, device)
+        Self::parse(crate::builtin::WEIGHTS, crate::builtin::STATE, device, None)
+    }
+
+    /// As [`TrainedGan::builtin_on`], in a precision of choice.
+    ///
+    /// # Errors
+    /// Those of the device.
+    #[cfg(feature = "builtin")]
+    pub fn builtin_in(device: &Device, precision: Precision) -> Result<Self> {
+        Self::parse(crate::builtin::WEIGHTS, crate::builtin::STATE, device, Some(precision))
     }
 
     /// A packed generator ([`crate::pack_generator`]) from the bytes of its `weights.safetensors` and `state.json`, such as
@@ -89,6 +123,10 @@ impl TrainedGan {
     /// # Errors
     /// [`Error::Damaged`] if the bytes do not fit together, [`Error::Unsuitable`] if they are of another kind or format version.
     pub fn from_bytes(weights: &[u8], state: &[u8], device: &Device) -> Result<Self> {
+        Self::parse(weights, state, device, None)
+    }
+
+    fn parse(weights: &[u8], state: &[u8], device: &Device, precision: Option<Precision>) -> Result<Self> {
         let path = Path::new("in memory");
         let state: GanState = checkpoint::parse_state(path, KIND, state)?;
         let file = checkpoint::file_name(WEIGHTS);
@@ -96,8 +134,7 @@ impl TrainedGan {
             return Err(checkpoint::damaged(path, format!("the SHA-256 of {file} is not the one in its state")));
         }
         let tensors = checkpoint::parse_tensors(path, &file, weights, device)?;
-        let generator = network(&state, tensors, device, Generator::new)?;
-        Ok(Self { generator, discriminator: OnceLock::new(), state, device: device.clone(), found: None })
+        Self::new(state, tensors, device, precision)
     }
 
     /// Makes the images of these numbers: image `i` is a function of the generator, `seed`, `class` and `i` alone, so that the first images
@@ -219,7 +256,7 @@ impl TrainedGan {
             return Err(none(found.path()));
         }
         let tensors = found.tensors(DISCRIMINATOR, &self.device)?;
-        let discriminator = network(&self.state, tensors, &self.device, Discriminator::new)?;
+        let discriminator = network(&self.state, self.precision, tensors, &self.device, Discriminator::new)?;
         Ok(self.discriminator.get_or_init(|| discriminator))
     }
 
@@ -241,14 +278,16 @@ fn no_such_way(reason: String) -> Error {
     Error::Invalid { field: "to", reason }
 }
 
-/// A network of the state's configuration with these weights. It takes no gradients.
+/// A network of the state's configuration with these weights, in this precision. It takes no gradients.
 pub(crate) fn network<T>(
     state: &GanState,
+    precision: Precision,
     tensors: BTreeMap<String, Tensor>,
     device: &Device,
     build: impl FnOnce(&GanConfig, VarBuilder<'static>) -> candle_core::Result<T>,
 ) -> Result<T> {
-    Ok(ParamStore::built(tensors, device, |vb| build(&state.config.model, vb))?)
+    let model = GanConfig { precision, ..state.config.model.clone() };
+    Ok(ParamStore::built(tensors, device, |vb| build(&model, vb))?)
 }
 
 impl fmt::Debug for TrainedGan {

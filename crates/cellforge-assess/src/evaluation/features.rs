@@ -7,7 +7,6 @@ use std::{
 
 use cellforge_classify::{ClassifierConfig, Inception};
 use cellforge_data::{View, ViewParts};
-use cellforge_kernels::Precision;
 use cellforge_train::{
     Checkpoint, Matrix, Orientation, RunDir, Slot, TrainedClassifier, checkpoint, inception_features, load_inception,
     oriented, pixel_features, read_feature_file,
@@ -48,7 +47,7 @@ impl Extractor {
             FeatureSource::Pixels => Self::pixels(images, pixel_side),
             FeatureSource::Classifier(dir) => {
                 let dir = classifier_folder(dir);
-                let classifier = TrainedClassifier::load_on(&dir, &control.device)?;
+                let classifier = TrainedClassifier::load_in(&dir, &control.device, control.precision)?;
                 let kind = match classifier.state().config.model {
                     ClassifierConfig::Cnn(_) => "cnn",
                     ClassifierConfig::Resnet(_) => "resnet",
@@ -67,7 +66,7 @@ impl Extractor {
                 }
             }
             FeatureSource::Inception(path) => {
-                let network = load_inception(path, &control.device)?;
+                let network = load_inception(path, &control.device, control.precision)?;
                 let source = "features of Inception-v3 with weights that were given".to_owned();
                 Self {
                     kind: Kind::Inception(Box::new(network)),
@@ -122,7 +121,7 @@ impl Extractor {
             return from_file(sets, path, set, images);
         }
         let turn = format!("{orientation:?}");
-        let precision = Precision::current().name();
+        let precision = control.used_precision().name();
         let key = hash_texts([FORMAT, precision, self.id.as_str(), images.info.fingerprint.as_str(), turn.as_str()]);
         let path = folder.join(format!("{}.f32", &key[..32]));
         if let Some(found) = read(&path, images.view.len()) {

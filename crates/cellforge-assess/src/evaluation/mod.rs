@@ -165,7 +165,7 @@ pub fn evaluate(
         words: words.clone(),
         provenance: inputs.provenance.clone(),
         settings: config.clone(),
-        versions: Versions::here(device_name(&control.device)),
+        versions: Versions::here(device_name(&control.device, control.precision)),
         seconds,
     };
     write_json(&out.join("evaluation.json"), &evaluation)?;

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::Device;
 use cellforge_data::folder_name;
 use cellforge_eval::{
     Features,
@@ -57,7 +56,7 @@ pub(super) fn measure(
     let scores = if discriminators.is_empty() {
         None
     } else {
-        let networks = load(discriminators, sets.real, &control.device)?;
+        let networks = load(discriminators, sets.real, control)?;
         Some((score(&networks, sets.real)?, score(&networks, sets.holdout)?))
     };
     let as_features = |matrix| features(matrix);
@@ -94,12 +93,12 @@ struct Network {
 }
 
 /// One for each class, in the order of the classes.
-fn load(folders: &[PathBuf], real: &SetImages, device: &Device) -> Result<Vec<Network>> {
+fn load(folders: &[PathBuf], real: &SetImages, control: &Control) -> Result<Vec<Network>> {
     let classes = real.view.classes();
     let mut found: Vec<Option<Network>> = Vec::new();
     found.resize_with(classes.len(), || None);
     for folder in folders {
-        let gan = Arc::new(TrainedGan::load_on(folder, device)?);
+        let gan = Arc::new(TrainedGan::load_in(folder, &control.device, control.precision)?);
         gan.discriminator()?;
         let fail = |problem: String| Error::Discriminator { path: folder.clone(), problem };
         for class in gan.classes() {

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use cellforge_data::View;
-use cellforge_kernels::Precision;
 use cellforge_train::{ClassifierStep, Event, Observer, Phase, train_for_steps};
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +46,7 @@ pub(super) fn run_all(
     let mut predicted = Vec::with_capacity(trainings.runs.len());
     for (number, run) in trainings.runs.iter().enumerate() {
         let path = folder.join(format!("{}.json", run.name));
-        let inputs = inputs(config, pool, run, &path)?;
+        let inputs = inputs(config, pool, run, &path, control)?;
         // A file that is cut short, damaged or of other inputs counts as none.
         let found = read_json::<Predictions>(&path).ok().filter(|found| found.fits(&inputs, run, pool));
         let found = match found {
@@ -70,11 +69,11 @@ pub(super) fn run_all(
 }
 
 /// Everything that decides the predictions of a run's network.
-fn inputs(config: &UtilityConfig, pool: &Pool, run: &Run, path: &Path) -> Result<String> {
+fn inputs(config: &UtilityConfig, pool: &Pool, run: &Run, path: &Path, control: &Control) -> Result<String> {
     let json = |text: serde_json::Result<String>| text.map_err(Error::json(path));
     let training = json(serde_json::to_string(&config.training(&pool.view, run.seed)?))?;
     let rest = json(serde_json::to_string(&(config.updates, &run.images, run.on_synthetic)))?;
-    let (version, precision) = (env!("CARGO_PKG_VERSION"), Precision::current().name());
+    let (version, precision) = (env!("CARGO_PKG_VERSION"), control.used_precision().name());
     Ok(hash_texts([FORMAT, version, precision, pool.fingerprint.as_str(), &training, &rest]))
 }
 

@@ -3,10 +3,23 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::init::DEFAULT_KAIMING_NORMAL;
-use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2dConfig, Padding, batch_norm2d, ops};
+use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2dConfig, Padding, Precision, batch_norm2d, ops};
 
 /// Added to the variance in batch normalisation.
 const EPS: f64 = 1e-3;
+
+/// Where a part of the network finds its tensors, and what its convolutions multiply.
+pub(super) struct Place<'a> {
+    pub precision: Precision,
+    pub vb: VarBuilder<'a>,
+}
+
+impl Place<'_> {
+    /// The same for a part of the part.
+    fn pp(&self, name: &str) -> Self {
+        Self { precision: self.precision, vb: self.vb.pp(name) }
+    }
+}
 
 /// Kernel, stride and padding of a convolution.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +31,7 @@ pub(super) struct Shape {
 impl Shape {
     /// A square kernel at stride 1 without padding.
     pub fn square(k: usize) -> Self {
-        Self { kernel: (k, k), cfg: Conv2dConfig { stride: 1, padding: Padding::NONE } }
+        Self { kernel: (k, k), cfg: Conv2dConfig::new(1, Padding::NONE) }
     }
 
     pub fn stride(mut self, stride: usize) -> Self {
@@ -53,7 +66,8 @@ pub(super) struct ConvNorm {
 }
 
 impl ConvNorm {
-    pub fn new(c_in: usize, c_out: usize, Shape { kernel: (h, w), cfg }: Shape, vb: VarBuilder) -> Result<Self> {
+    pub fn new(c_in: usize, c_out: usize, Shape { kernel: (h, w), cfg }: Shape, place: Place) -> Result<Self> {
+        let (vb, cfg) = (place.vb, cfg.in_precision(place.precision));
         let weight = vb.pp("conv").get_with_hints((c_out, c_in, h, w), "weight", DEFAULT_KAIMING_NORMAL)?;
         let bn_cfg = BatchNormConfig { eps: EPS, ..Default::default() };
         Ok(Self { weight, bn: batch_norm2d(c_out, bn_cfg, vb.pp("bn"))?, cfg })
@@ -70,9 +84,9 @@ struct Branch(Vec<ConvNorm>);
 
 impl Branch {
     /// Layers with their keys and output channels.
-    fn new(mut c_in: usize, layers: &[(&str, usize, Shape)], vb: &VarBuilder) -> Result<Self> {
+    fn new(mut c_in: usize, layers: &[(&str, usize, Shape)], place: &Place) -> Result<Self> {
         let layer = |&(name, c_out, shape): &(&str, usize, Shape)| {
-            ConvNorm::new(std::mem::replace(&mut c_in, c_out), c_out, shape, vb.pp(name))
+            ConvNorm::new(std::mem::replace(&mut c_in, c_out), c_out, shape, place.pp(name))
         };
         Ok(Self(layers.iter().map(layer).collect::<Result<_>>()?))
     }
@@ -119,9 +133,9 @@ pub(super) struct BlockA {
 
 impl BlockA {
     /// `pool` is the number of channels of the branch that pools.
-    pub fn new(c_in: usize, pool: usize, vb: VarBuilder) -> Result<Self> {
+    pub fn new(c_in: usize, pool: usize, place: Place) -> Result<Self> {
         let (one, three, five) = (Shape::square(1), Shape::square(3).same(), Shape::square(5).same());
-        let branch = |layers: &[(&str, usize, Shape)]| Branch::new(c_in, layers, &vb);
+        let branch = |layers: &[(&str, usize, Shape)]| Branch::new(c_in, layers, &place);
         Ok(Self {
             branches: [
                 branch(&[("branch1x1", 64, one)])?,
@@ -143,9 +157,9 @@ impl BlockA {
 pub(super) struct BlockB([Branch; 2]);
 
 impl BlockB {
-    pub fn new(c_in: usize, vb: VarBuilder) -> Result<Self> {
+    pub fn new(c_in: usize, place: Place) -> Result<Self> {
         let (one, three, half) = (Shape::square(1), Shape::square(3).same(), Shape::square(3).stride(2));
-        let branch = |layers: &[(&str, usize, Shape)]| Branch::new(c_in, layers, &vb);
+        let branch = |layers: &[(&str, usize, Shape)]| Branch::new(c_in, layers, &place);
         Ok(Self([
             branch(&[("branch3x3", 384, half)])?,
             branch(&[("branch3x3dbl_1", 64, one), ("branch3x3dbl_2", 96, three), ("branch3x3dbl_3", 96, half)])?,
@@ -167,9 +181,9 @@ pub(super) struct BlockC {
 
 impl BlockC {
     /// `mid` is the number of channels between the layers of a branch.
-    pub fn new(mid: usize, vb: VarBuilder) -> Result<Self> {
+    pub fn new(mid: usize, place: Place) -> Result<Self> {
         let (one, row, column) = (Shape::square(1), Shape::row(7), Shape::column(7));
-        let branch = |layers: &[(&str, usize, Shape)]| Branch::new(768, layers, &vb);
+        let branch = |layers: &[(&str, usize, Shape)]| Branch::new(768, layers, &place);
         Ok(Self {
             branches: [
                 branch(&[("branch1x1", 192, one)])?,
@@ -197,9 +211,9 @@ impl BlockC {
 pub(super) struct BlockD([Branch; 2]);
 
 impl BlockD {
-    pub fn new(c_in: usize, vb: VarBuilder) -> Result<Self> {
+    pub fn new(c_in: usize, place: Place) -> Result<Self> {
         let (one, half) = (Shape::square(1), Shape::square(3).stride(2));
-        let branch = |layers: &[(&str, usize, Shape)]| Branch::new(c_in, layers, &vb);
+        let branch = |layers: &[(&str, usize, Shape)]| Branch::new(c_in, layers, &place);
         Ok(Self([
             branch(&[("branch3x3_1", 192, one), ("branch3x3_2", 320, half)])?,
             branch(&[
@@ -228,11 +242,11 @@ pub(super) struct BlockE {
 }
 
 impl BlockE {
-    pub fn new(c_in: usize, pooling: Pool, vb: VarBuilder) -> Result<Self> {
+    pub fn new(c_in: usize, pooling: Pool, place: Place) -> Result<Self> {
         let (one, three) = (Shape::square(1), Shape::square(3).same());
-        let branch = |layers: &[(&str, usize, Shape)]| Branch::new(c_in, layers, &vb);
+        let branch = |layers: &[(&str, usize, Shape)]| Branch::new(c_in, layers, &place);
         let ends = |row: &str, column: &str| -> Result<[Branch; 2]> {
-            let end = |name, shape| Branch::new(384, &[(name, 384, shape)], &vb);
+            let end = |name, shape| Branch::new(384, &[(name, 384, shape)], &place);
             Ok([end(row, Shape::row(3))?, end(column, Shape::column(3))?])
         };
         Ok(Self {

@@ -5,10 +5,10 @@ mod resize;
 
 pub use resize::inception_input;
 
-use blocks::{BlockA, BlockB, BlockC, BlockD, BlockE, ConvNorm, Shape};
+use blocks::{BlockA, BlockB, BlockC, BlockD, BlockE, ConvNorm, Place, Shape};
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use cellforge_nn::ops;
+use cellforge_nn::{Precision, ops};
 
 /// Pixels a side of the images that [`Inception`] takes.
 pub const INCEPTION_SIDE: usize = 299;
@@ -41,14 +41,15 @@ pub struct Inception {
 }
 
 impl Inception {
-    /// Builds the network from the tensors of `vb`.
+    /// Builds the network from the tensors of `vb`; its convolutions multiply in `precision`.
     ///
     /// # Errors
     /// The first tensor that is missing, or of another shape, by name.
-    pub fn new(vb: VarBuilder) -> Result<Self> {
-        let conv = |name: &str, c_in, c_out, shape| ConvNorm::new(c_in, c_out, shape, vb.pp(name));
-        let mixed_5 = |name: &str, c_in, pool| BlockA::new(c_in, pool, vb.pp(name));
-        let mixed_6 = |name: &str, mid| BlockC::new(mid, vb.pp(name));
+    pub fn new(precision: Precision, vb: VarBuilder) -> Result<Self> {
+        let at = |name: &str| Place { precision, vb: vb.pp(name) };
+        let conv = |name: &str, c_in, c_out, shape| ConvNorm::new(c_in, c_out, shape, at(name));
+        let mixed_5 = |name: &str, c_in, pool| BlockA::new(c_in, pool, at(name));
+        let mixed_6 = |name: &str, mid| BlockC::new(mid, at(name));
         Ok(Self {
             conv_1a: conv("Conv2d_1a_3x3", 3, 32, Shape::square(3).stride(2))?,
             conv_2a: conv("Conv2d_2a_3x3", 32, 32, Shape::square(3))?,
@@ -56,16 +57,16 @@ impl Inception {
             conv_3b: conv("Conv2d_3b_1x1", 64, 80, Shape::square(1))?,
             conv_4a: conv("Conv2d_4a_3x3", 80, 192, Shape::square(3))?,
             mixed_5: [mixed_5("Mixed_5b", 192, 32)?, mixed_5("Mixed_5c", 256, 64)?, mixed_5("Mixed_5d", 288, 64)?],
-            mixed_6a: BlockB::new(288, vb.pp("Mixed_6a"))?,
+            mixed_6a: BlockB::new(288, at("Mixed_6a"))?,
             mixed_6: [
                 mixed_6("Mixed_6b", 128)?,
                 mixed_6("Mixed_6c", 160)?,
                 mixed_6("Mixed_6d", 160)?,
                 mixed_6("Mixed_6e", 192)?,
             ],
-            mixed_7a: BlockD::new(768, vb.pp("Mixed_7a"))?,
-            mixed_7b: BlockE::new(1280, blocks::Pool::Mean, vb.pp("Mixed_7b"))?,
-            mixed_7c: BlockE::new(INCEPTION_FEATURES, blocks::Pool::Max, vb.pp("Mixed_7c"))?,
+            mixed_7a: BlockD::new(768, at("Mixed_7a"))?,
+            mixed_7b: BlockE::new(1280, blocks::Pool::Mean, at("Mixed_7b"))?,
+            mixed_7c: BlockE::new(INCEPTION_FEATURES, blocks::Pool::Max, at("Mixed_7c"))?,
         })
     }
 

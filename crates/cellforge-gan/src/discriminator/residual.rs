@@ -7,8 +7,8 @@ use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding, SpectralNorm};
 use cellforge_nn::{conv2d_with, embedding, he_normal, linear_with, ops, spectral_norm};
 
-const SAME: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
-const POINT: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::uniform(0) };
+const SAME: Conv2dConfig = Conv2dConfig::new(1, Padding::uniform(1));
+const POINT: Conv2dConfig = Conv2dConfig::new(1, Padding::uniform(0));
 /// Standard deviation of a class's numbers at the start.
 const CLASS_START: f64 = 0.02;
 
@@ -119,7 +119,13 @@ impl ResidualDiscriminator {
                     vb: VarBuilder| {
             // Of this variance for each sum over the inputs: with a gain of a half, two such outputs add up to one.
             let start = he_normal(((c_in * k * k) as f64 / gain) as usize, negative_slope);
-            let layer = conv2d_with(start, (c_in, c_out, k), negative_slope < 1.0, conf, vb.clone())?;
+            let layer = conv2d_with(
+                start,
+                (c_in, c_out, k),
+                negative_slope < 1.0,
+                conf.in_precision(cfg.precision),
+                vb.clone(),
+            )?;
             Normed::new(layer, cfg, vb)
         };
         let filters = cfg.down_filters();
@@ -137,11 +143,12 @@ impl ResidualDiscriminator {
         }
         let dense = |sizes: (usize, usize), negative_slope: f64, vb: VarBuilder| {
             let layer = linear_with(he_normal(sizes.0, negative_slope), Some(0.), sizes, vb.clone())?;
-            Normed::new(layer, cfg, vb)
+            Normed::new(layer.in_precision(cfg.precision), cfg, vb)
         };
         let class = if cfg.classes > 1 {
             let vb = vb.pp("class");
-            Some(Normed::new(embedding(cfg.classes, c, CLASS_START, vb.clone())?, cfg, vb)?)
+            let rows = embedding(cfg.classes, c, CLASS_START, vb.clone())?.in_precision(cfg.precision);
+            Some(Normed::new(rows, cfg, vb)?)
         } else {
             None
         };

@@ -55,7 +55,7 @@ fn plan(cfg: &GanConfig) -> (Vec<BlockPlan>, usize, usize) {
         let block = BlockPlan {
             filters,
             conv: number(),
-            cfg: Conv2dConfig { stride, padding: Padding::same(side, side, 3, stride) },
+            cfg: Conv2dConfig::new(stride, Padding::same(side, side, 3, stride)),
             extend: (i == 1).then(&mut number),
             bn: (i > 0).then(&mut number),
             act: number(),
@@ -76,12 +76,13 @@ impl StudyDiscriminator {
         let mut c = cfg.channels;
         let mut blocks = Vec::new();
         for plan in plans {
-            let conv = conv2d(c, plan.filters, 3, true, plan.cfg, body.pp(plan.conv).pp("conv"))?;
+            let conv =
+                conv2d(c, plan.filters, 3, true, plan.cfg.in_precision(cfg.precision), body.pp(plan.conv).pp("conv"))?;
             let bn = plan.bn.map(|number| batch_norm2d(plan.filters, bn_cfg, body.pp(number))).transpose()?;
             blocks.push(DownBlock { conv, extend: plan.extend.is_some(), bn });
             c = plan.filters;
         }
-        let fc = linear(c * side * side, 1, body.pp(flatten + 1))?;
+        let fc = linear(c * side * side, 1, body.pp(flatten + 1))?.in_precision(cfg.precision);
         Ok(Self { blocks, fc, dropout: Dropout::new(cfg.dropout), negative_slope: cfg.negative_slope as f32 })
     }
 

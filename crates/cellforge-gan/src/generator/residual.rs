@@ -2,14 +2,14 @@
 
 use crate::GanConfig;
 use crate::config::SEED_SIDE;
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Error, Result, Tensor};
 use candle_nn::{Module, ModuleT, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, Padding};
 use cellforge_nn::{batch_norm2d, conv2d, embedding, linear, ops};
 
-const SAME: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
-const POINT: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::uniform(0) };
+const SAME: Conv2dConfig = Conv2dConfig::new(1, Padding::uniform(1));
+const POINT: Conv2dConfig = Conv2dConfig::new(1, Padding::uniform(0));
 
 /// A dense layer reshaped to 4x4, then residual blocks that double the side: batch norm, ReLU, upsampling and convolution, batch norm,
 /// ReLU, convolution, beside a 1x1 convolution that is upsampled (Miyato and Koyama 2018; Brock et al. 2019).
@@ -51,7 +51,8 @@ struct ClassNorm {
 impl ClassNorm {
     fn new(c: usize, cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
         let bn = batch_norm2d(c, bn_config(cfg), vb.clone())?;
-        let rows = |name: &str| embedding(cfg.classes, c, 0.0, vb.pp(name));
+        let rows =
+            |name: &str| Ok::<_, Error>(embedding(cfg.classes, c, 0.0, vb.pp(name))?.in_precision(cfg.precision));
         let class = if cfg.classes > 1 { Some((rows("scale")?, rows("shift")?)) } else { None };
         Ok(Self { bn, class })
     }
@@ -72,6 +73,7 @@ fn bn_config(cfg: &GanConfig) -> BatchNormConfig {
 
 impl ResidualGenerator {
     pub(super) fn new(cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
+        let (same, point) = (SAME.in_precision(cfg.precision), POINT.in_precision(cfg.precision));
         let seed_filters = cfg.seed_filters();
         let mut c = seed_filters;
         let mut blocks = Vec::new();
@@ -79,18 +81,18 @@ impl ResidualGenerator {
             let vb = vb.pp("blocks").pp(i);
             blocks.push(Block {
                 bn1: ClassNorm::new(c, cfg, vb.pp("bn1"))?,
-                conv1: conv2d(c, filters, 3, true, SAME, vb.pp("conv1"))?,
+                conv1: conv2d(c, filters, 3, true, same, vb.pp("conv1"))?,
                 bn2: ClassNorm::new(filters, cfg, vb.pp("bn2"))?,
-                conv2: conv2d(filters, filters, 3, true, SAME, vb.pp("conv2"))?,
-                skip: conv2d(c, filters, 1, false, POINT, vb.pp("skip"))?,
+                conv2: conv2d(filters, filters, 3, true, same, vb.pp("conv2"))?,
+                skip: conv2d(c, filters, 1, false, point, vb.pp("skip"))?,
             });
             c = filters;
         }
         Ok(Self {
-            fc: linear(cfg.latent, seed_filters * SEED_SIDE * SEED_SIDE, vb.pp("fc"))?,
+            fc: linear(cfg.latent, seed_filters * SEED_SIDE * SEED_SIDE, vb.pp("fc"))?.in_precision(cfg.precision),
             blocks,
             bn: batch_norm2d(c, bn_config(cfg), vb.pp("bn"))?,
-            to_image: conv2d(c, cfg.channels, 3, true, SAME, vb.pp("to_image"))?,
+            to_image: conv2d(c, cfg.channels, 3, true, same, vb.pp("to_image"))?,
             seed_filters,
         })
     }

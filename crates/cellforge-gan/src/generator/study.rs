@@ -9,7 +9,7 @@ use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, P
 use cellforge_nn::{batch_norm2d, conv2d, linear, ops};
 
 /// Every convolution of the generator is 3x3 and keeps the side of its input.
-const SAME: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+const SAME: Conv2dConfig = Conv2dConfig::new(1, Padding::uniform(1));
 /// Layers of one upsampling block in the checkpoint's numbering: upsample, convolution, batch norm, ReLU.
 const BLOCK: usize = 4;
 
@@ -43,17 +43,18 @@ impl StudyGenerator {
     /// Builds the network in `vb`; weights start Glorot uniform, biases at zero.
     pub(super) fn new(cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
         let bn_cfg = BatchNormConfig { eps: cfg.bn_eps, momentum: cfg.bn_momentum };
+        let same = SAME.in_precision(cfg.precision);
         let body = vb.pp("body");
         let seed_filters = cfg.seed_filters();
         let mut c = seed_filters;
         let mut blocks = Vec::new();
         for (i, filters) in cfg.up_filters().into_iter().enumerate() {
-            let conv = conv2d(c, filters, 3, true, SAME, body.pp(BLOCK * i + 1))?;
+            let conv = conv2d(c, filters, 3, true, same, body.pp(BLOCK * i + 1))?;
             blocks.push(UpBlock { conv, bn: batch_norm2d(filters, bn_cfg, body.pp(BLOCK * i + 2))? });
             c = filters;
         }
-        let to_image = conv2d(c, cfg.channels, 3, true, SAME, body.pp(BLOCK * blocks.len()))?;
-        let fc = linear(cfg.latent, seed_filters * SEED_SIDE * SEED_SIDE, vb.pp("fc"))?;
+        let to_image = conv2d(c, cfg.channels, 3, true, same, body.pp(BLOCK * blocks.len()))?;
+        let fc = linear(cfg.latent, seed_filters * SEED_SIDE * SEED_SIDE, vb.pp("fc"))?.in_precision(cfg.precision);
         Ok(Self { fc, blocks, to_image, seed_filters })
     }
 

@@ -2,13 +2,13 @@
 
 use crate::GanConfig;
 use crate::config::SEED_SIDE;
-use candle_core::{Result, Tensor};
+use candle_core::{Error, Result, Tensor};
 use candle_nn::{Init, Module, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
-use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding};
+use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding, Precision};
 use cellforge_nn::{conv2d_with, embedding, he_normal, linear_with, ops};
 
-const SAME: Conv2dConfig = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+const SAME: Conv2dConfig = Conv2dConfig::new(1, Padding::uniform(1));
 /// Length of the style vector.
 const STYLE: usize = 128;
 /// Slope of the leaky ReLUs below zero.
@@ -43,10 +43,11 @@ struct StyledConv {
 }
 
 impl StyledConv {
-    fn new(c_in: usize, c_out: usize, up: bool, vb: VarBuilder) -> Result<Self> {
+    fn new((c_in, c_out): (usize, usize), up: bool, precision: Precision, vb: VarBuilder) -> Result<Self> {
+        let same = SAME.in_precision(precision);
         Ok(Self {
-            conv: conv2d_with(he_normal(c_in * 9, 1.0), (c_in, c_out, 3), false, SAME, vb.clone())?,
-            style: style(c_in, vb.pp("style"))?,
+            conv: conv2d_with(he_normal(c_in * 9, 1.0), (c_in, c_out, 3), false, same, vb.clone())?,
+            style: style(c_in, precision, vb.pp("style"))?,
             bias: vb.get_with_hints(c_out, "bias", Init::Const(0.))?,
             zeros: zeros(c_in, &vb)?,
             up,
@@ -64,8 +65,8 @@ impl StyledConv {
 }
 
 /// The scale of `c` channels as a function of the style, 1 on average at the start.
-fn style(c: usize, vb: VarBuilder) -> Result<Linear> {
-    linear_with(he_normal(STYLE, 1.0), Some(1.), (STYLE, c), vb)
+fn style(c: usize, precision: Precision, vb: VarBuilder) -> Result<Linear> {
+    Ok(linear_with(he_normal(STYLE, 1.0), Some(1.), (STYLE, c), vb)?.in_precision(precision))
 }
 
 fn zeros(c: usize, vb: &VarBuilder) -> Result<Tensor> {
@@ -76,32 +77,38 @@ impl StyleGenerator {
     pub(super) fn new(cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
         let negative_slope = f64::from(NEGATIVE_SLOPE);
         let mapping = vb.pp("mapping");
+        let dense = |negative_slope: f64, sizes: (usize, usize), vb: VarBuilder| {
+            let layer = linear_with(he_normal(sizes.0, negative_slope), Some(0.), sizes, vb)?;
+            Ok::<_, Error>(layer.in_precision(cfg.precision))
+        };
         let class = (cfg.classes > 1).then(|| embedding(cfg.classes, STYLE, 1.0, mapping.pp("class"))).transpose()?;
+        let class = class.map(|rows| rows.in_precision(cfg.precision));
         let mut c = cfg.seed_filters();
         let side = SEED_SIDE * SEED_SIDE;
-        let start = linear_with(he_normal(STYLE, 1.0), Some(0.), (STYLE, c * side), vb.pp("start"))?;
+        let start = dense(1.0, (STYLE, c * side), vb.pp("start"))?;
         let mut layers = Vec::new();
         for (i, filters) in cfg.up_filters().into_iter().enumerate() {
             let block = vb.pp("blocks").pp(i);
-            layers.push(StyledConv::new(c, filters, true, block.pp("conv1"))?);
-            layers.push(StyledConv::new(filters, filters, false, block.pp("conv2"))?);
+            layers.push(StyledConv::new((c, filters), true, cfg.precision, block.pp("conv1"))?);
+            layers.push(StyledConv::new((filters, filters), false, cfg.precision, block.pp("conv2"))?);
             c = filters;
         }
         let image = vb.pp("to_image");
         Ok(Self {
-            noise: linear_with(
-                he_normal(cfg.latent, negative_slope),
-                Some(0.),
-                (cfg.latent, STYLE),
-                mapping.pp("noise"),
-            )?,
+            noise: dense(negative_slope, (cfg.latent, STYLE), mapping.pp("noise"))?,
             class,
-            mapping: linear_with(he_normal(STYLE, negative_slope), Some(0.), (STYLE, STYLE), mapping.pp("fc"))?,
+            mapping: dense(negative_slope, (STYLE, STYLE), mapping.pp("fc"))?,
             start,
             layers,
-            image_style: style(c, image.pp("style"))?,
+            image_style: style(c, cfg.precision, image.pp("style"))?,
             image_zeros: zeros(c, &image)?,
-            to_image: conv2d_with(he_normal(c * 9, 1.0), (c, cfg.channels, 3), true, SAME, image)?,
+            to_image: conv2d_with(
+                he_normal(c * 9, 1.0),
+                (c, cfg.channels, 3),
+                true,
+                SAME.in_precision(cfg.precision),
+                image,
+            )?,
         })
     }
 

@@ -66,7 +66,7 @@ impl Fixture {
         let (_, grads) = ops::with_plain_sums(|| {
             gradients(|| {
                 let output = forward(&input, true)?;
-                ops::linear(&ops::reshape(&output, upstream.dims())?, &upstream, None)
+                ops::linear(&ops::reshape(&output, upstream.dims())?, &upstream, None, ops::Precision::F32)
             })
         })?;
         close("input_grad", grads.get(&input).expect("a gradient of the input"), &self.tensors["input_grad"])?;

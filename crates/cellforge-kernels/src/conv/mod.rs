@@ -11,6 +11,7 @@ use crate::composed;
 use crate::config::Conv2dConfig;
 use crate::device::on_device;
 use crate::layout::{channels_first, channels_last};
+use crate::product::Precision;
 use crate::tape::{apply2, apply3, contiguous};
 use candle_core::{Result, Tensor, bail};
 use std::cell::Cell;
@@ -83,8 +84,8 @@ pub fn conv2d_add(xs: &Tensor, weight: &Tensor, addend: &Tensor, cfg: &Conv2dCon
 }
 
 /// Nearest 2x upsampling, then a 3x3 convolution with padding 1: `xs` is `(b, c, h, w)`, `weight` `(o, c, 3, 3)`,
-/// `bias` `(o)`, and the result `(b, o, 2h, 2w)`.
-pub fn upsample2x_conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+/// `bias` `(o)`, and the result `(b, o, 2h, 2w)`. `precision` is what it multiplies, as in [`Conv2dConfig`].
+pub fn upsample2x_conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, precision: Precision) -> Result<Tensor> {
     let op = "upsample2x_conv2d";
     let (_, kernel) = check(op, xs, weight, bias)?;
     if kernel != (3, 3) {
@@ -95,11 +96,11 @@ pub fn upsample2x_conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) ->
         cpu = {
             let (xs, weight) = (channels_last(xs)?, contiguous(weight)?);
             channels_first(&match bias {
-                Some(bias) => apply3(&xs, &weight, &contiguous(bias)?, upsampled::UpsampledConv),
-                None => apply2(&xs, &weight, upsampled::UpsampledConv),
+                Some(bias) => apply3(&xs, &weight, &contiguous(bias)?, upsampled::UpsampledConv(precision)),
+                None => apply2(&xs, &weight, upsampled::UpsampledConv(precision)),
             }?)
         },
-        cuda = crate::cuda::upsample2x_conv2d(xs, weight, bias),
+        cuda = crate::cuda::upsample2x_conv2d(xs, weight, bias, precision),
         composed = composed::upsample2x_conv2d(xs, weight, bias),
     )
 }

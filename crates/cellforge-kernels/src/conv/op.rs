@@ -59,7 +59,7 @@ impl<'a> Plan<'a> {
             let origin = (p.top as isize + 1 - kh as isize, p.left as isize + 1 - kw as isize);
             Windows { image: (oh, ow, o), kernel, stride: 1, origin, grid: (h, w) }
         });
-        let products = Products::current();
+        let products = Products::of(cfg.precision);
         let winograd_from = if super::PLAIN.get() { usize::MAX } else { Winograd::fewest(products) };
         Ok(Self { weight, direct, turned, o, cfg, products, winograd_from })
     }

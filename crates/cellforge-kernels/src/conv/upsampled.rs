@@ -16,7 +16,7 @@ use crate::gather::with_slice;
 use crate::gemm::with_scratch;
 use crate::memory::filled_in_pieces;
 use crate::micro::{Gather, Outer, PRODUCTS, Panels, Upsampled};
-use crate::product::{Products, pair_halves, pair_up};
+use crate::product::{Precision, Products, pair_halves, pair_up};
 use crate::profile::{Span, span};
 use crate::simd::vectorised;
 use crate::tape::wants;
@@ -42,7 +42,7 @@ const STRIP_IN_TILES: usize = 256;
 
 /// The op for contiguous CPU tensors whose shapes have been checked: images `(b, h, w, c)`, weights `(o, c, 3, 3)`; with a bias
 /// (ternary) or without one (binary).
-pub(super) struct UpsampledConv;
+pub(super) struct UpsampledConv(pub Precision);
 
 /// Sizes of one call.
 #[derive(Clone, Copy)]
@@ -55,9 +55,9 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(xs: &[usize], weight: &[usize]) -> Result<Self> {
+    fn new(xs: &[usize], weight: &[usize], precision: Precision) -> Result<Self> {
         match (xs, weight) {
-            (&[_, h, w, c], &[o, _, 3, 3]) => Ok(Self { h, w, c, o, products: Products::current() }),
+            (&[_, h, w, c], &[o, _, 3, 3]) => Ok(Self { h, w, c, o, products: Products::of(precision) }),
             _ => bail!("{NAME}: expected images and 3x3 kernels, got shapes {xs:?} and {weight:?}"),
         }
     }
@@ -320,8 +320,7 @@ impl Plan {
     }
 
     /// The gradients of the input and of the weights, each where it is asked for.
-    fn gradients(xs: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let plan = Self::new(xs.dims(), weight.dims())?;
+    fn gradients(self, xs: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         with_slice(NAME, grad, |grad| {
             let of = |wanted: &Tensor, other: &Tensor, f: &dyn Fn(&[f32]) -> Vec<f32>| match wants(wanted) {
                 true => {
@@ -330,8 +329,8 @@ impl Plan {
                 }
                 false => Ok(None),
             };
-            let grad_xs = of(xs, weight, &|weight| plan.input_gradient(weight, grad))?;
-            Ok((grad_xs, of(weight, xs, &|xs| plan.weight_gradient(xs, grad))?))
+            let grad_xs = of(xs, weight, &|weight| self.input_gradient(weight, grad))?;
+            Ok((grad_xs, of(weight, xs, &|xs| self.weight_gradient(xs, grad))?))
         })
     }
 }
@@ -446,13 +445,13 @@ impl CustomOp2 for UpsampledConv {
     }
 
     fn cpu_fwd(&self, xs: &CpuStorage, xs_l: &Layout, w: &CpuStorage, w_l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let plan = Plan::new(xs_l.dims(), w_l.dims())?;
+        let plan = Plan::new(xs_l.dims(), w_l.dims(), self.0)?;
         let ys = plan.forward(slice(NAME, xs, xs_l)?, slice(NAME, w, w_l)?, None);
         Ok((CpuStorage::F32(ys), plan.out_shape(xs_l.dims()[0])))
     }
 
     fn bwd(&self, xs: &Tensor, w: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Plan::gradients(xs, w, grad)
+        Plan::new(xs.dims(), w.dims(), self.0)?.gradients(xs, w, grad)
     }
 }
 
@@ -470,7 +469,7 @@ impl CustomOp3 for UpsampledConv {
         bias: &CpuStorage,
         bias_l: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let plan = Plan::new(xs_l.dims(), w_l.dims())?;
+        let plan = Plan::new(xs_l.dims(), w_l.dims(), self.0)?;
         let bias = slice(NAME, bias, bias_l)?;
         let ys = plan.forward(slice(NAME, xs, xs_l)?, slice(NAME, w, w_l)?, Some(bias));
         Ok((CpuStorage::F32(ys), plan.out_shape(xs_l.dims()[0])))
@@ -484,7 +483,7 @@ impl CustomOp3 for UpsampledConv {
         _ys: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (grad_xs, grad_w) = Plan::gradients(xs, w, grad)?;
+        let (grad_xs, grad_w) = Plan::new(xs.dims(), w.dims(), self.0)?.gradients(xs, w, grad)?;
         Ok((grad_xs, grad_w, bias_gradient(NAME, bias, grad)?))
     }
 }

@@ -7,6 +7,7 @@ use crate::config::{Conv2dConfig, Padding};
 use crate::gpu::cudnn::{Geometry, Operand, Pass};
 use crate::gpu::{Buffer, Gpu, Ptr, args, elements, size};
 use crate::layout::{channels_first, channels_last};
+use crate::product::Precision;
 use crate::tape::{apply2, apply3, contiguous, wants};
 use candle_core::{Layout, Result, Shape, Tensor, bail};
 
@@ -47,21 +48,26 @@ pub(crate) fn conv2d_add(xs: &Tensor, weight: &Tensor, addend: &Tensor, cfg: &Co
     channels_first(&apply3(&channels_last(xs)?, &contiguous(weight)?, &channels_last(addend)?, op)?)
 }
 
-pub(crate) fn upsample2x_conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+pub(crate) fn upsample2x_conv2d(
+    xs: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    precision: Precision,
+) -> Result<Tensor> {
     let (xs, weight) = (channels_last(xs)?, contiguous(weight)?);
     let Some(bias) = bias else {
         let op = kernel2(
             UPSAMPLED,
-            |gpu, ptrs, layouts| upsampled_forward(gpu, ptrs, layouts, None),
-            |args, _, grad| upsampled_gradients(args, grad),
+            move |gpu, ptrs, layouts| upsampled_forward(gpu, ptrs, layouts, None, precision),
+            move |args, _, grad| upsampled_gradients(args, grad, precision),
         );
         return channels_first(&apply2(&xs, &weight, op)?);
     };
     let op = kernel3(
         UPSAMPLED,
-        |gpu, [x, w, bias], [x_l, w_l, _]| upsampled_forward(gpu, [x, w], [x_l, w_l], Some(bias)),
-        |[x, w, bias], _, grad, _| {
-            let (by_x, by_w) = upsampled_gradients([x, w], grad)?;
+        move |gpu, [x, w, bias], [x_l, w_l, _]| upsampled_forward(gpu, [x, w], [x_l, w_l], Some(bias), precision),
+        move |[x, w, bias], _, grad, _| {
+            let (by_x, by_w) = upsampled_gradients([x, w], grad, precision)?;
             Ok((by_x, by_w, bias_gradient(UPSAMPLED, bias, grad)?))
         },
     );
@@ -152,7 +158,7 @@ fn conv_forward(
     let (c, (o, kh, kw)) = (plan.geometry.image.2, plan.geometry.kernel);
     let images = plan.framed(gpu, xs)?;
     let kernels = gpu.turned(weight, o, c, kh * kw)?;
-    let ys = gpu.convolve(Pass::Forward, plan.geometry, images.ptr(), kernels.ptr())?;
+    let ys = gpu.convolve(Pass::Forward, plan.geometry, cfg.precision, [images.ptr(), kernels.ptr()])?;
     let (bias, images) = match addend {
         Addend::Nothing => return Ok((ys, plan.out_shape())),
         Addend::Bias(bias) => (Some(bias), None),
@@ -172,7 +178,7 @@ fn conv_gradients([xs, weight]: [&Tensor; 2], grad: &Tensor, cfg: &Conv2dConfig)
         let grad_xs = match wants(xs) {
             true => {
                 let kernels = gpu.turned(weight_ptr, o, c, kh * kw)?;
-                let whole = gpu.convolve(Pass::InputGradient, geometry, kernels.ptr(), grad)?;
+                let whole = gpu.convolve(Pass::InputGradient, geometry, cfg.precision, [kernels.ptr(), grad])?;
                 let inner = match plan.frame {
                     None => whole,
                     Some((inner, (top, left))) => {
@@ -186,7 +192,7 @@ fn conv_gradients([xs, weight]: [&Tensor; 2], grad: &Tensor, cfg: &Conv2dConfig)
         let grad_weight = match wants(weight) {
             true => {
                 let images = plan.framed(gpu, xs_ptr)?;
-                let kernels = gpu.convolve(Pass::WeightGradient, geometry, images.ptr(), grad)?;
+                let kernels = gpu.convolve(Pass::WeightGradient, geometry, cfg.precision, [images.ptr(), grad])?;
                 let turned = match gpu.turned(kernels.ptr, o, kh * kw, c)? {
                     Operand::Plain(_) => kernels,
                     Operand::Made(turned) => turned,
@@ -228,11 +234,12 @@ fn upsampled_forward(
     [xs, weight]: [Ptr; 2],
     [xs_l, weight_l]: [&Layout; 2],
     bias: Option<Ptr>,
+    precision: Precision,
 ) -> Result<(Buffer, Shape)> {
     let geometry = phases(xs_l.dims(), weight_l.dims())?;
     let ((h, w, _), o) = (geometry.image, geometry.kernel.0 / 4);
     let kernels = gpu.phase_weights(weight, &geometry)?;
-    let zs = gpu.convolve(Pass::Forward, geometry, xs, kernels.ptr)?;
+    let zs = gpu.convolve(Pass::Forward, geometry, precision, [xs, kernels.ptr])?;
     let shape = Shape::from((geometry.batch, 2 * h, 2 * w, o));
     let (rows, cols, out) = (size(h)?, size(w)?, size(o)?);
     let ys = gpu.map("pick_phases", shape.elem_count(), |ys, n| args![&zs, bias, ys, n, rows, cols, out])?;
@@ -240,7 +247,7 @@ fn upsampled_forward(
 }
 
 /// The gradients of [`upsampled_forward`], each where it is asked for.
-fn upsampled_gradients([xs, weight]: [&Tensor; 2], grad: &Tensor) -> Result<Gradients2> {
+fn upsampled_gradients([xs, weight]: [&Tensor; 2], grad: &Tensor, precision: Precision) -> Result<Gradients2> {
     let geometry = phases(xs.dims(), weight.dims())?;
     let (o, c) = (size(geometry.kernel.0 / 4)?, size(geometry.image.2)?);
     with_ptrs(UPSAMPLED, [xs, weight, grad], |gpu, [xs_ptr, weight_ptr, grad]| {
@@ -248,14 +255,14 @@ fn upsampled_gradients([xs, weight]: [&Tensor; 2], grad: &Tensor) -> Result<Grad
         let grad_xs = match wants(xs) {
             true => {
                 let kernels = gpu.phase_weights(weight_ptr, &geometry)?;
-                let grad = gpu.convolve(Pass::InputGradient, geometry, kernels.ptr, placed.ptr)?;
+                let grad = gpu.convolve(Pass::InputGradient, geometry, precision, [kernels.ptr, placed.ptr])?;
                 Some(grad.tensor(xs.shape()))
             }
             false => None,
         };
         let grad_weight = match wants(weight) {
             true => {
-                let kernels = gpu.convolve(Pass::WeightGradient, geometry, xs_ptr, placed.ptr)?;
+                let kernels = gpu.convolve(Pass::WeightGradient, geometry, precision, [xs_ptr, placed.ptr])?;
                 let folded =
                     gpu.map("phase_weights_gradient", weight.elem_count(), |out, n| args![&kernels, out, n, o, c])?;
                 Some(folded.tensor(weight.shape()))

@@ -37,8 +37,8 @@ enum Math {
 }
 
 impl Math {
-    fn current() -> Self {
-        match Precision::current() {
+    fn of(precision: Precision) -> Self {
+        match precision {
             Precision::F32 => Self::Single,
             Precision::Tf32 => Self::Tf32,
             Precision::Bf16 | Precision::EmulatedBf16 => Self::Bf16,
@@ -298,8 +298,14 @@ impl Operand {
 
 impl Gpu {
     /// A pass whose operands and result are f32 in memory.
-    pub(crate) fn convolve(&self, pass: Pass, geometry: Geometry, a: Ptr, b: Ptr) -> Result<Buffer> {
-        let math = Math::current();
+    pub(crate) fn convolve(
+        &self,
+        pass: Pass,
+        geometry: Geometry,
+        precision: Precision,
+        [a, b]: [Ptr; 2],
+    ) -> Result<Buffer> {
+        let math = Math::of(precision);
         let (x, w, y) = (geometry.input_len(), geometry.weight_len(), geometry.output_len());
         let (a_len, b_len, out_len) = match pass {
             Pass::Forward => (x, w, y),

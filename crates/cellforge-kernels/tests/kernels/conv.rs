@@ -1,7 +1,7 @@
 use crate::common::{check, check_at, device, on_gpu, values, variable};
 use candle_core::{DType, Result, Tensor, Var};
 use cellforge_kernels::{
-    Conv2dConfig, Padding, composed, conv2d, conv2d_add, linear, upsample_nearest2x, upsample2x_conv2d,
+    Conv2dConfig, Padding, Precision, composed, conv2d, conv2d_add, linear, upsample_nearest2x, upsample2x_conv2d,
 };
 use proptest::prelude::*;
 
@@ -89,8 +89,8 @@ proptest! {
         padding in padding(),
         bias: bool,
     ) {
-        check_conv(dims, kernel, bias, Conv2dConfig { stride, padding });
-        check_conv_add(dims, kernel, Conv2dConfig { stride, padding });
+        check_conv(dims, kernel, bias, Conv2dConfig::new(stride, padding));
+        check_conv_add(dims, kernel, Conv2dConfig::new(stride, padding));
     }
 
     #[test]
@@ -104,13 +104,13 @@ fn check_upsampled([b, c, h, w]: [usize; 4], o: usize, bias: bool) {
     if bias {
         vars.push(variable(3, &[o]));
     }
-    let cfg = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    let cfg = Conv2dConfig::new(1, Padding::uniform(1));
     let plain = |p: &[Vec<f64>]| {
         let large = upsample(&p[0], w);
         reference((&large, &p[1], p.get(2).map(Vec::as_slice)), [b, c, 2 * h, 2 * w], [o, 3, 3], &cfg)
     };
     let samples = samples([b, c, h, w]);
-    check_at(samples, &vars, |t| upsample2x_conv2d(&t[0], &t[1], t.get(2)), plain);
+    check_at(samples, &vars, |t| upsample2x_conv2d(&t[0], &t[1], t.get(2), Precision::F32), plain);
     if !on_gpu() {
         check_at(samples, &vars, |t| composed::upsample2x_conv2d(&t[0], &t[1], t.get(2)), plain);
     }
@@ -124,7 +124,7 @@ fn upsample(xs: &[f64], w: usize) -> Vec<f64> {
 /// Sizes at which several images share a matrix product, one image needs several, and the last tile is a short one.
 #[test]
 fn tiles() {
-    let same = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    let same = Conv2dConfig::new(1, Padding::uniform(1));
     check_conv([17, 2, 3, 3], [3, 3, 3], true, same);
     check_conv([18, 3, 4, 5], [7, 1, 1], false, Conv2dConfig::default());
     check_conv([2, 120, 17, 19], [1, 3, 3], true, same);
@@ -138,24 +138,21 @@ fn tiles() {
 /// channels that fill vectors and panels and channels that do not, any padding.
 #[test]
 fn tiles_of_products() {
-    let same = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    let same = Conv2dConfig::new(1, Padding::uniform(1));
     check_conv([2, 48, 9, 9], [48, 3, 3], true, same);
     check_conv([1, 49, 8, 8], [65, 3, 3], false, same);
     check_conv([3, 52, 5, 4], [48, 3, 3], true, Conv2dConfig::default());
     check_conv([1, 48, 7, 13], [70, 3, 3], true, same);
     check_conv([9, 70, 6, 2], [49, 3, 3], false, same);
     let padding = Padding { top: 2, bottom: 0, left: 0, right: 3 };
-    check_conv([2, 50, 6, 5], [48, 3, 3], true, Conv2dConfig { stride: 1, padding });
+    check_conv([2, 50, 6, 5], [48, 3, 3], true, Conv2dConfig::new(1, padding));
     check_conv_add([2, 48, 7, 6], [48, 3, 3], same);
 }
 
 /// Images and results that are too large to be made in one piece.
 #[test]
 fn pieces() {
-    let (same, strided) = (
-        Conv2dConfig { stride: 1, padding: Padding::uniform(1) },
-        Conv2dConfig { stride: 2, padding: Padding::uniform(1) },
-    );
+    let (same, strided) = (Conv2dConfig::new(1, Padding::uniform(1)), Conv2dConfig::new(2, Padding::uniform(1)));
     check_conv([1, 48, 41, 37], [48, 3, 3], true, same);
     check_conv([2, 2, 21, 20], [260, 3, 3], true, same);
     check_conv_add([2, 2, 21, 20], [260, 3, 3], same);
@@ -176,7 +173,7 @@ fn upsampling_and_linear() {
             let rows = p[0].chunks(features);
             rows.flat_map(|row| p[1].chunks(features).zip(&p[2]).map(move |(w, b)| dot(row, w) + b)).collect()
         };
-        check(&vars, |t| linear(&t[0], &t[1], Some(&t[2])), plain);
+        check(&vars, |t| linear(&t[0], &t[1], Some(&t[2]), Precision::F32), plain);
         check(&vars, |t| composed::linear(&t[0], &t[1], Some(&t[2])), plain);
     }
 }
@@ -185,7 +182,7 @@ fn upsampling_and_linear() {
 #[test]
 fn strided_input() -> Result<()> {
     let (xs, weight) = (variable(1, &[2, 3, 6, 5]), variable(2, &[4, 3, 3, 3]));
-    let cfg = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    let cfg = Conv2dConfig::new(1, Padding::uniform(1));
     let turned = xs.transpose(2, 3)?;
     let copied = Var::from_tensor(&turned.contiguous()?.detach())?;
     let (a, b) = (conv2d(&turned, &weight, None, &cfg)?, conv2d(&copied, &weight, None, &cfg)?);
@@ -216,7 +213,7 @@ fn errors_name_the_operation_and_the_shapes() -> Result<()> {
     assert!(message(&large).contains("does not fit"), "{}", message(&large));
     let double = Tensor::zeros((2, 3, 3, 3), DType::F64, &device())?;
     assert!(message(&double).contains("conv2d: weight is F64, expected F32"), "{}", message(&double));
-    let zero_stride = Conv2dConfig { stride: 0, padding: Padding::NONE };
+    let zero_stride = Conv2dConfig::new(0, Padding::NONE);
     assert!(conv2d(&xs, &xs, None, &zero_stride).is_err());
     Ok(())
 }

@@ -3,7 +3,7 @@
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Result, Tensor, Var};
 use cellforge_kernels::{
-    Conv2dConfig, DropoutMask, ImageMap, Padding, add, avg_pool2d, avg_pool2d_global, batch_norm_eval,
+    Conv2dConfig, DropoutMask, ImageMap, Padding, Precision, add, avg_pool2d, avg_pool2d_global, batch_norm_eval,
     batch_norm_leaky_relu_train, batch_norm_train, bce_with_logits, conv2d, conv2d_add, cross_entropy, demodulation,
     dropout, gradients, hinge, leaky_relu, leaky_relu_jvp, linear, max_pool2d, mean, modulate, mse, mul,
     pad_bottom_right, record, relu, remap, reshape, row_dot, scale, spectral_normalised, sqr, sub, sum, tanh,
@@ -14,7 +14,7 @@ use crate::common::{device, off_zero, values, variable};
 
 /// A network with every operation in it and a tensor that is used three times.
 fn loss(v: &[Var]) -> Result<Tensor> {
-    let same = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    let same = Conv2dConfig::new(1, Padding::uniform(1));
     let xs = conv2d(&v[0], &v[1], Some(&v[2]), &same)?; // (2, 4, 6, 6)
     let (xs, _) = batch_norm_leaky_relu_train(&xs, &v[3], &v[4], 1e-3, 0.2, None)?;
     let ys = avg_pool2d(&max_pool2d(&upsample_nearest2x(&xs)?, 2, 2, 0)?, 3, 1, 1, false)?;
@@ -23,10 +23,10 @@ fn loss(v: &[Var]) -> Result<Tensor> {
     let ys = conv2d_add(&normed, &v[5], &ys, &same)?;
     let ys = batch_norm_eval(&ys, &v[4], &v[3], &stats.mean, &stats.var_unbiased, 1e-3)?;
     let ys = tanh(&conv2d(&leaky_relu(&ys, 0.1)?, &v[5], None, &same)?)?;
-    let ys = upsample2x_conv2d(&ys, &v[5], None)?; // (2, 4, 12, 12)
+    let ys = upsample2x_conv2d(&ys, &v[5], None, Precision::F32)?; // (2, 4, 12, 12)
     let keep = (0..ys.elem_count()).map(|i| u8::from(i % 3 > 0)).collect();
     let ys = pad_bottom_right(&dropout(&ys, DropoutMask::new(keep, 1.5))?, 1)?;
-    let ys = linear(&reshape(&avg_pool2d_global(&ys)?, &[1, 8])?, &v[6], Some(&v[7]))?;
+    let ys = linear(&reshape(&avg_pool2d_global(&ys)?, &[1, 8])?, &v[6], Some(&v[7]), Precision::F32)?;
     cross_entropy(&ys, &Tensor::new(&[1u32], &device())?)
 }
 
@@ -65,7 +65,7 @@ fn assert_same(a: &GradStore, b: &GradStore, vars: &[Var]) {
 /// A generator of images with styles, by the first five variables.
 fn styled(v: &[Var]) -> Result<Tensor> {
     let xs = modulate(&v[0], &v[1], &v[2], 0.2)?; // (2, 4, 3, 3)
-    let xs = upsample2x_conv2d(&xs, &v[3], None)?; // (2, 3, 6, 6)
+    let xs = upsample2x_conv2d(&xs, &v[3], None, Precision::F32)?; // (2, 3, 6, 6)
     tanh(&modulate(&xs, &scale(&demodulation(&v[3], &v[1])?, 1.5)?, &v[4], 0.2)?)
 }
 
@@ -75,10 +75,10 @@ fn judged(images: &Tensor, v: &[Var]) -> Result<Tensor> {
     let xs = remap(images, &[map, ImageMap { mirrored: true, ..ImageMap::default() }])?;
     let [u, ones] = [5, 27].map(|n| variable(90, &[n]).detach());
     let weight = spectral_normalised(&v[5], &u, &ones)?;
-    let same = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+    let same = Conv2dConfig::new(1, Padding::uniform(1));
     let ys = conv2d(&xs, &weight, Some(&v[6]), &same)?; // (2, 5, 6, 6)
     let features = avg_pool2d_global(&leaky_relu_jvp(&ys, &ys, 0.2)?)?; // (2, 5)
-    let logits = add(&row_dot(&features, &v[7])?, &linear(&features, &v[8], None)?)?;
+    let logits = add(&row_dot(&features, &v[7])?, &linear(&features, &v[8], None, Precision::F32)?)?;
     add(&hinge(&logits, true)?, &scale(&mean(&logits)?, 0.3)?)
 }
 
@@ -114,9 +114,9 @@ fn the_input_of_a_frozen_network_has_a_gradient() -> Result<()> {
     let images = variable(1, &[2, 3, 6, 6]);
     let (weight, fc) = (variable(2, &[4, 3, 3, 3]), variable(3, &[1, 4]));
     let loss = |weight: &Tensor, fc: &Tensor| {
-        let same = Conv2dConfig { stride: 1, padding: Padding::uniform(1) };
+        let same = Conv2dConfig::new(1, Padding::uniform(1));
         let features = avg_pool2d_global(&leaky_relu(&conv2d(&images, weight, None, &same)?, 0.2)?)?;
-        bce_with_logits(&linear(&features, fc, None)?, 1.)
+        bce_with_logits(&linear(&features, fc, None, Precision::F32)?, 1.)
     };
     let (_, frozen) = gradients(|| loss(&weight.detach(), &fc.detach()))?;
     assert_same(&frozen, &loss(&weight, &fc)?.backward()?, std::slice::from_ref(&images));
@@ -127,11 +127,14 @@ fn the_input_of_a_frozen_network_has_a_gradient() -> Result<()> {
 #[test]
 fn recordings_that_cannot_be_walked_back_are_errors() -> Result<()> {
     let (xs, weight) = (variable(1, &[2, 3]), variable(2, &[4, 3]));
-    let wrong = record(|| linear(&xs, &weight, None))?.gradients(&variable(3, &[4, 2])).err().map(|e| e.to_string());
+    let wrong = record(|| linear(&xs, &weight, None, Precision::F32))?
+        .gradients(&variable(3, &[4, 2]))
+        .err()
+        .map(|e| e.to_string());
     assert!(wrong.as_ref().is_some_and(|e| e.contains("has shape [4, 2], the result [2, 4]")), "{wrong:?}");
 
     // Nested in any way, and nothing is left behind.
-    let forward = || linear(&xs, &weight, None);
+    let forward = || linear(&xs, &weight, None, Precision::F32);
     let grad = variable(3, &[2, 4]).detach();
     let nested: [Result<Tensor>; 4] = [
         record(|| Ok(record(forward)?.result())).map(|recorded| recorded.result()),
@@ -154,7 +157,8 @@ fn recordings_that_cannot_be_walked_back_are_errors() -> Result<()> {
     assert!(record(|| candle_core::bail!("failed")).is_err() && forward()?.track_op());
 
     // An operation of Candle's own in between, and one beside those of this crate.
-    let between = record(|| linear(&forward()?.sqr()?, &variable(4, &[2, 4]), None)).err().map(|e| e.to_string());
+    let between =
+        record(|| linear(&forward()?.sqr()?, &variable(4, &[2, 4]), None, Precision::F32)).err().map(|e| e.to_string());
     let between = between.expect("its gradient would be lost");
     assert!(between.contains("linear depends on a variable through Candle's own `sqr`"), "{between}");
     assert!(between.contains("the result of linear, of shape [2, 4]"), "{between}");
@@ -172,11 +176,14 @@ fn recordings_that_cannot_be_walked_back_are_errors() -> Result<()> {
 #[test]
 fn an_operation_of_candles_in_between_is_an_error() -> Result<()> {
     let (xs, weight) = (variable(1, &[2, 3]), variable(2, &[4, 3]));
-    let broken = gradients(|| relu(&linear(&xs, &weight, None)?.sqr()?)?.sum_all()).unwrap_err().to_string();
+    let broken =
+        gradients(|| relu(&linear(&xs, &weight, None, Precision::F32)?.sqr()?)?.sum_all()).unwrap_err().to_string();
     assert!(broken.contains("relu depends on a variable through Candle's own `sqr`"), "{broken}");
     let other = variable(3, &[1, 8]);
-    let unreached =
-        gradients(|| linear(&linear(&xs, &weight, None)?.sqr()?.reshape((1, 8))?, &other, None)).unwrap_err();
+    let unreached = gradients(|| {
+        linear(&linear(&xs, &weight, None, Precision::F32)?.sqr()?.reshape((1, 8))?, &other, None, Precision::F32)
+    })
+    .unwrap_err();
     assert!(unreached.to_string().contains("linear depends on a variable through Candle's own `sqr`"), "{unreached}");
     let mixed = gradients(|| relu(&xs)?.sum_all()? + xs.sqr()?.sum_all()?).unwrap_err().to_string();
     assert!(mixed.contains("the loss depends on a variable through Candle's own"), "{mixed}");
@@ -188,7 +195,7 @@ fn an_operation_of_candles_in_between_is_an_error() -> Result<()> {
 #[test]
 fn an_operation_of_candles_beside_one_of_this_crate_is_an_error() -> Result<()> {
     let (xs, weight) = (Tensor::new(&[[4f32]], &device())?, variable(2, &[1, 1]));
-    let ys = || linear(&xs, &weight, None);
+    let ys = || linear(&xs, &weight, None, Precision::F32);
     let lost = gradients(|| mean(&add(&ys()?, &(ys()? * 3.)?)?)).unwrap_err().to_string();
     assert!(lost.contains("add depends on a variable through Candle's own"), "{lost}");
     assert!(lost.contains("the result of linear, of shape [1, 1]"), "{lost}");
@@ -256,7 +263,7 @@ fn each_operation_of_candles_is_named() -> Result<()> {
         ("broadcast_as", |ys, _| ys.broadcast_as((3, 2, 4))),
     ];
     for (name, between) in cases {
-        let forward = || between(&linear(&xs, &weight, None)?, &constant);
+        let forward = || between(&linear(&xs, &weight, None, Precision::F32)?, &constant);
         let named = |error: String| assert!(error.contains(&format!("Candle's own `{name}`")), "{name}: {error}");
         // On the way to an operation of this crate, as the loss, and as what is recorded.
         named(gradients(|| mean(&scale(&forward()?, 2.)?)).unwrap_err().to_string());
@@ -265,7 +272,7 @@ fn each_operation_of_candles_is_named() -> Result<()> {
         named(record(|| reshape(&forward()?, &[1, 1, 1])).err().expect("its gradient would be lost").to_string());
     }
     // Nothing of what failed is left behind.
-    assert!(gradients(|| mean(&linear(&xs, &weight, None)?)).is_ok());
+    assert!(gradients(|| mean(&linear(&xs, &weight, None, Precision::F32)?)).is_ok());
     Ok(())
 }
 
@@ -289,10 +296,11 @@ fn operations_of_candles_on_images_and_parameters_are_named() -> Result<()> {
         assert!(error.contains(&format!("Candle's own `{name}`")), "{name}: {error}");
     }
     let (xs, weight) = (variable(3, &[2, 4]).detach(), variable(4, &[4, 3]));
-    let transposed = gradients(|| mean(&linear(&xs, &weight.t()?, None)?)).unwrap_err().to_string();
+    let transposed = gradients(|| mean(&linear(&xs, &weight.t()?, None, Precision::F32)?)).unwrap_err().to_string();
     assert!(transposed.contains("`transpose`, applied to a variable of shape [4, 3]"), "{transposed}");
-    let decayed =
-        gradients(|| add(&mean(&linear(&xs, &reshape(&weight, &[3, 4])?, None)?)?, &weight.sqr()?.sum_all()?));
+    let decayed = gradients(|| {
+        add(&mean(&linear(&xs, &reshape(&weight, &[3, 4])?, None, Precision::F32)?)?, &weight.sqr()?.sum_all()?)
+    });
     assert!(decayed.unwrap_err().to_string().contains("`sqr`, applied to a variable"), "weight decay by Candle");
     Ok(())
 }
@@ -303,7 +311,7 @@ fn values_may_be_looked_at() -> Result<()> {
     let (xs, weight) = (variable(1, &[2, 3]).detach(), variable(2, &[4, 3]));
     let mut seen = Vec::new();
     let (loss, grads) = gradients(|| {
-        let ys = linear(&xs, &weight, None)?;
+        let ys = linear(&xs, &weight, None, Precision::F32)?;
         seen.push(ys.detach().sqr()?.sum_all()?);
         seen.push((ys.sqr()?.sum_all()? * 2.)?.detach());
         seen.push(ys.argmax(1)?.to_dtype(DType::F32)?.sum_all()?);
@@ -313,7 +321,7 @@ fn values_may_be_looked_at() -> Result<()> {
     })?;
     let want: Vec<f32> = [xs.matmul(&weight.t()?)?.mean_all()?].iter().map(|x| 2. * values(x)[0]).collect();
     assert!((values(&loss)[0] - want[0]).abs() < 1e-6);
-    let expected = mean(&linear(&xs, &weight, None)?)?.backward()?;
+    let expected = mean(&linear(&xs, &weight, None, Precision::F32)?)?.backward()?;
     assert_same(&grads, &expected, std::slice::from_ref(&weight));
     assert!(seen.iter().all(|x| x.elem_count() == 1));
     Ok(())
@@ -325,18 +333,18 @@ fn results_of_a_recording_that_has_ended_are_errors() -> Result<()> {
     let (xs, weight) = (variable(1, &[2, 3]).detach(), variable(2, &[4, 3]));
     let mut kept = None;
     gradients(|| {
-        let ys = linear(&xs, &weight, None)?;
+        let ys = linear(&xs, &weight, None, Precision::F32)?;
         kept = Some(ys.clone());
         mean(&ys)
     })?;
     let kept = kept.expect("the closure ran");
-    let error = gradients(|| mean(&add(&kept, &linear(&xs, &weight, None)?)?)).unwrap_err().to_string();
+    let error = gradients(|| mean(&add(&kept, &linear(&xs, &weight, None, Precision::F32)?)?)).unwrap_err().to_string();
     assert!(error.contains("add depends on a value of shape [2, 4] from a recording that has ended"), "{error}");
     let error = gradients(|| mean(&kept.sqr()?)).unwrap_err().to_string();
     assert!(error.contains("from a recording that has ended"), "{error}");
     let error = kept.sum_all()?.backward().err().map(|e| e.to_string());
     assert!(error.as_ref().is_some_and(|e| e.contains("belongs to a recording")), "{error:?}");
-    assert!(gradients(|| mean(&add(&kept.detach(), &linear(&xs, &weight, None)?)?)).is_ok());
+    assert!(gradients(|| mean(&add(&kept.detach(), &linear(&xs, &weight, None, Precision::F32)?)?)).is_ok());
     Ok(())
 }
 
@@ -362,7 +370,7 @@ fn a_result_keeps_no_operand() -> Result<()> {
     let (xs, weight) = (variable(1, &[2, 3]).detach(), variable(2, &[4, 3]));
     let mut kept = None;
     gradients(|| {
-        let ys = relu(&linear(&xs, &weight, None)?)?;
+        let ys = relu(&linear(&xs, &weight, None, Precision::F32)?)?;
         kept = Some(ys.clone());
         mean(&ys)
     })?;

@@ -13,13 +13,13 @@ fn run() -> Result<Vec<Vec<f32>>> {
         variable(6, &[7, 7, 1, 1]),
         variable(7, &[4, 7]),
     ];
-    let strided = Conv2dConfig { stride: 2, padding: Padding::same(12, 11, 3, 2) };
+    let strided = Conv2dConfig::new(2, Padding::same(12, 11, 3, 2));
     let ys = conv2d(&vars[0], &vars[1], Some(&vars[2]), &strided)?;
     let (ys, stats) = batch_norm_train(&ys, &vars[3], &vars[2], 1e-3)?;
-    let ys = upsample2x_conv2d(&leaky_relu(&ys, 0.2)?, &vars[4], None)?;
+    let ys = upsample2x_conv2d(&leaky_relu(&ys, 0.2)?, &vars[4], None, Precision::F32)?;
     let ys = avg_pool2d(&max_pool2d(&ys, 3, 2, 1)?, 2, 1, 1, true)?;
     let ys = conv2d(&tanh(&ys)?, &vars[5], None, &Conv2dConfig::default())?;
-    let logits = linear(&avg_pool2d_global(&relu(&ys)?)?, &vars[6], None)?;
+    let logits = linear(&avg_pool2d_global(&relu(&ys)?)?, &vars[6], None, Precision::F32)?;
     let targets = Tensor::new(&[0u32, 1, 2, 3, 0, 1, 2, 3, 0], &device())?;
     let loss = cross_entropy(&logits, &targets)?;
     let grads = loss.backward()?;
@@ -40,7 +40,7 @@ fn run_styled() -> Result<Vec<Vec<f32>>> {
         variable(7, &[9, 33]),
     ];
     let xs = modulate(&vars[0], &vars[1], &vars[2], 0.2)?;
-    let xs = upsample2x_conv2d(&xs, &vars[3], None)?;
+    let xs = upsample2x_conv2d(&xs, &vars[3], None, Precision::F32)?;
     let xs = modulate(&xs, &scale(&demodulation(&vars[3], &vars[1])?, 1.4)?, &vars[4], 1.)?;
     let map = |i: u8| ImageMap { turns: i % 4, shift: [i.into(), -1], hole: [3, 3, 4, 5], ..ImageMap::default() };
     let xs = remap(&tanh(&xs)?, &(0..9).map(map).collect::<Vec<_>>())?;

@@ -1,8 +1,7 @@
-//! The inputs of a verb, and the precision it computes in.
+//! The inputs of a verb.
 
 use std::path::PathBuf;
 
-use cellforge_kernels::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,54 +35,4 @@ pub struct Inputs {
     pub features: String,
     /// Folders of trained GANs, for membership inference by their discriminators.
     pub discriminators: Vec<PathBuf>,
-}
-
-/// Precision of convolutions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum PrecisionSetting {
-    /// 32-bit floating point.
-    F32,
-    /// 16-bit brain floating point, faster on GPUs and on processors with AVX-512 BF16 or AMX.
-    Bf16,
-    /// 19-bit floating point, on NVIDIA GPUs.
-    Tf32,
-    /// The same as `bf16` on any processor, slowly, for comparisons.
-    Bf16Emulated,
-}
-
-impl From<PrecisionSetting> for Precision {
-    fn from(setting: PrecisionSetting) -> Self {
-        match setting {
-            PrecisionSetting::F32 => Self::F32,
-            PrecisionSetting::Bf16 => Self::Bf16,
-            PrecisionSetting::Tf32 => Self::Tf32,
-            PrecisionSetting::Bf16Emulated => Self::EmulatedBf16,
-        }
-    }
-}
-
-impl From<Precision> for PrecisionSetting {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::Bf16 => Self::Bf16,
-            Precision::Tf32 => Self::Tf32,
-            Precision::EmulatedBf16 => Self::Bf16Emulated,
-            _ => Self::F32,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn precisions_have_the_names_of_the_kernels() {
-        for name in ["f32", "bf16", "tf32", "bf16-emulated"] {
-            let setting: PrecisionSetting = serde_json::from_value(name.into()).unwrap();
-            assert_eq!(Precision::from(setting).name(), name);
-            assert_eq!(PrecisionSetting::from(Precision::from(setting)), setting);
-        }
-    }
 }

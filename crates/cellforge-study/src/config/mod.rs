@@ -8,8 +8,10 @@ mod data;
 mod generate;
 mod inputs;
 
+use candle_core::Device;
 use cellforge_assess::EvaluationConfig;
 use cellforge_data::derive_seed;
+use cellforge_kernels::Precision;
 use cellforge_settings::{Layer, Renamed, assemble};
 use cellforge_train::{CLASSIFIER_RECIPES, ClassifierTrainConfig, GAN_RECIPES, GanTrainConfig, Recipe};
 use schemars::JsonSchema;
@@ -21,7 +23,7 @@ use crate::{Error, Origin, Result, presets::Preset};
 pub use classifiers::{CnnRun, CnnStage};
 pub use data::{DataConfig, GroupSource, PhantomStage, SplitRule};
 pub use generate::{GenerateStage, JudgeStage};
-pub use inputs::{Inputs, PrecisionSetting};
+pub use inputs::Inputs;
 
 /// Everything that decides what a study computes, and nothing that does not (no device, no thread count, no paths of results).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,11 +32,13 @@ pub struct StudyConfig {
     /// Preset: a named set of settings, which lies below everything else that is given.
     pub preset: Preset,
     /// Seed of everything random. The same seed gives the same files.
-    #[schemars(range(min = 0, max = i64::MAX))]
+    ///
+    /// It is at most 2^53, so that every reader of JSON keeps it.
+    #[schemars(range(max = 9_007_199_254_740_992u64))]
     pub seed: u64,
     /// Precision of convolutions. Without it, f32, and tf32 on NVIDIA GPUs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub precision: Option<PrecisionSetting>,
+    pub precision: Option<Precision>,
     /// Inputs beside the images of `data`. A study finds all of them itself.
     pub inputs: Inputs,
     /// Which images, and how they are split.
@@ -241,6 +245,12 @@ impl StudyConfig {
         let truncation = self.generate.truncation.is_none_or(cellforge_train::can_truncate_at);
         check(truncation, "generate.truncation", "must be a finite number, at least 0.01")?;
         Ok(self.evaluation().validate()?)
+    }
+
+    /// The precision that a device computes in by these settings.
+    #[must_use]
+    pub fn precision_on(&self, device: &Device) -> Precision {
+        self.precision.unwrap_or_else(|| Precision::default_on(device)).on(device)
     }
 
     /// The settings of the evaluation, with the seed of this part and the coverage of the intervals.

@@ -32,7 +32,7 @@ pub(crate) fn run_cnn(
     let inputs: Vec<_> = runs.iter().map(|run| (&run.name, &run.config)).collect();
     let control = runner.control;
     let stamp = runner.stage("cnn", &inputs, &[data], Makes::Folder("cnn"), |resume| {
-        runs.iter().try_for_each(|run| train(run, cells, control, resume, "cnn"))
+        runs.iter().try_for_each(|run| train(config, run, cells, control, resume, "cnn"))
     })?;
     Ok((runs, stamp))
 }
@@ -54,7 +54,7 @@ pub(crate) fn run_resnet(
     };
     let control = runner.control;
     let stamp = runner.stage("resnet", &run.config, &[data], Makes::Folder("resnet"), |resume| {
-        train(&run, cells, control, resume, "resnet")
+        train(config, &run, cells, control, resume, "resnet")
     })?;
     Ok((run, stamp))
 }
@@ -66,9 +66,16 @@ fn cnn(config: &StudyConfig, cells: &Cells, run: &CnnRun, runner: &Runner<'_>) -
     Ok(Trained { folder: runner.path("cnn").join(&name), name, title: run.title(), config: train_config })
 }
 
-fn train(run: &Trained, cells: &Cells, control: &crate::Control, resume: bool, stage: &str) -> Result<()> {
+fn train(
+    config: &StudyConfig,
+    run: &Trained,
+    cells: &Cells,
+    control: &crate::Control,
+    resume: bool,
+    stage: &str,
+) -> Result<()> {
     tracing::debug!("training {} in {}", run.name, run.folder.display());
     let dir = run_dir(&run.folder, resume);
-    let outcome = train_classifier(&run.config, &cells.train, &cells.val, &dir, &control.training(), &mut [])?;
+    let outcome = train_classifier(&run.config, &cells.train, &cells.val, &dir, &control.training(config), &mut [])?;
     if outcome.interrupted { Err(control.interrupted(stage)) } else { Ok(()) }
 }

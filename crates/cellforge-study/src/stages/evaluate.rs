@@ -54,7 +54,7 @@ pub(crate) fn run(
             provenance: provenance.clone(),
             ..EvaluationInputs::new(real, synthetic, FeatureSource::Classifier(resnet))
         };
-        match evaluate(&settings, &inputs, &out, &control.training()) {
+        match evaluate(&settings, &inputs, &out, &control.training(config)) {
             Err(cellforge_assess::Error::Interrupted) => Err(control.interrupted("evaluate")),
             found => Ok(found.map(drop)?),
         }

@@ -54,8 +54,8 @@ pub(crate) fn train(
         let upstream: &[&Stamp] = if judged { &[data, resnet] } else { &[data] };
         let network = runner.path("resnet");
         runner.stage(folder, train_config, upstream, Makes::Folder(folder), |resume| {
-            let judge = if judged { Some(Judge::load(&network, &cells.val, &control.device)?) } else { None };
-            let (dir, how) = (run_dir(&out, resume), control.training());
+            let (dir, how) = (run_dir(&out, resume), control.training(config));
+            let judge = if judged { Some(Judge::load(&network, &cells.val, &how)?) } else { None };
             let outcome = train_judged_gan(train_config, reals, judge.as_ref(), &dir, &how, &mut [])?;
             if outcome.interrupted { Err(control.interrupted(folder)) } else { Ok(()) }
         })
@@ -110,7 +110,7 @@ pub(crate) fn generate(
         let mut writer = ImageWriter::create(&out)?;
         let bar = ProgressBar::new(control.progress, "generate", gans.iter().map(|gan| count(gan) as u64).sum());
         for (gan, source) in &sources {
-            let trained = TrainedGan::load_on(source, &control.device)?;
+            let trained = TrainedGan::load_in(source, &control.device, config.precision_on(&control.device))?;
             let options = SampleOptions {
                 seed: derive_seed(config.seed, "generate"),
                 truncation: config.generate.truncation,

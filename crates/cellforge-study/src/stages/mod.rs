@@ -34,7 +34,7 @@ pub(crate) use data::Cells;
 /// writing can fail with.
 pub fn run(config: &StudyConfig, control: &Control) -> Result<Results> {
     config.validate()?;
-    let mut runner = Runner::new(control)?;
+    let mut runner = Runner::new(control, config.precision_on(&control.device))?;
     let (cells, data) = data::run(config, &mut runner)?;
     // Only now: a mistake in the data must not leave the settings of one study beside the results of another.
     write_atomic(&RunDir::new(&control.out).settings(), config.to_toml()?.as_bytes())?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::gan_step::GanStep;
 use crate::generate::images_of;
 use crate::{
-    Error, Event, GanTrainConfig, Matrix, Observer, Phase, Result, TrainedClassifier, checkpoint, figures, run,
+    Control, Error, Event, GanTrainConfig, Matrix, Observer, Phase, Result, TrainedClassifier, checkpoint, figures, run,
 };
 
 /// Images made at once; the last batch is filled up.
@@ -75,12 +75,12 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// A judge with the classifier of a checkpoint folder, or of a run's folder.
+    /// A judge with the classifier of a checkpoint folder, or of a run's folder, that computes where and in what the GAN's training does.
     ///
     /// # Errors
     /// As [`TrainedClassifier::load`]; [`Error::Unsuitable`] if the classes, size or channels of the images are not the classifier's.
-    pub fn load(dir: &Path, images: &View, device: &Device) -> Result<Self> {
-        let classifier = TrainedClassifier::load_on(dir, device)?;
+    pub fn load(dir: &Path, images: &View, control: &Control) -> Result<Self> {
+        let classifier = TrainedClassifier::load_in(dir, &control.device, control.precision)?;
         let unsuitable = |reason| Err(Error::Unsuitable { path: dir.to_path_buf(), reason });
         if classifier.classes() != images.classes() {
             let (known, there) = (classifier.classes().join(", "), images.classes().join(", "));

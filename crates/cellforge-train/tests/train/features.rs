@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use cellforge_classify::{ClassifierConfig, INCEPTION_FEATURES, Inception, ResNetConfig, inception_input};
 use cellforge_data::{Batch, Scale};
-use cellforge_nn::{Key, ParamStore};
+use cellforge_nn::{Key, ParamStore, Precision};
 use cellforge_train::{
     ClassifierTrainConfig, Control, Error, Orientation, TrainedClassifier, TrainedGan, inception_features,
     load_inception, oriented, train_classifier, train_for_steps, train_gan,
@@ -82,19 +82,19 @@ fn a_discriminator_is_read_back_and_scores_images() {
 fn inception_is_read_from_a_file_that_the_user_brings() -> Result<()> {
     let (folder, images, device) = (tempfile::tempdir().unwrap(), images(), Device::Cpu);
     let store = ParamStore::new(Key::new(1), &device);
-    Inception::new(store.vb())?;
+    Inception::new(Precision::F32, store.vb())?;
     // In half precision, with what the published file has besides.
     let mut tensors = HashMap::new();
     for (name, tensor) in store.tensors() {
         tensors.insert(name, tensor.to_dtype(DType::F16)?);
     }
-    let network = Inception::new(VarBuilder::from_tensors(tensors.clone(), DType::F32, &device))?;
+    let network = Inception::new(Precision::F32, VarBuilder::from_tensors(tensors.clone(), DType::F32, &device))?;
     let path = folder.path().join("inception.safetensors");
     let save = |tensors: &HashMap<String, Tensor>| candle_core::safetensors::save(tensors, &path);
     tensors.insert("fc.bias".into(), Tensor::zeros(1008, DType::F32, &device)?);
     tensors.insert("Conv2d_1a_3x3.bn.num_batches_tracked".into(), Tensor::new(0i64, &device)?);
     save(&tensors)?;
-    let loaded = load_inception(&path, &device).unwrap();
+    let loaded = load_inception(&path, &device, Precision::F32).unwrap();
 
     let features = inception_features(&loaded, &images.part(&[1, 20]), &device).unwrap();
     assert_eq!((features.len(), features.dims), (2, INCEPTION_FEATURES));
@@ -104,18 +104,18 @@ fn inception_is_read_from_a_file_that_the_user_brings() -> Result<()> {
 
     let last = tensors.remove("Mixed_7c.branch_pool.bn.running_var").expect("a parameter");
     save(&tensors)?;
-    let error = load_inception(&path, &device).unwrap_err().to_string();
+    let error = load_inception(&path, &device, Precision::F32).unwrap_err().to_string();
     assert!(
         error.contains("inception.safetensors") && error.contains("Mixed_7c.branch_pool.bn.running_var"),
         "{error}"
     );
     tensors.insert("Mixed_7c.branch_pool.bn.running_var".into(), last.narrow(0, 0, 3)?);
     save(&tensors)?;
-    let error = load_inception(&path, &device).unwrap_err().to_string();
+    let error = load_inception(&path, &device, Precision::F32).unwrap_err().to_string();
     assert!(error.contains("Mixed_7c.branch_pool.bn.running_var") && error.contains("[3]"), "{error}");
     tensors.insert("fc.bias".into(), Tensor::zeros(1000, DType::F32, &device)?);
     save(&tensors)?;
-    assert!(load_inception(&path, &device).unwrap_err().to_string().contains("ImageNet"));
+    assert!(load_inception(&path, &device, Precision::F32).unwrap_err().to_string().contains("ImageNet"));
     Ok(())
 }
 

@@ -7,5 +7,6 @@ mod generation;
 mod monitor;
 mod outputs;
 mod own;
+mod precision;
 mod recipes;
 mod resume;

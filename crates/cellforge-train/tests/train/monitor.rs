@@ -45,7 +45,7 @@ fn wild(iterations: u64) -> GanTrainConfig {
 fn judge(dir: &Path) -> Judge {
     let parts = split();
     train_classifier(&cnn(2), &parts.train, &parts.val, &fresh(dir), &Control::default(), &mut []).unwrap();
-    Judge::load(dir, &parts.val, &Device::Cpu).unwrap()
+    Judge::load(dir, &parts.val, &Control::default()).unwrap()
 }
 
 fn train(config: &GanTrainConfig, judge: Option<&Judge>, dir: &RunDir) -> Result<GanOutcome> {
@@ -193,9 +193,10 @@ fn a_judge_that_does_not_fit_is_refused() {
         let pixels = vec![0; side * side * 3];
         View::new(ViewParts { classes, side, channels: 3, pixels, ..ViewParts::default() }).unwrap()
     };
-    let error = Judge::load(&dir, &one(&["a"], 32), &Device::Cpu).unwrap_err().to_string();
+    let error = Judge::load(&dir, &one(&["a"], 32), &Control::default()).unwrap_err().to_string();
     assert!(error.contains("Parasitized, Uninfected apart, the images are of a"), "{error}");
-    let error = Judge::load(&dir, &one(&["Parasitized", "Uninfected"], 16), &Device::Cpu).unwrap_err().to_string();
+    let error =
+        Judge::load(&dir, &one(&["Parasitized", "Uninfected"], 16), &Control::default()).unwrap_err().to_string();
     assert!(error.contains("16x16"), "{error}");
 }
 
