@@ -65,14 +65,14 @@ fn a_network_keeps_the_precision_that_it_was_trained_in() {
     assert!(own == of(Precision::EmulatedBf16) && own != of(Precision::F32));
 
     // A run goes on in no other, and its network's configuration must not say another.
-    let other = train_gan(&gan(4), &images().class(0), &resumed(&gan_dir), &control(Precision::F32), &mut []);
+    let other = train_gan(&gan(3), &images().class(0), &resumed(&gan_dir), &control(Precision::F32), &mut []);
     assert!(matches!(&other, Err(Error::Mismatch { field, .. }) if field == "model.precision"), "{other:?}");
-    let mut config = gan(1);
+    let mut config = gan(3);
     config.model.precision = Precision::EmulatedBf16;
     let other = train_gan(&config, &images().class(0), &fresh(&lower.join("new")), &Control::default(), &mut []);
     assert!(matches!(&other, Err(Error::Invalid { field: "model.precision", .. })), "{other:?}");
     // Where there is no support for one, the run is of f32, and says so.
     let out = folder.path().join("without");
-    train_gan(&gan(1), &images().class(0), &fresh(&out), &control(Precision::Tf32), &mut []).unwrap();
+    train_gan(&gan(3), &images().class(0), &fresh(&out), &control(Precision::Tf32), &mut []).unwrap();
     assert!(!fs::read_to_string(out.join("last/state.json")).unwrap().contains("precision"));
 }
