@@ -212,7 +212,7 @@ fn bad_configurations_and_inputs_name_the_field_or_the_shape() -> Result<()> {
         (resnet(64, 3, 2, 0.0), "width is 0"),
         (ClassifierConfig::Cnn(CnnConfig { filters: vec![], ..small() }), "filters is []"),
         (ClassifierConfig::Cnn(CnnConfig { filters: vec![8; 7], ..small() }), "filters has 7 counts"),
-        (ClassifierConfig::Cnn(CnnConfig { dense: 0, ..small() }), "dense is [0]"),
+        (ClassifierConfig::Cnn(CnnConfig { dense: 0, ..small() }), "dense is 0"),
         (ClassifierConfig::Resnet(ResNetConfig { stages: vec![3, 0, 1], ..study() }), "stages is [3, 0, 1]"),
         (ClassifierConfig::Resnet(ResNetConfig { stages: vec![3, 4], ..study() }), "filters has 4 counts for 2 stages"),
         (

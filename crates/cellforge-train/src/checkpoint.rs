@@ -309,14 +309,15 @@ pub(crate) fn parse_state<C: DeserializeOwned>(dir: &Path, kind: &str, json: &[u
     if header.kind != kind {
         return Err(unsuitable(format!("it is of a {}, expected one of a {kind}", header.kind)));
     }
+    let unreadable = |e: serde_json::Error| damaged(dir, format!("{STATE}: {e}"));
     if header.format_version < NESTED {
-        let mut state: Value = serde_json::from_slice(json).map_err(|e| damaged(dir, e))?;
+        let mut state: Value = serde_json::from_slice(json).map_err(unreadable)?;
         if let Some(config) = state.get_mut("config") {
             crate::config::migrate(kind, config);
         }
-        return serde_json::from_value(state).map_err(|e| damaged(dir, e));
+        return serde_json::from_value(state).map_err(unreadable);
     }
-    let mut state: State<BTreeMap<String, C>> = serde_json::from_slice(json).map_err(|e| damaged(dir, e))?;
+    let mut state: State<BTreeMap<String, C>> = serde_json::from_slice(json).map_err(unreadable)?;
     let config =
         state.config.remove(kind).ok_or_else(|| damaged(dir, format!("{STATE} has no settings of a {kind}")))?;
     Ok(state.with_config(config))
