@@ -185,7 +185,7 @@ fn what_is_wrong_is_told_with_what_is_meant() {
         ("gan.ema_decay", "1.0", &["gan.ema_decay is 1", "from 0 to below 1"]),
         ("gan.batch", "\"many\"", &["gan.batch cannot be", "whole number, 1 or more"]),
         ("gan.loss", "\"wgan\"", &["gan.loss cannot be", "logistic"]),
-        ("gan.recipe", "\"bset\"", &["gan.recipe cannot be", "study, best"]),
+        ("gan.recipe", "\"bset\"", &["gan.recipe is \"bset\"", "study, best"]),
         ("preset", "\"huge\"", &["preset cannot be", "smoke, quick, paper, best"]),
         ("gan.average", "0.9", &["gan.average is of an earlier version", "write gan.ema_decay"]),
         ("gan.model.leak", "0.1", &["gan.model.leak is of an earlier version", "write gan.model.negative_slope"]),

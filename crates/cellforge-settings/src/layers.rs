@@ -229,7 +229,12 @@ fn retain(table: &mut Table, known: &[Setting], prefix: &str) {
             continue;
         }
         match table.get_mut(&name) {
-            Some(Value::Table(inside)) => retain(inside, known, &key),
+            Some(Value::Table(inside)) => {
+                retain(inside, known, &key);
+                if inside.is_empty() {
+                    table.remove(&name);
+                }
+            }
             _ => _ = table.remove(&name),
         }
     }

@@ -139,7 +139,7 @@ pub fn list<T: Settings>() -> Vec<Setting> {
     let defaults = serde_json::to_value(T::default()).unwrap_or_default();
     let mut found = Vec::new();
     let walk = Walk { defs: schema.get("$defs").cloned().unwrap_or_default() };
-    walk.table(&schema, "", &defaults, &mut found);
+    walk.table(&schema, ("", ""), &defaults, &mut found);
     found.sort_by(|a, b| a.key.cmp(&b.key));
     found
 }
@@ -199,8 +199,8 @@ impl Walk {
         of("oneOf").or(of("anyOf")).into_iter().flatten().map(|variant| self.resolved(variant)).collect()
     }
 
-    /// Adds the settings of a table, or of each variant of one.
-    fn table(&self, schema: &Value, prefix: &str, defaults: &Value, found: &mut Vec<Setting>) {
+    /// Adds the settings of a table, or of each variant of one. The table means `of`, and so does the word that names its variant.
+    fn table(&self, schema: &Value, (prefix, of): (&str, &str), defaults: &Value, found: &mut Vec<Setting>) {
         let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
         for (name, property) in properties {
             let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
@@ -214,12 +214,14 @@ impl Walk {
                 .collect();
             if tables.is_empty() {
                 let (kind, range) = self.kind(&property);
-                let meaning = property.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
+                let of = if property.get("const").is_some() { of } else { "" };
+                let meaning = property.get("description").and_then(Value::as_str).unwrap_or(of).to_owned();
                 merge(found, Setting { key, kind, default, range, meaning });
                 continue;
             }
+            let of = property.get("description").and_then(Value::as_str).unwrap_or_default();
             for table in tables {
-                self.table(&table, &key, &default, found);
+                self.table(&table, (&key, of), &default, found);
             }
         }
     }

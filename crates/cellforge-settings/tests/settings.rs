@@ -44,6 +44,14 @@ struct Gan {
     /// A fact, not a setting.
     #[schemars(skip)]
     side: usize,
+    /// Several facts.
+    #[schemars(skip)]
+    facts: Facts,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Facts {
+    one: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -90,6 +98,7 @@ impl Default for Gan {
             loss: Loss::Logistic,
             optimizer: Optimizer::Sgd { momentum: 0.9 },
             side: 64,
+            facts: Facts::default(),
         }
     }
 }
@@ -128,6 +137,7 @@ fn every_field_is_listed_with_what_stands_at_it() {
     assert_eq!(of("gan.discriminator_lr").default_text(), "none");
     assert_eq!(of("gan.loss").kind, Kind::Choice(vec!["logistic".into(), "hinge".into()]));
     assert_eq!(of("gan.optimizer.kind").kind, Kind::Choice(vec!["sgd".into(), "adam".into()]));
+    assert_eq!(of("gan.optimizer.kind").summary(), "How it is optimised.");
     assert_eq!(of("gan.optimizer.momentum").values(), "number, from 0 to below 1");
     assert_eq!(of("seed").default, json!(1));
     assert_eq!(of("runs").kind, Kind::List(Box::new(Kind::Table)));
