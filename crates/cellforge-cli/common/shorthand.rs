@@ -133,9 +133,13 @@ fn arg(flag: &'static str, setting: &'static Setting) -> Arg {
         kind => kind,
     };
     match kind {
-        Kind::Bool => {
-            arg.num_args(0..=1).default_missing_value("true").value_parser(["true", "false"]).value_name("true|false")
-        }
+        // A value only after `=`: what follows the flag may be a path.
+        Kind::Bool => arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .value_parser(["true", "false"])
+            .value_name("true|false"),
         Kind::Choice(words) => {
             arg.value_name("NAME").value_parser(PossibleValuesParser::new(choices(&setting.key, words)))
         }
