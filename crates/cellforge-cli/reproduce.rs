@@ -56,6 +56,10 @@ impl Shorthands for StudyShorthands {
         ("iterations", "gan.iterations"),
         ("per-class", "generate.per_class"),
     ];
+
+    fn defaults() -> StudyConfig {
+        StudyConfig::preset(Preset::default())
+    }
 }
 
 pub fn run(globals: Globals, args: &Args) -> Result<()> {

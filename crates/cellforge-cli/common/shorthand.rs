@@ -21,6 +21,11 @@ pub trait Shorthands {
     const FLAGS: &'static [(&'static str, &'static str)];
     /// Whether every verb takes them.
     const GLOBAL: bool = false;
+
+    /// The settings where none is given.
+    fn defaults() -> StudyConfig {
+        StudyConfig::default()
+    }
 }
 
 /// The settings that a verb's shorthands were given, in the order of the table of flags.
@@ -48,8 +53,11 @@ impl<T: Shorthands> Given<T> {
 
     /// The flags that were given, as they would be written again.
     pub fn words(&self) -> Vec<String> {
-        let quoted = |values: &[String]| super::shell_word(&values.join(","));
-        self.values.iter().map(|(flag, _, values)| format!("--{flag} {}", quoted(values))).collect()
+        let word = |(flag, key, values): &(&'static str, &'static str, Vec<String>)| {
+            let between = if setting(key).kind == Kind::Bool { '=' } else { ' ' };
+            format!("--{flag}{between}{}", super::shell_word(&values.join(",")))
+        };
+        self.values.iter().map(word).collect()
     }
 
     /// Whether this flag was given.
@@ -106,8 +114,9 @@ fn setting(key: &str) -> &'static Setting {
 impl<T: Shorthands> clap::Args for Given<T> {
     fn augment_args(command: Command) -> Command {
         let heading = T::GLOBAL.then_some("Global options");
+        let defaults = T::defaults();
         let flag = |(flag, key): &(&'static str, &'static str)| {
-            let arg = arg(flag, setting(key)).global(T::GLOBAL);
+            let arg = arg(flag, setting(key), &defaults).global(T::GLOBAL);
             if heading.is_some() { arg.help_heading(heading) } else { arg }
         };
         command.args(T::FLAGS.iter().map(flag))
@@ -119,13 +128,13 @@ impl<T: Shorthands> clap::Args for Given<T> {
 }
 
 /// The flag of a setting.
-fn arg(flag: &'static str, setting: &'static Setting) -> Arg {
+fn arg(flag: &'static str, setting: &'static Setting, defaults: &StudyConfig) -> Arg {
     let range = setting.range.to_string();
     let mut facts = vec![setting.key.clone()];
     if !range.is_empty() {
         facts.push(range);
     }
-    facts.push(format!("default: {}", default(setting)));
+    facts.push(format!("default: {}", default(setting, defaults)));
     let arg =
         Arg::new(flag).long(flag).help(format!("{} [{}]", setting.summary().trim_end_matches('.'), facts.join("; ")));
     let kind = match &setting.kind {
@@ -191,15 +200,18 @@ fn choices(key: &str, words: &'static [String]) -> Vec<PossibleValue> {
     words.iter().map(value).collect()
 }
 
-/// What the default is, where recipes and presets leave it.
-fn default(setting: &Setting) -> String {
+/// What the default is, where the recipe and the preset are the first.
+fn default(setting: &Setting, defaults: &StudyConfig) -> String {
     match setting.key.as_str() {
         // A study starts from this one.
         "preset" => Preset::default().name().to_owned(),
         "data.path" => "the phantom".to_owned(),
         "gan.discriminator_lr" => "gan.lr".to_owned(),
         "gan.grid_at" => "the first and each third".to_owned(),
-        _ => setting.default_text().trim_matches('"').to_owned(),
+        _ => {
+            let setting = Setting { default: setting.value_in(defaults), ..setting.clone() };
+            setting.default_text().trim_matches('"').to_owned()
+        }
     }
 }
 
