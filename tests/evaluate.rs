@@ -113,7 +113,7 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
     assert_eq!(timeless(&one), timeless(&two));
 
     let found = read(&one);
-    assert_eq!(found["schema_version"], 2);
+    assert_eq!(found["schema_version"], 3);
     assert_eq!(found["features"]["metric"], "fd_pixels");
     assert_eq!(found["sets"]["shared_patients"], 0);
     let fidelity = &found["fidelity"];

@@ -129,7 +129,12 @@ fn strips_are_rows_between_images() {
     let start = image::imageops::crop_imm(&strip, 0, 0, 32, 32).to_image();
     assert!(start == open("images/Parasitized/synthetic_000001.png"));
     // The same again, and fewer: the first. More than are wanted, and images beside strips, are refused.
-    generate(&dir.join("again"), Some(&both()), &["--config", dir.join("to/config.toml").to_str().unwrap()]);
+    let settings = dir.join("to/config.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    let command = text.lines().next().unwrap();
+    assert_eq!(command, "# cellforge generate --config THIS_FILE --strips 1 --strip-to Uninfected");
+    let settings = settings.to_str().unwrap();
+    generate(&dir.join("again"), None, &["--config", settings, "--strips", "1", "--strip-to", "Uninfected"]);
     assert!(pictures(&dir.join("to")) == pictures(&dir.join("again")));
     let into = |out: &str, flags: &[&str], reason: &str| {
         let mut command = cellforge();
@@ -229,7 +234,11 @@ fn the_discriminator_chooses() {
     }
     let both = both().to_str().unwrap().to_owned();
     for share in ["0", "-1", "1.5", "NaN"] {
-        refused(&["--checkpoint", &both, "--keep", share], "--keep takes a share");
+        let out = dir.join("no");
+        let mut command = cellforge();
+        command.args(["generate", "--checkpoint", &both, "--keep", share, "--out"]).arg(&out);
+        command.assert().code(2).stderr(contains("--keep: generate.keep").and(contains("from 0.001 to 1")));
+        assert!(!out.exists(), "{share}");
     }
 }
 
@@ -260,8 +269,8 @@ fn a_packed_generator_is_generated_from() {
     refused(&["--checkpoint", packed.to_str().unwrap(), "--keep", "0.5"], "holds a generator alone");
     pack(&packed, &both()).code(1).stderr(contains("already holds"));
     pack(&gans().join("study"), &dir.join("no")).code(1).stderr(contains("no checkpoint"));
-    cellforge().args(["pack", "--out", "x"]).assert().code(1).stderr(contains("--checkpoint is missing"));
-    cellforge().args(["pack", "--checkpoint", "x"]).assert().code(1).stderr(contains("--out is missing"));
+    cellforge().args(["pack", "--out", "x"]).assert().code(2).stderr(contains("--checkpoint"));
+    cellforge().args(["pack", "--checkpoint", "x"]).assert().code(2).stderr(contains("--out"));
     let weights = packed.join("weights.safetensors");
     let bytes = fs::read(&weights).unwrap();
     fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();

@@ -38,7 +38,7 @@ fn results(out: &Path) -> Value {
 #[test]
 fn the_results_are_complete() {
     let results = results(smoke());
-    assert_eq!(results["schema_version"], 2);
+    assert_eq!(results["schema_version"], 3);
     assert_eq!(results["data"]["is_phantom"], true);
     assert_eq!(results["data"]["split_by"], "group");
     for class in ["Parasitized", "Uninfected"] {
@@ -236,7 +236,7 @@ fn one_gan_can_make_all_classes() {
     let train = &results["data"]["parts"][0];
     assert_eq!(train["name"], "train");
     for class in ["Parasitized", "Uninfected"] {
-        assert_eq!(results["recognition"][class]["total"], train["cells_per_class"][class]);
+        assert_eq!(results["recognition"][class]["total"], train["images_per_class"][class]);
     }
     let html = fs::read_to_string(out.join("report.html")).unwrap();
     assert!(html.contains("synthetic cells per class <b>as many as real ones</b> instead of 1,000"));

@@ -16,7 +16,7 @@ use cellforge::{
 
 use crate::common::{
     Given, Globals, Interrupted, Session, Shorthands, check_settings, effective, save_beside, save_effective, say,
-    settings,
+    settings, shell_word,
 };
 
 /// Arguments of `generate`.
@@ -110,6 +110,13 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     // Beside a zip the settings get its name, so that the archive holds images alone.
     let text = effective("generate", &config, session.precision, &["inputs", "generate"])?;
     if is_zip(out) { save_beside(out, &text) } else { save_effective(out, &text) }
+}
+
+/// The flags of strips, which are no settings: they go into the line that says how to make the same again.
+fn of_strips(args: &Args) -> String {
+    let numbers = [("--strips", args.strips), ("--strip-steps", args.strip_steps)];
+    let numbers = numbers.into_iter().filter_map(|(flag, number)| Some(format!(" {flag} {}", number?)));
+    numbers.chain(args.strip_to.iter().map(|to| format!(" --strip-to {}", shell_word(to)))).collect()
 }
 
 /// The share of the images to keep, where not all are.
