@@ -16,7 +16,7 @@ use cellforge::{
 
 use crate::common::{
     Given, Globals, Interrupted, Session, Shorthands, check_settings, effective, save_beside, save_effective, say,
-    settings, shell_word,
+    settings,
 };
 
 /// Arguments of `generate`.
@@ -46,15 +46,6 @@ pub struct Args {
     /// Also draw the first images of each class as one picture
     #[arg(long, value_name = "FILE.png")]
     grid: Option<PathBuf>,
-    /// Interpolation: make N strips of each class, each a row of images from one image to another
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    strips: Option<u64>,
-    /// Images in a strip, 2 to 64, ends included [default: 8]
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(2..=64))]
-    strip_steps: Option<u64>,
-    /// Class that strips lead to, for a GAN of several classes [default: strips stay in their class]
-    #[arg(long, value_name = "NAME")]
-    strip_to: Option<String>,
     /// Print the data sheet of the built-in generator: its training, its figures, its limits
     #[arg(long)]
     about: bool,
@@ -88,6 +79,9 @@ impl Shorthands for GenerateShorthands {
         ("count", "generate.per_class"),
         ("truncation", "generate.truncation"),
         ("keep", "generate.keep"),
+        ("strips", "generate.strips"),
+        ("strip-steps", "generate.strip_steps"),
+        ("strip-to", "generate.strip_to"),
     ];
 }
 
@@ -102,21 +96,14 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     check(args, &config, out)?;
     let sources = sources(&config, &session)?;
     options(&config).validate()?;
-    if args.strips.is_some() {
-        strips(args, &config, &session, &sources, out)?;
+    if config.generate.strips > 0 {
+        strips(&config, &session, &sources, out)?;
     } else {
         images(args, &config, &session, &sources, out)?;
     }
     // Beside a zip the settings get its name, so that the archive holds images alone.
     let text = effective("generate", &config, session.precision, &["inputs", "generate"])?;
     if is_zip(out) { save_beside(out, &text) } else { save_effective(out, &text) }
-}
-
-/// The flags of strips, which are no settings: they go into the line that says how to make the same again.
-fn of_strips(args: &Args) -> String {
-    let numbers = [("--strips", args.strips), ("--strip-steps", args.strip_steps)];
-    let numbers = numbers.into_iter().filter_map(|(flag, number)| Some(format!(" {flag} {}", number?)));
-    numbers.chain(args.strip_to.iter().map(|to| format!(" --strip-to {}", shell_word(to)))).collect()
 }
 
 /// The share of the images to keep, where not all are.
@@ -138,8 +125,9 @@ fn check(args: &Args, config: &StudyConfig, out: &Path) -> Result<()> {
         bail!("--count is 0: at least 1 image is to be made");
     }
     let given = |flags: &[(&'static str, bool)]| flags.iter().find(|(_, given)| *given).map(|(flag, _)| *flag);
-    if args.strips.is_none() {
-        let of_strips = [("--strip-steps", args.strip_steps.is_some()), ("--strip-to", args.strip_to.is_some())];
+    if config.generate.strips == 0 {
+        let of_strips =
+            [("--strip-steps", args.given.has("strip-steps")), ("--strip-to", config.generate.strip_to.is_some())];
         if let Some(flag) = given(&of_strips) {
             bail!("{flag} is of strips: say how many with --strips");
         }
@@ -254,14 +242,13 @@ fn images(args: &Args, config: &StudyConfig, session: &Session, sources: &[Sourc
 }
 
 /// A class, or the way to another, has a folder of pictures.
-fn strips(args: &Args, config: &StudyConfig, session: &Session, sources: &[Source], out: &Path) -> Result<()> {
-    let count = args.strips.unwrap_or_default() as usize;
+fn strips(config: &StudyConfig, session: &Session, sources: &[Source], out: &Path) -> Result<()> {
     let options = options(config);
-    let steps = args.strip_steps.unwrap_or(8) as usize;
+    let (count, steps) = (config.generate.strips, config.generate.strip_steps);
     let mut ways = Vec::new();
     for source in sources {
         let folder = data::folder_name(&source.class);
-        let Some(to) = &args.strip_to else {
+        let Some(to) = &config.generate.strip_to else {
             ways.push((source, None, folder));
             continue;
         };
@@ -280,7 +267,8 @@ fn strips(args: &Args, config: &StudyConfig, session: &Session, sources: &[Sourc
         }
     }
     if ways.is_empty() {
-        bail!("--strip-to {} is where the strips start: name another class", args.strip_to.as_deref().unwrap_or(""));
+        let to = config.generate.strip_to.as_deref().unwrap_or_default();
+        bail!("--strip-to {to} is where the strips start: name another class");
     }
     check_folder(out, ways.iter().map(|(.., folder)| folder.clone()), "strip_", count)?;
     for (source, to, folder) in ways {

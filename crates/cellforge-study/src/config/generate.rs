@@ -17,11 +17,22 @@ pub struct GenerateStage {
     /// Rejection (Azadi et al. 2019): share of candidates to keep, those that the discriminator scores highest. 1 keeps all.
     #[schemars(range(min = 0.001, max = 1.0))]
     pub keep: f64,
+    /// Interpolation: strips of each class in place of images, each a row of images from one to another. 0 makes images.
+    ///
+    /// A study makes images.
+    #[schemars(range(max = 100_000))]
+    pub strips: usize,
+    /// Images in a strip, ends included.
+    #[schemars(range(min = 2, max = 64))]
+    pub strip_steps: usize,
+    /// Class that strips lead to, for a GAN of several classes. Without it, strips stay in their class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strip_to: Option<String>,
 }
 
 impl Default for GenerateStage {
     fn default() -> Self {
-        Self { per_class: 1_000, truncation: None, keep: 1.0 }
+        Self { per_class: 1_000, truncation: None, keep: 1.0, strips: 0, strip_steps: 8, strip_to: None }
     }
 }
 

@@ -244,6 +244,7 @@ impl StudyConfig {
         self.gan.clone().for_images(data.side, data.channels, 2).validate()?;
         let truncation = self.generate.truncation.is_none_or(cellforge_train::can_truncate_at);
         check(truncation, "generate.truncation", "must be a finite number, at least 0.01")?;
+        check(self.generate.strips == 0, "generate.strips", "must be 0: a study makes images")?;
         Ok(self.evaluation().validate()?)
     }
 
