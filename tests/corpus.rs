@@ -5,6 +5,11 @@ mod targets;
 
 use std::{fs, path::Path};
 
+use cellforge::{
+    study::{Results, StudyConfig},
+    train::{TrainedClassifier, TrainedGan},
+};
+
 type Target = (&'static str, fn(&[u8]));
 
 const TARGETS: [Target; 6] = [
@@ -45,5 +50,28 @@ fn seeds_and_what_is_near_them() {
                 }
             }
         }
+    }
+}
+
+/// What is read no further than its first line tries nothing.
+#[test]
+fn seeds_are_of_today() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
+    for name in ["smoke.json", "no-evaluation.json"] {
+        serde_json::from_slice::<Results>(&fs::read(seeds.join("results").join(name)).unwrap()).unwrap();
+    }
+    for name in ["best.toml", "effective.toml", "empty.toml"] {
+        let text = fs::read_to_string(seeds.join("toml").join(name)).unwrap();
+        StudyConfig::from_toml(&text, None).unwrap().validate().unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["classifier", "gan", "residual"] {
+        let bytes = fs::read(seeds.join("checkpoint").join(name)).unwrap();
+        let length = usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
+        fs::write(folder.path().join("state.json"), &bytes[2..2 + length]).unwrap();
+        fs::write(folder.path().join("weights.safetensors"), &bytes[2 + length..]).unwrap();
+        let (gan, classifier) =
+            (TrainedGan::load(folder.path()).is_ok(), TrainedClassifier::load(folder.path()).is_ok());
+        assert!(gan || classifier, "{name}");
     }
 }
