@@ -280,5 +280,5 @@ fn images_that_do_not_fit_are_named() {
 
     let bad = UtilityConfig { ratios: vec![1], ..config() };
     let error = utility(&bad, &images.data(), folder.path(), &Control::default()).unwrap_err();
-    assert!(matches!(error, Error::Setting { setting: "utility.ratios", .. }), "{error}");
+    assert!(matches!(error, Error::Setting { setting: "evaluate.utility.ratios", .. }), "{error}");
 }
