@@ -72,8 +72,8 @@ fn set(text: &str) -> Layer {
     Layer::new("--set", assignment(text).unwrap())
 }
 
-fn layered(layers: &[Layer]) -> cellforge::study::Result<StudyConfig> {
-    StudyConfig::layered(layers, None)
+fn layered(layers: &[Layer]) -> Result<StudyConfig, Box<cellforge::study::Error>> {
+    StudyConfig::layered(layers, None).map_err(Box::new)
 }
 
 fn json(value: &Value) -> Json {
@@ -271,7 +271,12 @@ fn settings_are_shown() {
     for setting in settings() {
         assert!(!setting.summary().is_empty() && !setting.values().is_empty(), "{}", setting.key);
     }
-    cellforge().args(["config", "show", "gan.r9"]).assert().code(1).stderr(contains("no setting gan.r9"));
+    for (key, said) in [
+        ("gan.r9", "no setting gan.r9; did you mean gan.r1?"),
+        ("gan.average", "gan.average is of an earlier version: write gan.ema_decay"),
+    ] {
+        cellforge().args(["config", "show", key]).assert().code(2).stderr(contains(said));
+    }
 }
 
 #[test]

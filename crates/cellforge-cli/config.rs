@@ -2,12 +2,12 @@
 
 use anyhow::{Result, bail};
 use cellforge::{
-    settings::markdown,
+    settings::{Layer, markdown},
     study::{Preset, StudyConfig},
     train::{CLASSIFIER_RECIPES, GAN_RECIPES},
 };
 
-use crate::common::{SETTINGS, say};
+use crate::common::{SETTINGS, nested, say};
 
 /// What to do with settings.
 #[derive(clap::Subcommand)]
@@ -57,7 +57,12 @@ fn show(args: &ShowArgs) -> Result<()> {
     let within = |key: &str| wanted.is_empty() || key == wanted || key.starts_with(&format!("{wanted}."));
     let found: Vec<_> = SETTINGS.iter().filter(|setting| within(&setting.key)).collect();
     match found.as_slice() {
-        [] => bail!("there is no setting {wanted}; `cellforge config show` prints all"),
+        [] => {
+            // What is said of it as a setting: the name that is near, or that of today.
+            let layer = Layer::new("", nested(wanted, toml::Value::Boolean(true)));
+            StudyConfig::layered(&[layer], None)?;
+            bail!("there is no setting {wanted}; `cellforge config show` prints all")
+        }
         [setting] => {
             say(format!("{} = {}", setting.key, setting.default_text()));
             say(format!("values: {}", setting.values()));

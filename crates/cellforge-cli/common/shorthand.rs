@@ -206,6 +206,7 @@ fn default(setting: &Setting, defaults: &StudyConfig) -> String {
         // A study starts from this one.
         "preset" => Preset::default().name().to_owned(),
         "data.path" => "the phantom".to_owned(),
+        "inputs.features" => "pixels".to_owned(),
         "gan.discriminator_lr" => "gan.lr".to_owned(),
         "gan.grid_at" => "the first and each third".to_owned(),
         _ => {

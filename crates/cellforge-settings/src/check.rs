@@ -19,7 +19,13 @@ pub fn check<T: Settings>(settings: &T, prefix: &str) -> Result<()> {
             |value: String, range: String| Err(Error::Range { origin: String::new(), key: key(), value, range });
         match (value, &setting.kind) {
             // What JSON has no word for.
-            (Value::Null, Kind::Number) => return wrong("not finite".to_owned(), "a finite number".to_owned()),
+            (Value::Null, Kind::Number) => {
+                let value = toml::Value::try_from(settings).ok();
+                let value =
+                    value.as_ref().and_then(|value| setting.key.split('.').try_fold(value, |v, part| v.get(part)));
+                let value = value.and_then(toml::Value::as_float).unwrap_or(f64::NAN);
+                return wrong(format!("not finite ({value})"), "a finite number".to_owned());
+            }
             (Value::Number(number), _) => {
                 let fits = number.as_f64().is_some_and(|number| setting.range.contains(number));
                 if !fits {

@@ -90,7 +90,7 @@ pub fn assemble<T: Settings>(layers: &[Layer], renamed: &Renamed) -> Result<T> {
         unset(&mut merged, &setting.key);
     }
     let last = |key: &str| layers.iter().rev().find(|layer| lookup(&layer.table, key).is_some());
-    let found: T = serde_path_to_error::deserialize(Value::Table(merged)).map_err(|error| {
+    let found: T = serde_path_to_error::deserialize(Value::Table(merged.clone())).map_err(|error| {
         let key = error.path().to_string();
         let layer = last(&key);
         Error::Value {
@@ -100,6 +100,7 @@ pub fn assemble<T: Settings>(layers: &[Layer], renamed: &Renamed) -> Result<T> {
             key,
         }
     })?;
+    used(&found, &known, layers, &merged)?;
     crate::check(&found, "").map_err(|error| match error {
         Error::Range { key, value, range, .. } => {
             let origin = last(&key).map_or_else(String::new, |layer| layer.origin.clone());
@@ -108,6 +109,29 @@ pub fn assemble<T: Settings>(layers: &[Layer], renamed: &Renamed) -> Result<T> {
         error => error,
     })?;
     Ok(found)
+}
+
+/// Refuses settings that the chosen kind of their table does not have: serde ignores them where that kind has none at all.
+fn used<T: Settings>(found: &T, known: &[Setting], layers: &[Layer], merged: &Table) -> Result<()> {
+    let values = Table::try_from(found).map_err(|error| Error::Write(error.to_string()))?;
+    for setting in known {
+        let Some((table, name)) = setting.key.rsplit_once('.') else { continue };
+        let Some(Value::String(kind)) = lookup(&values, &format!("{table}.kind")) else { continue };
+        if lookup(merged, &setting.key).is_none() || lookup(&values, &setting.key).is_some() {
+            continue;
+        }
+        for layer in layers.iter().rev() {
+            if let Some(value) = lookup(&layer.table, &setting.key) {
+                return Err(Error::Value {
+                    origin: layer.origin.clone(),
+                    key: setting.key.clone(),
+                    value: value.to_string(),
+                    reason: format!("{table}.kind is {kind:?}, which has no {name}"),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Refuses keys that are no settings.
@@ -122,9 +146,11 @@ fn verify(known: &[Setting], renamed: &Renamed, layer: &Layer, table: &mut Table
             let now = if now.contains(' ') { (*now).to_owned() } else { format!("write {now}") };
             return Err(Error::Renamed { origin: layer.origin.clone(), key, now });
         }
-        let is_table = known.iter().any(|setting| setting.key.starts_with(&format!("{key}.")));
+        let below = format!("{key}.");
+        let is_table = known.iter().any(|setting| setting.key.starts_with(&below));
+        let was_table = renamed.iter().any(|(old, _)| old.starts_with(&below));
         match value {
-            Value::Table(inside) if is_table => verify(known, renamed, layer, inside, &key)?,
+            Value::Table(inside) if is_table || was_table => verify(known, renamed, layer, inside, &key)?,
             value if is_table => {
                 return Err(Error::Value {
                     origin: layer.origin.clone(),

@@ -73,7 +73,7 @@ enum Optimizer {
         momentum: f64,
     },
     /// Adam.
-    Adam {},
+    Adam,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -103,7 +103,8 @@ impl Default for Gan {
     }
 }
 
-const RENAMED: &Renamed = &[("gan.rate", "gan.lr"), ("gan.side", "the side is that of the images")];
+const RENAMED: &Renamed =
+    &[("gan.rate", "gan.lr"), ("old.rate", "gan.lr"), ("gan.side", "the side is that of the images")];
 
 fn set(texts: &[&str]) -> Result<All, String> {
     let layers: Vec<Layer> = texts.iter().map(|text| Layer::new("--set", assignment(text).unwrap())).collect();
@@ -180,7 +181,7 @@ fn later_layers_win_and_words_need_no_quotes() {
     assert_eq!(found.gan.discriminator_lr, None);
     // An integer is a number, and Adam has none of the momentum below it.
     let found = set(&["gan.lr=2", "gan.optimizer.kind=adam"]).unwrap();
-    assert_eq!((found.gan.lr, found.gan.optimizer), (2.0, Optimizer::Adam {}));
+    assert_eq!((found.gan.lr, found.gan.optimizer), (2.0, Optimizer::Adam));
     assert_eq!(set(&["gan.optimizer.momentum=0.5"]).unwrap().gan.optimizer, Optimizer::Sgd { momentum: 0.5 });
 }
 
@@ -197,7 +198,12 @@ fn what_is_wrong_is_named() {
         ("gan.loss=wgan", "gan.loss cannot be \"wgan\": it takes logistic, hinge"),
         ("gan.batch=0", "--set: gan.batch is 0: it must be from 1 to 4096"),
         ("gan.lr=0", "gan.lr is 0: it must be above 0"),
-        ("gan.lr=nan", "gan.lr is not finite: it must be a finite number"),
+        (
+            "gan.optimizer={kind=\"adam\",momentum=0.5}",
+            "gan.optimizer.momentum cannot be 0.5: gan.optimizer.kind is \"adam\", which has no momentum",
+        ),
+        ("old={rate=8}", "old.rate is of an earlier version: write gan.lr"),
+        ("gan.lr=nan", "gan.lr is not finite (NaN): it must be a finite number"),
         ("gan.discriminator_lr=-1", "gan.discriminator_lr is -1: it must be above 0"),
         ("gan.optimizer.momentum=1", "gan.optimizer.momentum is 1: it must be from 0 to below 1"),
         ("gan=3", "gan cannot be 3: it is a table of settings, such as gan.batch"),
@@ -219,7 +225,10 @@ fn ranges_are_those_of_values_too() {
     let mut all = All::default();
     check(&all, "").unwrap();
     all.gan.lr = f64::INFINITY;
-    assert_eq!(check(&all, "study").unwrap_err().to_string(), "study.gan.lr is not finite: it must be a finite number");
+    assert_eq!(
+        check(&all, "study").unwrap_err().to_string(),
+        "study.gan.lr is not finite (NaN): it must be a finite number"
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub struct Inputs {
     /// Class to train a GAN on, or to generate. Without it, all classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
-    /// Split of the images: a CSV file of `data split`. Without it, the settings of `data` make one.
+    /// Split of the images: a CSV file of `data split`. Without it, classifiers have one by the settings of `data`, and GANs learn from all images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<PathBuf>,
     /// Judge: folder of a classifier that judges a GAN as it trains, on the split's validation images.
