@@ -227,7 +227,7 @@ fn ranges_are_those_of_values_too() {
     all.gan.lr = f64::INFINITY;
     assert_eq!(
         check(&all, "study").unwrap_err().to_string(),
-        "study.gan.lr is not finite (NaN): it must be a finite number"
+        "study.gan.lr is not finite (inf): it must be a finite number"
     );
 }
 
