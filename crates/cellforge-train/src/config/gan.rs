@@ -102,7 +102,7 @@ pub struct GanTrainConfig {
     /// Iterations between lines of the log.
     #[schemars(range(min = 1))]
     pub log_every: u64,
-    /// When and on how many images the generator is judged as it trains, where there is a [`Judge`].
+    /// When and on how many images the generator is judged as it trains, where there is a judge.
     pub monitor: MonitorConfig,
     /// What counts as training that went wrong, and how it goes on then.
     pub guard: GuardConfig,
