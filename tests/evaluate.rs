@@ -157,7 +157,7 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
         command
     };
     again().assert().code(1).stderr(contains("--overwrite").and(contains("--resume")));
-    again().arg("--overwrite").assert().success().stdout(contains("needs held-out images"));
+    again().arg("--overwrite").assert().success().stdout(contains("it needs held-out cells of other patients"));
     assert!(read(&two)["privacy"].is_null());
 }
 

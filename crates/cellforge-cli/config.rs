@@ -7,7 +7,7 @@ use cellforge::{
     train::{CLASSIFIER_RECIPES, GAN_RECIPES},
 };
 
-use crate::common::{SETTINGS, nested, say};
+use crate::common::{ARGUMENT, SETTINGS, nested, say};
 
 /// What to do with settings.
 #[derive(clap::Subcommand)]
@@ -59,7 +59,7 @@ fn show(args: &ShowArgs) -> Result<()> {
     match found.as_slice() {
         [] => {
             // What is said of it as a setting: the name that is near, or that of today.
-            let layer = Layer::new("", nested(wanted, toml::Value::Boolean(true)));
+            let layer = Layer::new(ARGUMENT, nested(wanted, toml::Value::Boolean(true)));
             StudyConfig::layered(&[layer], None)?;
             bail!("there is no setting {wanted}; `cellforge config show` prints all")
         }

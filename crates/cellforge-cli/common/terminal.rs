@@ -92,13 +92,19 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(if error.chain().any(is_usage) { 2 } else { 1 })
 }
 
-/// Whether the command line is to blame: a flag, or what `--set` was given.
+/// Where a setting stands that is named on the command line without a flag.
+pub const ARGUMENT: &str = "KEY";
+
+/// Whether the command line is to blame: a flag, what `--set` was given, or a key.
 fn is_usage(cause: &(dyn std::error::Error + 'static)) -> bool {
     let settings = match cause.downcast_ref() {
         Some(study::Error::Settings(error)) => Some(error),
         _ => cause.downcast_ref::<settings::Error>(),
     };
-    settings.is_some_and(|error| error.origin().starts_with("--") || matches!(error, settings::Error::Assignment(_)))
+    settings.is_some_and(|error| {
+        let origin = error.origin();
+        origin.starts_with("--") || origin == ARGUMENT || matches!(error, settings::Error::Assignment(_))
+    })
 }
 
 /// The error of the images among those of the other libraries, which pass for it.
