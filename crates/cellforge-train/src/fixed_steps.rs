@@ -28,7 +28,7 @@ use crate::{
 /// ```
 /// use cellforge_classify::ClassifierConfig;
 /// use cellforge_data::phantom::{self, PhantomConfig};
-/// use cellforge_train::{Control, train_for_steps};
+/// use cellforge_train::{ClassifierTrainConfig, Control, train_for_steps};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let images = phantom::render(&PhantomConfig { side: 32, images_per_class: 3, ..PhantomConfig::default() })?;

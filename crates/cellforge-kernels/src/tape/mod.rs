@@ -76,16 +76,16 @@ impl Drop for Recording {
 ///
 /// ```
 /// use candle_core::{Device, Tensor, Var};
-/// use cellforge_kernels::{gradients, linear, mean, sqr};
+/// use cellforge_kernels::{Precision, gradients, linear, mean, sqr};
 ///
 /// # fn main() -> candle_core::Result<()> {
 /// let (xs, weight) = (Tensor::new(&[[1f32, 2.]], &Device::Cpu)?, Var::new(&[[3f32, 4.]], &Device::Cpu)?);
-/// let (loss, grads) = gradients(|| mean(&sqr(&linear(&xs, &weight, None)?)?))?;
+/// let (loss, grads) = gradients(|| mean(&sqr(&linear(&xs, &weight, None, Precision::F32)?)?))?;
 /// assert_eq!(loss.to_scalar::<f32>()?, 121.);
 /// // 2 * 11 times the inputs.
 /// assert_eq!(grads.get(&weight).expect("a variable").to_vec2::<f32>()?, [[22., 44.]]);
 ///
-/// let error = gradients(|| mean(&linear(&xs, &weight, None)?.sqr()?)).unwrap_err().to_string();
+/// let error = gradients(|| mean(&linear(&xs, &weight, None, Precision::F32)?.sqr()?)).unwrap_err().to_string();
 /// assert!(error.contains("`sqr`"), "{error}");
 /// # Ok(())
 /// # }
