@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use cellforge::{
     assess::{
         self, Evaluation, EvaluationConfig,
-        evaluation::{Answer, EvaluationInputs, FeatureSource, FidelityScope, Part},
+        evaluation::{EvaluationInputs, FeatureSource, FidelityScope, Part},
     },
     data::View,
     eval::Estimate,
@@ -223,13 +223,7 @@ fn feature_source(text: &str) -> Result<FeatureSource> {
 fn summary(found: &Evaluation) -> String {
     let mut lines = Vec::new();
     for verdict in &found.verdicts {
-        let word = match verdict.answer {
-            Answer::Good => "good",
-            Answer::Caution => "with care",
-            Answer::Bad => "bad",
-            Answer::Unknown => "cannot tell",
-        };
-        lines.push(format!("{} {}\n  {}", verdict.question, word.to_uppercase(), verdict.sentence));
+        lines.push(format!("{} {}\n  {}", verdict.question, verdict.answer.word().to_uppercase(), verdict.sentence));
     }
     if let Some(fidelity) = &found.fidelity {
         let metric = &found.features.metric;

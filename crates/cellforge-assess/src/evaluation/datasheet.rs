@@ -54,13 +54,7 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
 
     writeln!(text, "## What was measured\n")?;
     for verdict in &found.verdicts {
-        let word = match verdict.answer {
-            Answer::Good => "good",
-            Answer::Caution => "with care",
-            Answer::Bad => "bad",
-            Answer::Unknown => "cannot tell",
-        };
-        writeln!(text, "- **{}** {word}. {}", verdict.question, verdict.sentence)?;
+        writeln!(text, "- **{}** {}. {}", verdict.question, verdict.answer.word(), verdict.sentence)?;
     }
     writeln!(text)?;
     figures(text, found)?;

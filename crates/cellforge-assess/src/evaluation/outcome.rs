@@ -78,6 +78,19 @@ pub enum Answer {
     Unknown,
 }
 
+impl Answer {
+    /// It in a text: "good", "with care", "bad" or "cannot tell".
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Caution => "with care",
+            Self::Bad => "bad",
+            Self::Unknown => "cannot tell",
+        }
+    }
+}
+
 /// What images were compared by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeatureInfo {
