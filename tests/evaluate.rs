@@ -113,7 +113,7 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
     assert_eq!(timeless(&one), timeless(&two));
 
     let found = read(&one);
-    assert_eq!(found["schema_version"], 3);
+    assert_eq!(found["schema_version"], 4);
     assert_eq!(found["features"]["metric"], "fd_pixels");
     assert_eq!(found["sets"]["shared_patients"], 0);
     let fidelity = &found["fidelity"];
@@ -186,11 +186,19 @@ fn features_of_a_trained_network() {
     evaluate(&sets.real, Some(&sets.holdout), &sets.synthetic)
         .arg("--features")
         .arg(format!("resnet:{}", net.display()))
-        .arg("--out")
+        .args(["--features", "pixels", "--out"])
         .arg(&out)
         .assert()
-        .success();
+        .success()
+        .stdout(contains("fd_resnet").and(contains("fd_pixels")));
     let found = read(&out);
+    assert_eq!(found["features"]["family"], "classifier");
+    let [other] = found["other_features"].as_array().unwrap().as_slice() else { panic!("{}", found["other_features"]) };
+    assert_eq!((&other["features"]["family"], &other["features"]["metric"]), (&"pixels".into(), &"fd_pixels".into()));
+    assert_estimate(&other["fidelity"]["pooled"]["against_holdout"]["frechet"], "other features");
+    let html = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(html.contains("By other features: pixels"));
+    assert!(fs::read_to_string(out.join("datasheet.md")).unwrap().contains("| fd_pixels |"));
     let dims = found["features"]["dims"].as_u64().unwrap();
     assert_eq!(found["features"]["metric"], format!("fd_resnet{dims}"));
     assert_eq!(found["privacy"]["figures"]["spaces"].as_object().unwrap().len(), 2);
@@ -265,6 +273,13 @@ fn what_does_not_fit_is_told() {
     refused(with("vgg:x"), "inception:FILE");
     refused(with("resnet:no/such/net"), "no/such/net");
     refused(with("inception:none.safetensors"), "none.safetensors");
+    refused(with("dinov2:none.pth"), "none.pth");
+    let mut twice = with("pixels");
+    twice.args(["--features", "pixels"]);
+    refused(twice, "two sources of features called pixels");
+    let mut unused = with("pixels");
+    unused.args(["--features", "pixels", "--measure", "utility"]);
+    refused(unused, "only fidelity uses more than the first");
     refused(with("safetensors:none.safetensors"), "none.safetensors");
     let text = sets.root.join("text.safetensors");
     fs::write(&text, "no tensors").unwrap();

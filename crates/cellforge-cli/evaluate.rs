@@ -29,7 +29,8 @@ use crate::{
 Examples:
   cellforge evaluate --real train.zip --holdout test.zip --synthetic synthetic.zip --features resnet:runs/quick --out evaluation
   cellforge evaluate --real train.zip --synthetic synthetic.zip --features pixels --measure fidelity
-  cellforge evaluate --real train --holdout test --synthetic made --features inception:pt_inception.safetensors --out fid
+  cellforge evaluate --real train --holdout test --synthetic made --features inception:pt_inception-2015-12-05-6726825d.pth --out fid
+  cellforge evaluate --real train --holdout test --synthetic made --features resnet:runs/quick --features dinov2:model.safetensors --out two
   cellforge evaluate --real train --synthetic made --measure fidelity,utility --set evaluate.utility.classifier=resnet --out worth
   cellforge evaluate --resume --out evaluation
 
@@ -89,7 +90,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let real = inputs.real.clone().context("--real is missing: name a folder or zip of real images")?;
     let synthetic =
         inputs.synthetic.clone().context("--synthetic is missing: name a folder or zip of synthetic images")?;
-    let features = feature_source(if inputs.features.is_empty() { "pixels" } else { &inputs.features })?;
+    let features = feature_sources(&inputs.features)?;
     let session = globals.open_stoppable(config.precision)?;
     let measured = EvaluationConfig { seed: config.seed, level: config.judge.level, ..config.evaluate.clone() };
     measured.validate()?;
@@ -108,12 +109,16 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let text = effective("evaluate", &config, session.precision, &TABLES)?;
     check_folder(&out, args)?;
 
-    let size = match &features {
-        FeatureSource::Classifier(dir) => {
-            let classifier = TrainedClassifier::load(assess::evaluation::classifier_folder(dir))?;
+    let classifier = features.iter().find_map(|source| match source {
+        FeatureSource::Classifier(dir) => Some(assess::evaluation::classifier_folder(dir)),
+        _ => None,
+    });
+    let size = match classifier {
+        Some(dir) => {
+            let classifier = TrainedClassifier::load(dir)?;
             (classifier.side(), classifier.channels())
         }
-        _ => (config.data.side, config.data.channels),
+        None => (config.data.side, config.data.channels),
     };
     let open = |path: &str, groups| -> Result<View> {
         let mut options = images::options(&config.data, groups, None, session.progress);
@@ -131,10 +136,11 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         discriminators: inputs.discriminators.clone(),
         words: origin.words(&config.data)?,
         provenance: origin.provenance("cellforge evaluate --config config.toml --out AGAIN"),
+        features,
         ..EvaluationInputs::new(
             Part::new(real_set, shown(&real)),
             Part::new(synthetic_set, shown(&synthetic)),
-            features,
+            FeatureSource::Pixels,
         )
     };
     // Only now: a mistake in the data must not leave the settings of an evaluation that never began.
@@ -209,13 +215,22 @@ fn prepare(out: &Path, args: &Args, settings: &str) -> Result<()> {
     save(&RunDir::new(out).settings(), settings)
 }
 
+/// The features that were named, or pixels where none were.
+fn feature_sources(texts: &[String]) -> Result<Vec<FeatureSource>> {
+    match texts {
+        [] => Ok(vec![FeatureSource::Pixels]),
+        texts => texts.iter().map(|text| feature_source(text)).collect(),
+    }
+}
+
 fn feature_source(text: &str) -> Result<FeatureSource> {
     Ok(match text.split_once(':') {
         None if text == "pixels" => FeatureSource::Pixels,
         Some(("resnet" | "cnn" | "classifier", path)) if !path.is_empty() => FeatureSource::Classifier(path.into()),
         Some(("inception", path)) if !path.is_empty() => FeatureSource::Inception(path.into()),
+        Some(("dinov2", path)) if !path.is_empty() => FeatureSource::DinoV2(path.into()),
         Some(("safetensors", path)) if !path.is_empty() => FeatureSource::File(path.into()),
-        _ => bail!("--features {text} is none of resnet:DIR, pixels, inception:FILE and safetensors:FILE"),
+        _ => bail!("--features {text} is none of resnet:DIR, pixels, inception:FILE, dinov2:FILE and safetensors:FILE"),
     })
 }
 
@@ -225,8 +240,8 @@ fn summary(found: &Evaluation) -> String {
     for verdict in &found.verdicts {
         lines.push(format!("{} {}\n  {}", verdict.question, verdict.answer.word().to_uppercase(), verdict.sentence));
     }
-    if let Some(fidelity) = &found.fidelity {
-        let metric = &found.features.metric;
+    let others = found.other_features.iter().map(|other| (&other.features.metric, &other.fidelity));
+    for (metric, fidelity) in found.fidelity.iter().map(|fidelity| (&found.features.metric, fidelity)).chain(others) {
         let width = label_width(&found.classes, metric);
         lines.push(format!(
             "\n{:<width$}  {:<28}  {:<28}  {}",
@@ -284,6 +299,10 @@ mod tests {
     fn sources_of_features() {
         assert_eq!(feature_source("pixels").unwrap(), FeatureSource::Pixels);
         assert_eq!(feature_source("resnet:a:b").unwrap(), FeatureSource::Classifier("a:b".into()));
+        assert_eq!(feature_source("dinov2:a").unwrap(), FeatureSource::DinoV2("a".into()));
+        assert_eq!(feature_sources(&[]).unwrap(), [FeatureSource::Pixels]);
+        let two = ["inception:a", "pixels"].map(str::to_owned);
+        assert_eq!(feature_sources(&two).unwrap(), [FeatureSource::Inception("a".into()), FeatureSource::Pixels]);
         for bad in ["", "resnet", "resnet:", "vgg:x", "pixels:3"] {
             assert!(feature_source(bad).unwrap_err().to_string().contains("inception:FILE"), "{bad}");
         }

@@ -1,5 +1,5 @@
 //! The classifiers of the study: a small convolutional network and a pre-activation ResNet. Beside them [`Inception`], whose
-//! features the Fréchet Inception distance compares.
+//! features the Fréchet Inception distance compares, and [`DinoV2`], which knows photographs and no labels.
 //!
 //! Both follow the published architectures at their default configurations, and scale with them in image side,
 //! channels, classes, width and depth. Parameters have the names and layouts of the same networks written in PyTorch,
@@ -28,12 +28,14 @@
 
 mod cnn;
 mod config;
-mod inception;
+mod encoders;
 mod resnet;
 
 pub use cnn::{CnnConfig, SmallCnn};
 pub use config::ClassifierConfig;
-pub use inception::{INCEPTION_FEATURES, INCEPTION_SIDE, Inception, inception_input};
+pub use encoders::{
+    DINOV2_SIDE, DinoV2, DinoV2Config, INCEPTION_FEATURES, INCEPTION_SIDE, Inception, dinov2_input, inception_input,
+};
 pub use resnet::{Bottleneck, ResNet, ResNetConfig};
 
 use candle_core::{Result, Tensor, bail};

@@ -54,10 +54,16 @@ impl<T: Shorthands> Given<T> {
     /// The flags that were given, as they would be written again.
     pub fn words(&self) -> Vec<String> {
         let word = |(flag, key, values): &(&'static str, &'static str, Vec<String>)| {
-            let between = if setting(key).kind == Kind::Bool { '=' } else { ' ' };
-            format!("--{flag}{between}{}", super::shell_word(&values.join(",")))
+            let kind = &setting(key).kind;
+            let between = if *kind == Kind::Bool { '=' } else { ' ' };
+            let one = |value: &str| format!("--{flag}{between}{}", super::shell_word(value));
+            match kind {
+                // A text may have a comma in it.
+                Kind::List(inside) if **inside == Kind::Text => values.iter().map(|value| one(value)).collect(),
+                _ => vec![one(&values.join(","))],
+            }
         };
-        self.values.iter().map(word).collect()
+        self.values.iter().flat_map(word).collect()
     }
 
     /// Whether this flag was given.

@@ -140,6 +140,7 @@ fn verify(known: &[Setting], renamed: &Renamed, layer: &Layer, table: &mut Table
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         if let Some(setting) = known.iter().find(|setting| setting.key == key) {
             as_text(&setting.kind, value);
+            as_list(&setting.kind, value);
             continue;
         }
         if let Some((_, now)) = renamed.iter().find(|(old, _)| *old == key) {
@@ -186,6 +187,18 @@ fn as_text(kind: &Kind, value: &mut Value) {
     let is_text = matches!(kind, Kind::Text) || matches!(kind, Kind::Optional(kind) if **kind == Kind::Text);
     if is_text && matches!(value, Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_)) {
         *value = Value::String(value.to_string());
+    }
+}
+
+/// Makes a list of a single text that is given for one.
+fn as_list(kind: &Kind, value: &mut Value) {
+    if let Kind::List(inside) = kind
+        && **inside == Kind::Text
+    {
+        as_text(inside, value);
+        if value.is_str() {
+            *value = Value::Array(vec![value.clone()]);
+        }
     }
 }
 

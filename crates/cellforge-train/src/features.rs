@@ -1,7 +1,7 @@
 //! What networks make of images: rows of numbers to compare sets by.
 
 use candle_core::{Device, Tensor};
-use cellforge_classify::{Classifier, Inception, inception_input};
+use cellforge_classify::{Classifier, DinoV2, Inception, dinov2_input, inception_input};
 use cellforge_data::{Batch, Scale, View};
 use cellforge_gan::Discriminator;
 use cellforge_nn::{Key, one_hot};
@@ -13,8 +13,8 @@ use crate::{Error, Result};
 /// in another order, and then two equal images would not have equal features.
 const BATCH: usize = 64;
 
-/// The same for Inception-v3, whose images are larger.
-const INCEPTION_BATCH: usize = 16;
+/// The same for Inception-v3 and DINOv2, whose images are larger.
+const ENCODER_BATCH: usize = 16;
 
 /// Rows of numbers, one row an image.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,9 +61,21 @@ pub(crate) fn features(classifier: &Classifier, images: &View, device: &Device) 
 /// # Errors
 /// If there are no images.
 pub fn inception_features(network: &Inception, images: &View, device: &Device) -> Result<Matrix> {
-    in_batches(images, INCEPTION_BATCH, |chunk| {
+    in_batches(images, ENCODER_BATCH, |chunk| {
         let bytes: Vec<&[u8]> = chunk.iter().map(|&i| images.image(i)).collect();
         Ok(network.features(&inception_input(&bytes, images.side(), images.channels(), device)?)?)
+    })
+}
+
+/// The features of DINOv2 of the images, in their order: 384 of ViT-S/14. Images of any size are brought to 224x224 as
+/// [`dinov2_input`] says.
+///
+/// # Errors
+/// If there are no images.
+pub fn dinov2_features(network: &DinoV2, images: &View, device: &Device) -> Result<Matrix> {
+    in_batches(images, ENCODER_BATCH, |chunk| {
+        let bytes: Vec<&[u8]> = chunk.iter().map(|&i| images.image(i)).collect();
+        Ok(network.features(&dinov2_input(&bytes, images.side(), images.channels(), device)?)?)
     })
 }
 

@@ -1,17 +1,17 @@
-//! Files that the user brings along: weights of Inception-v3, and features that another program computed.
+//! Files that the user brings along: weights of Inception-v3 and of DINOv2, and features that another program computed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
 use candle_core::safetensors::Load;
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use cellforge_classify::Inception;
+use cellforge_classify::{DinoV2, DinoV2Config, Inception};
 use cellforge_nn::Precision;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use crate::{Error, Matrix, Result};
+use crate::{Error, Matrix, Result, torch_file};
 
 /// The sets of a feature file, and whether each must be there.
 const SETS: [(&str, bool); 3] = [("real", true), ("holdout", false), ("synthetic", true)];
@@ -19,29 +19,95 @@ const SETS: [(&str, bool); 3] = [("real", true), ("holdout", false), ("synthetic
 /// Classes of torchvision's Inception-v3, which has the tensors of ours and was trained otherwise.
 const IMAGENET_CLASSES: usize = 1000;
 
-/// Loads Inception-v3 from a safetensors file with the names of pytorch-fid and torch-fidelity, in `f16`, `bf16`, `f32` or `f64`.
-/// Their classifier (`fc`) may be there and is not used. The network's convolutions multiply in `precision`.
+/// The most bytes of a file of weights, 4 GiB.
+const MAX_WEIGHTS: u64 = 4 << 30;
+
+/// Loads Inception-v3 from a file of weights with the names of pytorch-fid and torch-fidelity: the `.pth` that these programs download,
+/// or a safetensors file. Their classifier (`fc`) may be there and is not used. The network's convolutions multiply in `precision`.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Supplied`] naming the first tensor that is missing or has another shape, or if the weights are
-/// those of torchvision's network for ImageNet, whose features are not the ones that the Fréchet Inception distance compares.
+/// [`Error::Io`], or [`Error::Supplied`] for a file of another kind, one that names the first tensor that is missing or has another
+/// shape, or if the weights are those of torchvision's network for ImageNet, whose features are not the ones that the Fréchet
+/// Inception distance compares.
 pub fn load_inception(path: &Path, device: &Device, precision: Precision) -> Result<Inception> {
-    let bytes = fs::read(path).map_err(Error::io(path))?;
-    let file = open(path, &bytes)?;
-    let mut tensors = HashMap::new();
-    for (name, view) in file.iter() {
-        if name == "fc.bias" && view.shape() == [IMAGENET_CLASSES] {
-            let reason = "these are weights for ImageNet's 1000 classes, such as torchvision's; expected those of the network \
-                 of 2015 by which the Fréchet Inception distance is defined, as pytorch-fid and torch-fidelity publish them";
-            return Err(supplied(path, reason));
-        }
-        if !name.starts_with("fc.") && !name.ends_with("num_batches_tracked") {
-            tensors.insert(name.to_owned(), view.load(device).map_err(|e| supplied(path, format!("{name}: {e}")))?);
-        }
+    let tensors = read_weights(path)?;
+    if tensors.get("fc.bias").is_some_and(|bias| bias.dims() == [IMAGENET_CLASSES]) {
+        let reason = "these are weights for ImageNet's 1000 classes, such as torchvision's; expected those of the network \
+             of 2015 by which the Fréchet Inception distance is defined, as pytorch-fid and torch-fidelity publish them";
+        return Err(supplied(path, reason));
     }
     Inception::new(precision, VarBuilder::from_tensors(tensors, DType::F32, device)).map_err(|e| {
         supplied(path, format!("not the weights of Inception-v3 under the names that pytorch-fid gives them: {e}"))
     })
+}
+
+/// Loads DINOv2 from a file of weights, a safetensors file or one of `torch.save` (`.pth`, `.bin`), under Hugging Face's names or those
+/// of the authors. Its sizes are read from the shapes of the tensors: ViT-S/14, ViT-B/14 and ViT-L/14, with or without register tokens.
+///
+/// # Errors
+/// [`Error::Io`], or [`Error::Supplied`] for a file of another kind, or one that names the first tensor that is missing or has another
+/// shape.
+pub fn load_dinov2(path: &Path, device: &Device) -> Result<DinoV2> {
+    let tensors = read_weights(path)?;
+    let network = || -> candle_core::Result<DinoV2> {
+        let tensors = if tensors.contains_key("cls_token") { hugging_face_names(tensors)? } else { tensors };
+        let cfg = DinoV2Config::from_shapes(|name| tensors.get(name).map(|tensor| tensor.dims().to_vec()))?;
+        DinoV2::new(&cfg, VarBuilder::from_tensors(tensors, DType::F32, device))
+    };
+    network().map_err(|e| {
+        let names =
+            "under the names that Hugging Face (embeddings.cls_token, ...) or its authors (cls_token, ...) give them";
+        supplied(path, format!("not the weights of a DINOv2 {names}: {e}"))
+    })
+}
+
+/// The tensors of a DINOv2 of the authors' own files (`dinov2_vits14_pretrain.pth`) under Hugging Face's names.
+fn hugging_face_names(tensors: HashMap<String, Tensor>) -> candle_core::Result<HashMap<String, Tensor>> {
+    let mut renamed = HashMap::new();
+    for (name, tensor) in tensors {
+        let name = match name.as_str() {
+            "cls_token" | "mask_token" | "register_tokens" => format!("embeddings.{name}"),
+            "pos_embed" => "embeddings.position_embeddings".to_owned(),
+            _ => name
+                .replace("patch_embed.proj.", "embeddings.patch_embeddings.projection.")
+                .replace("blocks.", "encoder.layer.")
+                .replace(".attn.proj.", ".attention.output.dense.")
+                .replace(".ls1.gamma", ".layer_scale1.lambda1")
+                .replace(".ls2.gamma", ".layer_scale2.lambda1"),
+        };
+        if let Some((layer, part)) = name.split_once(".attn.qkv.") {
+            for (part_of, third) in ["query", "key", "value"].into_iter().zip(tensor.chunk(3, 0)?) {
+                renamed.insert(format!("{layer}.attention.attention.{part_of}.{part}"), third);
+            }
+        } else if let Some(part) = name.strip_prefix("norm.") {
+            renamed.insert(format!("layernorm.{part}"), tensor);
+        } else {
+            renamed.insert(name, tensor);
+        }
+    }
+    Ok(renamed)
+}
+
+/// The floating-point tensors of a file, as `f32`.
+fn read_weights(path: &Path) -> Result<HashMap<String, Tensor>> {
+    let size = fs::metadata(path).map_err(Error::io(path))?.len();
+    if size > MAX_WEIGHTS {
+        return Err(supplied(path, format!("has {size} bytes: at most {MAX_WEIGHTS} of weights are read")));
+    }
+    let bytes = fs::read(path).map_err(Error::io(path))?;
+    if torch_file::is_torch_file(&bytes) {
+        return Ok(torch_file::read(&bytes).map_err(|reason| supplied(path, reason))?.into_iter().collect());
+    }
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|e| supplied(path, format!("neither a whole safetensors file ({e}) nor a file of torch.save")))?;
+    let mut tensors = HashMap::new();
+    for (name, view) in file.iter() {
+        if matches!(view.dtype(), Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64) {
+            let tensor = view.load(&Device::Cpu).and_then(|tensor| tensor.to_dtype(DType::F32));
+            tensors.insert(name.to_owned(), tensor.map_err(|e| supplied(path, format!("{name}: {e}")))?);
+        }
+    }
+    Ok(tensors)
 }
 
 /// Reads features that another program computed: a safetensors file with matrices `real`, `synthetic` and, where there are images
@@ -53,7 +119,8 @@ pub fn load_inception(path: &Path, device: &Device, precision: Precision) -> Res
 /// another number of columns than `real`.
 pub fn read_feature_file(path: &Path) -> Result<BTreeMap<String, Matrix>> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
-    let file = open(path, &bytes)?;
+    let file =
+        SafeTensors::deserialize(&bytes).map_err(|e| supplied(path, format!("no whole safetensors file: {e}")))?;
     let views: BTreeMap<&str, TensorView> = file.iter().collect();
     let message = |what: &str, name: &str| {
         supplied(path, format!("{what} {name}: expected tensors real, synthetic and, if there is one, holdout"))
@@ -88,10 +155,6 @@ pub fn read_feature_file(path: &Path) -> Result<BTreeMap<String, Matrix>> {
     }
 }
 
-fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
-    SafeTensors::deserialize(bytes).map_err(|e| supplied(path, format!("no whole safetensors file: {e}")))
-}
-
 fn supplied(path: &Path, reason: impl Into<String>) -> Error {
     Error::Supplied { path: path.to_path_buf(), reason: reason.into() }
 }
@@ -99,7 +162,7 @@ fn supplied(path: &Path, reason: impl Into<String>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{Shape, Tensor};
+    use candle_core::Shape;
 
     fn tensor(shape: impl Into<Shape>, dtype: DType) -> Tensor {
         let shape: Shape = shape.into();

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use cellforge_eval::Estimate;
 
-use super::{Answer, Evaluation, SetInfo, digits};
+use super::{Answer, Evaluation, OtherFeatures, SetInfo, digits};
 
 /// Writes the data sheet as Markdown.
 #[must_use]
@@ -125,6 +125,10 @@ fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
             ("coverage", a.coverage, b.coverage),
         ] {
             writeln!(text, "| {name} | {} | {} |", show(a), show(b))?;
+        }
+        for OtherFeatures { features, fidelity } in &found.other_features {
+            let (a, b) = (fidelity.pooled.against_real.frechet, fidelity.pooled.floor.frechet);
+            writeln!(text, "| {} | {} | {} |", features.metric, show(a), show(b))?;
         }
         writeln!(text)?;
     }

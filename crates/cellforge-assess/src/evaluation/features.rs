@@ -5,14 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cellforge_classify::{ClassifierConfig, Inception};
+use cellforge_classify::{ClassifierConfig, DinoV2, Inception};
 use cellforge_data::{View, ViewParts};
 use cellforge_train::{
-    Checkpoint, Matrix, Orientation, RunDir, Slot, TrainedClassifier, checkpoint, inception_features, load_inception,
-    oriented, pixel_features, read_feature_file,
+    Checkpoint, Matrix, Orientation, RunDir, Slot, TrainedClassifier, checkpoint, dinov2_features, inception_features,
+    load_dinov2, load_inception, oriented, pixel_features, read_feature_file,
 };
 
-use super::{FeatureInfo, FeatureSource, sets::SetImages};
+use super::{FeatureFamily, FeatureInfo, FeatureSource, sets::SetImages};
 use crate::{
     Control, Error, Result,
     files::{hash_file, hash_texts, write_atomic},
@@ -23,6 +23,9 @@ const FORMAT: &str = "1";
 
 /// Images between two looks at whether to stop.
 const CHUNK: usize = 1024;
+
+/// The same for Inception-v3 and DINOv2, which take a second for ten images or so.
+const ENCODER_CHUNK: usize = 64;
 
 /// What makes features of images.
 pub(super) struct Extractor {
@@ -36,13 +39,17 @@ enum Kind {
     Classifier(Box<TrainedClassifier>),
     Pixels(usize),
     Inception(Box<Inception>),
+    DinoV2(Box<DinoV2>),
     File(BTreeMap<String, Matrix>, PathBuf),
 }
 
 impl Extractor {
     /// Loads what `source` names, for images of the size of `images`.
     pub(super) fn new(source: &FeatureSource, images: &View, pixel_side: usize, control: &Control) -> Result<Self> {
-        let info = |name: String, dims, source| FeatureInfo { metric: format!("fd_{name}"), name, dims, source };
+        let info = |family, name: String, dims, source| {
+            let metric = format!("fd_{name}");
+            FeatureInfo { family, metric, name, dims, source }
+        };
         Ok(match source {
             FeatureSource::Pixels => Self::pixels(images, pixel_side),
             FeatureSource::Classifier(dir) => {
@@ -62,7 +69,7 @@ impl Extractor {
                 Self {
                     kind: Kind::Classifier(Box::new(classifier)),
                     id: hash_texts([weights.as_str()]),
-                    info: info(format!("{kind}{dims}"), dims, source),
+                    info: info(FeatureFamily::Classifier, format!("{kind}{dims}"), dims, source),
                 }
             }
             FeatureSource::Inception(path) => {
@@ -71,7 +78,25 @@ impl Extractor {
                 Self {
                     kind: Kind::Inception(Box::new(network)),
                     id: hash_file(path)?.1,
-                    info: FeatureInfo { name: "inception".into(), metric: "fid".into(), dims: 2048, source },
+                    info: FeatureInfo {
+                        family: FeatureFamily::Inception,
+                        name: "inception".into(),
+                        metric: "fid".into(),
+                        dims: 2048,
+                        source,
+                    },
+                }
+            }
+            FeatureSource::DinoV2(path) => {
+                let network = load_dinov2(path, &control.device)?;
+                let size = network.config().name();
+                let name = size.map_or_else(|| "dinov2".to_owned(), |size| format!("dinov2_{size}"));
+                let dims = network.config().hidden;
+                let source = "features of DINOv2 with weights that were given".to_owned();
+                Self {
+                    kind: Kind::DinoV2(Box::new(network)),
+                    id: hash_file(path)?.1,
+                    info: info(FeatureFamily::DinoV2, name, dims, source),
                 }
             }
             FeatureSource::File(path) => {
@@ -79,7 +104,8 @@ impl Extractor {
                 let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
                 let dims = sets.get("real").map_or(0, |real| real.dims);
                 let source = "features that another program computed".to_owned();
-                Self { kind: Kind::File(sets, path.clone()), id: String::new(), info: info(stem, dims, source) }
+                let info = info(FeatureFamily::Supplied, stem, dims, source);
+                Self { kind: Kind::File(sets, path.clone()), id: String::new(), info }
             }
         })
     }
@@ -88,6 +114,7 @@ impl Extractor {
     pub(super) fn pixels(images: &View, pixel_side: usize) -> Self {
         let to = pixel_side.min(images.side());
         let info = FeatureInfo {
+            family: FeatureFamily::Pixels,
             name: "pixels".to_owned(),
             metric: "fd_pixels".to_owned(),
             dims: to * to * images.channels(),
@@ -104,7 +131,7 @@ impl Extractor {
     pub(super) fn orientations(&self) -> &'static [Orientation] {
         match self.kind {
             Kind::Classifier(_) | Kind::Pixels(_) => &Orientation::ALL,
-            Kind::Inception(_) | Kind::File(..) => &[Orientation::Identity],
+            Kind::Inception(_) | Kind::DinoV2(_) | Kind::File(..) => &[Orientation::Identity],
         }
     }
 
@@ -133,7 +160,8 @@ impl Extractor {
         };
         let mut matrix = Matrix { values: Vec::new(), dims: 0 };
         let all: Vec<usize> = (0..turned.len()).collect();
-        for chunk in all.chunks(CHUNK) {
+        let chunk = if matches!(self.kind, Kind::Inception(_) | Kind::DinoV2(_)) { ENCODER_CHUNK } else { CHUNK };
+        for chunk in all.chunks(chunk) {
             if control.stopped() {
                 return Err(Error::Interrupted);
             }
@@ -142,6 +170,7 @@ impl Extractor {
                 Kind::Classifier(classifier) => classifier.features(&images)?,
                 Kind::Pixels(side) => pixel_features(&images, *side)?,
                 Kind::Inception(network) => inception_features(network, &images, &control.device)?,
+                Kind::DinoV2(network) => dinov2_features(network, &images, &control.device)?,
                 Kind::File(..) => unreachable!("read above"),
             };
             matrix.dims = part.dims;

@@ -13,8 +13,10 @@ pub enum FeatureSource {
     Classifier(PathBuf),
     /// The pixels, averaged to a small image.
     Pixels,
-    /// Inception-v3 with the weights of this safetensors file.
+    /// Inception-v3 with the weights of this file: the `.pth` of pytorch-fid or torch-fidelity, or a safetensors file.
     Inception(PathBuf),
+    /// DINOv2 with the weights of this file: a safetensors file, or a `.pth` or `.bin` of PyTorch.
+    DinoV2(PathBuf),
     /// Features that another program computed: a safetensors file with matrices `real`, `synthetic` and perhaps `holdout`, one row per
     /// image, in the order of the images' names within each set.
     File(PathBuf),
@@ -45,8 +47,8 @@ pub struct EvaluationInputs {
     pub holdout: Option<Part>,
     /// The synthetic images.
     pub synthetic: Part,
-    /// What images are compared by.
-    pub features: FeatureSource,
+    /// What images are compared by, the main ones first: verdicts rest on them. By the others fidelity is measured as well.
+    pub features: Vec<FeatureSource>,
     /// The discriminator of each class, for the test of membership by its score: folders of trained GANs. Empty leaves the test out.
     pub discriminators: Vec<PathBuf>,
     /// What the images are called in verdicts, in the report and in the data sheet.
@@ -63,7 +65,7 @@ impl EvaluationInputs {
             real,
             holdout: None,
             synthetic,
-            features,
+            features: vec![features],
             discriminators: Vec::new(),
             words: Words::default(),
             provenance: Provenance::default(),

@@ -29,8 +29,8 @@ pub use datasheet::datasheet;
 pub use features::classifier_folder;
 pub use inputs::{EvaluationInputs, FeatureSource, Notice, Part, Provenance, Words};
 pub use outcome::{
-    Answer, EVALUATION_SCHEMA, Evaluation, FeatureInfo, FidelityPart, FidelityScope, PairImage, PrivacyPart, Scatter,
-    SetInfo, SetsInfo, UtilityPart, Verdict,
+    Answer, EVALUATION_SCHEMA, Evaluation, FeatureFamily, FeatureInfo, FidelityPart, FidelityScope, OtherFeatures,
+    PairImage, PrivacyPart, Scatter, SetInfo, SetsInfo, UtilityPart, Verdict,
 };
 pub(crate) use verdicts::digits;
 
@@ -63,7 +63,7 @@ pub fn evaluate(
     let real = images("real", &inputs.real)?;
     let holdout = inputs.holdout.as_ref().map(|part| images("holdout", part)).transpose()?;
     let synthetic = images("synthetic", &inputs.synthetic)?;
-    let extractor = Extractor::new(&inputs.features, &real.view, config.pixel_side, control)?;
+    let (extractor, others) = extractors(config, inputs, &real, control)?;
 
     let mut clock = Clock::new(control);
     let kept = out.join("features");
@@ -83,10 +83,28 @@ pub fn evaluate(
     };
     let mut too_few = None;
     let mut fidelity_part = None;
+    let mut other_features = Vec::new();
     if config.measures(Measure::Fidelity) {
         clock.start("fidelity");
         let found = fidelity::measure(config, measured_real, measured_holdout, measured_synthetic, control);
         fidelity_part = if_enough("fidelity", found, &mut missing, &mut too_few)?;
+        // Too few images are too few by any features.
+        if fidelity_part.is_some() {
+            for other in others {
+                let rows = |set, images| other.rows(set, images, Orientation::Identity, &kept, control);
+                clock.start("features");
+                let real_rows = rows("real", &real)?;
+                let holdout_rows = holdout.as_ref().map(|holdout| rows("holdout", holdout)).transpose()?;
+                let synthetic_rows = rows("synthetic", &synthetic)?;
+                let measured_real = Measured { images: &real, rows: &real_rows };
+                let measured_synthetic = Measured { images: &synthetic, rows: &synthetic_rows };
+                let measured_holdout =
+                    holdout.as_ref().zip(holdout_rows.as_ref()).map(|(images, rows)| Measured { images, rows });
+                clock.start("fidelity");
+                let fidelity = fidelity::measure(config, measured_real, measured_holdout, measured_synthetic, control)?;
+                other_features.push(OtherFeatures { features: other.info, fidelity });
+            }
+        }
     } else {
         missing("fidelity", "it was not asked for");
     }
@@ -157,6 +175,7 @@ pub fn evaluate(
             synthetic: synthetic.info,
         },
         fidelity: fidelity_part,
+        other_features,
         privacy: privacy_part,
         utility: utility_part,
         not_measured,
@@ -173,6 +192,37 @@ pub fn evaluate(
         std::fs::remove_dir_all(&kept).map_err(Error::io("remove the folder", &kept))?;
     }
     Ok(evaluation)
+}
+
+/// What makes the main features, and what makes the others.
+fn extractors(
+    config: &EvaluationConfig,
+    inputs: &EvaluationInputs,
+    real: &SetImages,
+    control: &Control,
+) -> Result<(Extractor, Vec<Extractor>)> {
+    let fail = |problem: String| Err(Error::Setting { setting: "inputs.features", problem });
+    let Some((main, others)) = inputs.features.split_first() else {
+        return fail("names none: name what images are compared by".to_owned());
+    };
+    if !others.is_empty() && !config.measures(Measure::Fidelity) {
+        return fail(
+            "names several, of which only fidelity uses more than the first: measure it, or name one".to_owned(),
+        );
+    }
+    let load = |source| Extractor::new(source, &real.view, config.pixel_side, control);
+    let main = load(main)?;
+    let mut names = vec![main.info.name.clone()];
+    let mut loaded = Vec::new();
+    for source in others {
+        let other = load(source)?;
+        if names.contains(&other.info.name) {
+            return fail(format!("names two sources of features called {}: name one of them", other.info.name));
+        }
+        names.push(other.info.name.clone());
+        loaded.push(other);
+    }
+    Ok((main, loaded))
 }
 
 /// What was measured. Where a part has too few images, the others are measured all the same: the error is kept as the reason.

@@ -12,7 +12,7 @@ use super::{EvaluationConfig, Provenance, Words};
 use crate::{Versions, utility::Utility};
 
 /// The version of `evaluation.json`. It grows by one whenever a field is removed, renamed or changes its meaning.
-pub const EVALUATION_SCHEMA: u32 = 3;
+pub const EVALUATION_SCHEMA: u32 = 4;
 
 /// What synthetic images are worth, measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct Evaluation {
     pub sets: SetsInfo,
     /// Do they look real, and do they cover what is real?
     pub fidelity: Option<FidelityPart>,
+    /// The same by other features, in the order in which they were given; empty where `fidelity` was not measured.
+    #[serde(default)]
+    pub other_features: Vec<OtherFeatures>,
     /// Do they leak a patient?
     pub privacy: Option<PrivacyPart>,
     /// Can a model be trained on them?
@@ -91,9 +94,27 @@ impl Answer {
     }
 }
 
+/// Where features come from. Two families that agree say more than two networks of one: they have not learned the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FeatureFamily {
+    /// A classifier that was trained on real images of the same kind, on their classes.
+    Classifier,
+    /// No network.
+    Pixels,
+    /// Inception-v3, trained on the classes of photographs.
+    Inception,
+    /// DINOv2, trained on photographs without labels.
+    DinoV2,
+    /// Another program's, of which nothing is known.
+    Supplied,
+}
+
 /// What images were compared by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeatureInfo {
+    /// Where they come from.
+    pub family: FeatureFamily,
     /// Short name, e.g. `resnet512`, `pixels` or `inception`.
     pub name: String,
     /// Name of the Fréchet distance of these features, e.g. `fd_resnet512`; `fid` for Inception-v3 alone.
@@ -102,6 +123,30 @@ pub struct FeatureInfo {
     pub dims: usize,
     /// Where they come from, in words.
     pub source: String,
+}
+
+/// How close the synthetic images come to the real ones by other features than the main ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OtherFeatures {
+    /// What images were compared by.
+    pub features: FeatureInfo,
+    /// The figures.
+    pub fidelity: FidelityPart,
+}
+
+impl Evaluation {
+    /// The families of features by which fidelity was measured, each once, that of the main ones first.
+    #[must_use]
+    pub fn families(&self) -> Vec<FeatureFamily> {
+        let main = self.fidelity.as_ref().map(|_| self.features.family);
+        let mut families = Vec::new();
+        for family in main.into_iter().chain(self.other_features.iter().map(|other| other.features.family)) {
+            if !families.contains(&family) {
+                families.push(family);
+            }
+        }
+        families
+    }
 }
 
 /// The images that were compared.

@@ -3,14 +3,17 @@
 use crate::common::{cnn, fresh, gan, images, split};
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
-use cellforge_classify::{ClassifierConfig, INCEPTION_FEATURES, Inception, ResNetConfig, inception_input};
+use cellforge_classify::{
+    ClassifierConfig, DinoV2Config, INCEPTION_FEATURES, Inception, ResNetConfig, dinov2_input, inception_input,
+};
 use cellforge_data::{Batch, Scale};
 use cellforge_nn::{Key, ParamStore, Precision};
 use cellforge_train::{
-    ClassifierTrainConfig, Control, Error, Orientation, TrainedClassifier, TrainedGan, inception_features,
-    load_inception, oriented, train_classifier, train_for_steps, train_gan,
+    ClassifierTrainConfig, Control, Error, Orientation, TrainedClassifier, TrainedGan, dinov2_features,
+    inception_features, load_dinov2, load_inception, oriented, train_classifier, train_for_steps, train_gan,
 };
 use std::collections::HashMap;
+use std::path::Path;
 
 #[test]
 fn a_classifiers_features_are_those_of_its_last_layer() {
@@ -102,6 +105,12 @@ fn inception_is_read_from_a_file_that_the_user_brings() -> Result<()> {
     assert_eq!(features.values, expected.flatten_all()?.to_vec1::<f32>()?);
     assert!(features.values.iter().all(|x| x.is_finite()) && features.row(0) != features.row(1));
 
+    // As PyTorch saves it.
+    let pth = folder.path().join("pt_inception.pth");
+    save_as_pytorch(&tensors, &pth)?;
+    let loaded = load_inception(&pth, &device, Precision::F32).unwrap();
+    assert_eq!(inception_features(&loaded, &images.part(&[1, 20]), &device).unwrap(), features);
+
     let last = tensors.remove("Mixed_7c.branch_pool.bn.running_var").expect("a parameter");
     save(&tensors)?;
     let error = load_inception(&path, &device, Precision::F32).unwrap_err().to_string();
@@ -116,6 +125,135 @@ fn inception_is_read_from_a_file_that_the_user_brings() -> Result<()> {
     tensors.insert("fc.bias".into(), Tensor::zeros(1000, DType::F32, &device)?);
     save(&tensors)?;
     assert!(load_inception(&path, &device, Precision::F32).unwrap_err().to_string().contains("ImageNet"));
+
+    std::fs::write(&pth, b"weights").unwrap();
+    let error = load_inception(&pth, &device, Precision::F32).unwrap_err().to_string();
+    assert!(error.contains("pt_inception.pth") && error.contains("neither a whole safetensors file"), "{error}");
+    Ok(())
+}
+
+/// Writes floating-point tensors as PyTorch before 1.6 does: one storage each, described by a pickle.
+fn save_as_pytorch(tensors: &HashMap<String, Tensor>, path: &Path) -> Result<()> {
+    let text = |text: &str| [b"X".as_slice(), &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
+    let whole = |n: usize| [b"J".as_slice(), &(n as i32).to_le_bytes()].concat();
+    let tuple = |dims: &[usize]| [b"(".to_vec(), dims.iter().flat_map(|&n| whole(n)).collect(), b"t".to_vec()].concat();
+    let (mut state, mut keys, mut numbers) = (b"}(".to_vec(), b"](".to_vec(), Vec::new());
+    for (key, (name, tensor)) in tensors.iter().filter(|(_, tensor)| tensor.dtype().is_float()).enumerate() {
+        let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let class = b"ctorch\nFloatStorage\n".to_vec();
+        let storage = [
+            b"(".to_vec(),
+            text("storage"),
+            class,
+            text(&key.to_string()),
+            text("cpu"),
+            whole(values.len()),
+            b"tQ".to_vec(),
+        ];
+        let shape = tensor.dims();
+        let stride = candle_core::Shape::from(shape).stride_contiguous();
+        let call = b"ctorch._utils\n_rebuild_tensor_v2\n(".to_vec();
+        state.extend(
+            [text(name), call, storage.concat(), whole(0), tuple(shape), tuple(&stride), b"tR".to_vec()].concat(),
+        );
+        keys.extend(text(&key.to_string()));
+        numbers.extend((values.len() as u64).to_le_bytes());
+        numbers.extend(values.into_iter().flat_map(f32::to_le_bytes));
+    }
+    let magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.M\xe9\x03.".to_vec();
+    let system = [b"}".to_vec(), text("little_endian"), b"\x88s.".to_vec()].concat();
+    let file = [magic, system, state, b"u.".to_vec(), keys, b"e.".to_vec(), numbers].concat();
+    std::fs::write(path, file).map_err(candle_core::Error::wrap)
+}
+
+/// A DINOv2 of one layer, under Hugging Face's names.
+fn dinov2() -> Result<HashMap<String, Tensor>> {
+    let (d, mlp, mut tensors) = (64, 128, HashMap::new());
+    let mut add = |name: &str, shape: &[usize]| -> Result<()> {
+        let tensor = (Key::new(3).with(name).normal(shape, &Device::Cpu)? * 0.1)?;
+        tensors.insert(name.to_owned(), tensor);
+        Ok(())
+    };
+    add("embeddings.cls_token", &[1, 1, d])?;
+    add("embeddings.mask_token", &[1, d])?;
+    add("embeddings.position_embeddings", &[1, 1 + 16 * 16, d])?;
+    add("embeddings.patch_embeddings.projection.weight", &[d, 3, 14, 14])?;
+    add("embeddings.patch_embeddings.projection.bias", &[d])?;
+    for (part, shape) in [
+        ("norm1", [0, d]),
+        ("attention.attention.query", [d, d]),
+        ("attention.attention.key", [d, d]),
+        ("attention.attention.value", [d, d]),
+        ("attention.output.dense", [d, d]),
+        ("norm2", [0, d]),
+        ("mlp.fc1", [mlp, d]),
+        ("mlp.fc2", [d, mlp]),
+    ] {
+        let is_norm = shape[0] == 0;
+        add(&format!("encoder.layer.0.{part}.weight"), if is_norm { &shape[1..] } else { &shape })?;
+        add(&format!("encoder.layer.0.{part}.bias"), if is_norm { &shape[1..] } else { &shape[..1] })?;
+    }
+    for name in ["encoder.layer.0.layer_scale1.lambda1", "encoder.layer.0.layer_scale2.lambda1"] {
+        add(name, &[d])?;
+    }
+    add("layernorm.weight", &[d])?;
+    add("layernorm.bias", &[d])?;
+    Ok(tensors)
+}
+
+#[test]
+fn dinov2_is_read_under_both_names_and_from_both_kinds_of_file() -> Result<()> {
+    let (folder, images, device) = (tempfile::tempdir().unwrap(), images(), Device::Cpu);
+    let tensors = dinov2()?;
+    let safetensors = folder.path().join("model.safetensors");
+    let save = |tensors: &HashMap<String, Tensor>| candle_core::safetensors::save(tensors, &safetensors);
+    save(&tensors)?;
+    let network = load_dinov2(&safetensors, &device).unwrap();
+    let expected = DinoV2Config { hidden: 64, layers: 1, heads: 1, patch: 14, grid: 16, mlp: 128, registers: 0 };
+    assert_eq!(*network.config(), expected);
+    let features = dinov2_features(&network, &images.part(&[1, 20]), &device).unwrap();
+    let input = dinov2_input(&[images.image(1), images.image(20)], 32, 3, &device)?;
+    assert_eq!(features.values, network.features(&input)?.flatten_all()?.to_vec1::<f32>()?);
+    assert!(features.values.iter().all(|x| x.is_finite()) && features.row(0) != features.row(1));
+
+    // The names of the authors' own file.
+    let mut theirs = HashMap::new();
+    for part in ["weight", "bias"] {
+        for (name, now) in [
+            ("patch_embed.proj", "embeddings.patch_embeddings.projection"),
+            ("blocks.0.norm1", "encoder.layer.0.norm1"),
+            ("blocks.0.attn.proj", "encoder.layer.0.attention.output.dense"),
+            ("blocks.0.norm2", "encoder.layer.0.norm2"),
+            ("blocks.0.mlp.fc1", "encoder.layer.0.mlp.fc1"),
+            ("blocks.0.mlp.fc2", "encoder.layer.0.mlp.fc2"),
+            ("norm", "layernorm"),
+        ] {
+            theirs.insert(format!("{name}.{part}"), tensors[&format!("{now}.{part}")].clone());
+        }
+        let of = |name: &str| &tensors[&format!("encoder.layer.0.attention.attention.{name}.{part}")];
+        theirs.insert(format!("blocks.0.attn.qkv.{part}"), Tensor::cat(&[of("query"), of("key"), of("value")], 0)?);
+    }
+    for (name, now) in [
+        ("cls_token", "embeddings.cls_token"),
+        ("mask_token", "embeddings.mask_token"),
+        ("pos_embed", "embeddings.position_embeddings"),
+        ("blocks.0.ls1.gamma", "encoder.layer.0.layer_scale1.lambda1"),
+        ("blocks.0.ls2.gamma", "encoder.layer.0.layer_scale2.lambda1"),
+    ] {
+        theirs.insert(name.to_owned(), tensors[now].clone());
+    }
+    let pth = folder.path().join("dinov2_pretrain.pth");
+    save_as_pytorch(&theirs, &pth)?;
+    let loaded = load_dinov2(&pth, &device).unwrap();
+    assert_eq!(dinov2_features(&loaded, &images.part(&[1, 20]), &device).unwrap(), features);
+
+    for name in ["embeddings.cls_token", "encoder.layer.0.layer_scale2.lambda1", "layernorm.bias"] {
+        let mut without = tensors.clone();
+        without.remove(name);
+        save(&without)?;
+        let error = load_dinov2(&safetensors, &device).unwrap_err().to_string();
+        assert!(error.contains("model.safetensors") && error.contains(name), "{error}");
+    }
     Ok(())
 }
 

@@ -4,12 +4,11 @@ use cellforge_eval::{Estimate, Fidelity};
 use maud::{Markup, html};
 
 use crate::{
-    evaluation::{Evaluation, FidelityPart, FidelityScope, digits},
+    evaluation::{Evaluation, FidelityPart, FidelityScope, OtherFeatures, digits},
     report::format::{count, percent, percent_range, table, with_interval},
 };
 
 pub(super) fn figures(part: &FidelityPart, found: &Evaluation) -> Markup {
-    let classes = found.classes.iter().filter_map(|class| Some((class.as_str(), part.per_class.get(class)?)));
     let (one, many) = (&found.words.one, &found.words.many);
     let halves = if part.halves_by_patient { "other patients".to_owned() } else { format!("other {many}") };
     html! {
@@ -23,8 +22,7 @@ pub(super) fn figures(part: &FidelityPart, found: &Evaluation) -> Markup {
                 (halves) ". The generator has seen both halves, so it can come nearer to one than the other does." }
         }
         p { "All comparisons have the same numbers of " (many) ", because distances depend on them. An arrow marks figures that are better when low." }
-        (scope("All classes", &part.pooled, found))
-        @for (name, of_class) in classes { (scope(name, of_class, found)) }
+        (scopes(part, &found.features.metric, found))
         p.note {
             "The Fréchet distance compares means and covariances of features (Heusel et al. 2017); it is called FID only with Inception-v3. The
             kernel distance (Bińkowski et al. 2018) compares all pairs through a polynomial kernel and does not grow when " (many) " are few."
@@ -37,7 +35,28 @@ pub(super) fn figures(part: &FidelityPart, found: &Evaluation) -> Markup {
     }
 }
 
-fn scope(name: &str, scope: &FidelityScope, found: &Evaluation) -> Markup {
+/// A table of all classes together and one of each class.
+fn scopes(part: &FidelityPart, metric: &str, found: &Evaluation) -> Markup {
+    let classes = found.classes.iter().filter_map(|class| Some((class.as_str(), part.per_class.get(class)?)));
+    html! {
+        (scope("All classes", &part.pooled, metric, found))
+        @for (name, of_class) in classes { (scope(name, of_class, metric, found)) }
+    }
+}
+
+/// The tables of the other features.
+pub(super) fn other_features(found: &Evaluation) -> Markup {
+    html! {
+        @for OtherFeatures { features, fidelity } in &found.other_features {
+            h4 { "By other features: " (features.name) }
+            p { "The same " (found.words.many) ", compared by " (features.source) " (" (count(features.dims as u64)) " numbers per " (found.words.one)
+                "). Distances of different features cannot be compared; whether a synthetic set stands apart from the real one can." }
+            (scopes(fidelity, &features.metric, found))
+        }
+    }
+}
+
+fn scope(name: &str, scope: &FidelityScope, metric: &str, found: &Evaluation) -> Markup {
     let columns: Vec<(&str, &Fidelity)> = [
         ("Synthetic, held-out", scope.against_holdout.as_ref()),
         ("Real, held-out", scope.real_against_holdout.as_ref()),
@@ -71,6 +90,6 @@ fn scope(name: &str, scope: &FidelityScope, found: &Evaluation) -> Markup {
             }
         }
     };
-    let (n, many, metric) = (count(scope.images as u64), &found.words.many, &found.features.metric);
+    let (n, many) = (count(scope.images as u64), &found.words.many);
     table(&format!("{name}: {n} {many} on each side, Fréchet distance {metric}"), body)
 }

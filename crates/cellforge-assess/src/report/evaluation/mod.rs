@@ -133,7 +133,11 @@ fn parts(found: &Evaluation, pairs: &Markup) -> Vec<(String, &'static str, Marku
         found.utility.as_ref().map_or_else(|| missing("utility"), |part| utility::figures(part, &found.words));
     let privacy = found.privacy.as_ref().map_or_else(|| missing("privacy"), |part| privacy::figures(part, found));
     vec![
-        ("Realism and coverage".to_owned(), "fidelity", html! { (fidelity) (scatter(found)) }),
+        (
+            "Realism and coverage".to_owned(),
+            "fidelity",
+            html! { (fidelity) (fidelity::other_features(found)) (scatter(found)) },
+        ),
         ("Use for training".to_owned(), "utility", utility),
         ("Leaks".to_owned(), "privacy", html! { (privacy) (pairs) }),
     ]

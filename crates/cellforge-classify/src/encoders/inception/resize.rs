@@ -1,7 +1,8 @@
 //! Images as the network of the Fréchet Inception distance takes them.
 
 use super::INCEPTION_SIDE;
-use candle_core::{Device, Result, Tensor, bail};
+use crate::encoders::check_images;
+use candle_core::{Device, Result, Tensor};
 
 /// Images of `side * side * channels` bytes each, row by row with the channels of a pixel together, as [`Inception`] takes them:
 /// brought to 299x299 and scaled by `(x - 128) / 128`, `(b, 3, 299, 299)`. Grey images are given three equal channels.
@@ -15,12 +16,7 @@ use candle_core::{Device, Result, Tensor, bail};
 ///
 /// [`Inception`]: crate::Inception
 pub fn inception_input(images: &[&[u8]], side: usize, channels: usize, device: &Device) -> Result<Tensor> {
-    if !matches!(channels, 1 | 3) || side == 0 || images.is_empty() {
-        bail!("{} images of {side}x{side} with {channels} channels: expected 1 or 3 channels, and images", images.len())
-    }
-    if let Some(image) = images.iter().find(|image| image.len() != side * side * channels) {
-        bail!("an image of {side}x{side} with {channels} channels does not have {} bytes", image.len())
-    }
+    check_images(images, side, channels)?;
     let taps = taps(side);
     let mut values = Vec::with_capacity(images.len() * INCEPTION_SIDE * INCEPTION_SIDE * 3);
     for image in images {
