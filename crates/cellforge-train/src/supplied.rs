@@ -50,7 +50,7 @@ pub fn load_inception(path: &Path, device: &Device, precision: Precision) -> Res
 pub fn load_dinov2(path: &Path, device: &Device) -> Result<DinoV2> {
     let tensors = read_weights(path)?;
     let network = || -> candle_core::Result<DinoV2> {
-        let tensors = if tensors.contains_key("cls_token") { hugging_face_names(tensors)? } else { tensors };
+        let tensors = published_names(tensors)?;
         let cfg = DinoV2Config::from_shapes(|name| tensors.get(name).map(|tensor| tensor.dims().to_vec()))?;
         DinoV2::new(&cfg, VarBuilder::from_tensors(tensors, DType::F32, device))
     };
@@ -61,8 +61,9 @@ pub fn load_dinov2(path: &Path, device: &Device) -> Result<DinoV2> {
     })
 }
 
-/// The tensors of a DINOv2 of the authors' own files (`dinov2_vits14_pretrain.pth`) under Hugging Face's names.
-fn hugging_face_names(tensors: HashMap<String, Tensor>) -> candle_core::Result<HashMap<String, Tensor>> {
+/// The tensors of a DINOv2 under the names of Hugging Face's published files: those of its authors' own files
+/// (`dinov2_vits14_pretrain.pth`), and those that version 5 of transformers gives them in memory, are renamed.
+fn published_names(tensors: HashMap<String, Tensor>) -> candle_core::Result<HashMap<String, Tensor>> {
     let mut renamed = HashMap::new();
     for (name, tensor) in tensors {
         let name = match name.as_str() {
@@ -72,6 +73,10 @@ fn hugging_face_names(tensors: HashMap<String, Tensor>) -> candle_core::Result<H
                 .replace("patch_embed.proj.", "embeddings.patch_embeddings.projection.")
                 .replace("blocks.", "encoder.layer.")
                 .replace(".attn.proj.", ".attention.output.dense.")
+                .replace(".attention.o_proj.", ".attention.output.dense.")
+                .replace(".attention.q_proj.", ".attention.attention.query.")
+                .replace(".attention.k_proj.", ".attention.attention.key.")
+                .replace(".attention.v_proj.", ".attention.attention.value.")
                 .replace(".ls1.gamma", ".layer_scale1.lambda1")
                 .replace(".ls2.gamma", ".layer_scale2.lambda1"),
         };

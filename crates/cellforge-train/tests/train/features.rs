@@ -247,6 +247,20 @@ fn dinov2_is_read_under_both_names_and_from_both_kinds_of_file() -> Result<()> {
     let loaded = load_dinov2(&pth, &device).unwrap();
     assert_eq!(dinov2_features(&loaded, &images.part(&[1, 20]), &device).unwrap(), features);
 
+    // The names in the memory of version 5 of transformers.
+    let mut renamed = HashMap::new();
+    for (name, tensor) in &tensors {
+        let mut name = name.replace("attention.output.dense", "attention.o_proj");
+        for part in ["query", "key", "value"] {
+            name = name.replace(&format!("attention.attention.{part}"), &format!("attention.{}_proj", &part[..1]));
+        }
+        renamed.insert(name, tensor.clone());
+    }
+    assert!(renamed.contains_key("encoder.layer.0.attention.q_proj.bias"));
+    save_as_pytorch(&renamed, &pth)?;
+    let loaded = load_dinov2(&pth, &device).unwrap();
+    assert_eq!(dinov2_features(&loaded, &images.part(&[1, 20]), &device).unwrap(), features);
+
     for name in ["embeddings.cls_token", "encoder.layer.0.layer_scale2.lambda1", "layernorm.bias"] {
         let mut without = tensors.clone();
         without.remove(name);
