@@ -12,13 +12,14 @@ use cellforge::{
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 6] = [
+const TARGETS: [Target; 7] = [
     ("zip_index", targets::zip_index),
     ("image", targets::image),
     ("csv", targets::csv),
     ("toml", targets::toml),
     ("checkpoint", targets::checkpoint),
     ("results", targets::results),
+    ("weights", targets::weights),
 ];
 
 /// Each seed as it is, cut short at several places, and with single bytes changed.

@@ -2,6 +2,7 @@
 //! the steps alone, at batch 32, 128 and 512 (`CELLFORGE_BENCH_DEVICE=cuda`, and names as filters). See `benches/README.md`.
 
 mod data;
+mod encoders;
 mod evaluate;
 mod kernels;
 mod train;
@@ -32,6 +33,7 @@ criterion_group! {
         kernels::updates,
         data::decode,
         data::batch,
+        encoders::encoders,
         evaluate::evaluate
 }
 criterion_main!(speed);

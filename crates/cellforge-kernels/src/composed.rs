@@ -226,6 +226,29 @@ pub fn tanh(xs: &Tensor) -> Result<Tensor> {
     xs.tanh()
 }
 
+/// See [`crate::gelu`].
+pub fn gelu(xs: &Tensor) -> Result<Tensor> {
+    xs.gelu_erf()
+}
+
+/// See [`crate::layer_norm`].
+pub fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
+    let centred = xs.broadcast_sub(&xs.mean_keepdim(D::Minus1)?)?;
+    let root = (centred.sqr()?.mean_keepdim(D::Minus1)? + f64::from(eps))?.sqrt()?;
+    centred.broadcast_div(&root)?.broadcast_mul(weight)?.broadcast_add(bias)
+}
+
+/// See [`crate::attention`].
+pub fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
+    let (b, n, width) = qkv.dims3()?;
+    let qkv = qkv.reshape((b, n, 3, heads, width / 3 / heads))?.permute((2, 0, 3, 1, 4))?.contiguous()?; // (3, b, heads, n, size)
+    let (q, k, v) = (qkv.get(0)?, qkv.get(1)?, qkv.get(2)?);
+    let scores = q.matmul(&k.transpose(2, 3)?.contiguous()?)?;
+    let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+    let shares = scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?;
+    shares.matmul(&v)?.transpose(1, 2)?.reshape((b, n, width / 3))
+}
+
 fn log_softmax(logits: &Tensor) -> Result<Tensor> {
     let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
     shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)

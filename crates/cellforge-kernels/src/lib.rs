@@ -66,6 +66,7 @@ mod spectral;
 mod sum;
 mod tape;
 mod tiles;
+mod transformer;
 mod transpose;
 mod updates;
 mod upsample;
@@ -92,6 +93,7 @@ pub use shape::{pad_bottom_right, reshape, row_dot};
 pub use simd::SimdLevel;
 pub use spectral::spectral_normalised;
 pub use tape::{Recorded, gradients, record};
+pub use transformer::{attention, gelu, layer_norm};
 pub use updates::{AdamStep, AdamUpdate, SgdStep, SgdUpdate};
 pub use upsample::upsample_nearest2x;
 

@@ -4,7 +4,8 @@ use crate::check::{f32_only, matrix, slice, vector};
 use crate::composed;
 use crate::device::on_device;
 use crate::gather::with_slice;
-use crate::gemm::{mat, mat_mut, multiply};
+use crate::gemm::{mat, mat_mut, multiply, with_scratch};
+use crate::memory::filled;
 use crate::product::Precision;
 use crate::sum::channel_sums;
 use crate::tape::{apply2, apply3, contiguous, wants};
@@ -15,6 +16,9 @@ const NAME: &str = "linear";
 
 /// Rows of the weight that one task takes.
 const TILE: usize = 64;
+
+/// From so many rows of the input on, tasks take rows of the input, exactly so many each.
+const MANY_ROWS: usize = 256;
 
 /// `xs * weight^T + bias`: `xs` is `(b, in)`, `weight` `(out, in)`, `bias` `(out)`, and the result `(b, out)`.
 ///
@@ -58,6 +62,9 @@ impl Linear {
     ) -> Result<(CpuStorage, Shape)> {
         let ((b, features), (out, _)) = (xs.1.shape().dims2()?, w.1.shape().dims2()?);
         let (xs, weight) = (slice(NAME, xs.0, xs.1)?, slice(NAME, w.0, w.1)?);
+        if b >= MANY_ROWS {
+            return Ok((CpuStorage::F32(many_rows(xs, weight, bias, (b, features, out))), (b, out).into()));
+        }
         // Tasks own rows of the transposed result, (out, b), which is turned afterwards: it is small.
         let mut turned = vec![0f32; out * b];
         let tiles = weight.par_chunks(TILE * features);
@@ -96,6 +103,28 @@ impl Linear {
             Ok((grad_xs, grad_w))
         })
     }
+}
+
+/// The layer of many rows: `(b, out)`. Every task multiplies [`MANY_ROWS`] rows, the last one some of its neighbour's again: products of
+/// another number of rows may add their terms in another order, and two equal rows are to give the same.
+fn many_rows(xs: &[f32], weight: &[f32], bias: Option<&[f32]>, (b, features, out): (usize, usize, usize)) -> Vec<f32> {
+    filled(b * out, MANY_ROWS * out, |task, ys| {
+        let rows = ys.len() / out;
+        let first = task * MANY_ROWS + rows - MANY_ROWS;
+        let xs = mat(&xs[first * features..][..MANY_ROWS * features], MANY_ROWS, features, features);
+        let weight = mat(weight, out, features, features).transpose();
+        if rows == MANY_ROWS {
+            multiply(mat_mut(ys, rows, out, out), xs, weight, false);
+        } else {
+            with_scratch([MANY_ROWS * out, 0, 0], |[all, ..]| {
+                multiply(mat_mut(all, MANY_ROWS, out, out), xs, weight, false);
+                ys.copy_from_slice(&all[(MANY_ROWS - rows) * out..]);
+            });
+        }
+        if let Some(bias) = bias {
+            ys.chunks_exact_mut(out).for_each(|row| row.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias));
+        }
+    })
 }
 
 impl CustomOp2 for Linear {

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use cellforge::candle::Device;
 use cellforge::data::{Groups, Index, OpenOptions, View, ViewParts, read_manifest};
+use cellforge::nn::Precision;
 use cellforge::study::{Results, StudyConfig, report::render};
-use cellforge::train::{TrainedClassifier, TrainedGan, read_feature_file};
+use cellforge::train::{TrainedClassifier, TrainedGan, load_dinov2, load_inception, read_feature_file};
 
 /// Cells of 8 pixels a side.
 fn small(channels: usize) -> OpenOptions {
@@ -92,6 +93,15 @@ pub fn checkpoint(data: &[u8]) {
     let _ = TrainedGan::load(dir.path());
     let _ = TrainedClassifier::load(dir.path());
     let _ = read_feature_file(&dir.path().join("weights.safetensors"));
+}
+
+/// A file of weights of a network by others, as PyTorch or safetensors writes it.
+pub fn weights(data: &[u8]) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("weights.pth");
+    fs::write(&path, data).expect("a temporary file");
+    let _ = load_dinov2(&path, &Device::Cpu);
+    let _ = load_inception(&path, &Device::Cpu, Precision::F32);
 }
 
 /// The results of a study, and the report that is drawn from them.

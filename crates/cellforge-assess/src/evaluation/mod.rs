@@ -21,7 +21,7 @@ mod verdicts;
 use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use cellforge_data::derive_seed;
-use cellforge_train::Orientation;
+use cellforge_train::{Matrix, Orientation};
 
 pub use config::{EvaluationConfig, Measure};
 pub(crate) use controls::Controls;
@@ -67,11 +67,13 @@ pub fn evaluate(
 
     let mut clock = Clock::new(control);
     let kept = out.join("features");
-    let rows = |set, images| extractor.rows(set, images, Orientation::Identity, &kept, control);
+    let rows = |extractor: &Extractor| -> Result<(Matrix, Option<Matrix>, Matrix)> {
+        let of = |set, images| extractor.rows(set, images, Orientation::Identity, &kept, control);
+        let holdout = holdout.as_ref().map(|holdout| of("holdout", holdout)).transpose()?;
+        Ok((of("real", &real)?, holdout, of("synthetic", &synthetic)?))
+    };
     clock.start("features");
-    let real_rows = rows("real", &real)?;
-    let holdout_rows = holdout.as_ref().map(|holdout| rows("holdout", holdout)).transpose()?;
-    let synthetic_rows = rows("synthetic", &synthetic)?;
+    let (real_rows, holdout_rows, synthetic_rows) = rows(&extractor)?;
     let measured_real = Measured { images: &real, rows: &real_rows };
     let measured_synthetic = Measured { images: &synthetic, rows: &synthetic_rows };
     let measured_holdout = holdout.as_ref().zip(holdout_rows.as_ref()).map(|(images, rows)| Measured { images, rows });
@@ -91,17 +93,16 @@ pub fn evaluate(
         // Too few images are too few by any features.
         if fidelity_part.is_some() {
             for other in others {
-                let rows = |set, images| other.rows(set, images, Orientation::Identity, &kept, control);
                 clock.start("features");
-                let real_rows = rows("real", &real)?;
-                let holdout_rows = holdout.as_ref().map(|holdout| rows("holdout", holdout)).transpose()?;
-                let synthetic_rows = rows("synthetic", &synthetic)?;
-                let measured_real = Measured { images: &real, rows: &real_rows };
-                let measured_synthetic = Measured { images: &synthetic, rows: &synthetic_rows };
-                let measured_holdout =
-                    holdout.as_ref().zip(holdout_rows.as_ref()).map(|(images, rows)| Measured { images, rows });
+                let (real_rows, holdout_rows, synthetic_rows) = rows(&other)?;
                 clock.start("fidelity");
-                let fidelity = fidelity::measure(config, measured_real, measured_holdout, measured_synthetic, control)?;
+                let fidelity = fidelity::measure(
+                    config,
+                    Measured { images: &real, rows: &real_rows },
+                    holdout.as_ref().zip(holdout_rows.as_ref()).map(|(images, rows)| Measured { images, rows }),
+                    Measured { images: &synthetic, rows: &synthetic_rows },
+                    control,
+                )?;
                 other_features.push(OtherFeatures { features: other.info, fidelity });
             }
         }
@@ -266,7 +267,8 @@ impl<'a> Clock<'a> {
 
     fn stop(&mut self) {
         if let Some((part, since)) = self.running.take() {
-            self.seconds.insert(part.to_owned(), since.elapsed().as_secs_f64());
+            // A part that comes again goes on.
+            *self.seconds.entry(part.to_owned()).or_default() += since.elapsed().as_secs_f64();
         }
     }
 

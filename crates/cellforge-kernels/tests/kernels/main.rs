@@ -15,3 +15,4 @@ mod shape;
 mod spectral;
 mod tape;
 mod threads;
+mod transformer;

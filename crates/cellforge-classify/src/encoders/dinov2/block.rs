@@ -1,17 +1,15 @@
 //! The layers of the vision transformer.
 
 use candle_core::{Result, Tensor};
-use candle_nn::{
-    VarBuilder,
-    ops::{layer_norm, softmax_last_dim},
-};
+use candle_nn::VarBuilder;
+use cellforge_nn::{Precision, ops};
 
 use super::DinoV2Config;
 
 /// Added to the variance in layer normalisation.
 const EPS: f32 = 1e-6;
 
-/// Layer normalisation (Ba et al. 2016) over the last axis.
+/// Layer normalisation (Ba et al. 2016) of tokens `(rows, d)`.
 #[derive(Debug, Clone)]
 pub(super) struct LayerNorm {
     weight: Tensor,
@@ -20,46 +18,44 @@ pub(super) struct LayerNorm {
 
 impl LayerNorm {
     pub fn new(dims: usize, vb: VarBuilder) -> Result<Self> {
-        Ok(Self { weight: vb.get(dims, "weight")?, bias: vb.get(dims, "bias")? })
+        Ok(Self { weight: vb.get(dims, "weight")?.detach(), bias: vb.get(dims, "bias")?.detach() })
     }
 
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        layer_norm(&xs.contiguous()?, &self.weight, &self.bias, EPS)
+        ops::layer_norm(xs, &self.weight, &self.bias, EPS)
     }
 }
 
-/// A fully connected layer over the last axis: `(b, n, c_in)` to `(b, n, c_out)`.
+/// A fully connected layer: `(rows, c_in)` to `(rows, c_out)`.
 #[derive(Debug, Clone)]
 pub(super) struct Dense {
-    /// `(c_in, c_out)`
+    /// `(c_out, c_in)`
     weight: Tensor,
     bias: Tensor,
 }
 
 impl Dense {
     /// With the layer's own `weight` `(c_out, c_in)` and `bias`.
-    pub fn new(c_in: usize, c_out: usize, vb: VarBuilder) -> Result<Self> {
-        Self::of(&vb.get((c_out, c_in), "weight")?, vb.get(c_out, "bias")?)
+    fn new(c_in: usize, c_out: usize, vb: VarBuilder) -> Result<Self> {
+        Ok(Self::of(vb.get((c_out, c_in), "weight")?, vb.get(c_out, "bias")?))
     }
 
-    /// With `weight` `(c_out, c_in)`.
-    pub fn of(weight: &Tensor, bias: Tensor) -> Result<Self> {
-        Ok(Self { weight: weight.t()?.contiguous()?, bias })
+    /// With these, which are constants from then on.
+    pub fn of(weight: Tensor, bias: Tensor) -> Self {
+        Self { weight: weight.detach(), bias: bias.detach() }
     }
 
     /// This layer and then a product with `scale` `(c_out)`.
     fn scaled(self, scale: &Tensor) -> Result<Self> {
-        Ok(Self { weight: self.weight.broadcast_mul(scale)?, bias: (self.bias * scale)? })
+        Ok(Self::of(self.weight.broadcast_mul(&scale.unsqueeze(1)?)?, (self.bias * scale)?))
     }
 
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let (b, n, c_in) = xs.dims3()?;
-        let ys = xs.reshape((b * n, c_in))?.matmul(&self.weight)?.broadcast_add(&self.bias)?;
-        ys.reshape((b, n, ()))
+        ops::linear(xs, &self.weight, Some(&self.bias), Precision::F32)
     }
 }
 
-/// Multi-head self-attention: `(b, n, d)` to the same shape.
+/// Multi-head self-attention among the tokens of each image: `(b n, d)` to the same shape.
 #[derive(Debug, Clone)]
 struct Attention {
     /// Queries, keys and values in one product. Queries are scaled beforehand, and the output by the layer scale.
@@ -80,21 +76,17 @@ impl Attention {
         let weight = Tensor::cat(&[(q / root)?, k, v], 0)?; // (3d, d)
         let bias = Tensor::cat(&[(q_bias / root)?, k_bias, v_bias], 0)?;
         let output = Dense::new(d, d, vb.pp("output").pp("dense"))?.scaled(scale)?;
-        Ok(Self { qkv: Dense::of(&weight, bias)?, output, heads: cfg.heads })
+        Ok(Self { qkv: Dense::of(weight, bias), output, heads: cfg.heads })
     }
 
-    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let (b, n, d) = xs.dims3()?;
-        let qkv = self.qkv.forward(xs)?.reshape((b, n, 3, self.heads, d / self.heads))?;
-        let qkv = qkv.permute((2, 0, 3, 1, 4))?.contiguous()?; // (3, b, heads, n, d / heads)
-        let (q, k, v) = (qkv.get(0)?, qkv.get(1)?, qkv.get(2)?);
-        let weights = softmax_last_dim(&q.matmul(&k.t()?)?)?; // (b, heads, n, n)
-        let mixed = weights.matmul(&v)?.transpose(1, 2)?.reshape((b, n, d))?;
-        self.output.forward(&mixed)
+    fn forward(&self, xs: &Tensor, images: usize) -> Result<Tensor> {
+        let (rows, d) = xs.dims2()?;
+        let qkv = self.qkv.forward(xs)?.reshape((images, rows / images, 3 * d))?;
+        self.output.forward(&ops::attention(&qkv, self.heads)?.reshape((rows, d))?)
     }
 }
 
-/// A pre-norm block with layer scale (Touvron et al. 2021): `(b, n, d)` to the same shape.
+/// A pre-norm block with layer scale (Touvron et al. 2021): `(b n, d)` to the same shape.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
     norm1: LayerNorm,
@@ -117,9 +109,9 @@ impl Block {
         })
     }
 
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let xs = (xs + self.attention.forward(&self.norm1.forward(xs)?)?)?;
-        let hidden = self.fc1.forward(&self.norm2.forward(&xs)?)?.gelu_erf()?; // (b, n, mlp)
-        xs + self.fc2.forward(&hidden)?
+    pub fn forward(&self, xs: &Tensor, images: usize) -> Result<Tensor> {
+        let xs = ops::add(xs, &self.attention.forward(&self.norm1.forward(xs)?, images)?)?;
+        let hidden = ops::gelu(&self.fc1.forward(&self.norm2.forward(&xs)?)?)?; // (b n, mlp)
+        ops::add(&xs, &self.fc2.forward(&hidden)?)
     }
 }

@@ -9,7 +9,6 @@ pub use input::dinov2_input;
 use block::{Block, Dense, LayerNorm};
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use rayon::prelude::*;
 
 /// Pixels a side of the images that [`DinoV2`] takes.
 pub const DINOV2_SIDE: usize = 224;
@@ -134,9 +133,9 @@ impl DinoV2 {
         let layer = |i: usize| Block::new(cfg, vb.pp("encoder").pp("layer").pp(i));
         Ok(Self {
             cfg: cfg.clone(),
-            patches: Dense::of(&kernel, projection.get(d, "bias")?)?,
-            before,
-            positions: positions.narrow(1, 1, side * side)?.contiguous()?,
+            patches: Dense::of(kernel, projection.get(d, "bias")?),
+            before: before.detach(),
+            positions: positions.narrow(1, 1, side * side)?.contiguous()?.detach(),
             layers: (0..cfg.layers).map(layer).collect::<Result<_>>()?,
             layernorm: LayerNorm::new(d, vb.pp("layernorm"))?,
         })
@@ -157,25 +156,18 @@ impl DinoV2 {
             let side = DINOV2_SIDE;
             bail!("DINOv2 takes images of shape (batch, 3, {side}, {side}), not {:?}", xs.dims())
         }
-        if !xs.device().is_cpu() {
-            return self.forward(xs);
-        }
-        // Candle's element-wise operations run on one thread: each image has its own.
-        let image = |i: usize| self.forward(&xs.narrow(0, i, 1)?);
-        Tensor::cat(&(0..xs.dim(0)?).into_par_iter().map(image).collect::<Result<Vec<_>>>()?, 0)
-    }
-
-    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let (b, patch, side) = (xs.dim(0)?, self.cfg.patch, DINOV2_SIDE / self.cfg.patch);
         // A convolution whose stride is its kernel is a product with each patch.
         let xs = xs.reshape(vec![b, 3, side, patch, side, patch])?.permute(vec![0, 2, 4, 1, 3, 5])?;
-        let patches = self.patches.forward(&xs.reshape((b, side * side, 3 * patch * patch))?)?; // (b, patches, hidden)
-        let patches = patches.broadcast_add(&self.positions)?;
-        let (_, n, d) = self.before.dims3()?;
-        let mut xs = Tensor::cat(&[self.before.broadcast_as((b, n, d))?.contiguous()?, patches], 1)?;
+        let patches = self.patches.forward(&xs.reshape((b * side * side, 3 * patch * patch))?)?;
+        let (_, before, d) = self.before.dims3()?;
+        let patches = patches.reshape((b, side * side, d))?.broadcast_add(&self.positions)?;
+        let xs = Tensor::cat(&[self.before.broadcast_as((b, before, d))?.contiguous()?, patches], 1)?; // (b, n, hidden)
+        let n = xs.dim(1)?;
+        let mut xs = xs.reshape((b * n, d))?;
         for layer in &self.layers {
-            xs = layer.forward(&xs)?;
+            xs = layer.forward(&xs, b)?;
         }
-        self.layernorm.forward(&xs.narrow(1, 0, 1)?)?.squeeze(1) // Each token is normalised by itself.
+        self.layernorm.forward(&xs.reshape((b, n, d))?.narrow(1, 0, 1)?.squeeze(1)?) // Each token is normalised by itself.
     }
 }
