@@ -46,7 +46,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
 fn read_zip(bytes: &[u8], budget: usize) -> Result<BTreeMap<String, Tensor>> {
     let damaged = |error: &dyn std::fmt::Display| format!("its zip is damaged: {error}");
     let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(|error| damaged(&error))?;
-    let names: Vec<String> = (0..zip.len()).filter_map(|i| zip.name_for_index(i).map(str::to_owned)).collect();
+    let names: Vec<String> = (0..zip.len()).filter_map(|i| Some(zip.name_for_index(i)?.ok()?.into_owned())).collect();
     let Some(folder) = names.iter().find_map(|name| name.strip_suffix("data.pkl")) else {
         return Err("it is a zip, but not one of torch.save: it has no data.pkl".to_owned());
     };
@@ -177,10 +177,8 @@ fn tensors<'a>(
     stored: impl Fn(&str) -> Option<&'a [u8]>,
     mut left: usize,
 ) -> Result<BTreeMap<String, Tensor>> {
-    let Value::Dict(entries) = (match pickle.get(pickle.root(), "state_dict") {
-        Some(inside) => inside,
-        None => pickle.root(),
-    }) else {
+    let dict = pickle.get(pickle.root(), "state_dict").unwrap_or_else(|| pickle.root());
+    let Value::Dict(entries) = dict else {
         return Err(
             "it holds no state dict, but perhaps a whole model: save it with torch.save(model.state_dict())".to_owned()
         );
@@ -257,7 +255,7 @@ impl View {
         }
         let steps = self.shape.iter().zip(&self.stride);
         let last =
-            steps.clone().try_fold(self.offset, |at, (dim, stride)| at.checked_add((dim - 1).checked_mul(*stride)?));
+            steps.clone().try_fold(self.offset, |at, (&dim, &stride)| at.checked_add((dim - 1).checked_mul(stride)?));
         let end = last.and_then(|last| last.checked_add(1)?.checked_mul(size)).ok_or_else(past)?;
         if end > bytes.len() || numbers > self.storage.numbers {
             return Err(past());
@@ -392,15 +390,16 @@ mod tests {
         let tensors = read(&legacy(&state(&[("a", 1, &[2, 2], &[1, 2])]))).unwrap();
         assert_eq!(values(&tensors["a"]), [1., 3., 2., 4.]);
         let refused = |views: &[(&str, i32, &[i32], &[i32])]| read(&legacy(&state(views))).unwrap_err();
-        for (offset, shape, stride) in [
-            (1, &[6][..], &[1][..]),
+        let cases: [(i32, &[i32], &[i32]); 7] = [
+            (1, &[6], &[1]),
             (-1, &[2], &[1]),
             (0, &[-2], &[1]),
             (0, &[2], &[6]),
             (0, &[1000, 1000], &[0, 0]),
             (0, &[i32::MAX, i32::MAX, i32::MAX], &[i32::MAX, 1, 1]),
             (0, &[2, 2], &[1]),
-        ] {
+        ];
+        for (offset, shape, stride) in cases {
             let error = refused(&[("a", offset, shape, stride)]);
             assert!(error.starts_with("a: "), "{error}");
         }

@@ -359,7 +359,8 @@ mod tests {
 
     #[test]
     fn longs_have_a_sign() {
-        let of = |bytes: &[u8]| read(&[&[0x8a, bytes.len() as u8], bytes, b"."].concat()).unwrap().root().clone();
+        let of =
+            |bytes: &[u8]| read(&[[0x8a, bytes.len() as u8].as_slice(), bytes, b"."].concat()).unwrap().root().clone();
         assert_eq!(of(&[]), Value::Int(0));
         assert_eq!(of(&[0xff]), Value::Int(-1));
         assert_eq!(of(&[0xff, 0x00]), Value::Int(255));

@@ -151,7 +151,7 @@ fn save_as_pytorch(tensors: &HashMap<String, Tensor>, path: &Path) -> Result<()>
             b"tQ".to_vec(),
         ];
         let shape = tensor.dims();
-        let stride = candle_core::Shape::from(shape).stride_contiguous();
+        let stride = tensor.contiguous()?.stride().to_vec();
         let call = b"ctorch._utils\n_rebuild_tensor_v2\n(".to_vec();
         state.extend(
             [text(name), call, storage.concat(), whole(0), tuple(shape), tuple(&stride), b"tR".to_vec()].concat(),
