@@ -113,18 +113,20 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
     assert_eq!(timeless(&one), timeless(&two));
 
     let found = read(&one);
-    assert_eq!(found["schema_version"], 3);
+    assert_eq!(found["schema_version"], 4);
     assert_eq!(found["features"]["metric"], "fd_pixels");
     assert_eq!(found["sets"]["shared_patients"], 0);
     let fidelity = &found["fidelity"];
     for scope in [&fidelity["pooled"], &fidelity["per_class"]["Parasitized"], &fidelity["per_class"]["Uninfected"]] {
         for comparison in ["against_real", "floor", "against_holdout", "real_against_holdout"] {
-            for figure in ["frechet", "kid", "precision", "recall", "density", "coverage"] {
+            for figure in ["frechet", "kid", "precision", "recall", "density", "coverage", "alpha_precision", "vendi"] {
                 assert_estimate(&scope[comparison][figure], &format!("{comparison}.{figure}"));
             }
             assert_eq!(scope[comparison]["reference"], scope["images"]);
             assert_eq!(scope[comparison]["compared"], scope["images"]);
         }
+        assert_estimate(&scope["fld"], "fld");
+        assert_eq!(scope["floors"].as_array().unwrap().len(), 20);
     }
     assert!(found["privacy"]["figures"]["spaces"]["pixels"]["dcr"].is_object());
     assert!(found["privacy"]["findings"].as_array().unwrap().iter().all(|f| f["p_adjusted"].is_number()));

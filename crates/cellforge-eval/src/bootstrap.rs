@@ -138,6 +138,29 @@ impl Resampler {
     }
 }
 
+/// Kish's effective number of groups (patients): as many groups of one size would tell as much as these do, `(Σ nᵢ)² / Σ nᵢ²` for `nᵢ`
+/// images of group `i`. `groups[j]` is the group of image `j`; 0 where there are no images.
+///
+/// Kish, L. (1965), Survey Sampling. It lies between 1 and the number of groups, which it reaches where all have as many images.
+///
+/// ```
+/// // Patients with 3, 1 and 1 images: 25 / 11.
+/// let found = cellforge_eval::effective_groups(&["a", "a", "a", "b", "c"]);
+/// assert!((found - 25.0 / 11.0).abs() < 1e-12);
+/// ```
+#[must_use]
+pub fn effective_groups<G: Ord>(groups: &[G]) -> f64 {
+    Resampler::groups(groups).map_or(0.0, |units| effective(units.unit_of(), units.units()))
+}
+
+/// Kish's effective number of units from the unit of each image.
+pub(crate) fn effective(unit_of: &[usize], units: usize) -> f64 {
+    let mut sizes = vec![0.0_f64; units];
+    unit_of.iter().for_each(|&unit| sizes[unit] += 1.0);
+    let squares: f64 = sizes.iter().map(|size| size * size).sum();
+    (unit_of.len() as f64).powi(2) / squares
+}
+
 /// The central part of `values` that holds a share `level` of them; `None` if there are none.
 pub(crate) fn percentiles(mut values: Vec<f64>, level: f64) -> Option<Interval> {
     values.sort_by(f64::total_cmp);
@@ -146,7 +169,7 @@ pub(crate) fn percentiles(mut values: Vec<f64>, level: f64) -> Option<Interval> 
 }
 
 /// The `q` quantile of sorted values, linear between neighbours (NumPy's default).
-fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
+pub(crate) fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let position = q * sorted.len().checked_sub(1)? as f64;
     let (below, above) = (position.floor() as usize, position.ceil() as usize);
     Some(sorted[below] + (sorted[above] - sorted[below]) * position.fract())

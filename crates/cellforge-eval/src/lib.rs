@@ -74,13 +74,14 @@ mod report;
 mod utility;
 
 pub use auc::roc_auc;
-pub use bootstrap::{BootstrapOptions, Resampler};
+pub use bootstrap::{BootstrapOptions, Resampler, effective_groups};
 pub use confusion::{Confusion, confusion};
 pub use distances::{Neighbour, nearest, nearest_in_groups, nearest_other};
 pub use error::{Error, Result};
 pub use features::Features;
 pub use fidelity::{
-    Fidelity, FidelityOptions, Kid, Prdc, Sample, fidelity, frechet_distance, halves, kid, mean_distance, prdc,
+    Fidelity, FidelityOptions, ImageScore, Kid, Prdc, Sample, fidelity, fld, frechet_distance, halves, image_scores, kid,
+    mean_distance, prdc, vendi_score,
 };
 pub use privacy::{Privacy, PrivacyInput, PrivacyOptions, clopper_pearson, privacy};
 pub use proportion::{Estimate, Interval, LEVEL, Proportion, recognition, wilson, wilson_at};

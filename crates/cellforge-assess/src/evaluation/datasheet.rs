@@ -102,7 +102,10 @@ fn classes(set: &SetInfo) -> String {
 }
 
 fn patients(set: &SetInfo) -> String {
-    set.patients.map_or(" of patients that are not known".to_owned(), |n| format!(" of {n} patients"))
+    match (set.patients, set.effective_patients) {
+        (Some(n), Some(effective)) => format!(" of {n} patients ({effective:.1} effective)"),
+        _ => " of patients that are not known".to_owned(),
+    }
 }
 
 /// A table of the main figures.
@@ -111,20 +114,34 @@ fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     let many = &found.words.many;
     if let Some(fidelity) = &found.fidelity {
         let n = fidelity.pooled.images;
+        let whose = if fidelity.pooled.against_holdout.is_some() { "held-out" } else { "real" };
         writeln!(
             text,
-            "| Figure ({n} {many} on each side) | Synthetic against real | Real against real |\n|---|---|---|"
+            "| Figure ({n} {many} on each side) | Synthetic against {whose} | Real against {whose} |\n|---|---|---|"
         )?;
-        let (a, b) = (&fidelity.pooled.against_real, &fidelity.pooled.floor);
+        let [a, b] = fidelity.pooled.judged();
+        let metric = found.features.metric.as_str();
+        let measured = [a, b].map(|found| digits(found.frechet_measured));
+        writeln!(text, "| {metric} | {} | {} |", show(a.frechet), show(b.frechet))?;
+        writeln!(text, "| {metric} as measured | {} | {} |", measured[0], measured[1])?;
         for (name, a, b) in [
-            (found.features.metric.as_str(), a.frechet, b.frechet),
             ("KID", a.kid, b.kid),
             ("precision", a.precision, b.precision),
             ("recall", a.recall, b.recall),
             ("density", a.density, b.density),
             ("coverage", a.coverage, b.coverage),
+            ("alpha-precision", a.alpha_precision, b.alpha_precision),
+            ("beta-recall", a.beta_recall, b.beta_recall),
+            ("realistic", a.realistic, b.realistic),
+            ("Vendi score", a.vendi, b.vendi),
         ] {
             writeln!(text, "| {name} | {} | {} |", show(a), show(b))?;
+        }
+        for (name, a, b) in
+            [("rarity", a.rarity, b.rarity), ("FLD", fidelity.pooled.fld, fidelity.pooled.fld_real)]
+        {
+            let shown = |e: Option<Estimate>| e.map_or_else(|| "none".to_owned(), show);
+            writeln!(text, "| {name} | {} | {} |", shown(a), shown(b))?;
         }
         writeln!(text)?;
     }

@@ -29,8 +29,8 @@ pub use datasheet::datasheet;
 pub use features::classifier_folder;
 pub use inputs::{EvaluationInputs, FeatureSource, Notice, Part, Provenance, Words};
 pub use outcome::{
-    Answer, EVALUATION_SCHEMA, Evaluation, FeatureInfo, FidelityPart, FidelityScope, PairImage, PrivacyPart, Scatter,
-    SetInfo, SetsInfo, UtilityPart, Verdict,
+    Answer, EVALUATION_SCHEMA, Evaluation, FeatureInfo, FidelityPart, FidelityScope, FloorDraw, FloorInfo, PairImage,
+    PrivacyPart, Scatter, ScoredImage, SetInfo, SetsInfo, UtilityPart, Verdict,
 };
 pub(crate) use verdicts::digits;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cellforge_eval::{
-    Fidelity, Interval,
+    Estimate, Fidelity, ImageScore, Interval, Prdc,
     privacy::{Finding, Privacy},
 };
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use super::{EvaluationConfig, Provenance, Words};
 use crate::{Versions, utility::Utility};
 
 /// The version of `evaluation.json`. It grows by one whenever a field is removed, renamed or changes its meaning.
-pub const EVALUATION_SCHEMA: u32 = 3;
+pub const EVALUATION_SCHEMA: u32 = 4;
 
 /// What synthetic images are worth, measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,7 +105,7 @@ pub struct FeatureInfo {
 }
 
 /// The images that were compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SetsInfo {
     /// Side of the images, in pixels.
     pub side: usize,
@@ -122,7 +122,7 @@ pub struct SetsInfo {
 }
 
 /// One set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SetInfo {
     /// Where the images come from.
     pub source: String,
@@ -134,6 +134,13 @@ pub struct SetInfo {
     pub available: usize,
     /// Patients of the images used, where all are known.
     pub patients: Option<usize>,
+    /// Kish's effective number of these patients, `(Σ nᵢ)² / Σ nᵢ²` for `nᵢ` images of patient `i`: as many patients with one number of
+    /// images would tell as much.
+    pub effective_patients: Option<f64>,
+    /// Patients with images of each class.
+    pub patients_per_class: Option<BTreeMap<String, usize>>,
+    /// Kish's effective number of the patients of each class.
+    pub effective_patients_per_class: Option<BTreeMap<String, f64>>,
     /// SHA-256 of the images used, with their labels, names and groups.
     pub fingerprint: String,
 }
@@ -143,12 +150,49 @@ pub struct SetInfo {
 pub struct FidelityPart {
     /// Images of each class on each side of every comparison. Distances depend on the numbers of images, so all comparisons have the same.
     pub images_per_side: BTreeMap<String, usize>,
-    /// Whether the halves of the floor have different patients; otherwise patients are not known and images were dealt out.
-    pub halves_by_patient: bool,
+    /// How the sets of real images were drawn that are compared with each other.
+    pub floor: FloorInfo,
     /// All classes together.
     pub pooled: FidelityScope,
     /// Each class by itself.
     pub per_class: BTreeMap<String, FidelityScope>,
+    /// Every synthetic image beside the real images of its class: the held-out ones of `against_holdout`, or without these the real
+    /// ones of `against_real`.
+    pub images: Vec<ScoredImage>,
+}
+
+/// How the sets of real images were drawn that are compared with each other: one of as many effective patients as the holdout has (half
+/// of them where the holdout has more, or there is none), and the rest, without a patient in common.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FloorInfo {
+    /// Number of such pairs.
+    pub draws: usize,
+    /// Whether the two sets have different patients; otherwise patients are not known and images were dealt out.
+    pub by_patient: bool,
+    /// Kish's effective number of patients of the two sets, in the mean of all pairs.
+    pub effective_patients: [Option<f64>; 2],
+}
+
+/// Real against real images, of one pair: the rest against the set that is as large as the holdout. All as measured, without intervals.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FloorDraw {
+    /// The Fréchet distance as measured.
+    pub frechet: f64,
+    /// Precision, recall, density and coverage.
+    #[serde(flatten)]
+    pub prdc: Prdc,
+}
+
+/// One synthetic image beside real ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScoredImage {
+    /// Its name.
+    pub image: String,
+    /// Its class.
+    pub class: String,
+    /// Its realism and its rarity.
+    #[serde(flatten)]
+    pub score: ImageScore,
 }
 
 /// The comparisons of one scope.
@@ -156,22 +200,29 @@ pub struct FidelityPart {
 pub struct FidelityScope {
     /// Images on each side.
     pub images: usize,
-    /// Synthetic images against half of the real ones, which the generator has seen: it can come nearer to them than other patients do.
+    /// Synthetic images against real ones that the generator has seen, of as many patients as the holdout has: it can come nearer to them
+    /// than other patients do.
     pub against_real: Fidelity,
-    /// Real against real: the other half against that half.
+    /// Real against real: real images of the other patients against the same ones.
     pub floor: Fidelity,
     /// Synthetic images against held-out ones.
     pub against_holdout: Option<Fidelity>,
-    /// Real against held-out: the first half against the held-out images.
+    /// Real against held-out: the real images of the other patients against the held-out ones.
     pub real_against_holdout: Option<Fidelity>,
-    /// The least and the largest Fréchet distance between real and real, over 20 ways to halve the real images: of a half to the
-    /// held-out images or, where there are none, to the other half.
+    /// The feature likelihood divergence ([`cellforge_eval::fld`]) of the synthetic images: fitted to the real images of the other
+    /// patients, judged on the held-out ones. None without these, or where one of the sets is of a single patient.
+    pub fld: Option<Estimate>,
+    /// The same of the real images of `against_real`.
+    pub fld_real: Option<Estimate>,
+    /// Real against real, once for each pair of sets without a patient in common.
+    pub floors: Vec<FloorDraw>,
+    /// The least and the largest Fréchet distance of `floors`, as measured: to be held against `frechet_measured`.
     pub floor_range: Interval,
 }
 
 impl FidelityScope {
     /// What verdicts rest on, synthetic and real: both against the held-out images, which neither has seen, where there are some; else
-    /// against half of the real ones.
+    /// against those of the real ones that are as many patients.
     #[must_use]
     pub fn judged(&self) -> [&Fidelity; 2] {
         match (&self.against_holdout, &self.real_against_holdout) {

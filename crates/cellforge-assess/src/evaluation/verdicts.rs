@@ -38,10 +38,9 @@ enum Against {
 /// above them and above the interval of the real one too. Distances as measured are compared, which all have the bias of few images.
 fn distance(scope: &FidelityScope) -> Against {
     let [found, real] = scope.judged();
-    let value = found.frechet.value;
-    if value <= scope.floor_range.high {
+    if found.frechet_measured <= scope.floor_range.high {
         Against::AsGood
-    } else if value > real.frechet.high {
+    } else if found.frechet.value > real.frechet.high {
         Against::Worse
     } else {
         Against::Unclear

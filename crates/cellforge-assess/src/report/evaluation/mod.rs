@@ -201,6 +201,15 @@ fn space_name(name: &str) -> String {
     if name == "pixels" { "pixels".to_owned() } else { format!("features ({name})") }
 }
 
+/// Effective patients of all images, and of each class.
+fn effective(set: &SetInfo, found: &Evaluation) -> String {
+    let (Some(all), Some(per_class)) = (set.effective_patients, &set.effective_patients_per_class) else {
+        return "not known".to_owned();
+    };
+    let of_class = |class: &String| Some(format!("{:.1} {class}", per_class.get(class)?));
+    format!("{all:.1} ({})", found.classes.iter().filter_map(of_class).collect::<Vec<_>>().join(", "))
+}
+
 fn sets(found: &Evaluation) -> Markup {
     let sets = &found.sets;
     let row = |title: &str, set: &SetInfo| {
@@ -210,11 +219,12 @@ fn sets(found: &Evaluation) -> Markup {
                 td.text { (set.source) }
                 @for class in &found.classes { td { (count(set.images_per_class.get(class).copied().unwrap_or(0) as u64)) } }
                 td { (set.patients.map_or("not known".to_owned(), |n| count(n as u64))) }
+                td { (effective(set, found)) }
             }
         }
     };
     let body = html! {
-        thead { tr { th scope="col" { "Set" } th.text scope="col" { "Source" } @for class in &found.classes { th scope="col" { (class) } } th scope="col" { "Patients" } } }
+        thead { tr { th scope="col" { "Set" } th.text scope="col" { "Source" } @for class in &found.classes { th scope="col" { (class) } } th scope="col" { "Patients" } th scope="col" { "Effective patients" } } }
         tbody {
             (row("Real (training)", &sets.real))
             @if let Some(holdout) = &sets.holdout { (row("Held out", holdout)) }
