@@ -143,11 +143,11 @@ impl Inside {
             realistic: 0.0,
             rarity: None,
         };
-        let (mut images, mut rare, mut rarity) = (0.0, 0.0, 0.0);
+        let (mut images, mut balls, mut rare, mut rarity) = (0.0, 0.0, 0.0, 0.0);
         for (_, around) in self.compared.iter().enumerate().filter(|(row, _)| kept(compared, *row)) {
             images += 1.0;
             found.shares.precision += f64::from(u8::from(around.balls[r] > 0));
-            found.shares.density += f64::from(around.balls[r]) / self.k as f64;
+            balls += f64::from(around.balls[r]);
             found.realistic += f64::from(u8::from(around.small_balls.get(r).is_some_and(|&balls| balls > 0)));
             if let Some(&radius) = around.rarity.get(r).filter(|radius| radius.is_finite()) {
                 rare += 1.0;
@@ -164,7 +164,8 @@ impl Inside {
             found.shares.coverage += f64::from(u8::from(holds(radius, near)));
         }
         let shares = &mut found.shares;
-        [&mut shares.precision, &mut shares.density, &mut found.realistic].into_iter().for_each(|sum| *sum /= images);
+        shares.density = balls / (self.k as f64 * images);
+        [&mut shares.precision, &mut found.realistic].into_iter().for_each(|sum| *sum /= images);
         [&mut shares.recall, &mut shares.coverage].into_iter().for_each(|sum| *sum /= references);
         found.rarity = (rare > 0.0).then(|| rarity / rare);
         found

@@ -76,17 +76,19 @@ fn figures(found: &Fidelity) -> [Estimate; 11] {
     ]
 }
 
-/// The share of `repeats` in which each interval holds the true figure.
+/// The share of `repeats` in which each interval holds the true figure. All repeats have sets of the same sizes.
 pub fn simulate(setting: &Setting, repeats: usize, seed: u64) -> [f64; 11] {
+    let mut rng = ChaCha12Rng::seed_from_u64(seed);
+    let sizes = sizes(&mut rng, setting.patients);
+    let compared_sizes = match setting.compared_patients {
+        0 => vec![1; sizes.iter().sum()],
+        patients => self::sizes(&mut rng, patients),
+    };
     let one = |number: usize| {
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
-        rng.set_stream(number as u64);
-        let reference = Images::of_patients(&mut rng, setting.patients, setting.dims, 0.0, 1.0);
-        let (shift, scale) = (setting.shift, setting.scale);
-        let compared = match setting.compared_patients {
-            0 => Images::single(&mut rng, reference.patients.len(), setting.dims, shift, scale),
-            patients => Images::of_patients(&mut rng, patients, setting.dims, shift, scale),
-        };
+        rng.set_stream(1 + number as u64);
+        let reference = Images::new(&mut rng, &sizes, setting.dims, 0.0, 1.0);
+        let compared = Images::new(&mut rng, &compared_sizes, setting.dims, setting.shift, setting.scale);
         let options = FidelityOptions {
             kid_subsets: 0,
             frechet_resamples: 24,
@@ -149,26 +151,25 @@ struct Images {
     patients: Vec<String>,
 }
 
+/// Images of each patient: 4 to 82, about 17 on average.
+fn sizes(rng: &mut ChaCha12Rng, patients: usize) -> Vec<usize> {
+    let mut one = || (2.0 + 8.0 * rng.sample::<f64, _>(StandardNormal).exp()).min(80.0) as usize + 2;
+    (0..patients).map(|_| one()).collect()
+}
+
 impl Images {
-    /// Patients with 4 to 82 images, about 17 on average.
-    fn of_patients(rng: &mut ChaCha12Rng, patients: usize, dims: usize, mean: f64, scale: f64) -> Self {
+    /// As many images of each patient as `sizes` say.
+    fn new(rng: &mut ChaCha12Rng, sizes: &[usize], dims: usize, mean: f64, scale: f64) -> Self {
         let mut normal = || rng.sample::<f64, _>(StandardNormal);
         let mut images = Self { values: Vec::new(), patients: Vec::new() };
-        for patient in 0..patients {
+        for (patient, &size) in sizes.iter().enumerate() {
             let place: Vec<f64> = (0..dims).map(|_| BETWEEN.sqrt() * normal()).collect();
-            let number = (2.0 + 8.0 * normal().exp()).min(80.0) as usize + 2;
-            for _ in 0..number {
+            for _ in 0..size {
                 let within = (1.0 - BETWEEN).sqrt();
                 images.values.extend(place.iter().map(|place| (mean + scale * (place + within * normal())) as f32));
                 images.patients.push(format!("P{patient}"));
             }
         }
         images
-    }
-
-    /// Images that have nothing to do with each other.
-    fn single(rng: &mut ChaCha12Rng, count: usize, dims: usize, mean: f64, scale: f64) -> Self {
-        let values = (0..count * dims).map(|_| (mean + scale * rng.sample::<f64, _>(StandardNormal)) as f32).collect();
-        Self { values, patients: vec![String::new(); count] }
     }
 }
