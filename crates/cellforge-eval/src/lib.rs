@@ -80,8 +80,8 @@ pub use distances::{Neighbour, nearest, nearest_in_groups, nearest_other};
 pub use error::{Error, Result};
 pub use features::Features;
 pub use fidelity::{
-    Fidelity, FidelityOptions, ImageScore, Kid, Prdc, Sample, fidelity, fld, frechet_distance, halves, image_scores, kid,
-    mean_distance, prdc, vendi_score,
+    Fidelity, FidelityOptions, ImageScore, Kid, Prdc, Sample, fidelity, fld, frechet_distance, halves, image_scores,
+    kid, mean_distance, prdc, vendi_score,
 };
 pub use privacy::{Privacy, PrivacyInput, PrivacyOptions, clopper_pearson, privacy};
 pub use proportion::{Estimate, Interval, LEVEL, Proportion, recognition, wilson, wilson_at};

@@ -6,8 +6,8 @@ mod coverage;
 use std::sync::LazyLock;
 
 use cellforge_eval::{
-    BootstrapOptions, Error, Features, FidelityOptions, Prdc, Sample, effective_groups, fidelity, fld, frechet_distance,
-    image_scores, kid, prdc, vendi_score,
+    BootstrapOptions, Error, Features, FidelityOptions, Prdc, Sample, effective_groups, fidelity, fld,
+    frechet_distance, image_scores, kid, prdc, vendi_score,
 };
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -337,7 +337,9 @@ fn rarity_and_realism_of_images_near_and_far() {
     assert_eq!(found.realistic.value, share(&|i| scores[i].realism > 1.0));
     let rare: Vec<f64> = scores.iter().filter_map(|score| score.rarity).collect();
     close("rarity", found.rarity.unwrap().value, rare.iter().sum::<f64>() / rare.len() as f64, 1e-12);
-    assert!(scores[..50].iter().all(|near| scores[50..].iter().all(|far| near.realism > far.realism || near.realism < 1.0)));
+    assert!(
+        scores[..50].iter().all(|near| scores[50..].iter().all(|far| near.realism > far.realism || near.realism < 1.0))
+    );
     let copy = image_scores(features(&real, 4), features(&real[..4], 4), 5).unwrap()[0];
     assert!(copy.realism == f64::INFINITY || copy.realism < 1e9, "no NaN");
     let json = serde_json::to_string(&copy).unwrap();

@@ -137,9 +137,7 @@ fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
         ] {
             writeln!(text, "| {name} | {} | {} |", show(a), show(b))?;
         }
-        for (name, a, b) in
-            [("rarity", a.rarity, b.rarity), ("FLD", fidelity.pooled.fld, fidelity.pooled.fld_real)]
-        {
+        for (name, a, b) in [("rarity", a.rarity, b.rarity), ("FLD", fidelity.pooled.fld, fidelity.pooled.fld_real)] {
             let shown = |e: Option<Estimate>| e.map_or_else(|| "none".to_owned(), show);
             writeln!(text, "| {name} | {} | {} |", shown(a), shown(b))?;
         }

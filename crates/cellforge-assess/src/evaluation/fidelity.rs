@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use cellforge_data::{View, derive_seed};
 use cellforge_eval::{
-    Features, FidelityOptions, Interval, Sample, effective_groups, fidelity, fld, frechet_distance, image_scores, prdc,
+    Estimate, Features, Fidelity, FidelityOptions, ImageScore, Interval, Sample, effective_groups, fidelity, fld,
+    frechet_distance, image_scores, prdc,
 };
 use cellforge_train::Matrix;
 
@@ -144,17 +145,17 @@ fn scored(
     label: usize,
     class: &str,
     k: usize,
-) -> Result<impl Iterator<Item = ScoredImage>> {
+) -> Result<Vec<ScoredImage>> {
     let view = &synthetic.images.view;
     let rows = view.class_indices(label as u32);
     let compared = Chosen::new(synthetic, &rows);
     let scores = image_scores(reference.sample()?.features, compared.sample()?.features, k)?;
-    let one = |(row, score): (usize, cellforge_eval::ImageScore)| ScoredImage {
+    let one = |(row, score): (usize, ImageScore)| ScoredImage {
         image: view.name(row).to_owned(),
         class: class.to_owned(),
         score,
     };
-    Ok(rows.into_iter().zip(scores).map(one).collect::<Vec<_>>().into_iter())
+    Ok(rows.into_iter().zip(scores).map(one).collect())
 }
 
 /// Pairs of sets of real images without a patient in common. One has as many effective patients as the holdout, as nearly as whole
@@ -175,7 +176,6 @@ fn draw_pairs(real: &SetImages, holdout: Option<&SetImages>, wanted: &[usize], s
         let of = |(label, &wanted): (usize, &usize)| {
             pair.iter().map(|set| wanted.saturating_sub(of_class(&real.view, set, label).len())).max().unwrap_or(0)
         };
-        // Where nothing limits the number, halves of the most images.
         wanted.iter().enumerate().map(of).fold(0, usize::saturating_add)
     };
     let mut pairs = Vec::new();
@@ -273,16 +273,17 @@ fn compare(
     let (like_holdout, rest, synthetic) = (like_holdout.sample()?, rest.sample()?, synthetic.sample()?);
     let holdout = holdout.map(Chosen::sample).transpose()?;
     let go_on = || if control.stopped() { Err(Error::Interrupted) } else { Ok(()) };
-    let against = |reference: &Sample<'_>, compared: &Sample<'_>| {
+    let against = |reference: &Sample<'_>, compared: &Sample<'_>| -> Result<Fidelity> {
         go_on()?;
-        Ok(fidelity(reference, compared, options)?)
+        fidelity(reference, compared, options).map_err(Error::from)
     };
-    let likelihood = |test: &Sample<'_>, generated: &Sample<'_>| {
+    let likelihood = |test: &Sample<'_>, generated: &Sample<'_>| -> Result<Option<Estimate>> {
         go_on()?;
         match fld(&rest, test, generated, options) {
+            Ok(found) => Ok(Some(found)),
             // One patient, or hardly any images.
             Err(cellforge_eval::Error::Halves { .. } | cellforge_eval::Error::Images { .. }) => Ok(None),
-            found => Ok::<_, Error>(Some(found?)),
+            Err(error) => Err(error.into()),
         }
     };
     let range = floors.iter().fold(Interval { low: f64::INFINITY, high: 0.0 }, |range, floor| Interval {
@@ -312,12 +313,8 @@ mod tests {
 
     /// Patients `from` to `to`, of whom every third has class `b` alone; patient `i` has `2 + i % 5` images of a class.
     fn images(from: usize, to: usize) -> SetImages {
-        let mut parts = ViewParts {
-            classes: vec!["a".to_owned(), "b".to_owned()],
-            side: 1,
-            channels: 1,
-            ..ViewParts::default()
-        };
+        let mut parts =
+            ViewParts { classes: vec!["a".to_owned(), "b".to_owned()], side: 1, channels: 1, ..ViewParts::default() };
         for patient in from..to {
             for label in if patient % 3 == 0 { 1..2 } else { 0..2 } {
                 for image in 0..2 + patient % 5 {

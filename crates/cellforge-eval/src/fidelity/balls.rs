@@ -63,8 +63,9 @@ impl<'a> Balls<'a> {
             set,
             |_| (Vec::new(), false),
             |(list, whole): &mut (Vec<Neighbour>, bool), query, first, row| {
-                let limit_of =
-                    |list: &[Neighbour], whole| if whole { list.last().map_or(0.0, |last| round_up(last.distance)) } else { f32::INFINITY };
+                let limit_of = |list: &[Neighbour], whole| {
+                    if whole { list.last().map_or(0.0, |last| round_up(last.distance)) } else { f32::INFINITY }
+                };
                 let mut limit = limit_of(list, *whole);
                 for j in 0..row.len() {
                     let index = first + j;
@@ -190,7 +191,11 @@ impl Near {
 
     /// Number and squared distance of the nearest image: of all, or without a block.
     pub(super) fn without(&self, block: Option<usize>) -> (usize, f64) {
-        if block.is_some() && block == self.block { (self.second_index, self.second) } else { (self.index, self.squared) }
+        if block.is_some() && block == self.block {
+            (self.second_index, self.second)
+        } else {
+            (self.index, self.squared)
+        }
     }
 }
 

@@ -89,9 +89,8 @@ pub fn fld(train: &Sample, test: &Sample, generated: &Sample, options: &Fidelity
         mean(&surprise(&made, &fit, &kept)) - mean(&by_half)
     });
     let without_train = super::in_order(blocks[0].count, |block| {
-        let kept = |rows: &[usize]| -> Vec<usize> {
-            rows.iter().copied().filter(|&row| blocks[0].of[row] != block).collect()
-        };
+        let kept =
+            |rows: &[usize]| -> Vec<usize> { rows.iter().copied().filter(|&row| blocks[0].of[row] != block).collect() };
         let (train, rest) = (kept(&all_train), kept(&rest));
         let centres: Vec<usize> = all_half.iter().copied().filter(|&at| blocks[0].of[half[at]] != block).collect();
         if rest.is_empty() || centres.is_empty() {
@@ -101,10 +100,8 @@ pub fn fld(train: &Sample, test: &Sample, generated: &Sample, options: &Fidelity
         let half_fit = halves.fit(&fit_half, &rest, &centres, MORE);
         mean(&surprise(&made, &fit, &all_made)) - mean(&surprise(&halves, &half_fit, &centres))
     });
-    let spread = blocks[0]
-        .spread(&without_train)
-        .and(blocks[1].spread(&without_test))
-        .and(blocks[2].spread(&without_made));
+    let spread =
+        blocks[0].spread(&without_train).and(blocks[1].spread(&without_test)).and(blocks[2].spread(&without_made));
     Ok(spread.around(value, options.bootstrap.level))
 }
 

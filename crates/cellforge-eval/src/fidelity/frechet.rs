@@ -227,7 +227,8 @@ impl Moments {
     fn quick_distance(&self, other: &Self) -> Option<f64> {
         let means: f64 = self.mean.iter().zip(&other.mean).map(|(a, b)| (a - b).powi(2)).sum();
         let mixed = self.factor.as_ref() * other.factor.transpose();
-        let product = if mixed.nrows() <= mixed.ncols() { &mixed * mixed.transpose() } else { mixed.transpose() * &mixed };
+        let product =
+            if mixed.nrows() <= mixed.ncols() { &mixed * mixed.transpose() } else { mixed.transpose() * &mixed };
         let roots: f64 = eigenvalues(product.as_ref())?.iter().map(|value| value.max(0.0).sqrt()).sum();
         Some(means + self.factor.squared_norm_l2() + other.factor.squared_norm_l2() - 2.0 * roots)
     }

@@ -69,11 +69,12 @@ pub fn kid(a: Features, b: Features, subset: usize, subsets: usize, seed: u64) -
         let bundled = |values| Ok(Bundled::one(Features::new(values, a.dims())?));
         Ok(Discrepancy::new(&bundled(&a_values)?, &bundled(&b_values)?).value().unwrap_or(0.0))
     };
-    let found: Vec<f64> = (0..subsets as u64).into_par_iter().map(one).collect::<Result<_>>()?;
-    let mean = found.iter().sum::<f64>() / subsets as f64;
-    let variance = found.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / subsets as f64;
-    let differ = subsets > 1 && (subset < a.len() || subset < b.len());
-    Ok(Kid { mean, std: differ.then(|| variance.sqrt()), subset, subsets })
+    // Subsets that are all of both sets are one and the same.
+    let different = if subset < a.len() || subset < b.len() { subsets } else { 1 };
+    let found: Vec<f64> = (0..different as u64).into_par_iter().map(one).collect::<Result<_>>()?;
+    let mean = found.iter().sum::<f64>() / different as f64;
+    let variance = found.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / different as f64;
+    Ok(Kid { mean, std: (different > 1).then(|| variance.sqrt()), subset, subsets })
 }
 
 /// A set of rows in bundles that are resampled whole.

@@ -62,13 +62,7 @@ pub struct FidelityOptions {
 
 impl Default for FidelityOptions {
     fn default() -> Self {
-        Self {
-            k: 5,
-            kid_subset: 1000,
-            kid_subsets: 100,
-            bootstrap: BootstrapOptions::default(),
-            frechet_resamples: 40,
-        }
+        Self { k: 5, kid_subset: 1000, kid_subsets: 100, bootstrap: BootstrapOptions::default(), frechet_resamples: 40 }
     }
 }
 
