@@ -63,7 +63,7 @@ pub use orientation::{Orientation, oriented};
 pub use pack::pack_generator;
 pub use predict::Score;
 pub use run::Control;
-pub use run_dir::{Mode, Run, RunDir, RunLock, Slot};
+pub use run_dir::{Mode, Run, RunDir, RunLock, Slot, Stage};
 pub use schedule::Schedule;
 pub use supplied::{load_inception, read_feature_file};
 pub use trained_classifier::TrainedClassifier;
