@@ -7,11 +7,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
-    assess,
     data::View,
     eval::{self, ClassifierReport},
     study,
-    train::{RunDir, Slot, TrainedClassifier},
+    train::{RunDir, Slot, Stage, TrainedClassifier},
 };
 use serde::Serialize;
 
@@ -140,18 +139,19 @@ fn classifier_folder(dir: &Path, model: &str) -> Result<PathBuf> {
     if !dir.is_dir() {
         bail!("{} is not a folder; --checkpoint takes the folder of a trained classifier or of a study", dir.display());
     }
-    if !dir.join("resnet").is_dir() {
+    let of_study = RunDir::new(dir);
+    if !of_study.stage(Stage::Resnet).path().is_dir() {
         return Ok(dir.to_path_buf());
     }
-    if model != "cnn" {
-        return Ok(assess::evaluation::classifier_folder(dir));
+    if model != Stage::Cnn.folder() {
+        return Ok(of_study.classifier());
     }
-    let path = dir.join("results.json");
+    let path = of_study.results();
     let text =
         std::fs::read(&path).with_context(|| format!("cannot read {}; is the study finished?", path.display()))?;
     let results: study::Results =
         serde_json::from_slice(&text).with_context(|| format!("{} is not a study's results", path.display()))?;
-    Ok(RunDir::new(dir.join("cnn").join(results.cnn.best)).slot(Slot::Last))
+    Ok(of_study.run_of(Stage::Cnn, &results.cnn.best).slot(Slot::Last))
 }
 
 /// The classifier's label of each image, if every class folder has the name of a class, as it is or made safe for a folder.

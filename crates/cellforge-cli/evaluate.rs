@@ -10,7 +10,7 @@ use cellforge::{
     },
     data::View,
     eval::Estimate,
-    study::{Origin, config::GroupSource},
+    study::{Origin, config::GroupSetting},
     train::{RunDir, TrainedClassifier},
 };
 
@@ -110,7 +110,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
 
     let size = match &features {
         FeatureSource::Classifier(dir) => {
-            let classifier = TrainedClassifier::load(assess::evaluation::classifier_folder(dir))?;
+            let classifier = TrainedClassifier::load(RunDir::new(dir).classifier())?;
             (classifier.side(), classifier.channels())
         }
         _ => (config.data.side, config.data.channels),
@@ -123,7 +123,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let groups = config.data.groups;
     let real_set = open(&real, groups)?;
     let holdout_set = inputs.holdout.as_ref().map(|path| open(path, groups)).transpose()?;
-    let synthetic_set = open(&synthetic, GroupSource::None)?;
+    let synthetic_set = open(&synthetic, GroupSetting::None)?;
     let control = control(&session);
     let origin = Origin::of(&real_set);
     let judged = EvaluationInputs {
@@ -149,10 +149,11 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     })?;
     say(summary(&found));
     if args.out.is_some() {
-        save(&out.join("report.html"), &assess::report::render(&found, &out)?)?;
-        save(&out.join("datasheet.md"), &assess::evaluation::datasheet(&found))?;
-        say(format!("\nreport: {}", out.join("report.html").display()));
-        say(format!("figures: {}", out.join("evaluation.json").display()));
+        let dir = RunDir::new(&out);
+        save(&dir.report(), &assess::report::render(&found, &out)?)?;
+        save(&dir.datasheet(), &assess::evaluation::datasheet(&found))?;
+        say(format!("\nreport: {}", dir.report().display()));
+        say(format!("figures: {}", dir.evaluation().display()));
         if !found.pairs.is_empty() && !found.provenance.drawn_by_program {
             let many = &found.words.many;
             say(format!("the report holds pictures of real {many}: do not pass it on (--pairs 0 leaves them out)"));
@@ -167,12 +168,9 @@ fn shown(path: &str) -> String {
     name.unwrap_or_else(|| path.to_owned())
 }
 
-/// Folders that an evaluation makes in its own. They hold files alone.
-const FOLDERS: [&str; 3] = ["features", "runs", "pairs"];
-
 /// Refuses a folder that holds an evaluation, unless the flags say what to do with it, and one that holds anything else of these names.
 fn check_folder(out: &Path, args: &Args) -> Result<()> {
-    if RunDir::new(out).holds_run() || out.join("results.json").exists() {
+    if RunDir::new(out).holds_run() || RunDir::new(out).results().exists() {
         bail!("{} is the folder of a trained network or of a study; name another for the evaluation", out.display());
     }
     check_settings(out, "evaluate")?;
@@ -188,9 +186,10 @@ fn check_folder(out: &Path, args: &Args) -> Result<()> {
         let mut entries = std::fs::read_dir(folder).into_iter().flatten();
         entries.any(|entry| entry.is_ok_and(|entry| entry.path().is_dir()))
     };
+    // Those that an evaluation makes hold files alone.
     let foreign = |folder: &PathBuf| folder.is_dir() && (!own || holds_folders(folder));
     if !args.resume
-        && let Some(folder) = FOLDERS.map(|name| out.join(name)).into_iter().find(foreign)
+        && let Some(folder) = RunDir::new(out).evaluation_folders().into_iter().find(foreign)
     {
         bail!("{} is of no evaluation, which would empty it: move it away, or name another --out", folder.display());
     }
@@ -200,7 +199,7 @@ fn check_folder(out: &Path, args: &Args) -> Result<()> {
 /// Makes the folder of an evaluation ready.
 fn prepare(out: &Path, args: &Args, settings: &str) -> Result<()> {
     if !args.resume {
-        for folder in FOLDERS.map(|name| out.join(name)) {
+        for folder in RunDir::new(out).evaluation_folders() {
             if folder.is_dir() {
                 std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
             }

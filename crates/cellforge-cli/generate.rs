@@ -11,7 +11,7 @@ use cellforge::{
     data::{self, View, index::is_image},
     shipped,
     study::StudyConfig,
-    train::{Checkpoint, RunDir, SampleOptions, TrainedGan},
+    train::{Checkpoint, RunDir, SampleOptions, Stage, TrainedGan},
 };
 
 use crate::common::{
@@ -336,8 +336,9 @@ fn generator_folders(dir: &Path) -> Result<Vec<PathBuf>> {
     if is_one(dir) {
         return Ok(vec![dir.to_path_buf()]);
     }
-    let parent = if dir.join("gan").is_dir() { dir.join("gan") } else { dir.to_path_buf() };
-    let entries = std::fs::read_dir(&parent).with_context(|| format!("cannot read the folder {}", parent.display()))?;
+    let of_study = RunDir::new(dir).stage(Stage::Gan);
+    let parent = if of_study.path().is_dir() { of_study.path() } else { dir };
+    let entries = std::fs::read_dir(parent).with_context(|| format!("cannot read the folder {}", parent.display()))?;
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.with_context(|| format!("cannot read the folder {}", parent.display()))?.path();

@@ -8,15 +8,15 @@ use cellforge::{
     eval::{BootstrapOptions, ClassifierReport},
     study::{
         StudyConfig,
-        config::{DataConfig, GroupSource},
+        config::{DataConfig, GroupSetting},
         open_options,
     },
 };
 
 /// How the images of `data` are read, its groups by `groups`.
-pub fn options(data: &DataConfig, groups: GroupSource, cache_dir: Option<PathBuf>, progress: bool) -> OpenOptions {
+pub fn options(data: &DataConfig, groups: GroupSetting, cache_dir: Option<PathBuf>, progress: bool) -> OpenOptions {
     let mut options = open_options(data.side, data.channels);
-    let csv: &[PathBuf] = if groups == GroupSource::None { &[] } else { &data.group_csv };
+    let csv: &[PathBuf] = if groups == GroupSetting::None { &[] } else { &data.group_csv };
     options.groups = groups.groups(csv);
     options.skip_bad = data.skip_bad;
     options.cache_dir = cache_dir;

@@ -70,7 +70,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     check_outside(&out, config.data.path.as_ref())?;
     if !args.overwrite {
         check_same(&config, &out)?;
-    } else if !out.join("stamps").is_dir() {
+    } else if !RunDir::new(&out).stamps().is_dir() {
         // Even then, what no study wrote stays.
         saved(&out)?;
     }
@@ -227,8 +227,8 @@ fn summary(results: &Results, out: &Path) -> String {
         }
         lines.push(line);
     }
-    lines.push(format!("report: {}", out.join("report.html").display()));
-    lines.push(format!("figures: {}", out.join("results.json").display()));
+    lines.push(format!("report: {}", RunDir::new(out).report().display()));
+    lines.push(format!("figures: {}", RunDir::new(out).results().display()));
     lines.join("\n")
 }
 

@@ -30,16 +30,6 @@ pub enum Error {
         /// The reason the system gave.
         source: std::io::Error,
     },
-    /// An image could not be read or written.
-    #[error("cannot {action} the image {path}")]
-    Image {
-        /// "read" or "write".
-        action: &'static str,
-        /// The file at fault.
-        path: PathBuf,
-        /// The reason.
-        source: image::ImageError,
-    },
     /// A JSON file is damaged.
     #[error("{path} is not a file this version can read; delete it and run again")]
     Json {
@@ -98,12 +88,14 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+    /// [`Error::Io`] about `path`, of what the system says: `action` is "read", "write", "create", ...
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { action, path, source }
     }
 
-    pub(crate) fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self {
+    /// [`Error::Json`] about `path`.
+    pub fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Json { path, source }
     }

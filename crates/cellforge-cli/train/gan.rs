@@ -1,6 +1,6 @@
 //! `cellforge train gan`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use cellforge::{
@@ -8,9 +8,9 @@ use cellforge::{
     train::{self, GanTrainConfig, RunDir},
 };
 
-use super::{control, failed, mode, stopped};
+use super::{RunArgs, control, failed, stopped};
 use crate::{
-    common::{Given, Globals, Session, Shorthands, check_outside, check_settings, effective, resumed, say, settings},
+    common::{Given, Globals, Session, Shorthands, effective, say},
     images,
 };
 
@@ -36,15 +36,8 @@ With --judge, a classifier judges the GAN every 500 iterations, and the best gen
 pub struct GanArgs {
     #[command(flatten)]
     given: Given<GanShorthands>,
-    /// Folder for checkpoints, sample grids and logs
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Resume the run in OUT, with the settings it was started with
-    #[arg(long)]
-    resume: bool,
-    /// Replace the run in OUT
-    #[arg(long, conflicts_with = "resume")]
-    overwrite: bool,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 /// The shorthands of `train gan`.
@@ -69,12 +62,8 @@ impl Shorthands for GanShorthands {
 }
 
 pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
-    let out = &args.out;
-    let below = if args.resume { resumed(&globals, out, "run")? } else { Vec::new() };
-    let mut config = settings(&globals, below, args.given.layers()?, None)?;
-    let session = globals.open_stoppable(config.precision)?;
-    check_settings(out, "train gan")?;
-    check_outside(out, config.data.path.as_ref())?;
+    let out = &args.run.out;
+    let (mut config, session) = args.run.begin(&globals, &args.given, "train gan")?;
     if config.inputs.judge.is_some() {
         if config.inputs.split.is_none() {
             bail!("--judge needs images that the GAN is not trained on: give --split, whose validation part they are");
@@ -116,7 +105,7 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
     let lock = if one { Ok(None) } else { whole.lock().map(Some) };
     let _lock = lock.map_err(|error| failed(error, "gan", out, out, &globals))?;
     let (control, text) = (control(&session), effective("train gan", &config, session.precision, &TABLES)?);
-    let mode = mode(args.resume, args.overwrite);
+    let mode = args.run.mode();
     if together {
         let base = base.for_images(all.side(), all.channels(), chosen.len());
         tracing::info!(

@@ -48,7 +48,7 @@ pub use classifier::{ClassifierOutcome, ClassifierState, train_classifier};
 pub use classifier_step::{ClassifierStep, LossKind, OptimizerConfig};
 pub use config::{CLASSIFIER_RECIPES, ClassifierTrainConfig, GAN_RECIPES, GanTrainConfig, Recipe};
 pub use error::{Error, Result};
-pub use features::{Matrix, inception_features, pixel_features};
+pub use features::{FeatureMatrix, inception_features, pixel_features};
 pub use fit::{Event, FitPlan, Losses, Observer, Outcome, Phase, Position, Snapshot, Step, fit};
 pub use fixed_steps::train_for_steps;
 pub use gan::{GanOutcome, GanState, train_gan, train_judged_gan};

@@ -7,11 +7,11 @@ use cellforge_classify::Classifier;
 use cellforge_data::View;
 use cellforge_nn::{ParamStore, Precision};
 
-use crate::checkpoint::{Checkpoint, WEIGHTS};
+use crate::checkpoint::Checkpoint;
 use crate::classifier::KIND;
 use crate::features::features;
 use crate::predict::{self, Score};
-use crate::{ClassifierState, LossKind, Matrix, Result};
+use crate::{ClassifierState, FeatureMatrix, LossKind, Result};
 
 /// A classifier that was trained. Its network takes no gradients, so that running it keeps nothing for them.
 #[derive(Debug, Clone)]
@@ -48,9 +48,7 @@ impl TrainedClassifier {
     }
 
     fn open(path: &Path, device: &Device, precision: Option<Precision>) -> Result<Self> {
-        let found = Checkpoint::find(path)?;
-        let state: ClassifierState = found.state(KIND)?;
-        let weights = found.tensors(WEIGHTS, device)?;
+        let (_, state, weights): (_, ClassifierState, _) = Checkpoint::load(path, KIND, device)?;
         let model = state.config.model.clone();
         let precision = precision.unwrap_or(model.precision());
         let network = ParamStore::built(weights, device, |vb| Classifier::new(&model.in_precision(precision), vb))?;
@@ -75,7 +73,7 @@ impl TrainedClassifier {
     ///
     /// # Errors
     /// If there are no images, or their size or channels are not the classifier's.
-    pub fn features(&self, images: &View) -> Result<Matrix> {
+    pub fn features(&self, images: &View) -> Result<FeatureMatrix> {
         features(&self.network, images, &self.device)
     }
 

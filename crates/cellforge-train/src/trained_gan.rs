@@ -61,9 +61,7 @@ impl TrainedGan {
     }
 
     fn open(path: &Path, device: &Device, precision: Option<Precision>) -> Result<Self> {
-        let found = Checkpoint::find(path)?;
-        let state: GanState = found.state(KIND)?;
-        let tensors = found.tensors(WEIGHTS, device)?;
+        let (found, state, tensors) = Checkpoint::load(path, KIND, device)?;
         Ok(Self { found: Some(found), ..Self::new(state, tensors, device, precision)? })
     }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use cellforge_data::{View, derive_seed};
-use cellforge_eval::{Features, FidelityOptions, Interval, Sample, fidelity, frechet_distance};
-use cellforge_train::Matrix;
+use cellforge_eval::{FidelityOptions, Interval, Sample, fidelity, frechet_distance};
+use cellforge_train::FeatureMatrix;
 
 use super::{
     EvaluationConfig, FidelityPart, FidelityScope,
@@ -19,12 +19,12 @@ const HALVINGS: usize = 20;
 #[derive(Clone, Copy)]
 pub(super) struct Measured<'a> {
     pub(super) images: &'a SetImages,
-    pub(super) rows: &'a Matrix,
+    pub(super) rows: &'a FeatureMatrix,
 }
 
 /// Some rows of a set, ready to be compared.
 struct Chosen {
-    rows: Matrix,
+    rows: FeatureMatrix,
     groups: Option<Vec<String>>,
 }
 
@@ -32,11 +32,11 @@ impl Chosen {
     fn new(from: Measured<'_>, rows: &[usize]) -> Self {
         let values = rows.iter().flat_map(|&row| from.rows.row(row).iter().copied()).collect();
         let groups = from.images.groups().map(|groups| rows.iter().map(|&row| groups[row].clone()).collect());
-        Self { rows: Matrix { values, dims: from.rows.dims }, groups }
+        Self { rows: FeatureMatrix { values, dims: from.rows.dims }, groups }
     }
 
     fn sample(&self) -> Result<Sample<'_>> {
-        Ok(Sample { features: Features::new(&self.rows.values, self.rows.dims)?, groups: self.groups.as_deref() })
+        Ok(Sample { features: self.rows.checked()?, groups: self.groups.as_deref() })
     }
 }
 

@@ -21,12 +21,11 @@ mod verdicts;
 use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use cellforge_data::derive_seed;
-use cellforge_train::Orientation;
+use cellforge_train::{Orientation, RunDir};
 
 pub use config::{EvaluationConfig, Measure};
 pub(crate) use controls::Controls;
 pub use datasheet::datasheet;
-pub use features::classifier_folder;
 pub use inputs::{EvaluationInputs, FeatureSource, Notice, Part, Provenance, Words};
 pub use outcome::{
     Answer, EVALUATION_SCHEMA, Evaluation, FeatureInfo, FidelityPart, FidelityScope, PairImage, PrivacyPart, Scatter,
@@ -66,7 +65,8 @@ pub fn evaluate(
     let extractor = Extractor::new(&inputs.features, &real.view, config.pixel_side, control)?;
 
     let mut clock = Clock::new(control);
-    let kept = out.join("features");
+    let dir = RunDir::new(out);
+    let kept = dir.features();
     let rows = |set, images| extractor.rows(set, images, Orientation::Identity, &kept, control);
     clock.start("features");
     let real_rows = rows("real", &real)?;
@@ -168,7 +168,7 @@ pub fn evaluate(
         versions: Versions::here(device_name(&control.device, control.precision)),
         seconds,
     };
-    write_json(&out.join("evaluation.json"), &evaluation)?;
+    write_json(&dir.evaluation(), &evaluation)?;
     if kept.is_dir() {
         std::fs::remove_dir_all(&kept).map_err(Error::io("remove the folder", &kept))?;
     }

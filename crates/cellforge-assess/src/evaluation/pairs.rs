@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cellforge_data::{View, ViewParts, folder_name, save_grid};
-use cellforge_train::Orientation;
+use cellforge_train::{Orientation, RunDir};
 
 use super::{PairImage, PrivacyPart, sets::SetImages};
 use crate::{Error, Result};
@@ -16,7 +16,7 @@ pub(super) fn save(
     synthetic: &SetImages,
     out: &Path,
 ) -> Result<Vec<PairImage>> {
-    let folder = out.join("pairs");
+    let folder = RunDir::new(out).pairs();
     if folder.is_dir() {
         std::fs::remove_dir_all(&folder).map_err(Error::io("empty the folder", &folder))?;
     }
@@ -28,7 +28,7 @@ pub(super) fn save(
             let turn = Orientation::ALL[pair.orientation];
             let mut pixels = turn.apply(synthetic.view.image(pair.synthetic), side, channels);
             pixels.extend_from_slice(real.view.image(pair.train));
-            let path = format!("pairs/{}-{:02}.png", folder_name(space), number + 1);
+            let path = RunDir::pair(&folder_name(space), number + 1);
             let both = View::new(ViewParts { side, channels, pixels, ..ViewParts::default() })?;
             save_grid(&out.join(&path), &both, 2)?;
             saved.push(PairImage {

@@ -8,7 +8,7 @@ use cellforge_eval::{
     Features,
     privacy::{Discriminator, Labels, PrivacyInput, Space, privacy},
 };
-use cellforge_train::{Matrix, Orientation, TrainedGan};
+use cellforge_train::{FeatureMatrix, Orientation, TrainedGan};
 
 use super::{EvaluationConfig, PrivacyPart, features::Extractor, sets::SetImages};
 use crate::{Control, Error, Result};
@@ -24,9 +24,9 @@ pub(super) struct Trio<'a> {
 /// The features of three sets in one space.
 struct Measured {
     name: String,
-    real: Matrix,
-    holdout: Vec<Matrix>,
-    synthetic: Vec<Matrix>,
+    real: FeatureMatrix,
+    holdout: Vec<FeatureMatrix>,
+    synthetic: Vec<FeatureMatrix>,
 }
 
 pub(super) fn measure(
@@ -40,7 +40,7 @@ pub(super) fn measure(
     let mut spaces = Vec::new();
     for extractor in extractors {
         let rows = |set, images, turn| extractor.rows(set, images, turn, folder, control);
-        let turned = |set, images| -> Result<Vec<Matrix>> {
+        let turned = |set, images| -> Result<Vec<FeatureMatrix>> {
             extractor.orientations().iter().map(|&turn| rows(set, images, turn)).collect()
         };
         spaces.push(Measured {
@@ -81,8 +81,8 @@ pub(super) fn measure(
     Ok(PrivacyPart { findings: figures.findings(), figures })
 }
 
-fn features(matrix: &Matrix) -> Result<Features<'_>> {
-    Ok(Features::new(&matrix.values, matrix.dims)?)
+fn features(matrix: &FeatureMatrix) -> Result<Features<'_>> {
+    Ok(matrix.checked()?)
 }
 
 /// What judges the images of a class.

@@ -18,7 +18,7 @@ pub struct DataConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Where the group (patient) of an image comes from.
-    pub groups: GroupSource,
+    pub groups: GroupSetting,
     /// CSV files of groups, with lines `file,group`, or NLM's. They win over `groups`.
     pub group_csv: Vec<PathBuf>,
     /// Side of the square images, in pixels: 32, 64 or 128.
@@ -48,7 +48,7 @@ impl Default for DataConfig {
         Self {
             noun: "image".to_owned(),
             path: None,
-            groups: GroupSource::Auto,
+            groups: GroupSetting::Auto,
             group_csv: Vec::new(),
             side: 64,
             channels: 3,
@@ -63,10 +63,11 @@ impl Default for DataConfig {
     }
 }
 
-/// Where the group (patient) of an image comes from.
+/// The setting that says where the group (patient) of an image comes from: a word, from which [`GroupSetting::groups`] makes the
+/// [`Groups`](cellforge_data::Groups) that images are read with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum GroupSource {
+pub enum GroupSetting {
     /// From NIH file names where they have that form, otherwise none.
     #[default]
     Auto,

@@ -48,7 +48,7 @@ pub(crate) fn collect(
 
 fn settings(config: &StudyConfig, command: &str) -> Result<Settings> {
     let json = |config: &StudyConfig| -> Result<Value> {
-        serde_json::to_value(config).map_err(Error::json(std::path::Path::new("the settings")))
+        serde_json::to_value(config).map_err(cellforge_assess::Error::json(std::path::Path::new("the settings")))
     };
     // Where the images lie, what they are called and the seed are choices of the run, not departures from the study.
     let mut paper = StudyConfig::preset(Preset::Paper);

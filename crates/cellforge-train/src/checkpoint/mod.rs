@@ -180,6 +180,18 @@ impl Checkpoint {
         parse_tensors(&self.path, &file, &bytes, device)
     }
 
+    /// The checkpoint of a trained network that `path` means ([`Checkpoint::find`]), its state and its weights.
+    pub(crate) fn load<C: DeserializeOwned>(
+        path: &Path,
+        kind: &str,
+        device: &Device,
+    ) -> Result<(Self, State<C>, BTreeMap<String, Tensor>)> {
+        let found = Self::find(path)?;
+        let state = found.state(kind)?;
+        let weights = found.tensors(WEIGHTS, device)?;
+        Ok((found, state, weights))
+    }
+
     /// Reads every tensor file that `state` lists.
     ///
     /// # Errors
