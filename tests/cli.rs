@@ -34,16 +34,7 @@ fn gans() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
         let root = folder("gans");
-        let phantom = root.join("phantom.zip");
-        cellforge().args(["data", "phantom", "--images-per-class", "20", "--out"]).arg(&phantom).assert().success();
-        cellforge()
-            .args(["train", "gan", "--side", "32", "--width", "0.05", "--iterations", "2", "--batch", "4", "-q"])
-            .arg("--data")
-            .arg(&phantom)
-            .arg("--out")
-            .arg(root.join("out"))
-            .assert()
-            .success();
+        common::tiny_gan(&common::small_phantom(&root), 2, &[], &root.join("out"));
         root.join("out")
     })
 }

@@ -252,3 +252,12 @@ fn around(value: f64, interval: Option<Interval>) -> Estimate {
     let Interval { low, high } = interval.unwrap_or(Interval { low: value, high: value });
     Estimate { value, low: low.min(value), high: high.max(value) }
 }
+
+/// `n` numbers of a linear congruential generator that begins at `x`, for tests.
+#[cfg(test)]
+fn congruential(n: usize, mut x: u64) -> impl Iterator<Item = u64> {
+    (0..n).map(move |_| {
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        x
+    })
+}
