@@ -27,6 +27,7 @@ mod gan_step;
 mod generate;
 mod guard;
 mod interpolate;
+mod loaders;
 mod names;
 pub mod observers;
 mod orientation;
