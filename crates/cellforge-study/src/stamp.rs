@@ -17,7 +17,7 @@ use cellforge_assess::files::{hash_file, hash_texts, json, make_folders, read_js
 
 use cellforge_train::RunDir;
 
-use crate::{Error, Result};
+use crate::Result;
 
 const FORMAT: u32 = 2;
 

@@ -107,34 +107,29 @@ pub(crate) fn generate(
     };
     let out = runner.folder(Stage::Synthetic);
     let sources: Vec<(&GanRun, PathBuf)> = gans.iter().map(|gan| (gan, runner.path(&gan.folder))).collect();
-    runner.stage(
-        "generate",
-        &(&config.generate, config.seed),
-        &upstream,
-        Makes::Folder(Stage::Synthetic.folder()),
-        |_| {
-            let mut writer = ImageWriter::create(&out)?;
-            let bar = ProgressBar::new(control.progress, "generate", gans.iter().map(|gan| count(gan) as u64).sum());
-            for (gan, source) in &sources {
-                let trained = TrainedGan::load_in(source, &control.device, config.precision_on(&control.device))?;
-                let options = SampleOptions {
-                    seed: derive_seed(config.seed, "generate"),
-                    truncation: config.generate.truncation,
-                    keep: None,
-                };
-                bar.name(format!("{} of {}", count(gan), gan.class));
-                for first in (0..count(gan)).step_by(PART) {
-                    if control.stopped() {
-                        return Err(control.interrupted("generate"));
-                    }
-                    let last = count(gan).min(first + PART);
-                    let images = trained.sample_with(&options, &gan.class, first..last)?;
-                    writer.write(&images)?;
-                    bar.advance(images.len() as u64);
+    let made = Makes::Folder(Stage::Synthetic.folder());
+    runner.stage("generate", &(&config.generate, config.seed), &upstream, made, |_| {
+        let mut writer = ImageWriter::create(&out)?;
+        let bar = ProgressBar::new(control.progress, "generate", gans.iter().map(|gan| count(gan) as u64).sum());
+        for (gan, source) in &sources {
+            let trained = TrainedGan::load_in(source, &control.device, config.precision_on(&control.device))?;
+            let options = SampleOptions {
+                seed: derive_seed(config.seed, "generate"),
+                truncation: config.generate.truncation,
+                keep: None,
+            };
+            bar.name(format!("{} of {}", count(gan), gan.class));
+            for first in (0..count(gan)).step_by(PART) {
+                if control.stopped() {
+                    return Err(control.interrupted("generate"));
                 }
+                let last = count(gan).min(first + PART);
+                let images = trained.sample_with(&options, &gan.class, first..last)?;
+                writer.write(&images)?;
+                bar.advance(images.len() as u64);
             }
-            bar.finish();
-            Ok(writer.finish()?)
-        },
-    )
+        }
+        bar.finish();
+        Ok(writer.finish()?)
+    })
 }
