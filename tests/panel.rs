@@ -6,6 +6,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use common::{cellforge, folder};
@@ -266,4 +267,53 @@ fn what_makes_no_panel_is_named() {
         .code(2)
         .stderr(contains("panel.repeats"));
     assert!(!root.join("p").exists() && !root.join("same").exists());
+}
+
+/// The first Chromium on the path.
+fn chromium() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|file| file.is_file())
+}
+
+/// A rater at the keyboard, where there is a Chromium: what the page saves is what the program scores.
+#[test]
+fn a_rater_answers_by_keys() {
+    let Some(chromium) = chromium() else { return };
+    let root = sets("panel-keys");
+    let out = root.join("panel");
+    make(&root, &out).assert().success();
+    let page = fs::read_to_string(out.join("panel.html")).unwrap();
+    let driven = root.join("driven.html");
+    fs::write(&driven, page.replace("</body>", concat!(include_str!("panel/rater.html"), "</body>"))).unwrap();
+    let profile = format!("--user-data-dir={}", root.join("profile").display());
+    let ran = Command::new(chromium)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom", &profile])
+        .arg(format!("file://{}", driven.display()))
+        .output()
+        .unwrap();
+    let dom = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    let (_, seen) = dom.split_once("<pre id=\"seen\">").unwrap_or_else(|| panic!("the script did not end: {said}"));
+    let seen = seen.split_once("</pre>").unwrap().0;
+    let (seen, csv) = seen.split_at(seen.find("panel,rater").unwrap());
+    let expected = [
+        "initials are asked for",
+        "one answer: 2 of 44",
+        "back: 2 of 44, 6 is chosen",
+        "arrows: 4 of 44, focus on BODY",
+        "another rater: 1 of 44",
+        "goes on: 4 of 44",
+        "done",
+        "panel-AB.csv",
+    ];
+    assert_eq!(seen.lines().collect::<Vec<_>>(), expected);
+    let levels: Vec<&str> = csv.lines().skip(1).map(|line| line.split(',').nth(4).unwrap()).collect();
+    assert_eq!((levels.len(), &levels[..5]), (44, &["1", "2", "5", "5", "5"][..]));
+    let answers = out.join("panel-AB.csv");
+    fs::write(&answers, csv).unwrap();
+    let mut score = cellforge();
+    score.args(["-q", "panel", "score", "--key"]).arg(out.join("key.csv")).arg(&answers);
+    score.assert().success().stdout(contains("AB").and(contains("44 of 44")));
 }

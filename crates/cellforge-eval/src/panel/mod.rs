@@ -279,7 +279,7 @@ fn discrimination(raters: &[Rater], draws: &Draws<'_>) -> Result<Discrimination>
                 level,
             )
         };
-        proportion(right, all, units, level, drawn)
+        proportion(right, all, (units, raters.len() == 1 && units as u64 == all), level, drawn)
     };
     let auc = match found.auc {
         Some(value) => {
@@ -298,18 +298,18 @@ fn discrimination(raters: &[Rater], draws: &Draws<'_>) -> Result<Discrimination>
     })
 }
 
-/// A rate with Wilson's interval where its trials are independent, one a unit, and otherwise that of the resamples.
+/// A rate with Wilson's interval where its trials are `independent`, and otherwise that of the resamples.
 fn proportion(
     right: u64,
     all: u64,
-    units: usize,
+    (units, independent): (usize, bool),
     level: f64,
     drawn: impl FnOnce() -> Option<Interval>,
 ) -> Result<Proportion> {
     if all == 0 {
         return Ok(Proportion { successes: 0, total: 0, rate: 0.0, low: 0.0, high: 1.0 });
     }
-    if units as u64 == all {
+    if independent {
         return wilson_at(right, all, level);
     }
     let rate = right as f64 / all as f64;
@@ -357,7 +357,7 @@ fn agreement(calls: &[Vec<Option<bool>>], draws: &Draws<'_>) -> Result<Agreement
     let level = draws.options.level;
     let same = counts.iter().filter(|row| row.contains(&0)).count() as u64;
     let units = draws.units(images.iter().copied());
-    let same = proportion(same, images.len() as u64, units, level, || {
+    let same = proportion(same, images.len() as u64, (units, units == images.len()), level, || {
         percentiles(drawn.iter().filter_map(|(_, same)| *same).collect(), level)
     })?;
     let (observed, expected) = both(&vec![1; images.len()]);
