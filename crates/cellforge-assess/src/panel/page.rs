@@ -68,8 +68,8 @@ pub(super) fn render(key: &Key, pictures: &[Vec<u8>], images: &PanelImages<'_>) 
                 main {
                     section #start {
                         h1 { "Real or synthetic?" }
-                        p { "You will see " (total) " " (many) ", one at a time. Some are of patients, as many were made by a program, and some come twice. \
-                            Say of each how sure you are that it is real or synthetic." }
+                        p { "You will see " (total) " " (many) ", one at a time. As many are real as synthetic, and some come twice. Say of each how sure you are \
+                            that it is real or synthetic." }
                         ul {
                             li { kbd { "1" } " to " kbd { (LEVELS) } " answers and goes on. " kbd { "←" } " " kbd { "→" } " choose, " kbd { "Enter" } " confirms." }
                             li { kbd { "Backspace" } " goes back. " kbd { "S" } " changes how the " (one) " is enlarged." }
