@@ -55,6 +55,8 @@ fn help_of_every_verb_has_examples() {
         &["classify"],
         &["evaluate"],
         &["reproduce"],
+        &["panel", "make"],
+        &["panel", "score"],
         &["completions"],
     ];
     for verb in verbs {

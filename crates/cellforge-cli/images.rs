@@ -53,6 +53,14 @@ pub fn open_at(path: &str, options: &OpenOptions) -> Result<View> {
     Ok(images)
 }
 
+/// As [`open_at`], for images that need not be sorted into classes.
+pub fn open_unlabelled_at(path: &str, options: &OpenOptions) -> Result<View> {
+    check_size(options)?;
+    let images = View::open_unlabelled(path, options)?;
+    list_skipped(&images);
+    Ok(images)
+}
+
 fn check_size(options: &OpenOptions) -> Result<()> {
     if !matches!(options.side, 32 | 64 | 128) {
         bail!("--side {} is not one of 32, 64 and 128", options.side);

@@ -62,6 +62,22 @@ pub enum Error {
         /// What is wrong, and what is needed.
         problem: String,
     },
+    /// The images of a panel do not fit together.
+    #[error("panel, images: {0}")]
+    PanelImages(String),
+    /// The answers to a panel do not fit together.
+    #[error("panel, answers: {0}")]
+    PanelAnswers(String),
+    /// A file of a panel is not what it should be.
+    #[error("{path}{at}: {problem}", at = if *line == 0 { String::new() } else { format!(", line {line}") })]
+    PanelFile {
+        /// The key or the answers.
+        path: PathBuf,
+        /// The line at fault, or 0 for the whole file.
+        line: u64,
+        /// What is wrong, and what is needed.
+        problem: String,
+    },
     /// A discriminator does not fit the images of an evaluation.
     #[error("the discriminator in {path} cannot be used: {problem}")]
     Discriminator {

@@ -4,6 +4,7 @@ mod charts;
 mod error;
 pub mod evaluation;
 pub mod files;
+pub mod panel;
 pub mod plots;
 mod progress;
 pub mod report;

@@ -40,7 +40,7 @@ impl Default for GenerateStage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JudgeStage {
-    /// Bootstrap resamples per interval of the classifiers' figures.
+    /// Bootstrap resamples per interval of the figures of classifiers and panels.
     #[schemars(range(min = 20))]
     pub resamples: usize,
     /// Confidence level of all intervals.

@@ -9,7 +9,7 @@ mod generate;
 mod inputs;
 
 use candle_core::Device;
-use cellforge_assess::EvaluationConfig;
+use cellforge_assess::{EvaluationConfig, panel::PanelConfig};
 use cellforge_data::derive_seed;
 use cellforge_kernels::Precision;
 use cellforge_settings::{Layer, Renamed, assemble};
@@ -55,6 +55,8 @@ pub struct StudyConfig {
     pub judge: JudgeStage,
     /// The evaluation of the synthetic images.
     pub evaluate: EvaluationConfig,
+    /// The blinded panel. A study makes none.
+    pub panel: PanelConfig,
 }
 
 impl Default for StudyConfig {
@@ -71,6 +73,7 @@ impl Default for StudyConfig {
             generate: GenerateStage::default(),
             judge: JudgeStage::default(),
             evaluate: EvaluationConfig::default(),
+            panel: PanelConfig::default(),
         }
     }
 }
@@ -223,6 +226,7 @@ impl StudyConfig {
             if good { Ok(()) } else { Err(Error::Setting { setting, problem: problem.to_owned() }) }
         };
         check(self.inputs == Inputs::default(), "inputs", "are found by the study itself")?;
+        check(self.panel == PanelConfig::default(), "panel", "is of no study: it makes no panel")?;
         let data = &self.data;
         Origin::Other.words(data)?;
         check(matches!(data.side, 32 | 64 | 128), "data.side", "must be 32, 64 or 128")?;
