@@ -168,7 +168,7 @@ fn shown(path: &str) -> String {
 }
 
 /// Folders that an evaluation makes in its own. They hold files alone.
-const FOLDERS: [&str; 3] = ["features", "runs", "pairs"];
+const FOLDERS: [&str; 4] = ["features", "runs", "pairs", "telling"];
 
 /// Refuses a folder that holds an evaluation, unless the flags say what to do with it, and one that holds anything else of these names.
 fn check_folder(out: &Path, args: &Args) -> Result<()> {
@@ -224,6 +224,12 @@ fn summary(found: &Evaluation) -> String {
     let mut lines = Vec::new();
     for verdict in &found.verdicts {
         lines.push(format!("{} {}\n  {}", verdict.question, verdict.answer.word().to_uppercase(), verdict.sentence));
+    }
+    if let Some(two_sample) = &found.two_sample {
+        lines.push(format!("\nCan they be told from real {}?\n  {}", found.words.many, two_sample.in_words(&found.words)));
+        lines.extend(two_sample.telling_statistics().take(8).map(|statistic| {
+            format!("  {:<14} {}  p {:.3}", statistic.class, statistic.in_words(), statistic.p)
+        }));
     }
     if let Some(fidelity) = &found.fidelity {
         let metric = &found.features.metric;

@@ -7,6 +7,7 @@ pub mod files;
 pub mod plots;
 mod progress;
 pub mod report;
+pub mod two_sample;
 pub mod utility;
 mod versions;
 
