@@ -13,7 +13,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use cellforge::{
-    assess::two_sample::{Difference, TwoSampleConfig, TwoSampleData, image_statistics, plant, two_sample, two_sample_by},
+    assess::two_sample::{
+        Difference, TwoSampleConfig, TwoSampleData, image_statistics, plant, two_sample, two_sample_by,
+    },
     assess::{self, evaluation::Words},
     data::{OpenOptions, View, derive_seed, epoch_order},
     eval::BootstrapOptions,
@@ -72,7 +74,14 @@ fn simulate(images: &View, simulations: usize) -> Result<()> {
         println!(
             "{number}: AUC {:.3} ({:.3} to {:.3}), real {:.3} ({:.3} to {:.3}), found {:.3}; statistics {statistics}, learner {}; so far {by_statistics}, \
              {by_learner}, either {either} of {done}",
-            auc.value, auc.low, auc.high, real.value, real.low, real.high, network.synthetic.found.value, network.tells()
+            auc.value,
+            auc.low,
+            auc.high,
+            real.value,
+            real.low,
+            real.high,
+            network.synthetic.found.value,
+            network.tells()
         );
     }
     Ok(())
@@ -91,7 +100,10 @@ fn logistic(train: &View, test: &View) -> assess::Result<Vec<f32>> {
     };
     let moments: Vec<(f64, f64)> = (0..dims).map(moments).collect();
     let standard = |row: &[f32]| -> Vec<f64> {
-        row.iter().zip(&moments).map(|(&x, (mean, deviation))| ((f64::from(x) - mean) / deviation).clamp(-5.0, 5.0)).collect()
+        row.iter()
+            .zip(&moments)
+            .map(|(&x, (mean, deviation))| ((f64::from(x) - mean) / deviation).clamp(-5.0, 5.0))
+            .collect()
     };
     let mut scores = vec![0.0; test.len()];
     for class in 0..classes {
@@ -100,7 +112,8 @@ fn logistic(train: &View, test: &View) -> assess::Result<Vec<f32>> {
             .map(|i| (standard(learned.row(i)), f64::from(train.label(i) as usize >= classes)))
             .collect();
         let (mut weights, mut bias) = (vec![0.0; dims], 0.0);
-        let logit = |weights: &[f64], bias: f64, row: &[f64]| bias + weights.iter().zip(row).map(|(w, x)| w * x).sum::<f64>();
+        let logit =
+            |weights: &[f64], bias: f64, row: &[f64]| bias + weights.iter().zip(row).map(|(w, x)| w * x).sum::<f64>();
         for _ in 0..300 {
             let mut slope = vec![0.0; dims + 1];
             for (row, truth) in &rows {
@@ -126,10 +139,8 @@ fn networks(images: &View, other: Option<String>) -> Result<()> {
     let mut options = OpenOptions::new(64, 3);
     options.groups = cellforge::data::Groups::None;
     let halved = untouched.resized(32, 3)?.resized(64, 3)?;
-    let mut sets = vec![
-        ("other patients, untouched".to_owned(), untouched.clone()),
-        ("32 pixels, enlarged".to_owned(), halved),
-    ];
+    let mut sets =
+        vec![("other patients, untouched".to_owned(), untouched.clone()), ("32 pixels, enlarged".to_owned(), halved)];
     for difference in
         [Difference::Checkerboard(6), Difference::Blur(0.8), Difference::Square(0.1), Difference::Labels(1.0)]
     {
@@ -144,7 +155,12 @@ fn networks(images: &View, other: Option<String>) -> Result<()> {
         let config = TwoSampleConfig { planted: number == 0, ..TwoSampleConfig::default() };
         let data = TwoSampleData { real: real.clone(), synthetic, judged_on: "the held-out images".to_owned() };
         let found = two_sample(&config, &data, folder.path(), &Control::default())?;
-        println!("{name}: {:?}, {:.0} s\n  {}", found.told_apart(), start.elapsed().as_secs_f64(), found.in_words(&Words::default()));
+        println!(
+            "{name}: {:?}, {:.0} s\n  {}",
+            found.told_apart(),
+            start.elapsed().as_secs_f64(),
+            found.in_words(&Words::default())
+        );
         if let Some(network) = &found.network {
             println!("  found {:?}, real {:?}", network.synthetic.found, network.real_found());
         }

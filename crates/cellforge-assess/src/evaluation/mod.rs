@@ -95,7 +95,8 @@ pub fn evaluate(
     if config.measures(Measure::TwoSample) {
         clock.start("two_sample");
         let settings = config.two_sample_config();
-        two_sample_part = Some(two_sample::measure(&settings, &real, holdout.as_ref(), &synthetic, words, out, control)?);
+        two_sample_part =
+            Some(two_sample::measure(&settings, &real, holdout.as_ref(), &synthetic, words, out, control)?);
     } else {
         missing("two_sample", "it was not asked for");
     }

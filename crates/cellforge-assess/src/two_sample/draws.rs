@@ -157,7 +157,8 @@ mod tests {
         assert_ne!(found.draws[0].first, found.draws[1].first);
         let first = real.part(&found.draws[0].first);
         let fold_of = folds(&first, SplitRule::Group, 2, 1).unwrap();
-        let patients = |fold| (0..first.len()).filter(|&i| fold_of[i] == fold).map(|i| first.group(i)).collect::<BTreeSet<_>>();
+        let patients =
+            |fold| (0..first.len()).filter(|&i| fold_of[i] == fold).map(|i| first.group(i)).collect::<BTreeSet<_>>();
         assert!(patients(0).is_disjoint(&patients(1)));
     }
 

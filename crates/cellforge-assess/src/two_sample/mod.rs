@@ -39,7 +39,9 @@ use std::path::{Path, PathBuf};
 use cellforge_data::{View, derive_seed};
 use cellforge_eval::{
     BootstrapOptions, Features,
-    two_sample::{Scored, Separation, StatisticFinding, StatisticRows, StatisticsOptions, compare_statistics, separation},
+    two_sample::{
+        Scored, Separation, StatisticFinding, StatisticRows, StatisticsOptions, compare_statistics, separation,
+    },
 };
 use cellforge_train::Matrix;
 
@@ -248,7 +250,7 @@ impl Test<'_> {
                 if self.trainer.control.stopped() {
                     return Err(Error::Interrupted);
                 }
-                let changed = planted::plant(&other, difference, derive_seed(self.config.seed, "two_sample/planted"))?;
+                let changed = plant(&other, difference, derive_seed(self.config.seed, "two_sample/planted"))?;
                 let found = self.compare(rows, &first, &image_statistics(&changed), &changed, 20)?;
                 let p = found.iter().map(|one| one.p).fold(1.0, f64::min);
                 let mut result = PlantedResult { difference, statistics_p: p, network: None, found: p <= limit };

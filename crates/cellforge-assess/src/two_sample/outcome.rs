@@ -246,7 +246,9 @@ impl TwoSample {
         } else if self.planted.is_empty() {
             ToldApart::Unknown("how strong a difference the test would have seen was not tried".to_owned())
         } else if self.weakest_found().next().is_none() {
-            ToldApart::Unknown("the test is too weak here: it finds none of the differences that were planted".to_owned())
+            ToldApart::Unknown(
+                "the test is too weak here: it finds none of the differences that were planted".to_owned(),
+            )
         } else {
             ToldApart::No
         }
@@ -304,10 +306,11 @@ impl TwoSample {
     /// The strongest planted difference of each kind of which the test finds none.
     fn missed(&self) -> impl Iterator<Item = Difference> {
         let kind = |planted: &PlantedResult| std::mem::discriminant(&planted.difference);
-        let last_of_kind = move |i: usize| self.planted.get(i + 1).is_none_or(|next| kind(next) != kind(&self.planted[i]));
+        let last_of_kind =
+            move |i: usize| self.planted.get(i + 1).is_none_or(|next| kind(next) != kind(&self.planted[i]));
         (0..self.planted.len())
             .filter(move |&i| last_of_kind(i) && !self.planted[i].found)
-            .map(|i| self.planted[i].difference)
+            .map(move |i| self.planted[i].difference)
     }
 }
 
@@ -365,7 +368,8 @@ mod tests {
 
     #[test]
     fn either_part_tells_them_apart() {
-        let seen = [(Difference::Checkerboard(1), true), (Difference::Labels(0.1), false), (Difference::Labels(0.25), false)];
+        let seen =
+            [(Difference::Checkerboard(1), true), (Difference::Labels(0.1), false), (Difference::Labels(0.25), false)];
         // Real against real reaches 0.66.
         assert_eq!(result(0.68, 1.0, &seen).told_apart(), ToldApart::Yes);
         assert_eq!(result(0.66, 1.0, &seen).told_apart(), ToldApart::No);
@@ -378,7 +382,8 @@ mod tests {
 
     #[test]
     fn cannot_be_told_says_what_would_have_been_seen() {
-        let seen = [(Difference::Checkerboard(1), true), (Difference::Labels(0.1), false), (Difference::Labels(0.25), false)];
+        let seen =
+            [(Difference::Checkerboard(1), true), (Difference::Labels(0.1), false), (Difference::Labels(0.25), false)];
         let no = result(0.6, 1.0, &seen).in_words(&Words::default());
         assert!(no.contains("cannot be told") && no.contains("finds a checkerboard of 1 grey levels."), "{no}");
         assert!(no.contains("does not find wrong labels of 25%."), "{no}");

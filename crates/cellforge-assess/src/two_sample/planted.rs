@@ -96,7 +96,11 @@ pub fn plant(images: &View, difference: Difference, seed: u64) -> Result<View> {
 fn checkerboard(image: &[u8], side: usize, channels: usize, levels: u8) -> Vec<u8> {
     let change = |(i, &x): (usize, &u8)| {
         let pixel = i / channels;
-        if (pixel % side + pixel / side).is_multiple_of(2) { x.saturating_add(levels) } else { x.saturating_sub(levels) }
+        if (pixel % side + pixel / side).is_multiple_of(2) {
+            x.saturating_add(levels)
+        } else {
+            x.saturating_sub(levels)
+        }
     };
     image.iter().enumerate().map(change).collect()
 }

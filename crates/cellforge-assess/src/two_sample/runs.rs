@@ -97,9 +97,8 @@ impl Trainer<'_> {
         let n = pair.first.len();
         let (mut scored, mut maps) = (Vec::with_capacity(fold_of.len()), Vec::new());
         for fold in 0..config.folds {
-            let part = |test: bool| -> Vec<usize> {
-                (0..fold_of.len()).filter(|&i| (fold_of[i] == fold) == test).collect()
-            };
+            let part =
+                |test: bool| -> Vec<usize> { (0..fold_of.len()).filter(|&i| (fold_of[i] == fold) == test).collect() };
             let (train, test) = (part(false), part(true));
             let found = self.run(pair, &joined, fold, &train, &test)?;
             for (&i, score) in test.iter().zip(&found.scores) {
@@ -143,13 +142,15 @@ impl Trainer<'_> {
         }
         self.bar.name(format!("{}, fold {} of {}", pair.words, fold + 1, config.folds));
         let failed = |source| Error::TwoSampleRun { run: name.clone(), source: Box::new(source) };
-        let trained = train_for_steps(&training, config.updates, &joined.part(train), self.control, &mut [&mut self.bar]);
+        let trained =
+            train_for_steps(&training, config.updates, &joined.part(train), self.control, &mut [&mut self.bar]);
         let network = trained.map_err(failed)?.ok_or(Error::Interrupted)?;
         let images = joined.part(test);
         let scores = scores(&network, &images).map_err(failed)?;
         let maps = if fold == 0 && pair.maps > 0 {
             let from = pair.first.len();
-            telling::maps(&network, &images, &scores, pair.maps).map_err(failed)?
+            telling::maps(&network, &images, &scores, pair.maps)
+                .map_err(failed)?
                 .into_iter()
                 .map(|map| Map { image: test[map.image] - from, ..map })
                 .collect()
@@ -183,7 +184,8 @@ fn joined(first: &View, second: &View) -> Result<View> {
     let (from, channels) = (first.side(), first.channels());
     let side = network_side(from);
     let named = |which: &str| classes.iter().map(|class| format!("{which} {class}")).collect::<Vec<_>>();
-    let mut parts = ViewParts { classes: [named("first"), named("second")].concat(), side, channels, ..ViewParts::default() };
+    let mut parts =
+        ViewParts { classes: [named("first"), named("second")].concat(), side, channels, ..ViewParts::default() };
     for (offset, view) in [(0, first), (classes.len() as u32, second)] {
         for i in 0..view.len() {
             parts.labels.push(view.label(i) + offset);
@@ -229,8 +231,15 @@ mod tests {
     fn sets_become_classes() {
         let view = |pixel: u8| {
             let (classes, labels) = (vec!["a".to_owned(), "b".to_owned()], vec![0, 1]);
-            View::new(ViewParts { classes, labels, side: 32, channels: 1, pixels: vec![pixel; 2048], ..ViewParts::default() })
-                .unwrap()
+            View::new(ViewParts {
+                classes,
+                labels,
+                side: 32,
+                channels: 1,
+                pixels: vec![pixel; 2048],
+                ..ViewParts::default()
+            })
+            .unwrap()
         };
         let both = joined(&view(1), &view(2)).unwrap();
         assert_eq!((both.labels(), both.classes().len(), both.image(3)[0]), (vec![0, 1, 2, 3], 4, 2));

@@ -17,7 +17,11 @@ const LEAST_POWER: f64 = 1e-3;
 pub(super) fn names(channels: usize) -> Vec<(String, Unit)> {
     let mut names = vec![("share of pixels of grey level 0".to_owned(), Unit::Share)];
     let level = |(first, last): (u8, u8)| {
-        if first == last { format!("of grey level {first}") } else { format!("with grey levels from {first} to {last}") }
+        if first == last {
+            format!("of grey level {first}")
+        } else {
+            format!("with grey levels from {first} to {last}")
+        }
     };
     names.extend(LEVELS.map(|range| (format!("share of pixels {}", level(range)), Unit::Share)));
     names.push(("number of different grey levels".to_owned(), Unit::Number));
@@ -48,7 +52,8 @@ pub(super) fn names(channels: usize) -> Vec<(String, Unit)> {
     }
     names.push(("share of pixels that equal their neighbours".to_owned(), Unit::Share));
     names.push(("share of pixels on a strong edge".to_owned(), Unit::Share));
-    names.extend((1..=BANDS).map(|band| (format!("log power in band {band} of {BANDS} of the spectrum"), Unit::Number)));
+    names
+        .extend((1..=BANDS).map(|band| (format!("log power in band {band} of {BANDS} of the spectrum"), Unit::Number)));
     for name in [
         "log power at every second pixel of a row",
         "log power at every second pixel of a column",
@@ -115,7 +120,8 @@ fn colours(image: &[u8], channels: usize, row: &mut Vec<f64>) {
     let n = (image.len() / channels) as f64;
     let plane = |c: usize| image.iter().skip(c).step_by(channels).map(|&x| f64::from(x));
     let mean: Vec<f64> = (0..channels).map(|c| plane(c).sum::<f64>() / n).collect();
-    let product = |a: usize, b: usize| plane(a).zip(plane(b)).map(|(x, y)| (x - mean[a]) * (y - mean[b])).sum::<f64>() / n;
+    let product =
+        |a: usize, b: usize| plane(a).zip(plane(b)).map(|(x, y)| (x - mean[a]) * (y - mean[b])).sum::<f64>() / n;
     for c in 0..channels {
         row.extend([mean[c], product(c, c).sqrt()]);
         if channels == 3 {
@@ -236,7 +242,8 @@ impl Transform {
     /// Squared magnitudes over the number of pixels, row by row from frequency 0.
     fn power(&self, grey: &[f64], side: usize) -> Vec<f64> {
         let (n, from) = (self.side, (side - self.side) / 2);
-        let mut values: Vec<(f64, f64)> = (0..n * n).map(|i| (grey[(from + i / n) * side + from + i % n], 0.0)).collect();
+        let mut values: Vec<(f64, f64)> =
+            (0..n * n).map(|i| (grey[(from + i / n) * side + from + i % n], 0.0)).collect();
         values.chunks_exact_mut(n).for_each(|row| self.line(row));
         let mut column = vec![(0.0, 0.0); n];
         for x in 0..n {

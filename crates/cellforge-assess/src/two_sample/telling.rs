@@ -41,7 +41,14 @@ pub(super) fn maps(
             pixels.extend(covered(images.image(image), side, channels, (left, top), 2 * step));
         }
         let labels = vec![images.label(image); PLACES * PLACES];
-        let view = View::new(ViewParts { classes: images.classes().to_vec(), labels, side, channels, pixels, ..ViewParts::default() })?;
+        let view = View::new(ViewParts {
+            classes: images.classes().to_vec(),
+            labels,
+            side,
+            channels,
+            pixels,
+            ..ViewParts::default()
+        })?;
         let falls = scores(network, &view)?.into_iter().map(|covered| score[image] - covered).collect();
         maps.push(Map { image, score: score[image], places: PLACES, falls });
     }

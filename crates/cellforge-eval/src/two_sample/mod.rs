@@ -75,10 +75,8 @@ pub fn separation(scored: &[Scored], classes: usize, options: &BootstrapOptions)
     for (i, image) in scored.iter().enumerate() {
         strata.entry((image.class, image.network)).or_default().push(i);
     }
-    let strata: Vec<(usize, Order)> = strata
-        .into_iter()
-        .map(|((class, _), images)| (class, Order::new(images, |i| scored[i].score)))
-        .collect();
+    let strata: Vec<(usize, Order)> =
+        strata.into_iter().map(|((class, _), images)| (class, Order::new(images, |i| scored[i].score))).collect();
     let figures = |weights: Option<&[u32]>| -> (Vec<Tally>, Tally) {
         let mut of_class = vec![Tally::default(); classes];
         for (class, order) in &strata {

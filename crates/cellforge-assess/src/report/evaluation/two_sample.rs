@@ -126,7 +126,7 @@ fn planted(planted: &[PlantedResult], words: &Words) -> Markup {
         tbody {
             @for one in planted {
                 tr {
-                    th scope="row" { (one.difference) }
+                    th scope="row" { (one.difference.to_string()) }
                     td { (format!("{:.3}", one.statistics_p)) }
                     td { @if let Some(network) = &one.network { (with_interval(&format!("{:.3}", network.auc.value), &format!("{:.3} to {:.3}", network.auc.low, network.auc.high))) } }
                     td { @if one.found { "yes" } @else { "no" } }
