@@ -66,7 +66,9 @@ fn sets() -> &'static Sets {
 fn evaluate(real: &Path, holdout: Option<&Path>, synthetic: &Path) -> Command {
     let mut command = cellforge();
     command
-        .args(["-q", "evaluate", "--side", "32", "--set", "evaluate.fidelity.k=3", "--resamples", "50", "--real"])
+        .args(["-q", "evaluate", "--side", "32", "--set", "evaluate.fidelity.k=3", "--resamples", "50"])
+        .args(["--set", "evaluate.two_sample.updates=0", "--set", "evaluate.two_sample.halvings=50"])
+        .args(["--set", "evaluate.two_sample.planted=false", "--real"])
         .arg(real);
     if let Some(holdout) = holdout {
         command.arg("--holdout").arg(holdout);
@@ -103,7 +105,7 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
     let run = |name: &str, threads: &str| {
         let out = sets.root.join(name);
         let mut command = evaluate(&sets.real, Some(&sets.holdout), &sets.synthetic);
-        command.args(["--measure", "fidelity,privacy,utility", "--set", "evaluate.utility.updates=3"]);
+        command.args(["--measure", "fidelity,two_sample,privacy,utility", "--set", "evaluate.utility.updates=3"]);
         command.args(["--set", "evaluate.utility.seeds=2", "--set", "evaluate.utility.width=0.1"]);
         command.args(["--threads", threads, "--out"]).arg(&out);
         command.assert().success().stdout(contains("Do they leak a patient?").and(contains("fd_pixels")));
@@ -113,7 +115,7 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
     assert_eq!(timeless(&one), timeless(&two));
 
     let found = read(&one);
-    assert_eq!(found["schema_version"], 3);
+    assert_eq!(found["schema_version"], 4);
     assert_eq!(found["features"]["metric"], "fd_pixels");
     assert_eq!(found["sets"]["shared_patients"], 0);
     let fidelity = &found["fidelity"];

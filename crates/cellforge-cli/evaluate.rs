@@ -224,6 +224,19 @@ fn summary(found: &Evaluation) -> String {
     for verdict in &found.verdicts {
         lines.push(format!("{} {}\n  {}", verdict.question, verdict.answer.word().to_uppercase(), verdict.sentence));
     }
+    if let Some(two_sample) = &found.two_sample {
+        lines.push(format!(
+            "\nCan they be told from real {}?\n  {}",
+            found.words.many,
+            two_sample.in_words(&found.words)
+        ));
+        lines.extend(
+            two_sample
+                .telling_statistics()
+                .take(8)
+                .map(|statistic| format!("  {:<14} {}  p {:.3}", statistic.class, statistic.in_words(), statistic.p)),
+        );
+    }
     if let Some(fidelity) = &found.fidelity {
         let metric = &found.features.metric;
         let width = label_width(&found.classes, metric);

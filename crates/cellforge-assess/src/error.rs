@@ -54,6 +54,14 @@ pub enum Error {
         /// The reason.
         source: Box<cellforge_train::Error>,
     },
+    /// A network of a two-sample test could not be trained, or could not score.
+    #[error("two-sample test, run {run}: the network failed")]
+    TwoSampleRun {
+        /// Which of the trainings.
+        run: String,
+        /// The reason.
+        source: Box<cellforge_train::Error>,
+    },
     /// The images of an evaluation do not fit together.
     #[error("evaluation, {part} images: {problem}")]
     EvaluationImages {

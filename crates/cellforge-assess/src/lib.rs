@@ -8,6 +8,7 @@ pub mod panel;
 pub mod plots;
 mod progress;
 pub mod report;
+pub mod two_sample;
 pub mod utility;
 mod versions;
 

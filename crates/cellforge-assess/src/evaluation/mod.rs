@@ -15,6 +15,7 @@ mod pairs;
 mod privacy;
 mod scatter;
 mod sets;
+mod two_sample;
 mod utility;
 mod verdicts;
 
@@ -90,6 +91,15 @@ pub fn evaluate(
     } else {
         missing("fidelity", "it was not asked for");
     }
+    let mut two_sample_part = None;
+    if config.measures(Measure::TwoSample) {
+        clock.start("two_sample");
+        let settings = config.two_sample_config();
+        two_sample_part =
+            Some(two_sample::measure(&settings, &real, holdout.as_ref(), &synthetic, words, out, control)?);
+    } else {
+        missing("two_sample", "it was not asked for");
+    }
     let mut privacy_part = None;
     match &holdout {
         _ if !config.measures(Measure::Privacy) => missing("privacy", "it was not asked for"),
@@ -157,6 +167,7 @@ pub fn evaluate(
             synthetic: synthetic.info,
         },
         fidelity: fidelity_part,
+        two_sample: two_sample_part,
         privacy: privacy_part,
         utility: utility_part,
         not_measured,

@@ -9,10 +9,10 @@ use cellforge_eval::{
 use serde::{Deserialize, Serialize};
 
 use super::{EvaluationConfig, Provenance, Words};
-use crate::{Versions, utility::Utility};
+use crate::{Versions, two_sample::TwoSample, utility::Utility};
 
 /// The version of `evaluation.json`. It grows by one whenever a field is removed, renamed or changes its meaning.
-pub const EVALUATION_SCHEMA: u32 = 3;
+pub const EVALUATION_SCHEMA: u32 = 4;
 
 /// What synthetic images are worth, measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,11 +29,13 @@ pub struct Evaluation {
     pub sets: SetsInfo,
     /// Do they look real, and do they cover what is real?
     pub fidelity: Option<FidelityPart>,
+    /// Can they be told from real images?
+    pub two_sample: Option<TwoSample>,
     /// Do they leak a patient?
     pub privacy: Option<PrivacyPart>,
     /// Can a model be trained on them?
     pub utility: Option<UtilityPart>,
-    /// Parts that were not measured, by name (`fidelity`, `privacy`, `utility`, `discriminator`), and why.
+    /// Parts that were not measured, by name (`fidelity`, `two_sample`, `privacy`, `utility`, `discriminator`), and why.
     pub not_measured: BTreeMap<String, String>,
     /// The images in the plane of their two largest principal components.
     pub scatter: Scatter,

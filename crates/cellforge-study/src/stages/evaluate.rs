@@ -67,6 +67,9 @@ pub(crate) fn run(
     let mut found: Evaluation = read_json(&RunDir::new(&out).evaluation())?;
     // Paths are relative to the file that names them, and the results lie one folder up.
     found.pairs.iter_mut().for_each(|pair| pair.path = Stage::Evaluation.run(&pair.path));
+    if let Some(two_sample) = &mut found.two_sample {
+        two_sample.pictures.iter_mut().for_each(|picture| picture.path = Stage::Evaluation.run(&picture.path));
+    }
     // The command is no input of the stage: one that names another device repeats the same study.
     found.provenance.command.clone_from(&control.command);
     Ok(Some(found))

@@ -9,6 +9,7 @@ use super::{RunDir, Slot};
 const TENSORBOARD: &str = "tensorboard";
 const LOCK: &str = ".lock";
 const PAIRS: &str = "pairs";
+const TELLING: &str = "telling";
 
 impl Slot {
     fn name(self) -> &'static str {
@@ -163,7 +164,7 @@ impl RunDir {
         self.path.join("features")
     }
 
-    /// The folder of what the networks of the utility study predicted.
+    /// The folder of what the networks of the utility study and of the two-sample test predicted.
     #[must_use]
     pub fn predictions(&self) -> PathBuf {
         self.path.join("runs")
@@ -181,10 +182,22 @@ impl RunDir {
         format!("{PAIRS}/{space}-{number:02}.png")
     }
 
+    /// The folder of pictures of what tells synthetic images from real ones.
+    #[must_use]
+    pub fn telling(&self) -> PathBuf {
+        self.path.join(TELLING)
+    }
+
+    /// One of these pictures, relative to the folder, with `/` between parts: as `evaluation.json` names it.
+    #[must_use]
+    pub fn telling_picture(number: usize) -> String {
+        format!("{TELLING}/{number:02}.png")
+    }
+
     /// Every folder that an evaluation makes in its own.
     #[must_use]
-    pub fn evaluation_folders(&self) -> [PathBuf; 3] {
-        [self.features(), self.predictions(), self.pairs()]
+    pub fn evaluation_folders(&self) -> [PathBuf; 4] {
+        [self.features(), self.predictions(), self.pairs(), self.telling()]
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod fidelity;
 mod privacy;
+mod two_sample;
 mod utility;
 
 use std::path::Path;
@@ -23,7 +24,7 @@ pub(super) fn section(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
     let pairs = pairs(found, base_dir)?;
     Ok(html! {
         (verdicts(found))
-        @for (heading, _, body) in parts(found, &pairs) { h3 { (heading) } (body) }
+        @for (heading, _, body) in parts(found, &pairs, base_dir)? { h3 { (heading) } (body) }
     })
 }
 
@@ -31,7 +32,7 @@ pub(super) fn section(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
 pub(super) fn page(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
     let pairs = pairs(found, base_dir)?;
     let title = format!("Synthetic {}, evaluated", found.words.many);
-    let sections = parts(found, &pairs);
+    let sections = parts(found, &pairs, base_dir)?;
     let more = [
         (format!("The {}", found.words.many), "images", sets(found)),
         ("How to repeat this".to_owned(), "repeat", repeat(found)),
@@ -123,20 +124,25 @@ fn word(answer: Answer, about: &str) -> (&'static str, &'static str) {
 }
 
 /// Heading, anchor and content of each part that was measured.
-fn parts(found: &Evaluation, pairs: &Markup) -> Vec<(String, &'static str, Markup)> {
+fn parts(found: &Evaluation, pairs: &Markup, base_dir: &Path) -> Result<Vec<(String, &'static str, Markup)>> {
     let missing = |part: &str| -> Markup {
         let reason = found.not_measured.get(part).map_or("it was not measured", String::as_str);
         html! { p.muted { "Not measured: " (reason) "." } }
     };
     let fidelity = found.fidelity.as_ref().map_or_else(|| missing("fidelity"), |part| fidelity::figures(part, found));
+    let two_sample = match &found.two_sample {
+        Some(part) => two_sample::figures(part, &found.words, base_dir)?,
+        None => missing("two_sample"),
+    };
     let utility =
         found.utility.as_ref().map_or_else(|| missing("utility"), |part| utility::figures(part, &found.words));
     let privacy = found.privacy.as_ref().map_or_else(|| missing("privacy"), |part| privacy::figures(part, found));
-    vec![
+    Ok(vec![
+        ("Do they look real?".to_owned(), "two-sample", two_sample),
         ("Realism and coverage".to_owned(), "fidelity", html! { (fidelity) (scatter(found)) }),
         ("Use for training".to_owned(), "utility", utility),
         ("Leaks".to_owned(), "privacy", html! { (privacy) (pairs) }),
-    ]
+    ])
 }
 
 /// The images in a plane.
