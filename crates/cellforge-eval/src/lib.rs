@@ -64,6 +64,7 @@
 mod auc;
 mod bootstrap;
 mod confusion;
+pub mod copies;
 mod distances;
 mod error;
 mod features;
