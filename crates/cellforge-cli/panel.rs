@@ -8,7 +8,7 @@ use cellforge::{
         self,
         panel::{Key, PanelConfig, PanelImages, Source},
     },
-    study::{Origin, config::GroupSource},
+    study::{Origin, config::GroupSetting},
     train::RunDir,
 };
 
@@ -141,7 +141,7 @@ fn make(globals: &Globals, args: &MakeArgs) -> Result<()> {
     let open = |path: &str, groups| {
         images::open_unlabelled_at(path, &images::options(&config.data, groups, None, session.progress))
     };
-    let (real_set, synthetic_set) = (open(real, config.data.groups)?, open(synthetic, GroupSource::None)?);
+    let (real_set, synthetic_set) = (open(real, config.data.groups)?, open(synthetic, GroupSetting::None)?);
     let origin = Origin::of(&real_set);
     let (words, drawn_by_program) = (origin.words(&config.data)?, origin.provenance("").drawn_by_program);
     let chosen = PanelConfig { seed: config.seed, ..config.panel.clone() };

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod charts;
+pub mod copies;
 mod error;
 pub mod evaluation;
 pub mod files;

@@ -20,6 +20,20 @@ pub enum Error {
         /// The length it should have.
         expected: usize,
     },
+    /// Too few images or units (patients, or images) to calibrate anything by.
+    #[error(
+        "{images} images of {units} patients are too few to tell copies from chance by; it takes {} images of {} patients",
+        least.0,
+        least.1
+    )]
+    TooFew {
+        /// Images there are.
+        images: usize,
+        /// Patients, or images where patients are not known.
+        units: usize,
+        /// The least of both.
+        least: (usize, usize),
+    },
     /// A label names no class.
     #[error("label {label} of image {index} is not below the number of classes, {classes}")]
     Label {

@@ -66,6 +66,7 @@
 mod auc;
 mod bootstrap;
 mod confusion;
+pub mod copies;
 mod distances;
 mod error;
 mod features;

@@ -5,7 +5,7 @@ use cellforge_eval::{BootstrapOptions, FidelityOptions, PrivacyOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, two_sample::TwoSampleConfig, utility::UtilityConfig};
+use crate::{Error, Result, copies::CopyConfig, two_sample::TwoSampleConfig, utility::UtilityConfig};
 
 /// What an evaluation can measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +41,8 @@ pub struct EvaluationConfig {
     /// Coverage of the intervals.
     #[schemars(skip)]
     pub level: f64,
+    /// The search for copies of training images.
+    pub copies: CopyConfig,
     /// How close the synthetic images come to the real ones.
     pub fidelity: FidelityOptions,
     /// The networks and statistics that are to tell synthetic images from real ones.
@@ -62,6 +64,7 @@ impl Default for EvaluationConfig {
             pixel_side: 32,
             resamples: 1000,
             level: 0.95,
+            copies: CopyConfig::default(),
             fidelity: FidelityOptions::default(),
             two_sample: TwoSampleConfig::default(),
             privacy: PrivacyOptions::default(),

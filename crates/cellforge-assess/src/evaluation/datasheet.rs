@@ -134,6 +134,21 @@ fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
         writeln!(text, "- The same, trained on real ones: {}.", show(figures.trtr.accuracy))?;
         writeln!(text, "- Accuracy on synthetic {many}, trained on real ones: {}.", show(figures.trts.accuracy))?;
     }
+    let copies = found.copies.in_words(&found.words, found.sets.synthetic.images);
+    let searched = if found.copies.near.is_some() { "" } else { " Only identical ones were looked for." };
+    writeln!(
+        text,
+        "- Copies: {}{searched}",
+        copies.unwrap_or_else(|| format!("no copy of a training {} was found.", found.words.one))
+    )?;
+    if let Some(near) = &found.copies.near {
+        let alarms = &near.false_alarms;
+        writeln!(
+            text,
+            "- Of {} patients of whom no {} can be a copy, {} would have been accused.",
+            alarms.units, found.words.one, alarms.accused
+        )?;
+    }
     if let Some(privacy) = &found.privacy {
         let leaks = privacy.findings.iter().filter(|finding| finding.leaks).count();
         writeln!(text, "- Tests for leaks: {leaks} of {} find one.", privacy.findings.len())?;

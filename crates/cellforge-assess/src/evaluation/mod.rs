@@ -11,7 +11,7 @@ mod features;
 mod fidelity;
 mod inputs;
 mod outcome;
-mod pairs;
+pub(crate) mod pairs;
 mod privacy;
 mod scatter;
 mod sets;
@@ -34,7 +34,7 @@ pub use outcome::{
 };
 pub(crate) use verdicts::digits;
 
-use crate::{Control, Error, Result, Versions, device_name, files::write_json};
+use crate::{Control, Error, Result, Versions, copies, device_name, files::write_json};
 use features::Extractor;
 use fidelity::Measured;
 use sets::SetImages;
@@ -68,6 +68,22 @@ pub fn evaluate(
     let mut clock = Clock::new(control);
     let dir = RunDir::new(out);
     let kept = dir.features();
+    clock.start("copies");
+    let copies = {
+        fn known(images: &SetImages) -> copies::Known<'_> {
+            copies::Known { view: &images.view, patients: images.groups() }
+        }
+        let near = config.copies.near && config.measures(Measure::Privacy);
+        let settings = copies::CopyConfig { near, ..config.copies.clone() };
+        let search = copies::Search {
+            config: &settings,
+            alpha: (1.0 - config.level) / 2.0,
+            seed: derive_seed(config.seed, "copies"),
+            folder: &kept,
+            control,
+        };
+        search.run(known(&real), holdout.as_ref().map(known), &synthetic.view)?
+    };
     let rows = |set, images| extractor.rows(set, images, Orientation::Identity, &kept, control);
     clock.start("features");
     let real_rows = rows("real", &real)?;
@@ -124,7 +140,7 @@ pub fn evaluate(
     clock.start("pictures");
     let scatter =
         scatter::scatter(measured_real, measured_holdout, measured_synthetic, derive_seed(config.seed, "scatter"));
-    let pairs = pairs::save(config.privacy.pairs, privacy_part.as_ref(), &real, &synthetic, out)?;
+    let pairs = pairs::save(config.privacy.pairs, &copies, privacy_part.as_ref(), &real, &synthetic, out)?;
     let mut utility_part = None;
     if config.measures(Measure::Utility) {
         clock.start("utility");
@@ -149,6 +165,7 @@ pub fn evaluate(
     let verdicts = verdicts::verdicts(
         part(&fidelity_part, "fidelity", &not_measured),
         part(&utility_part, "utility", &not_measured),
+        (&copies, synthetic.view.len()),
         part(&privacy_part, "privacy", &not_measured),
         &extractor.info.metric,
         words,
@@ -166,6 +183,7 @@ pub fn evaluate(
             holdout: holdout.map(|holdout| holdout.info),
             synthetic: synthetic.info,
         },
+        copies,
         fidelity: fidelity_part,
         two_sample: two_sample_part,
         privacy: privacy_part,

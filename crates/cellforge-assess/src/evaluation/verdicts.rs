@@ -3,6 +3,7 @@
 use cellforge_eval::{Estimate, Fidelity};
 
 use super::{Answer, FidelityPart, FidelityScope, PrivacyPart, UtilityPart, Verdict, Words};
+use crate::copies::CopiesPart;
 
 /// Accuracy that a classifier may lose by being trained on synthetic images before that counts as a loss.
 const TOLERATED_LOSS: f64 = 0.02;
@@ -100,6 +101,7 @@ fn verdict(about: &str, answer: Answer, sentence: String) -> Verdict {
 pub(super) fn verdicts(
     fidelity: Result<&FidelityPart, &str>,
     utility: Result<&UtilityPart, &str>,
+    copies: (&CopiesPart, usize),
     privacy: Result<&PrivacyPart, &str>,
     metric: &str,
     words: &Words,
@@ -114,7 +116,18 @@ pub(super) fn verdicts(
         Err(reason) => all.extend(["realism", "coverage"].map(|about| not_measured(about, reason))),
     }
     all.push(utility.map_or_else(|reason| not_measured("utility", reason), |part| of_utility(part, words)));
-    all.push(privacy.map_or_else(|reason| not_measured("privacy", reason), |part| of_privacy(part, words)));
+    all.push(match privacy {
+        // A copy is a leak whatever else was measured.
+        _ if !copies.0.found.is_empty() => of_copies(copies.0, copies.1, privacy.ok(), words),
+        Ok(part) => of_privacy(part, copies.0, words),
+        Err(reason) => {
+            let mut found = not_measured("privacy", reason);
+            if let Some(sentence) = copies.0.near.as_ref().and_then(|near| near.in_words(words)) {
+                found.sentence.push_str(&format!(" No copy of a training {} was found. {sentence}", words.one));
+            }
+            found
+        }
+    });
     all
 }
 
@@ -243,13 +256,30 @@ fn of_utility(part: &UtilityPart, words: &Words) -> Verdict {
     verdict("utility", answer, sentence)
 }
 
-fn of_privacy(part: &PrivacyPart, words: &Words) -> Verdict {
+/// Copies head everything: they need no other test.
+fn of_copies(copies: &CopiesPart, images: usize, part: Option<&PrivacyPart>, words: &Words) -> Verdict {
+    let mut sentence = format!("Yes: {}", copies.in_words(words, images).unwrap_or_default());
+    if let Some(part) = part {
+        let leaks = part.findings.iter().filter(|finding| finding.leaks).count();
+        sentence.push_str(&format!(" Of the other {} tests {leaks} find a leak.", part.findings.len()));
+    }
+    verdict("privacy", Answer::Bad, sentence)
+}
+
+fn of_privacy(part: &PrivacyPart, searched: &CopiesPart, words: &Words) -> Verdict {
     let (one, many) = (&words.one, &words.many);
     let found = |exact: bool| part.findings.iter().filter(|f| f.leaks && (f.test == IDENTICAL) == exact).count();
     let (copies, leaks, tests) = (found(true), found(false), part.findings.len());
     let controls = super::controls::Controls::of(part);
     let accused = controls.and_then(|controls| controls.accused).unwrap_or(0);
     let none = format!("No leak was found by any of {tests} tests");
+    let seen = match searched.near.as_ref().map(|near| near.in_words(words)) {
+        Some(Some(sentence)) => format!("No copy of a training {one} was found. {sentence}"),
+        Some(None) => {
+            format!("No copy of a training {one} was found; how small a leak would have been was not looked at.")
+        }
+        None => NOT_SEEN.to_owned(),
+    };
     let (answer, start) = match controls {
         // An image that equals a training image needs no statistics.
         _ if copies > 0 || (leaks > 0 && accused == 0) => (
@@ -265,12 +295,12 @@ fn of_privacy(part: &PrivacyPart, words: &Words) -> Verdict {
                 "It cannot be told: the tests also accuse {many} that cannot leak, of patients whom no generator saw."
             ),
         ),
-        None => (Answer::Unknown, format!("{none}, but what they can find was not looked at. {NOT_SEEN}")),
+        None => (Answer::Unknown, format!("{none}, but what they can find was not looked at. {seen}")),
         Some(found) if 2 * found.caught >= found.tests => (
             Answer::Good,
             format!(
                 "{none}. Of the {} that do not look for exact copies, {} find the leak where as many training {many} stand in place of the \
-                 synthetic ones. {NOT_SEEN}",
+                 synthetic ones. {seen}",
                 found.tests, found.caught
             ),
         ),
@@ -278,15 +308,13 @@ fn of_privacy(part: &PrivacyPart, words: &Words) -> Verdict {
             Answer::Caution,
             format!(
                 "{none}, but with these few {many} only {} of the {} that do not look for exact copies would find training {many} in \
-                 place of the synthetic ones. {NOT_SEEN}",
+                 place of the synthetic ones. {seen}",
                 found.caught, found.tests
             ),
         ),
         Some(_) => (
             Answer::Unknown,
-            format!(
-                "{none}, but these few {many} would hide even training {many} that are a little changed. {NOT_SEEN}"
-            ),
+            format!("{none}, but these few {many} would hide even training {many} that are a little changed. {seen}"),
         ),
     };
     let patients = if part.figures.by_patient {

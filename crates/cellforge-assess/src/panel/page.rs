@@ -125,6 +125,6 @@ fn png(pixels: &[u8], side: usize, channels: usize) -> Result<Vec<u8>> {
     let colour = if channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     PngEncoder::new_with_quality(&mut bytes, CompressionType::Uncompressed, FilterType::NoFilter)
         .write_image(pixels, side as u32, side as u32, colour)
-        .map_err(|source| Error::Image { action: "write", path: PathBuf::from("panel.html"), source })?;
+        .map_err(|source| cellforge_data::Error::Encode { path: PathBuf::from("panel.html"), source })?;
     Ok(bytes)
 }

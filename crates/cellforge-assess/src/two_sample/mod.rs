@@ -43,7 +43,7 @@ use cellforge_eval::{
         Scored, Separation, StatisticFinding, StatisticRows, StatisticsOptions, compare_statistics, separation,
     },
 };
-use cellforge_train::{Matrix, RunDir};
+use cellforge_train::{FeatureMatrix, RunDir};
 
 pub use config::TwoSampleConfig;
 pub use outcome::{NetworkTest, PlantedResult, StatisticTest, TellingImage, ToldApart, TwoSample};
@@ -155,9 +155,9 @@ impl Test<'_> {
     /// Compares the statistics of some real images with those of a second set.
     fn compare(
         &self,
-        real: &Matrix,
+        real: &FeatureMatrix,
         rows: &[usize],
-        second: &Matrix,
+        second: &FeatureMatrix,
         images: &View,
         resamples: usize,
     ) -> Result<Vec<StatisticFinding>> {
@@ -239,7 +239,7 @@ impl Test<'_> {
     }
 
     /// The weakest difference of each kind that is found, by statistics or, where these do not find it, by a network.
-    fn planted(&mut self, rows: &Matrix, network: Option<&NetworkTest>) -> Result<Vec<PlantedResult>> {
+    fn planted(&mut self, rows: &FeatureMatrix, network: Option<&NetworkTest>) -> Result<Vec<PlantedResult>> {
         let limit = outcome::limit(self.config);
         let other = self.data.real.part(&self.draws.draws[0].other);
         let first = self.draws.draws[0].first.clone();

@@ -1,7 +1,7 @@
 //! Statistics of single images that a person can read: what a difference that a network sees may consist of.
 
 use cellforge_data::View;
-use cellforge_train::Matrix;
+use cellforge_train::FeatureMatrix;
 use rayon::prelude::*;
 
 /// Bands of the spectrum, from one cycle an image to the highest frequency of the grid.
@@ -80,14 +80,14 @@ pub(super) enum Unit {
 /// A row of numbers for each image that a person can read: shares of grey levels, colours, sharpness, the spectrum, and patterns that are
 /// fixed to the grid of pixels.
 #[must_use]
-pub fn image_statistics(images: &View) -> Matrix {
+pub fn image_statistics(images: &View) -> FeatureMatrix {
     let (side, channels) = (images.side(), images.channels());
     let dims = names(channels).len();
     let transform = Transform::new(side);
     let rows: Vec<Vec<f32>> =
         (0..images.len()).into_par_iter().map(|i| row(images.image(i), side, channels, &transform)).collect();
     debug_assert!(rows.iter().all(|row| row.len() == dims));
-    Matrix { values: rows.concat(), dims }
+    FeatureMatrix { values: rows.concat(), dims }
 }
 
 fn row(image: &[u8], side: usize, channels: usize, transform: &Transform) -> Vec<f32> {

@@ -1,5 +1,6 @@
 //! What the synthetic images are worth: four answers, then the figures they rest on.
 
+mod copies;
 mod fidelity;
 mod privacy;
 mod two_sample;
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     Result, charts,
-    evaluation::{Answer, Evaluation, Notice, PairImage, SetInfo},
+    evaluation::{Answer, Evaluation, Notice, PairImage, SetInfo, pairs::COPIES},
     plots::css_colour,
 };
 
@@ -138,6 +139,7 @@ fn parts(found: &Evaluation, pairs: &Markup, base_dir: &Path) -> Result<Vec<(Str
         found.utility.as_ref().map_or_else(|| missing("utility"), |part| utility::figures(part, &found.words));
     let privacy = found.privacy.as_ref().map_or_else(|| missing("privacy"), |part| privacy::figures(part, found));
     Ok(vec![
+        ("Copies".to_owned(), "copies", copies::figures(found)),
         ("Do they look real?".to_owned(), "two-sample", two_sample),
         ("Realism and coverage".to_owned(), "fidelity", html! { (fidelity) (scatter(found)) }),
         ("Use for training".to_owned(), "utility", utility),
@@ -184,16 +186,16 @@ fn pairs(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
         @if !embedded.is_empty() {
             @if !found.provenance.drawn_by_program { (do_not_share(found)) }
             @for space in spaces {
-                h4 { "The closest pairs by " (space_name(space)) }
-                p.note { "Left: the synthetic " (one) ", turned as it is nearest. Right: the training " (one) " nearest to it. Below: their distance, and
-                    the distance of the synthetic " (one) " to the nearest held-out " (one) ". A copy has a first distance near 0 and far below the
+                h4 { @if space == COPIES { "Copies, the most certain first" } @else { "The closest pairs by " (space_name(space)) } }
+                p.note { @if space == COPIES { "Laid on each other as well as a move, a turn, a stretch and a change of colours can. " } "Left: the synthetic " (one) ", turned as it is nearest. Right: the training " (one) " nearest to it. Below: their distance, and
+                    the distance of the synthetic " (one) " to the nearest " @if space == COPIES { (one) " of another patient" } @else { "held-out " (one) } ". A copy has a first distance near 0 and far below the
                     second." }
                 div.pairs {
                     @for (pair, image) in embedded.iter().filter(|(pair, _)| pair.space == space) {
                         figure {
                             img src={ "data:image/png;base64," (image.base64) } width=(image.width) height=(image.height)
                                 alt={ "A synthetic " (one) " beside the nearest " (real) "training " (one) };
-                            figcaption { (crate::evaluation::digits(pair.distance)) " · held-out " (crate::evaluation::digits(pair.holdout_distance)) }
+                            figcaption { (crate::evaluation::digits(pair.distance)) @if space == COPIES { " · other patient " } @else { " · held-out " } (crate::evaluation::digits(pair.holdout_distance)) }
                         }
                     }
                 }

@@ -1,0 +1,278 @@
+//! Copies, image by image: how near must an image come to a training image before that is no chance?
+//!
+//! Each image has a nearness in one or several spaces: its distance to the nearest training image over its distance to the nearest real
+//! image of any other patient. An image that is like all others has a ratio near 1; a copy of one training image has a ratio near 0, and
+//! a blurred image, which is near to everything, has one near 1 as well. What ratios the images of new patients have is known from
+//! real images, each against those of other patients. [`Calibration`] carries their lower tail on to ratios that none of them has.
+//!
+//! ```
+//! use cellforge_eval::copies::Calibration;
+//!
+//! // Ratios of 200 held-out images of 20 patients, between 0.8 and 1.
+//! let ratios: Vec<f64> = (0..200).map(|i| 0.8 + 0.001 * f64::from(i * 37 % 200)).collect();
+//! let patients: Vec<usize> = (0..200).map(|i| i % 20).collect();
+//! let calibration = Calibration::new(&[&ratios], &patients)?;
+//! // Of 1000 images one with a ratio of 0.2 is a copy; the smallest ratio of the innocent is none.
+//! assert!(1000.0 * calibration.p(&[0.2]) < 1e-6);
+//! assert!(1000.0 * calibration.p(&[0.8]) > 0.025);
+//! # Ok::<(), cellforge_eval::Error>(())
+//! ```
+
+use std::collections::BTreeMap;
+
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Interval, Proportion, Result, clopper_pearson, wilson};
+
+/// Standard errors by which the tail is taken to be deeper than it looks: the one-sided 95% quantile.
+const UPPER: f64 = 1.645;
+/// Smallest ratio that is told from 0.
+const SMALLEST: f64 = 1e-6;
+/// Fewest calibration images, and patients.
+pub const FEWEST: (usize, usize) = (100, 8);
+
+/// The lower tail of the ratios of images that are no copies.
+///
+/// The logarithm of a ratio below the 5% quantile is taken to fall off exponentially, which is the tail of a Pareto distribution in the
+/// ratio's inverse: Hill's estimator (1975) of its index, at the upper end of its one-sided 95% interval, and Weissman's extrapolation
+/// (1978). So few patients make the tail deeper, and the limit stricter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Tail {
+    /// Share of the images in the tail.
+    share: f64,
+    /// Logarithm of the ratio at which it begins.
+    start: f64,
+    /// Mean depth below it.
+    scale: f64,
+}
+
+impl Tail {
+    /// Of logarithms and whose they are, ascending; there are two or more.
+    fn fit(logs: &[(f64, usize)]) -> Self {
+        let k = (logs.len() / 20).clamp(10, 250).min(logs.len() / 2);
+        let start = logs[k].0;
+        let scale = logs[..k].iter().map(|(log, _)| start - log).sum::<f64>() / k as f64;
+        // The standard error of Hill's estimator is its value over the root of the number of images. Those of one unit resemble each
+        // other, so units count instead, by their effective number (Kish 1965).
+        let mut of = BTreeMap::new();
+        logs[..k].iter().for_each(|(_, unit)| *of.entry(unit).or_insert(0_u32) += 1);
+        let squares: f64 = of.values().map(|&images| f64::from(images).powi(2)).sum();
+        let units = (k as f64).powi(2) / squares;
+        let scale = scale * (1.0 + UPPER / units.sqrt());
+        Self { share: k as f64 / logs.len() as f64, start, scale: scale.max(1e-3) }
+    }
+
+    /// The chance of a ratio as small, or smaller; above the start of the tail no more is known than that it is at least its share.
+    fn p(&self, log: f64) -> f64 {
+        if log >= self.start { 1.0 } else { self.share * ((log - self.start) / self.scale).exp() }
+    }
+}
+
+fn log(ratio: f64) -> f64 {
+    ratio.max(SMALLEST).ln()
+}
+
+/// What ratios the images of new patients have, in one or several spaces.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Calibration {
+    tails: Vec<Tail>,
+    /// Ratios by space.
+    ratios: Vec<Vec<f64>>,
+    units: Vec<usize>,
+}
+
+impl Calibration {
+    /// Takes the ratios of calibration images by space, and whose each image is: a number for each patient, or for each image where
+    /// patients are not known.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] without a space; [`Error::Length`] where a space has not one ratio for each image; [`Error::NotFinite`] for a
+    /// ratio that is no number; [`Error::TooFew`] for fewer than 100 images or 8 units.
+    pub fn new(spaces: &[&[f64]], units: &[usize]) -> Result<Self> {
+        if spaces.is_empty() {
+            return Err(Error::Empty { what: "the list of spaces" });
+        }
+        for ratios in spaces {
+            if ratios.len() != units.len() {
+                return Err(Error::Length { what: "the ratios", found: ratios.len(), expected: units.len() });
+            }
+            if let Some(index) = ratios.iter().position(|ratio| !ratio.is_finite()) {
+                return Err(Error::NotFinite { index, value: ratios[index] });
+            }
+        }
+        let known = distinct(units);
+        if units.len() < FEWEST.0 || known.len() < FEWEST.1 {
+            return Err(Error::TooFew { images: units.len(), units: known.len(), least: FEWEST });
+        }
+        let tails = spaces
+            .iter()
+            .map(|ratios| Tail::fit(&sorted_logs(ratios.iter().copied().zip(units.iter().copied()))))
+            .collect();
+        Ok(Self { tails, ratios: spaces.iter().map(|ratios| ratios.to_vec()).collect(), units: units.to_vec() })
+    }
+
+    /// The chance that an image of a new patient comes as near to a training image in any of the spaces, at most 1: Bonferroni's bound
+    /// over the spaces. `ratios` has one for each space.
+    ///
+    /// # Panics
+    /// If there is not one ratio for each space.
+    #[must_use]
+    pub fn p(&self, ratios: &[f64]) -> f64 {
+        assert_eq!(ratios.len(), self.tails.len(), "a ratio for each space");
+        p_of(&self.tails, ratios.iter().copied())
+    }
+
+    /// The ratio in each space below which an image of a set of `images` is a copy at a chance of `alpha` that any is taken for one by
+    /// mistake.
+    #[must_use]
+    pub fn thresholds(&self, images: usize, alpha: f64) -> Vec<f64> {
+        let each = alpha / (images.max(1) * self.tails.len()) as f64;
+        let of = |tail: &Tail| (tail.start + tail.scale * (each / tail.share).ln().min(0.0)).exp();
+        self.tails.iter().map(of).collect()
+    }
+
+    /// How many patients, and how many images, would have been taken for copies in a set of `images` at `alpha`, each patient judged by
+    /// the tail of the others.
+    #[must_use]
+    pub fn false_alarms(&self, images: usize, alpha: f64) -> FalseAlarms {
+        let units = distinct(&self.units);
+        let accused: Vec<usize> = units
+            .par_iter()
+            .map(|&unit| {
+                let rest = |ratios: &Vec<f64>| {
+                    let others = ratios.iter().copied().zip(self.units.iter().copied()).filter(|(_, of)| *of != unit);
+                    Tail::fit(&sorted_logs(others))
+                };
+                let tails: Vec<Tail> = self.ratios.iter().map(rest).collect();
+                let own = (0..self.units.len()).filter(|&i| self.units[i] == unit);
+                own.filter(|&i| images as f64 * p_of(&tails, self.ratios.iter().map(|ratios| ratios[i])) <= alpha)
+                    .count()
+            })
+            .collect();
+        let wrong = accused.iter().filter(|&&images| images > 0).count();
+        let interval = clopper_pearson(wrong as f64, units.len(), 0.95).unwrap_or(Interval { low: 0.0, high: 1.0 });
+        FalseAlarms { units: units.len(), accused: wrong, images: accused.iter().sum(), interval }
+    }
+}
+
+fn p_of(tails: &[Tail], ratios: impl Iterator<Item = f64>) -> f64 {
+    let least = tails.iter().zip(ratios).map(|(tail, ratio)| tail.p(log(ratio))).fold(1.0, f64::min);
+    (least * tails.len() as f64).min(1.0)
+}
+
+/// Logarithms of ratios, ascending, each with its unit.
+fn sorted_logs(ratios: impl Iterator<Item = (f64, usize)>) -> Vec<(f64, usize)> {
+    let mut logs: Vec<(f64, usize)> = ratios.map(|(ratio, unit)| (log(ratio), unit)).collect();
+    logs.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    logs
+}
+
+fn distinct(units: &[usize]) -> Vec<usize> {
+    let mut units = units.to_vec();
+    units.sort_unstable();
+    units.dedup();
+    units
+}
+
+/// Held-out patients who would have been taken for copied ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FalseAlarms {
+    /// Patients (or images, where patients are not known) that were judged, each by the tail of the others.
+    pub units: usize,
+    /// Those of them with an image that was taken for a copy.
+    pub accused: usize,
+    /// Images that were.
+    pub images: usize,
+    /// Clopper and Pearson's interval of the share of accused patients, at 95%.
+    pub interval: Interval,
+}
+
+/// What a leak of one kind would have looked like: copies of training images, made on purpose and looked for like the synthetic images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Power {
+    /// The kind of copy.
+    pub kind: String,
+    /// How many of the copies that were made are found.
+    pub found: Proportion,
+    /// The fewest copies, of images drawn from all training patients, of which at least one is found with the wanted probability; none
+    /// where that takes more than there are synthetic images.
+    pub fewest: Option<usize>,
+    /// The chance that a leak is found, by the number of patients it is of and the number of copies.
+    pub chances: Vec<LeakChance>,
+}
+
+/// How likely a leak of some size is to be found.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeakChance {
+    /// Patients whose images are copied, drawn by lot.
+    pub patients: usize,
+    /// Copies among the synthetic images.
+    pub images: usize,
+    /// The probability that at least one of them is found.
+    pub probability: f64,
+}
+
+/// The probability with which the smallest leak that is named would have been found.
+pub const WANTED: f64 = 0.95;
+
+/// The power against copies of one kind. `found` says of each copy that was made whether it is found, `units` of which patient it is;
+/// leaks of `patients` and of `shares` of the `images` synthetic ones are looked at.
+///
+/// Copies of one patient are found or missed together, so a leak of few patients is simulated: patients are drawn, and each copy is found
+/// with the share of that patient's copies that were.
+///
+/// # Errors
+/// [`Error::Length`] if there is not one unit for each copy, [`Error::Counts`] without a copy.
+pub fn power(
+    kind: &str,
+    found: &[bool],
+    units: &[usize],
+    images: usize,
+    patients: &[usize],
+    shares: &[f64],
+    seed: u64,
+) -> Result<Power> {
+    if found.len() != units.len() {
+        return Err(Error::Length { what: "the array of units", found: units.len(), expected: found.len() });
+    }
+    let known = distinct(units);
+    let rates: Vec<f64> = known
+        .iter()
+        .map(|unit| {
+            let own: Vec<bool> =
+                found.iter().zip(units).filter(|(_, of)| *of == unit).map(|(&found, _)| found).collect();
+            // Of a few copies all found, or none: half a copy less certain than that (the Jeffreys prior).
+            (own.iter().filter(|&&found| found).count() as f64 + 0.5) / (own.len() as f64 + 1.0)
+        })
+        .collect();
+    let share = wilson(found.iter().filter(|&&found| found).count() as u64, found.len() as u64)?;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut chances = Vec::new();
+    for &of in patients.iter().filter(|&&of| of <= known.len()) {
+        for part in shares {
+            let copies = ((part * images as f64).round() as usize).max(1);
+            const DRAWS: usize = 500;
+            let missed: f64 = (0..DRAWS)
+                .map(|_| {
+                    let mut order = rates.clone();
+                    let (drawn, _) = order.partial_shuffle(&mut rng, of);
+                    (0..copies).map(|copy| 1.0 - drawn[copy % drawn.len()]).product::<f64>()
+                })
+                .sum::<f64>()
+                / DRAWS as f64;
+            chances.push(LeakChance { patients: of, images: copies, probability: 1.0 - missed });
+        }
+    }
+    // The lower end of the share: what is promised must hold where luck was good.
+    let low = share.low;
+    let needed = if low > 0.0 {
+        ((1.0 - WANTED).ln() / (1.0 - low.min(1.0 - 1e-9)).ln()).ceil().max(1.0)
+    } else {
+        f64::INFINITY
+    };
+    let fewest = (needed <= images as f64).then_some(needed as usize);
+    Ok(Power { kind: kind.to_owned(), found: share, fewest, chances })
+}
