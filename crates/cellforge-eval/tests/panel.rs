@@ -168,11 +168,11 @@ fn what_is_wrong_is_named() {
 #[test]
 fn pooled_intervals_cover() {
     let mut rng = ChaCha12Rng::seed_from_u64(3);
-    let (synthetic, units) = half(60);
-    let trials = 200;
+    let (synthetic, units) = half(40);
+    let trials = 100;
     let mut covered = 0;
     for seed in 0..trials {
-        let easy: Vec<f64> = (0..60).map(|_| rng.random_range(-0.2..0.2)).collect();
+        let easy: Vec<f64> = (0..40).map(|_| rng.random_range(-0.2..0.2)).collect();
         let raters: Vec<Ratings> = (0..6)
             .map(|_| {
                 let skill = rng.random_range(0.5..0.7);
@@ -180,7 +180,7 @@ fn pooled_intervals_cover() {
                     let right = rng.random_range(0.0..1.0) < skill + easy[i];
                     if right == synthetic[i] { 5 } else { 2 }
                 };
-                ratings(&(0..60).map(level).collect::<Vec<u8>>())
+                ratings(&(0..40).map(level).collect::<Vec<u8>>())
             })
             .collect();
         let input = PanelInput { synthetic: &synthetic, units: &units, raters: &raters };
@@ -188,5 +188,5 @@ fn pooled_intervals_cover() {
         let accuracy = panel(&input, &options).unwrap().pooled.accuracy;
         covered += u32::from(accuracy.low <= 0.6 && 0.6 <= accuracy.high);
     }
-    assert!(covered >= 190, "{covered} of {trials}");
+    assert!(covered >= 95, "{covered} of {trials}");
 }

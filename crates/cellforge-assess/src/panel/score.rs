@@ -267,7 +267,7 @@ fn sentence(found: &PanelScore) -> String {
             format!("{many} took real images for synthetic ones more often than chance does: AUC {}.", number(auc))
         }
         Some(auc) => format!(
-            "{many} did not show that synthetic images can be told from real ones: AUC {}. An AUC of {:.2} is not excluded.",
+            "{many} did not show that synthetic images can be told from real ones: AUC {}. An AUC of {:.3} is not excluded.",
             number(auc),
             auc.high
         ),
@@ -287,7 +287,7 @@ fn area(auc: Option<Estimate>) -> String {
 }
 
 fn number(e: Estimate) -> String {
-    format!("{:.2} ({:.2} to {:.2})", e.value, e.low, e.high)
+    format!("{:.3} ({:.3} to {:.3})", e.value, e.low, e.high)
 }
 
 /// A Markdown table whose columns are as wide as their longest entry; the first row names them.
