@@ -152,7 +152,7 @@ struct Test<'a> {
 }
 
 impl Test<'_> {
-    /// Compares the statistics of some real images with those of a second set.
+    /// Compares the statistics of some real images, of which `real` has all, with those of a second set.
     fn compare(
         &self,
         real: &FeatureMatrix,
@@ -164,19 +164,23 @@ impl Test<'_> {
         let view = self.data.real.part(rows);
         let values: Vec<f32> = rows.iter().flat_map(|&row| real.row(row).iter().copied()).collect();
         let units: Vec<usize> = rows.iter().map(|&row| self.draws.units[row]).collect();
-        let (labels, second_labels, second_units) = (view.labels(), images.labels(), all(images));
+        let labels = [view.labels(), images.labels(), self.data.real.labels()];
+        let second_units = all(images);
         let seed = derive_seed(self.config.seed, "two_sample/statistics");
         let options = StatisticsOptions {
             halvings: self.config.halvings,
             bootstrap: BootstrapOptions { resamples, seed, ..self.config.bootstrap },
         };
-        let first = StatisticRows { values: Features::new(&values, real.dims)?, labels: &labels, units: &units };
-        let second = StatisticRows {
-            values: Features::new(&second.values, second.dims)?,
-            labels: &second_labels,
-            units: &second_units,
-        };
-        Ok(compare_statistics(&first, &second, view.classes().len(), &options)?)
+        fn of<'r>(values: &'r [f32], dims: usize, units: &'r [usize], labels: &'r [u32]) -> Result<StatisticRows<'r>> {
+            Ok(StatisticRows { values: Features::new(values, dims)?, labels, units })
+        }
+        Ok(compare_statistics(
+            &of(&values, real.dims, &units, &labels[0])?,
+            &of(&second.values, second.dims, &second_units, &labels[1])?,
+            &of(&real.values, real.dims, &self.draws.units, &labels[2])?,
+            view.classes().len(),
+            &options,
+        )?)
     }
 
     /// Trains the networks of all draws. None where folds cannot be made, with the reason.

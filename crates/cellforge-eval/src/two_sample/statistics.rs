@@ -28,7 +28,7 @@ pub struct StatisticRows<'a> {
 /// How [`compare_statistics`] compares.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StatisticsOptions {
-    /// Ways to halve the units of the first set, at least 20.
+    /// Ways to halve the units of the population, at least 20.
     pub halvings: usize,
     /// Intervals of the areas, and the seed of all that is random.
     pub bootstrap: BootstrapOptions,
@@ -65,10 +65,10 @@ impl StatisticFinding {
 /// Compares every statistic between two sets, class by class; statistics first, classes within them.
 ///
 /// Each has two differences: the area under its ROC curve, whose distance from 0.5 counts, and the logarithm of the share of images
-/// outside the first set's central 98%. What they are by chance is found by halving the first set's units at random and comparing the two
-/// halves. Each difference is measured in standard deviations of that chance, and its p-value is how often the largest of all differences
+/// outside the first set's central 98%. What they are by chance is found by halving the units of `population` at random and comparing the two
+/// halves. It is the first set, or a larger set of real images that the first is part of. Each difference is measured in standard deviations of that chance, and its p-value is how often the largest of all differences
 /// between two halves is as large (Westfall and Young 1993, Resampling-Based Multiple Testing, algorithm 2.5 in single-step form). The halves
-/// have half the units each, so that chance is overrated where the second set has more: p-values are too large rather than too small.
+/// have half the units each, so that chance is overrated where the sets have more: p-values are too large rather than too small.
 ///
 /// # Errors
 /// [`Error::DimsDiffer`]; [`Error::Length`]; [`Error::Label`]; [`Error::Images`] where a set has none of a class; [`Error::Halves`] where there
@@ -76,15 +76,17 @@ impl StatisticFinding {
 pub fn compare_statistics(
     first: &StatisticRows<'_>,
     second: &StatisticRows<'_>,
+    population: &StatisticRows<'_>,
     classes: usize,
     options: &StatisticsOptions,
 ) -> Result<Vec<StatisticFinding>> {
     first.values.same_dims(&second.values)?;
+    first.values.same_dims(&population.values)?;
     options.bootstrap.check()?;
     if options.halvings < 20 {
         return Err(Error::Relabellings(options.halvings));
     }
-    for rows in [first, second] {
+    for rows in [first, second, population] {
         let expected = rows.values.len();
         for (what, found) in [("the array of labels", rows.labels.len()), ("the array of units", rows.units.len())] {
             if found != expected {
@@ -99,7 +101,7 @@ pub fn compare_statistics(
             return Err(Error::Images { figure: "the comparison of statistics", needed: 1, rows });
         }
     }
-    let halvings = halvings(first.units, options)?;
+    let halvings = halvings(population.units, options)?;
     let n = first.values.len();
     let scopes: Vec<(usize, usize)> =
         (0..first.values.dims()).flat_map(|statistic| (0..classes).map(move |class| (statistic, class))).collect();
@@ -123,7 +125,7 @@ pub fn compare_statistics(
             let (firsts, seconds) = (of_class(first, 0), of_class(second, n));
             let mean = |images: &[usize]| images.iter().map(|&i| value(i)).sum::<f64>() / images.len() as f64;
             let means = [mean(&firsts), mean(&seconds)];
-            let real = Order::new(firsts.clone(), value);
+            let real = Order::new(of_class(population, 0), |i| f64::from(population.values.row(i)[statistic]));
             let chance =
                 halvings.iter().map(|in_second| real.tally(|i| if in_second[i] { [0, 1] } else { [1, 0] })).collect();
             let both = Order::new([firsts, seconds].concat(), value);
@@ -246,7 +248,7 @@ mod tests {
     #[test]
     fn a_shift_is_found_in_its_statistic_and_class() {
         let (real, other) = (population(1, 40, [0.0; 2]), population(2, 40, [0.0, 0.3]));
-        let found = compare_statistics(&rows(&real), &rows(&other), CLASSES, &options()).unwrap();
+        let found = compare_statistics(&rows(&real), &rows(&other), &rows(&real), CLASSES, &options()).unwrap();
         let p: Vec<bool> = found.iter().map(|one| one.p <= 0.05).collect();
         // Statistic 0 in class 0 and 1, statistic 1 in class 0 and 1: only the last was shifted.
         assert_eq!(p, [false, false, false, true]);
@@ -269,7 +271,7 @@ mod tests {
                     bootstrap: BootstrapOptions { resamples: 20, ..BootstrapOptions::default() },
                     halvings: 99,
                 };
-                let found = compare_statistics(&rows(&real), &rows(&other), CLASSES, &options).unwrap();
+                let found = compare_statistics(&rows(&real), &rows(&other), &rows(&real), CLASSES, &options).unwrap();
                 found.iter().any(|one| one.p <= 0.05)
             })
             .count();
@@ -282,7 +284,7 @@ mod tests {
         let labels: Vec<u32> = (0..40).map(|i| i % 2).collect();
         let (values, units) = (vec![1.0; 80], (0..40).collect::<Vec<_>>());
         let set = (values, labels, units);
-        let found = compare_statistics(&rows(&set), &rows(&set), CLASSES, &options()).unwrap();
+        let found = compare_statistics(&rows(&set), &rows(&set), &rows(&set), CLASSES, &options()).unwrap();
         assert!(found.iter().all(|one| one.p == 1.0 && one.auc.value == 0.5 && one.outside == 0.0), "{found:?}");
     }
 }
