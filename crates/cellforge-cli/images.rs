@@ -26,7 +26,6 @@ pub fn options(data: &DataConfig, groups: GroupSource, cache_dir: Option<PathBuf
 
 /// Reads the images that the settings name, or renders the phantom where they name none.
 pub fn open(config: &StudyConfig, options: &OpenOptions) -> Result<View> {
-    check_size(options)?;
     let images = match &config.data.path {
         Some(path) => View::open(path, options)?,
         None => {
@@ -47,20 +46,9 @@ pub fn open(config: &StudyConfig, options: &OpenOptions) -> Result<View> {
 
 /// Reads the images at a path, sorted into classes or not.
 pub fn open_at(path: &str, options: &OpenOptions) -> Result<View> {
-    check_size(options)?;
     let images = View::open(path, options)?;
     list_skipped(&images);
     Ok(images)
-}
-
-fn check_size(options: &OpenOptions) -> Result<()> {
-    if !matches!(options.side, 32 | 64 | 128) {
-        bail!("--side {} is not one of 32, 64 and 128", options.side);
-    }
-    if !matches!(options.channels, 1 | 3) {
-        bail!("data.channels is {}: it is neither 1 nor 3", options.channels);
-    }
-    Ok(())
 }
 
 /// The split that the settings name, or make.
