@@ -224,7 +224,7 @@ fn an_evaluation_goes_on_as_it_was_started_or_not_at_all() {
     for (flags, key) in [
         (["--resamples", "60"], "evaluate.resamples was 50 and is 60"),
         (["--seed", "5"], "seed was 1 and is 5"),
-        (["--holdout", sets.holdout.to_str().unwrap()], "inputs.holdout was null and is"),
+        (["--holdout", sets.holdout.to_str().unwrap()], "inputs.holdout was none and is"),
         (["--set", "judge.level=0.9"], "judge.level was 0.95 and is 0.9"),
     ] {
         resume(&flags).code(1).stderr(contains(key).and(contains("--overwrite")));

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, path::PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use cellforge::{
     data::{self, OpenOptions, Progress, Split, SplitOptions, SplitRule, View, phantom},
     eval::{BootstrapOptions, ClassifierReport},

@@ -73,8 +73,10 @@ pub fn changes(before: &StudyConfig, now: &StudyConfig, counts: impl Fn(&str) ->
     let value = |config: &StudyConfig| serde_json::to_value(config).context("cannot represent the settings as JSON");
     let mut changes = study::differences(&value(now)?, &value(before)?, |_| None);
     changes.retain(|change| counts(&change.setting));
-    let mut named: Vec<String> =
-        changes.iter().take(3).map(|c| format!("{} was {} and is {}", c.setting, c.paper, c.here)).collect();
+    let text = |value: &serde_json::Value| if value.is_null() { "none".to_owned() } else { value.to_string() };
+    let change =
+        |c: &study::results::SettingChange| format!("{} was {} and is {}", c.setting, text(&c.paper), text(&c.here));
+    let mut named: Vec<String> = changes.iter().take(3).map(change).collect();
     if changes.len() > named.len() {
         named.push(format!("and {} more", changes.len() - named.len()));
     }
