@@ -199,6 +199,63 @@ fn features_of_a_trained_network() {
     assert!(!out.join("features").exists(), "features are removed at the end");
 }
 
+/// Whatever is refused leaves the folder as it was.
+#[test]
+fn an_evaluation_goes_on_as_it_was_started_or_not_at_all() {
+    let sets = sets();
+    let (real, out) = (sets.root.join("resumed-real"), sets.root.join("resumed"));
+    copy(&sets.real, &real);
+    let start = |flags: &[&str]| {
+        let mut command = evaluate(&real, None, &sets.synthetic);
+        command.args(flags).arg("--out").arg(&out).assert()
+    };
+    // Inputs that cannot be evaluated: nothing is saved, and the right ones are taken without more ado.
+    start(&["--set", "evaluate.fidelity.k=100"]).code(1).stderr(contains("k = 100"));
+    start(&["--features", "safetensors:none.safetensors"]).code(1).stderr(contains("none.safetensors"));
+    assert!(!out.join("config.toml").exists());
+    start(&[]).success();
+
+    let before = common::files(&out);
+    let unchanged = || assert_eq!(common::files(&out), before);
+    start(&["--overwrite", "--set", "evaluate.fidelity.k=100"]).code(1).stderr(contains("k = 100"));
+    unchanged();
+    let resume = |flags: &[&str]| {
+        let mut command = cellforge();
+        command.args(["-q", "evaluate", "--resume", "--out"]).arg(&out).args(flags).assert()
+    };
+    for (flags, key) in [
+        (["--resamples", "60"], "evaluate.resamples was 50 and is 60"),
+        (["--seed", "5"], "seed was 1 and is 5"),
+        (["--holdout", sets.holdout.to_str().unwrap()], "inputs.holdout was none and is"),
+        (["--set", "judge.level=0.9"], "judge.level was 0.95 and is 0.9"),
+    ] {
+        resume(&flags).code(1).stderr(contains(key).and(contains("--overwrite")));
+        unchanged();
+    }
+    // Other images at the same path.
+    let image = fs::read_dir(real.join("Uninfected")).unwrap().next().unwrap().unwrap().path();
+    let kept = fs::read(&image).unwrap();
+    fs::remove_file(&image).unwrap();
+    resume(&[]).code(1).stderr(contains("is of other images than now (real)").and(contains("--overwrite")));
+    unchanged();
+    fs::write(&image, kept).unwrap();
+    resume(&["--resamples", "50"]).success();
+    start(&["--overwrite", "--resamples", "60"]).success();
+}
+
+/// Copies a folder of class folders.
+fn copy(from: &Path, to: &Path) {
+    for class in fs::read_dir(from).unwrap() {
+        let class = class.unwrap();
+        let folder = to.join(class.file_name());
+        fs::create_dir_all(&folder).unwrap();
+        for image in fs::read_dir(class.path()).unwrap() {
+            let image = image.unwrap();
+            fs::copy(image.path(), folder.join(image.file_name())).unwrap();
+        }
+    }
+}
+
 #[test]
 fn what_is_of_no_evaluation_stays() {
     let sets = sets();

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use cellforge::{
     assess::{
         self, Evaluation, EvaluationConfig,
-        evaluation::{EvaluationInputs, FeatureSource, FidelityScope, Part},
+        evaluation::{EvaluationInputs, FeatureSource, FidelityScope, Part, Prepared},
     },
     data::View,
     eval::Estimate,
@@ -16,8 +16,8 @@ use cellforge::{
 
 use crate::{
     common::{
-        Given, Globals, Interrupted, Shorthands, check_outside, check_settings, effective, is_of, resumed, save, say,
-        settings, shell_word,
+        Given, Globals, Interrupted, Shorthands, check_outside, check_settings, check_unchanged, effective, is_of,
+        resumed, save, say, settings, shell_word,
     },
     images,
     train::control,
@@ -85,6 +85,9 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         _ => Vec::new(),
     };
     let config = settings(&globals, below, args.given.layers()?, None)?;
+    if let Some(out) = args.out.as_ref().filter(|_| args.resume) {
+        check_unchanged(out, "evaluation", &config, &TABLES)?;
+    }
     let inputs = &config.inputs;
     let real = inputs.real.clone().context("--real is missing: name a folder or zip of real images")?;
     let synthetic =
@@ -137,9 +140,13 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
             features,
         )
     };
+    let ready = Prepared::new(&measured, &judged, &control)?;
+    if args.resume {
+        check_images(&ready, &out)?;
+    }
     // Only now: a mistake in the data must not leave the settings of an evaluation that never began.
-    prepare(&out, args, &text)?;
-    let found = assess::evaluate(&measured, &judged, &out, &control).map_err(|error| match (error, &args.out) {
+    begin(&out, args, &text)?;
+    let found = ready.run(&out).map_err(|error| match (error, &args.out) {
         (assess::Error::Interrupted, Some(out)) => {
             let out = shell_word(&out.display().to_string());
             Interrupted(format!("stopped; go on with: cellforge evaluate --resume --out {out}")).into()
@@ -196,8 +203,29 @@ fn check_folder(out: &Path, args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Refuses to replace the finished evaluation in a folder by one of other images.
+fn check_images(ready: &Prepared<'_>, out: &Path) -> Result<()> {
+    let path = out.join("evaluation.json");
+    if !path.exists() {
+        return Ok(());
+    }
+    let anew = "start it anew with --overwrite";
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let found: Evaluation = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not what this version writes: {anew}", path.display()))?;
+    let changed = ready.changed(&found);
+    if !changed.is_empty() {
+        bail!(
+            "the evaluation in {} is of other images than now ({}): name another --out, or {anew}",
+            out.display(),
+            changed.join(", ")
+        );
+    }
+    Ok(())
+}
+
 /// Makes the folder of an evaluation ready.
-fn prepare(out: &Path, args: &Args, settings: &str) -> Result<()> {
+fn begin(out: &Path, args: &Args, settings: &str) -> Result<()> {
     if !args.resume {
         for folder in RunDir::new(out).evaluation_folders() {
             if folder.is_dir() {

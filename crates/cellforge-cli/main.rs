@@ -94,7 +94,7 @@ fn main() -> ExitCode {
         Verb::Train(command) => train::run(globals, &command),
         Verb::Generate(args) => generate::run(globals, &args),
         Verb::Pack(args) => pack::run(&args),
-        Verb::Config(command) => config::run(&command),
+        Verb::Config(command) => config::run(&globals, &command),
         Verb::Classify(args) => classify::run(globals, &args),
         Verb::Evaluate(args) => evaluate::run(globals, &args),
         Verb::Panel(command) => panel::run(globals, &command),

@@ -2,7 +2,8 @@
 
 use anyhow::{Result, bail};
 use cellforge::{
-    data, eval,
+    data::{self, counted},
+    eval,
     train::{self, ClassifierTrainConfig, RunDir, TrainedClassifier},
 };
 
@@ -72,8 +73,8 @@ pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
     }
 
     tracing::info!(
-        "training on {} images, validation {}, test {}",
-        split.train.len(),
+        "training on {}, validation {}, test {}",
+        counted(split.train.len(), "image", "images"),
         split.val.len(),
         split.test.len()
     );

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use cellforge::{
-    data::{self, View},
+    data::{self, View, counted},
     train::{self, GanTrainConfig, RunDir},
 };
 
@@ -109,8 +109,8 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
     if together {
         let base = base.for_images(all.side(), all.channels(), chosen.len());
         tracing::info!(
-            "training a GAN on {} images of {} in {}",
-            usable.len(),
+            "training a GAN on {} of {} in {}",
+            counted(usable.len(), "image", "images"),
             all.classes().join(", "),
             out.display()
         );
@@ -128,7 +128,8 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
         let folder = if chosen.len() == 1 { out.clone() } else { out.join(data::folder_name(name)) };
         let images = usable.class(class);
         let config = GanTrainConfig { class: name.clone(), ..base.clone().for_images(all.side(), all.channels(), 1) };
-        tracing::info!("training a GAN on {} images of {name} in {}", images.len(), folder.display());
+        let counted = counted(images.len(), "image", "images");
+        tracing::info!("training a GAN on {counted} of {name} in {}", folder.display());
         let dir = RunDir::new(&folder).mode(mode).save_settings_in(&whole, text.clone());
         let outcome = train::train_judged_gan(&config, &images, judge.as_ref(), &dir, &control, &mut [])
             .map_err(|error| failed(error, "gan", &folder, out, &globals))?;
@@ -151,7 +152,8 @@ fn trained(outcome: &train::GanOutcome) -> String {
         }
         None => String::new(),
     };
-    format!("{} iterations; {best}checkpoint in {}", outcome.iterations, outcome.checkpoint.display())
+    let iterations = counted(outcome.iterations as usize, "iteration", "iterations");
+    format!("{iterations}; {best}checkpoint in {}", outcome.checkpoint.display())
 }
 
 /// The classifier in `dir` with the validation images of the split, of which each chosen class needs more than `k`.
@@ -160,8 +162,8 @@ fn judge(dir: &Path, val: &View, chosen: &[u32], k: usize, session: &Session) ->
         let found = val.class(class).len();
         if found <= k {
             bail!(
-                "--judge needs at least {} validation images of {} and --split has {found}: make it with a larger --val",
-                k + 1,
+                "--judge needs at least {} of {} and --split has {found}: make it with a larger --val",
+                counted(k + 1, "validation image", "validation images"),
                 val.classes()[class as usize]
             );
         }

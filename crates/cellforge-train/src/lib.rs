@@ -54,7 +54,7 @@ pub use fit::{Event, FitPlan, Losses, Observer, Outcome, Phase, Position, Snapsh
 pub use fixed_steps::train_for_steps;
 pub use gan::{GanOutcome, GanState, train_gan, train_judged_gan};
 pub use gan_step::GanStep;
-pub use generate::{SampleOptions, can_truncate_at};
+pub use generate::{LOWEST_TRUNCATION, SampleOptions};
 pub use guard::{GuardConfig, GuardState, Rollback};
 pub use names::{figures, losses};
 pub use observers::{

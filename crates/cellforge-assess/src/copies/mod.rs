@@ -121,6 +121,24 @@ pub struct NearSearch {
     pub power: Vec<Power>,
 }
 
+/// Refuses synthetic images of which one is a held-out image, in whichever orientation.
+pub(crate) fn refuse_held_out(holdout: &View, synthetic: &View) -> Result<()> {
+    refuse(&Keys::new(synthetic), synthetic, &Keys::new(holdout), holdout)
+}
+
+fn refuse(keys: &Keys, synthetic: &View, held_out: &Keys, holdout: &View) -> Result<()> {
+    let found = keys.found_in(held_out);
+    let Some((i, at)) = found.iter().enumerate().find_map(|(i, at)| Some((i, (*at)?))) else { return Ok(()) };
+    let problem = format!(
+        "{} of {} are held-out images, {} is {}: images that are in both sets can judge nothing; give a holdout that no synthetic image is from",
+        found.iter().flatten().count(),
+        synthetic.len(),
+        synthetic.name(i),
+        holdout.name(at)
+    );
+    Err(Error::EvaluationImages { part: "synthetic", problem })
+}
+
 /// How copies are looked for, and how that is run.
 pub struct Search<'a> {
     /// The settings.
@@ -148,17 +166,8 @@ impl Search<'_> {
             holdout: holdout.map(|holdout| Keys::new(holdout.view)),
             synthetic: Keys::new(synthetic),
         };
-        let own = keys.holdout.as_ref().map(|holdout| keys.synthetic.found_in(holdout));
-        if let Some((i, at)) = own.iter().flatten().enumerate().find_map(|(i, at)| Some((i, (*at)?)))
-            && let Some(holdout) = holdout
-        {
-            let count = own.iter().flatten().flatten().count();
-            let (name, other) = (synthetic.name(i), holdout.view.name(at));
-            let problem = format!(
-                "{count} of {} are held-out images, {name} is {other}: nothing can be judged by images that are in both sets",
-                synthetic.len()
-            );
-            return Err(Error::EvaluationImages { part: "synthetic", problem });
+        if let Some((held_out, view)) = keys.holdout.as_ref().zip(holdout.map(|holdout| holdout.view)) {
+            refuse(&keys.synthetic, synthetic, held_out, view)?;
         }
         let same = identical(&keys, training.view, holdout.map(|holdout| holdout.view), synthetic);
         let copy = |index: usize, at: usize, near: Option<(Near, f64)>| Copied {

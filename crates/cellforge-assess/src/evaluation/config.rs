@@ -29,14 +29,15 @@ pub struct EvaluationConfig {
     /// What to measure.
     pub measure: Vec<Measure>,
     /// Most images of each set and class, as whole patients where they are known. 0 takes all.
+    #[schemars(range(max = 1_000_000_000))]
     pub max_images: usize,
     /// Side to which images are averaged for distances between pixels.
     ///
     /// It is at most that of the images.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 128))]
     pub pixel_side: usize,
     /// Bootstrap resamples per interval.
-    #[schemars(range(min = 20))]
+    #[schemars(range(min = 20, max = 100_000))]
     pub resamples: usize,
     /// Coverage of the intervals.
     #[schemars(skip)]

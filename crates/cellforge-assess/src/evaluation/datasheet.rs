@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use cellforge_data::counted;
 use cellforge_eval::Estimate;
 
 use super::{Answer, Evaluation, SetInfo, digits};
@@ -102,7 +103,8 @@ fn classes(set: &SetInfo) -> String {
 }
 
 fn patients(set: &SetInfo) -> String {
-    set.patients.map_or(" of patients that are not known".to_owned(), |n| format!(" of {n} patients"))
+    set.patients
+        .map_or(" of patients that are not known".to_owned(), |n| format!(" of {}", counted(n, "patient", "patients")))
 }
 
 /// A table of the main figures.

@@ -108,6 +108,14 @@ impl Extractor {
         }
     }
 
+    /// Fails if a file has not the features of these images. `set` is as in [`rows`](Self::rows).
+    pub(super) fn check(&self, set: &'static str, images: &SetImages) -> Result<()> {
+        match &self.kind {
+            Kind::File(sets, path) => from_file(sets, path, set, images).map(drop),
+            _ => Ok(()),
+        }
+    }
+
     /// The features of the images in one orientation. `set` is `real`, `holdout` or `synthetic`.
     pub(super) fn rows(
         &self,

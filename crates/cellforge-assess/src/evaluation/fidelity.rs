@@ -47,30 +47,40 @@ struct OfClass {
     n: usize,
 }
 
-pub(super) fn measure(
+/// What is compared with what.
+pub(super) struct Choice {
+    /// The real images in two halves, several times over.
+    halvings: Vec<[Vec<usize>; 2]>,
+    /// The rows of each class, of the first of the halvings.
+    classes: Vec<OfClass>,
+    seed: u64,
+}
+
+/// Chooses the images to compare.
+///
+/// # Errors
+/// [`Error::EvaluationImages`] if there are too few.
+pub(super) fn choose(
     config: &EvaluationConfig,
-    real: Measured<'_>,
-    holdout: Option<Measured<'_>>,
-    synthetic: Measured<'_>,
-    control: &Control,
-) -> Result<FidelityPart> {
+    real: &SetImages,
+    holdout: Option<&SetImages>,
+    synthetic: &SetImages,
+) -> Result<Choice> {
     let seed = derive_seed(config.seed, "halves");
     let halvings: Vec<[Vec<usize>; 2]> = (0..HALVINGS)
-        .map(|number| parted(real.images, 0.5, derive_seed(seed, &format!("halving {number}"))))
+        .map(|number| parted(real, 0.5, derive_seed(seed, &format!("halving {number}"))))
         .collect::<Result<_>>()?;
     let [first, second] = &halvings[0];
-    let classes = real.images.view.classes();
-    let mut chosen = Vec::new();
-    for (label, name) in classes.iter().enumerate() {
+    let mut classes = Vec::new();
+    for (label, name) in real.view.classes().iter().enumerate() {
         let all = |images: &SetImages| images.view.class_indices(label as u32);
-        let real_view = &real.images.view;
         let sets = [
-            of_class(real_view, first, label),
-            of_class(real_view, second, label),
-            all(synthetic.images),
-            holdout.map_or(Vec::new(), |holdout| all(holdout.images)),
+            of_class(&real.view, first, label),
+            of_class(&real.view, second, label),
+            all(synthetic),
+            holdout.map_or(Vec::new(), all),
         ];
-        let smallest_half = halvings.iter().flatten().map(|half| of_class(real_view, half, label).len()).min();
+        let smallest_half = halvings.iter().flatten().map(|half| of_class(&real.view, half, label).len()).min();
         let counts = [
             ("real", "one half of them has", smallest_half.unwrap_or(0)),
             ("synthetic", "there are", sets[2].len()),
@@ -86,10 +96,22 @@ pub(super) fn measure(
             return Err(Error::EvaluationImages { part, problem });
         }
         let from = [Some(real), Some(real), Some(synthetic), holdout];
-        let rows =
-            std::array::from_fn(|i| from[i].map_or(Vec::new(), |from| pick(&from.images.view, &sets[i], n, seed)));
-        chosen.push(OfClass { rows, label, n });
+        let rows = std::array::from_fn(|i| from[i].map_or(Vec::new(), |from| pick(&from.view, &sets[i], n, seed)));
+        classes.push(OfClass { rows, label, n });
     }
+    Ok(Choice { halvings, classes, seed })
+}
+
+pub(super) fn measure(
+    config: &EvaluationConfig,
+    choice: &Choice,
+    real: Measured<'_>,
+    holdout: Option<Measured<'_>>,
+    synthetic: Measured<'_>,
+    control: &Control,
+) -> Result<FidelityPart> {
+    let Choice { halvings, classes: chosen, seed } = choice;
+    let classes = real.images.view.classes();
     let options = config.fidelity_options();
     let scope = |of: &[&OfClass]| -> Result<FidelityScope> {
         if control.stopped() {
@@ -103,14 +125,14 @@ pub(super) fn measure(
         let held_out = holdout.map(|holdout| Chosen::new(holdout, &rows(3)));
         compare(
             of.iter().map(|class| class.n).sum(),
-            floor_range(real, &halvings, held_out.as_ref(), of, seed)?,
+            floor_range(real, halvings, held_out.as_ref(), of, *seed)?,
             [Chosen::new(real, &rows(0)), Chosen::new(real, &rows(1)), Chosen::new(synthetic, &rows(2))],
             held_out.as_ref(),
             &options,
         )
     };
     let mut per_class = BTreeMap::new();
-    for (name, of) in classes.iter().zip(&chosen) {
+    for (name, of) in classes.iter().zip(chosen) {
         per_class.insert(name.clone(), scope(&[of])?);
     }
     Ok(FidelityPart {

@@ -33,7 +33,7 @@ pub(super) fn measure(
     config: &EvaluationConfig,
     extractors: &[&Extractor],
     sets: Trio<'_>,
-    discriminators: &[PathBuf],
+    networks: &[Network],
     folder: &Path,
     control: &Control,
 ) -> Result<PrivacyPart> {
@@ -53,12 +53,8 @@ pub(super) fn measure(
     if control.stopped() {
         return Err(Error::Interrupted);
     }
-    let scores = if discriminators.is_empty() {
-        None
-    } else {
-        let networks = load(discriminators, sets.real, control)?;
-        Some((score(&networks, sets.real)?, score(&networks, sets.holdout)?))
-    };
+    let scores =
+        if networks.is_empty() { None } else { Some((score(networks, sets.real)?, score(networks, sets.holdout)?)) };
     let as_features = |matrix| features(matrix);
     let input = PrivacyInput {
         spaces: spaces
@@ -86,14 +82,14 @@ fn features(matrix: &FeatureMatrix) -> Result<Features<'_>> {
 }
 
 /// What judges the images of a class.
-struct Network {
+pub(super) struct Network {
     gan: Arc<TrainedGan>,
     /// The class as the GAN names it.
     class: String,
 }
 
 /// One for each class, in the order of the classes.
-fn load(folders: &[PathBuf], real: &SetImages, control: &Control) -> Result<Vec<Network>> {
+pub(super) fn load(folders: &[PathBuf], real: &SetImages, control: &Control) -> Result<Vec<Network>> {
     let classes = real.view.classes();
     let mut found: Vec<Option<Network>> = Vec::new();
     found.resize_with(classes.len(), || None);

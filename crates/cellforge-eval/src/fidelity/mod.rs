@@ -39,20 +39,21 @@ pub struct Sample<'a> {
 #[serde(default)]
 pub struct FidelityOptions {
     /// Nearest neighbour that counts as near, for precision, recall, density and coverage.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1000))]
     pub k: usize,
     /// Images of each set in a subset of the kernel distance (KID).
     ///
     /// It has all images of the smaller set if that has fewer.
-    #[schemars(range(min = 2))]
+    #[schemars(range(min = 2, max = 100_000))]
     pub kid_subset: usize,
     /// Subsets of the kernel distance (KID). 0 leaves them out.
+    #[schemars(range(max = 100_000))]
     pub kid_subsets: usize,
     /// Resamples, seed and coverage of the intervals.
     #[schemars(skip)]
     pub bootstrap: BootstrapOptions,
     /// Bootstrap resamples of the Fréchet distance. Each costs as much as the distance itself.
-    #[schemars(range(min = 20))]
+    #[schemars(range(min = 20, max = 100_000))]
     pub frechet_resamples: usize,
 }
 

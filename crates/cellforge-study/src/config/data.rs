@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 pub use cellforge_data::SplitRule;
+use cellforge_gan::{CHANNELS, SIDES};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,9 +22,11 @@ pub struct DataConfig {
     pub groups: GroupSetting,
     /// CSV files of groups, with lines `file,group`, or NLM's. They win over `groups`.
     pub group_csv: Vec<PathBuf>,
-    /// Side of the square images, in pixels: 32, 64 or 128.
+    /// Side of the square images, in pixels.
+    #[schemars(extend("enum" = SIDES))]
     pub side: usize,
     /// Channels of the images: 3 for colour, 1 for grey.
+    #[schemars(extend("enum" = CHANNELS))]
     pub channels: usize,
     /// Unit of the split: what is never divided between training and test.
     pub split_by: SplitRule,
@@ -34,8 +37,10 @@ pub struct DataConfig {
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub test: f64,
     /// Most training images per class. 0 is all.
+    #[schemars(range(max = 1_000_000_000))]
     pub train_limit: usize,
     /// Most validation images, and most test images, per class. 0 is all.
+    #[schemars(range(max = 1_000_000_000))]
     pub test_limit: usize,
     /// Skip images that cannot be read, and list them, instead of failing.
     pub skip_bad: bool,
@@ -82,10 +87,10 @@ pub enum GroupSetting {
 #[serde(default, deny_unknown_fields)]
 pub struct PhantomStage {
     /// Images of each class in the phantom.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 100_000))]
     pub images_per_class: usize,
     /// Patients in the phantom.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 100_000))]
     pub patients: usize,
 }
 

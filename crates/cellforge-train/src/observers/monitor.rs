@@ -29,13 +29,15 @@ pub struct MonitorConfig {
     /// Iterations between judgements of the generator, if there is a judge. 0 is never.
     ///
     /// It is judged after the last iteration, too.
+    #[schemars(range(max = 1_000_000_000))]
     pub every: u64,
     /// Generated images of each class at a judgement, more than `k`.
     ///
     /// The Fréchet distance falls with their number: compare distances of equal numbers only.
+    #[schemars(range(max = 100_000))]
     pub images: usize,
     /// Nearest neighbour that counts as near, for precision, recall and coverage.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1000))]
     pub k: usize,
 }
 
