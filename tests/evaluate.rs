@@ -68,7 +68,7 @@ fn evaluate(real: &Path, holdout: Option<&Path>, synthetic: &Path) -> Command {
     command
         .args(["-q", "evaluate", "--side", "32", "--set", "evaluate.fidelity.k=3", "--resamples", "50"])
         .args(["--set", "evaluate.two_sample.updates=0", "--set", "evaluate.two_sample.halvings=50"])
-        .args(["--set", "evaluate.two_sample.planted=false", "--real"])
+        .args(["--set", "evaluate.two_sample.planted=false", "--set", "evaluate.copies.planted=0", "--real"])
         .arg(real);
     if let Some(holdout) = holdout {
         command.arg("--holdout").arg(holdout);
@@ -172,6 +172,45 @@ fn a_copy_of_the_training_images_is_caught() {
     assert_eq!(answer(&found, "privacy"), "bad", "{}", found["verdicts"]);
     assert_eq!(found["privacy"]["figures"]["spaces"]["pixels"]["nearer_to_train"]["rate"], 1.0);
     assert!(found["pairs"].as_array().unwrap().is_empty() && !out.join("pairs").exists());
+}
+
+#[test]
+fn copies_head_everything_and_can_be_dropped() {
+    let sets = sets();
+    let (made, out, rest) = (sets.root.join("with-copies"), sets.root.join("copies"), sets.root.join("no-copies"));
+    copy(&sets.synthetic, &made);
+    let class = Path::new("Parasitized");
+    let first = |folder: &Path| {
+        let mut paths: Vec<PathBuf> = fs::read_dir(folder.join(class)).unwrap().map(|e| e.unwrap().path()).collect();
+        paths.sort();
+        paths.remove(0)
+    };
+    for number in 0..3 {
+        fs::copy(first(&sets.real), made.join(class).join(format!("new-{number}.png"))).unwrap();
+    }
+    let count = |folder: &Path| fs::read_dir(folder.join(class)).unwrap().count();
+    // No holdout is needed for it.
+    let mut command = evaluate(&sets.real, None, &made);
+    command.args(["--measure", "privacy,fidelity", "--drop-copies"]).arg(&rest).arg("--out").arg(&out);
+    command.assert().success().stdout(contains("3 of 243 are copies of training").and(contains("without copies")));
+    let found = read(&out);
+    assert_eq!(answer(&found, "privacy"), "bad", "{}", found["verdicts"]);
+    assert_eq!(found["copies"]["identical"]["of_training"]["images"], 3);
+    assert_eq!(found["copies"]["identical"]["among_synthetic"]["images"], 2);
+    assert_eq!((count(&rest), count(&made)), (count(&made) - 3, 123));
+    let report = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(report.contains("Leak. ") && report.contains("pixel by pixel"));
+
+    // A folder that is there is not written into, and an image that was held out is no synthetic one.
+    let mut again = evaluate(&sets.real, None, &made);
+    again.arg("--drop-copies").arg(&rest).assert().code(1).stderr(contains("is there already"));
+    let leaked = first(&sets.holdout);
+    fs::copy(&leaked, made.join(class).join("held-out.png")).unwrap();
+    let refused = sets.root.join("refused");
+    let mut command = evaluate(&sets.real, Some(&sets.holdout), &made);
+    let name = leaked.file_name().unwrap().to_str().unwrap();
+    command.arg("--out").arg(&refused).assert().code(1).stderr(contains("held-out.png").and(contains(name)));
+    assert!(!refused.join("config.toml").exists());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use cellforge::{
         self, Evaluation, EvaluationConfig,
         evaluation::{EvaluationInputs, FeatureSource, FidelityScope, Part, Prepared},
     },
-    data::View,
+    data::{Source, View},
     eval::Estimate,
     study::{Origin, config::GroupSetting},
     train::{RunDir, TrainedClassifier},
@@ -31,10 +31,11 @@ Examples:
   cellforge evaluate --real train.zip --synthetic synthetic.zip --features pixels --measure fidelity
   cellforge evaluate --real train --holdout test --synthetic made --features inception:pt_inception.safetensors --out fid
   cellforge evaluate --real train --synthetic made --measure fidelity,utility --set evaluate.utility.classifier=resnet --out worth
+  cellforge evaluate --real train --holdout test --synthetic made --out checked --drop-copies made-without-copies
   cellforge evaluate --resume --out evaluation
 
---real takes the images that the generator learned from, --holdout images of other patients that it never saw. Without --holdout there is
-no test for leaks.
+--real takes the images that the generator learned from, --holdout images of other patients that it never saw. Without --holdout, copies of
+training images are looked for, and no other leak.
 
 OUT gets evaluation.json, report.html and datasheet.md. Without --out only a summary is printed. The report shows real images, unless
 --pairs is 0: do not pass it on where they may not be shared.
@@ -52,6 +53,9 @@ pub struct Args {
     /// Replace the evaluation in OUT
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
+    /// Write the synthetic images that are no copies of training images into this new folder
+    #[arg(long, value_name = "DIR")]
+    drop_copies: Option<PathBuf>,
 }
 
 /// The shorthands of `evaluate`.
@@ -93,6 +97,15 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let synthetic =
         inputs.synthetic.clone().context("--synthetic is missing: name a folder or zip of synthetic images")?;
     let features = feature_source(if inputs.features.is_empty() { "pixels" } else { &inputs.features })?;
+    if let Some(into) = &args.drop_copies {
+        check_outside(into, [Some(&real), inputs.holdout.as_ref(), Some(&synthetic)].into_iter().flatten())?;
+        if into.exists() {
+            bail!("--drop-copies {} is there already: name a new folder", into.display());
+        }
+        if config.evaluate.max_images > 0 {
+            bail!("--drop-copies needs all synthetic images looked at: leave out --max-images");
+        }
+    }
     let session = globals.open_stoppable(config.precision)?;
     let measured = EvaluationConfig { seed: config.seed, level: config.judge.level, ..config.evaluate.clone() };
     measured.validate()?;
@@ -127,6 +140,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let real_set = open(&real, groups)?;
     let holdout_set = inputs.holdout.as_ref().map(|path| open(path, groups)).transpose()?;
     let synthetic_set = open(&synthetic, GroupSetting::None)?;
+    let names: Vec<String> = synthetic_set.names().map(str::to_owned).collect();
     let control = control(&session);
     let origin = Origin::of(&real_set);
     let judged = EvaluationInputs {
@@ -155,6 +169,11 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         (error, _) => anyhow::Error::from(error),
     })?;
     say(summary(&found));
+    if let Some(into) = &args.drop_copies {
+        let others: Vec<&str> = found.copies.others(names.len()).into_iter().map(|i| names[i].as_str()).collect();
+        Source::open(Path::new(&synthetic))?.copy(others.iter().copied(), into)?;
+        say(format!("{} without copies: {} of {}", into.display(), others.len(), names.len()));
+    }
     if args.out.is_some() {
         let dir = RunDir::new(&out);
         save(&dir.report(), &assess::report::render(&found, &out)?)?;

@@ -276,3 +276,104 @@ pub fn power(
     let fewest = (needed <= images as f64).then_some(needed as usize);
     Ok(Power { kind: kind.to_owned(), found: share, fewest, chances })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::RngExt;
+
+    /// Ratios of 20 images of each of 50 patients whose logarithm is minus an exponential number of mean 0.05.
+    fn innocent(seed: u64, images: usize, units: usize) -> (Vec<f64>, Vec<usize>) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let ratios = (0..images).map(|_| (0.05 * (1.0 - rng.random::<f64>()).ln()).exp()).collect();
+        (ratios, (0..images).map(|i| i % units).collect())
+    }
+
+    #[test]
+    fn the_tail_by_hand() {
+        // 200 logarithms 0, -0.01, ..., -1.99: ten of them, below -1.89, are the tail. They lie 0.01 to 0.10 below it, 0.055 on average.
+        let logs: Vec<(f64, usize)> = (0..200).map(|i| (-0.01 * f64::from(199 - i), i as usize)).collect();
+        let tail = Tail::fit(&logs);
+        assert!((tail.start + 1.89).abs() < 1e-12 && (tail.share - 0.05).abs() < 1e-12);
+        // Ten units of one image: the scale is 1 + 1.645 / sqrt(10) times as large.
+        assert!((tail.scale - 0.055 * (1.0 + 1.645 / 10_f64.sqrt())).abs() < 1e-12);
+        // One scale below the start, the chance is the share over e.
+        assert!((tail.p(tail.start - tail.scale) - 0.05 / std::f64::consts::E).abs() < 1e-12);
+        assert_eq!(tail.p(tail.start + 0.1), 1.0);
+    }
+
+    #[test]
+    fn images_of_one_patient_count_less() {
+        let logs =
+            |units: usize| (0..200).map(|i| (-0.01 * f64::from(199 - i), i as usize % units)).collect::<Vec<_>>();
+        assert!(Tail::fit(&logs(2)).scale > Tail::fit(&logs(200)).scale);
+    }
+
+    #[test]
+    fn innocents_are_rarely_taken_for_copies_and_copies_always() {
+        // In each of 200 studies 1000 new images are judged by 1000 others: at a chance of 0.025 five studies would have a wrong copy. The
+        // tail's upper end makes that fewer. More than ten have a probability of 0.01.
+        let wrong = (0..200_u64)
+            .into_par_iter()
+            .filter(|study| {
+                let (ratios, units) = innocent(2 * study, 1000, 50);
+                let calibration = Calibration::new(&[&ratios], &units).unwrap();
+                let limit = calibration.thresholds(1000, 0.025)[0];
+                assert!(limit < 0.9 && limit > 0.3, "{limit}");
+                innocent(2 * study + 1, 1000, 50).0.iter().any(|ratio| *ratio < limit)
+            })
+            .count();
+        assert!(wrong <= 10, "{wrong} of 200");
+        let (ratios, units) = innocent(1, 1000, 50);
+        let calibration = Calibration::new(&[&ratios], &units).unwrap();
+        assert!(1000.0 * calibration.p(&[0.2]) < 1e-3);
+        // The limit is where the chance, times the number of images, is alpha.
+        let limit = calibration.thresholds(1000, 0.025)[0];
+        assert!((1000.0 * calibration.p(&[limit]) / 0.025 - 1.0).abs() < 1e-9);
+        assert_eq!(calibration.false_alarms(1000, 0.025).units, 50);
+    }
+
+    #[test]
+    fn a_patient_with_copies_of_its_own_is_accused() {
+        let (mut ratios, units) = innocent(3, 1000, 50);
+        (0..1000).filter(|i| units[*i] == 7).for_each(|i| ratios[i] = 0.05);
+        let alarms = Calibration::new(&[&ratios], &units).unwrap().false_alarms(1000, 0.025);
+        assert_eq!((alarms.accused, alarms.images), (1, 20));
+    }
+
+    #[test]
+    fn two_spaces_cost_a_factor_of_two() {
+        let (ratios, units) = innocent(4, 400, 40);
+        let [one, two] = [&[&ratios[..]][..], &[&ratios[..], &ratios[..]][..]]
+            .map(|spaces| Calibration::new(spaces, &units).unwrap());
+        assert!((two.p(&[0.7, 0.95]) / one.p(&[0.7]) - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_a_leak_needs_to_be_found() {
+        // Of four patients with ten copies each, two have all found and two none. Rates: 10.5 / 11 and 0.5 / 11.
+        let found: Vec<bool> = (0..40).map(|i| i % 4 < 2).collect();
+        let units: Vec<usize> = (0..40).map(|i| i % 4).collect();
+        let power = power("plain", &found, &units, 100, &[1, 4], &[0.05], 1).unwrap();
+        assert_eq!((power.found.successes, power.found.total), (20, 40));
+        // Wilson's lower end of 20 of 40 is 0.352: ln 0.05 / ln 0.648 = 6.9.
+        assert_eq!(power.fewest, Some(7));
+        let chance = |at: usize| power.chances[at].probability;
+        // Five copies of one patient: half of the time (1/22)^5, else (21/22)^5 = 0.7925 are missed. 500 draws: a standard error of 0.018.
+        assert_eq!(power.chances[0].images, 5);
+        assert!((chance(0) - (1.0 - 0.7925 / 2.0)).abs() < 0.06, "{}", chance(0));
+        // Of all four: two or three copies of patients that are found, so that none is found with a chance of (1/22)^2 at most.
+        assert!(chance(1) > 0.997, "{}", chance(1));
+    }
+
+    #[test]
+    fn what_cannot_be_calibrated_is_told() {
+        let (ratios, units) = innocent(5, 120, 20);
+        assert!(matches!(Calibration::new(&[&ratios[..90]], &units[..90]), Err(Error::TooFew { images: 90, .. })));
+        assert!(matches!(Calibration::new(&[&ratios], &vec![0; 120]), Err(Error::TooFew { units: 1, .. })));
+        assert!(Calibration::new(&[], &units).is_err() && Calibration::new(&[&ratios[1..]], &units).is_err());
+        let mut bad = ratios.clone();
+        bad[3] = f64::NAN;
+        assert!(matches!(Calibration::new(&[&bad], &units), Err(Error::NotFinite { index: 3, .. })));
+    }
+}

@@ -11,6 +11,8 @@ mod planted;
 mod prepare;
 mod register;
 mod search;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, path::Path};
 

@@ -240,6 +240,7 @@ impl<'a> Prepared<'a> {
         }
         let verdicts = verdicts::verdicts(
             part(&fidelity_part, "fidelity", &not_measured),
+            two_sample_part.as_ref(),
             part(&utility_part, "utility", &not_measured),
             (&copies, synthetic.view.len()),
             part(&privacy_part, "privacy", &not_measured),

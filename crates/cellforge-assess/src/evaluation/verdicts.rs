@@ -3,7 +3,10 @@
 use cellforge_eval::{Estimate, Fidelity};
 
 use super::{Answer, FidelityPart, FidelityScope, PrivacyPart, UtilityPart, Verdict, Words};
-use crate::copies::CopiesPart;
+use crate::{
+    copies::CopiesPart,
+    two_sample::{ToldApart, TwoSample},
+};
 
 /// Accuracy that a classifier may lose by being trained on synthetic images before that counts as a loss.
 const TOLERATED_LOSS: f64 = 0.02;
@@ -100,6 +103,7 @@ fn verdict(about: &str, answer: Answer, sentence: String) -> Verdict {
 /// The four verdicts. A part that is missing has its reason in place of its figures.
 pub(super) fn verdicts(
     fidelity: Result<&FidelityPart, &str>,
+    two_sample: Option<&TwoSample>,
     utility: Result<&UtilityPart, &str>,
     copies: (&CopiesPart, usize),
     privacy: Result<&PrivacyPart, &str>,
@@ -110,10 +114,13 @@ pub(super) fn verdicts(
     let mut all = Vec::new();
     match fidelity {
         Ok(part) => {
-            all.push(realism(part, metric, words));
+            all.push(realism(part, two_sample, metric, words));
             all.push(coverage(part, words));
         }
-        Err(reason) => all.extend(["realism", "coverage"].map(|about| not_measured(about, reason))),
+        Err(reason) => {
+            all.push(two_sample.map_or_else(|| not_measured("realism", reason), |test| told(test, words)));
+            all.push(not_measured("coverage", reason));
+        }
     }
     all.push(utility.map_or_else(|reason| not_measured("utility", reason), |part| of_utility(part, words)));
     all.push(match privacy {
@@ -131,14 +138,46 @@ pub(super) fn verdicts(
     all
 }
 
-fn realism(part: &FidelityPart, metric: &str, words: &Words) -> Verdict {
+/// What the two-sample test says where nothing else was measured.
+fn told(test: &TwoSample, words: &Words) -> Verdict {
+    let answer = match test.told_apart() {
+        ToldApart::Yes => Answer::Bad,
+        ToldApart::No => Answer::Caution,
+        ToldApart::Unknown(_) => Answer::Unknown,
+    };
+    verdict("realism", answer, test.in_words(words))
+}
+
+/// The two-sample test heads the answer: images that can be told from real ones do not look real, and a green answer needs a test that
+/// failed to tell them.
+fn realism(part: &FidelityPart, two_sample: Option<&TwoSample>, metric: &str, words: &Words) -> Verdict {
+    let found = of_figures(part, two_sample.is_none(), metric, words);
+    let Some(test) = two_sample else { return found };
+    let answer = match (test.told_apart(), found.answer) {
+        (ToldApart::Yes, Answer::Good | Answer::Caution) => Answer::Caution,
+        (ToldApart::Yes, _) => Answer::Bad,
+        (ToldApart::Unknown(_), Answer::Good) => Answer::Caution,
+        (ToldApart::No | ToldApart::Unknown(_), answer) => answer,
+    };
+    verdict("realism", answer, format!("{} {}", test.in_words(words), found.sentence))
+}
+
+/// What distance and precision in a space of features say. `alone` where no network was trained to tell the images apart.
+fn of_figures(part: &FidelityPart, alone: bool, metric: &str, words: &Words) -> Verdict {
     let many = &words.many;
     let distance = over_classes(part, distance);
     let precision = over_classes(part, |scope| share_of(scope, |figures| figures.precision));
-    let answer = answer([distance, precision]);
+    let answer = match answer([distance, precision]) {
+        // No difference found by figures alone is no proof that there is none.
+        Answer::Good if alone => Answer::Caution,
+        answer => answer,
+    };
     let space = if metric == "fd_pixels" { "pixels" } else { "this network's features" };
     let start = match answer {
-        Answer::Good => format!("No difference was found by these figures in {space}. {}", not_asked(words)),
+        Answer::Good => format!("No difference was found by these figures in {space}."),
+        Answer::Caution if distance == Against::AsGood && precision == Against::AsGood => {
+            format!("No difference was found by these figures in {space}. {}", not_asked(words))
+        }
         Answer::Bad => format!("They can be told from real {many}, both as a set and one by one."),
         Answer::Caution if distance == Against::Worse => {
             format!("Single {many} may come close to real ones, but as a set they differ from real {many}.")
