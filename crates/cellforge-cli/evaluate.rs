@@ -224,7 +224,7 @@ fn check_folder(out: &Path, args: &Args) -> Result<()> {
 
 /// Refuses to replace the finished evaluation in a folder by one of other images.
 fn check_images(ready: &Prepared<'_>, out: &Path) -> Result<()> {
-    let path = out.join("evaluation.json");
+    let path = RunDir::new(out).evaluation();
     if !path.exists() {
         return Ok(());
     }

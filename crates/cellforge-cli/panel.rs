@@ -127,7 +127,7 @@ fn make(globals: &Globals, args: &MakeArgs) -> Result<()> {
         inputs.synthetic.as_ref().context("--synthetic is missing: name a folder or zip of synthetic images")?;
     let out = &args.out;
     check_outside(out, [real, synthetic])?;
-    if RunDir::new(out).holds_run() || out.join("results.json").exists() {
+    if RunDir::new(out).holds_run() || RunDir::new(out).results().exists() {
         bail!("{} is the folder of a trained network or of a study; name another for the panel", out.display());
     }
     check_settings(out, VERB)?;

@@ -45,7 +45,7 @@ fn run(config: &TwoSampleConfig, data: &TwoSampleData) -> TwoSample {
 #[test]
 fn a_checkerboard_is_told_by_statistics_and_other_patients_are_not() {
     let config = TwoSampleConfig { updates: 0, ..config() };
-    let (real, other) = (phantom(1, 160, 20), phantom(2, 100, 12));
+    let (real, other) = (phantom(1, 160, 40), phantom(2, 100, 12));
     let untouched = run(&config, &data(real.clone(), &other));
     assert_eq!(untouched.telling_statistics().count(), 0, "{:?}", untouched.statistics[0]);
     assert!(matches!(untouched.told_apart(), ToldApart::Unknown(reason) if reason.contains("no network")));
@@ -62,7 +62,7 @@ fn a_checkerboard_is_told_by_statistics_and_other_patients_are_not() {
 fn planted_differences_are_tried_from_weak_to_strong() {
     let found = run(
         &TwoSampleConfig { updates: 0, planted: true, ..config() },
-        &data(phantom(1, 160, 20), &phantom(2, 100, 12)),
+        &data(phantom(1, 160, 40), &phantom(2, 100, 12)),
     );
     let boards: Vec<_> = found
         .planted
@@ -77,7 +77,7 @@ fn planted_differences_are_tried_from_weak_to_strong() {
 
 #[test]
 fn a_stopped_test_goes_on_to_the_same_result() {
-    let data = data(phantom(1, 70, 20), &phantom(2, 40, 12));
+    let data = data(phantom(1, 160, 40), &phantom(2, 60, 12));
     let folder = tempfile::tempdir().unwrap();
     let config = config();
     let whole = two_sample(&config, &data, folder.path(), &Control::default()).unwrap();
@@ -114,7 +114,7 @@ fn too_few_images_or_patients_are_said() {
 /// A learner that sees the set of each image tells all of them; one that sees nothing tells none. Both go through the halves, folds and rule.
 #[test]
 fn the_rule_takes_any_learner() {
-    let data = data(phantom(1, 160, 20), &phantom(2, 100, 12));
+    let data = data(phantom(1, 160, 40), &phantom(2, 100, 12));
     let mut oracle = |_: &View, test: &View| Ok(test.labels().into_iter().map(|label| label as f32).collect());
     let found = two_sample_by(&config(), &data, &mut oracle).unwrap().unwrap();
     assert_eq!((found.synthetic.auc.value, found.real_auc().value), (1.0, 1.0));

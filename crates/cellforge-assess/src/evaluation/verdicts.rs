@@ -315,7 +315,7 @@ fn of_privacy(part: &PrivacyPart, searched: &CopiesPart, words: &Words) -> Verdi
     let seen = match searched.near.as_ref().map(|near| near.in_words(words)) {
         Some(Some(sentence)) => format!("No copy of a training {one} was found. {sentence}"),
         Some(None) => {
-            format!("No copy of a training {one} was found; how small a leak would have been was not looked at.")
+            format!("No copy of a training {one} was found; how small a leak would have been found was not looked at.")
         }
         None => NOT_SEEN.to_owned(),
     };

@@ -30,7 +30,7 @@ pub use score::{PANEL_SCHEMA, PairScore, PanelScore, Published, RaterScore, mark
 #[serde(default, deny_unknown_fields)]
 pub struct PanelConfig {
     /// Real images of a panel, and as many synthetic ones, shared out evenly over the classes. A class with fewer shows what it has.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 100_000))]
     pub images: usize,
     /// Share of the images that a panel shows twice, to see whether raters agree with themselves.
     #[schemars(range(min = 0.0, max = 0.5))]

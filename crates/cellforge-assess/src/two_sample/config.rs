@@ -14,31 +14,32 @@ use crate::Result;
 #[serde(default, deny_unknown_fields)]
 pub struct TwoSampleConfig {
     /// Most images of each class on each side.
-    #[schemars(range(min = 30))]
+    #[schemars(range(min = 30, max = 1_000_000))]
     pub images: usize,
     /// Seeds: how often the real patients are halved, each half being told from the synthetic images and from the other half.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 100))]
     pub seeds: usize,
     /// Folds: each image is scored by a network that was trained on the other folds.
     #[schemars(range(min = 2, max = 10))]
     pub folds: usize,
     /// Updates of each training. 0 trains no network and leaves the statistics of images.
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub updates: u64,
     /// Batch size: images in an update.
-    #[schemars(range(min = 2))]
+    #[schemars(range(min = 2, max = 4096))]
     pub batch: usize,
     /// Width: factor on every filter count of the network.
     #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
     /// Random halvings of the real patients for the p-values of the statistics of images.
-    #[schemars(range(min = 50))]
+    #[schemars(range(min = 50, max = 100_000))]
     pub halvings: usize,
     /// Plant differences of graded strength in real images, and report the weakest that is found.
     ///
     /// Without it, no verdict says that the images cannot be told apart.
     pub planted: bool,
     /// Pictures of each class that show where the network sees a synthetic image. 0 draws none.
-    #[schemars(range(max = 20))]
+    #[schemars(range(min = 0, max = 20))]
     pub pictures: usize,
     /// Everything random derives from this number.
     #[schemars(skip)]
