@@ -5,6 +5,8 @@
 //! cargo run --release --example attacks -- cells.zip 1000      # one's own images with patients in their names, so many a set
 //! ```
 
+#![allow(clippy::print_stdout, reason = "an example prints what it shows")]
+
 use std::{collections::BTreeMap, time::Instant};
 
 use cellforge::{
@@ -57,7 +59,7 @@ fn changed(view: &View, i: usize, change: Change, lot: &mut Lot) -> Vec<u8> {
     let (sin, cos) = lot.within(change.degrees[0], change.degrees[1]).to_radians().sin_cos();
     let zoom = 1.0 + lot.within(-change.zoom, change.zoom);
     let shift = [(); 2].map(|()| side as f32 * lot.within(-change.shift, change.shift));
-    let mirror = if change.mirror && lot.next() % 2 == 0 { -1.0 } else { 1.0 };
+    let mirror = if change.mirror && lot.next().is_multiple_of(2) { -1.0 } else { 1.0 };
     let gains: Vec<f32> = (0..channels).map(|_| 1.0 + lot.within(-change.colour, change.colour)).collect();
     let mut out = Vec::with_capacity(image.len());
     for y in 0..side {
@@ -92,7 +94,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let wanted: usize = args.next().map_or(Ok(200), |text| text.parse())?;
     let by = SplitRule::Group;
-    let parts = split(&all, &SplitOptions { by, val: 0.25, test: 0.2, seed: 1, ..SplitOptions::default() })?;
+    let parts = split(&all, &SplitOptions { by, val: 0.25, test: 0.2, seed: 1 })?;
     // Patients of a third kind stand for what a good generator makes: new images.
     let (training, holdout, third) = (all.part(&parts.train), all.part(&parts.test), all.part(&parts.val));
     let patients = |view: &View| view.groups().ok_or("the patients of the images are not known");

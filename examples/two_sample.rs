@@ -9,6 +9,8 @@
 //! compared as in an evaluation. In place of the network, of which hundreds would have to be trained, a logistic regression on these statistics
 //! goes through the same halves, folds and rule.
 
+#![allow(clippy::print_stdout, reason = "an example prints what it shows")]
+
 use std::time::Instant;
 
 use anyhow::{Context, Result};

@@ -182,8 +182,8 @@ fn verify_entries(setting: &Setting, renamed: &Renamed, layer: &Layer, value: &V
     let (Kind::List(kind), Value::Array(entries)) = (&setting.kind, value) else { return Ok(()) };
     let Kind::Table(fields) = kind.as_ref() else { return Ok(()) };
     for (i, entry) in entries.iter().enumerate() {
-        let names = entry.as_table().into_iter().flat_map(Table::keys);
-        for name in names.filter(|name| fields.iter().all(|field| field.key != **name)) {
+        let mut names = entry.as_table().into_iter().flat_map(Table::keys);
+        if let Some(name) = names.find(|name| fields.iter().all(|field| field.key != **name)) {
             let (origin, key) = (layer.origin.clone(), format!("{}[{i}].{name}", setting.key));
             return Err(match of_today(renamed, &format!("{}.{name}", setting.key)) {
                 Some(now) => Error::Renamed { origin, key, now },

@@ -152,15 +152,10 @@ impl Register {
                 let j: [f32; MAP] = std::array::from_fn(|a| j[a] - mean_j[a] - along[a] * centred);
                 for a in 0..MAP {
                     slope[a] += j[a] * rest;
-                    for b in a..MAP {
+                    for b in 0..MAP {
                         hessian[a][b] += j[a] * j[b];
                     }
                 }
-            }
-        }
-        for a in 0..MAP {
-            for b in 0..a {
-                hessian[a][b] = hessian[b][a];
             }
         }
         (error, hessian, slope)

@@ -53,7 +53,7 @@ pub use statistics::image_statistics;
 
 use crate::{Control, Error, Result, progress::ProgressBar};
 use draws::Draws;
-use runs::{Map, Pair, Trainer};
+use runs::{Map, Pair, Told, Trainer};
 
 /// The images of a two-sample test, of one size and with the same classes in one order.
 #[derive(Clone, Debug)]
@@ -226,7 +226,7 @@ impl Test<'_> {
         second_units: Vec<usize>,
         maps: usize,
         words: &str,
-    ) -> Result<std::result::Result<(Vec<Scored>, Vec<Map>), String>> {
+    ) -> Result<Told> {
         let first = &self.draws.draws[draw].first;
         let pair = Pair {
             name,

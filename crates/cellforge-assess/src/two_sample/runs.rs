@@ -81,10 +81,13 @@ pub(super) struct Map {
     pub(super) falls: Vec<f32>,
 }
 
+/// Scores of both sets of a pair, and maps of what tells; or why there are none.
+pub(super) type Told = std::result::Result<(Vec<Scored>, Vec<Map>), String>;
+
 impl Trainer<'_> {
     /// Scores of all images of a pair, each by a network that has not seen it or another image of the same patient of the first set.
     /// None where the folds cannot be made, with the reason.
-    pub(super) fn scores(&mut self, pair: &Pair<'_>) -> Result<std::result::Result<(Vec<Scored>, Vec<Map>), String>> {
+    pub(super) fn scores(&mut self, pair: &Pair<'_>) -> Result<Told> {
         let config = self.config;
         let seed = derive_seed(config.seed, &format!("two_sample/folds/{}", pair.name));
         let folds = |view: &View, by| draws::folds(view, by, config.folds, seed);

@@ -122,8 +122,8 @@ fn colours(image: &[u8], channels: usize, row: &mut Vec<f64>) {
     let mean: Vec<f64> = (0..channels).map(|c| plane(c).sum::<f64>() / n).collect();
     let product =
         |a: usize, b: usize| plane(a).zip(plane(b)).map(|(x, y)| (x - mean[a]) * (y - mean[b])).sum::<f64>() / n;
-    for c in 0..channels {
-        row.extend([mean[c], product(c, c).sqrt()]);
+    for (c, &level) in mean.iter().enumerate() {
+        row.extend([level, product(c, c).sqrt()]);
         if channels == 3 {
             row.push(plane(c).filter(|x| (1.0..=19.0).contains(x)).count() as f64 / n);
             row.push(plane(c).filter(|&x| x >= 255.0).count() as f64 / n);

@@ -4,7 +4,7 @@ use image::{GrayImage, RgbImage};
 
 use crate::{Error, Result};
 
-/// What a view is made from: see [`View::new`]. Lists that are left empty get a value for each image.
+/// What a view is made from: see [`View::new`](crate::View::new). Lists that are left empty get a value for each image.
 ///
 /// ```
 /// use cellforge_data::{View, ViewParts};
