@@ -349,6 +349,12 @@ impl NearSearch {
         self.power.iter().map(|power| (power.kind.as_str(), of(power))).collect()
     }
 
+    /// Whether copies of each kind, of one patient too, would have been found if they were a tenth of the images or fewer.
+    #[must_use]
+    pub fn sees_every_kind(&self) -> bool {
+        !self.power.is_empty() && self.smallest().iter().all(|(_, share)| share.is_some())
+    }
+
     /// What the search would have found, in a sentence or two. None where no copies were made on purpose.
     #[must_use]
     pub fn in_words(&self, words: &Words) -> Option<String> {
