@@ -35,7 +35,7 @@ use search::{Near, Searcher};
 /// Rises with any change of what a search finds.
 const FORMAT: &str = "1";
 /// Most images by which the search is calibrated.
-const CALIBRATED: usize = 3000;
+const CALIBRATED: usize = 2000;
 /// Leaks that are looked at: patients whose images are copied, and the share of the synthetic images that are copies.
 const PATIENTS: [usize; 3] = [1, 5, 20];
 const SHARES: [f64; 5] = [0.005, 0.01, 0.02, 0.05, 0.1];

@@ -131,11 +131,27 @@ pub(super) fn in_turn(rows: &[usize], units: &[usize], number: usize, seed: u64)
     kept
 }
 
-/// `number` copies of training images, of the units in turn, all changed at random.
+/// Copies of one unit: enough to tell how many of one patient's are found.
+const OF_A_UNIT: usize = 10;
+
+/// `number` copies of training images, ten of each of some units drawn by lot (as far as a unit has images), all changed at random.
 pub(super) fn plant(training: &View, units: &[usize], kind: Kind, number: usize, seed: u64) -> Result<Planted> {
-    let all: Vec<usize> = (0..training.len()).collect();
     let seed = derive_seed(seed, kind.name());
-    let of = in_turn(&all, units, number, seed);
+    let mut order: Vec<usize> = (0..training.len()).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    let mut by_unit: Vec<Vec<usize>> = Vec::new();
+    let mut places = BTreeMap::new();
+    for i in order {
+        let place = *places.entry(units[i]).or_insert(by_unit.len());
+        if place == by_unit.len() {
+            by_unit.push(Vec::new());
+        }
+        if by_unit[place].len() < OF_A_UNIT {
+            by_unit[place].push(i);
+        }
+    }
+    let mut of: Vec<usize> = by_unit.into_iter().flatten().take(number).collect();
+    of.sort_unstable();
     let (side, channels) = (training.side(), training.channels());
     let pixels: Vec<Vec<u8>> = of
         .par_iter()

@@ -159,7 +159,9 @@ fn realism(part: &FidelityPart, two_sample: Option<&TwoSample>, metric: &str, wo
         (ToldApart::Unknown(_), Answer::Good) => Answer::Caution,
         (ToldApart::No | ToldApart::Unknown(_), answer) => answer,
     };
-    verdict("realism", answer, format!("{} {}", test.in_words(words), found.sentence))
+    let (test, unknown) = (test.in_words(words), matches!(test.told_apart(), ToldApart::Unknown(_)));
+    let sentence = if unknown { format!("{} {test}", found.sentence) } else { format!("{test} {}", found.sentence) };
+    verdict("realism", answer, sentence)
 }
 
 /// What distance and precision in a space of features say. `alone` where no network was trained to tell the images apart.
