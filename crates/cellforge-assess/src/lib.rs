@@ -5,6 +5,7 @@ pub mod copies;
 mod error;
 pub mod evaluation;
 pub mod files;
+mod numeric;
 pub mod panel;
 pub mod plots;
 mod progress;

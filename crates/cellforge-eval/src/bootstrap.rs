@@ -106,9 +106,7 @@ impl Resampler {
         options: &BootstrapOptions,
         statistic: impl Fn(&[u32]) -> T + Sync,
     ) -> Result<Vec<T>> {
-        options.check()?;
-        let run = |number| statistic(&self.weights(options.seed, number));
-        Ok((0..options.resamples as u64).into_par_iter().map(run).collect())
+        resamples(options, |number| statistic(&self.weights(options.seed, number)))
     }
 
     /// The percentile interval of a figure. `statistic` is given how often each image occurs in a resample, and answers `None` where
@@ -136,6 +134,15 @@ impl Resampler {
     ) -> Result<Option<Interval>> {
         Ok(percentiles(self.map(options, statistic)?.into_iter().flatten().collect(), options.level))
     }
+}
+
+/// What `statistic` says of every resample, by its number, in parallel and in their order.
+pub(crate) fn resamples<T: Send>(
+    options: &BootstrapOptions,
+    statistic: impl Fn(u64) -> T + Send + Sync,
+) -> Result<Vec<T>> {
+    options.check()?;
+    Ok((0..options.resamples as u64).into_par_iter().map(statistic).collect())
 }
 
 /// The central part of `values` that holds a share `level` of them; `None` if there are none.

@@ -18,14 +18,12 @@
 //! # Ok::<(), cellforge_eval::Error>(())
 //! ```
 
-use std::collections::BTreeMap;
-
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Interval, Proportion, Result, clopper_pearson, wilson};
+use crate::{Error, Interval, Proportion, Result, clopper_pearson, two_sample::effective_units, wilson};
 
 /// Standard errors by which the tail is taken to be deeper than it looks: the one-sided 95% quantile.
 const UPPER: f64 = 1.645;
@@ -57,10 +55,7 @@ impl Tail {
         let scale = logs[..k].iter().map(|(log, _)| start - log).sum::<f64>() / k as f64;
         // The standard error of Hill's estimator is its value over the root of the number of images. Those of one unit resemble each
         // other, so units count instead, by their effective number (Kish 1965).
-        let mut of = BTreeMap::new();
-        logs[..k].iter().for_each(|(_, unit)| *of.entry(unit).or_insert(0_u32) += 1);
-        let squares: f64 = of.values().map(|&images| f64::from(images).powi(2)).sum();
-        let units = (k as f64).powi(2) / squares;
+        let units = effective_units(&logs[..k].iter().map(|&(_, unit)| unit).collect::<Vec<_>>());
         let scale = scale * (1.0 + UPPER / units.sqrt());
         Self { share: k as f64 / logs.len() as f64, start, scale: scale.max(1e-3) }
     }

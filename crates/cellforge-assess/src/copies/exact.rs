@@ -8,6 +8,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::{Error, Result};
+
 /// Examples that are kept of each count.
 const EXAMPLES: usize = 20;
 
@@ -41,7 +43,7 @@ pub struct Shared {
 type Key = [u8; 32];
 
 /// What a set holds: the key of each image, None for one of a single colour, and a hash of its pixels as they are.
-pub(super) struct Keys {
+pub(crate) struct Keys {
     keys: Vec<Option<(Key, Key)>>,
 }
 
@@ -98,14 +100,32 @@ impl Keys {
     }
 }
 
-/// The keys of all sets of an evaluation.
-pub(super) struct AllKeys {
+/// The keys of all sets of an evaluation. No synthetic image is a held-out one.
+pub(crate) struct AllKeys {
     pub(super) training: Keys,
     pub(super) holdout: Option<Keys>,
     pub(super) synthetic: Keys,
 }
 
 impl AllKeys {
+    /// # Errors
+    /// [`Error::EvaluationImages`] where a synthetic image is a held-out one, in whichever orientation.
+    pub(crate) fn new(training: &View, holdout: Option<&View>, synthetic: &View) -> Result<Self> {
+        let keys =
+            Self { training: Keys::new(training), holdout: holdout.map(Keys::new), synthetic: Keys::new(synthetic) };
+        let Some((held_out, holdout)) = keys.holdout.as_ref().zip(holdout) else { return Ok(keys) };
+        let found = keys.synthetic.found_in(held_out);
+        let Some((i, at)) = found.iter().enumerate().find_map(|(i, at)| Some((i, (*at)?))) else { return Ok(keys) };
+        let problem = format!(
+            "{} of {} are held-out images, {} is {}: images that are in both sets can judge nothing; give a holdout that no synthetic image is from",
+            found.iter().flatten().count(),
+            synthetic.len(),
+            synthetic.name(i),
+            holdout.name(at)
+        );
+        Err(Error::EvaluationImages { part: "synthetic", problem })
+    }
+
     /// The real images, training images first, that are there once and show something.
     pub(super) fn single(&self) -> Vec<usize> {
         let keys =

@@ -21,14 +21,16 @@ use cellforge_eval::copies::{Calibration, FalseAlarms, Power, power};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use exact::AllKeys;
 pub use exact::{Identical, Shared};
 
 use crate::{
     Control, Error, Result,
     evaluation::Words,
     files::{hash_texts, read_json, write_json},
+    numeric::median,
 };
-use exact::{AllKeys, Keys, identical};
+use exact::identical;
 use planted::{Kind, in_turn, plant};
 use search::{Near, Searcher};
 
@@ -123,24 +125,6 @@ pub struct NearSearch {
     pub power: Vec<Power>,
 }
 
-/// Refuses synthetic images of which one is a held-out image, in whichever orientation.
-pub(crate) fn refuse_held_out(holdout: &View, synthetic: &View) -> Result<()> {
-    refuse(&Keys::new(synthetic), synthetic, &Keys::new(holdout), holdout)
-}
-
-fn refuse(keys: &Keys, synthetic: &View, held_out: &Keys, holdout: &View) -> Result<()> {
-    let found = keys.found_in(held_out);
-    let Some((i, at)) = found.iter().enumerate().find_map(|(i, at)| Some((i, (*at)?))) else { return Ok(()) };
-    let problem = format!(
-        "{} of {} are held-out images, {} is {}: images that are in both sets can judge nothing; give a holdout that no synthetic image is from",
-        found.iter().flatten().count(),
-        synthetic.len(),
-        synthetic.name(i),
-        holdout.name(at)
-    );
-    Err(Error::EvaluationImages { part: "synthetic", problem })
-}
-
 /// How copies are looked for, and how that is run.
 pub struct Search<'a> {
     /// The settings.
@@ -162,16 +146,20 @@ impl Search<'_> {
     /// # Errors
     /// [`Error::EvaluationImages`] where a synthetic image is a held-out one; [`Error::Interrupted`]; what reading and writing `folder` fails with.
     pub fn run(&self, training: Known<'_>, holdout: Option<Known<'_>>, synthetic: &View) -> Result<CopiesPart> {
+        let keys = AllKeys::new(training.view, holdout.map(|holdout| holdout.view), synthetic)?;
+        self.run_by(&keys, training, holdout, synthetic)
+    }
+
+    /// As [`run`](Self::run), with the keys of the images, which were made before.
+    pub(crate) fn run_by(
+        &self,
+        keys: &AllKeys,
+        training: Known<'_>,
+        holdout: Option<Known<'_>>,
+        synthetic: &View,
+    ) -> Result<CopiesPart> {
         let alpha = self.alpha;
-        let keys = AllKeys {
-            training: Keys::new(training.view),
-            holdout: holdout.map(|holdout| Keys::new(holdout.view)),
-            synthetic: Keys::new(synthetic),
-        };
-        if let Some((held_out, view)) = keys.holdout.as_ref().zip(holdout.map(|holdout| holdout.view)) {
-            refuse(&keys.synthetic, synthetic, held_out, view)?;
-        }
-        let same = identical(&keys, training.view, holdout.map(|holdout| holdout.view), synthetic);
+        let same = identical(keys, training.view, holdout.map(|holdout| holdout.view), synthetic);
         let copy = |index: usize, at: usize, near: Option<(Near, f64)>| Copied {
             index,
             synthetic: synthetic.name(index).to_owned(),
@@ -275,11 +263,6 @@ impl Search<'_> {
         };
         Ok((search, found.into_iter().map(|near| (near, p(near.ratio()))).collect()))
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// A number for the patient of each image, training images first; for each image, where not all patients are known.

@@ -4,7 +4,7 @@ use cellforge_data::View;
 use cellforge_train::pixel_features;
 use rayon::prelude::*;
 
-use crate::Result;
+use crate::{Result, numeric::blur};
 
 /// Side to which images are averaged: single pixels, and noise on them, count for less, and the search stays quick.
 pub(super) const SIDE: usize = 32;
@@ -57,32 +57,6 @@ impl Small {
 fn texture(image: &[f32], side: usize, channels: usize) -> Vec<f32> {
     let grey: Vec<f32> = image.chunks(channels).map(|pixel| pixel.iter().sum::<f32>() / channels as f32).collect();
     let scale = side as f32 / SIDE as f32;
-    let (fine, coarse) = (blur(&grey, side, FINE * scale), blur(&grey, side, COARSE * scale));
+    let (fine, coarse) = (blur(&grey, side, 1, FINE * scale), blur(&grey, side, 1, COARSE * scale));
     fine.iter().zip(&coarse).map(|(fine, coarse)| fine - coarse).collect()
-}
-
-/// A Gaussian blur with repeated edges.
-fn blur(grey: &[f32], side: usize, sigma: f32) -> Vec<f32> {
-    let reach = (3.0 * sigma).ceil() as isize;
-    let weights: Vec<f32> = (-reach..=reach).map(|at| (-0.5 * (at as f32 / sigma).powi(2)).exp()).collect();
-    let total: f32 = weights.iter().sum();
-    let along = |from: &[f32], step: usize, start: &dyn Fn(usize) -> usize| -> Vec<f32> {
-        let mut out = vec![0.0; side * side];
-        for line in 0..side {
-            for at in 0..side {
-                let sum: f32 = weights
-                    .iter()
-                    .zip(-reach..)
-                    .map(|(weight, shift)| {
-                        let other = (at as isize + shift).clamp(0, side as isize - 1) as usize;
-                        weight * from[start(line) + other * step]
-                    })
-                    .sum();
-                out[start(line) + at * step] = sum / total;
-            }
-        }
-        out
-    };
-    let across = along(grey, 1, &|line| line * side);
-    along(&across, side, &|line| line)
 }

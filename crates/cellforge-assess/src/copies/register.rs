@@ -85,10 +85,8 @@ impl Register {
             }
             let Some(step) = solve(hessian, slope, damping) else { break };
             let limit = self.side as f32 / 8.0;
-            let limited = |i: usize| {
-                map[i] + step[i].clamp(-[0.2, limit][usize::from(i >= 4)], [0.2, limit][usize::from(i >= 4)])
-            };
-            map = std::array::from_fn(limited);
+            let limits = [0.2, 0.2, 0.2, 0.2, limit, limit];
+            map = std::array::from_fn(|i| map[i] + step[i].clamp(-limits[i], limits[i]));
             let det = map[0] * map[3] - map[1] * map[2];
             if !(0.4..=2.5).contains(&det.abs()) {
                 break;

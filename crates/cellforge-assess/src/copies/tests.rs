@@ -90,9 +90,10 @@ fn identical_images_are_found_turned_and_without_patients() {
 #[test]
 fn a_held_out_image_among_the_synthetic_ones_is_refused_by_name() {
     let (training, _, new) = sets();
-    let error = refuse_held_out(&new, &set_of(&training, new.image(5).to_vec())).unwrap_err().to_string();
+    let error =
+        AllKeys::new(&training, Some(&new), &set_of(&training, new.image(5).to_vec())).err().unwrap().to_string();
     assert!(error.contains(new.name(5)) && error.contains("000001"), "{error}");
-    assert!(refuse_held_out(&new, &training).is_ok());
+    assert!(AllKeys::new(&training, Some(&new), &training).is_ok());
 }
 
 #[test]

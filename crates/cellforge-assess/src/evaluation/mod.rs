@@ -67,6 +67,8 @@ pub struct Prepared<'a> {
     real: SetImages,
     holdout: Option<SetImages>,
     synthetic: SetImages,
+    /// What tells identical images.
+    keys: copies::AllKeys,
     extractor: Extractor,
     /// What is compared for fidelity, or why nothing is; `None` where it was not asked for.
     compared: Option<Result<fidelity::Choice>>,
@@ -96,9 +98,7 @@ impl<'a> Prepared<'a> {
             extractor.check(name, images)?;
         }
 
-        if let Some(holdout) = &holdout {
-            copies::refuse_held_out(&holdout.view, &synthetic.view)?;
-        }
+        let keys = copies::AllKeys::new(&real.view, holdout.as_ref().map(|holdout| &holdout.view), &synthetic.view)?;
 
         let many = &inputs.words.many;
         let no_privacy = match &holdout {
@@ -125,7 +125,19 @@ impl<'a> Prepared<'a> {
                 too_few?;
             }
         }
-        Ok(Self { config, inputs, control, real, holdout, synthetic, extractor, compared, no_privacy, discriminators })
+        Ok(Self {
+            config,
+            inputs,
+            control,
+            real,
+            holdout,
+            synthetic,
+            keys,
+            extractor,
+            compared,
+            no_privacy,
+            discriminators,
+        })
     }
 
     /// The sets whose images are not those of `before`: `real`, `holdout` and `synthetic`.
@@ -146,7 +158,7 @@ impl<'a> Prepared<'a> {
     /// # Errors
     /// As [`evaluate`].
     pub fn run(self, out: &Path) -> Result<Evaluation> {
-        let Self { config, inputs, control, real, holdout, synthetic, extractor, .. } = self;
+        let Self { config, inputs, control, real, holdout, synthetic, keys, extractor, .. } = self;
         let mut clock = Clock::new(control);
         let dir = RunDir::new(out);
         let kept = dir.features();
@@ -160,7 +172,7 @@ impl<'a> Prepared<'a> {
             folder: &kept,
             control,
         };
-        let copies = search.run(known(&real), holdout.as_ref().map(known), &synthetic.view)?;
+        let copies = search.run_by(&keys, known(&real), holdout.as_ref().map(known), &synthetic.view)?;
         let rows = |set, images| extractor.rows(set, images, Orientation::Identity, &kept, control);
         clock.start("features");
         let real_rows = rows("real", &real)?;

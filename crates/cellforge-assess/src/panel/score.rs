@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Answers, Key, KeyImage, Source};
 use crate::{
     Error, Result,
+    numeric::median,
     report::format::{count, percent, percent_range},
 };
 
@@ -172,15 +173,6 @@ fn judged(
         })
         .collect();
     Ok(panel(&PanelInput { synthetic: &synthetic, units: &units, raters: &raters }, options)?)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => 0.0,
-        n if n % 2 == 1 => values[n / 2],
-        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
-    }
 }
 
 /// The figures as Markdown, with tables that can be read as plain text too.

@@ -6,7 +6,7 @@ use cellforge_data::{View, ViewParts, epoch_order};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::{Result, numeric::blur};
 
 /// A difference between sets of images that were equal.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,7 +84,7 @@ pub fn plant(images: &View, difference: Difference, seed: u64) -> Result<View> {
             }
             match difference {
                 Difference::Checkerboard(levels) => checkerboard(image, side, channels, levels),
-                Difference::Blur(sigma) => blur(image, side, channels, sigma),
+                Difference::Blur(sigma) => blurred(image, side, channels, sigma),
                 Difference::Square(_) => square(image, side, channels, places[i]),
                 Difference::Labels(_) => image.to_vec(),
             }
@@ -105,26 +105,9 @@ fn checkerboard(image: &[u8], side: usize, channels: usize, levels: u8) -> Vec<u
     image.iter().enumerate().map(change).collect()
 }
 
-/// Separable, cut off at three standard deviations; pixels beyond the edge repeat it.
-fn blur(image: &[u8], side: usize, channels: usize, sigma: f64) -> Vec<u8> {
-    let reach = (3.0 * sigma).ceil() as isize;
-    let weight = |d: isize| (-0.5 * (d as f64 / sigma).powi(2)).exp();
-    let total: f64 = (-reach..=reach).map(weight).sum();
-    let pass = |values: &[f64], step: usize, place: &dyn Fn(usize) -> usize| -> Vec<f64> {
-        let one = |i: usize| {
-            let at = place(i) as isize;
-            let value = |d: isize| {
-                let moved = (at + d).clamp(0, side as isize - 1) - at;
-                values[(i as isize + moved * step as isize) as usize]
-            };
-            (-reach..=reach).map(|d| weight(d) * value(d)).sum::<f64>() / total
-        };
-        (0..values.len()).map(one).collect()
-    };
-    let values: Vec<f64> = image.iter().map(|&x| f64::from(x)).collect();
-    let across = pass(&values, channels, &|i| i / channels % side);
-    let both = pass(&across, channels * side, &|i| i / channels / side);
-    both.into_iter().map(|x| x.round().clamp(0.0, 255.0) as u8).collect()
+fn blurred(image: &[u8], side: usize, channels: usize, sigma: f64) -> Vec<u8> {
+    let values: Vec<f32> = image.iter().map(|&x| f32::from(x)).collect();
+    blur(&values, side, channels, sigma as f32).into_iter().map(|x| x.round().clamp(0.0, 255.0) as u8).collect()
 }
 
 /// A square of full brightness in the first channel and none in the others, at place number `place`.
@@ -169,7 +152,7 @@ mod tests {
         // Of a flat image a blur changes nothing; of a step it makes a slope with the same mean.
         assert_eq!(plant(&images, Difference::Blur(0.8), 1).unwrap().image(3), images.image(3));
         let step: Vec<u8> = (0..64).map(|i| if i % 8 < 4 { 0 } else { 200 }).collect();
-        let soft = blur(&step, 8, 1, 0.5);
+        let soft = blurred(&step, 8, 1, 0.5);
         assert!(soft[3] > 10 && soft[4] < 190 && soft[3] + soft[4] == 200, "{soft:?}");
         let squares = plant(&images, Difference::Square(0.3), 1).unwrap();
         let changed = (0..20).filter(|&i| squares.image(i) != images.image(i)).count();

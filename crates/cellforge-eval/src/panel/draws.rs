@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use rayon::prelude::*;
-
 use super::PanelInput;
-use crate::{BootstrapOptions, Resampler, Result};
+use crate::{BootstrapOptions, Resampler, Result, bootstrap::resamples};
 
 /// The draws of the bootstrap: units of the real and of the synthetic images, and raters.
 pub(super) struct Draws<'a> {
@@ -59,7 +57,7 @@ impl<'a> Draws<'a> {
 
     /// Applies `statistic` to every resample, in their order.
     pub(super) fn map<T: Send>(&self, statistic: impl Fn(u64) -> Result<T> + Sync + Send) -> Result<Vec<T>> {
-        (0..self.options.resamples as u64).into_par_iter().map(statistic).collect()
+        resamples(self.options, statistic)?.into_iter().collect()
     }
 
     /// The number of units among these images.

@@ -12,7 +12,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BootstrapOptions, Error, Estimate, Interval, Resampler, Result, bootstrap::percentiles};
+use crate::{
+    BootstrapOptions, Error, Estimate, Interval, Resampler, Result,
+    bootstrap::{percentiles, resamples},
+};
 
 pub use statistics::{StatisticFinding, StatisticRows, StatisticsOptions, compare_statistics};
 
@@ -260,9 +263,7 @@ impl Sides {
         options: &BootstrapOptions,
         statistic: impl Fn(&[u32]) -> T + Sync,
     ) -> Result<Vec<T>> {
-        use rayon::prelude::*;
-        options.check()?;
-        let one = |number: u64| {
+        resamples(options, |number| {
             let mut weights = vec![0; self.total];
             for side in 0..2 {
                 // An odd and an even stream, so that the draws of the two sides have nothing in common.
@@ -270,8 +271,7 @@ impl Sides {
                 self.images[side].iter().zip(drawn).for_each(|(&image, weight)| weights[image] = weight);
             }
             statistic(&weights)
-        };
-        Ok((0..options.resamples as u64).into_par_iter().map(one).collect())
+        })
     }
 }
 
