@@ -106,9 +106,7 @@ impl Resampler {
         options: &BootstrapOptions,
         statistic: impl Fn(&[u32]) -> T + Sync,
     ) -> Result<Vec<T>> {
-        options.check()?;
-        let run = |number| statistic(&self.weights(options.seed, number));
-        Ok((0..options.resamples as u64).into_par_iter().map(run).collect())
+        resamples(options, |number| statistic(&self.weights(options.seed, number)))
     }
 
     /// The percentile interval of a figure. `statistic` is given how often each image occurs in a resample, and answers `None` where
@@ -150,15 +148,19 @@ impl Resampler {
 /// ```
 #[must_use]
 pub fn effective_groups<G: Ord>(groups: &[G]) -> f64 {
-    Resampler::groups(groups).map_or(0.0, |units| effective(units.unit_of(), units.units()))
+    let mut sizes: BTreeMap<&G, f64> = BTreeMap::new();
+    groups.iter().for_each(|group| *sizes.entry(group).or_default() += 1.0);
+    let squares: f64 = sizes.values().map(|size| size * size).sum();
+    if groups.is_empty() { 0.0 } else { (groups.len() as f64).powi(2) / squares }
 }
 
-/// Kish's effective number of units from the unit of each image.
-pub(crate) fn effective(unit_of: &[usize], units: usize) -> f64 {
-    let mut sizes = vec![0.0_f64; units];
-    unit_of.iter().for_each(|&unit| sizes[unit] += 1.0);
-    let squares: f64 = sizes.iter().map(|size| size * size).sum();
-    (unit_of.len() as f64).powi(2) / squares
+/// What `statistic` says of every resample, by its number, in parallel and in their order.
+pub(crate) fn resamples<T: Send>(
+    options: &BootstrapOptions,
+    statistic: impl Fn(u64) -> T + Send + Sync,
+) -> Result<Vec<T>> {
+    options.check()?;
+    Ok((0..options.resamples as u64).into_par_iter().map(statistic).collect())
 }
 
 /// The central part of `values` that holds a share `level` of them; `None` if there are none.

@@ -69,6 +69,7 @@ mod tiles;
 mod transpose;
 mod updates;
 mod upsample;
+mod weighted;
 
 pub use activation::{leaky_relu, leaky_relu_dropout, leaky_relu_jvp, relu, tanh};
 pub use arithmetic::{add, mul, scale, sqr, sub};

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use cellforge_data::counted;
 use cellforge_eval::Estimate;
 
 use super::{Answer, Evaluation, SetInfo, digits};
@@ -103,7 +104,9 @@ fn classes(set: &SetInfo) -> String {
 
 fn patients(set: &SetInfo) -> String {
     match (set.patients, set.effective_patients) {
-        (Some(n), Some(effective)) => format!(" of {n} patients ({effective:.1} effective)"),
+        (Some(n), Some(effective)) => {
+            format!(" of {} ({effective:.1} effective)", counted(n, "patient", "patients"))
+        }
         _ => " of patients that are not known".to_owned(),
     }
 }
@@ -148,6 +151,21 @@ fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
         writeln!(text, "- Accuracy on real {many}, trained on synthetic ones: {}.", show(figures.tstr.accuracy))?;
         writeln!(text, "- The same, trained on real ones: {}.", show(figures.trtr.accuracy))?;
         writeln!(text, "- Accuracy on synthetic {many}, trained on real ones: {}.", show(figures.trts.accuracy))?;
+    }
+    let copies = found.copies.in_words(&found.words, found.sets.synthetic.images);
+    let searched = if found.copies.near.is_some() { "" } else { " Only identical ones were looked for." };
+    writeln!(
+        text,
+        "- Copies: {}{searched}",
+        copies.unwrap_or_else(|| format!("no copy of a training {} was found.", found.words.one))
+    )?;
+    if let Some(near) = &found.copies.near {
+        let alarms = &near.false_alarms;
+        writeln!(
+            text,
+            "- Of {} patients of whom no {} can be a copy, {} would have been accused.",
+            alarms.units, found.words.one, alarms.accused
+        )?;
     }
     if let Some(privacy) = &found.privacy {
         let leaks = privacy.findings.iter().filter(|finding| finding.leaks).count();

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use cellforge_data::{View, derive_seed};
 use cellforge_eval::{
-    Estimate, Features, Fidelity, FidelityOptions, ImageScore, Interval, Sample, effective_groups, fidelity, fld,
+    Estimate, Fidelity, FidelityOptions, ImageScore, Interval, Sample, effective_groups, fidelity, fld,
     frechet_distance, image_scores, prdc,
 };
-use cellforge_train::Matrix;
+use cellforge_train::FeatureMatrix;
 
 use super::{
     EvaluationConfig, FidelityPart, FidelityScope, FloorDraw, FloorInfo, ScoredImage,
@@ -25,12 +25,12 @@ const TRIES: usize = 10;
 #[derive(Clone, Copy)]
 pub(super) struct Measured<'a> {
     pub(super) images: &'a SetImages,
-    pub(super) rows: &'a Matrix,
+    pub(super) rows: &'a FeatureMatrix,
 }
 
 /// Some rows of a set, ready to be compared.
 struct Chosen {
-    rows: Matrix,
+    rows: FeatureMatrix,
     groups: Option<Vec<String>>,
 }
 
@@ -38,11 +38,11 @@ impl Chosen {
     fn new(from: Measured<'_>, rows: &[usize]) -> Self {
         let values = rows.iter().flat_map(|&row| from.rows.row(row).iter().copied()).collect();
         let groups = from.images.groups().map(|groups| rows.iter().map(|&row| groups[row].clone()).collect());
-        Self { rows: Matrix { values, dims: from.rows.dims }, groups }
+        Self { rows: FeatureMatrix { values, dims: from.rows.dims }, groups }
     }
 
     fn sample(&self) -> Result<Sample<'_>> {
-        Ok(Sample { features: Features::new(&self.rows.values, self.rows.dims)?, groups: self.groups.as_deref() })
+        Ok(Sample { features: self.rows.checked()?, groups: self.groups.as_deref() })
     }
 }
 
@@ -56,34 +56,45 @@ struct OfClass {
     n: usize,
 }
 
-pub(super) fn measure(
+/// What is compared with what.
+pub(super) struct Choice {
+    /// The real images in two sets, several times over.
+    pairs: Vec<Pair>,
+    /// The rows of each class, of the first of the pairs.
+    classes: Vec<OfClass>,
+    seed: u64,
+}
+
+/// Chooses the images to compare.
+///
+/// # Errors
+/// [`Error::EvaluationImages`] if there are too few.
+pub(super) fn choose(
     config: &EvaluationConfig,
-    real: Measured<'_>,
-    holdout: Option<Measured<'_>>,
-    synthetic: Measured<'_>,
-    control: &Control,
-) -> Result<FidelityPart> {
+    real: &SetImages,
+    holdout: Option<&SetImages>,
+    synthetic: &SetImages,
+) -> Result<Choice> {
     let seed = derive_seed(config.seed, "halves");
-    let classes = real.images.view.classes();
+    let classes = real.view.classes();
     let wanted: Vec<usize> = (0..classes.len())
         .map(|label| {
             let count = |of: &SetImages| of.view.class_indices(label as u32).len();
-            holdout.map_or(usize::MAX, |holdout| count(holdout.images)).min(count(synthetic.images))
+            holdout.map_or(usize::MAX, count).min(count(synthetic))
         })
         .collect();
-    let pairs = draw_pairs(real.images, holdout.map(|holdout| holdout.images), &wanted, seed)?;
+    let pairs = draw_pairs(real, holdout, &wanted, seed)?;
     let [like_holdout, rest] = &pairs[0];
     let mut chosen = Vec::new();
     for (label, name) in classes.iter().enumerate() {
         let all = |images: &SetImages| images.view.class_indices(label as u32);
-        let real_view = &real.images.view;
         let sets = [
-            of_class(real_view, like_holdout, label),
-            of_class(real_view, rest, label),
-            all(synthetic.images),
-            holdout.map_or(Vec::new(), |holdout| all(holdout.images)),
+            of_class(&real.view, like_holdout, label),
+            of_class(&real.view, rest, label),
+            all(synthetic),
+            holdout.map_or(Vec::new(), all),
         ];
-        let smallest = pairs.iter().flatten().map(|set| of_class(real_view, set, label).len()).min();
+        let smallest = pairs.iter().flatten().map(|set| of_class(&real.view, set, label).len()).min();
         let counts = [
             ("real", "a part of them, of other patients than the rest, has", smallest.unwrap_or(0)),
             ("synthetic", "there are", sets[2].len()),
@@ -99,10 +110,22 @@ pub(super) fn measure(
             return Err(Error::EvaluationImages { part, problem });
         }
         let from = [Some(real), Some(real), Some(synthetic), holdout];
-        let rows =
-            std::array::from_fn(|i| from[i].map_or(Vec::new(), |from| pick(&from.images.view, &sets[i], n, seed)));
+        let rows = std::array::from_fn(|i| from[i].map_or(Vec::new(), |from| pick(&from.view, &sets[i], n, seed)));
         chosen.push(OfClass { rows, label, n });
     }
+    Ok(Choice { pairs, classes: chosen, seed })
+}
+
+pub(super) fn measure(
+    config: &EvaluationConfig,
+    choice: &Choice,
+    real: Measured<'_>,
+    holdout: Option<Measured<'_>>,
+    synthetic: Measured<'_>,
+    control: &Control,
+) -> Result<FidelityPart> {
+    let Choice { pairs, classes: chosen, seed } = choice;
+    let classes = real.images.view.classes();
     let options = config.fidelity_options();
     let scope = |of: &[&OfClass]| -> Result<FidelityScope> {
         let rows = |i: usize| -> Vec<usize> {
@@ -112,7 +135,7 @@ pub(super) fn measure(
         };
         compare(
             of.iter().map(|class| class.n).sum(),
-            floors(real, &pairs, of, options.k, seed, control)?,
+            floors(real, pairs, of, options.k, *seed, control)?,
             [Chosen::new(real, &rows(0)), Chosen::new(real, &rows(1)), Chosen::new(synthetic, &rows(2))],
             holdout.map(|holdout| Chosen::new(holdout, &rows(3))).as_ref(),
             &options,
@@ -121,7 +144,7 @@ pub(super) fn measure(
     };
     let mut per_class = BTreeMap::new();
     let mut images = Vec::new();
-    for (name, of) in classes.iter().zip(&chosen) {
+    for (name, of) in classes.iter().zip(chosen) {
         per_class.insert(name.clone(), scope(&[of])?);
         let reference = match holdout {
             Some(holdout) => Chosen::new(holdout, &of.rows[3]),
@@ -131,7 +154,7 @@ pub(super) fn measure(
     }
     Ok(FidelityPart {
         images_per_side: classes.iter().cloned().zip(chosen.iter().map(|class| class.n)).collect(),
-        floor: floor_info(real.images, &pairs),
+        floor: floor_info(real.images, pairs),
         pooled: scope(&chosen.iter().collect::<Vec<_>>())?,
         per_class,
         images,

@@ -9,7 +9,7 @@ use cellforge_eval::{
 use serde::{Deserialize, Serialize};
 
 use super::{EvaluationConfig, Provenance, Words};
-use crate::{Versions, utility::Utility};
+use crate::{Versions, copies::CopiesPart, two_sample::TwoSample, utility::Utility};
 
 /// The version of `evaluation.json`. It grows by one whenever a field is removed, renamed or changes its meaning.
 pub const EVALUATION_SCHEMA: u32 = 4;
@@ -27,13 +27,17 @@ pub struct Evaluation {
     pub classes: Vec<String>,
     /// The images that were compared.
     pub sets: SetsInfo,
+    /// Copies of training images among the synthetic ones.
+    pub copies: CopiesPart,
     /// Do they look real, and do they cover what is real?
     pub fidelity: Option<FidelityPart>,
+    /// Can they be told from real images?
+    pub two_sample: Option<TwoSample>,
     /// Do they leak a patient?
     pub privacy: Option<PrivacyPart>,
     /// Can a model be trained on them?
     pub utility: Option<UtilityPart>,
-    /// Parts that were not measured, by name (`fidelity`, `privacy`, `utility`, `discriminator`), and why.
+    /// Parts that were not measured, by name (`fidelity`, `two_sample`, `privacy`, `utility`, `discriminator`), and why.
     pub not_measured: BTreeMap<String, String>,
     /// The images in the plane of their two largest principal components.
     pub scatter: Scatter,
@@ -266,7 +270,7 @@ pub struct Scatter {
 /// A picture of a synthetic image beside the training image nearest to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PairImage {
-    /// Space in which the two are near.
+    /// Space in which the two are near; `copies` for a copy, whose distances are those of the search for copies.
     pub space: String,
     /// PNG file, relative to the folder of `evaluation.json`: the synthetic image, turned as it is nearest, and the training image.
     pub path: String,

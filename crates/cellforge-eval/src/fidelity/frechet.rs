@@ -286,16 +286,12 @@ fn sum_of_singular_values(matrix: MatRef<'_, f64>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::congruential;
     use super::*;
 
     /// Whole numbers from -4 to 4.
-    fn numbers(n: usize, mut x: u64) -> Vec<f32> {
-        (0..n)
-            .map(|_| {
-                x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                ((x >> 33) % 9) as f32 - 4.0
-            })
-            .collect()
+    fn numbers(n: usize, x: u64) -> Vec<f32> {
+        congruential(n, x).map(|x| ((x >> 33) % 9) as f32 - 4.0).collect()
     }
 
     #[test]

@@ -241,15 +241,11 @@ fn multiply(products: &mut [f64], xs: &[f64], ys: &[f64], dims: usize) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::congruential;
     use super::*;
 
-    fn numbers(n: usize, mut x: u64) -> Vec<f32> {
-        (0..n)
-            .map(|_| {
-                x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                (x >> 40) as f32 / (1 << 24) as f32 - 0.5
-            })
-            .collect()
+    fn numbers(n: usize, x: u64) -> Vec<f32> {
+        congruential(n, x).map(|x| (x >> 40) as f32 / (1 << 24) as f32 - 0.5).collect()
     }
 
     fn kernel(a: &[f32], b: &[f32]) -> f64 {

@@ -43,20 +43,21 @@ pub struct Sample<'a> {
 #[serde(default)]
 pub struct FidelityOptions {
     /// Nearest neighbour that counts as near, for precision, recall, density and coverage.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1000))]
     pub k: usize,
     /// Images of each set in a subset of the kernel distance (KID).
     ///
     /// It has all images of the smaller set if that has fewer.
-    #[schemars(range(min = 2))]
+    #[schemars(range(min = 2, max = 100_000))]
     pub kid_subset: usize,
     /// Subsets of the kernel distance (KID). 0 leaves them out.
+    #[schemars(range(max = 100_000))]
     pub kid_subsets: usize,
     /// Resamples, seed and coverage of the intervals.
     #[schemars(skip)]
     pub bootstrap: BootstrapOptions,
     /// Halves of both sets from which the Fréchet distance is extrapolated. Each costs about as much as the distance itself.
-    #[schemars(range(min = 20))]
+    #[schemars(range(min = 20, max = 100_000))]
     pub frechet_resamples: usize,
 }
 
@@ -202,4 +203,13 @@ fn discrepancy(sets: [Features; 2], blocks: &[Blocks; 2], options: &BootstrapOpt
 /// Values of `of` for 0 to `count`, in this order, computed in parallel.
 fn in_order<T: Send>(count: usize, of: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
     (0..count).into_par_iter().map(of).collect()
+}
+
+/// `n` numbers of a linear congruential generator that begins at `x`, for tests.
+#[cfg(test)]
+fn congruential(n: usize, mut x: u64) -> impl Iterator<Item = u64> {
+    (0..n).map(move |_| {
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        x
+    })
 }

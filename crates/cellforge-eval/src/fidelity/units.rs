@@ -5,7 +5,7 @@ use rand_chacha::ChaCha12Rng;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use super::Sample;
-use crate::{Error, Estimate, Interval, Resampler, Result, bootstrap::effective, proportion::wilson_scaled};
+use crate::{Error, Estimate, Interval, Resampler, Result, effective_groups, proportion::wilson_scaled};
 
 /// Most blocks of a set. Each is left out once, and costs about as much as the figure itself.
 const BLOCKS: usize = 48;
@@ -39,7 +39,7 @@ impl Blocks {
         }
         let by_group = sample.groups.map(Resampler::groups).transpose()?;
         let groups = by_group.as_ref().map(Resampler::units);
-        let effective_groups = by_group.as_ref().map(|units| effective(units.unit_of(), units.units()));
+        let of_groups = by_group.as_ref().map(|units| effective_groups(units.unit_of()));
         let (units, by_group) = match by_group {
             Some(units) if units.units() > 1 => (units, true),
             _ => (Resampler::images(n)?, false),
@@ -50,9 +50,9 @@ impl Blocks {
         }
         let of: Vec<usize> = units.unit_of().iter().map(|&unit| numbers[unit] % BLOCKS).collect();
         let count = units.units().min(BLOCKS);
-        let effective_units = effective(units.unit_of(), units.units());
-        let df = (effective(&of, count) - 1.0).max(1.0);
-        Ok(Self { of, count, units, by_group, groups, effective_groups, effective_units, df })
+        let effective_units = effective_groups(units.unit_of());
+        let df = (effective_groups(&of) - 1.0).max(1.0);
+        Ok(Self { of, count, units, by_group, groups, effective_groups: of_groups, effective_units, df })
     }
 
     /// The images of each block.

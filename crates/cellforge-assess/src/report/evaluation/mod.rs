@@ -1,7 +1,9 @@
 //! What the synthetic images are worth: four answers, then the figures they rest on.
 
+mod copies;
 mod fidelity;
 mod privacy;
+mod two_sample;
 mod utility;
 
 use std::path::Path;
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{
     Result, charts,
-    evaluation::{Answer, Evaluation, Notice, PairImage, SetInfo},
+    evaluation::{Answer, Evaluation, Notice, PairImage, SetInfo, pairs::COPIES},
     plots::css_colour,
 };
 
@@ -23,7 +25,7 @@ pub(super) fn section(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
     let pairs = pairs(found, base_dir)?;
     Ok(html! {
         (verdicts(found))
-        @for (heading, _, body) in parts(found, &pairs) { h3 { (heading) } (body) }
+        @for (heading, _, body) in parts(found, &pairs, base_dir)? { h3 { (heading) } (body) }
     })
 }
 
@@ -31,7 +33,7 @@ pub(super) fn section(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
 pub(super) fn page(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
     let pairs = pairs(found, base_dir)?;
     let title = format!("Synthetic {}, evaluated", found.words.many);
-    let sections = parts(found, &pairs);
+    let sections = parts(found, &pairs, base_dir)?;
     let more = [
         (format!("The {}", found.words.many), "images", sets(found)),
         ("How to repeat this".to_owned(), "repeat", repeat(found)),
@@ -123,20 +125,26 @@ fn word(answer: Answer, about: &str) -> (&'static str, &'static str) {
 }
 
 /// Heading, anchor and content of each part that was measured.
-fn parts(found: &Evaluation, pairs: &Markup) -> Vec<(String, &'static str, Markup)> {
+fn parts(found: &Evaluation, pairs: &Markup, base_dir: &Path) -> Result<Vec<(String, &'static str, Markup)>> {
     let missing = |part: &str| -> Markup {
         let reason = found.not_measured.get(part).map_or("it was not measured", String::as_str);
         html! { p.muted { "Not measured: " (reason) "." } }
     };
     let fidelity = found.fidelity.as_ref().map_or_else(|| missing("fidelity"), |part| fidelity::figures(part, found));
+    let two_sample = match &found.two_sample {
+        Some(part) => two_sample::figures(part, &found.words, base_dir)?,
+        None => missing("two_sample"),
+    };
     let utility =
         found.utility.as_ref().map_or_else(|| missing("utility"), |part| utility::figures(part, &found.words));
     let privacy = found.privacy.as_ref().map_or_else(|| missing("privacy"), |part| privacy::figures(part, found));
-    vec![
+    Ok(vec![
+        ("Copies".to_owned(), "copies", copies::figures(found)),
+        ("Do they look real?".to_owned(), "two-sample", two_sample),
         ("Realism and coverage".to_owned(), "fidelity", html! { (fidelity) (scatter(found)) }),
         ("Use for training".to_owned(), "utility", utility),
         ("Leaks".to_owned(), "privacy", html! { (privacy) (pairs) }),
-    ]
+    ])
 }
 
 /// The images in a plane.
@@ -178,16 +186,16 @@ fn pairs(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
         @if !embedded.is_empty() {
             @if !found.provenance.drawn_by_program { (do_not_share(found)) }
             @for space in spaces {
-                h4 { "The closest pairs by " (space_name(space)) }
-                p.note { "Left: the synthetic " (one) ", turned as it is nearest. Right: the training " (one) " nearest to it. Below: their distance, and
-                    the distance of the synthetic " (one) " to the nearest held-out " (one) ". A copy has a first distance near 0 and far below the
+                h4 { @if space == COPIES { "Copies, the most certain first" } @else { "The closest pairs by " (space_name(space)) } }
+                p.note { @if space == COPIES { "Laid on each other as well as a move, a turn, a stretch and a change of colours can. " } "Left: the synthetic " (one) ", turned as it is nearest. Right: the training " (one) " nearest to it. Below: their distance, and
+                    the distance of the synthetic " (one) " to the nearest " @if space == COPIES { (one) " of another patient" } @else { "held-out " (one) } ". A copy has a first distance near 0 and far below the
                     second." }
                 div.pairs {
                     @for (pair, image) in embedded.iter().filter(|(pair, _)| pair.space == space) {
                         figure {
                             img src={ "data:image/png;base64," (image.base64) } width=(image.width) height=(image.height)
                                 alt={ "A synthetic " (one) " beside the nearest " (real) "training " (one) };
-                            figcaption { (crate::evaluation::digits(pair.distance)) " · held-out " (crate::evaluation::digits(pair.holdout_distance)) }
+                            figcaption { (crate::evaluation::digits(pair.distance)) @if space == COPIES { " · other patient " } @else { " · held-out " } (crate::evaluation::digits(pair.holdout_distance)) }
                         }
                     }
                 }
