@@ -34,16 +34,7 @@ fn gans() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
         let root = folder("gans");
-        let phantom = root.join("phantom.zip");
-        cellforge().args(["data", "phantom", "--images-per-class", "20", "--out"]).arg(&phantom).assert().success();
-        cellforge()
-            .args(["train", "gan", "--side", "32", "--width", "0.05", "--iterations", "2", "--batch", "4", "-q"])
-            .arg("--data")
-            .arg(&phantom)
-            .arg("--out")
-            .arg(root.join("out"))
-            .assert()
-            .success();
+        common::tiny_gan(&common::small_phantom(&root), 2, &[], &root.join("out"));
         root.join("out")
     })
 }
@@ -64,6 +55,8 @@ fn help_of_every_verb_has_examples() {
         &["classify"],
         &["evaluate"],
         &["reproduce"],
+        &["panel", "make"],
+        &["panel", "score"],
         &["completions"],
     ];
     for verb in verbs {
@@ -159,7 +152,7 @@ fn a_settings_file_stands_in_for_flags_and_flags_win() {
         run().assert().code(1).stderr(contains("phantom.toml").and(contains(now)));
     }
     fs::write(&config, "data.phantom.images_per_class = \"many\"\n").unwrap();
-    run().assert().code(1).stderr(contains("phantom.toml").and(contains("it takes whole number, 1 or more")));
+    run().assert().code(1).stderr(contains("phantom.toml").and(contains("it takes whole number, from 1 to 100000")));
     fs::write(&config, "data.phantom.images_per_class = = 3\n").unwrap();
     run().assert().code(1).stderr(contains("not valid TOML"));
     cellforge().args(["reproduce", "--config", "nowhere.toml"]).assert().code(1).stderr(contains("nowhere.toml"));
@@ -173,7 +166,7 @@ fn a_settings_file_is_held_to_what_the_flags_take() {
         ("classifier.augment.vertical_flip = \"flip\"", "true or false"),
         ("classifier.recipe = \"vgg\"", "resnet, resnet-flips"),
         ("classifier.model.kind = \"vgg\"", "cnn, resnet"),
-        ("classifier.model = { kind = \"cnn\", dense = 0 }", "it must be 1 or more"),
+        ("classifier.model = { kind = \"cnn\", dense = 0 }", "it must be from 1 to 4096"),
         ("data.split_by = \"patient\"", "group"),
         ("threads = 2000", "no setting threads"),
         ("data.skip_bad = 1", "true or false"),
@@ -400,15 +393,94 @@ fn the_same_seed_gives_the_same_images() {
 
     run("one", &["--class", "Uninfected", "--truncation", "0.5"]);
     assert!(!dir.join("one/Parasitized").exists());
-    let refused = |args: &[&str], reason: &str| {
+    let told = |args: &[&str], code: i32, reason: &str| {
         let mut command = cellforge();
-        command.args(["generate", "--out"]).arg(dir.join("no")).args(args).assert().code(1).stderr(contains(reason));
+        command.args(["generate", "--out"]).arg(dir.join("no")).args(args).assert().code(code).stderr(contains(reason));
     };
+    let refused = |args: &[&str], reason: &str| told(args, 1, reason);
     let checkpoint = gans().to_str().unwrap();
     refused(&["--checkpoint", checkpoint, "--class", "Martian"], "Martian");
-    refused(&["--checkpoint", checkpoint, "--truncation", "0"], "truncation");
+    // A flag's value that is out of range is a wrong command line.
+    told(&["--checkpoint", checkpoint, "--truncation", "0"], 2, "generate.truncation is 0");
+    refused(&["--checkpoint", checkpoint, "--count", "0"], "only a study knows");
     refused(&["--checkpoint", "nowhere"], "nowhere");
     refused(&["--checkpoint", dir.to_str().unwrap()], "no trained GAN");
+}
+
+/// What a user names is replaced only where that was asked for.
+#[test]
+fn files_that_are_there_stay() {
+    let dir = folder("files");
+    let data = small_phantom(&dir);
+    let net = dir.join("net");
+    let small = ["--side", "32", "--width", "0.05", "--epochs", "1", "-q"];
+    let mut train = cellforge();
+    train.args(["train", "classifier", "--data"]).arg(&data).args(small).arg("--out").arg(&net).assert().success();
+    let [data, net] = [&data, &net].map(|path| path.to_str().unwrap());
+    let gan = gans().to_str().unwrap();
+    let classify = ["classify", "--checkpoint", net, "--data", data];
+    let generate = ["generate", "--checkpoint", gan, "--count", "1"];
+    let cases: [(Vec<&str>, &str, &str); 7] = [
+        (vec!["data", "split", data], "--out", "split.csv"),
+        (vec!["data", "split", data, "--folds", "2", "--by", "image"], "--out", "fold.csv"),
+        (vec!["data", "phantom", "--images-per-class", "2"], "--out", "made.zip"),
+        (classify.to_vec(), "--csv", "each.csv"),
+        (classify.to_vec(), "--json", "figures.json"),
+        (generate.to_vec(), "--out", "made-by-gan.zip"),
+        ([&generate[..], &["--out", "images"]].concat(), "--grid", "grid.png"),
+    ];
+    for (verb, flag, name) in cases {
+        let there = dir.join(if name == "fold.csv" { "fold-2.csv" } else { name });
+        fs::write(&there, "years of work").unwrap();
+        let run = |extra: &[&str]| {
+            let mut command = cellforge();
+            command.args(&verb).args([flag, name]).args(extra).current_dir(&dir).assert()
+        };
+        let is_there = there.file_name().unwrap().to_str().unwrap().to_owned();
+        run(&[]).code(1).stderr(contains(format!("{is_there} is there already")).and(contains("--overwrite")));
+        assert_eq!(fs::read(&there).unwrap(), b"years of work", "{verb:?}");
+        run(&["--overwrite"]).success();
+        assert_ne!(fs::read(&there).unwrap(), b"years of work", "{verb:?}");
+    }
+}
+
+/// Flags and settings that contradict each other are not passed over in silence.
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let dir = folder("contradictions");
+    let data = small_phantom(&dir);
+    let data = data.to_str().unwrap();
+    for (args, code, words) in [
+        (&["inspect", "resnet", "--set", "classifier.model.kind=cnn"][..], 1, "the settings make a cnn of the resnet"),
+        (&["inspect", "cnn", "--set", "classifier.recipe=resnet"], 1, "the settings make a resnet of the cnn"),
+        (&["inspect", "resnet", "--recipe", "best"], 1, "--recipe is of GANs"),
+        (&["inspect", "cnn", "--classes", "100000000000"], 2, "--classes"),
+        (
+            &["data", "split", data, "--folds", "3", "--test", "0.3", "--out", "x.csv"],
+            1,
+            "data.test is of a single split",
+        ),
+        (
+            &["data", "split", data, "--folds", "3", "--set", "data.val=0.3", "--out", "x.csv"],
+            1,
+            "data.val is of a single split",
+        ),
+        (&["classify", "--checkpoint", ".", "--model", "cnn", "--data", data], 1, "--model chooses one of a study"),
+        (&["data", "phantom", "--side", "48", "--out", "x.zip"], 2, "data.side is 48"),
+    ] {
+        cellforge().args(args).current_dir(&dir).assert().code(code).stderr(contains(words));
+    }
+    cellforge().args(["inspect", "classifier", "--set", "classifier.model.kind=cnn"]).assert().success();
+    let left: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name.to_str().unwrap().starts_with("images.zip")), "{left:?}");
+}
+
+#[test]
+fn one_of_a_kind_is_counted_as_one() {
+    let dir = folder("one").join("images");
+    cellforge().args(["-q", "data", "phantom", "--images-per-class", "1", "--out"]).arg(&dir).assert().success();
+    fs::remove_dir_all(dir.join("Uninfected")).unwrap();
+    cellforge().args(["data", "info"]).arg(&dir).assert().success().stdout(contains(": 1 image in 1 class\n"));
 }
 
 #[test]

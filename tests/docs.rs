@@ -121,6 +121,69 @@ fn words_are_found() {
     }
 }
 
+/// What code would say that makes a path of one of the names that stand in `RunDir`.
+fn names_in_paths() -> Vec<String> {
+    // Files, whose names mean nothing else; and folders, whose names are words of their own where they are not joined to a path.
+    let files = "log.jsonl test.json config.toml split.csv evaluation.json report.html datasheet.md results.json judgement.json phantom.zip";
+    let folders =
+        "tensorboard grids cache features runs pairs stamps data cnn resnet gan synthetic judge evaluation last best";
+    let mut found = Vec::new();
+    for name in files.split(' ') {
+        found.extend([format!("\"{name}\""), format!("/{name}\"")]);
+    }
+    for name in folders.split(' ') {
+        for before in ["join", "path", "push", "with_file_name", "RunDir::new", "Folder"] {
+            found.extend([format!("{before}(\"{name}\""), format!("{before}(\"{name}/")]);
+        }
+        found.push(format!("format!(\"{name}/"));
+    }
+    found
+}
+
+/// Whether a line of code has one of them. What a report says, and the key of a seed, are no paths.
+fn names_a_file_of_a_run(line: &str, names: &[String]) -> bool {
+    let other = !line.contains('"') || line.contains("code { ") || line.contains("derive_seed(");
+    !other && names.iter().any(|name| line.contains(name.as_str()))
+}
+
+/// Only `RunDir` knows what the files and folders of a run are called; tests may.
+#[test]
+fn names_in_the_folder_of_a_run_stand_in_one_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    rust_files(&root.join("crates"), &mut files);
+    let (names, mut found) = (names_in_paths(), Vec::new());
+    for file in files {
+        let name = file.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+        if name.contains("/tests") || name.ends_with("cellforge-train/src/run_dir/names.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for (number, line) in code.lines().enumerate() {
+            if !line.trim_start().starts_with("//") && names_a_file_of_a_run(line, &names) {
+                found.push(format!("{name}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn names_of_files_are_found() {
+    for line in [
+        "out.join(\"results.json\")",
+        "const REPORT: &str = \"report.html\";",
+        "Makes::Folder(\"cnn\")",
+        "format!(\"gan/{name}\")",
+    ] {
+        assert!(names_a_file_of_a_run(line, &names_in_paths()), "{line}");
+    }
+    for line in ["code { \"results.json\" }", "derive_seed(1, \"gan\")", "Table::new(\"cnn\")", "words.join(\" \")"] {
+        assert!(!names_a_file_of_a_run(line, &names_in_paths()), "{line}");
+    }
+}
+
 fn cargo(args: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO"));
     command.args(args).arg("--offline").current_dir(env!("CARGO_MANIFEST_DIR"));

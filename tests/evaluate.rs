@@ -66,7 +66,9 @@ fn sets() -> &'static Sets {
 fn evaluate(real: &Path, holdout: Option<&Path>, synthetic: &Path) -> Command {
     let mut command = cellforge();
     command
-        .args(["-q", "evaluate", "--side", "32", "--set", "evaluate.fidelity.k=3", "--resamples", "50", "--real"])
+        .args(["-q", "evaluate", "--side", "32", "--set", "evaluate.fidelity.k=3", "--resamples", "50"])
+        .args(["--set", "evaluate.two_sample.updates=0", "--set", "evaluate.two_sample.halvings=50"])
+        .args(["--set", "evaluate.two_sample.planted=false", "--set", "evaluate.copies.planted=0", "--real"])
         .arg(real);
     if let Some(holdout) = holdout {
         command.arg("--holdout").arg(holdout);
@@ -103,7 +105,7 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
     let run = |name: &str, threads: &str| {
         let out = sets.root.join(name);
         let mut command = evaluate(&sets.real, Some(&sets.holdout), &sets.synthetic);
-        command.args(["--measure", "fidelity,privacy,utility", "--set", "evaluate.utility.updates=3"]);
+        command.args(["--measure", "fidelity,two_sample,privacy,utility", "--set", "evaluate.utility.updates=3"]);
         command.args(["--set", "evaluate.utility.seeds=2", "--set", "evaluate.utility.width=0.1"]);
         command.args(["--threads", threads, "--out"]).arg(&out);
         command.assert().success().stdout(contains("Do they leak a patient?").and(contains("fd_pixels")));
@@ -119,12 +121,14 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
     let fidelity = &found["fidelity"];
     for scope in [&fidelity["pooled"], &fidelity["per_class"]["Parasitized"], &fidelity["per_class"]["Uninfected"]] {
         for comparison in ["against_real", "floor", "against_holdout", "real_against_holdout"] {
-            for figure in ["frechet", "kid", "precision", "recall", "density", "coverage"] {
+            for figure in ["frechet", "kid", "precision", "recall", "density", "coverage", "alpha_precision", "vendi"] {
                 assert_estimate(&scope[comparison][figure], &format!("{comparison}.{figure}"));
             }
             assert_eq!(scope[comparison]["reference"], scope["images"]);
             assert_eq!(scope[comparison]["compared"], scope["images"]);
         }
+        assert_estimate(&scope["fld"], "fld");
+        assert_eq!(scope["floors"].as_array().unwrap().len(), 20);
     }
     assert!(found["privacy"]["figures"]["spaces"]["pixels"]["dcr"].is_object());
     assert!(found["privacy"]["findings"].as_array().unwrap().iter().all(|f| f["p_adjusted"].is_number()));
@@ -133,7 +137,7 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
     }
     assert_eq!(found["verdicts"].as_array().unwrap().len(), 4);
     let privacy = found["verdicts"][3]["sentence"].as_str().unwrap();
-    let open = "Near-copies of a few patients would not have been seen by these tests.";
+    let open = "No copy of a training cell was found; how small a leak would have been found was not looked at.";
     assert!(privacy.starts_with("No leak was found by any of 11 tests") && privacy.contains(open), "{privacy}");
     assert_eq!(found["not_measured"].as_object().unwrap().keys().collect::<Vec<_>>(), ["discriminator"]);
     assert_eq!(found["pairs"].as_array().unwrap().len(), 10);
@@ -173,6 +177,45 @@ fn a_copy_of_the_training_images_is_caught() {
 }
 
 #[test]
+fn copies_head_everything_and_can_be_dropped() {
+    let sets = sets();
+    let (made, out, rest) = (sets.root.join("with-copies"), sets.root.join("copies"), sets.root.join("no-copies"));
+    copy(&sets.synthetic, &made);
+    let class = Path::new("Parasitized");
+    let first = |folder: &Path| {
+        let mut paths: Vec<PathBuf> = fs::read_dir(folder.join(class)).unwrap().map(|e| e.unwrap().path()).collect();
+        paths.sort();
+        paths.remove(0)
+    };
+    for number in 0..3 {
+        fs::copy(first(&sets.real), made.join(class).join(format!("new-{number}.png"))).unwrap();
+    }
+    let count = |folder: &Path| fs::read_dir(folder.join(class)).unwrap().count();
+    // No holdout is needed for it.
+    let mut command = evaluate(&sets.real, None, &made);
+    command.args(["--measure", "privacy,fidelity", "--drop-copies"]).arg(&rest).arg("--out").arg(&out);
+    command.assert().success().stdout(contains("3 of 243 are copies of training").and(contains("without copies")));
+    let found = read(&out);
+    assert_eq!(answer(&found, "privacy"), "bad", "{}", found["verdicts"]);
+    assert_eq!(found["copies"]["identical"]["of_training"]["images"], 3);
+    assert_eq!(found["copies"]["identical"]["among_synthetic"]["images"], 2);
+    assert_eq!((count(&rest), count(&made)), (count(&made) - 3, 123));
+    let report = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(report.contains("Leak. ") && report.contains("pixel by pixel"));
+
+    // A folder that is there is not written into, and an image that was held out is no synthetic one.
+    let mut again = evaluate(&sets.real, None, &made);
+    again.arg("--drop-copies").arg(&rest).assert().code(1).stderr(contains("is there already"));
+    let leaked = first(&sets.holdout);
+    fs::copy(&leaked, made.join(class).join("held-out.png")).unwrap();
+    let refused = sets.root.join("refused");
+    let mut command = evaluate(&sets.real, Some(&sets.holdout), &made);
+    let name = leaked.file_name().unwrap().to_str().unwrap();
+    command.arg("--out").arg(&refused).assert().code(1).stderr(contains("held-out.png").and(contains(name)));
+    assert!(!refused.join("config.toml").exists());
+}
+
+#[test]
 fn features_of_a_trained_network() {
     let sets = sets();
     let (net, out) = (sets.root.join("net"), sets.root.join("by-net"));
@@ -203,6 +246,63 @@ fn features_of_a_trained_network() {
     assert_eq!(found["features"]["metric"], format!("fd_resnet{dims}"));
     assert_eq!(found["privacy"]["figures"]["spaces"].as_object().unwrap().len(), 2);
     assert!(!out.join("features").exists(), "features are removed at the end");
+}
+
+/// Whatever is refused leaves the folder as it was.
+#[test]
+fn an_evaluation_goes_on_as_it_was_started_or_not_at_all() {
+    let sets = sets();
+    let (real, out) = (sets.root.join("resumed-real"), sets.root.join("resumed"));
+    copy(&sets.real, &real);
+    let start = |flags: &[&str]| {
+        let mut command = evaluate(&real, None, &sets.synthetic);
+        command.args(flags).arg("--out").arg(&out).assert()
+    };
+    // Inputs that cannot be evaluated: nothing is saved, and the right ones are taken without more ado.
+    start(&["--set", "evaluate.fidelity.k=100"]).code(1).stderr(contains("k = 100"));
+    start(&["--features", "safetensors:none.safetensors"]).code(1).stderr(contains("none.safetensors"));
+    assert!(!out.join("config.toml").exists());
+    start(&[]).success();
+
+    let before = common::files(&out);
+    let unchanged = || assert_eq!(common::files(&out), before);
+    start(&["--overwrite", "--set", "evaluate.fidelity.k=100"]).code(1).stderr(contains("k = 100"));
+    unchanged();
+    let resume = |flags: &[&str]| {
+        let mut command = cellforge();
+        command.args(["-q", "evaluate", "--resume", "--out"]).arg(&out).args(flags).assert()
+    };
+    for (flags, key) in [
+        (["--resamples", "60"], "evaluate.resamples was 50 and is 60"),
+        (["--seed", "5"], "seed was 1 and is 5"),
+        (["--holdout", sets.holdout.to_str().unwrap()], "inputs.holdout was none and is"),
+        (["--set", "judge.level=0.9"], "judge.level was 0.95 and is 0.9"),
+    ] {
+        resume(&flags).code(1).stderr(contains(key).and(contains("--overwrite")));
+        unchanged();
+    }
+    // Other images at the same path.
+    let image = fs::read_dir(real.join("Uninfected")).unwrap().next().unwrap().unwrap().path();
+    let kept = fs::read(&image).unwrap();
+    fs::remove_file(&image).unwrap();
+    resume(&[]).code(1).stderr(contains("is of other images than now (real)").and(contains("--overwrite")));
+    unchanged();
+    fs::write(&image, kept).unwrap();
+    resume(&["--resamples", "50"]).success();
+    start(&["--overwrite", "--set", "judge.level=0.9"]).success();
+}
+
+/// Copies a folder of class folders.
+fn copy(from: &Path, to: &Path) {
+    for class in fs::read_dir(from).unwrap() {
+        let class = class.unwrap();
+        let folder = to.join(class.file_name());
+        fs::create_dir_all(&folder).unwrap();
+        for image in fs::read_dir(class.path()).unwrap() {
+            let image = image.unwrap();
+            fs::copy(image.path(), folder.join(image.file_name())).unwrap();
+        }
+    }
 }
 
 #[test]

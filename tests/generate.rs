@@ -22,17 +22,9 @@ fn gans() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
         let root = folder("gans");
-        let phantom = root.join("phantom.zip");
-        cellforge().args(["data", "phantom", "--images-per-class", "20", "--out"]).arg(&phantom).assert().success();
+        let phantom = common::small_phantom(&root);
         for (name, recipe) in [("both", "best"), ("study", "study")] {
-            cellforge()
-                .args(["train", "gan", "--side", "32", "--width", "0.05", "--iterations", "3", "--batch", "4", "-q"])
-                .args(["--recipe", recipe, "--data"])
-                .arg(&phantom)
-                .arg("--out")
-                .arg(root.join(name))
-                .assert()
-                .success();
+            common::tiny_gan(&phantom, 3, &["--recipe", recipe], &root.join(name));
         }
         root
     })

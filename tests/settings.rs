@@ -25,7 +25,12 @@ fn another(setting: &Setting) -> Value {
 
 fn value(setting: &Setting, kind: &Kind) -> Option<Value> {
     let default = &setting.default;
-    let other = |value: f64| setting.range.contains(value) && default.as_f64() != Some(value);
+    let other = |value: f64| {
+        // A whole number as one, for its range is held exactly.
+        let number =
+            if value.fract() == 0.0 { Some((value as i64).into()) } else { serde_json::Number::from_f64(value) };
+        number.is_some_and(|number| setting.range.contains(&number)) && default.as_f64() != Some(value)
+    };
     let near = default.as_f64().unwrap_or(0.0);
     match kind {
         Kind::Bool => Some(Value::Boolean(default != &Json::Bool(true))),
@@ -37,17 +42,21 @@ fn value(setting: &Setting, kind: &Kind) -> Option<Value> {
         Kind::Choice(words) => {
             words.iter().find(|word| default.as_str() != Some(word)).map(|word| Value::String(word.clone()))
         }
+        Kind::Numbers(numbers) => numbers
+            .iter()
+            .find(|number| default.as_u64() != Some(**number))
+            .map(|number| Value::Integer(*number as i64)),
         Kind::Optional(kind) => value(setting, kind),
         Kind::List(kind) => {
             let entry = match kind.as_ref() {
-                Kind::Table => {
+                Kind::Table(_) => {
                     "entry = { recipe = \"cnn-2\", epochs = 3 }".parse::<toml::Table>().unwrap()["entry"].clone()
                 }
                 kind => value(setting, kind)?,
             };
             Some(Value::Array(vec![entry]))
         }
-        Kind::Table => None,
+        Kind::Table(_) => None,
     }
 }
 
@@ -183,13 +192,37 @@ fn what_is_wrong_is_told_with_what_is_meant() {
         ("gna.r1", "3", &["there is no setting gna.r1", "did you mean gan.r1?"]),
         ("gan.r1", "-1", &["gan.r1 is -1", "it must be 0 or more"]),
         ("gan.ema_decay", "1.0", &["gan.ema_decay is 1", "from 0 to below 1"]),
-        ("gan.batch", "\"many\"", &["gan.batch cannot be", "whole number, 1 or more"]),
+        ("gan.batch", "\"many\"", &["gan.batch cannot be", "whole number, from 1 to 4096"]),
         ("gan.loss", "\"wgan\"", &["gan.loss cannot be", "logistic"]),
         ("gan.recipe", "\"bset\"", &["gan.recipe is \"bset\"", "study, best"]),
         ("preset", "\"huge\"", &["preset cannot be", "smoke, quick, paper, best"]),
         ("gan.average", "0.9", &["gan.average is of an earlier version", "write gan.ema_decay"]),
         ("gan.model.leak", "0.1", &["gan.model.leak is of an earlier version", "write gan.model.negative_slope"]),
         ("resnet.width", "0.5", &["resnet.width is of an earlier version", "write classifier.model.width"]),
+        // A number of the size of a typing error.
+        ("gan.batch", "100000000000", &["gan.batch is 100000000000", "from 1 to 4096"]),
+        ("data.phantom.images_per_class", "100000000000", &["images_per_class is 100000000000", "from 1 to 100000"]),
+        ("gan.model.generator_filters", "[100000000000]", &["generator_filters[0] is 100000000000", "from 1 to 4096"]),
+        // As a floating-point number it would be the bound itself.
+        ("seed", "9007199254740993", &["seed is 9007199254740993", "from 0 to 9007199254740992"]),
+        ("data.side", "48", &["data.side is 48", "it must be 32, 64 or 128"]),
+        ("data.channels", "2", &["data.channels is 2", "it must be 1 or 3"]),
+        ("generate.truncation", "0.001", &["generate.truncation is 0.001", "it must be 0.01 or more"]),
+        (
+            "data.split_by",
+            "\"cell\"",
+            &["data.split_by = \"cell\" is of an earlier version", "write data.split_by = \"image\""],
+        ),
+        ("evaluate.fidelity", "true", &["evaluate.fidelity = true is of an earlier version", "evaluate.measure"]),
+        (
+            "cnn.runs",
+            "[{ recipe = \"tuned\", model = 1 }]",
+            &["cnn.runs[0].model is of an earlier version", "recipe = \"cnn-1\""],
+        ),
+        ("cnn.runs", "[{ recipe = \"tuned\", epochs = 1 }]", &["cnn.runs[0].recipe is \"tuned\"", "cnn-1, cnn-2"]),
+        ("cnn.runs", "[{ recipe = \"cnn-1\", epochs = \"x\" }]", &["cnn.runs[0].epochs cannot be \"x\"", "from 1 to"]),
+        ("cnn.runs", "[{ recipe = \"cnn-1\", epoch = 1 }]", &["cnn.runs[0].epoch", "did you mean cnn.runs[0].epochs?"]),
+        ("cnn.runs", "[{ recipe = \"cnn-1\" }]", &["cnn.runs[0] cannot be { recipe = \"cnn-1\" }", "`epochs`"]),
         ("gan", "3", &["gan cannot be 3", "it is a table of settings, such as gan."]),
     ];
     for (key, value, words) in cases {
@@ -218,6 +251,38 @@ fn what_is_wrong_is_told_with_what_is_meant() {
     }
     cellforge().args(["train", "gan", "--out", "x", "--batch", "0"]).assert().code(2).stderr(contains("--batch"));
     assert!(!dir.join("x").exists() && !dir.join("runs").exists());
+}
+
+/// Whole numbers have both ends, in lists and in tables of lists too, so that none of the size of a typing error is asked of memory; and
+/// what is beyond an end is refused.
+#[test]
+fn whole_numbers_have_both_ends() {
+    fn walk(key: &str, kind: &Kind, setting: &Setting, found: &mut usize) {
+        match kind {
+            Kind::Integer => {
+                let (min, max) = (&setting.range.min, &setting.range.max);
+                assert!(min.is_some() && max.is_some(), "{key}: {}", setting.values());
+                *found += 1;
+            }
+            Kind::Optional(kind) | Kind::List(kind) => walk(key, kind, setting, found),
+            Kind::Table(fields) => {
+                fields.iter().for_each(|field| walk(&format!("{key}.{}", field.key), &field.kind, field, found));
+            }
+            _ => {}
+        }
+    }
+    let (mut found, all) = (0, settings());
+    for setting in &all {
+        walk(&setting.key, &setting.kind, setting, &mut found);
+        let Some(max) = setting.range.max.as_ref().and_then(serde_json::Number::as_i64) else { continue };
+        let is_list = format!("{:?}", setting.kind).contains("List");
+        let beyond = if is_list { format!("[{}]", max + 1) } else { (max + 1).to_string() };
+        let mut layers: Vec<Layer> = beside(setting, &all).iter().map(|text| set(text)).collect();
+        layers.push(set(&format!("{}={beyond}", setting.key)));
+        let error = layered(&layers).unwrap_err().to_string();
+        assert!(error.contains(&setting.key) && error.contains(&max.to_string()), "{error}");
+    }
+    assert!(found > 45, "{found}");
 }
 
 /// A folder or a class whose name looks like a number is a text all the same.
@@ -267,6 +332,15 @@ fn settings_are_shown() {
     let r1 = settings().into_iter().find(|setting| setting.key == "gan.r1").unwrap();
     assert!(one.starts_with("gan.r1 = 0.0\n") || one.starts_with("gan.r1 = 0\n"), "{one}");
     assert!(one.contains("0 or more") && one.contains(r1.meaning.trim()), "{one}");
+    // With settings, their values stand beside the defaults.
+    assert!(show(&["gan.batch", "--set", "gan.batch=8"]).starts_with("gan.batch = 8 (default: 32)\n"));
+    let file = folder("settings/shown").join("my.toml");
+    fs::write(&file, "[gan]\nrecipe = \"best\"\n").unwrap();
+    let of_file = show(&["gan", "--config", file.to_str().unwrap()]);
+    assert!(of_file.contains("gan.recipe = \"best\" (default: \"study\")"), "{of_file}");
+    assert!(of_file.contains("gan.joint_update = true (default: false)"), "{of_file}");
+    assert!(of_file.contains("gan.guard.rollbacks = 3 "), "{of_file}");
+    cellforge().args(["config", "show", "--markdown", "--set", "gan.batch=8"]).assert().code(1);
     // Every setting says what it means and what it may be.
     for setting in settings() {
         assert!(!setting.summary().is_empty() && !setting.values().is_empty(), "{}", setting.key);

@@ -148,6 +148,7 @@ fn folders_that_no_study_made_are_left_alone() {
 #[test]
 fn its_networks_can_be_used_by_the_other_verbs() {
     let cells = root().join("made.zip");
+    let _ = fs::remove_file(&cells);
     cellforge()
         .args(["generate", "--count", "12", "--checkpoint"])
         .arg(smoke())
@@ -156,6 +157,9 @@ fn its_networks_can_be_used_by_the_other_verbs() {
         .assert()
         .success();
     let (csv, json) = (root().join("each.csv"), root().join("figures.json"));
+    for path in [&csv, &json] {
+        let _ = fs::remove_file(path);
+    }
     cellforge()
         .args(["classify", "--checkpoint"])
         .arg(smoke())

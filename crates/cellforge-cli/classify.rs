@@ -7,16 +7,15 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
-    assess,
-    data::View,
+    data::{View, counted},
     eval::{self, ClassifierReport},
     study,
-    train::{RunDir, Slot, TrainedClassifier},
+    train::{RunDir, Slot, Stage, TrainedClassifier},
 };
 use serde::Serialize;
 
 use crate::{
-    common::{Given, Globals, Shorthands, save, say, settings},
+    common::{Given, Globals, Shorthands, check_free, save, say, settings},
     images::{self, bootstrap, list_skipped, table},
 };
 
@@ -35,15 +34,18 @@ For research and teaching. Not a diagnostic device.")]
 pub struct Args {
     #[command(flatten)]
     given: Given<ClassifyShorthands>,
-    /// Which classifier of a study: resnet, or cnn for the best small network
-    #[arg(long, value_name = "NAME", value_parser = ["resnet", "cnn"], default_value = "resnet")]
-    model: String,
+    /// Which classifier of a study: resnet, or cnn for the best small network [default: resnet]
+    #[arg(long, value_name = "NAME", value_parser = ["resnet", "cnn"])]
+    model: Option<String>,
     /// Write all figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Write each image's probabilities to this file
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Replace files that are there
+    #[arg(long)]
+    overwrite: bool,
 }
 
 /// The shorthands of `classify`.
@@ -78,13 +80,17 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     if args.json.is_some() && args.json == args.csv {
         bail!("--json and --csv name the same file");
     }
+    check_free(args.json.iter().chain(&args.csv), args.overwrite)?;
     let config = settings(&globals, Vec::new(), args.given.layers()?, None)?;
     let session = globals.open(config.precision)?;
     let checkpoint =
         config.inputs.checkpoint.as_deref().context("--checkpoint is missing: name a trained classifier's folder")?;
     let data = config.data.path.as_deref().context("--data is missing: name a folder or zip of images")?;
-    let classifier =
-        TrainedClassifier::load_in(classifier_folder(checkpoint, &args.model)?, &session.device, session.precision)?;
+    let classifier = TrainedClassifier::load_in(
+        classifier_folder(checkpoint, args.model.as_deref())?,
+        &session.device,
+        session.precision,
+    )?;
     let classes = classifier.classes();
 
     let mut options = images::options(&config.data, config.data.groups, None, session.progress);
@@ -123,8 +129,8 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         };
         save(path, &(serde_json::to_string_pretty(&findings)? + "\n"))?;
     }
-    let counted: Vec<String> = counts.iter().map(|(class, n)| format!("{n} {class}")).collect();
-    say(format!("{} images: {}", set.len(), counted.join(", ")));
+    let found: Vec<String> = counts.iter().map(|(class, n)| format!("{n} {class}")).collect();
+    say(format!("{}: {}", counted(set.len(), "image", "images"), found.join(", ")));
     match report {
         Some(report) => say(table(&report)),
         None => say(format!(
@@ -136,22 +142,26 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
 }
 
 /// The folder to load from: `dir` itself, or the classifier of the study in `dir` (after its last epoch, as the study judged it).
-fn classifier_folder(dir: &Path, model: &str) -> Result<PathBuf> {
+fn classifier_folder(dir: &Path, model: Option<&str>) -> Result<PathBuf> {
     if !dir.is_dir() {
         bail!("{} is not a folder; --checkpoint takes the folder of a trained classifier or of a study", dir.display());
     }
-    if !dir.join("resnet").is_dir() {
+    let of_study = RunDir::new(dir);
+    if !of_study.stage(Stage::Resnet).path().is_dir() {
+        if model.is_some() {
+            bail!("{} holds a single classifier, and --model chooses one of a study: leave it out", dir.display());
+        }
         return Ok(dir.to_path_buf());
     }
-    if model != "cnn" {
-        return Ok(assess::evaluation::classifier_folder(dir));
+    if model != Some(Stage::Cnn.folder()) {
+        return Ok(of_study.classifier());
     }
-    let path = dir.join("results.json");
+    let path = of_study.results();
     let text =
         std::fs::read(&path).with_context(|| format!("cannot read {}; is the study finished?", path.display()))?;
     let results: study::Results =
         serde_json::from_slice(&text).with_context(|| format!("{} is not a study's results", path.display()))?;
-    Ok(RunDir::new(dir.join("cnn").join(results.cnn.best)).slot(Slot::Last))
+    Ok(of_study.run_of(Stage::Cnn, &results.cnn.best).slot(Slot::Last))
 }
 
 /// The classifier's label of each image, if every class folder has the name of a class, as it is or made safe for a folder.

@@ -20,8 +20,10 @@ use cellforge::kernels::Precision;
 
 pub use device::DeviceChoice;
 pub(crate) use device::open_cuda;
-pub use outputs::{check_outside, save, shell_word};
-pub use settings::{check_settings, effective, is_of, resumed, save_beside, save_effective, settings};
+pub use outputs::{check_free, check_outside, save, shell_word};
+pub use settings::{
+    changes, check_settings, check_unchanged, effective, is_of, resumed, save_beside, save_effective, settings,
+};
 pub use shorthand::{Given, SETTINGS, Shorthands, nested};
 pub use terminal::{ARGUMENT, Interrupted, output_failed, report, say, start_log};
 
@@ -75,6 +77,11 @@ pub struct Session {
 }
 
 impl Globals {
+    /// Whether `--set` names this setting.
+    pub fn sets(&self, key: &str) -> bool {
+        self.set.iter().any(|text| text.split_once('=').is_some_and(|(name, _)| name.trim() == key))
+    }
+
     /// Sets up threads, the device and Ctrl-C, for a verb that looks at [`Session::stop`] and ends well when it is set.
     pub fn open_stoppable(&self, precision: Option<Precision>) -> Result<Session> {
         let session = self.open(precision)?;

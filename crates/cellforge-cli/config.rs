@@ -2,17 +2,17 @@
 
 use anyhow::{Result, bail};
 use cellforge::{
-    settings::{Layer, markdown},
+    settings::{Layer, Setting, markdown},
     study::{Preset, StudyConfig},
     train::{CLASSIFIER_RECIPES, GAN_RECIPES},
 };
 
-use crate::common::{ARGUMENT, SETTINGS, nested, say};
+use crate::common::{ARGUMENT, Globals, SETTINGS, nested, say, settings};
 
 /// What to do with settings.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Print each key with its default, range and meaning
+    /// Print each key with its value, default, range and meaning
     Show(ShowArgs),
 }
 
@@ -23,6 +23,7 @@ Examples:
   cellforge config show                  all settings, one line each
   cellforge config show gan              the settings of a GAN's training
   cellforge config show gan.r1           one setting in full
+  cellforge config show gan --set gan.recipe=best    the same with a recipe, beside the defaults
   cellforge config show --markdown       all settings as a page
 
 A settings file is TOML, with nested or dotted keys:
@@ -42,14 +43,28 @@ pub struct ShowArgs {
     markdown: bool,
 }
 
-pub fn run(command: &Command) -> Result<()> {
+pub fn run(globals: &Globals, command: &Command) -> Result<()> {
     match command {
-        Command::Show(args) => show(args),
+        Command::Show(args) => show(globals, args),
     }
 }
 
-fn show(args: &ShowArgs) -> Result<()> {
+fn show(globals: &Globals, args: &ShowArgs) -> Result<()> {
+    let in_force = settings(globals, Vec::new(), Vec::new(), None)?;
+    // Its value, and the default where that is another.
+    let assigned = |setting: &Setting| {
+        let (value, default) = (setting.text_in(&in_force), setting.default_text());
+        let plain = setting.value_in(&in_force) == setting.value_in(&StudyConfig::default());
+        if plain {
+            format!("{} = {default}", setting.key)
+        } else {
+            format!("{} = {value} (default: {default})", setting.key)
+        }
+    };
     if args.markdown {
+        if in_force != StudyConfig::default() {
+            bail!("--markdown prints the defaults: leave out what sets others");
+        }
         say(page().trim_end());
         return Ok(());
     }
@@ -64,17 +79,15 @@ fn show(args: &ShowArgs) -> Result<()> {
             bail!("there is no setting {wanted}; `cellforge config show` prints all")
         }
         [setting] => {
-            say(format!("{} = {}", setting.key, setting.default_text()));
+            say(assigned(setting));
             say(format!("values: {}", setting.values()));
             say(setting.meaning.trim());
         }
         several => {
-            let width =
-                several.iter().map(|setting| setting.key.chars().count() + 3 + setting.default_text().chars().count());
-            let width = width.max().unwrap_or(0).min(48);
-            for setting in several {
-                let assigned = format!("{} = {}", setting.key, setting.default_text());
-                say(format!("{assigned:<width$}  {} ({})", setting.summary(), setting.values()));
+            let lines: Vec<String> = several.iter().map(|setting| assigned(setting)).collect();
+            let width = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0).min(48);
+            for (setting, line) in several.iter().zip(lines) {
+                say(format!("{line:<width$}  {} ({})", setting.summary(), setting.values()));
             }
         }
     }

@@ -7,14 +7,14 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
-    data::{self, Progress, Split, SplitOptions, View, fetch, phantom},
+    data::{self, Progress, Split, SplitOptions, View, counted, fetch, phantom},
     settings::Layer,
     study::{self, StudyConfig},
 };
 use serde::Serialize;
 
 use crate::{
-    common::{Given, Globals, Shorthands, effective, nested, save_beside, say, settings},
+    common::{Given, Globals, Shorthands, check_free, effective, nested, save_beside, say, settings},
     images::{self, settled},
 };
 
@@ -64,6 +64,9 @@ pub struct PhantomArgs {
     /// Also write a mask of what each image of the first class shows (for a folder)
     #[arg(long)]
     masks: bool,
+    /// Replace a zip that is there
+    #[arg(long)]
+    overwrite: bool,
 }
 
 /// Arguments of `data fetch`.
@@ -111,6 +114,9 @@ pub struct SplitArgs {
     /// Make K folds instead of one split; each image is in the test part of one fold
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(2..=1000))]
     folds: Option<u16>,
+    /// Replace files that are there
+    #[arg(long)]
+    overwrite: bool,
 }
 
 pub fn run(globals: Globals, command: &Command) -> Result<()> {
@@ -208,7 +214,8 @@ fn info(globals: Globals, args: &InfoArgs) -> Result<()> {
         say(serde_json::to_string_pretty(&info)?);
         return Ok(());
     }
-    say(format!("{}: {} images in {} classes", info.path, info.images, info.classes.len()));
+    let classes = counted(info.classes.len(), "class", "classes");
+    say(format!("{}: {} in {classes}", info.path, counted(info.images, "image", "images")));
     for (class, count) in &info.classes {
         say(format!("  {class}: {count}"));
     }
@@ -236,13 +243,15 @@ fn render(globals: Globals, args: &PhantomArgs) -> Result<()> {
     let all = settings(&globals, Vec::new(), args.given.layers()?, None)?;
     let session = globals.open(all.precision)?;
     let out = &args.out;
+    let is_zip = out.extension().is_some_and(|e| e.eq_ignore_ascii_case("zip"));
+    check_free(is_zip.then_some(out), args.overwrite)?;
     let config = phantom::PhantomConfig {
         side: all.data.side,
         images_per_class: all.data.phantom.images_per_class,
         patients: all.data.phantom.patients,
         seed: all.seed,
     };
-    if out.extension().is_some_and(|e| e.eq_ignore_ascii_case("zip")) {
+    if is_zip {
         if args.masks {
             bail!("--masks needs a folder: give --out a name that does not end in .zip");
         }
@@ -252,8 +261,8 @@ fn render(globals: Globals, args: &PhantomArgs) -> Result<()> {
     }
     save_beside(out, &effective("data phantom", &all, session.precision, &["data"])?)?;
     say(format!(
-        "{} rendered images of each class in {}; they are a phantom and come from no patient",
-        config.images_per_class,
+        "{} of each class in {}; the phantom's images come from no patient",
+        counted(config.images_per_class, "rendered image", "rendered images"),
         out.display()
     ));
     Ok(())
@@ -293,6 +302,21 @@ fn split(globals: Globals, args: &SplitArgs) -> Result<()> {
     let config = settings(&globals, Vec::new(), given, None)?;
     let session = globals.open(config.precision)?;
     let (out, of) = (&args.out, &config.data);
+    let files: Vec<PathBuf> = match args.folds {
+        None => vec![out.clone()],
+        Some(k) => {
+            for (flag, key) in [("val", "data.val"), ("test", "data.test")] {
+                if args.given.has(flag) || globals.sets(key) {
+                    bail!(
+                        "{key} is of a single split, and each image is in the test part of one of {k} folds: leave it out"
+                    );
+                }
+            }
+            let stem = out.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+            (1..=k).map(|fold| out.with_file_name(format!("{stem}-{fold}.csv"))).collect()
+        }
+    };
+    check_free(&files, args.overwrite)?;
     let set = open(&config, session.progress)?;
     let by = settled(of.split_by, &set);
     let Some(k) = args.folds else {
@@ -300,9 +324,8 @@ fn split(globals: Globals, args: &SplitArgs) -> Result<()> {
         write_split(out, &set, &split)?;
         return save_beside(out, &effective("data split", &config, session.precision, &["data"])?);
     };
-    for (i, fold) in data::k_fold(&set, usize::from(k), by, config.seed)?.iter().enumerate() {
-        let stem = out.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        write_split(&out.with_file_name(format!("{stem}-{}.csv", i + 1)), &set, fold)?;
+    for (file, fold) in files.iter().zip(data::k_fold(&set, usize::from(k), by, config.seed)?) {
+        write_split(file, &set, &fold)?;
     }
     save_beside(out, &effective("data split", &config, session.precision, &["data"])?)
 }
@@ -310,6 +333,7 @@ fn split(globals: Globals, args: &SplitArgs) -> Result<()> {
 fn write_split(path: &Path, set: &View, split: &Split) -> Result<()> {
     data::write_manifest(path, set, split)?;
     let (train, val, test) = (split.train.len(), split.val.len(), split.test.len());
-    say(format!("{}: {train} images for training, {val} for validation, {test} for the test", path.display()));
+    let train = counted(train, "image", "images");
+    say(format!("{}: {train} for training, {val} for validation, {test} for the test", path.display()));
     Ok(())
 }

@@ -6,18 +6,18 @@ use anyhow::{Context, Result, bail};
 use cellforge::{
     assess::{
         self, Evaluation, EvaluationConfig,
-        evaluation::{EvaluationInputs, FeatureSource, FidelityScope, Part},
+        evaluation::{EvaluationInputs, FeatureSource, FidelityScope, Part, Prepared},
     },
-    data::View,
+    data::{Source, View},
     eval::Estimate,
-    study::{Origin, config::GroupSource},
+    study::{Origin, config::GroupSetting},
     train::{RunDir, TrainedClassifier},
 };
 
 use crate::{
     common::{
-        Given, Globals, Interrupted, Shorthands, check_outside, check_settings, effective, is_of, resumed, save, say,
-        settings, shell_word,
+        Given, Globals, Interrupted, Shorthands, check_outside, check_settings, check_unchanged, effective, is_of,
+        resumed, save, say, settings, shell_word,
     },
     images,
     train::control,
@@ -32,10 +32,11 @@ Examples:
   cellforge evaluate --real train --holdout test --synthetic made --features inception:pt_inception-2015-12-05-6726825d.pth --out fid
   cellforge evaluate --real train --holdout test --synthetic made --features resnet:runs/quick --features dinov2:model.safetensors --out two
   cellforge evaluate --real train --synthetic made --measure fidelity,utility --set evaluate.utility.classifier=resnet --out worth
+  cellforge evaluate --real train --holdout test --synthetic made --out checked --drop-copies made-without-copies
   cellforge evaluate --resume --out evaluation
 
---real takes the images that the generator learned from, --holdout images of other patients that it never saw. Without --holdout there is
-no test for leaks.
+--real takes the images that the generator learned from, --holdout images of other patients that it never saw. Without --holdout, copies of
+training images are looked for, and no other leak.
 
 OUT gets evaluation.json, report.html and datasheet.md. Without --out only a summary is printed. The report shows real images, unless
 --pairs is 0: do not pass it on where they may not be shared.
@@ -53,6 +54,9 @@ pub struct Args {
     /// Replace the evaluation in OUT
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
+    /// Write the synthetic images that are no copies of training images into this new folder
+    #[arg(long, value_name = "DIR")]
+    drop_copies: Option<PathBuf>,
 }
 
 /// The shorthands of `evaluate`.
@@ -86,11 +90,23 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         _ => Vec::new(),
     };
     let config = settings(&globals, below, args.given.layers()?, None)?;
+    if let Some(out) = args.out.as_ref().filter(|_| args.resume) {
+        check_unchanged(out, "evaluation", &config, &TABLES)?;
+    }
     let inputs = &config.inputs;
     let real = inputs.real.clone().context("--real is missing: name a folder or zip of real images")?;
     let synthetic =
         inputs.synthetic.clone().context("--synthetic is missing: name a folder or zip of synthetic images")?;
     let features = feature_sources(&inputs.features)?;
+    if let Some(into) = &args.drop_copies {
+        check_outside(into, [Some(&real), inputs.holdout.as_ref(), Some(&synthetic)].into_iter().flatten())?;
+        if into.exists() {
+            bail!("--drop-copies {} is there already: name a new folder", into.display());
+        }
+        if config.evaluate.max_images > 0 {
+            bail!("--drop-copies needs all synthetic images looked at: leave out --max-images");
+        }
+    }
     let session = globals.open_stoppable(config.precision)?;
     let measured = EvaluationConfig { seed: config.seed, level: config.judge.level, ..config.evaluate.clone() };
     measured.validate()?;
@@ -110,7 +126,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     check_folder(&out, args)?;
 
     let classifier = features.iter().find_map(|source| match source {
-        FeatureSource::Classifier(dir) => Some(assess::evaluation::classifier_folder(dir)),
+        FeatureSource::Classifier(dir) => Some(RunDir::new(dir).classifier()),
         _ => None,
     });
     let size = match classifier {
@@ -128,7 +144,8 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let groups = config.data.groups;
     let real_set = open(&real, groups)?;
     let holdout_set = inputs.holdout.as_ref().map(|path| open(path, groups)).transpose()?;
-    let synthetic_set = open(&synthetic, GroupSource::None)?;
+    let synthetic_set = open(&synthetic, GroupSetting::None)?;
+    let names: Vec<String> = synthetic_set.names().map(str::to_owned).collect();
     let control = control(&session);
     let origin = Origin::of(&real_set);
     let judged = EvaluationInputs {
@@ -143,9 +160,13 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
             FeatureSource::Pixels,
         )
     };
+    let ready = Prepared::new(&measured, &judged, &control)?;
+    if args.resume {
+        check_images(&ready, &out)?;
+    }
     // Only now: a mistake in the data must not leave the settings of an evaluation that never began.
-    prepare(&out, args, &text)?;
-    let found = assess::evaluate(&measured, &judged, &out, &control).map_err(|error| match (error, &args.out) {
+    begin(&out, args, &text)?;
+    let found = ready.run(&out).map_err(|error| match (error, &args.out) {
         (assess::Error::Interrupted, Some(out)) => {
             let out = shell_word(&out.display().to_string());
             Interrupted(format!("stopped; go on with: cellforge evaluate --resume --out {out}")).into()
@@ -154,11 +175,17 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         (error, _) => anyhow::Error::from(error),
     })?;
     say(summary(&found));
+    if let Some(into) = &args.drop_copies {
+        let others: Vec<&str> = found.copies.others(names.len()).into_iter().map(|i| names[i].as_str()).collect();
+        Source::open(Path::new(&synthetic))?.copy(others.iter().copied(), into)?;
+        say(format!("{} without copies: {} of {}", into.display(), others.len(), names.len()));
+    }
     if args.out.is_some() {
-        save(&out.join("report.html"), &assess::report::render(&found, &out)?)?;
-        save(&out.join("datasheet.md"), &assess::evaluation::datasheet(&found))?;
-        say(format!("\nreport: {}", out.join("report.html").display()));
-        say(format!("figures: {}", out.join("evaluation.json").display()));
+        let dir = RunDir::new(&out);
+        save(&dir.report(), &assess::report::render(&found, &out)?)?;
+        save(&dir.datasheet(), &assess::evaluation::datasheet(&found))?;
+        say(format!("\nreport: {}", dir.report().display()));
+        say(format!("figures: {}", dir.evaluation().display()));
         if !found.pairs.is_empty() && !found.provenance.drawn_by_program {
             let many = &found.words.many;
             say(format!("the report holds pictures of real {many}: do not pass it on (--pairs 0 leaves them out)"));
@@ -173,12 +200,9 @@ fn shown(path: &str) -> String {
     name.unwrap_or_else(|| path.to_owned())
 }
 
-/// Folders that an evaluation makes in its own. They hold files alone.
-const FOLDERS: [&str; 3] = ["features", "runs", "pairs"];
-
 /// Refuses a folder that holds an evaluation, unless the flags say what to do with it, and one that holds anything else of these names.
 fn check_folder(out: &Path, args: &Args) -> Result<()> {
-    if RunDir::new(out).holds_run() || out.join("results.json").exists() {
+    if RunDir::new(out).holds_run() || RunDir::new(out).results().exists() {
         bail!("{} is the folder of a trained network or of a study; name another for the evaluation", out.display());
     }
     check_settings(out, "evaluate")?;
@@ -194,19 +218,41 @@ fn check_folder(out: &Path, args: &Args) -> Result<()> {
         let mut entries = std::fs::read_dir(folder).into_iter().flatten();
         entries.any(|entry| entry.is_ok_and(|entry| entry.path().is_dir()))
     };
+    // Those that an evaluation makes hold files alone.
     let foreign = |folder: &PathBuf| folder.is_dir() && (!own || holds_folders(folder));
     if !args.resume
-        && let Some(folder) = FOLDERS.map(|name| out.join(name)).into_iter().find(foreign)
+        && let Some(folder) = RunDir::new(out).evaluation_folders().into_iter().find(foreign)
     {
         bail!("{} is of no evaluation, which would empty it: move it away, or name another --out", folder.display());
     }
     Ok(())
 }
 
+/// Refuses to replace the finished evaluation in a folder by one of other images.
+fn check_images(ready: &Prepared<'_>, out: &Path) -> Result<()> {
+    let path = RunDir::new(out).evaluation();
+    if !path.exists() {
+        return Ok(());
+    }
+    let anew = "start it anew with --overwrite";
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let found: Evaluation = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not what this version writes: {anew}", path.display()))?;
+    let changed = ready.changed(&found);
+    if !changed.is_empty() {
+        bail!(
+            "the evaluation in {} is of other images than now ({}): name another --out, or {anew}",
+            out.display(),
+            changed.join(", ")
+        );
+    }
+    Ok(())
+}
+
 /// Makes the folder of an evaluation ready.
-fn prepare(out: &Path, args: &Args, settings: &str) -> Result<()> {
+fn begin(out: &Path, args: &Args, settings: &str) -> Result<()> {
     if !args.resume {
-        for folder in FOLDERS.map(|name| out.join(name)) {
+        for folder in RunDir::new(out).evaluation_folders() {
             if folder.is_dir() {
                 std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
             }
@@ -239,6 +285,19 @@ fn summary(found: &Evaluation) -> String {
     let mut lines = Vec::new();
     for verdict in &found.verdicts {
         lines.push(format!("{} {}\n  {}", verdict.question, verdict.answer.word().to_uppercase(), verdict.sentence));
+    }
+    if let Some(two_sample) = &found.two_sample {
+        lines.push(format!(
+            "\nCan they be told from real {}?\n  {}",
+            found.words.many,
+            two_sample.in_words(&found.words)
+        ));
+        lines.extend(
+            two_sample
+                .telling_statistics()
+                .take(8)
+                .map(|statistic| format!("  {:<14} {}  p {:.3}", statistic.class, statistic.in_words(), statistic.p)),
+        );
     }
     let others = found.other_features.iter().map(|other| (&other.features.metric, &other.fidelity));
     for (metric, fidelity) in found.fidelity.iter().map(|fidelity| (&found.features.metric, fidelity)).chain(others) {

@@ -8,15 +8,15 @@ use std::{
 use anyhow::{Context, Result, bail};
 use cellforge::{
     assess::ProgressBar,
-    data::{self, View, index::is_image},
+    data::{self, View, counted, index::is_image},
     shipped,
     study::StudyConfig,
-    train::{Checkpoint, RunDir, SampleOptions, TrainedGan},
+    train::{Checkpoint, RunDir, SampleOptions, Stage, TrainedGan},
 };
 
 use crate::common::{
-    Given, Globals, Interrupted, Session, Shorthands, check_settings, effective, save_beside, save_effective, say,
-    settings,
+    Given, Globals, Interrupted, Session, Shorthands, check_free, check_settings, effective, save_beside,
+    save_effective, say, settings,
 };
 
 /// Arguments of `generate`.
@@ -46,6 +46,9 @@ pub struct Args {
     /// Also draw the first images of each class as one picture
     #[arg(long, value_name = "FILE.png")]
     grid: Option<PathBuf>,
+    /// Replace the zip of --out and the picture of --grid that are there
+    #[arg(long)]
+    overwrite: bool,
     /// Print the data sheet of the built-in generator: its training, its figures, its limits
     #[arg(long)]
     about: bool,
@@ -121,8 +124,10 @@ fn check(args: &Args, config: &StudyConfig, out: &Path) -> Result<()> {
     if is_zip(out) && out.is_dir() {
         bail!("{} is a folder; a zip needs another name", out.display());
     }
+    let out_file = is_zip(out).then(|| out.to_path_buf());
+    check_free(out_file.iter().chain(&args.grid), args.overwrite)?;
     if config.generate.per_class == 0 {
-        bail!("--count is 0: at least 1 image is to be made");
+        bail!("--count is 0, and only a study knows how many images the GAN was trained on: make 1 or more");
     }
     let given = |flags: &[(&'static str, bool)]| flags.iter().find(|(_, given)| *given).map(|(flag, _)| *flag);
     if config.generate.strips == 0 {
@@ -231,7 +236,7 @@ fn images(args: &Args, config: &StudyConfig, session: &Session, sources: &[Sourc
             bar.set((first + images.len()) as u64);
         }
         bar.finish();
-        tracing::info!("{count} synthetic images of {class} in {}", out.display());
+        tracing::info!("{} of {class} in {}", counted(count, "synthetic image", "synthetic images"), out.display());
     }
     writer.finish()?;
     if let Some(path) = &args.grid {
@@ -279,7 +284,7 @@ fn strips(config: &StudyConfig, session: &Session, sources: &[Source], out: &Pat
                 data::save_grid(&out.join(&folder).join(format!("strip_{:06}.png", number + 1)), &strip, steps)?;
             }
         }
-        tracing::info!("{count} strips of {steps} images in {}", out.join(&folder).display());
+        tracing::info!("{} of {steps} images in {}", counted(count, "strip", "strips"), out.join(&folder).display());
     }
     Ok(())
 }
@@ -315,8 +320,9 @@ fn check_folder(out: &Path, folders: impl Iterator<Item = String>, prefix: &str,
         let more = names.iter().filter(|name| number(name).is_some_and(|n| n > count)).count();
         if more > 0 {
             bail!(
-                "{} holds {more} more synthetic images than the {count} that would replace them; remove it, or name another",
-                folder.display()
+                "{} holds {} than the {count} that would replace them; remove it, or name another",
+                folder.display(),
+                counted(more, "more synthetic image", "more synthetic images")
             );
         }
     }
@@ -336,8 +342,9 @@ fn generator_folders(dir: &Path) -> Result<Vec<PathBuf>> {
     if is_one(dir) {
         return Ok(vec![dir.to_path_buf()]);
     }
-    let parent = if dir.join("gan").is_dir() { dir.join("gan") } else { dir.to_path_buf() };
-    let entries = std::fs::read_dir(&parent).with_context(|| format!("cannot read the folder {}", parent.display()))?;
+    let of_study = RunDir::new(dir).stage(Stage::Gan);
+    let parent = if of_study.path().is_dir() { of_study.path() } else { dir };
+    let entries = std::fs::read_dir(parent).with_context(|| format!("cannot read the folder {}", parent.display()))?;
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.with_context(|| format!("cannot read the folder {}", parent.display()))?.path();

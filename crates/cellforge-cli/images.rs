@@ -2,21 +2,21 @@
 
 use std::{fmt::Write, path::PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use cellforge::{
     data::{self, OpenOptions, Progress, Split, SplitOptions, SplitRule, View, phantom},
     eval::{BootstrapOptions, ClassifierReport},
     study::{
         StudyConfig,
-        config::{DataConfig, GroupSource},
+        config::{DataConfig, GroupSetting},
         open_options,
     },
 };
 
 /// How the images of `data` are read, its groups by `groups`.
-pub fn options(data: &DataConfig, groups: GroupSource, cache_dir: Option<PathBuf>, progress: bool) -> OpenOptions {
+pub fn options(data: &DataConfig, groups: GroupSetting, cache_dir: Option<PathBuf>, progress: bool) -> OpenOptions {
     let mut options = open_options(data.side, data.channels);
-    let csv: &[PathBuf] = if groups == GroupSource::None { &[] } else { &data.group_csv };
+    let csv: &[PathBuf] = if groups == GroupSetting::None { &[] } else { &data.group_csv };
     options.groups = groups.groups(csv);
     options.skip_bad = data.skip_bad;
     options.cache_dir = cache_dir;
@@ -26,7 +26,6 @@ pub fn options(data: &DataConfig, groups: GroupSource, cache_dir: Option<PathBuf
 
 /// Reads the images that the settings name, or renders the phantom where they name none.
 pub fn open(config: &StudyConfig, options: &OpenOptions) -> Result<View> {
-    check_size(options)?;
     let images = match &config.data.path {
         Some(path) => View::open(path, options)?,
         None => {
@@ -47,20 +46,16 @@ pub fn open(config: &StudyConfig, options: &OpenOptions) -> Result<View> {
 
 /// Reads the images at a path, sorted into classes or not.
 pub fn open_at(path: &str, options: &OpenOptions) -> Result<View> {
-    check_size(options)?;
     let images = View::open(path, options)?;
     list_skipped(&images);
     Ok(images)
 }
 
-fn check_size(options: &OpenOptions) -> Result<()> {
-    if !matches!(options.side, 32 | 64 | 128) {
-        bail!("--side {} is not one of 32, 64 and 128", options.side);
-    }
-    if !matches!(options.channels, 1 | 3) {
-        bail!("data.channels is {}: it is neither 1 nor 3", options.channels);
-    }
-    Ok(())
+/// As [`open_at`], for images that need not be sorted into classes.
+pub fn open_unlabelled_at(path: &str, options: &OpenOptions) -> Result<View> {
+    let images = View::open_unlabelled(path, options)?;
+    list_skipped(&images);
+    Ok(images)
 }
 
 /// The split that the settings name, or make.

@@ -1,7 +1,11 @@
 //! `cellforge inspect`: the layers of a network.
 
-use anyhow::Result;
-use cellforge::settings::{Layer, assignment};
+use anyhow::{Result, bail};
+use cellforge::{
+    classify::ClassifierConfig,
+    settings::{Layer, assignment},
+    study::StudyConfig,
+};
 
 use crate::common::{Given, Globals, Shorthands, say, settings};
 
@@ -22,8 +26,8 @@ pub struct Args {
     #[command(flatten)]
     given: Given<InspectShorthands>,
     /// Classes of the images
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    classes: usize,
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=MAX_CLASSES))]
+    classes: u16,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -41,6 +45,9 @@ impl Shorthands for InspectShorthands {
     ];
 }
 
+/// The highest `--classes`.
+const MAX_CLASSES: i64 = 1024;
+
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Network {
     Generator,
@@ -50,6 +57,29 @@ enum Network {
     Resnet,
 }
 
+/// Refuses settings of another network than the one that is named.
+fn check(args: &Args, config: &StudyConfig) -> Result<()> {
+    let named = match args.network {
+        Network::Generator | Network::Discriminator => return Ok(()),
+        Network::Classifier => None,
+        Network::Cnn => Some("cnn"),
+        Network::Resnet => Some("resnet"),
+    };
+    if let Some(flag) = ["recipe", "latent"].into_iter().find(|flag| args.given.has(flag)) {
+        bail!("--{flag} is of GANs: it goes with generator or discriminator");
+    }
+    let made = match config.classifier.model {
+        ClassifierConfig::Cnn(_) => "cnn",
+        ClassifierConfig::Resnet(_) => "resnet",
+    };
+    if let Some(named) = named.filter(|named| *named != made) {
+        bail!(
+            "the settings make a {made} of the {named}: leave out what does, or name `classifier`, which is what they say"
+        );
+    }
+    Ok(())
+}
+
 pub fn run(globals: &Globals, args: &Args) -> Result<()> {
     let recipe = match args.network {
         Network::Cnn => vec![Layer::new("cnn", assignment("classifier.recipe=cnn-1")?)],
@@ -57,7 +87,8 @@ pub fn run(globals: &Globals, args: &Args) -> Result<()> {
         _ => Vec::new(),
     };
     let config = settings(globals, recipe, args.given.layers()?, None)?;
-    let (side, channels, classes) = (config.data.side, config.data.channels, args.classes);
+    let (side, channels, classes) = (config.data.side, config.data.channels, usize::from(args.classes));
+    check(args, &config)?;
     let gan = || {
         let gan = config.gan.clone().for_images(side, channels, classes);
         gan.validate().map(|()| gan.model)

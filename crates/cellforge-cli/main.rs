@@ -11,6 +11,7 @@ mod generate;
 mod images;
 mod inspect;
 mod pack;
+mod panel;
 mod reproduce;
 mod train;
 
@@ -66,6 +67,9 @@ enum Verb {
     Classify(classify::Args),
     /// Measure what synthetic images are worth: realism, coverage, use for training, leaks
     Evaluate(Box<evaluate::Args>),
+    /// Ask people: a page on which raters tell synthetic images from real ones, and its score
+    #[command(subcommand)]
+    Panel(panel::Command),
     /// Print the settings: keys, defaults, ranges and meanings
     #[command(subcommand)]
     Config(config::Command),
@@ -90,9 +94,10 @@ fn main() -> ExitCode {
         Verb::Train(command) => train::run(globals, &command),
         Verb::Generate(args) => generate::run(globals, &args),
         Verb::Pack(args) => pack::run(&args),
-        Verb::Config(command) => config::run(&command),
+        Verb::Config(command) => config::run(&globals, &command),
         Verb::Classify(args) => classify::run(globals, &args),
         Verb::Evaluate(args) => evaluate::run(globals, &args),
+        Verb::Panel(command) => panel::run(globals, &command),
         Verb::Reproduce(args) => reproduce::run(globals, &args),
         Verb::Completions(args) => completions::run(&args),
     };

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use cellforge::train::{self, Checkpoint, checkpoint};
+use cellforge::{
+    data::counted,
+    train::{self, Checkpoint, checkpoint},
+};
 
 use crate::common::say;
 
@@ -32,9 +35,9 @@ pub fn run(args: &Args) -> Result<()> {
     let bytes = std::fs::metadata(&weights).with_context(|| format!("cannot read {}", weights.display()))?.len();
     let model = &state.config.model;
     say(format!(
-        "a generator of {} at {side}x{side} pixels after {} iterations, {} KiB, in {}",
+        "a generator of {} at {side}x{side} pixels after {}, {} KiB, in {}",
         state.classes.join(" and "),
-        state.position.iteration,
+        counted(state.position.iteration as usize, "iteration", "iterations"),
         bytes.div_ceil(1024),
         out.display(),
         side = model.image_size,

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
+    data::counted,
     kernels::Precision,
     settings::Layer,
     study::{self, Preset, Results, StudyConfig},
     train::RunDir,
 };
 
-use crate::common::{Given, Globals, Interrupted, Shorthands, check_outside, say, settings, shell_word};
+use crate::common::{Given, Globals, Interrupted, Shorthands, changes, check_outside, say, settings, shell_word};
 
 /// Arguments of `reproduce`.
 #[derive(clap::Args)]
@@ -70,7 +71,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     check_outside(&out, config.data.path.as_ref())?;
     if !args.overwrite {
         check_same(&config, &out)?;
-    } else if !out.join("stamps").is_dir() {
+    } else if !RunDir::new(&out).stamps().is_dir() {
         // Even then, what no study wrote stays.
         saved(&out)?;
     }
@@ -148,18 +149,14 @@ fn saved(out: &Path) -> Result<Option<StudyConfig>> {
 
 /// Refuses to replace a study of other settings, which may have taken days.
 fn check_same(config: &StudyConfig, out: &Path) -> Result<()> {
-    let Some(saved) = saved(out)?.filter(|saved| saved != config) else { return Ok(()) };
-    let value = |config: &StudyConfig| serde_json::to_value(config).context("cannot represent the settings as JSON");
-    let changes = study::differences(&value(config)?, &value(&saved)?, |_| None);
-    let named: Vec<String> =
-        changes.iter().take(3).map(|c| format!("{} was {} and is {}", c.setting, c.paper, c.here)).collect();
-    let more =
-        if changes.len() > named.len() { format!(" and {} more", changes.len() - named.len()) } else { String::new() };
-    bail!(
-        "{} holds a study with other settings ({}{more}): name another --out, or replace what they change with --overwrite",
-        out.display(),
-        named.join(", ")
-    )
+    let Some(saved) = saved(out)? else { return Ok(()) };
+    match changes(&saved, config, |_| true)? {
+        None => Ok(()),
+        Some(changes) => bail!(
+            "{} holds a study with other settings ({changes}): name another --out, or replace what they change with --overwrite",
+            out.display()
+        ),
+    }
 }
 
 /// A folder that studies of other presets or data do not use by default.
@@ -208,7 +205,10 @@ fn summary(results: &Results, out: &Path) -> String {
     }
     lines.push(format!("residual network: test accuracy {}", accuracy(&results.resnet.test)));
     if let Some(patients) = results.resnet.test.groups.filter(|patients| *patients < FEW_PATIENTS) {
-        lines.push(format!("the test has {patients} patients: too few for intervals that mean much"));
+        lines.push(format!(
+            "the test has {}: too few for intervals that mean much",
+            counted(patients, "patient", "patients")
+        ));
     }
     for (class, r) in &results.recognition {
         let mut line = format!(
@@ -227,8 +227,8 @@ fn summary(results: &Results, out: &Path) -> String {
         }
         lines.push(line);
     }
-    lines.push(format!("report: {}", out.join("report.html").display()));
-    lines.push(format!("figures: {}", out.join("results.json").display()));
+    lines.push(format!("report: {}", RunDir::new(out).report().display()));
+    lines.push(format!("figures: {}", RunDir::new(out).results().display()));
     lines.join("\n")
 }
 

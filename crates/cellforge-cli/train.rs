@@ -3,15 +3,18 @@
 mod classifier;
 mod gan;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use cellforge::{
     data,
+    study::StudyConfig,
     train::{self, Mode, RunDir, Slot},
 };
 
-use crate::common::{Globals, Interrupted, Session, shell_word};
+use crate::common::{
+    Given, Globals, Interrupted, Session, Shorthands, check_outside, check_settings, resumed, settings, shell_word,
+};
 
 /// What to train.
 #[derive(clap::Subcommand)]
@@ -29,6 +32,40 @@ pub fn run(globals: Globals, command: &Command) -> Result<()> {
     }
 }
 
+/// The folder of a run, and what to do about a run that is there.
+#[derive(clap::Args)]
+struct RunArgs {
+    /// Folder for checkpoints, logs, and sample grids or figures
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Resume the run in OUT, with the settings it was started with
+    #[arg(long)]
+    resume: bool,
+    /// Replace the run in OUT
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
+}
+
+impl RunArgs {
+    /// The settings of a training and what it runs on, once it is clear that `verb` may leave a run in the folder.
+    fn begin<S: Shorthands>(&self, globals: &Globals, given: &Given<S>, verb: &str) -> Result<(StudyConfig, Session)> {
+        let below = if self.resume { resumed(globals, &self.out, "run")? } else { Vec::new() };
+        let config = settings(globals, below, given.layers()?, None)?;
+        let session = globals.open_stoppable(config.precision)?;
+        check_settings(&self.out, verb)?;
+        check_outside(&self.out, config.data.path.as_ref())?;
+        Ok((config, session))
+    }
+
+    fn mode(&self) -> Mode {
+        match (self.resume, self.overwrite) {
+            (true, _) => Mode::Resume,
+            (false, true) => Mode::Overwrite,
+            (false, false) => Mode::New,
+        }
+    }
+}
+
 /// How to run.
 pub(crate) fn control(session: &Session) -> train::Control {
     train::Control {
@@ -36,15 +73,6 @@ pub(crate) fn control(session: &Session) -> train::Control {
         progress: session.progress,
         device: session.device.clone(),
         precision: session.precision,
-    }
-}
-
-/// What `--resume` and `--overwrite` make of a run that is there.
-fn mode(resume: bool, overwrite: bool) -> Mode {
-    match (resume, overwrite) {
-        (true, _) => Mode::Resume,
-        (false, true) => Mode::Overwrite,
-        (false, false) => Mode::New,
     }
 }
 

@@ -39,6 +39,21 @@ pub fn phantom(dir: &Path) -> String {
     zip
 }
 
+/// A zip in `dir` with a phantom of 20 images per class.
+pub fn small_phantom(dir: &Path) -> PathBuf {
+    let zip = dir.join("phantom.zip");
+    cellforge().args(["data", "phantom", "--images-per-class", "20", "--out"]).arg(&zip).assert().success();
+    zip
+}
+
+/// Trains a tiny GAN of these images, or one for each class, in the folder `out`.
+pub fn tiny_gan(images: &Path, iterations: u64, flags: &[&str], out: &Path) {
+    let mut command = cellforge();
+    command.args(["train", "gan", "--side", "32", "--width", "0.05", "--batch", "4", "-q", "--iterations"]);
+    command.arg(iterations.to_string()).args(flags).arg("--data").arg(images).arg("--out").arg(out);
+    command.assert().success();
+}
+
 /// Every file under a folder with its bytes, except TensorBoard's, which hold the time of writing, and the cache's, which are not
 /// part of a run.
 pub fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {

@@ -30,16 +30,6 @@ pub enum Error {
         /// The reason the system gave.
         source: std::io::Error,
     },
-    /// An image could not be read or written.
-    #[error("cannot {action} the image {path}")]
-    Image {
-        /// "read" or "write".
-        action: &'static str,
-        /// The file at fault.
-        path: PathBuf,
-        /// The reason.
-        source: image::ImageError,
-    },
     /// A JSON file is damaged.
     #[error("{path} is not a file this version can read; delete it and run again")]
     Json {
@@ -64,11 +54,35 @@ pub enum Error {
         /// The reason.
         source: Box<cellforge_train::Error>,
     },
+    /// A network of a two-sample test could not be trained, or could not score.
+    #[error("two-sample test, run {run}: the network failed")]
+    TwoSampleRun {
+        /// Which of the trainings.
+        run: String,
+        /// The reason.
+        source: Box<cellforge_train::Error>,
+    },
     /// The images of an evaluation do not fit together.
     #[error("evaluation, {part} images: {problem}")]
     EvaluationImages {
         /// "real", "holdout" or "synthetic".
         part: &'static str,
+        /// What is wrong, and what is needed.
+        problem: String,
+    },
+    /// The images of a panel do not fit together.
+    #[error("panel, images: {0}")]
+    PanelImages(String),
+    /// The answers to a panel do not fit together.
+    #[error("panel, answers: {0}")]
+    PanelAnswers(String),
+    /// A file of a panel is not what it should be.
+    #[error("{path}{at}: {problem}", at = if *line == 0 { String::new() } else { format!(", line {line}") })]
+    PanelFile {
+        /// The key or the answers.
+        path: PathBuf,
+        /// The line at fault, or 0 for the whole file.
+        line: u64,
         /// What is wrong, and what is needed.
         problem: String,
     },
@@ -98,12 +112,14 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+    /// [`Error::Io`] about `path`, of what the system says: `action` is "read", "write", "create", ...
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { action, path, source }
     }
 
-    pub(crate) fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self {
+    /// [`Error::Json`] about `path`.
+    pub fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Json { path, source }
     }

@@ -16,9 +16,9 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Makes the folder `inside` of `base`, and those between. `base` must be there: if it was removed, it is not made again.
-pub fn make_folders(base: &Path, inside: &str) -> Result<()> {
+pub fn make_folders(base: &Path, inside: impl AsRef<Path>) -> Result<()> {
     let mut folder = base.to_path_buf();
-    for part in Path::new(inside) {
+    for part in inside.as_ref() {
         folder.push(part);
         if !folder.is_dir() {
             std::fs::create_dir(&folder).map_err(Error::io("create the folder", &folder))?;

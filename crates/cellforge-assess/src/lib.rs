@@ -1,12 +1,16 @@
 #![doc = include_str!("../README.md")]
 
 mod charts;
+pub mod copies;
 mod error;
 pub mod evaluation;
 pub mod files;
+mod numeric;
+pub mod panel;
 pub mod plots;
 mod progress;
 pub mod report;
+pub mod two_sample;
 pub mod utility;
 mod versions;
 

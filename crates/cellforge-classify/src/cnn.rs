@@ -18,7 +18,7 @@ const BLOCK: usize = 3;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CnnConfig {
-    /// Side of the square images in pixels: 32, 64 or 128.
+    /// Side of the square images in pixels, one of [`SIDES`](cellforge_nn::images::SIDES).
     #[schemars(skip)]
     pub image_size: usize,
     /// Channels of an image: 3 (RGB) or 1 (grey).
@@ -33,9 +33,10 @@ pub struct CnnConfig {
     #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
     /// Filters at width 1: of each convolution (small CNN), or of the stem and of each stage (ResNet).
+    #[schemars(inner(range(min = 1, max = 4096)))]
     pub filters: Vec<usize>,
     /// Units of the small CNN's hidden dense layer at width 1.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 4096))]
     pub dense: usize,
     /// What convolutions and matrix products multiply.
     #[serde(skip_serializing_if = "Precision::is_f32")]

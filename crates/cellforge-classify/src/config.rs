@@ -2,8 +2,8 @@
 
 use crate::{CnnConfig, ResNetConfig};
 use candle_core::{Result, bail};
-use cellforge_nn::Precision;
 use cellforge_nn::summary::ModelSummary;
+use cellforge_nn::{Precision, images::check_size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -110,12 +110,7 @@ impl ClassifierConfig {
 
 /// The checks of the fields that every classifier has.
 pub(crate) fn check_common(image_size: usize, channels: usize, classes: usize) -> Result<()> {
-    if ![32, 64, 128].contains(&image_size) {
-        bail!("image_size is {image_size}: a classifier's images have a side of 32, 64 or 128 pixels")
-    }
-    if ![1, 3].contains(&channels) {
-        bail!("channels is {channels}: images have 1 (grey) or 3 (RGB)")
-    }
+    check_size(image_size, channels)?;
     if classes < 2 {
         bail!("classes is {classes}: a classifier needs at least 2 to tell apart")
     }

@@ -23,7 +23,7 @@ const L2_BLOCKS: f64 = 1e-4;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResNetConfig {
-    /// Side of the square images in pixels: 32, 64 or 128.
+    /// Side of the square images in pixels, one of [`SIDES`](cellforge_nn::images::SIDES).
     #[schemars(skip)]
     pub image_size: usize,
     /// Channels of an image: 3 (RGB) or 1 (grey).
@@ -36,8 +36,10 @@ pub struct ResNetConfig {
     #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
     /// Bottleneck blocks in each stage of the ResNet. Stages after the first halve the side.
+    #[schemars(inner(range(min = 1, max = 256)))]
     pub stages: Vec<usize>,
     /// Filters of the ResNet at width 1: the stem's, then each stage's output. One more count than `stages` has.
+    #[schemars(inner(range(min = 1, max = 4096)))]
     pub filters: Vec<usize>,
     /// Batch-norm momentum, as in PyTorch: weight of the newest batch (1 minus Keras's).
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]

@@ -213,7 +213,7 @@ fn bad_configurations_and_inputs_name_the_field_or_the_shape() -> Result<()> {
         (ClassifierConfig::Cnn(CnnConfig { filters: vec![], ..small() }), "filters is []"),
         (ClassifierConfig::Cnn(CnnConfig { filters: vec![8; 7], ..small() }), "filters has 7 counts"),
         (ClassifierConfig::Cnn(CnnConfig { dense: 0, ..small() }), "dense is 0"),
-        (ClassifierConfig::Resnet(ResNetConfig { stages: vec![3, 0, 1], ..study() }), "stages is [3, 0, 1]"),
+        (ClassifierConfig::Resnet(ResNetConfig { stages: vec![3, 0, 1], ..study() }), "stages[1] is 0"),
         (ClassifierConfig::Resnet(ResNetConfig { stages: vec![3, 4], ..study() }), "filters has 4 counts for 2 stages"),
         (
             ClassifierConfig::Resnet(ResNetConfig { stages: vec![1; 7], filters: vec![8; 8], ..study() }),

@@ -35,6 +35,19 @@ fn resolved(path: &Path) -> Option<PathBuf> {
     Some(found)
 }
 
+/// Refuses to write a file where there is one already, unless it may be replaced.
+pub fn check_free<'a>(files: impl IntoIterator<Item = &'a PathBuf>, overwrite: bool) -> Result<()> {
+    for file in files {
+        if file.is_dir() {
+            bail!("{} is a folder: name a file", file.display());
+        }
+        if !overwrite && file.exists() {
+            bail!("{} is there already: name another file, or replace it with --overwrite", file.display());
+        }
+    }
+    Ok(())
+}
+
 /// Writes a text file whole or not at all.
 pub fn save(path: &Path, text: &str) -> Result<()> {
     cellforge::data::write_atomic(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))

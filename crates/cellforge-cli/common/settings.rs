@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use cellforge::{
     kernels::Precision,
     settings::Layer,
-    study::{Preset, StudyConfig},
+    study::{self, Preset, StudyConfig},
     train::RunDir,
 };
 
@@ -65,6 +65,36 @@ pub fn resumed(globals: &Globals, out: &Path, what: &str) -> Result<Vec<Layer>> 
         );
     }
     Ok(vec![layer])
+}
+
+/// What differs between the settings that work was started with and those of now, in words; `None` if nothing does. `counts` says which
+/// keys matter.
+pub fn changes(before: &StudyConfig, now: &StudyConfig, counts: impl Fn(&str) -> bool) -> Result<Option<String>> {
+    let value = |config: &StudyConfig| serde_json::to_value(config).context("cannot represent the settings as JSON");
+    let mut changes = study::differences(&value(now)?, &value(before)?, |_| None);
+    changes.retain(|change| counts(&change.setting));
+    let text = |value: &serde_json::Value| if value.is_null() { "none".to_owned() } else { value.to_string() };
+    let change =
+        |c: &study::results::SettingChange| format!("{} was {} and is {}", c.setting, text(&c.paper), text(&c.here));
+    let mut named: Vec<String> = changes.iter().take(3).map(change).collect();
+    if changes.len() > named.len() {
+        named.push(format!("and {} more", changes.len() - named.len()));
+    }
+    Ok((!named.is_empty()).then(|| named.join(", ").replace(", and", " and")))
+}
+
+/// Refuses to go on with the work in `out` by other settings than it was started with, as far as they are of `tables`.
+pub fn check_unchanged(out: &Path, what: &str, config: &StudyConfig, tables: &[&str]) -> Result<()> {
+    let started = StudyConfig::layered(&[read(&RunDir::new(out).settings())?], None)?;
+    let table = |key: &str| key.split('.').next().unwrap_or_default().to_owned();
+    let counts = |key: &str| key == "seed" || tables.contains(&table(key).as_str());
+    match changes(&started, config, counts)? {
+        None => Ok(()),
+        Some(changes) => bail!(
+            "the {what} in {} was started with other settings ({changes}): resume it as it was started, or start it anew with --overwrite",
+            out.display()
+        ),
+    }
 }
 
 fn name(path: &Path) -> String {

@@ -135,10 +135,13 @@ impl<T: Shorthands> clap::Args for Given<T> {
 
 /// The flag of a setting.
 fn arg(flag: &'static str, setting: &'static Setting, defaults: &StudyConfig) -> Arg {
-    let range = setting.range.to_string();
+    let limits = match &setting.kind {
+        Kind::Numbers(_) => setting.kind.to_string(),
+        _ => setting.limits(),
+    };
     let mut facts = vec![setting.key.clone()];
-    if !range.is_empty() {
-        facts.push(range);
+    if !limits.is_empty() {
+        facts.push(limits);
     }
     facts.push(format!("default: {}", default(setting, defaults)));
     let arg =
@@ -169,9 +172,9 @@ fn arg(flag: &'static str, setting: &'static Setting, defaults: &StudyConfig) ->
                 _ => arg.value_delimiter(',').value_name("X,.."),
             }
         }
-        Kind::Integer => arg.value_name("N").allow_negative_numbers(true),
+        Kind::Integer | Kind::Numbers(_) => arg.value_name("N").allow_negative_numbers(true),
         Kind::Number => arg.value_name("X").allow_negative_numbers(true),
-        Kind::Text | Kind::Table | Kind::Optional(_) => arg.value_name(text_name(&setting.key)),
+        Kind::Text | Kind::Table(_) | Kind::Optional(_) => arg.value_name(text_name(&setting.key)),
     }
 }
 
@@ -215,10 +218,7 @@ fn default(setting: &Setting, defaults: &StudyConfig) -> String {
         "inputs.features" => "pixels".to_owned(),
         "gan.discriminator_lr" => "gan.lr".to_owned(),
         "gan.grid_at" => "the first and each third".to_owned(),
-        _ => {
-            let setting = Setting { default: setting.value_in(defaults), ..setting.clone() };
-            setting.default_text().trim_matches('"').to_owned()
-        }
+        _ => setting.text_in(defaults).trim_matches('"').to_owned(),
     }
 }
 

@@ -1,16 +1,15 @@
 //! `cellforge train classifier`.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, bail};
 use cellforge::{
-    data, eval,
+    data::{self, counted},
+    eval,
     train::{self, ClassifierTrainConfig, RunDir, TrainedClassifier},
 };
 
-use super::{control, failed, mode, stopped};
+use super::{RunArgs, control, failed, stopped};
 use crate::{
-    common::{Given, Globals, Shorthands, check_outside, check_settings, effective, resumed, save, say, settings},
+    common::{Given, Globals, Shorthands, effective, save, say},
     images::{self, bootstrap, table},
 };
 
@@ -33,15 +32,8 @@ The split is saved as OUT/split.csv, the figures on the test images as OUT/test.
 pub struct ClassifierArgs {
     #[command(flatten)]
     given: Given<ClassifierShorthands>,
-    /// Folder for checkpoints, logs and figures
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Resume the run in OUT, with the settings it was started with
-    #[arg(long)]
-    resume: bool,
-    /// Replace the run in OUT
-    #[arg(long, conflicts_with = "resume")]
-    overwrite: bool,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 /// The shorthands of `train classifier`.
@@ -67,12 +59,8 @@ impl Shorthands for ClassifierShorthands {
 }
 
 pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
-    let out = &args.out;
-    let below = if args.resume { resumed(&globals, out, "run")? } else { Vec::new() };
-    let config = settings(&globals, below, args.given.layers()?, None)?;
-    let session = globals.open_stoppable(config.precision)?;
-    check_settings(out, "train classifier")?;
-    check_outside(out, config.data.path.as_ref())?;
+    let out = &args.run.out;
+    let (config, session) = args.run.begin(&globals, &args.given, "train classifier")?;
     let dir = RunDir::new(out);
     let data = &config.data;
     let all = images::open(&config, &images::options(data, data.groups, Some(dir.cache()), session.progress))?;
@@ -85,13 +73,13 @@ pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
     }
 
     tracing::info!(
-        "training on {} images, validation {}, test {}",
-        split.train.len(),
+        "training on {}, validation {}, test {}",
+        counted(split.train.len(), "image", "images"),
         split.val.len(),
         split.test.len()
     );
     let text = effective("train classifier", &config, session.precision, &TABLES)?;
-    let run = dir.clone().mode(mode(args.resume, args.overwrite)).save_settings(text);
+    let run = dir.clone().mode(args.run.mode()).save_settings(text);
     let [learn, val, test] = [&split.train, &split.val, &split.test].map(|side| all.part(side));
     let outcome = train::train_classifier(&training, &learn, &val, &run, &control(&session), &mut [])
         .map_err(|error| failed(error, "classifier", out, out, &globals))?;

@@ -1,16 +1,16 @@
 //! `cellforge train gan`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use cellforge::{
-    data::{self, View},
+    data::{self, View, counted},
     train::{self, GanTrainConfig, RunDir},
 };
 
-use super::{control, failed, mode, stopped};
+use super::{RunArgs, control, failed, stopped};
 use crate::{
-    common::{Given, Globals, Session, Shorthands, check_outside, check_settings, effective, resumed, say, settings},
+    common::{Given, Globals, Session, Shorthands, effective, say},
     images,
 };
 
@@ -36,15 +36,8 @@ With --judge, a classifier judges the GAN every 500 iterations, and the best gen
 pub struct GanArgs {
     #[command(flatten)]
     given: Given<GanShorthands>,
-    /// Folder for checkpoints, sample grids and logs
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Resume the run in OUT, with the settings it was started with
-    #[arg(long)]
-    resume: bool,
-    /// Replace the run in OUT
-    #[arg(long, conflicts_with = "resume")]
-    overwrite: bool,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 /// The shorthands of `train gan`.
@@ -69,12 +62,8 @@ impl Shorthands for GanShorthands {
 }
 
 pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
-    let out = &args.out;
-    let below = if args.resume { resumed(&globals, out, "run")? } else { Vec::new() };
-    let mut config = settings(&globals, below, args.given.layers()?, None)?;
-    let session = globals.open_stoppable(config.precision)?;
-    check_settings(out, "train gan")?;
-    check_outside(out, config.data.path.as_ref())?;
+    let out = &args.run.out;
+    let (mut config, session) = args.run.begin(&globals, &args.given, "train gan")?;
     if config.inputs.judge.is_some() {
         if config.inputs.split.is_none() {
             bail!("--judge needs images that the GAN is not trained on: give --split, whose validation part they are");
@@ -116,12 +105,12 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
     let lock = if one { Ok(None) } else { whole.lock().map(Some) };
     let _lock = lock.map_err(|error| failed(error, "gan", out, out, &globals))?;
     let (control, text) = (control(&session), effective("train gan", &config, session.precision, &TABLES)?);
-    let mode = mode(args.resume, args.overwrite);
+    let mode = args.run.mode();
     if together {
         let base = base.for_images(all.side(), all.channels(), chosen.len());
         tracing::info!(
-            "training a GAN on {} images of {} in {}",
-            usable.len(),
+            "training a GAN on {} of {} in {}",
+            counted(usable.len(), "image", "images"),
             all.classes().join(", "),
             out.display()
         );
@@ -139,7 +128,8 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
         let folder = if chosen.len() == 1 { out.clone() } else { out.join(data::folder_name(name)) };
         let images = usable.class(class);
         let config = GanTrainConfig { class: name.clone(), ..base.clone().for_images(all.side(), all.channels(), 1) };
-        tracing::info!("training a GAN on {} images of {name} in {}", images.len(), folder.display());
+        let counted = counted(images.len(), "image", "images");
+        tracing::info!("training a GAN on {counted} of {name} in {}", folder.display());
         let dir = RunDir::new(&folder).mode(mode).save_settings_in(&whole, text.clone());
         let outcome = train::train_judged_gan(&config, &images, judge.as_ref(), &dir, &control, &mut [])
             .map_err(|error| failed(error, "gan", &folder, out, &globals))?;
@@ -162,7 +152,8 @@ fn trained(outcome: &train::GanOutcome) -> String {
         }
         None => String::new(),
     };
-    format!("{} iterations; {best}checkpoint in {}", outcome.iterations, outcome.checkpoint.display())
+    let iterations = counted(outcome.iterations as usize, "iteration", "iterations");
+    format!("{iterations}; {best}checkpoint in {}", outcome.checkpoint.display())
 }
 
 /// The classifier in `dir` with the validation images of the split, of which each chosen class needs more than `k`.
@@ -171,8 +162,8 @@ fn judge(dir: &Path, val: &View, chosen: &[u32], k: usize, session: &Session) ->
         let found = val.class(class).len();
         if found <= k {
             bail!(
-                "--judge needs at least {} validation images of {} and --split has {found}: make it with a larger --val",
-                k + 1,
+                "--judge needs at least {} of {} and --split has {found}: make it with a larger --val",
+                counted(k + 1, "validation image", "validation images"),
                 val.classes()[class as usize]
             );
         }

@@ -7,7 +7,7 @@ use regex_lite::Regex;
 
 use crate::{Error, OpenOptions, Result};
 
-/// Where an image's group comes from.
+/// Where an image's group comes from, with the pattern or the files that it takes. A program's setting names one of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Groups {
     /// [`Groups::Names`] with the first of [`OpenOptions::patterns`] that fits every file name and finds at least two groups, else

@@ -78,7 +78,7 @@ pub use error::{Error, Result};
 pub use groups::{GroupPattern, Groups};
 pub use images::{ImageWriter, read_class, sample_grid, save_grid};
 pub use index::{Entry, Index, Skipped};
-pub use names::{derive_seed, folder_name, folder_names};
+pub use names::{counted, derive_seed, folder_name, folder_names};
 pub use options::OpenOptions;
 pub use order::{balanced_draw, epoch_order, replacement_draw};
 pub use prefetch::{Prefetch, prefetch};

@@ -60,6 +60,17 @@ pub fn folder_names(classes: &[String]) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// A count with its noun: "1 class", "16 images".
+///
+/// ```
+/// use cellforge_data::counted;
+/// assert_eq!((counted(1, "class", "classes"), counted(2, "image", "images")), ("1 class".into(), "2 images".into()));
+/// ```
+#[must_use]
+pub fn counted(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -90,6 +90,25 @@ impl Source {
             listing.folders.extend(parents(file).map(str::to_owned));
         }
         listing
+    }
+
+    /// Copies files into the folder `into`, byte for byte, under the names that [`Source::list`] gives them.
+    ///
+    /// # Errors
+    /// [`Error::BadImage`] for a file that cannot be read or whose name leads out of the folder, [`Error::HostileZip`], [`Error::Io`].
+    pub fn copy<'a>(&self, names: impl IntoIterator<Item = &'a str>, into: &Path) -> Result<()> {
+        let mut reader = self.reader();
+        for name in names {
+            if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
+                return Err(self.bad(name, "its name leads out of the folder"));
+            }
+            let to = into.join(name);
+            if let Some(folder) = to.parent() {
+                std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+            }
+            crate::write_atomic(&to, &reader.read(name)?)?;
+        }
+        Ok(())
     }
 
     /// A reader of this source; each thread takes its own.

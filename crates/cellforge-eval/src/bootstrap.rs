@@ -106,9 +106,7 @@ impl Resampler {
         options: &BootstrapOptions,
         statistic: impl Fn(&[u32]) -> T + Sync,
     ) -> Result<Vec<T>> {
-        options.check()?;
-        let run = |number| statistic(&self.weights(options.seed, number));
-        Ok((0..options.resamples as u64).into_par_iter().map(run).collect())
+        resamples(options, |number| statistic(&self.weights(options.seed, number)))
     }
 
     /// The percentile interval of a figure. `statistic` is given how often each image occurs in a resample, and answers `None` where
@@ -138,6 +136,33 @@ impl Resampler {
     }
 }
 
+/// Kish's effective number of groups (patients): as many groups of one size would tell as much as these do, `(Σ nᵢ)² / Σ nᵢ²` for `nᵢ`
+/// images of group `i`. `groups[j]` is the group of image `j`; 0 where there are no images.
+///
+/// Kish, L. (1965), Survey Sampling. It lies between 1 and the number of groups, which it reaches where all have as many images.
+///
+/// ```
+/// // Patients with 3, 1 and 1 images: 25 / 11.
+/// let found = cellforge_eval::effective_groups(&["a", "a", "a", "b", "c"]);
+/// assert!((found - 25.0 / 11.0).abs() < 1e-12);
+/// ```
+#[must_use]
+pub fn effective_groups<G: Ord>(groups: &[G]) -> f64 {
+    let mut sizes: BTreeMap<&G, f64> = BTreeMap::new();
+    groups.iter().for_each(|group| *sizes.entry(group).or_default() += 1.0);
+    let squares: f64 = sizes.values().map(|size| size * size).sum();
+    if groups.is_empty() { 0.0 } else { (groups.len() as f64).powi(2) / squares }
+}
+
+/// What `statistic` says of every resample, by its number, in parallel and in their order.
+pub(crate) fn resamples<T: Send>(
+    options: &BootstrapOptions,
+    statistic: impl Fn(u64) -> T + Send + Sync,
+) -> Result<Vec<T>> {
+    options.check()?;
+    Ok((0..options.resamples as u64).into_par_iter().map(statistic).collect())
+}
+
 /// The central part of `values` that holds a share `level` of them; `None` if there are none.
 pub(crate) fn percentiles(mut values: Vec<f64>, level: f64) -> Option<Interval> {
     values.sort_by(f64::total_cmp);
@@ -146,7 +171,7 @@ pub(crate) fn percentiles(mut values: Vec<f64>, level: f64) -> Option<Interval> 
 }
 
 /// The `q` quantile of sorted values, linear between neighbours (NumPy's default).
-fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
+pub(crate) fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let position = q * sorted.len().checked_sub(1)? as f64;
     let (below, above) = (position.floor() as usize, position.ceil() as usize);
     Some(sorted[below] + (sorted[above] - sorted[below]) * position.fract())

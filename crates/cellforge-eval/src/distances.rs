@@ -56,15 +56,10 @@ pub fn nearest(queries: Features, refs: Features, k: usize) -> Result<Vec<Vec<Ne
 /// # Errors
 /// [`Error::Neighbours`] if `k` is 0 or `set` has fewer than `k + 1` rows.
 pub fn nearest_other(set: Features, k: usize) -> Result<Vec<Vec<Neighbour>>> {
-    Ok(with_roots(others(set, k)?))
-}
-
-/// As [`nearest_other`], with squared distances.
-fn others(set: Features, k: usize) -> Result<Vec<Vec<Neighbour>>> {
     if k == 0 || k >= set.len() {
         return Err(Error::Neighbours { k, needed: k.max(1) + 1, rows: set.len() });
     }
-    search(set, set, k, |query, reference| query == reference)
+    Ok(with_roots(search(set, set, k, |query, reference| query == reference)?))
 }
 
 /// The smallest distance from each query to each group of references, `(queries, groups)`, row-major; infinite for a group that has
@@ -101,12 +96,6 @@ pub fn nearest_in_groups(queries: Features, refs: Features, group_of: &[usize], 
         }
     })?;
     Ok(found.into_iter().flat_map(|(best, _)| best).map(f64::sqrt).collect())
-}
-
-/// The squared distance from each row to its `k`-th nearest other row of `set`: before roots are taken, so that it compares exactly with
-/// [`squared_distance`].
-pub(crate) fn squared_to_other(set: Features, k: usize) -> Result<Vec<f64>> {
-    Ok(others(set, k)?.iter().map(|found| found[k - 1].distance).collect())
 }
 
 /// Squared Euclidean distance in `f64`, of eight sums side by side, so that it does not depend on the processor.
@@ -164,11 +153,6 @@ fn search(
 /// An `f32` above `value`, and not far.
 pub(crate) fn round_up(value: f64) -> f32 {
     (value as f32).next_up()
-}
-
-/// An `f32` below `value`, and not far.
-pub(crate) fn round_down(value: f64) -> f32 {
-    (value as f32).next_down()
 }
 
 /// Bounds of the squared distances of one query to a block of references.

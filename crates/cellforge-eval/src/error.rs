@@ -20,6 +20,20 @@ pub enum Error {
         /// The length it should have.
         expected: usize,
     },
+    /// Too few images or units (patients, or images) to calibrate anything by.
+    #[error(
+        "{images} images of {units} patients are too few to tell copies from chance by; it takes {} images of {} patients",
+        least.0,
+        least.1
+    )]
+    TooFew {
+        /// Images there are.
+        images: usize,
+        /// Patients, or images where patients are not known.
+        units: usize,
+        /// The least of both.
+        least: (usize, usize),
+    },
     /// A label names no class.
     #[error("label {label} of image {index} is not below the number of classes, {classes}")]
     Label {
@@ -128,6 +142,26 @@ pub enum Error {
         positives: usize,
         /// Images in all.
         total: usize,
+    },
+    /// An answer of a rater that is no level.
+    #[error("the answer for image {index} is {value}: it must lie between 1 and {levels}")]
+    Rating {
+        /// Position of the image.
+        index: usize,
+        /// The answer.
+        value: u8,
+        /// The highest answer.
+        levels: u8,
+    },
+    /// Subjects that were not rated by as many raters as others, or by a single one.
+    #[error("subject {subject} has {found} ratings and not {expected}; each needs as many, and at least 2")]
+    Raters {
+        /// Position of the subject.
+        subject: usize,
+        /// Its ratings.
+        found: u32,
+        /// The ratings that it should have.
+        expected: u32,
     },
     /// No trainings to judge, or two ways of training that were not repeated equally often.
     #[error("{with} trainings against {without}: give the predictions of one or more, and of as many for both ways")]

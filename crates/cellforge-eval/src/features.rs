@@ -3,6 +3,7 @@
 use crate::{Error, Result};
 
 /// Features of images, `(n, d)`, row-major: one row of `d` numbers per image. They may come from a network or be the pixels themselves.
+/// They are borrowed from whoever holds them, such as a `FeatureMatrix` of `cellforge-train`.
 ///
 /// Checked once, when made: there is at least one row, all rows have one length, and every number is finite.
 #[derive(Clone, Copy, Debug)]

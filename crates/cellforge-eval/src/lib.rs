@@ -56,6 +56,8 @@
 //! - Networks that were trained several times: [`accuracy_over_seeds`] and [`paired_difference`], whose intervals hold the variation of
 //!   patients and of trainings.
 //! - Whether a generator leaks is not read from intervals but from who else could have been in training, see [`mod@privacy`].
+//! - Raters who judge images, see [`mod@panel`]: raters and images are both drawn.
+//! - Whether two sets can be told apart is judged beside halves of the real patients, see [`mod@two_sample`].
 //! - Distances between two sets have intervals of their own, for reasons that are given at [`fidelity()`].
 //!
 //! Resamples run in parallel, each with random numbers keyed by the seed and its own number: results do not depend on the number of
@@ -64,23 +66,27 @@
 mod auc;
 mod bootstrap;
 mod confusion;
+pub mod copies;
 mod distances;
 mod error;
 mod features;
 mod fidelity;
+pub mod panel;
 pub mod privacy;
 mod proportion;
 mod report;
+pub mod two_sample;
 mod utility;
 
 pub use auc::roc_auc;
-pub use bootstrap::{BootstrapOptions, Resampler};
+pub use bootstrap::{BootstrapOptions, Resampler, effective_groups};
 pub use confusion::{Confusion, confusion};
 pub use distances::{Neighbour, nearest, nearest_in_groups, nearest_other};
 pub use error::{Error, Result};
 pub use features::Features;
 pub use fidelity::{
-    Fidelity, FidelityOptions, Kid, Prdc, Sample, fidelity, frechet_distance, halves, kid, mean_distance, prdc,
+    Fidelity, FidelityOptions, ImageScore, Kid, Prdc, Sample, fidelity, fld, frechet_distance, halves, image_scores,
+    kid, mean_distance, prdc, vendi_score,
 };
 pub use privacy::{Privacy, PrivacyInput, PrivacyOptions, clopper_pearson, privacy};
 pub use proportion::{Estimate, Interval, LEVEL, Proportion, recognition, wilson, wilson_at};

@@ -78,12 +78,16 @@ pub(crate) fn wilson_interval(p: f64, n: f64, level: f64) -> Result<Interval> {
     if !(level > 0.0 && level < 1.0) {
         return Err(Error::Level(level));
     }
-    let z = Normal::standard().inverse_cdf(0.5 + level / 2.0);
+    Ok(wilson_scaled(p, n, Normal::standard().inverse_cdf(0.5 + level / 2.0)))
+}
+
+/// Wilson's interval that reaches `z` standard deviations to each side.
+pub(crate) fn wilson_scaled(p: f64, n: f64, z: f64) -> Interval {
     let z2 = z * z;
     let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = z / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
     // At p = 0 and p = 1 one end is exactly 0 or 1; rounding must not carry it past the rate itself.
-    Ok(Interval { low: (centre - half).clamp(0.0, p), high: (centre + half).clamp(p, 1.0) })
+    Interval { low: (centre - half).clamp(0.0, p), high: (centre + half).clamp(p, 1.0) }
 }
 
 /// How many of the `predicted` labels are `expected`, with Wilson's 95% interval: the study's test of synthetic images, of which all

@@ -51,7 +51,7 @@ pub struct AugmentConfig {
     #[schemars(range(min = 0.01, max = 0.99))]
     pub ada_target: Option<f64>,
     /// ADA: number of images over which the probability rises from 0 to 1 at the fastest.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub ada_speed: u64,
 }
 

@@ -1,7 +1,7 @@
 //! The shape of a GAN: one configuration for both networks.
 
 use candle_core::{Result, bail};
-use cellforge_nn::Precision;
+use cellforge_nn::{Precision, images::check_size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +53,7 @@ pub enum DiscriminatorKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GanConfig {
-    /// Side of the square images in pixels: 32, 64 or 128.
+    /// Side of the square images in pixels, one of [`SIDES`](cellforge_nn::images::SIDES).
     #[schemars(skip)]
     pub image_size: usize,
     /// Channels of an image: 3 (RGB) or 1 (grey).
@@ -81,6 +81,7 @@ pub struct GanConfig {
     /// There is one count for each doubling from 4 pixels to the images' side. Without it, the study's generator has 256, 256, 128 for 32 pixels, 256, 256, 128, 128 for 64 and 256, 256, 128, 128, 64 for 128,
     /// and the others as many as are needed of 192, 128, 64, 32, 16.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(inner(range(min = 1, max = 4096)))]
     pub generator_filters: Option<Vec<usize>>,
     /// Filters of the discriminator's convolutions at width 1, largest image first.
     ///
@@ -88,6 +89,7 @@ pub struct GanConfig {
     /// 256, 512. The residual discriminator takes a count for the images' side and one for each halving from there to 4 pixels. Without it, those
     /// are the last of 12, 24, 48, 96, 192, 192.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(inner(range(min = 1, max = 4096)))]
     pub discriminator_filters: Option<Vec<usize>>,
     /// Dropout: probability that the study's discriminator clears a value in training.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
@@ -132,12 +134,7 @@ impl Default for GanConfig {
 impl GanConfig {
     /// Refuses values that no network can be built from; the message names the field and what it may be.
     pub fn validate(&self) -> Result<()> {
-        if ![32, 64, 128].contains(&self.image_size) {
-            bail!("image_size is {}: a GAN's images have a side of 32, 64 or 128 pixels", self.image_size)
-        }
-        if ![1, 3].contains(&self.channels) {
-            bail!("channels is {}: images have 1 (grey) or 3 (RGB)", self.channels)
-        }
+        check_size(self.image_size, self.channels)?;
         cellforge_settings::check(self, "model").map_err(candle_core::Error::wrap)?;
         let doublings = self.doublings();
         if let Some(filters) = &self.generator_filters

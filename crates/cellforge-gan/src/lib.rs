@@ -39,6 +39,7 @@ mod generator;
 pub mod loss;
 
 pub use augment::AugmentConfig;
+pub use cellforge_nn::images::{CHANNELS, SIDES};
 pub use config::{DiscriminatorKind, GanConfig, GeneratorKind};
 pub use discriminator::{Discriminator, InputGradient};
 pub use generator::Generator;

@@ -70,6 +70,7 @@ mod transformer;
 mod transpose;
 mod updates;
 mod upsample;
+mod weighted;
 
 pub use activation::{leaky_relu, leaky_relu_dropout, leaky_relu_jvp, relu, tanh};
 pub use arithmetic::{add, mul, scale, sqr, sub};

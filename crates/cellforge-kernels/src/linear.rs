@@ -3,13 +3,12 @@
 use crate::check::{f32_only, matrix, slice, vector};
 use crate::composed;
 use crate::device::on_device;
-use crate::gather::with_slice;
 use crate::gemm::{mat, mat_mut, multiply, with_scratch};
 use crate::memory::filled;
 use crate::product::Precision;
-use crate::sum::channel_sums;
-use crate::tape::{apply2, apply3, contiguous, wants};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use crate::tape::contiguous;
+use crate::weighted::{self, Weighted};
+use candle_core::{CpuStorage, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 const NAME: &str = "linear";
@@ -40,20 +39,18 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, precision: Pr
         xs.device(),
         cpu = {
             let (xs, weight) = (contiguous(xs)?, contiguous(weight)?);
-            match bias {
-                Some(bias) => apply3(&xs, &weight, &contiguous(bias)?, Linear),
-                None => apply2(&xs, &weight, Linear),
-            }
+            weighted::apply(&xs, &weight, bias, Linear)
         },
         cuda = crate::cuda::linear(xs, weight, bias, precision),
         composed = composed::linear(xs, weight, bias),
     )
 }
 
-/// With a bias a ternary op, without one a binary op.
 struct Linear;
 
-impl Linear {
+impl Weighted for Linear {
+    const NAME: &'static str = NAME;
+
     fn forward(
         &self,
         xs: (&CpuStorage, &Layout),
@@ -83,98 +80,11 @@ impl Linear {
         Ok((CpuStorage::F32(ys), (b, out).into()))
     }
 
-    /// The gradients of the input and of the weights, each where it is asked for.
-    fn gradients(xs: &Tensor, w: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn gradients(&self, xs: &Tensor, w: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let ((b, features), (out, _)) = (xs.dims2()?, w.dims2()?);
-        let device = grad.device();
-        with_slice(NAME, grad, |grad| {
-            let grad_xs = if wants(xs) {
-                let values = with_slice(NAME, w, |w| Ok(input_gradient(grad, w, (b, features, out))))?;
-                Some(Tensor::from_vec(values, (b, features), device)?)
-            } else {
-                None
-            };
-            let grad_w = if wants(w) {
-                let values = with_slice(NAME, xs, |xs| Ok(weight_gradient(grad, xs, (b, features, out))))?;
-                Some(Tensor::from_vec(values, (out, features), device)?)
-            } else {
-                None
-            };
-            Ok((grad_xs, grad_w))
-        })
-    }
-}
-
-/// The layer of many rows: `(b, out)`. Every task multiplies [`MANY_ROWS`] rows, the last one some of its neighbour's again: products of
-/// another number of rows may add their terms in another order, and two equal rows are to give the same.
-fn many_rows(xs: &[f32], weight: &[f32], bias: Option<&[f32]>, (b, features, out): (usize, usize, usize)) -> Vec<f32> {
-    filled(b * out, MANY_ROWS * out, |task, ys| {
-        let rows = ys.len() / out;
-        let first = task * MANY_ROWS + rows - MANY_ROWS;
-        let xs = mat(&xs[first * features..][..MANY_ROWS * features], MANY_ROWS, features, features);
-        let weight = mat(weight, out, features, features).transpose();
-        if rows == MANY_ROWS {
-            multiply(mat_mut(ys, rows, out, out), xs, weight, false);
-        } else {
-            with_scratch([MANY_ROWS * out, 0, 0], |[all, ..]| {
-                multiply(mat_mut(all, MANY_ROWS, out, out), xs, weight, false);
-                ys.copy_from_slice(&all[(MANY_ROWS - rows) * out..]);
-            });
-        }
-        if let Some(bias) = bias {
-            ys.chunks_exact_mut(out).for_each(|row| row.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias));
-        }
-    })
-}
-
-impl CustomOp2 for Linear {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(&self, xs: &CpuStorage, xs_l: &Layout, w: &CpuStorage, w_l: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward((xs, xs_l), (w, w_l), None)
-    }
-
-    fn bwd(&self, xs: &Tensor, w: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Self::gradients(xs, w, grad)
-    }
-}
-
-impl CustomOp3 for Linear {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        xs: &CpuStorage,
-        xs_l: &Layout,
-        w: &CpuStorage,
-        w_l: &Layout,
-        bias: &CpuStorage,
-        bias_l: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.forward((xs, xs_l), (w, w_l), Some(slice(NAME, bias, bias_l)?))
-    }
-
-    fn bwd(
-        &self,
-        xs: &Tensor,
-        w: &Tensor,
-        bias: &Tensor,
-        _ys: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (grad_xs, grad_w) = Self::gradients(xs, w, grad)?;
-        let grad_bias = match wants(bias) {
-            true => {
-                let sums = with_slice(NAME, grad, |grad| Ok(channel_sums(grad, bias.elem_count())))?;
-                Some(Tensor::from_vec(sums, bias.shape(), bias.device())?)
-            }
-            false => None,
-        };
-        Ok((grad_xs, grad_w, grad_bias))
+        let sizes = (b, features, out);
+        let by_xs = |w: &[f32], grad: &[f32]| input_gradient(grad, w, sizes);
+        weighted::gradients(NAME, [xs, w, grad], by_xs, |xs, grad| weight_gradient(grad, xs, sizes))
     }
 }
 
@@ -199,4 +109,26 @@ fn weight_gradient(grad: &[f32], xs: &[f32], (b, features, out): (usize, usize, 
         multiply(mat_mut(grad_w, rows, features, features), grad, mat(xs, b, features, features), false);
     });
     grad_w
+}
+
+/// The layer of many rows: `(b, out)`. Every task multiplies [`MANY_ROWS`] rows, the last one some of its neighbour's again: products of
+/// another number of rows may add their terms in another order, and two equal rows are to give the same.
+fn many_rows(xs: &[f32], weight: &[f32], bias: Option<&[f32]>, (b, features, out): (usize, usize, usize)) -> Vec<f32> {
+    filled(b * out, MANY_ROWS * out, |task, ys| {
+        let rows = ys.len() / out;
+        let first = task * MANY_ROWS + rows - MANY_ROWS;
+        let xs = mat(&xs[first * features..][..MANY_ROWS * features], MANY_ROWS, features, features);
+        let weight = mat(weight, out, features, features).transpose();
+        if rows == MANY_ROWS {
+            multiply(mat_mut(ys, rows, out, out), xs, weight, false);
+        } else {
+            with_scratch([MANY_ROWS * out, 0, 0], |[all, ..]| {
+                multiply(mat_mut(all, MANY_ROWS, out, out), xs, weight, false);
+                ys.copy_from_slice(&all[(MANY_ROWS - rows) * out..]);
+            });
+        }
+        if let Some(bias) = bias {
+            ys.chunks_exact_mut(out).for_each(|row| row.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias));
+        }
+    })
 }

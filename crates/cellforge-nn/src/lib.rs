@@ -30,6 +30,7 @@
 mod batch_norm;
 mod conv;
 mod dropout;
+pub mod images;
 mod key;
 mod linear;
 pub mod optim;

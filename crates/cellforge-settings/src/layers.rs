@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
-use crate::list::Kind;
+use crate::list::{Kind, show};
 use crate::{Error, Renamed, Result, Setting, Settings, list};
 
 /// Some settings, with the place that they come from.
@@ -138,14 +138,17 @@ fn used<T: Settings>(found: &T, known: &[Setting], layers: &[Layer], merged: &Ta
 fn verify(known: &[Setting], renamed: &Renamed, layer: &Layer, table: &mut Table, prefix: &str) -> Result<()> {
     for (name, value) in table.iter_mut() {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        // A value of earlier versions, or else a key of theirs.
+        for old in [format!("{key} = {value}"), key.clone()] {
+            if let Some(now) = of_today(renamed, &old) {
+                return Err(Error::Renamed { origin: layer.origin.clone(), key: old, now });
+            }
+        }
         if let Some(setting) = known.iter().find(|setting| setting.key == key) {
             as_text(&setting.kind, value);
             as_list(&setting.kind, value);
+            verify_entries(setting, renamed, layer, value)?;
             continue;
-        }
-        if let Some((_, now)) = renamed.iter().find(|(old, _)| *old == key) {
-            let now = if now.contains(' ') { (*now).to_owned() } else { format!("write {now}") };
-            return Err(Error::Renamed { origin: layer.origin.clone(), key, now });
         }
         let below = format!("{key}.");
         let is_table = known.iter().any(|setting| setting.key.starts_with(&below));
@@ -169,9 +172,35 @@ fn verify(known: &[Setting], renamed: &Renamed, layer: &Layer, table: &mut Table
     Ok(())
 }
 
+/// What to write in place of a key, or of a `KEY = VALUE`, of an earlier version.
+fn of_today(renamed: &Renamed, old: &str) -> Option<String> {
+    let (_, now) = renamed.iter().find(|(name, _)| *name == old)?;
+    Some(if now.contains(' ') { (*now).to_owned() } else { format!("write {now}") })
+}
+
+/// Refuses keys that the tables in a list do not have.
+fn verify_entries(setting: &Setting, renamed: &Renamed, layer: &Layer, value: &Value) -> Result<()> {
+    let (Kind::List(kind), Value::Array(entries)) = (&setting.kind, value) else { return Ok(()) };
+    let Kind::Table(fields) = kind.as_ref() else { return Ok(()) };
+    for (i, entry) in entries.iter().enumerate() {
+        let mut names = entry.as_table().into_iter().flat_map(Table::keys);
+        if let Some(name) = names.find(|name| fields.iter().all(|field| field.key != **name)) {
+            let (origin, key) = (layer.origin.clone(), format!("{}[{i}].{name}", setting.key));
+            return Err(match of_today(renamed, &format!("{}.{name}", setting.key)) {
+                Some(now) => Error::Renamed { origin, key, now },
+                None => {
+                    let suggestion = nearest(fields, name).map(|name| format!("{}[{i}].{name}", setting.key));
+                    Error::Unknown { origin, key, suggestion }
+                }
+            });
+        }
+    }
+    Ok(())
+}
+
 /// What is expected of a key, in its own words; what the parser says of keys that are none.
 fn expected(known: &[Setting], key: &str, said: &str) -> String {
-    match known.iter().find(|setting| setting.key == key) {
+    match find(known, key) {
         Some(setting) => format!("it takes {}", setting.values()),
         None => said.lines().next().unwrap_or_default().to_owned(),
     }
@@ -226,10 +255,27 @@ fn nearest(known: &[Setting], key: &str) -> Option<String> {
     (best.0 > 0.8).then(|| best.1.key.clone())
 }
 
+/// The setting of a key, which may be one in an entry of a list: `runs[0].epochs`.
+fn find<'a>(known: &'a [Setting], key: &str) -> Option<&'a Setting> {
+    let Some((list, rest)) = key.split_once('[') else { return known.iter().find(|setting| setting.key == key) };
+    let (_, name) = rest.split_once("].")?;
+    match &known.iter().find(|setting| setting.key == list)?.kind {
+        Kind::List(kind) => match kind.as_ref() {
+            Kind::Table(fields) => find(fields, name),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The value at a key, which may be one in an entry of a list.
 fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
-    let mut parts = key.split('.');
+    let mut parts = key.split('.').flat_map(|part| part.split('['));
     let first = table.get(parts.next()?)?;
-    parts.try_fold(first, |value, part| value.get(part))
+    parts.try_fold(first, |value, part| match part.strip_suffix(']') {
+        Some(index) => value.get(index.parse::<usize>().ok()?),
+        None => value.get(part),
+    })
 }
 
 /// Removes a value that is `"none"`.
@@ -285,5 +331,11 @@ impl Setting {
     pub fn value_in<T: Settings>(&self, settings: &T) -> Json {
         let values = serde_json::to_value(settings).unwrap_or_default();
         self.key.split('.').try_fold(&values, |value, part| value.get(part)).cloned().unwrap_or_default()
+    }
+
+    /// The value of this setting among `settings` as TOML writes it; "none" where it has none.
+    #[must_use]
+    pub fn text_in<T: Settings>(&self, settings: &T) -> String {
+        show(&self.value_in(settings))
     }
 }

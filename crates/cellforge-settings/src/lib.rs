@@ -5,6 +5,8 @@
 //! - The struct derives `Serialize`, `Deserialize` and [`JsonSchema`], has `#[serde(default, deny_unknown_fields)]`, and implements `Default`. Structs inside it are tables: the key of a field in them is dotted, as in `gan.augment.p`.
 //! - The doc comment of a field is its meaning. The first paragraph is what a list shows.
 //! - Ranges are `#[schemars(range(min = .., max = ..))]`, and `#[schemars(extend("exclusiveMinimum" = ..))]` or `exclusiveMaximum` for open ends.
+//! - The range of the numbers in a list is `#[schemars(inner(range(..)))]`. A few numbers to choose from are `#[schemars(extend("enum" = [..]))]`.
+//! - A whole number has both ends: one of the size of a typing error would otherwise be asked of memory.
 //! - A field with `#[schemars(skip)]` is no setting but a fact of a run, such as the side of the images: files may not name it.
 
 mod check;
@@ -27,4 +29,5 @@ pub trait Settings: serde::Serialize + serde::de::DeserializeOwned + Default + J
 impl<T: serde::Serialize + serde::de::DeserializeOwned + Default + JsonSchema> Settings for T {}
 
 /// What settings used to be called, dotted, with what they are called now. The new name may be a sentence where there is no such setting any more.
+/// A value of earlier versions is `KEY = VALUE`, as TOML has it, and its new name is a sentence. A key in the tables of a list has no number.
 pub type Renamed = [(&'static str, &'static str)];

@@ -1,8 +1,8 @@
 //! The settings of a struct, from its schema.
 
-use std::fmt;
+use std::{cmp::Ordering, fmt};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::Settings;
 
@@ -15,7 +15,7 @@ pub struct Setting {
     pub kind: Kind,
     /// Its value where nobody says otherwise; null where there is none.
     pub default: Value,
-    /// What it may be, for numbers.
+    /// What it may be, for numbers; of a list, what each of its numbers may be.
     pub range: Range,
     /// What it means. The first paragraph is enough for a list.
     pub meaning: String,
@@ -37,9 +37,23 @@ impl Setting {
     /// The values that it takes, in words: the type, its choices, its range.
     #[must_use]
     pub fn values(&self) -> String {
-        match (&self.kind, self.range.to_string()) {
-            (kind, range) if range.is_empty() => kind.to_string(),
-            (kind, range) => format!("{kind}, {range}"),
+        match (&self.kind, self.limits()) {
+            (kind, limits) if limits.is_empty() => kind.to_string(),
+            (Kind::Optional(kind), limits) => format!("{kind}, {limits}, or none"),
+            (kind, limits) => format!("{kind}, {limits}"),
+        }
+    }
+
+    /// Its range in words; of a list, that of each of its numbers. Empty where there is none.
+    #[must_use]
+    pub fn limits(&self) -> String {
+        let range = self.range.to_string();
+        let is_list = |kind: &Kind| matches!(kind, Kind::List(_));
+        match &self.kind {
+            _ if range.is_empty() => range,
+            Kind::Optional(kind) if is_list(kind) => format!("each {range}"),
+            kind if is_list(kind) => format!("each {range}"),
+            _ => range,
         }
     }
 }
@@ -57,10 +71,12 @@ pub enum Kind {
     Text,
     /// One of these words.
     Choice(Vec<String>),
+    /// One of these whole numbers.
+    Numbers(Vec<u64>),
     /// A list of values.
     List(Box<Kind>),
-    /// A table of named values, as an entry of a list.
-    Table,
+    /// A table of named values, as an entry of a list. The keys are those within the table.
+    Table(Vec<Setting>),
     /// A value that may be left out.
     Optional(Box<Kind>),
 }
@@ -73,33 +89,44 @@ impl fmt::Display for Kind {
             Self::Number => f.write_str("number"),
             Self::Text => f.write_str("text"),
             Self::Choice(words) => f.write_str(&words.join(", ")),
+            Self::Numbers(numbers) => {
+                let (last, others) = numbers.split_last().unwrap_or((&0, &[]));
+                let others = others.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+                if others.is_empty() { write!(f, "{last}") } else { write!(f, "{others} or {last}") }
+            }
             Self::List(kind) => write!(f, "list of {kind}"),
-            Self::Table => f.write_str("table"),
+            Self::Table(fields) => {
+                let of = |field: &Setting| match &field.kind {
+                    // A list of words would hide where the next field begins.
+                    Kind::Choice(_) => field.key.clone(),
+                    _ => format!("{} ({})", field.key, field.values()),
+                };
+                write!(f, "tables of {}", fields.iter().map(of).collect::<Vec<_>>().join(", "))
+            }
             Self::Optional(kind) => write!(f, "{kind}, or none"),
         }
     }
 }
 
 /// The ends of a number's range, each open, closed or missing.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Range {
     /// The smallest value that is allowed.
-    pub min: Option<f64>,
+    pub min: Option<Number>,
     /// The largest value that is allowed.
-    pub max: Option<f64>,
+    pub max: Option<Number>,
     /// What values must be above.
-    pub above: Option<f64>,
+    pub above: Option<Number>,
     /// What values must be below.
-    pub below: Option<f64>,
+    pub below: Option<Number>,
 }
 
 impl Range {
-    /// That of a schema. Of an unsigned type the 0 is left out, which goes without saying, and so are the limits of the type.
+    /// That of a schema.
     fn of(schema: &Map<String, Value>) -> Self {
-        let number = |name: &str| schema.get(name).and_then(Value::as_f64);
-        let unsigned = schema.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint"));
+        let number = |name: &str| schema.get(name).and_then(Value::as_number).cloned();
         Self {
-            min: number("minimum").filter(|min| !(unsigned && *min == 0.0)),
+            min: number("minimum"),
             max: number("maximum"),
             above: number("exclusiveMinimum"),
             below: number("exclusiveMaximum"),
@@ -108,26 +135,39 @@ impl Range {
 
     /// Whether a number is within.
     #[must_use]
-    pub fn contains(&self, value: f64) -> bool {
-        self.min.is_none_or(|min| value >= min)
-            && self.max.is_none_or(|max| value <= max)
-            && self.above.is_none_or(|end| value > end)
-            && self.below.is_none_or(|end| value < end)
+    pub fn contains(&self, value: &Number) -> bool {
+        let is = |end: &Option<Number>, good: fn(Ordering) -> bool| {
+            end.as_ref().is_none_or(|end| compared(value, end).is_some_and(good))
+        };
+        is(&self.min, Ordering::is_ge)
+            && is(&self.max, Ordering::is_le)
+            && is(&self.above, Ordering::is_gt)
+            && is(&self.below, Ordering::is_lt)
+    }
+}
+
+/// The order of two numbers. Whole ones are not rounded, as those above 2^53 would be.
+fn compared(a: &Number, b: &Number) -> Option<Ordering> {
+    match (a.as_i128(), b.as_i128()) {
+        (Some(a), Some(b)) => Some(a.cmp(&b)),
+        _ => a.as_f64()?.partial_cmp(&b.as_f64()?),
     }
 }
 
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self { min: Some(low), max: Some(high), .. } => write!(f, "from {low} to {high}"),
-            Self { min: Some(low), below: Some(high), .. } => write!(f, "from {low} to below {high}"),
-            Self { above: Some(low), max: Some(high), .. } => write!(f, "above {low} and at most {high}"),
-            Self { above: Some(low), below: Some(high), .. } => write!(f, "above {low} and below {high}"),
-            Self { min: Some(low), .. } => write!(f, "{low} or more"),
-            Self { above: Some(low), .. } => write!(f, "above {low}"),
-            Self { max: Some(high), .. } => write!(f, "at most {high}"),
-            Self { below: Some(high), .. } => write!(f, "below {high}"),
-            Self { .. } => Ok(()),
+        let [min, max, above, below] =
+            [&self.min, &self.max, &self.above, &self.below].map(|end| end.as_ref().map(number));
+        match (min, max, above, below) {
+            (Some(low), Some(high), ..) => write!(f, "from {low} to {high}"),
+            (Some(low), _, _, Some(high)) => write!(f, "from {low} to below {high}"),
+            (_, Some(high), Some(low), _) => write!(f, "above {low} and at most {high}"),
+            (_, _, Some(low), Some(high)) => write!(f, "above {low} and below {high}"),
+            (Some(low), ..) => write!(f, "{low} or more"),
+            (_, _, Some(low), _) => write!(f, "above {low}"),
+            (_, Some(high), ..) => write!(f, "at most {high}"),
+            (_, _, _, Some(high)) => write!(f, "below {high}"),
+            _ => Ok(()),
         }
     }
 }
@@ -235,7 +275,9 @@ impl Walk {
             return (Kind::Choice(vec![word.to_owned()]), Range::default());
         }
         if let Some(values) = object.get("enum").and_then(Value::as_array) {
-            return (Kind::Choice(words(values)), Range::default());
+            let numbers: Vec<u64> = values.iter().filter_map(Value::as_u64).collect();
+            let kind = if numbers.is_empty() { Kind::Choice(words(values)) } else { Kind::Numbers(numbers) };
+            return (kind, Range::default());
         }
         let variants = self.variants(schema);
         if !variants.is_empty() {
@@ -252,25 +294,30 @@ impl Walk {
             let (kind, range) = single.unwrap_or((Kind::Choice(choices), Range::default()));
             return if nulls.is_empty() { (kind, range) } else { (Kind::Optional(Box::new(kind)), range) };
         }
-        let kind = |name: &str| match name {
-            "boolean" => Kind::Bool,
-            "integer" => Kind::Integer,
-            "number" => Kind::Number,
+        let of_type = |name: &str| match name {
+            "boolean" => (Kind::Bool, Range::default()),
+            "integer" => (Kind::Integer, Range::of(object)),
+            "number" => (Kind::Number, Range::of(object)),
             "array" => {
-                let items = object.get("items").map(|items| self.kind(&self.resolved(items)).0);
-                Kind::List(Box::new(items.unwrap_or(Kind::Text)))
+                let items = object.get("items").map(|items| self.kind(&self.resolved(items)));
+                let (kind, range) = items.unwrap_or((Kind::Text, Range::default()));
+                (Kind::List(Box::new(kind)), range)
             }
-            "object" => Kind::Table,
-            _ => Kind::Text,
+            "object" => {
+                let mut fields = Vec::new();
+                self.table(schema, ("", ""), &Value::Null, &mut fields);
+                (Kind::Table(fields), Range::default())
+            }
+            _ => (Kind::Text, Range::default()),
         };
-        let range = Range::of(object);
         match object.get("type") {
-            Some(Value::String(name)) => (kind(name), range),
+            Some(Value::String(name)) => of_type(name),
             Some(Value::Array(names)) => {
                 let name = names.iter().filter_map(Value::as_str).find(|name| *name != "null").unwrap_or_default();
-                (Kind::Optional(Box::new(kind(name))), range)
+                let (kind, range) = of_type(name);
+                (Kind::Optional(Box::new(kind)), range)
             }
-            _ => (Kind::Text, range),
+            _ => (Kind::Text, Range::default()),
         }
     }
 }
@@ -298,16 +345,22 @@ fn merge(found: &mut Vec<Setting>, setting: Setting) {
 pub(crate) fn show(value: &Value) -> String {
     match value {
         Value::Null => "none".to_owned(),
-        Value::Number(number) if number.is_f64() => {
-            let number = number.as_f64().unwrap_or_default();
-            // As `1e-7`, not as 0.0000001.
-            if number != 0.0 && number.abs() < 1e-3 { format!("{number:e}") } else { format!("{number}") }
-        }
+        Value::Number(value) => number(value),
         Value::Array(values) => format!("[{}]", values.iter().map(show).collect::<Vec<_>>().join(", ")),
         Value::Object(fields) => {
             let fields: Vec<_> = fields.iter().map(|(key, value)| format!("{key} = {}", show(value))).collect();
             format!("{{ {} }}", fields.join(", "))
         }
         other => other.to_string(),
+    }
+}
+
+/// A number as TOML writes it.
+fn number(number: &Number) -> String {
+    match number.as_f64().filter(|_| number.is_f64()) {
+        // As `1e-7`, not as 0.0000001.
+        Some(number) if number != 0.0 && number.abs() < 1e-3 => format!("{number:e}"),
+        Some(number) => format!("{number}"),
+        None => number.to_string(),
     }
 }

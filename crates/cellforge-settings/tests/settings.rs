@@ -11,11 +11,16 @@ use serde_json::json;
 #[serde(default, deny_unknown_fields)]
 struct All {
     /// Everything random comes from this.
+    #[schemars(range(max = 9_007_199_254_740_992u64))]
     seed: u64,
+    /// Side of the images.
+    #[schemars(extend("enum" = [32, 64, 128]))]
+    pixels: usize,
     /// A network
     /// and how it is trained.
     gan: Gan,
     /// Shares of it.
+    #[schemars(inner(range(min = 0.0, max = 1.0)))]
     fractions: Vec<f64>,
     /// Trainings, in order.
     runs: Vec<Run>,
@@ -81,11 +86,15 @@ enum Optimizer {
 struct Run {
     /// Its name.
     name: String,
+    /// How often.
+    #[schemars(range(min = 1, max = 9))]
+    times: u64,
 }
 
 impl Default for All {
     fn default() -> Self {
-        Self { seed: 1, gan: Gan::default(), fractions: vec![0.5, 1.0], runs: vec![Run { name: "first".into() }] }
+        let runs = vec![Run { name: "first".into(), times: 1 }];
+        Self { seed: 1, pixels: 64, gan: Gan::default(), fractions: vec![0.5, 1.0], runs }
     }
 }
 
@@ -103,8 +112,13 @@ impl Default for Gan {
     }
 }
 
-const RENAMED: &Renamed =
-    &[("gan.rate", "gan.lr"), ("old.rate", "gan.lr"), ("gan.side", "the side is that of the images")];
+const RENAMED: &Renamed = &[
+    ("gan.loss = \"wasserstein\"", "write gan.loss = \"hinge\""),
+    ("runs.count", "runs.times"),
+    ("gan.rate", "gan.lr"),
+    ("old.rate", "gan.lr"),
+    ("gan.side", "the side is that of the images"),
+];
 
 fn set(texts: &[&str]) -> Result<All, String> {
     let layers: Vec<Layer> = texts.iter().map(|text| Layer::new("--set", assignment(text).unwrap())).collect();
@@ -125,6 +139,7 @@ fn every_field_is_listed_with_what_stands_at_it() {
             "gan.lr",
             "gan.optimizer.kind",
             "gan.optimizer.momentum",
+            "pixels",
             "runs",
             "seed"
         ]
@@ -133,7 +148,7 @@ fn every_field_is_listed_with_what_stands_at_it() {
     assert_eq!(of("gan.lr").summary(), "Learning rate.");
     assert_eq!(of("gan.lr").default_text(), "1.5e-4");
     assert_eq!(of("gan.lr").values(), "number, above 0");
-    assert_eq!(of("gan.batch").range, Range { min: Some(1.0), max: Some(4096.0), ..Range::default() });
+    assert_eq!(of("gan.batch").range, Range { min: Some(1.into()), max: Some(4096.into()), ..Range::default() });
     assert_eq!(of("gan.discriminator_lr").kind, Kind::Optional(Box::new(Kind::Number)));
     assert_eq!(of("gan.discriminator_lr").default_text(), "none");
     assert_eq!(of("gan.loss").kind, Kind::Choice(vec!["logistic".into(), "hinge".into()]));
@@ -141,7 +156,12 @@ fn every_field_is_listed_with_what_stands_at_it() {
     assert_eq!(of("gan.optimizer.kind").summary(), "How it is optimised.");
     assert_eq!(of("gan.optimizer.momentum").values(), "number, from 0 to below 1");
     assert_eq!(of("seed").default, json!(1));
-    assert_eq!(of("runs").kind, Kind::List(Box::new(Kind::Table)));
+    assert_eq!(of("seed").values(), "whole number, from 0 to 9007199254740992");
+    assert_eq!(of("pixels").kind, Kind::Numbers(vec![32, 64, 128]));
+    assert_eq!(of("pixels").values(), "32, 64 or 128");
+    assert_eq!(of("fractions").values(), "list of number, each from 0 to 1");
+    assert_eq!(of("gan.discriminator_lr").values(), "number, above 0, or none");
+    assert_eq!(of("runs").values(), "list of tables of name (text), times (whole number, from 1 to 9)");
 }
 
 #[test]
@@ -155,6 +175,7 @@ fn a_value_set_is_read_back() {
         ("gan.lr", "2.0"),
         ("gan.optimizer.kind", "\"adam\""),
         ("gan.optimizer.momentum", "0.5"),
+        ("pixels", "32"),
         ("runs", "[]"),
     ];
     assert_eq!(values.len(), list::<All>().len());
@@ -207,7 +228,18 @@ fn what_is_wrong_is_named() {
         ("gan.discriminator_lr=-1", "gan.discriminator_lr is -1: it must be above 0"),
         ("gan.optimizer.momentum=1", "gan.optimizer.momentum is 1: it must be from 0 to below 1"),
         ("gan=3", "gan cannot be 3: it is a table of settings, such as gan.batch"),
-        ("seed=-1", "seed cannot be -1: it takes whole number"),
+        ("seed=-1", "seed cannot be -1: it takes whole number, from 0 to 9007199254740992"),
+        // As floating-point numbers, the first would be the bound itself; the second is none that TOML has.
+        ("seed=9007199254740993", "seed is 9007199254740993: it must be from 0 to 9007199254740992"),
+        ("seed=18446744073709551616", "seed cannot be \"18446744073709551616\": it takes whole number, from 0 to"),
+        ("pixels=48", "--set: pixels is 48: it must be 32, 64 or 128"),
+        ("fractions=[0.5, 2.0]", "--set: fractions[1] is 2: it must be from 0 to 1"),
+        ("gan.loss=wasserstein", "gan.loss = \"wasserstein\" is of an earlier version: write gan.loss = \"hinge\""),
+        ("runs=[{name=\"a\",count=1}]", "--set: runs[0].count is of an earlier version: write runs.times"),
+        ("runs=[{name=\"a\",tims=1}]", "--set: there is no setting runs[0].tims; did you mean runs[0].times?"),
+        ("runs=[{name=\"a\",times=10}]", "--set: runs[0].times is 10: it must be from 1 to 9"),
+        ("runs=[{name=\"a\",times=\"x\"}]", "--set: runs[0].times cannot be \"x\": it takes whole number, from 1 to 9"),
+        ("runs=[{times=1}]", "--set: runs[0] cannot be { times = 1 }: missing field `name`"),
     ] {
         let error = set(&[text]).unwrap_err();
         assert!(error.contains(words), "{text}: {error}");

@@ -1,6 +1,6 @@
 //! What can go wrong in a study.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Everything a study can fail with; each message names the file or the setting at fault.
 #[derive(Debug, thiserror::Error)]
@@ -25,34 +25,6 @@ pub enum Error {
     /// A setting that cannot be taken.
     #[error(transparent)]
     Settings(#[from] cellforge_settings::Error),
-    /// A file could not be read or written.
-    #[error("cannot {action} {path}")]
-    Io {
-        /// "read", "write", "create", ...
-        action: &'static str,
-        /// The file or folder at fault.
-        path: PathBuf,
-        /// The reason the system gave.
-        source: std::io::Error,
-    },
-    /// An image could not be read or written.
-    #[error("cannot {action} the image {path}")]
-    Image {
-        /// "read" or "write".
-        action: &'static str,
-        /// The file at fault.
-        path: PathBuf,
-        /// The reason.
-        source: image::ImageError,
-    },
-    /// A JSON file of the study is damaged.
-    #[error("{path} is not a file this version can read; delete it and run again")]
-    Json {
-        /// The file at fault.
-        path: PathBuf,
-        /// The reason.
-        source: serde_json::Error,
-    },
     /// A classifier's log has no accuracy on the validation images, by which networks are compared.
     #[error("{0} has no validation accuracy after the last epoch; delete its folder and run again")]
     NoValidation(PathBuf),
@@ -88,7 +60,7 @@ pub enum Error {
     /// A figure could not be computed.
     #[error(transparent)]
     Eval(#[from] cellforge_eval::Error),
-    /// The synthetic images could not be evaluated.
+    /// The synthetic images could not be evaluated, or a file of the study could not be read or written.
     #[error(transparent)]
     Assess(#[from] cellforge_assess::Error),
     /// A tensor operation failed.
@@ -98,15 +70,3 @@ pub enum Error {
 
 /// The result of a study step.
 pub type Result<T> = std::result::Result<T, Error>;
-
-impl Error {
-    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.to_path_buf();
-        move |source| Self::Io { action, path, source }
-    }
-
-    pub(crate) fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self {
-        let path = path.to_path_buf();
-        move |source| Self::Json { path, source }
-    }
-}

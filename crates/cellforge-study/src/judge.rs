@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use cellforge_data::{derive_seed, read_class};
 use cellforge_eval::{BootstrapOptions, ClassifierReport, classifier_report, predictions, wilson_at};
 use cellforge_train::{
-    ClassifierTrainConfig, LogEvent, OptimizerConfig, RunDir, Schedule, Slot, TrainedClassifier, figures, losses,
-    read_log,
+    ClassifierTrainConfig, LogEvent, OptimizerConfig, RunDir, Schedule, Slot, Stage, TrainedClassifier, figures,
+    losses, read_log,
 };
 use serde::{Deserialize, Serialize};
 
@@ -60,10 +60,11 @@ pub(crate) fn judge(
 
     let tested = TestFigures::new(config, cells, resnet, control)?;
     let (mut recognition_real, mut recognition_synthetic) = (BTreeMap::new(), BTreeMap::new());
+    let dir = RunDir::new(&control.out);
     for (index, class) in cells.all.classes().iter().enumerate() {
         // The recall of the class, whose interval knows of the patients.
         recognition_real.insert(class.clone(), tested.test.per_class[index].recall.into());
-        let folder = control.out.join("synthetic").join(&cells.folders[index]);
+        let folder = dir.stage(Stage::Synthetic).path().join(&cells.folders[index]);
         let synthetic = judge_synthetic(config, &folder, cells, resnet, control)?;
         let recognised = synthetic.iter().filter(|&&predicted| predicted as usize == index).count() as u64;
         let rate = wilson_at(recognised, synthetic.len() as u64, config.judge.level)?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use cellforge_data::{GroupPattern, Groups, OpenOptions, View, fetch::FetchOptions};
 
-use crate::config::GroupSource;
+use crate::config::GroupSetting;
 
 /// Where NLM distributes the malaria images, about 337 MB.
 pub const NLM_URL: &str = "https://data.lhncbc.nlm.nih.gov/public/Malaria/cell_images.zip";
@@ -46,7 +46,7 @@ pub fn open_options(side: usize, channels: usize) -> OpenOptions {
     options
 }
 
-impl GroupSource {
+impl GroupSetting {
     /// The rule by which images get their groups. CSV files, where there are some, win over names.
     #[must_use]
     pub fn groups(self, csv: &[PathBuf]) -> Groups {

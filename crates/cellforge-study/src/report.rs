@@ -16,7 +16,7 @@ use crate::{Result, results::Results};
 /// Draws the report. Images are read from `base_dir`, to which the paths in the results are relative.
 ///
 /// # Errors
-/// [`Error::Io`](crate::Error::Io) if a grid named by the results is missing, is not a PNG file, or lies outside `base_dir`.
+/// [`Error::Assess`](crate::Error::Assess) if a grid named by the results is missing, is not a PNG file, or lies outside `base_dir`.
 pub fn render(results: &Results, base_dir: &Path) -> Result<String> {
     let grids = gans::grids(results, base_dir)?;
     let worth = match &results.evaluation {

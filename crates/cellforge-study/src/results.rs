@@ -257,7 +257,8 @@ pub struct GridImage {
     pub path: String,
 }
 
-/// How many images of a class were taken for that class by the residual network, with a 95% interval.
+/// A [`Proportion`] as `results.json` words it: how many images of a class (its successes) were taken for that class by the residual
+/// network, with a 95% interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recognition {
     /// Images taken for their class.

@@ -12,7 +12,7 @@ use std::{
 
 use candle_core::Device;
 use cellforge_kernels::Precision;
-use cellforge_train::{Mode, RunDir, RunLock};
+use cellforge_train::{Mode, RunDir, RunLock, Stage};
 use serde::Serialize;
 
 use cellforge_assess::{
@@ -132,6 +132,16 @@ impl<'a> Runner<'a> {
         Ok(Self { control, precision, durations: Vec::new(), devices: BTreeSet::new(), carry: 0.0, _lock: lock })
     }
 
+    /// The folder of the study.
+    pub(crate) fn dir(&self) -> RunDir {
+        RunDir::new(&self.control.out)
+    }
+
+    /// The folder of a stage.
+    pub(crate) fn folder(&self, stage: Stage) -> PathBuf {
+        self.dir().stage(stage).path().to_path_buf()
+    }
+
     pub(crate) fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
         self.control.out.join(inside)
     }
@@ -150,7 +160,7 @@ impl<'a> Runner<'a> {
                     return Err(self.changed(&stage, folder, &devices));
                 }
                 tracing::info!("{stage}: removed, for the study has it no more");
-                std::fs::remove_dir_all(&folder).map_err(Error::io("remove the folder", &folder))?;
+                std::fs::remove_dir_all(&folder).map_err(cellforge_assess::Error::io("remove the folder", &folder))?;
             }
             stamp::forget(out, &stage)?;
         }
@@ -181,7 +191,7 @@ impl<'a> Runner<'a> {
         work: impl FnOnce(bool) -> Result<()>,
     ) -> Result<Stamp> {
         let out = self.control.out.as_path();
-        let settings = serde_json::to_string(inputs).map_err(Error::json(out))?;
+        let settings = serde_json::to_string(inputs).map_err(cellforge_assess::Error::json(out))?;
         let ids: Vec<String> = upstream.iter().map(|stamp| stamp.id()).collect();
         let version = VERSION.to_string();
         let own = [env!("CARGO_PKG_VERSION"), version.as_str(), name, settings.as_str()];
@@ -211,7 +221,7 @@ impl<'a> Runner<'a> {
             return Err(self.control.interrupted(name));
         }
         if let (Some(_), Some(old), false) = (folder, &there, resume) {
-            std::fs::remove_dir_all(old).map_err(Error::io("empty the folder", old))?;
+            std::fs::remove_dir_all(old).map_err(cellforge_assess::Error::io("empty the folder", old))?;
         }
         effort.devices.insert(device_name(&self.control.device, self.precision));
         // Before there is anything in the folder, which without a record would not be taken for the study's.
@@ -251,9 +261,9 @@ impl<'a> Runner<'a> {
 /// Every file in a folder and below, but for the locks of running programs.
 fn files_under(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::io("read the folder", folder))? {
-        let entry = entry.map_err(Error::io("read the folder", folder))?;
-        let kind = entry.file_type().map_err(Error::io("look at", &entry.path()))?;
+    for entry in std::fs::read_dir(folder).map_err(cellforge_assess::Error::io("read the folder", folder))? {
+        let entry = entry.map_err(cellforge_assess::Error::io("read the folder", folder))?;
+        let kind = entry.file_type().map_err(cellforge_assess::Error::io("look at", &entry.path()))?;
         if kind.is_dir() {
             files.extend(files_under(&entry.path())?);
         } else if !RunDir::is_lock(&entry.file_name()) {
@@ -286,7 +296,7 @@ mod tests {
             let file = out.join(name).join("made.txt");
             let stamp = runner.stage(name, &setting, &needs, Makes::Folder(name), |_| {
                 ran.push(name);
-                std::fs::write(&file, setting.to_string()).map_err(Error::io("write", &file))
+                Ok(std::fs::write(&file, setting.to_string()).map_err(cellforge_assess::Error::io("write", &file))?)
             })?;
             upstream.get_or_insert(stamp);
         }
@@ -353,7 +363,7 @@ mod tests {
             for stage in stages {
                 let file = out.join(stage).join("made.txt");
                 runner.stage(stage, &1, &[], Makes::Folder(stage), |_| {
-                    std::fs::write(&file, "made").map_err(Error::io("write", &file))
+                    Ok(std::fs::write(&file, "made").map_err(cellforge_assess::Error::io("write", &file))?)
                 })?;
             }
             Ok(())

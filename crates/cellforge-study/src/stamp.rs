@@ -17,7 +17,7 @@ use cellforge_assess::files::{hash_file, hash_texts, json, make_folders, read_js
 
 use cellforge_train::RunDir;
 
-use crate::{Error, Result};
+use crate::Result;
 
 const FORMAT: u32 = 2;
 
@@ -95,11 +95,16 @@ impl Stamp {
 }
 
 fn stamp_path(out: &Path, stage: &str) -> PathBuf {
-    out.join("stamps").join(format!("{}.json", stage.replace('/', "-")))
+    RunDir::new(out).stamps().join(record(stage))
 }
 
 fn begun_path(out: &Path, stage: &str) -> PathBuf {
-    out.join("stamps").join("begun").join(format!("{}.json", stage.replace('/', "-")))
+    RunDir::new(out).stamps_begun().join(record(stage))
+}
+
+/// The name of the file of a stage's record.
+fn record(stage: &str) -> String {
+    format!("{}.json", stage.replace('/', "-"))
 }
 
 /// Decides about a stage from the files in `out`. Records that cannot be read are those of other inputs.
@@ -125,7 +130,7 @@ pub(crate) fn decide(out: &Path, stage: &str, inputs: &str) -> Decision {
 /// Notes that a stage is under way, and what earlier attempts have cost. What they made from other inputs must be gone. If
 /// `out` was removed, it is not made again.
 pub(crate) fn begin(out: &Path, stage: &str, inputs: &str, effort: &Effort) -> Result<()> {
-    make_folders(out, "stamps/begun")?;
+    make_folders(out, RunDir::new("").stamps_begun())?;
     let begun = Begun { format: FORMAT, stage: stage.to_owned(), inputs: inputs.to_owned(), effort: effort.clone() };
     write(&begun_path(out, stage), &begun)?;
     // Only now: a stage whose folder is not empty always has a record.
@@ -157,13 +162,14 @@ pub(crate) fn known(out: &Path, group: &str) -> Result<BTreeMap<String, BTreeSet
         effort: Effort,
     }
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for folder in [out.join("stamps"), out.join("stamps").join("begun")] {
+    let dir = RunDir::new(out);
+    for folder in [dir.stamps(), dir.stamps_begun()] {
         let entries = match std::fs::read_dir(&folder) {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            entries => entries.map_err(Error::io("read the folder", &folder))?,
+            entries => entries.map_err(cellforge_assess::Error::io("read the folder", &folder))?,
         };
         for entry in entries {
-            let path = entry.map_err(Error::io("read the folder", &folder))?.path();
+            let path = entry.map_err(cellforge_assess::Error::io("read the folder", &folder))?.path();
             let Ok(Record { stage, effort }) = read_json(&path) else { continue };
             // A name that leads out of the group's folder is none that a study gave.
             let name = stage.strip_prefix(group).and_then(|rest| rest.strip_prefix('/')).unwrap_or("");
@@ -188,7 +194,7 @@ fn write<T: Serialize>(path: &Path, record: &T) -> Result<()> {
 
 fn remove(record: &Path) -> Result<()> {
     if record.exists() {
-        std::fs::remove_file(record).map_err(Error::io("remove", record))?;
+        std::fs::remove_file(record).map_err(cellforge_assess::Error::io("remove", record))?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use candle_core::{Device, Tensor};
 use cellforge_classify::{Classifier, DinoV2, Inception, dinov2_input, inception_input};
 use cellforge_data::{Batch, Scale, View};
+use cellforge_eval::Features;
 use cellforge_gan::Discriminator;
 use cellforge_nn::{Key, one_hot};
 
@@ -16,16 +17,25 @@ const BATCH: usize = 64;
 /// The same for Inception-v3 and DINOv2, whose images are larger.
 const ENCODER_BATCH: usize = 16;
 
-/// Rows of numbers, one row an image.
+/// Features of images as they were computed or read: rows of numbers, one row an image, that belong to whoever holds them and that nobody
+/// has checked. What compares sets takes [`cellforge_eval::Features`], which borrows them ([`FeatureMatrix::checked`]).
 #[derive(Debug, Clone, PartialEq)]
-pub struct Matrix {
+pub struct FeatureMatrix {
     /// All rows, one after the other.
     pub values: Vec<f32>,
     /// Numbers in a row, at least 1.
     pub dims: usize,
 }
 
-impl Matrix {
+impl FeatureMatrix {
+    /// These rows, to be compared with others.
+    ///
+    /// # Errors
+    /// If there are none, or a number is not finite.
+    pub fn checked(&self) -> cellforge_eval::Result<Features<'_>> {
+        Features::new(&self.values, self.dims)
+    }
+
     /// Number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -49,7 +59,7 @@ impl Matrix {
 }
 
 /// What the classifier's last layer judges the images by, in their order.
-pub(crate) fn features(classifier: &Classifier, images: &View, device: &Device) -> Result<Matrix> {
+pub(crate) fn features(classifier: &Classifier, images: &View, device: &Device) -> Result<FeatureMatrix> {
     in_batches(images, BATCH, |chunk| {
         Ok(classifier.features(&Batch::gather(images, chunk, Scale::Unit, None, device)?.images)?)
     })
@@ -60,7 +70,7 @@ pub(crate) fn features(classifier: &Classifier, images: &View, device: &Device) 
 ///
 /// # Errors
 /// If there are no images.
-pub fn inception_features(network: &Inception, images: &View, device: &Device) -> Result<Matrix> {
+pub fn inception_features(network: &Inception, images: &View, device: &Device) -> Result<FeatureMatrix> {
     in_batches(images, ENCODER_BATCH, |chunk| {
         let bytes: Vec<&[u8]> = chunk.iter().map(|&i| images.image(i)).collect();
         Ok(network.features(&inception_input(&bytes, images.side(), images.channels(), device)?)?)
@@ -72,7 +82,7 @@ pub fn inception_features(network: &Inception, images: &View, device: &Device) -
 ///
 /// # Errors
 /// If there are no images.
-pub fn dinov2_features(network: &DinoV2, images: &View, device: &Device) -> Result<Matrix> {
+pub fn dinov2_features(network: &DinoV2, images: &View, device: &Device) -> Result<FeatureMatrix> {
     in_batches(images, ENCODER_BATCH, |chunk| {
         let bytes: Vec<&[u8]> = chunk.iter().map(|&i| images.image(i)).collect();
         Ok(network.features(&dinov2_input(&bytes, images.side(), images.channels(), device)?)?)
@@ -84,7 +94,7 @@ pub fn dinov2_features(network: &DinoV2, images: &View, device: &Device) -> Resu
 ///
 /// # Errors
 /// [`Error::Invalid`] if `side` is 0 or more than the images', or if there are no images.
-pub fn pixel_features(images: &View, side: usize) -> Result<Matrix> {
+pub fn pixel_features(images: &View, side: usize) -> Result<FeatureMatrix> {
     check(images)?;
     if side == 0 || side > images.side() {
         let reason = format!("{side} is out of range: from 1 to the {0} pixels of the images", images.side());
@@ -95,7 +105,7 @@ pub fn pixel_features(images: &View, side: usize) -> Result<Matrix> {
     for i in 0..images.len() {
         average(images.image(i), images.side(), images.channels(), &taps, &mut values);
     }
-    Ok(Matrix { values, dims: side * side * images.channels() })
+    Ok(FeatureMatrix { values, dims: side * side * images.channels() })
 }
 
 /// The logits that the discriminator gives to the images, in their order. One of several classes takes all images for those of the class
@@ -116,9 +126,9 @@ pub(crate) fn discriminator_scores(
 }
 
 /// The rows `(batch, dims)` that `of` makes of so many images at a time.
-fn in_batches(images: &View, batch: usize, of: impl Fn(&[usize]) -> Result<Tensor>) -> Result<Matrix> {
+fn in_batches(images: &View, batch: usize, of: impl Fn(&[usize]) -> Result<Tensor>) -> Result<FeatureMatrix> {
     check(images)?;
-    let mut matrix = Matrix { values: Vec::new(), dims: 0 };
+    let mut matrix = FeatureMatrix { values: Vec::new(), dims: 0 };
     for chunk in positions(images).chunks(batch) {
         let filled: Vec<usize> = chunk.iter().copied().cycle().take(batch).collect();
         let rows = of(&filled)?.detach().narrow(0, 0, chunk.len())?;

@@ -14,8 +14,8 @@ use crate::{Error, Result, rejection};
 /// depend on how many are asked for.
 pub(crate) const BATCH: usize = 32;
 
-/// The lowest truncation allowed: below it, nearly every draw would have to be thrown away.
-const LOWEST_TRUNCATION: f64 = 0.01;
+/// The lowest truncation ([`SampleOptions::truncation`]): below it, nearly every draw would have to be thrown away.
+pub const LOWEST_TRUNCATION: f64 = 0.01;
 
 /// How images are sampled from a GAN ([`TrainedGan::sample_with`](crate::TrainedGan::sample_with)).
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,12 +38,6 @@ pub struct SampleOptions {
     pub keep: Option<f64>,
 }
 
-/// Whether noise can be truncated at `limit` ([`SampleOptions::truncation`]): a finite number, at least 0.01.
-#[must_use]
-pub fn can_truncate_at(limit: f64) -> bool {
-    limit.is_finite() && limit >= LOWEST_TRUNCATION
-}
-
 impl SampleOptions {
     /// Checks the ranges.
     ///
@@ -51,7 +45,7 @@ impl SampleOptions {
     /// [`Error::Invalid`] naming the option.
     pub fn validate(&self) -> Result<()> {
         self.candidates()?;
-        match self.truncation.filter(|limit| !can_truncate_at(*limit)) {
+        match self.truncation.filter(|limit| !limit.is_finite() || *limit < LOWEST_TRUNCATION) {
             None => Ok(()),
             Some(limit) => {
                 let reason = format!("{limit} is out of range: at least {LOWEST_TRUNCATION}, or none");

@@ -43,6 +43,7 @@ pub struct GuardConfig {
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub factor: f64,
     /// Times that the run may go back. The next time, it fails.
+    #[schemars(range(max = 1000))]
     pub rollbacks: usize,
 }
 

@@ -11,7 +11,7 @@ use cellforge_classify::{DinoV2, DinoV2Config, Inception};
 use cellforge_nn::Precision;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use crate::{Error, Matrix, Result, torch_file};
+use crate::{Error, FeatureMatrix, Result, torch_file};
 
 /// The sets of a feature file, and whether each must be there.
 const SETS: [(&str, bool); 3] = [("real", true), ("holdout", false), ("synthetic", true)];
@@ -122,7 +122,7 @@ fn read_weights(path: &Path) -> Result<HashMap<String, Tensor>> {
 /// # Errors
 /// [`Error::Io`], or [`Error::Supplied`] for a set that is missing or unknown, is no matrix, is empty or of another type, or has
 /// another number of columns than `real`.
-pub fn read_feature_file(path: &Path) -> Result<BTreeMap<String, Matrix>> {
+pub fn read_feature_file(path: &Path) -> Result<BTreeMap<String, FeatureMatrix>> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     let file =
         SafeTensors::deserialize(&bytes).map_err(|e| supplied(path, format!("no whole safetensors file: {e}")))?;
@@ -149,7 +149,7 @@ pub fn read_feature_file(path: &Path) -> Result<BTreeMap<String, Matrix>> {
             return refused(format!("is of type {:?}: expected F16, F32 or F64", view.dtype()));
         }
         let values = view.load(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-        sets.insert(name.to_owned(), Matrix { values, dims });
+        sets.insert(name.to_owned(), FeatureMatrix { values, dims });
     }
     let dims = sets["real"].dims;
     match sets.iter().find(|(_, set)| set.dims != dims) {
@@ -175,7 +175,7 @@ mod tests {
         Tensor::from_iter(values, &Device::Cpu).and_then(|t| t.to_dtype(dtype)?.reshape(shape)).unwrap()
     }
 
-    fn read(tensors: &[(&str, Tensor)]) -> Result<BTreeMap<String, Matrix>> {
+    fn read(tensors: &[(&str, Tensor)]) -> Result<BTreeMap<String, FeatureMatrix>> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("features.safetensors");
         let tensors: HashMap<&str, Tensor> = tensors.iter().cloned().collect();
@@ -193,7 +193,7 @@ mod tests {
         .unwrap();
         assert_eq!(sets.keys().collect::<Vec<_>>(), ["holdout", "real", "synthetic"]);
         assert_eq!(sets["real"].row(2), [1., 1.25]);
-        assert_eq!(sets["holdout"], Matrix { values: vec![0., 0.25], dims: 2 });
+        assert_eq!(sets["holdout"], FeatureMatrix { values: vec![0., 0.25], dims: 2 });
         assert_eq!(sets["synthetic"].values, [0., 0.25, 0.5, 0.75]);
         assert_eq!(
             read(&[("real", tensor((1, 2), DType::F32)), ("synthetic", tensor((1, 2), DType::F32))]).unwrap().len(),

@@ -7,11 +7,12 @@ use cellforge_classify::Classifier;
 use cellforge_data::View;
 use cellforge_nn::{ParamStore, Precision};
 
-use crate::checkpoint::{Checkpoint, WEIGHTS};
+use crate::checkpoint::Checkpoint;
 use crate::classifier::KIND;
 use crate::features::features;
+use crate::loaders::loaders;
 use crate::predict::{self, Score};
-use crate::{ClassifierState, LossKind, Matrix, Result};
+use crate::{ClassifierState, FeatureMatrix, LossKind, Result};
 
 /// A classifier that was trained. Its network takes no gradients, so that running it keeps nothing for them.
 #[derive(Debug, Clone)]
@@ -21,36 +22,11 @@ pub struct TrainedClassifier {
     device: Device,
 }
 
+loaders!(TrainedClassifier, "a classifier, from a checkpoint's folder, or from a run's folder: its best checkpoint");
+
 impl TrainedClassifier {
-    /// Loads a classifier, on the CPU, from a checkpoint's folder, or from a run's folder: its best checkpoint, else its last.
-    ///
-    /// # Errors
-    /// [`NoCheckpoint`](crate::Error::NoCheckpoint), [`Damaged`](crate::Error::Damaged) or [`Unsuitable`](crate::Error::Unsuitable).
-    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        Self::load_on(path, &Device::Cpu)
-    }
-
-    /// As [`TrainedClassifier::load`], on a device of choice. It computes in the precision that it was trained in, or in `f32` where the
-    /// device has no support for that.
-    ///
-    /// # Errors
-    /// As [`TrainedClassifier::load`], and those of the device.
-    pub fn load_on(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
-        Self::open(path.as_ref(), device, None)
-    }
-
-    /// As [`TrainedClassifier::load_on`], in a precision of choice.
-    ///
-    /// # Errors
-    /// As [`TrainedClassifier::load_on`].
-    pub fn load_in(path: impl AsRef<Path>, device: &Device, precision: Precision) -> Result<Self> {
-        Self::open(path.as_ref(), device, Some(precision))
-    }
-
     fn open(path: &Path, device: &Device, precision: Option<Precision>) -> Result<Self> {
-        let found = Checkpoint::find(path)?;
-        let state: ClassifierState = found.state(KIND)?;
-        let weights = found.tensors(WEIGHTS, device)?;
+        let (_, state, weights): (_, ClassifierState, _) = Checkpoint::load(path, KIND, device)?;
         let model = state.config.model.clone();
         let precision = precision.unwrap_or(model.precision());
         let network = ParamStore::built(weights, device, |vb| Classifier::new(&model.in_precision(precision), vb))?;
@@ -75,7 +51,7 @@ impl TrainedClassifier {
     ///
     /// # Errors
     /// If there are no images, or their size or channels are not the classifier's.
-    pub fn features(&self, images: &View) -> Result<Matrix> {
+    pub fn features(&self, images: &View) -> Result<FeatureMatrix> {
         features(&self.network, images, &self.device)
     }
 

@@ -17,6 +17,7 @@ use crate::features::discriminator_scores;
 use crate::gan::KIND;
 use crate::generate::{SampleOptions, Series};
 use crate::interpolate::Path as Way;
+use crate::loaders::loaders;
 use crate::{Error, GanState, Result, rejection};
 
 /// A GAN that was trained. It makes images, and tells how real its discriminator takes images to be. Its networks take no gradients, so
@@ -33,37 +34,14 @@ pub struct TrainedGan {
     found: Option<Checkpoint>,
 }
 
+loaders!(
+    TrainedGan,
+    "a GAN, from a checkpoint's folder, or from a run's folder: its best checkpoint, that came closest to the validation images, if it was judged as it trained"
+);
+
 impl TrainedGan {
-    /// Loads a GAN, on the CPU, from a checkpoint's folder, or from a run's folder: its best checkpoint, that came closest to the validation
-    /// images, if it was judged as it trained, else its last.
-    ///
-    /// # Errors
-    /// [`Error::NoCheckpoint`], [`Error::Damaged`] or [`Error::Unsuitable`].
-    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        Self::load_on(path, &Device::Cpu)
-    }
-
-    /// As [`TrainedGan::load`], on a device of choice. It computes in the precision that it was trained in, or in `f32` where the device has
-    /// no support for that.
-    ///
-    /// # Errors
-    /// As [`TrainedGan::load`], and those of the device.
-    pub fn load_on(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
-        Self::open(path.as_ref(), device, None)
-    }
-
-    /// As [`TrainedGan::load_on`], in a precision of choice.
-    ///
-    /// # Errors
-    /// As [`TrainedGan::load_on`].
-    pub fn load_in(path: impl AsRef<Path>, device: &Device, precision: Precision) -> Result<Self> {
-        Self::open(path.as_ref(), device, Some(precision))
-    }
-
     fn open(path: &Path, device: &Device, precision: Option<Precision>) -> Result<Self> {
-        let found = Checkpoint::find(path)?;
-        let state: GanState = found.state(KIND)?;
-        let tensors = found.tensors(WEIGHTS, device)?;
+        let (found, state, tensors) = Checkpoint::load(path, KIND, device)?;
         Ok(Self { found: Some(found), ..Self::new(state, tensors, device, precision)? })
     }
 

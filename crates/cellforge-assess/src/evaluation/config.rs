@@ -5,7 +5,7 @@ use cellforge_eval::{BootstrapOptions, FidelityOptions, PrivacyOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, utility::UtilityConfig};
+use crate::{Error, Result, copies::CopyConfig, two_sample::TwoSampleConfig, utility::UtilityConfig};
 
 /// What an evaluation can measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -13,6 +13,9 @@ use crate::{Error, Result, utility::UtilityConfig};
 pub enum Measure {
     /// How close the synthetic images come to real ones.
     Fidelity,
+    /// Whether a network or a statistic tells them from real ones.
+    #[serde(rename = "two_sample")]
+    TwoSample,
     /// Whether they leak a patient; it needs held-out images.
     Privacy,
     /// Whether a classifier can be trained on them.
@@ -26,20 +29,25 @@ pub struct EvaluationConfig {
     /// What to measure.
     pub measure: Vec<Measure>,
     /// Most images of each set and class, as whole patients where they are known. 0 takes all.
+    #[schemars(range(max = 1_000_000_000))]
     pub max_images: usize,
     /// Side to which images are averaged for distances between pixels.
     ///
     /// It is at most that of the images.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 128))]
     pub pixel_side: usize,
     /// Bootstrap resamples per interval.
-    #[schemars(range(min = 20))]
+    #[schemars(range(min = 20, max = 100_000))]
     pub resamples: usize,
     /// Coverage of the intervals.
     #[schemars(skip)]
     pub level: f64,
+    /// The search for copies of training images.
+    pub copies: CopyConfig,
     /// How close the synthetic images come to the real ones.
     pub fidelity: FidelityOptions,
+    /// The networks and statistics that are to tell synthetic images from real ones.
+    pub two_sample: TwoSampleConfig,
     /// The tests for leaks.
     pub privacy: PrivacyOptions,
     /// The classifiers that are trained on real and synthetic images.
@@ -52,12 +60,14 @@ pub struct EvaluationConfig {
 impl Default for EvaluationConfig {
     fn default() -> Self {
         Self {
-            measure: vec![Measure::Fidelity, Measure::Privacy],
+            measure: vec![Measure::Fidelity, Measure::TwoSample, Measure::Privacy],
             max_images: 0,
             pixel_side: 32,
             resamples: 1000,
             level: 0.95,
+            copies: CopyConfig::default(),
             fidelity: FidelityOptions::default(),
+            two_sample: TwoSampleConfig::default(),
             privacy: PrivacyOptions::default(),
             utility: UtilityConfig::default(),
             seed: 1,
@@ -84,6 +94,7 @@ impl EvaluationConfig {
         check(self.level > 0.0 && self.level < 1.0, "evaluate.level", "must lie between 0 and 1")?;
         let enough = self.max_images == 0 || self.max_images > self.fidelity.k;
         check(enough, "evaluate.max_images", "must be 0 for all, or more than evaluate.fidelity.k")?;
+        self.two_sample.validate()?;
         self.utility.validate()
     }
 
@@ -97,6 +108,12 @@ impl EvaluationConfig {
 
     pub(super) fn privacy_options(&self) -> PrivacyOptions {
         PrivacyOptions { bootstrap: self.bootstrap("privacy"), seed: derive_seed(self.seed, "privacy"), ..self.privacy }
+    }
+
+    /// The two-sample test, with the seed and the intervals of this evaluation.
+    pub(super) fn two_sample_config(&self) -> TwoSampleConfig {
+        let (seed, bootstrap) = (derive_seed(self.seed, "two_sample"), self.bootstrap("two_sample"));
+        TwoSampleConfig { seed, bootstrap, ..self.two_sample.clone() }
     }
 
     /// The utility study, with the seed and the intervals of this evaluation.

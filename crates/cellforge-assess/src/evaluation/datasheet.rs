@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use cellforge_data::counted;
 use cellforge_eval::Estimate;
 
 use super::{Answer, Evaluation, OtherFeatures, SetInfo, digits};
@@ -102,7 +103,12 @@ fn classes(set: &SetInfo) -> String {
 }
 
 fn patients(set: &SetInfo) -> String {
-    set.patients.map_or(" of patients that are not known".to_owned(), |n| format!(" of {n} patients"))
+    match (set.patients, set.effective_patients) {
+        (Some(n), Some(effective)) => {
+            format!(" of {} ({effective:.1} effective)", counted(n, "patient", "patients"))
+        }
+        _ => " of patients that are not known".to_owned(),
+    }
 }
 
 /// A table of the main figures.
@@ -111,20 +117,32 @@ fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     let many = &found.words.many;
     if let Some(fidelity) = &found.fidelity {
         let n = fidelity.pooled.images;
+        let whose = if fidelity.pooled.against_holdout.is_some() { "held-out" } else { "real" };
         writeln!(
             text,
-            "| Figure ({n} {many} on each side) | Synthetic against real | Real against real |\n|---|---|---|"
+            "| Figure ({n} {many} on each side) | Synthetic against {whose} | Real against {whose} |\n|---|---|---|"
         )?;
-        let (a, b) = (&fidelity.pooled.against_real, &fidelity.pooled.floor);
+        let [a, b] = fidelity.pooled.judged();
+        let metric = found.features.metric.as_str();
+        let measured = [a, b].map(|found| digits(found.frechet_measured));
+        writeln!(text, "| {metric} | {} | {} |", show(a.frechet), show(b.frechet))?;
+        writeln!(text, "| {metric} as measured | {} | {} |", measured[0], measured[1])?;
         for (name, a, b) in [
-            (found.features.metric.as_str(), a.frechet, b.frechet),
             ("KID", a.kid, b.kid),
             ("precision", a.precision, b.precision),
             ("recall", a.recall, b.recall),
             ("density", a.density, b.density),
             ("coverage", a.coverage, b.coverage),
+            ("alpha-precision", a.alpha_precision, b.alpha_precision),
+            ("beta-recall", a.beta_recall, b.beta_recall),
+            ("realistic", a.realistic, b.realistic),
+            ("Vendi score", a.vendi, b.vendi),
         ] {
             writeln!(text, "| {name} | {} | {} |", show(a), show(b))?;
+        }
+        for (name, a, b) in [("rarity", a.rarity, b.rarity), ("FLD", fidelity.pooled.fld, fidelity.pooled.fld_real)] {
+            let shown = |e: Option<Estimate>| e.map_or_else(|| "none".to_owned(), show);
+            writeln!(text, "| {name} | {} | {} |", shown(a), shown(b))?;
         }
         for OtherFeatures { features, fidelity } in &found.other_features {
             let (a, b) = (fidelity.pooled.against_real.frechet, fidelity.pooled.floor.frechet);
@@ -137,6 +155,21 @@ fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
         writeln!(text, "- Accuracy on real {many}, trained on synthetic ones: {}.", show(figures.tstr.accuracy))?;
         writeln!(text, "- The same, trained on real ones: {}.", show(figures.trtr.accuracy))?;
         writeln!(text, "- Accuracy on synthetic {many}, trained on real ones: {}.", show(figures.trts.accuracy))?;
+    }
+    let copies = found.copies.in_words(&found.words, found.sets.synthetic.images);
+    let searched = if found.copies.near.is_some() { "" } else { " Only identical ones were looked for." };
+    writeln!(
+        text,
+        "- Copies: {}{searched}",
+        copies.unwrap_or_else(|| format!("no copy of a training {} was found.", found.words.one))
+    )?;
+    if let Some(near) = &found.copies.near {
+        let alarms = &near.false_alarms;
+        writeln!(
+            text,
+            "- Of {} patients of whom no {} can be a copy, {} would have been accused.",
+            alarms.units, found.words.one, alarms.accused
+        )?;
     }
     if let Some(privacy) = &found.privacy {
         let leaks = privacy.findings.iter().filter(|finding| finding.leaks).count();

@@ -8,7 +8,7 @@ use std::{
 use cellforge_classify::{ClassifierConfig, DinoV2, Inception};
 use cellforge_data::{View, ViewParts};
 use cellforge_train::{
-    Checkpoint, Matrix, Orientation, RunDir, Slot, TrainedClassifier, checkpoint, dinov2_features, inception_features,
+    Checkpoint, FeatureMatrix, Orientation, RunDir, TrainedClassifier, checkpoint, dinov2_features, inception_features,
     load_dinov2, load_inception, oriented, pixel_features, read_feature_file,
 };
 
@@ -40,7 +40,7 @@ enum Kind {
     Pixels(usize),
     Inception(Box<Inception>),
     DinoV2(Box<DinoV2>),
-    File(BTreeMap<String, Matrix>, PathBuf),
+    File(BTreeMap<String, FeatureMatrix>, PathBuf),
 }
 
 impl Extractor {
@@ -53,7 +53,7 @@ impl Extractor {
         Ok(match source {
             FeatureSource::Pixels => Self::pixels(images, pixel_side),
             FeatureSource::Classifier(dir) => {
-                let dir = classifier_folder(dir);
+                let dir = RunDir::new(dir).classifier();
                 let classifier = TrainedClassifier::load_in(&dir, &control.device, control.precision)?;
                 let kind = match classifier.state().config.model {
                     ClassifierConfig::Cnn(_) => "cnn",
@@ -135,6 +135,14 @@ impl Extractor {
         }
     }
 
+    /// Fails if a file has not the features of these images. `set` is as in [`rows`](Self::rows).
+    pub(super) fn check(&self, set: &'static str, images: &SetImages) -> Result<()> {
+        match &self.kind {
+            Kind::File(sets, path) => from_file(sets, path, set, images).map(drop),
+            _ => Ok(()),
+        }
+    }
+
     /// The features of the images in one orientation. `set` is `real`, `holdout` or `synthetic`.
     pub(super) fn rows(
         &self,
@@ -143,7 +151,7 @@ impl Extractor {
         orientation: Orientation,
         folder: &Path,
         control: &Control,
-    ) -> Result<Matrix> {
+    ) -> Result<FeatureMatrix> {
         if let Kind::File(sets, path) = &self.kind {
             return from_file(sets, path, set, images);
         }
@@ -158,7 +166,7 @@ impl Extractor {
             Orientation::Identity => images.view.clone(),
             _ => oriented(&images.view, orientation)?,
         };
-        let mut matrix = Matrix { values: Vec::new(), dims: 0 };
+        let mut matrix = FeatureMatrix { values: Vec::new(), dims: 0 };
         let all: Vec<usize> = (0..turned.len()).collect();
         let chunk = if matches!(self.kind, Kind::Inception(_) | Kind::DinoV2(_)) { ENCODER_CHUNK } else { CHUNK };
         for chunk in all.chunks(chunk) {
@@ -185,7 +193,12 @@ impl Extractor {
 }
 
 /// The rows of a feature file for the images that are used.
-fn from_file(sets: &BTreeMap<String, Matrix>, path: &Path, set: &'static str, images: &SetImages) -> Result<Matrix> {
+fn from_file(
+    sets: &BTreeMap<String, FeatureMatrix>,
+    path: &Path,
+    set: &'static str,
+    images: &SetImages,
+) -> Result<FeatureMatrix> {
     let fail = |problem: String| Error::EvaluationImages { part: set, problem };
     let Some(matrix) = sets.get(set) else {
         return Err(fail(format!("{} has no tensor of that name", path.display())));
@@ -198,18 +211,11 @@ fn from_file(sets: &BTreeMap<String, Matrix>, path: &Path, set: &'static str, im
         )));
     }
     let values = images.rows.iter().flat_map(|&row| matrix.row(row).iter().copied()).collect();
-    Ok(Matrix { values, dims: matrix.dims })
-}
-
-/// The folder of a classifier: a study's residual network after its last epoch, or `dir` itself.
-#[must_use]
-pub fn classifier_folder(dir: &Path) -> PathBuf {
-    let of_study = RunDir::new(dir.join("resnet")).slot(Slot::Last);
-    if of_study.is_dir() { of_study } else { dir.to_path_buf() }
+    Ok(FeatureMatrix { values, dims: matrix.dims })
 }
 
 /// A matrix on disk: the numbers in a row, then the values, little-endian.
-fn write(path: &Path, matrix: &Matrix) -> Result<()> {
+fn write(path: &Path, matrix: &FeatureMatrix) -> Result<()> {
     let mut bytes = Vec::with_capacity(8 + 4 * matrix.values.len());
     bytes.extend((matrix.dims as u64).to_le_bytes());
     bytes.extend(matrix.values.iter().flat_map(|value| value.to_le_bytes()));
@@ -217,13 +223,13 @@ fn write(path: &Path, matrix: &Matrix) -> Result<()> {
 }
 
 /// A matrix of `rows` rows, if there is one.
-fn read(path: &Path, rows: usize) -> Option<Matrix> {
+fn read(path: &Path, rows: usize) -> Option<FeatureMatrix> {
     let bytes = std::fs::read(path).ok()?;
     let (dims, values) = bytes.split_first_chunk::<8>()?;
     let dims = usize::try_from(u64::from_le_bytes(*dims)).ok()?;
     let (values, rest) = values.as_chunks::<4>();
     let whole = dims > 0 && rest.is_empty() && values.len() == rows * dims;
-    whole.then(|| Matrix { values: values.iter().map(|value| f32::from_le_bytes(*value)).collect(), dims })
+    whole.then(|| FeatureMatrix { values: values.iter().map(|value| f32::from_le_bytes(*value)).collect(), dims })
 }
 
 #[cfg(test)]
@@ -234,7 +240,7 @@ mod tests {
     fn matrices_survive_and_torn_ones_count_as_none() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.f32");
-        let matrix = Matrix { values: vec![1.0, -2.5, 3.0, f32::MIN_POSITIVE, 0.1, 7.0], dims: 3 };
+        let matrix = FeatureMatrix { values: vec![1.0, -2.5, 3.0, f32::MIN_POSITIVE, 0.1, 7.0], dims: 3 };
         write(&path, &matrix).unwrap();
         assert_eq!(read(&path, 2), Some(matrix));
         assert_eq!(read(&path, 3), None);

@@ -11,30 +11,30 @@ mod features;
 mod fidelity;
 mod inputs;
 mod outcome;
-mod pairs;
+pub(crate) mod pairs;
 mod privacy;
 mod scatter;
 mod sets;
+mod two_sample;
 mod utility;
 mod verdicts;
 
 use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use cellforge_data::derive_seed;
-use cellforge_train::{Matrix, Orientation};
+use cellforge_train::{FeatureMatrix, Orientation, RunDir};
 
 pub use config::{EvaluationConfig, Measure};
 pub(crate) use controls::Controls;
 pub use datasheet::datasheet;
-pub use features::classifier_folder;
 pub use inputs::{EvaluationInputs, FeatureSource, Notice, Part, Provenance, Words};
 pub use outcome::{
-    Answer, EVALUATION_SCHEMA, Evaluation, FeatureFamily, FeatureInfo, FidelityPart, FidelityScope, OtherFeatures,
-    PairImage, PrivacyPart, Scatter, SetInfo, SetsInfo, UtilityPart, Verdict,
+    Answer, EVALUATION_SCHEMA, Evaluation, FeatureFamily, FeatureInfo, FidelityPart, FidelityScope, FloorDraw,
+    FloorInfo, OtherFeatures, PairImage, PrivacyPart, Scatter, ScoredImage, SetInfo, SetsInfo, UtilityPart, Verdict,
 };
 pub(crate) use verdicts::digits;
 
-use crate::{Control, Error, Result, Versions, device_name, files::write_json};
+use crate::{Control, Error, Result, Versions, copies, device_name, files::write_json};
 use features::Extractor;
 use fidelity::Measured;
 use sets::SetImages;
@@ -54,145 +54,271 @@ pub fn evaluate(
     out: &Path,
     control: &Control,
 ) -> Result<Evaluation> {
-    config.validate()?;
-    let classes = inputs.real.images.classes();
-    let size = (inputs.real.images.side(), inputs.real.images.channels());
-    let images = |name, part: &Part| {
-        SetImages::new(name, part, classes, size, config.max_images, derive_seed(config.seed, "choice"))
-    };
-    let real = images("real", &inputs.real)?;
-    let holdout = inputs.holdout.as_ref().map(|part| images("holdout", part)).transpose()?;
-    let synthetic = images("synthetic", &inputs.synthetic)?;
-    let (extractor, others) = extractors(config, inputs, &real, control)?;
+    Prepared::new(config, inputs, control)?.run(out)
+}
 
-    let mut clock = Clock::new(control);
-    let kept = out.join("features");
-    let rows = |extractor: &Extractor| -> Result<(Matrix, Option<Matrix>, Matrix)> {
-        let of = |set, images| extractor.rows(set, images, Orientation::Identity, &kept, control);
-        let holdout = holdout.as_ref().map(|holdout| of("holdout", holdout)).transpose()?;
-        Ok((of("real", &real)?, holdout, of("synthetic", &synthetic)?))
-    };
-    clock.start("features");
-    let (real_rows, holdout_rows, synthetic_rows) = rows(&extractor)?;
-    let measured_real = Measured { images: &real, rows: &real_rows };
-    let measured_synthetic = Measured { images: &synthetic, rows: &synthetic_rows };
-    let measured_holdout = holdout.as_ref().zip(holdout_rows.as_ref()).map(|(images, rows)| Measured { images, rows });
+/// An evaluation that can begin: its images fit together, and its networks are loaded.
+///
+/// A program that writes something of its own beside the figures does so once this is made, and never for inputs that are refused.
+pub struct Prepared<'a> {
+    config: &'a EvaluationConfig,
+    inputs: &'a EvaluationInputs,
+    control: &'a Control,
+    real: SetImages,
+    holdout: Option<SetImages>,
+    synthetic: SetImages,
+    /// What tells identical images.
+    keys: copies::AllKeys,
+    extractor: Extractor,
+    /// What makes the features that fidelity alone is measured by.
+    others: Vec<Extractor>,
+    /// What is compared for fidelity, or why nothing is; `None` where it was not asked for.
+    compared: Option<Result<fidelity::Choice>>,
+    /// Why privacy is not measured.
+    no_privacy: Option<String>,
+    discriminators: Vec<privacy::Network>,
+}
 
-    let words = &inputs.words;
-    let mut not_measured = BTreeMap::new();
-    let mut missing = |part: &str, reason: &str| {
-        not_measured.insert(part.to_owned(), reason.to_owned());
-    };
-    let mut too_few = None;
-    let mut fidelity_part = None;
-    let mut other_features = Vec::new();
-    if config.measures(Measure::Fidelity) {
-        clock.start("fidelity");
-        let found = fidelity::measure(config, measured_real, measured_holdout, measured_synthetic, control);
-        fidelity_part = if_enough("fidelity", found, &mut missing, &mut too_few)?;
-        // Too few images are too few by any features.
-        if fidelity_part.is_some() {
-            for other in others {
-                clock.start("features");
-                let (real_rows, holdout_rows, synthetic_rows) = rows(&other)?;
-                clock.start("fidelity");
-                let fidelity = fidelity::measure(
-                    config,
-                    Measured { images: &real, rows: &real_rows },
-                    holdout.as_ref().zip(holdout_rows.as_ref()).map(|(images, rows)| Measured { images, rows }),
-                    Measured { images: &synthetic, rows: &synthetic_rows },
-                    control,
-                )?;
-                other_features.push(OtherFeatures { features: other.info, fidelity });
+impl<'a> Prepared<'a> {
+    /// Checks the images and loads the networks. Nothing is written.
+    ///
+    /// # Errors
+    /// As [`evaluate`].
+    pub fn new(config: &'a EvaluationConfig, inputs: &'a EvaluationInputs, control: &'a Control) -> Result<Self> {
+        config.validate()?;
+        let classes = inputs.real.images.classes();
+        let size = (inputs.real.images.side(), inputs.real.images.channels());
+        let images = |name, part: &Part| {
+            SetImages::new(name, part, classes, size, config.max_images, derive_seed(config.seed, "choice"))
+        };
+        let real = images("real", &inputs.real)?;
+        let holdout = inputs.holdout.as_ref().map(|part| images("holdout", part)).transpose()?;
+        let synthetic = images("synthetic", &inputs.synthetic)?;
+        let (extractor, others) = extractors(config, inputs, &real, control)?;
+        let parts = [("real", Some(&real)), ("holdout", holdout.as_ref()), ("synthetic", Some(&synthetic))];
+        for (name, images) in parts.into_iter().filter_map(|(name, images)| Some((name, images?))) {
+            for extractor in std::iter::once(&extractor).chain(&others) {
+                extractor.check(name, images)?;
             }
         }
-    } else {
-        missing("fidelity", "it was not asked for");
-    }
-    let mut privacy_part = None;
-    match &holdout {
-        _ if !config.measures(Measure::Privacy) => missing("privacy", "it was not asked for"),
-        None => missing("privacy", &format!("it needs held-out {} of other patients", words.many)),
-        Some(holdout) if sets::shared_patients(&real, holdout).is_some_and(|shared| shared > 0) => {
-            let many = &words.many;
-            missing("privacy", &format!("some patients have both training {many} and held-out {many}"));
-        }
-        Some(holdout) => {
-            clock.start("privacy");
-            let pixels = Extractor::pixels(&real.view, config.pixel_side);
-            let both = [&pixels, &extractor];
-            let extractors = if extractor.is_pixels() { &both[1..] } else { &both[..] };
-            let sets = privacy::Trio { real: &real, holdout, synthetic: &synthetic };
-            if inputs.discriminators.is_empty() {
-                missing("discriminator", "no discriminator was given");
+
+        let keys = copies::AllKeys::new(&real.view, holdout.as_ref().map(|holdout| &holdout.view), &synthetic.view)?;
+
+        let many = &inputs.words.many;
+        let no_privacy = match &holdout {
+            _ if !config.measures(Measure::Privacy) => Some("it was not asked for".to_owned()),
+            None => Some(format!("it needs held-out {many} of other patients")),
+            Some(holdout) if sets::shared_patients(&real, holdout).is_some_and(|shared| shared > 0) => {
+                Some(format!("some patients have both training {many} and held-out {many}"))
             }
-            let found = privacy::measure(config, extractors, sets, &inputs.discriminators, &kept, control)?;
-            privacy_part = Some(found);
+            Some(_) => None,
+        };
+        let discriminators = if no_privacy.is_some() || inputs.discriminators.is_empty() {
+            Vec::new()
+        } else {
+            privacy::load(&inputs.discriminators, &real, control)?
+        };
+        let mut compared =
+            config.measures(Measure::Fidelity).then(|| fidelity::choose(config, &real, holdout.as_ref(), &synthetic));
+        if no_privacy.is_some() && !matches!(compared, Some(Ok(_))) {
+            // The only parts that are left: what they lack is what the whole lacks.
+            if config.measures(Measure::Utility) {
+                let sets = (&real, holdout.as_ref(), &synthetic);
+                utility::check(&config.utility_config(), sets, &inputs.words)?;
+            } else if let Some(too_few) = compared.take() {
+                too_few?;
+            }
         }
-    }
-    clock.start("pictures");
-    let scatter =
-        scatter::scatter(measured_real, measured_holdout, measured_synthetic, derive_seed(config.seed, "scatter"));
-    let pairs = pairs::save(config.privacy.pairs, privacy_part.as_ref(), &real, &synthetic, out)?;
-    let mut utility_part = None;
-    if config.measures(Measure::Utility) {
-        clock.start("utility");
-        let settings = config.utility_config();
-        let found = utility::measure(&settings, &real, holdout.as_ref(), &synthetic, words, out, control);
-        utility_part = if_enough("utility", found, &mut missing, &mut too_few)?;
-    } else {
-        missing("utility", "it was not asked for");
-    }
-    let seconds = clock.finish();
-    if let (None, None, None, Some(error)) = (&fidelity_part, &privacy_part, &utility_part, too_few) {
-        return Err(error);
+        Ok(Self {
+            config,
+            inputs,
+            control,
+            real,
+            holdout,
+            synthetic,
+            keys,
+            extractor,
+            others,
+            compared,
+            no_privacy,
+            discriminators,
+        })
     }
 
-    fn part<'a, T>(
-        found: &'a Option<T>,
-        name: &str,
-        reasons: &'a BTreeMap<String, String>,
-    ) -> std::result::Result<&'a T, &'a str> {
-        found.as_ref().ok_or_else(|| reasons.get(name).map_or("", String::as_str))
+    /// The sets whose images are not those of `before`: `real`, `holdout` and `synthetic`.
+    #[must_use]
+    pub fn changed(&self, before: &Evaluation) -> Vec<&'static str> {
+        let print = |info: &SetInfo| info.fingerprint.clone();
+        let (sets, holdout) = (&before.sets, self.holdout.as_ref());
+        let same = [
+            ("real", print(&self.real.info) == print(&sets.real)),
+            ("holdout", holdout.map(|images| print(&images.info)) == sets.holdout.as_ref().map(print)),
+            ("synthetic", print(&self.synthetic.info) == print(&sets.synthetic)),
+        ];
+        same.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
     }
-    let verdicts = verdicts::verdicts(
-        part(&fidelity_part, "fidelity", &not_measured),
-        part(&utility_part, "utility", &not_measured),
-        part(&privacy_part, "privacy", &not_measured),
-        &extractor.info.metric,
-        words,
-    );
-    let evaluation = Evaluation {
-        schema_version: EVALUATION_SCHEMA,
-        verdicts,
-        features: extractor.info,
-        classes: classes.to_vec(),
-        sets: SetsInfo {
-            side: size.0,
-            channels: size.1,
-            shared_patients: holdout.as_ref().and_then(|holdout| sets::shared_patients(&real, holdout)),
-            real: real.info,
-            holdout: holdout.map(|holdout| holdout.info),
-            synthetic: synthetic.info,
-        },
-        fidelity: fidelity_part,
-        other_features,
-        privacy: privacy_part,
-        utility: utility_part,
-        not_measured,
-        scatter,
-        pairs,
-        words: words.clone(),
-        provenance: inputs.provenance.clone(),
-        settings: config.clone(),
-        versions: Versions::here(device_name(&control.device, control.precision)),
-        seconds,
-    };
-    write_json(&out.join("evaluation.json"), &evaluation)?;
-    if kept.is_dir() {
-        std::fs::remove_dir_all(&kept).map_err(Error::io("remove the folder", &kept))?;
+
+    /// Measures, and writes `evaluation.json` into the folder `out`.
+    ///
+    /// # Errors
+    /// As [`evaluate`].
+    pub fn run(self, out: &Path) -> Result<Evaluation> {
+        let Self { config, inputs, control, real, holdout, synthetic, keys, extractor, others, .. } = self;
+        let mut clock = Clock::new(control);
+        let dir = RunDir::new(out);
+        let kept = dir.features();
+        clock.start("copies");
+        let near = config.copies.near && config.measures(Measure::Privacy);
+        let settings = copies::CopyConfig { near, ..config.copies.clone() };
+        let search = copies::Search {
+            config: &settings,
+            alpha: (1.0 - config.level) / 2.0,
+            seed: derive_seed(config.seed, "copies"),
+            folder: &kept,
+            control,
+        };
+        let copies = search.run_by(&keys, known(&real), holdout.as_ref().map(known), &synthetic.view)?;
+        let rows = |extractor: &Extractor| -> Result<(FeatureMatrix, Option<FeatureMatrix>, FeatureMatrix)> {
+            let of = |set, images| extractor.rows(set, images, Orientation::Identity, &kept, control);
+            let holdout = holdout.as_ref().map(|holdout| of("holdout", holdout)).transpose()?;
+            Ok((of("real", &real)?, holdout, of("synthetic", &synthetic)?))
+        };
+        clock.start("features");
+        let (real_rows, holdout_rows, synthetic_rows) = rows(&extractor)?;
+        let measured_real = Measured { images: &real, rows: &real_rows };
+        let measured_synthetic = Measured { images: &synthetic, rows: &synthetic_rows };
+        let measured_holdout =
+            holdout.as_ref().zip(holdout_rows.as_ref()).map(|(images, rows)| Measured { images, rows });
+
+        let words = &inputs.words;
+        let mut not_measured = BTreeMap::new();
+        let mut missing = |part: &str, reason: &str| {
+            not_measured.insert(part.to_owned(), reason.to_owned());
+        };
+        let mut too_few = None;
+        let mut fidelity_part = None;
+        let mut other_features = Vec::new();
+        if let Some(compared) = self.compared {
+            clock.start("fidelity");
+            // Too few images are too few by any features.
+            if let Some(choice) = if_enough("fidelity", compared, &mut missing, &mut too_few)? {
+                let measure =
+                    |real, holdout, synthetic| fidelity::measure(config, &choice, real, holdout, synthetic, control);
+                fidelity_part = Some(measure(measured_real, measured_holdout, measured_synthetic)?);
+                for other in others {
+                    clock.start("features");
+                    let (real_rows, holdout_rows, synthetic_rows) = rows(&other)?;
+                    clock.start("fidelity");
+                    let fidelity = measure(
+                        Measured { images: &real, rows: &real_rows },
+                        holdout.as_ref().zip(holdout_rows.as_ref()).map(|(images, rows)| Measured { images, rows }),
+                        Measured { images: &synthetic, rows: &synthetic_rows },
+                    )?;
+                    other_features.push(OtherFeatures { features: other.info, fidelity });
+                }
+            }
+        } else {
+            missing("fidelity", "it was not asked for");
+        }
+        let mut two_sample_part = None;
+        if config.measures(Measure::TwoSample) {
+            clock.start("two_sample");
+            let settings = config.two_sample_config();
+            let found = two_sample::measure(&settings, &real, holdout.as_ref(), &synthetic, words, out, control)?;
+            two_sample_part = Some(found);
+        } else {
+            missing("two_sample", "it was not asked for");
+        }
+        let mut privacy_part = None;
+        match (self.no_privacy, &holdout) {
+            (Some(reason), _) => missing("privacy", &reason),
+            (None, None) => {}
+            (None, Some(holdout)) => {
+                clock.start("privacy");
+                let pixels = Extractor::pixels(&real.view, config.pixel_side);
+                let both = [&pixels, &extractor];
+                let extractors = if extractor.is_pixels() { &both[1..] } else { &both[..] };
+                let sets = privacy::Trio { real: &real, holdout, synthetic: &synthetic };
+                if self.discriminators.is_empty() {
+                    missing("discriminator", "no discriminator was given");
+                }
+                let found = privacy::measure(config, extractors, sets, &self.discriminators, &kept, control)?;
+                privacy_part = Some(found);
+            }
+        }
+        clock.start("pictures");
+        let scatter =
+            scatter::scatter(measured_real, measured_holdout, measured_synthetic, derive_seed(config.seed, "scatter"));
+        let pairs = pairs::save(config.privacy.pairs, &copies, privacy_part.as_ref(), &real, &synthetic, out)?;
+        let mut utility_part = None;
+        if config.measures(Measure::Utility) {
+            clock.start("utility");
+            let settings = config.utility_config();
+            let found = utility::measure(&settings, (&real, holdout.as_ref(), &synthetic), words, out, control);
+            utility_part = if_enough("utility", found, &mut missing, &mut too_few)?;
+        } else {
+            missing("utility", "it was not asked for");
+        }
+        let seconds = clock.finish();
+        if let (None, None, None, Some(error)) = (&fidelity_part, &privacy_part, &utility_part, too_few) {
+            return Err(error);
+        }
+
+        fn part<'a, T>(
+            found: &'a Option<T>,
+            name: &str,
+            reasons: &'a BTreeMap<String, String>,
+        ) -> std::result::Result<&'a T, &'a str> {
+            found.as_ref().ok_or_else(|| reasons.get(name).map_or("", String::as_str))
+        }
+        let verdicts = verdicts::verdicts(
+            part(&fidelity_part, "fidelity", &not_measured),
+            two_sample_part.as_ref(),
+            part(&utility_part, "utility", &not_measured),
+            (&copies, synthetic.view.len()),
+            part(&privacy_part, "privacy", &not_measured),
+            &extractor.info.metric,
+            words,
+        );
+        let evaluation = Evaluation {
+            schema_version: EVALUATION_SCHEMA,
+            verdicts,
+            features: extractor.info,
+            classes: real.view.classes().to_vec(),
+            sets: SetsInfo {
+                side: real.view.side(),
+                channels: real.view.channels(),
+                shared_patients: holdout.as_ref().and_then(|holdout| sets::shared_patients(&real, holdout)),
+                real: real.info,
+                holdout: holdout.map(|holdout| holdout.info),
+                synthetic: synthetic.info,
+            },
+            copies,
+            fidelity: fidelity_part,
+            other_features,
+            two_sample: two_sample_part,
+            privacy: privacy_part,
+            utility: utility_part,
+            not_measured,
+            scatter,
+            pairs,
+            words: words.clone(),
+            provenance: inputs.provenance.clone(),
+            settings: config.clone(),
+            versions: Versions::here(device_name(&control.device, control.precision)),
+            seconds,
+        };
+        write_json(&dir.evaluation(), &evaluation)?;
+        if kept.is_dir() {
+            std::fs::remove_dir_all(&kept).map_err(Error::io("remove the folder", &kept))?;
+        }
+        Ok(evaluation)
     }
-    Ok(evaluation)
+}
+
+/// Real images and their patients, as the search for copies takes them.
+fn known(images: &SetImages) -> copies::Known<'_> {
+    copies::Known { view: &images.view, patients: images.groups() }
 }
 
 /// What makes the main features, and what makes the others.

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use cellforge_eval::{
-    Fidelity, Interval,
+    Estimate, Fidelity, ImageScore, Interval, Prdc,
     privacy::{Finding, Privacy},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{EvaluationConfig, Provenance, Words};
-use crate::{Versions, utility::Utility};
+use crate::{Versions, copies::CopiesPart, two_sample::TwoSample, utility::Utility};
 
 /// The version of `evaluation.json`. It grows by one whenever a field is removed, renamed or changes its meaning.
 pub const EVALUATION_SCHEMA: u32 = 4;
@@ -27,16 +27,20 @@ pub struct Evaluation {
     pub classes: Vec<String>,
     /// The images that were compared.
     pub sets: SetsInfo,
+    /// Copies of training images among the synthetic ones.
+    pub copies: CopiesPart,
     /// Do they look real, and do they cover what is real?
     pub fidelity: Option<FidelityPart>,
     /// The same by other features, in the order in which they were given; empty where `fidelity` was not measured.
     #[serde(default)]
     pub other_features: Vec<OtherFeatures>,
+    /// Can they be told from real images?
+    pub two_sample: Option<TwoSample>,
     /// Do they leak a patient?
     pub privacy: Option<PrivacyPart>,
     /// Can a model be trained on them?
     pub utility: Option<UtilityPart>,
-    /// Parts that were not measured, by name (`fidelity`, `privacy`, `utility`, `discriminator`), and why.
+    /// Parts that were not measured, by name (`fidelity`, `two_sample`, `privacy`, `utility`, `discriminator`), and why.
     pub not_measured: BTreeMap<String, String>,
     /// The images in the plane of their two largest principal components.
     pub scatter: Scatter,
@@ -150,7 +154,7 @@ impl Evaluation {
 }
 
 /// The images that were compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SetsInfo {
     /// Side of the images, in pixels.
     pub side: usize,
@@ -167,7 +171,7 @@ pub struct SetsInfo {
 }
 
 /// One set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SetInfo {
     /// Where the images come from.
     pub source: String,
@@ -179,6 +183,13 @@ pub struct SetInfo {
     pub available: usize,
     /// Patients of the images used, where all are known.
     pub patients: Option<usize>,
+    /// Kish's effective number of these patients, `(Σ nᵢ)² / Σ nᵢ²` for `nᵢ` images of patient `i`: as many patients with one number of
+    /// images would tell as much.
+    pub effective_patients: Option<f64>,
+    /// Patients with images of each class.
+    pub patients_per_class: Option<BTreeMap<String, usize>>,
+    /// Kish's effective number of the patients of each class.
+    pub effective_patients_per_class: Option<BTreeMap<String, f64>>,
     /// SHA-256 of the images used, with their labels, names and groups.
     pub fingerprint: String,
 }
@@ -188,12 +199,49 @@ pub struct SetInfo {
 pub struct FidelityPart {
     /// Images of each class on each side of every comparison. Distances depend on the numbers of images, so all comparisons have the same.
     pub images_per_side: BTreeMap<String, usize>,
-    /// Whether the halves of the floor have different patients; otherwise patients are not known and images were dealt out.
-    pub halves_by_patient: bool,
+    /// How the sets of real images were drawn that are compared with each other.
+    pub floor: FloorInfo,
     /// All classes together.
     pub pooled: FidelityScope,
     /// Each class by itself.
     pub per_class: BTreeMap<String, FidelityScope>,
+    /// Every synthetic image beside the real images of its class: the held-out ones of `against_holdout`, or without these the real
+    /// ones of `against_real`.
+    pub images: Vec<ScoredImage>,
+}
+
+/// How the sets of real images were drawn that are compared with each other: one of as many effective patients as the holdout has (half
+/// of them where the holdout has more, or there is none), and the rest, without a patient in common.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FloorInfo {
+    /// Number of such pairs.
+    pub draws: usize,
+    /// Whether the two sets have different patients; otherwise patients are not known and images were dealt out.
+    pub by_patient: bool,
+    /// Kish's effective number of patients of the two sets, in the mean of all pairs.
+    pub effective_patients: [Option<f64>; 2],
+}
+
+/// Real against real images, of one pair: the rest against the set that is as large as the holdout. All as measured, without intervals.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FloorDraw {
+    /// The Fréchet distance as measured.
+    pub frechet: f64,
+    /// Precision, recall, density and coverage.
+    #[serde(flatten)]
+    pub prdc: Prdc,
+}
+
+/// One synthetic image beside real ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScoredImage {
+    /// Its name.
+    pub image: String,
+    /// Its class.
+    pub class: String,
+    /// Its realism and its rarity.
+    #[serde(flatten)]
+    pub score: ImageScore,
 }
 
 /// The comparisons of one scope.
@@ -201,22 +249,29 @@ pub struct FidelityPart {
 pub struct FidelityScope {
     /// Images on each side.
     pub images: usize,
-    /// Synthetic images against half of the real ones, which the generator has seen: it can come nearer to them than other patients do.
+    /// Synthetic images against real ones that the generator has seen, of as many patients as the holdout has: it can come nearer to them
+    /// than other patients do.
     pub against_real: Fidelity,
-    /// Real against real: the other half against that half.
+    /// Real against real: real images of the other patients against the same ones.
     pub floor: Fidelity,
     /// Synthetic images against held-out ones.
     pub against_holdout: Option<Fidelity>,
-    /// Real against held-out: the first half against the held-out images.
+    /// Real against held-out: the real images of the other patients against the held-out ones.
     pub real_against_holdout: Option<Fidelity>,
-    /// The least and the largest Fréchet distance between real and real, over 20 ways to halve the real images: of a half to the
-    /// held-out images or, where there are none, to the other half.
+    /// The feature likelihood divergence ([`cellforge_eval::fld`]) of the synthetic images: fitted to the real images of the other
+    /// patients, judged on the held-out ones. None without these, or where one of the sets is of a single patient.
+    pub fld: Option<Estimate>,
+    /// The same of the real images of `against_real`.
+    pub fld_real: Option<Estimate>,
+    /// Real against real, once for each pair of sets without a patient in common.
+    pub floors: Vec<FloorDraw>,
+    /// The least and the largest Fréchet distance of `floors`, as measured: to be held against `frechet_measured`.
     pub floor_range: Interval,
 }
 
 impl FidelityScope {
     /// What verdicts rest on, synthetic and real: both against the held-out images, which neither has seen, where there are some; else
-    /// against half of the real ones.
+    /// against those of the real ones that are as many patients.
     #[must_use]
     pub fn judged(&self) -> [&Fidelity; 2] {
         match (&self.against_holdout, &self.real_against_holdout) {
@@ -260,7 +315,7 @@ pub struct Scatter {
 /// A picture of a synthetic image beside the training image nearest to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PairImage {
-    /// Space in which the two are near.
+    /// Space in which the two are near; `copies` for a copy, whose distances are those of the search for copies.
     pub space: String,
     /// PNG file, relative to the folder of `evaluation.json`: the synthetic image, turned as it is nearest, and the training image.
     pub path: String,

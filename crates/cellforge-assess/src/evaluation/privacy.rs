@@ -8,7 +8,7 @@ use cellforge_eval::{
     Features,
     privacy::{Discriminator, Labels, PrivacyInput, Space, privacy},
 };
-use cellforge_train::{Matrix, Orientation, TrainedGan};
+use cellforge_train::{FeatureMatrix, Orientation, TrainedGan};
 
 use super::{EvaluationConfig, PrivacyPart, features::Extractor, sets::SetImages};
 use crate::{Control, Error, Result};
@@ -24,23 +24,23 @@ pub(super) struct Trio<'a> {
 /// The features of three sets in one space.
 struct Measured {
     name: String,
-    real: Matrix,
-    holdout: Vec<Matrix>,
-    synthetic: Vec<Matrix>,
+    real: FeatureMatrix,
+    holdout: Vec<FeatureMatrix>,
+    synthetic: Vec<FeatureMatrix>,
 }
 
 pub(super) fn measure(
     config: &EvaluationConfig,
     extractors: &[&Extractor],
     sets: Trio<'_>,
-    discriminators: &[PathBuf],
+    networks: &[Network],
     folder: &Path,
     control: &Control,
 ) -> Result<PrivacyPart> {
     let mut spaces = Vec::new();
     for extractor in extractors {
         let rows = |set, images, turn| extractor.rows(set, images, turn, folder, control);
-        let turned = |set, images| -> Result<Vec<Matrix>> {
+        let turned = |set, images| -> Result<Vec<FeatureMatrix>> {
             extractor.orientations().iter().map(|&turn| rows(set, images, turn)).collect()
         };
         spaces.push(Measured {
@@ -53,12 +53,8 @@ pub(super) fn measure(
     if control.stopped() {
         return Err(Error::Interrupted);
     }
-    let scores = if discriminators.is_empty() {
-        None
-    } else {
-        let networks = load(discriminators, sets.real, control)?;
-        Some((score(&networks, sets.real)?, score(&networks, sets.holdout)?))
-    };
+    let scores =
+        if networks.is_empty() { None } else { Some((score(networks, sets.real)?, score(networks, sets.holdout)?)) };
     let as_features = |matrix| features(matrix);
     let input = PrivacyInput {
         spaces: spaces
@@ -81,19 +77,19 @@ pub(super) fn measure(
     Ok(PrivacyPart { findings: figures.findings(), figures })
 }
 
-fn features(matrix: &Matrix) -> Result<Features<'_>> {
-    Ok(Features::new(&matrix.values, matrix.dims)?)
+fn features(matrix: &FeatureMatrix) -> Result<Features<'_>> {
+    Ok(matrix.checked()?)
 }
 
 /// What judges the images of a class.
-struct Network {
+pub(super) struct Network {
     gan: Arc<TrainedGan>,
     /// The class as the GAN names it.
     class: String,
 }
 
 /// One for each class, in the order of the classes.
-fn load(folders: &[PathBuf], real: &SetImages, control: &Control) -> Result<Vec<Network>> {
+pub(super) fn load(folders: &[PathBuf], real: &SetImages, control: &Control) -> Result<Vec<Network>> {
     let classes = real.view.classes();
     let mut found: Vec<Option<Network>> = Vec::new();
     found.resize_with(classes.len(), || None);

@@ -1,6 +1,6 @@
 //! The images in a plane: principal components of the real ones.
 
-use cellforge_train::Matrix;
+use cellforge_train::FeatureMatrix;
 
 use super::{Scatter, fidelity::Measured, sets::pick};
 
@@ -26,7 +26,7 @@ pub(super) fn scatter(
     for &row in &real_rows {
         mean.iter_mut().zip(real.rows.row(row)).for_each(|(sum, &x)| *sum += f64::from(x) / n);
     }
-    let centred = |matrix: &Matrix, row: usize| -> Vec<f64> {
+    let centred = |matrix: &FeatureMatrix, row: usize| -> Vec<f64> {
         matrix.row(row).iter().zip(&mean).map(|(&x, mean)| f64::from(x) - mean).collect()
     };
     let data: Vec<Vec<f64>> = real_rows.iter().map(|&row| centred(real.rows, row)).collect();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cellforge_data::{SplitOptions, SplitRule, View, split};
+use cellforge_eval::effective_groups;
 
 use super::{Part, SetInfo};
 use crate::{Error, Result, files::hash_texts};
@@ -62,12 +63,27 @@ impl SetImages {
         let view = all.part(&rows);
         let patients = view.groups();
         let images_per_class: BTreeMap<String, usize> = classes.iter().cloned().zip(view.class_counts()).collect();
+        let by_class = |label: usize, patients: &[String]| -> Vec<String> {
+            view.class_indices(label as u32).into_iter().map(|row| patients[row].clone()).collect()
+        };
+        let each_class = |patients: &Vec<String>| -> Vec<(String, Vec<String>)> {
+            classes.iter().cloned().enumerate().map(|(label, name)| (name, by_class(label, patients))).collect()
+        };
+        let per_class = patients.as_ref().map(each_class);
+        let counted = |patients: &[String]| patients.iter().collect::<BTreeSet<_>>().len();
         let info = SetInfo {
             source: part.source.clone(),
             images_per_class,
             images: view.len(),
             available: all.len(),
-            patients: patients.as_ref().map(|patients| patients.iter().collect::<BTreeSet<_>>().len()),
+            patients: patients.as_deref().map(counted),
+            effective_patients: patients.as_deref().map(effective_groups),
+            patients_per_class: per_class
+                .as_ref()
+                .map(|all| all.iter().map(|(class, patients)| (class.clone(), counted(patients))).collect()),
+            effective_patients_per_class: per_class
+                .as_ref()
+                .map(|all| all.iter().map(|(class, patients)| (class.clone(), effective_groups(patients))).collect()),
             fingerprint: view.fingerprint(),
         };
         Ok(Self { view, patients, rows, available: all.len(), info })
@@ -189,6 +205,10 @@ mod tests {
         // Of six patients with as many images each, one is nearer to a fifth than two.
         let [aside, rest] = parted(&images, 0.2, 1).unwrap();
         assert_eq!((aside.len(), rest.len()), (6, 30));
+        // Six patients with three images of each class: all count in full.
+        assert_eq!((images.info.patients, images.info.effective_patients), (Some(6), Some(6.0)));
+        assert_eq!(images.info.patients_per_class.as_ref().unwrap()["a"], 6);
+        assert_eq!(images.info.effective_patients_per_class.as_ref().unwrap()["b"], 6.0);
         let of = |rows: &[usize]| rows.iter().map(|&i| whole.group(i)).collect::<BTreeSet<_>>();
         assert!(of(&aside).is_disjoint(&of(&rest)));
     }

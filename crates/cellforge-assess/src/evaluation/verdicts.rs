@@ -3,6 +3,10 @@
 use cellforge_eval::{Estimate, Fidelity};
 
 use super::{Answer, FidelityPart, FidelityScope, PrivacyPart, UtilityPart, Verdict, Words};
+use crate::{
+    copies::CopiesPart,
+    two_sample::{ToldApart, TwoSample},
+};
 
 /// Accuracy that a classifier may lose by being trained on synthetic images before that counts as a loss.
 const TOLERATED_LOSS: f64 = 0.02;
@@ -38,10 +42,9 @@ enum Against {
 /// above them and above the interval of the real one too. Distances as measured are compared, which all have the bias of few images.
 fn distance(scope: &FidelityScope) -> Against {
     let [found, real] = scope.judged();
-    let value = found.frechet.value;
-    if value <= scope.floor_range.high {
+    if found.frechet_measured <= scope.floor_range.high {
         Against::AsGood
-    } else if value > real.frechet.high {
+    } else if found.frechet.value > real.frechet.high {
         Against::Worse
     } else {
         Against::Unclear
@@ -99,7 +102,9 @@ fn verdict(about: &str, answer: Answer, sentence: String) -> Verdict {
 /// The four verdicts. A part that is missing has its reason in place of its figures.
 pub(super) fn verdicts(
     fidelity: Result<&FidelityPart, &str>,
+    two_sample: Option<&TwoSample>,
     utility: Result<&UtilityPart, &str>,
+    copies: (&CopiesPart, usize),
     privacy: Result<&PrivacyPart, &str>,
     metric: &str,
     words: &Words,
@@ -108,24 +113,72 @@ pub(super) fn verdicts(
     let mut all = Vec::new();
     match fidelity {
         Ok(part) => {
-            all.push(realism(part, metric, words));
+            all.push(realism(part, two_sample, metric, words));
             all.push(coverage(part, words));
         }
-        Err(reason) => all.extend(["realism", "coverage"].map(|about| not_measured(about, reason))),
+        Err(reason) => {
+            all.push(two_sample.map_or_else(|| not_measured("realism", reason), |test| told(test, words)));
+            all.push(not_measured("coverage", reason));
+        }
     }
     all.push(utility.map_or_else(|reason| not_measured("utility", reason), |part| of_utility(part, words)));
-    all.push(privacy.map_or_else(|reason| not_measured("privacy", reason), |part| of_privacy(part, words)));
+    all.push(match privacy {
+        // A copy is a leak whatever else was measured.
+        _ if !copies.0.found.is_empty() => of_copies(copies.0, copies.1, privacy.ok(), words),
+        Ok(part) => of_privacy(part, copies.0, words),
+        Err(reason) => {
+            let mut found = not_measured("privacy", reason);
+            if let Some(sentence) = copies.0.near.as_ref().and_then(|near| near.in_words(words)) {
+                found.sentence.push_str(&format!(" No copy of a training {} was found. {sentence}", words.one));
+            }
+            found
+        }
+    });
     all
 }
 
-fn realism(part: &FidelityPart, metric: &str, words: &Words) -> Verdict {
+/// What the two-sample test says where nothing else was measured.
+fn told(test: &TwoSample, words: &Words) -> Verdict {
+    let answer = match test.told_apart() {
+        ToldApart::Yes => Answer::Bad,
+        ToldApart::No => Answer::Caution,
+        ToldApart::Unknown(_) => Answer::Unknown,
+    };
+    verdict("realism", answer, test.in_words(words))
+}
+
+/// The two-sample test heads the answer: images that can be told from real ones do not look real, and a green answer needs a test that
+/// failed to tell them.
+fn realism(part: &FidelityPart, two_sample: Option<&TwoSample>, metric: &str, words: &Words) -> Verdict {
+    let found = of_figures(part, two_sample.is_none(), metric, words);
+    let Some(test) = two_sample else { return found };
+    let answer = match (test.told_apart(), found.answer) {
+        (ToldApart::Yes, Answer::Good | Answer::Caution) => Answer::Caution,
+        (ToldApart::Yes, _) => Answer::Bad,
+        (ToldApart::Unknown(_), Answer::Good) => Answer::Caution,
+        (ToldApart::No | ToldApart::Unknown(_), answer) => answer,
+    };
+    let (test, unknown) = (test.in_words(words), matches!(test.told_apart(), ToldApart::Unknown(_)));
+    let sentence = if unknown { format!("{} {test}", found.sentence) } else { format!("{test} {}", found.sentence) };
+    verdict("realism", answer, sentence)
+}
+
+/// What distance and precision in a space of features say. `alone` where no network was trained to tell the images apart.
+fn of_figures(part: &FidelityPart, alone: bool, metric: &str, words: &Words) -> Verdict {
     let many = &words.many;
     let distance = over_classes(part, distance);
     let precision = over_classes(part, |scope| share_of(scope, |figures| figures.precision));
-    let answer = answer([distance, precision]);
+    let answer = match answer([distance, precision]) {
+        // No difference found by figures alone is no proof that there is none.
+        Answer::Good if alone => Answer::Caution,
+        answer => answer,
+    };
     let space = if metric == "fd_pixels" { "pixels" } else { "this network's features" };
     let start = match answer {
-        Answer::Good => format!("No difference was found by these figures in {space}. {}", not_asked(words)),
+        Answer::Good => format!("No difference was found by these figures in {space}."),
+        Answer::Caution if distance == Against::AsGood && precision == Against::AsGood => {
+            format!("No difference was found by these figures in {space}. {}", not_asked(words))
+        }
         Answer::Bad => format!("They can be told from real {many}, both as a set and one by one."),
         Answer::Caution if distance == Against::Worse => {
             format!("Single {many} may come close to real ones, but as a set they differ from real {many}.")
@@ -243,13 +296,30 @@ fn of_utility(part: &UtilityPart, words: &Words) -> Verdict {
     verdict("utility", answer, sentence)
 }
 
-fn of_privacy(part: &PrivacyPart, words: &Words) -> Verdict {
+/// Copies head everything: they need no other test.
+fn of_copies(copies: &CopiesPart, images: usize, part: Option<&PrivacyPart>, words: &Words) -> Verdict {
+    let mut sentence = format!("Yes: {}", copies.in_words(words, images).unwrap_or_default());
+    if let Some(part) = part {
+        let leaks = part.findings.iter().filter(|finding| finding.leaks).count();
+        sentence.push_str(&format!(" Of the other {} tests {leaks} find a leak.", part.findings.len()));
+    }
+    verdict("privacy", Answer::Bad, sentence)
+}
+
+fn of_privacy(part: &PrivacyPart, searched: &CopiesPart, words: &Words) -> Verdict {
     let (one, many) = (&words.one, &words.many);
     let found = |exact: bool| part.findings.iter().filter(|f| f.leaks && (f.test == IDENTICAL) == exact).count();
     let (copies, leaks, tests) = (found(true), found(false), part.findings.len());
     let controls = super::controls::Controls::of(part);
     let accused = controls.and_then(|controls| controls.accused).unwrap_or(0);
     let none = format!("No leak was found by any of {tests} tests");
+    let seen = match searched.near.as_ref().map(|near| near.in_words(words)) {
+        Some(Some(sentence)) => format!("No copy of a training {one} was found. {sentence}"),
+        Some(None) => {
+            format!("No copy of a training {one} was found; how small a leak would have been found was not looked at.")
+        }
+        None => NOT_SEEN.to_owned(),
+    };
     let (answer, start) = match controls {
         // An image that equals a training image needs no statistics.
         _ if copies > 0 || (leaks > 0 && accused == 0) => (
@@ -265,12 +335,12 @@ fn of_privacy(part: &PrivacyPart, words: &Words) -> Verdict {
                 "It cannot be told: the tests also accuse {many} that cannot leak, of patients whom no generator saw."
             ),
         ),
-        None => (Answer::Unknown, format!("{none}, but what they can find was not looked at. {NOT_SEEN}")),
+        None => (Answer::Unknown, format!("{none}, but what they can find was not looked at. {seen}")),
         Some(found) if 2 * found.caught >= found.tests => (
             Answer::Good,
             format!(
                 "{none}. Of the {} that do not look for exact copies, {} find the leak where as many training {many} stand in place of the \
-                 synthetic ones. {NOT_SEEN}",
+                 synthetic ones. {seen}",
                 found.tests, found.caught
             ),
         ),
@@ -278,15 +348,13 @@ fn of_privacy(part: &PrivacyPart, words: &Words) -> Verdict {
             Answer::Caution,
             format!(
                 "{none}, but with these few {many} only {} of the {} that do not look for exact copies would find training {many} in \
-                 place of the synthetic ones. {NOT_SEEN}",
+                 place of the synthetic ones. {seen}",
                 found.caught, found.tests
             ),
         ),
         Some(_) => (
             Answer::Unknown,
-            format!(
-                "{none}, but these few {many} would hide even training {many} that are a little changed. {NOT_SEEN}"
-            ),
+            format!("{none}, but these few {many} would hide even training {many} that are a little changed. {seen}"),
         ),
     };
     let patients = if part.figures.by_patient {
@@ -294,7 +362,10 @@ fn of_privacy(part: &PrivacyPart, words: &Words) -> Verdict {
     } else {
         format!(" The patients are not known, so the tests take every {one} for a patient of its own.")
     };
-    let answer = if answer == Answer::Good && !part.figures.by_patient { Answer::Caution } else { answer };
+    // Green needs known patients, and a search for copies that would have found a leak of any kind if it were a tenth of the images.
+    let searched = searched.near.as_ref().is_some_and(|near| near.sees_every_kind());
+    let answer =
+        if answer == Answer::Good && !(part.figures.by_patient && searched) { Answer::Caution } else { answer };
     verdict("privacy", answer, format!("{start}{patients}"))
 }
 

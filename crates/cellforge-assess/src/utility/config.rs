@@ -60,19 +60,20 @@ pub struct UtilityConfig {
     #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
     /// Updates of each training, however many images it has.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub updates: u64,
     /// Batch size: images in an update.
-    #[schemars(range(min = 2))]
+    #[schemars(range(min = 2, max = 4096))]
     pub batch: usize,
     /// Seeds: trainings of each kind, each from its own seed.
     ///
     /// Where not all real images are used, each has a choice of its own, too.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1000))]
     pub seeds: usize,
     /// Shares of the real patients to train on, ascending, each above 0 and at most 1.
     pub fractions: Vec<f64>,
     /// Synthetic images added for each real one. 0 must be among them, as the baseline.
+    #[schemars(inner(range(min = 0, max = 1000)))]
     pub ratios: Vec<usize>,
     /// Everything random but the intervals derives from this number.
     #[schemars(skip)]

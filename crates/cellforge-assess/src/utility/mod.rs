@@ -73,3 +73,8 @@ pub fn utility(config: &UtilityConfig, data: &UtilityData, out: &Path, control: 
     let predicted = runs::run_all(config, &pool, &trainings, out, control)?;
     outcome::collect(config, &pool, &trainings, &predicted)
 }
+
+/// Fails if the images do not fit together.
+pub(crate) fn check(data: &UtilityData) -> Result<()> {
+    images::Pool::new(data).map(drop)
+}

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cellforge_data::View;
-use cellforge_train::{ClassifierStep, Event, Observer, Phase, train_for_steps};
+use cellforge_train::{ClassifierStep, Event, Observer, Phase, RunDir, train_for_steps};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -40,7 +40,7 @@ pub(super) fn run_all(
     out: &Path,
     control: &Control,
 ) -> Result<Vec<Predictions>> {
-    let folder = out.join("runs");
+    let folder = RunDir::new(out).predictions();
     std::fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
     let mut bar = ProgressBar::new(control.progress, "utility", config.updates * trainings.runs.len() as u64);
     let mut predicted = Vec::with_capacity(trainings.runs.len());

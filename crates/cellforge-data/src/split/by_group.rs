@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::seq::SliceRandom;
 
 use super::rng;
-use crate::{Error, Result, View};
+use crate::{Error, Result, View, counted};
 
 pub(super) fn by_group(view: &View, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
     let mut members: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -21,8 +21,8 @@ pub(super) fn by_group(view: &View, shares: &[f64], seed: u64) -> Result<Vec<Vec
     let wanted: Vec<usize> = (0..shares.len()).filter(|side| shares[*side] > 0.0).collect();
     if members.len() < wanted.len() {
         return Err(Error::Invalid(format!(
-            "{} groups (patients) are too few for {} sides of a split",
-            members.len(),
+            "{} for {} sides of a split: more groups (patients) are needed, or a split by image",
+            counted(members.len(), "group (patient)", "groups (patients)"),
             wanted.len()
         )));
     }

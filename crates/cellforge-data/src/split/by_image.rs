@@ -3,7 +3,7 @@
 use rand::seq::SliceRandom;
 
 use super::rng;
-use crate::{Error, Result, View};
+use crate::{Error, Result, View, counted};
 
 pub(super) fn by_image(view: &View, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
     let mut sides = vec![Vec::new(); shares.len()];
@@ -15,8 +15,8 @@ pub(super) fn by_image(view: &View, shares: &[f64], seed: u64) -> Result<Vec<Vec
         }
         if images.len() < wanted {
             return Err(Error::Invalid(format!(
-                "class {name:?} has {} images, too few for {wanted} sides of a split",
-                images.len()
+                "class {name:?} has {}, too few for {wanted} sides of a split",
+                counted(images.len(), "image", "images")
             )));
         }
         images.shuffle(&mut rng(seed, name));

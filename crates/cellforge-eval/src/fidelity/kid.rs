@@ -7,7 +7,8 @@ use rand_chacha::ChaCha12Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Features, Resampler, Result};
+use super::units::Blocks;
+use crate::{Error, Estimate, Features, Resampler, Result};
 
 /// Rows on each side of a block of kernel values. Fixed, because the order of sums depends on it.
 const ROWS: usize = 256;
@@ -20,8 +21,8 @@ pub struct Kid {
     /// Mean over the subsets.
     pub mean: f64,
     /// Standard deviation over the subsets (with their number as divisor): how much one subset differs from another, not how well
-    /// the mean is known.
-    pub std: f64,
+    /// the mean is known. None where a subset is all of both sets, so that no two differ, and where there is one alone.
+    pub std: Option<f64>,
     /// Rows of each set in a subset.
     pub subset: usize,
     /// Number of subsets.
@@ -68,10 +69,12 @@ pub fn kid(a: Features, b: Features, subset: usize, subsets: usize, seed: u64) -
         let bundled = |values| Ok(Bundled::one(Features::new(values, a.dims())?));
         Ok(Discrepancy::new(&bundled(&a_values)?, &bundled(&b_values)?).value().unwrap_or(0.0))
     };
-    let found: Vec<f64> = (0..subsets as u64).into_par_iter().map(one).collect::<Result<_>>()?;
-    let mean = found.iter().sum::<f64>() / subsets as f64;
-    let variance = found.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / subsets as f64;
-    Ok(Kid { mean, std: variance.sqrt(), subset, subsets })
+    // Subsets that are all of both sets are one and the same.
+    let different = if subset < a.len() || subset < b.len() { subsets } else { 1 };
+    let found: Vec<f64> = (0..different as u64).into_par_iter().map(one).collect::<Result<_>>()?;
+    let mean = found.iter().sum::<f64>() / different as f64;
+    let variance = found.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / different as f64;
+    Ok(Kid { mean, std: (different > 1).then(|| variance.sqrt()), subset, subsets })
 }
 
 /// A set of rows in bundles that are resampled whole.
@@ -141,18 +144,29 @@ impl Discrepancy {
     }
 
     /// The unbiased squared discrepancy over all pairs of different rows. `None` where a set has no two.
-    pub(super) fn value(&self) -> Option<f64> {
+    fn value(&self) -> Option<f64> {
         let once = [0, 1].map(|side| vec![1; self.sizes[side].len()]);
-        self.weighted(&once[0], &once[1], true)
+        self.weighted(&once[0], &once[1], [true; 2])
     }
 
-    /// The same where bundles occur as often as their weights say, without pairs of rows of one bundle: rows of one patient, or of
-    /// copies of it, are more alike than those of two patients, and a set of other patients would seem further away than it is.
-    pub(super) fn resampled(&self, a_weights: &[u32], b_weights: &[u32]) -> Option<f64> {
-        self.weighted(a_weights, b_weights, false)
+    /// The discrepancy with its interval. `own` counts pairs of rows of one bundle, for each set: to be left out where rows of one bundle are more
+    /// alike than those of two, so that two sets of different patients would seem further apart than what they come from.
+    pub(super) fn estimate(&self, own: [bool; 2], blocks: &[Blocks; 2], level: f64) -> Option<Estimate> {
+        let all = [0, 1].map(|side| vec![1; self.sizes[side].len()]);
+        let value = self.weighted(&all[0], &all[1], own)?;
+        let without = |side: usize| -> Vec<f64> {
+            let one = |left_out: usize| {
+                let mut weights = all.clone();
+                weights[side][left_out] = 0;
+                self.weighted(&weights[0], &weights[1], own)
+            };
+            super::in_order(self.sizes[side].len(), one).into_iter().flatten().collect()
+        };
+        let spread = blocks[0].spread(&without(0)).and(blocks[1].spread(&without(1)));
+        Some(spread.around(value, level))
     }
 
-    fn weighted(&self, a_weights: &[u32], b_weights: &[u32], own: bool) -> Option<f64> {
+    fn weighted(&self, a_weights: &[u32], b_weights: &[u32], own: [bool; 2]) -> Option<f64> {
         let weights = [a_weights, b_weights].map(|w| w.iter().map(|&w| f64::from(w)).collect::<Vec<f64>>());
         let mut value = 0.0;
         for side in 0..2 {
@@ -166,7 +180,7 @@ impl Discrepancy {
                 }
                 sum += weights[g] * others;
                 pairs += weights[g] * sizes[g] * rows;
-                if own {
+                if own[side] {
                     sum += weights[g] * sums[g];
                     pairs += weights[g] * sizes[g] * (sizes[g] - 1.0) / 2.0;
                 }
@@ -227,15 +241,11 @@ fn multiply(products: &mut [f64], xs: &[f64], ys: &[f64], dims: usize) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::congruential;
     use super::*;
 
-    fn numbers(n: usize, mut x: u64) -> Vec<f32> {
-        (0..n)
-            .map(|_| {
-                x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                (x >> 40) as f32 / (1 << 24) as f32 - 0.5
-            })
-            .collect()
+    fn numbers(n: usize, x: u64) -> Vec<f32> {
+        congruential(n, x).map(|x| (x >> 40) as f32 / (1 << 24) as f32 - 0.5).collect()
     }
 
     fn kernel(a: &[f32], b: &[f32]) -> f64 {
@@ -275,14 +285,14 @@ mod tests {
         let sums = Discrepancy::new(&a, &b);
         for (a_weights, b_weights) in [([1; 4], [1; 7]), ([0, 3, 1, 2], [1, 0, 2, 0, 1, 3, 0]), ([0, 0, 3, 1], [2; 7])]
         {
-            let found = sums.resampled(&a_weights, &b_weights).unwrap();
+            let found = sums.weighted(&a_weights, &b_weights, [false; 2]).unwrap();
             let expected = by_pairs(false, sets, [&a_groups, &b_groups], [&a_weights, &b_weights]);
             assert!((found - expected).abs() < 1e-12, "{found} and {expected}");
         }
         let (found, expected) =
             (sums.value().unwrap(), by_pairs(true, sets, [&a_groups, &b_groups], [&[1; 4], &[1; 7]]));
         assert!((found - expected).abs() < 1e-12, "{found} and {expected}");
-        assert_eq!(sums.resampled(&[0, 0, 4, 0], &[1; 7]), None);
+        assert_eq!(sums.weighted(&[0, 0, 4, 0], &[1; 7], [false; 2]), None);
     }
 
     #[test]
@@ -307,8 +317,11 @@ mod tests {
         assert_eq!(found, kid(a, b, 40, 30, 1).unwrap());
         assert_ne!(found, kid(a, b, 40, 30, 2).unwrap());
         let all = kid(a, b, 1000, 1, 0).unwrap();
-        assert_eq!((all.subset, all.std), (90, 0.0));
-        assert!((found.mean - all.mean).abs() < 4.0 * found.std / 30_f64.sqrt());
+        assert_eq!((all.subset, all.std), (90, None));
+        // The smaller set whole and the larger in part: subsets differ. The same set whole on both sides: they do not.
+        assert!(kid(a, b, 1000, 5, 0).unwrap().std.unwrap() > 0.0);
+        assert_eq!(kid(a, a, 1000, 5, 0).unwrap().std, None);
+        assert!((found.mean - all.mean).abs() < 4.0 * found.std.unwrap() / 30_f64.sqrt());
         assert!(matches!(kid(a, b, 1, 3, 0), Err(Error::Images { .. })));
         assert!(matches!(kid(a, b, 9, 0, 0), Err(Error::Empty { .. })));
     }

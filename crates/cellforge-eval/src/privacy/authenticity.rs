@@ -2,13 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BootstrapOptions, Estimate, Resampler, Result, bootstrap::percentiles, proportion::wilson_interval};
+use crate::{
+    BootstrapOptions, Estimate, Resampler, Result,
+    bootstrap::{percentiles, resamples},
+    proportion::wilson_interval,
+};
 
 use super::{
     chance::Chance,
     copying::nearest_training_units,
     near::{List, Table, distance_to, first_on},
-    units::{Purpose, Side, Units, resamples, seed_of},
+    units::{Purpose, Side, Units, seed_of},
 };
 
 /// The share of authentic images. An image is authentic when it is further from the training image nearest to it than that image is from the

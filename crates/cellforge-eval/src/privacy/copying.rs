@@ -2,12 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BootstrapOptions, Interval, Resampler, Result, bootstrap::percentiles};
+use crate::{
+    BootstrapOptions, Interval, Resampler, Result,
+    bootstrap::{percentiles, resamples},
+};
 
 use super::{
     chance::Chance,
     near::{Table, distance_to, first_on},
-    units::{Purpose, Side, Units, resamples, seed_of},
+    units::{Purpose, Side, Units, seed_of},
 };
 
 /// Fewest synthetic images of a region that is tested.

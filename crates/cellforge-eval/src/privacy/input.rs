@@ -67,14 +67,16 @@ pub struct PrivacyOptions {
     /// Permutations of who was in training, for the p-values.
     ///
     /// The smallest p-value is one over this, and Holm's method multiplies it by the number of tests.
-    #[schemars(range(min = 20))]
+    #[schemars(range(min = 20, max = 1_000_000))]
     pub relabellings: usize,
     /// Clusters of the copying test, by k-means over all real images. 0 counts as 1.
+    #[schemars(range(max = 10_000))]
     pub clusters: usize,
     /// False positive rate at which membership inference counts true positives.
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub fpr: f64,
     /// Closest pairs of a synthetic and a real image, which the report shows as pictures. 0 is none.
+    #[schemars(range(max = 1000))]
     pub pairs: usize,
     /// Seed of the labellings, the clusters and the controls.
     #[schemars(skip)]

@@ -2,14 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BootstrapOptions, Error, Estimate, Interval, Result, bootstrap::percentiles};
+use crate::{
+    BootstrapOptions, Error, Estimate, Interval, Result,
+    bootstrap::{percentiles, resamples},
+};
 
 use super::{
     chance::{Chance, Leak},
     near::Table,
     roc::Ranked,
     share::bounded,
-    units::{Side, Units, resamples},
+    units::{Side, Units},
 };
 
 /// An attack on images and, where they are known, on patients.

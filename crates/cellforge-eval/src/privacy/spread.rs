@@ -2,11 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BootstrapOptions, Estimate, Resampler, Result, bootstrap::percentiles};
+use crate::{
+    BootstrapOptions, Estimate, Resampler, Result,
+    bootstrap::{percentiles, resamples},
+};
 
 use super::{
     near::{Table, Two},
-    units::{Purpose, resamples, seed_of},
+    units::{Purpose, seed_of},
 };
 
 /// Bars of a histogram.

@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
-use rayon::prelude::*;
-
-use crate::{BootstrapOptions, Error, Result};
+use crate::{Error, Result};
 
 /// What random numbers are drawn for; every use has a stream of its own.
 #[derive(Clone, Copy)]
@@ -222,15 +220,6 @@ impl Units {
         }
         ways
     }
-}
-
-/// What `statistic` says of every resample, by its number, in parallel and in their order.
-pub(crate) fn resamples<T: Send>(
-    options: &BootstrapOptions,
-    statistic: impl Fn(u64) -> T + Send + Sync,
-) -> Result<Vec<T>> {
-    options.check()?;
-    Ok((0..options.resamples as u64).into_par_iter().map(statistic).collect())
 }
 
 /// The numbers of the groups, which are sorted by name, and the number of each image's.

@@ -51,35 +51,27 @@ trait Layer: Sized + Clone {
     fn jvp(&self, xs: &Tensor) -> Result<Tensor>;
 }
 
-impl Layer for Conv2d {
-    fn weight(&self) -> &Tensor {
-        self.weight()
-    }
-    fn with_weight(&self, weight: Tensor) -> Self {
-        self.with_weight(weight)
-    }
-    fn run(&self, xs: &Tensor) -> Result<Tensor> {
-        self.forward(xs)
-    }
-    fn jvp(&self, xs: &Tensor) -> Result<Tensor> {
-        self.jvp(xs)
-    }
+macro_rules! layer {
+    ($type:ty) => {
+        impl Layer for $type {
+            fn weight(&self) -> &Tensor {
+                self.weight()
+            }
+            fn with_weight(&self, weight: Tensor) -> Self {
+                self.with_weight(weight)
+            }
+            fn run(&self, xs: &Tensor) -> Result<Tensor> {
+                self.forward(xs)
+            }
+            fn jvp(&self, xs: &Tensor) -> Result<Tensor> {
+                self.jvp(xs)
+            }
+        }
+    };
 }
 
-impl Layer for Linear {
-    fn weight(&self) -> &Tensor {
-        self.weight()
-    }
-    fn with_weight(&self, weight: Tensor) -> Self {
-        self.with_weight(weight)
-    }
-    fn run(&self, xs: &Tensor) -> Result<Tensor> {
-        self.forward(xs)
-    }
-    fn jvp(&self, xs: &Tensor) -> Result<Tensor> {
-        self.jvp(xs)
-    }
-}
+layer!(Conv2d);
+layer!(Linear);
 
 impl<L: Layer> Normed<L> {
     fn new(layer: L, cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {

@@ -12,7 +12,8 @@ use crate::config::Conv2dConfig;
 use crate::device::on_device;
 use crate::layout::{channels_first, channels_last};
 use crate::product::Precision;
-use crate::tape::{apply2, apply3, contiguous};
+use crate::tape::{apply3, contiguous};
+use crate::weighted;
 use candle_core::{Result, Tensor, bail};
 use std::cell::Cell;
 
@@ -46,10 +47,7 @@ pub fn conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: &Conv2dC
         xs.device(),
         cpu = {
             let (xs, weight) = (channels_last(xs)?, contiguous(weight)?);
-            channels_first(&match bias {
-                Some(bias) => apply3(&xs, &weight, &contiguous(bias)?, op::Conv(*cfg)),
-                None => apply2(&xs, &weight, op::Conv(*cfg)),
-            }?)
+            channels_first(&weighted::apply(&xs, &weight, bias, op::Conv(*cfg))?)
         },
         cuda = crate::cuda::conv2d(xs, weight, bias, cfg),
         composed = composed::conv2d(xs, weight, bias, cfg),
@@ -95,10 +93,7 @@ pub fn upsample2x_conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, pr
         xs.device(),
         cpu = {
             let (xs, weight) = (channels_last(xs)?, contiguous(weight)?);
-            channels_first(&match bias {
-                Some(bias) => apply3(&xs, &weight, &contiguous(bias)?, upsampled::UpsampledConv(precision)),
-                None => apply2(&xs, &weight, upsampled::UpsampledConv(precision)),
-            }?)
+            channels_first(&weighted::apply(&xs, &weight, bias, upsampled::UpsampledConv(precision))?)
         },
         cuda = crate::cuda::upsample2x_conv2d(xs, weight, bias, precision),
         composed = composed::upsample2x_conv2d(xs, weight, bias),

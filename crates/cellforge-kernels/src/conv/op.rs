@@ -11,18 +11,17 @@ use crate::memory::filled;
 use crate::micro::Panels;
 use crate::product::Products;
 use crate::profile::{Span, span};
-use crate::sum::channel_sums;
 use crate::tape::wants;
 use crate::tiles::{SIDE, TILE};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use crate::weighted::Weighted;
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 const NAME: &str = "conv2d";
 
 /// Fewer channels than this leave a vector of the processor partly empty.
 const FEW: usize = 16;
 
-/// Convolution of contiguous CPU tensors whose shapes have been checked: images `(b, h, w, c)`, weights `(o, c, kh, kw)`. With a
-/// bias it is a ternary op, without one a binary op.
+/// Convolution of contiguous CPU tensors whose shapes have been checked: images `(b, h, w, c)`, weights `(o, c, kh, kw)`.
 pub(super) struct Conv(pub Conv2dConfig);
 
 /// The readings of a convolution, from which each pass takes the one that is cheaper.
@@ -249,8 +248,18 @@ impl Taps {
     }
 }
 
-impl Conv {
-    /// The gradients of the input and of the weights, each where it is asked for.
+impl Weighted for Conv {
+    const NAME: &'static str = NAME;
+
+    fn forward(
+        &self,
+        xs: (&CpuStorage, &Layout),
+        w: (&CpuStorage, &Layout),
+        bias: Option<&[f32]>,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.sum(xs, w, bias, None)
+    }
+
     fn gradients(&self, xs: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let device = grad.device();
         with_slice(NAME, grad, |grad| {
@@ -273,51 +282,18 @@ impl Conv {
     }
 }
 
-impl CustomOp2 for Conv {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(&self, xs: &CpuStorage, xs_l: &Layout, w: &CpuStorage, w_l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let plan = Plan::new(xs_l.dims(), slice(NAME, w, w_l)?, w_l.dims(), self.0)?;
-        let ys = plan.forward(slice(NAME, xs, xs_l)?, None, None);
-        Ok((CpuStorage::F32(ys), plan.out_shape(xs_l.dims()[0])))
-    }
-
-    fn bwd(&self, xs: &Tensor, w: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        self.gradients(xs, w, grad)
-    }
-}
-
-impl CustomOp3 for Conv {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(
+impl Conv {
+    /// The convolution with a bias, or with images `(b, oh, ow, o)` that are added to it.
+    fn sum(
         &self,
-        xs: &CpuStorage,
-        xs_l: &Layout,
-        w: &CpuStorage,
-        w_l: &Layout,
-        bias: &CpuStorage,
-        bias_l: &Layout,
+        (xs, xs_l): (&CpuStorage, &Layout),
+        (w, w_l): (&CpuStorage, &Layout),
+        bias: Option<&[f32]>,
+        addend: Option<&[f32]>,
     ) -> Result<(CpuStorage, Shape)> {
         let plan = Plan::new(xs_l.dims(), slice(NAME, w, w_l)?, w_l.dims(), self.0)?;
-        let ys = plan.forward(slice(NAME, xs, xs_l)?, Some(slice(NAME, bias, bias_l)?), None);
+        let ys = plan.forward(slice(NAME, xs, xs_l)?, bias, addend);
         Ok((CpuStorage::F32(ys), plan.out_shape(xs_l.dims()[0])))
-    }
-
-    fn bwd(
-        &self,
-        xs: &Tensor,
-        w: &Tensor,
-        bias: &Tensor,
-        _ys: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (grad_xs, grad_w) = self.gradients(xs, w, grad)?;
-        Ok((grad_xs, grad_w, bias_gradient(NAME, bias, grad)?))
     }
 }
 
@@ -338,9 +314,7 @@ impl CustomOp3 for ConvAdd {
         addend: &CpuStorage,
         addend_l: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let plan = Plan::new(xs_l.dims(), slice(NAME, w, w_l)?, w_l.dims(), self.0)?;
-        let ys = plan.forward(slice(NAME, xs, xs_l)?, None, Some(slice(NAME, addend, addend_l)?));
-        Ok((CpuStorage::F32(ys), plan.out_shape(xs_l.dims()[0])))
+        Conv(self.0).sum((xs, xs_l), (w, w_l), None, Some(slice(NAME, addend, addend_l)?))
     }
 
     fn bwd(
@@ -354,15 +328,4 @@ impl CustomOp3 for ConvAdd {
         let (grad_xs, grad_w) = Conv(self.0).gradients(xs, w, grad)?;
         Ok((grad_xs, grad_w, Some(grad.clone())))
     }
-}
-
-/// The gradient of a bias that was added to each channel of images `(b, h, w, c)`, where it is asked for.
-pub(crate) fn bias_gradient(op: &str, bias: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-    if !wants(bias) {
-        return Ok(None);
-    }
-    let channels = bias.elem_count();
-    let _span = span("bias gradient", || (format!("{op} {channels}"), 0., 4. * grad.elem_count() as f64));
-    let sums = with_slice(op, grad, |grad| Ok(channel_sums(grad, channels)))?;
-    Ok(Some(Tensor::from_vec(sums, channels, grad.device())?))
 }

@@ -9,19 +9,17 @@
 //! form has 36, each of one of four images: the small one and its differences along rows, columns and both. The gradients are
 //! the transposes of the same map and take as many.
 
-use super::op::bias_gradient;
 use super::products::{images_per_task, sum_over_batch};
 use crate::check::slice;
-use crate::gather::with_slice;
 use crate::gemm::with_scratch;
 use crate::memory::filled_in_pieces;
 use crate::micro::{Gather, Outer, PRODUCTS, Panels, Upsampled};
 use crate::product::{Precision, Products, pair_halves, pair_up};
 use crate::profile::{Span, span};
 use crate::simd::vectorised;
-use crate::tape::wants;
 use crate::tiles::{SIDE, TILE};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use crate::weighted::{self, Weighted};
+use candle_core::{CpuStorage, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -40,8 +38,7 @@ const STRIP: usize = 128;
 /// The same for the gradient of the weights in tiles, which reads and writes all its sums once for each.
 const STRIP_IN_TILES: usize = 256;
 
-/// The op for contiguous CPU tensors whose shapes have been checked: images `(b, h, w, c)`, weights `(o, c, 3, 3)`; with a bias
-/// (ternary) or without one (binary).
+/// The op for contiguous CPU tensors whose shapes have been checked: images `(b, h, w, c)`, weights `(o, c, 3, 3)`.
 pub(super) struct UpsampledConv(pub Precision);
 
 /// Sizes of one call.
@@ -318,21 +315,6 @@ impl Plan {
         });
         gradient
     }
-
-    /// The gradients of the input and of the weights, each where it is asked for.
-    fn gradients(self, xs: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        with_slice(NAME, grad, |grad| {
-            let of = |wanted: &Tensor, other: &Tensor, f: &dyn Fn(&[f32]) -> Vec<f32>| match wants(wanted) {
-                true => {
-                    let values = with_slice(NAME, other, |other| Ok(f(other)))?;
-                    Tensor::from_vec(values, wanted.shape(), wanted.device()).map(Some)
-                }
-                false => Ok(None),
-            };
-            let grad_xs = of(xs, weight, &|weight| self.input_gradient(weight, grad))?;
-            Ok((grad_xs, of(weight, xs, &|xs| self.weight_gradient(xs, grad))?))
-        })
-    }
 }
 
 vectorised! {
@@ -439,51 +421,23 @@ fn factors() -> [[f32; 9]; PRODUCTS] {
     FACTORS.map(|(row, col)| std::array::from_fn(|tap| TAPS[tap / 3][row] * TAPS[tap % 3][col]))
 }
 
-impl CustomOp2 for UpsampledConv {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+impl Weighted for UpsampledConv {
+    const NAME: &'static str = NAME;
 
-    fn cpu_fwd(&self, xs: &CpuStorage, xs_l: &Layout, w: &CpuStorage, w_l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let plan = Plan::new(xs_l.dims(), w_l.dims(), self.0)?;
-        let ys = plan.forward(slice(NAME, xs, xs_l)?, slice(NAME, w, w_l)?, None);
-        Ok((CpuStorage::F32(ys), plan.out_shape(xs_l.dims()[0])))
-    }
-
-    fn bwd(&self, xs: &Tensor, w: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Plan::new(xs.dims(), w.dims(), self.0)?.gradients(xs, w, grad)
-    }
-}
-
-impl CustomOp3 for UpsampledConv {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(
+    fn forward(
         &self,
-        xs: &CpuStorage,
-        xs_l: &Layout,
-        w: &CpuStorage,
-        w_l: &Layout,
-        bias: &CpuStorage,
-        bias_l: &Layout,
+        (xs, xs_l): (&CpuStorage, &Layout),
+        (w, w_l): (&CpuStorage, &Layout),
+        bias: Option<&[f32]>,
     ) -> Result<(CpuStorage, Shape)> {
         let plan = Plan::new(xs_l.dims(), w_l.dims(), self.0)?;
-        let bias = slice(NAME, bias, bias_l)?;
-        let ys = plan.forward(slice(NAME, xs, xs_l)?, slice(NAME, w, w_l)?, Some(bias));
+        let ys = plan.forward(slice(NAME, xs, xs_l)?, slice(NAME, w, w_l)?, bias);
         Ok((CpuStorage::F32(ys), plan.out_shape(xs_l.dims()[0])))
     }
 
-    fn bwd(
-        &self,
-        xs: &Tensor,
-        w: &Tensor,
-        bias: &Tensor,
-        _ys: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (grad_xs, grad_w) = Plan::new(xs.dims(), w.dims(), self.0)?.gradients(xs, w, grad)?;
-        Ok((grad_xs, grad_w, bias_gradient(NAME, bias, grad)?))
+    fn gradients(&self, xs: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let plan = Plan::new(xs.dims(), weight.dims(), self.0)?;
+        let by_xs = |weight: &[f32], grad: &[f32]| plan.input_gradient(weight, grad);
+        weighted::gradients(NAME, [xs, weight, grad], by_xs, |xs, grad| plan.weight_gradient(xs, grad))
     }
 }

@@ -1,8 +1,8 @@
 //! Products whose left rows are put together from runs of numbers.
 
 use super::{
-    Left, Panels, RowBlock, block_bias, check_runs, copied_pitch, copy_rows, load_bias, multiply_add, row_blocks,
-    store, write_row,
+    Left, Panels, RowBlock, block_bias, check_runs, copied_pitch, copy_rows, multiply_add, row_blocks, store,
+    tiled::Tiled, write_row,
 };
 use crate::product::{Kernel, Product, Products, multiply};
 use crate::tiles::{Block, Engine, SIDE, Scratch, Steps, TILE};
@@ -33,30 +33,15 @@ impl Gather<'_> {
         let products = self.products;
         multiply(self, products);
     }
+}
 
-    #[inline(always)]
-    fn panel<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
-        &mut self,
-        with: (S, P),
-        panel: &[f32],
-        columns: &Range<usize>,
-    ) {
-        let start = load_bias::<S, NV>(with.0, self.bias, columns);
-        let panel = S::as_simd_f32s(panel).0;
-        let rows = self.rows.len();
-        let mut m = 0;
-        while m + MR <= rows {
-            self.tile::<S, P, MR, NV>(with, m, panel, columns, start);
-            m += MR;
-        }
-        if m < rows && rows >= MR {
-            // A last tile that overlaps the one before computes some rows twice, to the same result.
-            self.tile::<S, P, MR, NV>(with, rows - MR, panel, columns, start);
-        } else {
-            for m in m..rows {
-                self.tile::<S, P, 1, NV>(with, m, panel, columns, start);
-            }
-        }
+impl Tiled for Gather<'_> {
+    fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn bias(&self) -> Option<&[f32]> {
+        self.bias
     }
 
     #[inline(always)]
@@ -98,17 +83,8 @@ impl Gather<'_> {
 impl Kernel for Gather<'_> {
     #[inline(always)]
     fn run<S: Simd, P: Product<S>>(mut self, simd: S, product: P) {
-        let with = (simd, product);
         let weights = self.weights;
-        for (panel, columns) in weights.panels() {
-            match (S::REGISTER_COUNT >= 32, columns.len().div_ceil(S::F32_LANES)) {
-                (true, 4) => self.panel::<S, P, 6, 4>(with, panel, &columns),
-                (true, 3) => self.panel::<S, P, 8, 3>(with, panel, &columns),
-                (true, 2) => self.panel::<S, P, 12, 2>(with, panel, &columns),
-                (false, 2) => self.panel::<S, P, 6, 2>(with, panel, &columns),
-                _ => self.panel::<S, P, 12, 1>(with, panel, &columns),
-            }
-        }
+        self.panels((simd, product), weights);
     }
 
     #[inline(always)]

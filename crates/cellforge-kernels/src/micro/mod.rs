@@ -11,6 +11,7 @@ mod each;
 mod gather;
 mod outer;
 mod panels;
+mod tiled;
 mod upsampled;
 
 pub(crate) use gather::Gather;

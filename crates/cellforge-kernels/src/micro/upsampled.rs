@@ -1,8 +1,8 @@
 //! The products of a convolution after 2x upsampling, nine for each small pixel.
 
 use super::{
-    Left, Panels, RowBlock, block_bias, check_runs, copied_pitch, copy_rows, load_bias, multiply_add, row_blocks,
-    store, write_row,
+    Left, Panels, RowBlock, block_bias, check_runs, copied_pitch, copy_rows, multiply_add, row_blocks, store,
+    tiled::Tiled, write_row,
 };
 use crate::product::{Kernel, Product, Products, multiply};
 use crate::tiles::{Block, Engine, SIDE, Scratch, Steps, TILE};
@@ -41,29 +41,15 @@ impl Upsampled<'_> {
         let products = self.products;
         multiply(self, products);
     }
+}
 
-    #[inline(always)]
-    fn panel<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
-        &mut self,
-        with: (S, P),
-        panel: &[f32],
-        columns: &Range<usize>,
-    ) {
-        let start = load_bias::<S, NV>(with.0, self.bias, columns);
-        let panel = S::as_simd_f32s(panel).0;
-        let rows = self.rows.len();
-        let mut m = 0;
-        while m + MR <= rows {
-            self.tile::<S, P, MR, NV>(with, m, panel, columns, start);
-            m += MR;
-        }
-        if m < rows && rows >= MR {
-            self.tile::<S, P, MR, NV>(with, rows - MR, panel, columns, start);
-        } else {
-            for m in m..rows {
-                self.tile::<S, P, 1, NV>(with, m, panel, columns, start);
-            }
-        }
+impl Tiled for Upsampled<'_> {
+    fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn bias(&self) -> Option<&[f32]> {
+        self.bias
     }
 
     #[inline(always)]
@@ -92,7 +78,9 @@ impl Upsampled<'_> {
             }
         }
     }
+}
 
+impl Upsampled<'_> {
     /// `sums` and product `i` of a tile.
     #[inline(always)]
     #[expect(unsafe_code, reason = "see `multiply_add`")]
@@ -113,17 +101,8 @@ impl Upsampled<'_> {
 impl Kernel for Upsampled<'_> {
     #[inline(always)]
     fn run<S: Simd, P: Product<S>>(mut self, simd: S, product: P) {
-        let with = (simd, product);
         let weights = self.weights;
-        for (panel, columns) in weights.panels() {
-            match (S::REGISTER_COUNT >= 32, columns.len().div_ceil(S::F32_LANES)) {
-                (true, 4) => self.panel::<S, P, 6, 4>(with, panel, &columns),
-                (true, 3) => self.panel::<S, P, 8, 3>(with, panel, &columns),
-                (true, 2) => self.panel::<S, P, 12, 2>(with, panel, &columns),
-                (false, 2) => self.panel::<S, P, 6, 2>(with, panel, &columns),
-                _ => self.panel::<S, P, 12, 1>(with, panel, &columns),
-            }
-        }
+        self.panels((simd, product), weights);
     }
 
     #[inline(always)]

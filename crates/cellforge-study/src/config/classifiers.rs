@@ -1,6 +1,6 @@
 //! The settings of the study's small networks.
 
-use cellforge_train::ClassifierTrainConfig;
+use cellforge_train::{CLASSIFIER_RECIPES, ClassifierTrainConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -33,10 +33,17 @@ impl Default for CnnStage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CnnRun {
-    /// A recipe of classifiers: `cnn-paper-1` to `-3` as published, `cnn-1` to `-3` with a learning rate that learns.
+    /// A recipe of small networks: `cnn-paper-1` to `-3` as published, `cnn-1` to `-3` with a learning rate that learns.
+    #[schemars(extend("enum" = small()))]
     pub recipe: String,
     /// Epochs: passes over the training images.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: u64,
+}
+
+/// The recipes of small networks.
+fn small() -> Vec<&'static str> {
+    CLASSIFIER_RECIPES.iter().map(|recipe| recipe.name).filter(|name| name.starts_with("cnn-")).collect()
 }
 
 impl CnnRun {

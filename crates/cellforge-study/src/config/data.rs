@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 pub use cellforge_data::SplitRule;
+use cellforge_gan::{CHANNELS, SIDES};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,12 +19,14 @@ pub struct DataConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Where the group (patient) of an image comes from.
-    pub groups: GroupSource,
+    pub groups: GroupSetting,
     /// CSV files of groups, with lines `file,group`, or NLM's. They win over `groups`.
     pub group_csv: Vec<PathBuf>,
-    /// Side of the square images, in pixels: 32, 64 or 128.
+    /// Side of the square images, in pixels.
+    #[schemars(extend("enum" = SIDES))]
     pub side: usize,
     /// Channels of the images: 3 for colour, 1 for grey.
+    #[schemars(extend("enum" = CHANNELS))]
     pub channels: usize,
     /// Unit of the split: what is never divided between training and test.
     pub split_by: SplitRule,
@@ -34,8 +37,10 @@ pub struct DataConfig {
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub test: f64,
     /// Most training images per class. 0 is all.
+    #[schemars(range(max = 1_000_000_000))]
     pub train_limit: usize,
     /// Most validation images, and most test images, per class. 0 is all.
+    #[schemars(range(max = 1_000_000_000))]
     pub test_limit: usize,
     /// Skip images that cannot be read, and list them, instead of failing.
     pub skip_bad: bool,
@@ -48,7 +53,7 @@ impl Default for DataConfig {
         Self {
             noun: "image".to_owned(),
             path: None,
-            groups: GroupSource::Auto,
+            groups: GroupSetting::Auto,
             group_csv: Vec::new(),
             side: 64,
             channels: 3,
@@ -63,10 +68,11 @@ impl Default for DataConfig {
     }
 }
 
-/// Where the group (patient) of an image comes from.
+/// The setting that says where the group (patient) of an image comes from: a word, from which [`GroupSetting::groups`] makes the
+/// [`Groups`](cellforge_data::Groups) that images are read with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum GroupSource {
+pub enum GroupSetting {
     /// From NIH file names where they have that form, otherwise none.
     #[default]
     Auto,
@@ -81,10 +87,10 @@ pub enum GroupSource {
 #[serde(default, deny_unknown_fields)]
 pub struct PhantomStage {
     /// Images of each class in the phantom.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 100_000))]
     pub images_per_class: usize,
     /// Patients in the phantom.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 100_000))]
     pub patients: usize,
 }
 

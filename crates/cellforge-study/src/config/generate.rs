@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GenerateStage {
-    /// Synthetic images of each class. 0 makes as many as the class has training images.
+    /// Synthetic images of each class. In a study, 0 makes as many as the class has training images.
+    #[schemars(range(max = 1_000_000))]
     pub per_class: usize,
     /// Truncated-normal noise: numbers beyond this many standard deviations are redrawn.
     ///
-    /// At least 0.01. Lower values give more typical and less varied images.
+    /// Lower values give more typical and less varied images.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = cellforge_train::LOWEST_TRUNCATION))]
     pub truncation: Option<f64>,
     /// Rejection (Azadi et al. 2019): share of candidates to keep, those that the discriminator scores highest. 1 keeps all.
     #[schemars(range(min = 0.001, max = 1.0))]
@@ -40,8 +42,8 @@ impl Default for GenerateStage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JudgeStage {
-    /// Bootstrap resamples per interval of the classifiers' figures.
-    #[schemars(range(min = 20))]
+    /// Bootstrap resamples per interval of the figures of classifiers and panels.
+    #[schemars(range(min = 20, max = 100_000))]
     pub resamples: usize,
     /// Confidence level of all intervals.
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]

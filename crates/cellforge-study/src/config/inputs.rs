@@ -21,7 +21,7 @@ pub struct Inputs {
     /// Checkpoint: folder of a trained network, a run or a study.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<PathBuf>,
-    /// Real images that the generator learned from: a folder or zip with one folder per class.
+    /// Real images, in an evaluation those that the generator learned from: a folder or zip with one folder per class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub real: Option<String>,
     /// Holdout: real images of other patients, which the generator never saw.

@@ -9,7 +9,7 @@ mod generate;
 mod inputs;
 
 use candle_core::Device;
-use cellforge_assess::EvaluationConfig;
+use cellforge_assess::{EvaluationConfig, panel::PanelConfig};
 use cellforge_data::derive_seed;
 use cellforge_kernels::Precision;
 use cellforge_settings::{Layer, Renamed, assemble};
@@ -21,7 +21,7 @@ use toml::{Table, Value};
 use crate::{Error, Origin, Result, presets::Preset};
 
 pub use classifiers::{CnnRun, CnnStage};
-pub use data::{DataConfig, GroupSource, PhantomStage, SplitRule};
+pub use data::{DataConfig, GroupSetting, PhantomStage, SplitRule};
 pub use generate::{GenerateStage, JudgeStage};
 pub use inputs::Inputs;
 
@@ -55,6 +55,8 @@ pub struct StudyConfig {
     pub judge: JudgeStage,
     /// The evaluation of the synthetic images.
     pub evaluate: EvaluationConfig,
+    /// The blinded panel. A study makes none.
+    pub panel: PanelConfig,
 }
 
 impl Default for StudyConfig {
@@ -71,9 +73,13 @@ impl Default for StudyConfig {
             generate: GenerateStage::default(),
             judge: JudgeStage::default(),
             evaluate: EvaluationConfig::default(),
+            panel: PanelConfig::default(),
         }
     }
 }
+
+/// What took the place of three settings that were true or false.
+const MEASURE: &str = "evaluate.measure lists what to measure, as in [\"fidelity\", \"privacy\", \"utility\"]";
 
 /// What settings were called before there was one name for each, with what they are called now.
 pub const RENAMED: &Renamed = &[
@@ -102,6 +108,14 @@ pub const RENAMED: &Renamed = &[
     ("gan.model.classes", "the classes are those of the images, all of them in one GAN with gan.conditional = true"),
     ("gan.seed", "the seed is seed"),
     ("data.phantom.cells_per_class", "data.phantom.images_per_class"),
+    ("data.split_by = \"cell\"", "write data.split_by = \"image\""),
+    ("cnn.runs.model", "it is the number in recipe = \"cnn-1\", or in \"cnn-paper-1\" for that of the paper"),
+    ("evaluate.fidelity = true", MEASURE),
+    ("evaluate.fidelity = false", MEASURE),
+    ("evaluate.privacy = true", MEASURE),
+    ("evaluate.privacy = false", MEASURE),
+    ("evaluate.utility = true", MEASURE),
+    ("evaluate.utility = false", MEASURE),
     ("evaluate.privacy_tests", "evaluate.measure"),
     ("evaluate.max_cells", "evaluate.max_images"),
     ("evaluate.k", "evaluate.fidelity.k"),
@@ -223,10 +237,9 @@ impl StudyConfig {
             if good { Ok(()) } else { Err(Error::Setting { setting, problem: problem.to_owned() }) }
         };
         check(self.inputs == Inputs::default(), "inputs", "are found by the study itself")?;
+        check(self.panel == PanelConfig::default(), "panel", "is of no study: it makes no panel")?;
         let data = &self.data;
         Origin::Other.words(data)?;
-        check(matches!(data.side, 32 | 64 | 128), "data.side", "must be 32, 64 or 128")?;
-        check(matches!(data.channels, 1 | 3), "data.channels", "must be 1 or 3")?;
         check(data.val + data.test < 0.9, "data.test", "val and test together leave too little to train on")?;
         if data.path.is_none() {
             let phantom = &data.phantom;
@@ -235,15 +248,11 @@ impl StudyConfig {
         }
         check(!self.cnn.runs.is_empty(), "cnn.runs", "must name at least one run")?;
         for (i, run) in self.cnn.runs.iter().enumerate() {
-            run.config(1.0)?;
-            check(run.epochs > 0, "cnn.runs.epochs", "must be at least 1")?;
             let again = self.cnn.runs[..i].iter().any(|other| other.recipe == run.recipe);
             check(!again, "cnn.runs", "names the same recipe twice")?;
         }
         self.classifier.clone().for_images(data.side, data.channels, 2).validate()?;
         self.gan.clone().for_images(data.side, data.channels, 2).validate()?;
-        let truncation = self.generate.truncation.is_none_or(cellforge_train::can_truncate_at);
-        check(truncation, "generate.truncation", "must be a finite number, at least 0.01")?;
         check(self.generate.strips == 0, "generate.strips", "must be 0: a study makes images")?;
         Ok(self.evaluation().validate()?)
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cellforge_data::derive_seed;
-use cellforge_train::{ClassifierTrainConfig, train_classifier};
+use cellforge_train::{ClassifierTrainConfig, Stage, train_classifier};
 
 use super::data::Cells;
 use crate::{
@@ -31,7 +31,7 @@ pub(crate) fn run_cnn(
     let runs = config.cnn.runs.iter().map(|run| cnn(config, cells, run, runner)).collect::<Result<Vec<Trained>>>()?;
     let inputs: Vec<_> = runs.iter().map(|run| (&run.name, &run.config)).collect();
     let control = runner.control;
-    let stamp = runner.stage("cnn", &inputs, &[data], Makes::Folder("cnn"), |resume| {
+    let stamp = runner.stage("cnn", &inputs, &[data], Makes::Folder(Stage::Cnn.folder()), |resume| {
         runs.iter().try_for_each(|run| train(config, run, cells, control, resume, "cnn"))
     })?;
     Ok((runs, stamp))
@@ -50,10 +50,10 @@ pub(crate) fn run_resnet(
         name: "resnet".to_owned(),
         title: "ResNet Model".to_owned(),
         config: train_config,
-        folder: runner.path("resnet"),
+        folder: runner.folder(Stage::Resnet),
     };
     let control = runner.control;
-    let stamp = runner.stage("resnet", &run.config, &[data], Makes::Folder("resnet"), |resume| {
+    let stamp = runner.stage("resnet", &run.config, &[data], Makes::Folder(Stage::Resnet.folder()), |resume| {
         train(config, &run, cells, control, resume, "resnet")
     })?;
     Ok((run, stamp))
@@ -63,7 +63,8 @@ fn cnn(config: &StudyConfig, cells: &Cells, run: &CnnRun, runner: &Runner<'_>) -
     let (name, all) = (run.name(), &cells.all);
     let mut train_config = run.config(config.cnn.width)?.for_images(all.side(), all.channels(), all.classes().len());
     train_config.seed = derive_seed(config.seed, &format!("cnn/{name}"));
-    Ok(Trained { folder: runner.path("cnn").join(&name), name, title: run.title(), config: train_config })
+    let folder = runner.dir().run_of(Stage::Cnn, &name).path().to_path_buf();
+    Ok(Trained { folder, name, title: run.title(), config: train_config })
 }
 
 fn train(

@@ -1,10 +1,6 @@
 //! The data stage: the cells, their split, and a look at them.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
 use cellforge_assess::{
     evaluation::Words,
@@ -13,7 +9,7 @@ use cellforge_assess::{
 use cellforge_data::{
     OpenOptions, Progress, Split, SplitOptions, SplitRule, View, derive_seed, folder_names, phantom, save_grid, split,
 };
-use cellforge_train::RunDir;
+use cellforge_train::{RunDir, Stage};
 
 use crate::{
     Origin, Result, StudyConfig,
@@ -41,8 +37,9 @@ pub(crate) struct Cells {
 }
 
 pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cells, Stamp)> {
-    let rendered = runner.path("data/phantom.zip");
-    let options = open_options(&config.data, RunDir::new(&runner.control.out).cache(), runner.control.progress);
+    let (dir, made) = (runner.dir(), Makes::Folder(Stage::Data.folder()));
+    let rendered = dir.phantom();
+    let options = open_options(&config.data, dir.cache(), runner.control.progress);
     // Where the images and the names of their patients lie, and what they are called, is no input of this stage: only what they are.
     let noun = DataConfig::default().noun;
     let settings = DataConfig { noun, path: None, group_csv: Vec::new(), ..config.data.clone() };
@@ -54,8 +51,7 @@ pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cell
             runner.carry = clock.elapsed().as_secs_f64();
             let settings = DataConfig { phantom: PhantomStage::default(), ..settings };
             let inputs = (settings, config.seed, cells.all.fingerprint());
-            let folder = runner.path("data");
-            let stamp = runner.stage("data", &inputs, &[], Makes::Folder("data"), |_| write(&folder, &cells))?;
+            let stamp = runner.stage("data", &inputs, &[], made, |_| write(&dir, &cells))?;
             loaded = Some(cells);
             stamp
         }
@@ -73,11 +69,10 @@ pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cell
             let groups: Vec<String> =
                 config.data.group_csv.iter().map(|path| Ok(hash_file(path)?.1)).collect::<Result<_>>()?;
             let inputs = (settings, config.seed, "phantom", groups);
-            let folder = runner.path("data");
-            runner.stage("data", &inputs, &[], Makes::Folder("data"), |_| {
+            runner.stage("data", &inputs, &[], made, |_| {
                 phantom::write_zip(&phantom, &rendered)?;
                 let cells = prepare(View::open(&rendered, &options)?, config)?;
-                write(&folder, &cells)?;
+                write(&dir, &cells)?;
                 loaded = Some(cells);
                 Ok(())
             })?
@@ -91,11 +86,11 @@ pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cell
 }
 
 /// Writes the split and a look at each class.
-fn write(folder: &Path, cells: &Cells) -> Result<()> {
+fn write(dir: &RunDir, cells: &Cells) -> Result<()> {
     let [train, val, test] = [&cells.train, &cells.val, &cells.test].map(View::rows);
-    cellforge_data::write_manifest(&RunDir::new(folder).split(), &cells.all, &Split { train, val, test })?;
+    cellforge_data::write_manifest(&dir.stage(Stage::Data).split(), &cells.all, &Split { train, val, test })?;
     for (class, name) in cells.folders.iter().enumerate() {
-        save_grid(&folder.join(format!("real-{name}.png")), &cells.train.class(class as u32).first(16), 4)?;
+        save_grid(&dir.real_grid(name), &cells.train.class(class as u32).first(16), 4)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use cellforge_assess::{
     files::read_json,
 };
 use cellforge_data::{Groups, OpenOptions, View, derive_seed};
-use cellforge_train::{RunDir, Slot, TrainedGan};
+use cellforge_train::{RunDir, Slot, Stage, TrainedGan};
 
 use super::{data::Cells, gan::GanRun};
 use crate::{
@@ -16,9 +16,6 @@ use crate::{
     runner::{Makes, Runner},
     stamp::Stamp,
 };
-
-/// The folder of the stage.
-const FOLDER: &str = "evaluation";
 
 /// Evaluates the synthetic images against the training images, with the test images as the holdout and the features of the residual
 /// network. `upstream` are the stages whose outputs are used. None where the settings leave all of it out, and, with a warning, where there
@@ -34,14 +31,15 @@ pub(crate) fn run(
         return Ok(None);
     }
     let settings = config.evaluation();
-    let (out, control) = (runner.path(FOLDER), runner.control);
-    let synthetic = runner.path("synthetic");
+    let (out, control) = (runner.folder(Stage::Evaluation), runner.control);
+    let synthetic = runner.folder(Stage::Synthetic);
     let provenance = provenance(config, cells, gans, runner)?;
     let folders: BTreeSet<&str> = gans.iter().map(|run| run.folder.as_str()).collect();
     let discriminators = folders.into_iter().map(|folder| runner.path(folder)).collect();
-    let resnet = RunDir::new(runner.path("resnet")).slot(Slot::Last);
+    let resnet = runner.dir().stage(Stage::Resnet).slot(Slot::Last);
     let made_from = (&settings, &provenance, &cells.words);
-    let done = runner.stage("evaluate", &made_from, upstream, Makes::Folder(FOLDER), |_| {
+    let made = Makes::Folder(Stage::Evaluation.folder());
+    let done = runner.stage("evaluate", &made_from, upstream, made, |_| {
         let mut options = OpenOptions::new(cells.all.side(), cells.all.channels());
         options.groups = Groups::None;
         let made = View::open(&synthetic, &options)?;
@@ -66,9 +64,12 @@ pub(crate) fn run(
         }
         done => done?,
     };
-    let mut found: Evaluation = read_json(&out.join("evaluation.json"))?;
+    let mut found: Evaluation = read_json(&RunDir::new(&out).evaluation())?;
     // Paths are relative to the file that names them, and the results lie one folder up.
-    found.pairs.iter_mut().for_each(|pair| pair.path = format!("{FOLDER}/{}", pair.path));
+    found.pairs.iter_mut().for_each(|pair| pair.path = Stage::Evaluation.run(&pair.path));
+    if let Some(two_sample) = &mut found.two_sample {
+        two_sample.pictures.iter_mut().for_each(|picture| picture.path = Stage::Evaluation.run(&picture.path));
+    }
     // The command is no input of the stage: one that names another device repeats the same study.
     found.provenance.command.clone_from(&control.command);
     Ok(Some(found))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use cellforge_assess::ProgressBar;
 use cellforge_data::{ImageWriter, View, derive_seed};
-use cellforge_train::{GanTrainConfig, Judge, SampleOptions, TrainedGan, train_judged_gan};
+use cellforge_train::{GanTrainConfig, Judge, SampleOptions, Stage, TrainedGan, train_judged_gan};
 
 use super::data::Cells;
 use crate::{
@@ -13,8 +13,8 @@ use crate::{
     stamp::Stamp,
 };
 
-/// The folder of a GAN of all classes, which stands in place of those of single classes.
-const TOGETHER: &str = "gan/_all";
+/// The name of the run of a GAN of all classes, which stands in place of those of single classes.
+const TOGETHER: &str = "_all";
 
 /// Images that are made before it is looked whether to stop.
 const PART: usize = 256;
@@ -41,18 +41,18 @@ pub(crate) fn train(
     let classes = cells.all.classes();
     let together = config.gan.conditional && classes.len() > 1;
     let folders: Vec<String> = if together {
-        vec![TOGETHER.to_owned()]
+        vec![Stage::Gan.run(TOGETHER)]
     } else {
-        cells.folders.iter().map(|name| format!("gan/{name}")).collect()
+        cells.folders.iter().map(|name| Stage::Gan.run(name)).collect()
     };
     // Whoever looks for the study's generators takes all that are there.
-    runner.keep_only("gan", &folders)?;
+    runner.keep_only(Stage::Gan.folder(), &folders)?;
     let (mut runs, mut stamps) = (Vec::new(), Vec::new());
     let mut train = |train_config: &GanTrainConfig, folder: &str, reals: &View| {
         let (out, control) = (runner.path(folder), runner.control);
         let judged = train_config.monitor.every > 0;
         let upstream: &[&Stamp] = if judged { &[data, resnet] } else { &[data] };
-        let network = runner.path("resnet");
+        let network = runner.folder(Stage::Resnet);
         runner.stage(folder, train_config, upstream, Makes::Folder(folder), |resume| {
             let (dir, how) = (run_dir(&out, resume), control.training(config));
             let judge = if judged { Some(Judge::load(&network, &cells.val, &how)?) } else { None };
@@ -62,11 +62,12 @@ pub(crate) fn train(
     };
     if together {
         let train_config = train_config(config, cells, None);
-        stamps.push(train(&train_config, TOGETHER, &cells.train)?);
+        let folder = &folders[0];
+        stamps.push(train(&train_config, folder, &cells.train)?);
         let run = |(index, class): (usize, &String)| GanRun {
             class: class.clone(),
             config: train_config.clone(),
-            folder: TOGETHER.to_owned(),
+            folder: folder.clone(),
             learned: cells.train.class_counts()[index],
         };
         runs.extend(classes.iter().enumerate().map(run));
@@ -104,9 +105,10 @@ pub(crate) fn generate(
         0 => gan.learned,
         count => count,
     };
-    let out = runner.path("synthetic");
+    let out = runner.folder(Stage::Synthetic);
     let sources: Vec<(&GanRun, PathBuf)> = gans.iter().map(|gan| (gan, runner.path(&gan.folder))).collect();
-    runner.stage("generate", &(&config.generate, config.seed), &upstream, Makes::Folder("synthetic"), |_| {
+    let made = Makes::Folder(Stage::Synthetic.folder());
+    runner.stage("generate", &(&config.generate, config.seed), &upstream, made, |_| {
         let mut writer = ImageWriter::create(&out)?;
         let bar = ProgressBar::new(control.progress, "generate", gans.iter().map(|gan| count(gan) as u64).sum());
         for (gan, source) in &sources {

@@ -11,7 +11,7 @@ use cellforge_assess::{
     files::{self, write_atomic},
 };
 
-use cellforge_train::RunDir;
+use cellforge_train::Stage;
 
 use crate::{
     Control, Result, Results, StudyConfig, judge, report,
@@ -37,15 +37,16 @@ pub fn run(config: &StudyConfig, control: &Control) -> Result<Results> {
     let mut runner = Runner::new(control, config.precision_on(&control.device))?;
     let (cells, data) = data::run(config, &mut runner)?;
     // Only now: a mistake in the data must not leave the settings of one study beside the results of another.
-    write_atomic(&RunDir::new(&control.out).settings(), config.to_toml()?.as_bytes())?;
+    let dir = runner.dir();
+    write_atomic(&dir.settings(), config.to_toml()?.as_bytes())?;
     let (cnn_runs, cnn) = classifiers::run_cnn(config, &cells, &data, &mut runner)?;
     let (resnet_run, resnet) = classifiers::run_resnet(config, &cells, &data, &mut runner)?;
     let (gan_runs, gans) = gan::train(config, &cells, &data, &resnet, &mut runner)?;
     let synthetic = gan::generate(config, &gan_runs, &gans, &mut runner)?;
 
     let upstream: Vec<&Stamp> = [&data, &cnn, &resnet, &synthetic].into();
-    let path = runner.path("judge/judgement.json");
-    runner.stage("judge", &(&config.judge, config.seed), &upstream, Makes::Folder("judge"), |_| {
+    let path = dir.judgement();
+    runner.stage("judge", &(&config.judge, config.seed), &upstream, Makes::Folder(Stage::Judge.folder()), |_| {
         let judgement = judge::judge(config, &cells, &cnn_runs, &resnet_run, control)?;
         Ok(files::write_json(&path, &judgement)?)
     })?;
@@ -55,17 +56,17 @@ pub fn run(config: &StudyConfig, control: &Control) -> Result<Results> {
     let evaluation = evaluate::run(config, &cells, &gan_runs, &upstream, &mut runner)?;
 
     let results = outcome::collect(config, &cells, judgement, evaluation, &gan_runs, &runner)?;
-    let mut outputs = ["results.json", "report.html"].map(|name| runner.path(name)).to_vec();
+    let mut outputs = vec![dir.results(), dir.report()];
     if results.evaluation.is_some() {
-        outputs.extend(["evaluation.json", "datasheet.md"].map(|name| runner.path(name)));
+        outputs.extend([dir.evaluation(), dir.datasheet()]);
     }
     runner.stage("report", &results, &[], Makes::Files(&outputs), |_| {
-        files::write_json(&outputs[0], &results)?;
+        files::write_json(&dir.results(), &results)?;
         if let Some(evaluation) = &results.evaluation {
-            files::write_json(&outputs[2], evaluation)?;
-            write_atomic(&outputs[3], datasheet(evaluation).as_bytes())?;
+            files::write_json(&dir.evaluation(), evaluation)?;
+            write_atomic(&dir.datasheet(), datasheet(evaluation).as_bytes())?;
         }
-        write_atomic(&outputs[1], report::render(&results, &control.out)?.as_bytes())?;
+        write_atomic(&dir.report(), report::render(&results, &control.out)?.as_bytes())?;
         Ok(())
     })?;
     Ok(results)

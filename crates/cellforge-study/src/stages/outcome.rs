@@ -1,6 +1,6 @@
 //! Gathers what the stages left into the results.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use cellforge_assess::{Evaluation, Versions};
 use cellforge_data::{SplitRule, View};
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{data::Cells, gan::GanRun};
 use crate::{
-    Error, Origin, Preset, Result, StudyConfig,
+    Origin, Preset, Result, StudyConfig,
     judge::Judgement,
     results::{
         self, DataSummary, GanResult, GridImage, PartSummary, Published, Results, SCHEMA_VERSION, Settings,
@@ -48,7 +48,7 @@ pub(crate) fn collect(
 
 fn settings(config: &StudyConfig, command: &str) -> Result<Settings> {
     let json = |config: &StudyConfig| -> Result<Value> {
-        serde_json::to_value(config).map_err(Error::json(std::path::Path::new("the settings")))
+        Ok(serde_json::to_value(config).map_err(cellforge_assess::Error::json(Path::new("the settings")))?)
     };
     // Where the images lie, what they are called and the seed are choices of the run, not departures from the study.
     let mut paper = StudyConfig::preset(Preset::Paper);

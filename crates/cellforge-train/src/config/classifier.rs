@@ -18,10 +18,10 @@ pub struct ClassifierTrainConfig {
     /// The network.
     pub model: ClassifierConfig,
     /// Epochs: passes over the training images.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: u64,
     /// Batch size: images in an update. The last batch of an epoch may be smaller.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 4096))]
     pub batch: usize,
     /// The optimizer and its base learning rate.
     pub optimizer: OptimizerConfig,
@@ -38,12 +38,13 @@ pub struct ClassifierTrainConfig {
     pub seed: u64,
     /// Early stopping: end the run after this many epochs without a better validation accuracy. Without it, never.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub patience: Option<u64>,
     /// Updates between checkpoints within an epoch. 0 is one at its end only.
+    #[schemars(range(max = 1_000_000_000))]
     pub checkpoint_every: u64,
     /// Updates between lines of the log.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub log_every: u64,
 }
 

@@ -23,10 +23,10 @@ pub struct GanTrainConfig {
     /// Iterations: updates of each network. The study calls them epochs.
     ///
     /// Where the discriminator is updated on real and on generated images in turn, both updates count as one iteration.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub iterations: u64,
     /// Batch size: real images in an update, and as many generated ones.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 4096))]
     pub batch: usize,
     /// Learning rate of Adam, for both networks unless `discriminator_lr` is given.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
@@ -66,7 +66,7 @@ pub struct GanTrainConfig {
     #[schemars(range(min = 0.0))]
     pub r2: f64,
     /// Lazy regularisation (Karras et al. 2020): iterations between gradient penalties, which count that many times.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub penalty_every: u64,
     /// Dihedral augmentation: real images are shown in all eight orientations, mirrored and turned by right angles.
     ///
@@ -84,7 +84,7 @@ pub struct GanTrainConfig {
     /// Gradient accumulation steps: parts in which a batch goes through the networks, to save memory.
     ///
     /// Gradients are averaged over the parts. The update is the same, except for batch norm, whose statistics are of one part.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 4096))]
     pub accumulation_steps: u64,
     /// Seed of everything random, together with the class.
     #[schemars(skip)]
@@ -93,14 +93,16 @@ pub struct GanTrainConfig {
     #[schemars(skip)]
     pub class: String,
     /// Iterations after which a sample grid is drawn. If empty: the first, and each third of the run.
+    #[schemars(inner(range(min = 0, max = 1_000_000_000)))]
     pub grid_at: Vec<u64>,
     /// Images in a sample grid.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 4096))]
     pub grid_images: usize,
     /// Iterations between checkpoints. 0 is one at the end only.
+    #[schemars(range(max = 1_000_000_000))]
     pub checkpoint_every: u64,
     /// Iterations between lines of the log.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub log_every: u64,
     /// When and on how many images the generator is judged as it trains, where there is a judge.
     pub monitor: MonitorConfig,

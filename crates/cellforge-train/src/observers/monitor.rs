@@ -2,7 +2,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use cellforge_data::{View, ViewParts};
-use cellforge_eval::{Features, frechet_distance, mean_distance, prdc};
+use cellforge_eval::{frechet_distance, mean_distance, prdc};
 use cellforge_gan::Generator;
 use cellforge_nn::{Key, one_hot};
 use schemars::JsonSchema;
@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::gan_step::GanStep;
 use crate::generate::images_of;
 use crate::{
-    Control, Error, Event, GanTrainConfig, Matrix, Observer, Phase, Result, TrainedClassifier, checkpoint, figures, run,
+    Control, Error, Event, FeatureMatrix, GanTrainConfig, Observer, Phase, Result, TrainedClassifier, checkpoint,
+    figures, run,
 };
 
 /// Images made at once; the last batch is filled up.
@@ -28,13 +29,15 @@ pub struct MonitorConfig {
     /// Iterations between judgements of the generator, if there is a judge. 0 is never.
     ///
     /// It is judged after the last iteration, too.
+    #[schemars(range(max = 1_000_000_000))]
     pub every: u64,
     /// Generated images of each class at a judgement, more than `k`.
     ///
     /// The Fréchet distance falls with their number: compare distances of equal numbers only.
+    #[schemars(range(max = 100_000))]
     pub images: usize,
     /// Nearest neighbour that counts as near, for precision, recall and coverage.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1000))]
     pub k: usize,
 }
 
@@ -136,7 +139,7 @@ struct Judged {
     label: usize,
     /// For a GAN of several classes, the class as the generator takes it, for a batch.
     rows: Option<Tensor>,
-    reals: Matrix,
+    reals: FeatureMatrix,
     /// Mean distance between two validation images.
     spread: f64,
 }
@@ -177,7 +180,7 @@ impl Monitor {
                 return invalid(format!("{found} validation images of class {class}: at least {needed} are needed"));
             }
             let reals = judge.classifier.features(&images)?;
-            let spread = mean_distance(Features::new(&reals.values, reals.dims)?)?;
+            let spread = mean_distance(reals.checked()?)?;
             if spread == 0.0 {
                 return invalid(format!("all validation images of class {class} have the same features"));
             }
@@ -222,8 +225,7 @@ impl Monitor {
     fn class_figures(&self, generator: &Generator, class: &Judged) -> Result<[f64; FIGURES.len()]> {
         let images = self.images(generator, class)?;
         let found = self.judge.features(&images)?;
-        let (reals, fakes) =
-            (Features::new(&class.reals.values, class.reals.dims)?, Features::new(&found.values, found.dims)?);
+        let (reals, fakes) = (class.reals.checked()?, found.checked()?);
         let near = prdc(reals, fakes, self.config.k)?;
         let logits = self.logits(&found)?;
         let recognised = logits.iter().filter(|row| row.iter().all(|logit| *logit <= row[class.label])).count();
@@ -252,7 +254,7 @@ impl Monitor {
     }
 
     /// What the judge makes of features: a row of logits, one a class, for each.
-    fn logits(&self, found: &Matrix) -> Result<Vec<Vec<f32>>> {
+    fn logits(&self, found: &FeatureMatrix) -> Result<Vec<Vec<f32>>> {
         let rows = Tensor::from_slice(&found.values, (found.len(), found.dims), &self.device)?;
         Ok(self.judge.network().logits(&rows)?.to_vec2()?)
     }

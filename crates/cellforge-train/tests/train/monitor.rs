@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::common::{assert_same, cnn, files, fresh, gan, images, lengthen, resumed, split};
 use candle_core::Device;
 use cellforge_data::{View, ViewParts};
-use cellforge_eval::{Features, frechet_distance, mean_distance, prdc};
+use cellforge_eval::{frechet_distance, mean_distance, prdc};
 use cellforge_nn::{Key, one_hot};
 use cellforge_train::{
     Best, Control, Error, GanOutcome, GanState, GanTrainConfig, GuardConfig, GuardState, Judge, LogEvent, LogLine,
@@ -86,7 +86,7 @@ fn figures_are_those_of_the_library() {
         let images = View::new(ViewParts { side: 32, channels: 3, pixels, ..ViewParts::default() }).unwrap();
         let reals = val.class(label as u32);
         let [fakes, reals] = [&images, &reals].map(|images| judge.classifier.features(images).unwrap());
-        let [fakes, reals] = [&fakes, &reals].map(|found| Features::new(&found.values, found.dims).unwrap());
+        let [fakes, reals] = [&fakes, &reals].map(|found| found.checked().unwrap());
         let near = prdc(reals, fakes, 2).unwrap();
         let rows = judge.classifier.predict(&images).unwrap();
         let recognised = rows.iter().filter(|row| row[label] >= row[1 - label]).count() as f64 / 40.0;

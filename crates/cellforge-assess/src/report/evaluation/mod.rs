@@ -1,7 +1,9 @@
 //! What the synthetic images are worth: four answers, then the figures they rest on.
 
+mod copies;
 mod fidelity;
 mod privacy;
+mod two_sample;
 mod utility;
 
 use std::path::Path;
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{
     Result, charts,
-    evaluation::{Answer, Evaluation, Notice, PairImage, SetInfo},
+    evaluation::{Answer, Evaluation, Notice, PairImage, SetInfo, pairs::COPIES},
     plots::css_colour,
 };
 
@@ -23,7 +25,7 @@ pub(super) fn section(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
     let pairs = pairs(found, base_dir)?;
     Ok(html! {
         (verdicts(found))
-        @for (heading, _, body) in parts(found, &pairs) { h3 { (heading) } (body) }
+        @for (heading, _, body) in parts(found, &pairs, base_dir)? { h3 { (heading) } (body) }
     })
 }
 
@@ -31,7 +33,7 @@ pub(super) fn section(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
 pub(super) fn page(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
     let pairs = pairs(found, base_dir)?;
     let title = format!("Synthetic {}, evaluated", found.words.many);
-    let sections = parts(found, &pairs);
+    let sections = parts(found, &pairs, base_dir)?;
     let more = [
         (format!("The {}", found.words.many), "images", sets(found)),
         ("How to repeat this".to_owned(), "repeat", repeat(found)),
@@ -123,16 +125,22 @@ fn word(answer: Answer, about: &str) -> (&'static str, &'static str) {
 }
 
 /// Heading, anchor and content of each part that was measured.
-fn parts(found: &Evaluation, pairs: &Markup) -> Vec<(String, &'static str, Markup)> {
+fn parts(found: &Evaluation, pairs: &Markup, base_dir: &Path) -> Result<Vec<(String, &'static str, Markup)>> {
     let missing = |part: &str| -> Markup {
         let reason = found.not_measured.get(part).map_or("it was not measured", String::as_str);
         html! { p.muted { "Not measured: " (reason) "." } }
     };
     let fidelity = found.fidelity.as_ref().map_or_else(|| missing("fidelity"), |part| fidelity::figures(part, found));
+    let two_sample = match &found.two_sample {
+        Some(part) => two_sample::figures(part, &found.words, base_dir)?,
+        None => missing("two_sample"),
+    };
     let utility =
         found.utility.as_ref().map_or_else(|| missing("utility"), |part| utility::figures(part, &found.words));
     let privacy = found.privacy.as_ref().map_or_else(|| missing("privacy"), |part| privacy::figures(part, found));
-    vec![
+    Ok(vec![
+        ("Copies".to_owned(), "copies", copies::figures(found)),
+        ("Do they look real?".to_owned(), "two-sample", two_sample),
         (
             "Realism and coverage".to_owned(),
             "fidelity",
@@ -140,7 +148,7 @@ fn parts(found: &Evaluation, pairs: &Markup) -> Vec<(String, &'static str, Marku
         ),
         ("Use for training".to_owned(), "utility", utility),
         ("Leaks".to_owned(), "privacy", html! { (privacy) (pairs) }),
-    ]
+    ])
 }
 
 /// The images in a plane.
@@ -182,16 +190,16 @@ fn pairs(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
         @if !embedded.is_empty() {
             @if !found.provenance.drawn_by_program { (do_not_share(found)) }
             @for space in spaces {
-                h4 { "The closest pairs by " (space_name(space)) }
-                p.note { "Left: the synthetic " (one) ", turned as it is nearest. Right: the training " (one) " nearest to it. Below: their distance, and
-                    the distance of the synthetic " (one) " to the nearest held-out " (one) ". A copy has a first distance near 0 and far below the
+                h4 { @if space == COPIES { "Copies, the most certain first" } @else { "The closest pairs by " (space_name(space)) } }
+                p.note { @if space == COPIES { "Laid on each other as well as a move, a turn, a stretch and a change of colours can. " } "Left: the synthetic " (one) ", turned as it is nearest. Right: the training " (one) " nearest to it. Below: their distance, and
+                    the distance of the synthetic " (one) " to the nearest " @if space == COPIES { (one) " of another patient" } @else { "held-out " (one) } ". A copy has a first distance near 0 and far below the
                     second." }
                 div.pairs {
                     @for (pair, image) in embedded.iter().filter(|(pair, _)| pair.space == space) {
                         figure {
                             img src={ "data:image/png;base64," (image.base64) } width=(image.width) height=(image.height)
                                 alt={ "A synthetic " (one) " beside the nearest " (real) "training " (one) };
-                            figcaption { (crate::evaluation::digits(pair.distance)) " · held-out " (crate::evaluation::digits(pair.holdout_distance)) }
+                            figcaption { (crate::evaluation::digits(pair.distance)) @if space == COPIES { " · other patient " } @else { " · held-out " } (crate::evaluation::digits(pair.holdout_distance)) }
                         }
                     }
                 }
@@ -205,6 +213,15 @@ fn space_name(name: &str) -> String {
     if name == "pixels" { "pixels".to_owned() } else { format!("features ({name})") }
 }
 
+/// Effective patients of all images, and of each class.
+fn effective(set: &SetInfo, found: &Evaluation) -> String {
+    let (Some(all), Some(per_class)) = (set.effective_patients, &set.effective_patients_per_class) else {
+        return "not known".to_owned();
+    };
+    let of_class = |class: &String| Some(format!("{:.1} {class}", per_class.get(class)?));
+    format!("{all:.1} ({})", found.classes.iter().filter_map(of_class).collect::<Vec<_>>().join(", "))
+}
+
 fn sets(found: &Evaluation) -> Markup {
     let sets = &found.sets;
     let row = |title: &str, set: &SetInfo| {
@@ -214,11 +231,12 @@ fn sets(found: &Evaluation) -> Markup {
                 td.text { (set.source) }
                 @for class in &found.classes { td { (count(set.images_per_class.get(class).copied().unwrap_or(0) as u64)) } }
                 td { (set.patients.map_or("not known".to_owned(), |n| count(n as u64))) }
+                td { (effective(set, found)) }
             }
         }
     };
     let body = html! {
-        thead { tr { th scope="col" { "Set" } th.text scope="col" { "Source" } @for class in &found.classes { th scope="col" { (class) } } th scope="col" { "Patients" } } }
+        thead { tr { th scope="col" { "Set" } th.text scope="col" { "Source" } @for class in &found.classes { th scope="col" { (class) } } th scope="col" { "Patients" } th scope="col" { "Effective patients" } } }
         tbody {
             (row("Real (training)", &sets.real))
             @if let Some(holdout) = &sets.holdout { (row("Held out", holdout)) }

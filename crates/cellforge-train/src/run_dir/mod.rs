@@ -1,6 +1,7 @@
-//! The folder of a run: the one place that knows what its files are called, what may be replaced, and who holds it.
+//! The folder of a run: the one place that knows what its files are called ([`names`]), what may be replaced, and who holds it.
 
-use std::ffi::OsStr;
+mod names;
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,14 +14,7 @@ use serde_json::Value;
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::{Error, Result, Snapshot, Step};
 
-const LOG: &str = "log.jsonl";
-const TENSORBOARD: &str = "tensorboard";
-const GRIDS: &str = "grids";
-const TEST: &str = "test.json";
-const SETTINGS: &str = "config.toml";
-const SPLIT: &str = "split.csv";
-const CACHE: &str = "cache";
-const LOCK: &str = ".lock";
+pub use names::Stage;
 
 /// Which of a run's checkpoints is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,13 +28,6 @@ pub enum Slot {
 impl Slot {
     /// Both.
     const ALL: [Self; 2] = [Self::Last, Self::Best];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Last => "last",
-            Self::Best => "best",
-        }
-    }
 }
 
 /// What a new run does about a run that its folder holds already.
@@ -105,72 +92,6 @@ impl RunDir {
         &self.path
     }
 
-    /// The folder of a checkpoint. It may be in the middle of being replaced: [`RunDir::checkpoint`] finds the one that is whole.
-    #[must_use]
-    pub fn slot(&self, slot: Slot) -> PathBuf {
-        self.path.join(slot.name())
-    }
-
-    /// A JSON line for each step or epoch that is logged; read it with [`crate::read_log`].
-    #[must_use]
-    pub fn log(&self) -> PathBuf {
-        self.path.join(LOG)
-    }
-
-    /// The folder of TensorBoard's file.
-    #[must_use]
-    pub fn tensorboard(&self) -> PathBuf {
-        self.path.join(TENSORBOARD)
-    }
-
-    /// The folder of sample grids.
-    #[must_use]
-    pub fn grids(&self) -> PathBuf {
-        self.path.join(GRIDS)
-    }
-
-    /// The grid drawn after `iteration`.
-    #[must_use]
-    pub fn grid(&self, iteration: u64) -> PathBuf {
-        self.grids().join(format!("grid-{iteration:08}.png"))
-    }
-
-    /// The figures on the test images, as JSON.
-    #[must_use]
-    pub fn test_figures(&self) -> PathBuf {
-        self.path.join(TEST)
-    }
-
-    /// The settings of the program that made the run, as TOML.
-    #[must_use]
-    pub fn settings(&self) -> PathBuf {
-        self.path.join(SETTINGS)
-    }
-
-    /// Which images were trained on, as CSV.
-    #[must_use]
-    pub fn split(&self) -> PathBuf {
-        self.path.join(SPLIT)
-    }
-
-    /// The folder of decoded images, which can be removed at any time.
-    #[must_use]
-    pub fn cache(&self) -> PathBuf {
-        self.path.join(CACHE)
-    }
-
-    /// Whether a file of this name is a lock of a running program, and no output.
-    #[must_use]
-    pub fn is_lock(name: &OsStr) -> bool {
-        name == LOCK
-    }
-
-    /// Whether a file inside a run's folder holds times of the clock, so that it differs between equal runs.
-    #[must_use]
-    pub fn holds_times(path: &Path) -> bool {
-        path.iter().any(|part| part == TENSORBOARD)
-    }
-
     /// Whether there is anything of a checkpoint, whole or not.
     #[must_use]
     pub fn holds_run(&self) -> bool {
@@ -193,7 +114,7 @@ impl RunDir {
     pub fn lock(&self) -> Result<RunLock> {
         let out = &self.path;
         fs::create_dir_all(out).map_err(Error::io(out))?;
-        let path = out.join(LOCK);
+        let path = self.held_by();
         let mut options = File::options();
         let mut file =
             options.read(true).write(true).create(true).truncate(false).open(&path).map_err(Error::io(&path))?;
@@ -382,9 +303,9 @@ mod tests {
         let refused = dir.lock().unwrap_err().to_string();
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
         drop(first);
-        assert_eq!(fs::read(folder.path().join(".lock")).unwrap(), b"");
+        assert_eq!(fs::read(dir.held_by()).unwrap(), b"");
         // What a process that was killed has left is in nobody's way.
-        fs::write(folder.path().join(".lock"), "cellforge, process 1\n").unwrap();
+        fs::write(dir.held_by(), "cellforge, process 1\n").unwrap();
         assert!(dir.lock().is_ok());
     }
 

@@ -1,0 +1,113 @@
+//! How near images come to training images, and to those of other patients.
+
+use cellforge_data::View;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    coarse::{Coarse, SAMPLES},
+    prepare::Small,
+    register::{Fit, Register},
+};
+use crate::{Control, Error, ProgressBar, Result};
+
+/// Candidates that are laid over an image.
+const LAID: usize = 16;
+/// Images between two looks at whether to stop.
+const CHUNK: usize = 128;
+/// Smallest difference that is told from none: that of bytes which were rounded.
+const FLOOR: f32 = 2e-3;
+
+/// How near an image comes to a training image, and to those of other patients than that one's.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Near {
+    /// The nearest training image.
+    pub(super) training: usize,
+    /// What is left of the difference when the two are laid on each other, over the spread of the image: 0 to about 1.
+    pub(super) distance: f64,
+    /// The same for the nearest real image of any other patient.
+    pub(super) usual: f64,
+}
+
+impl Near {
+    pub(super) fn ratio(&self) -> f64 {
+        if self.usual > 0.0 { self.distance / self.usual } else { 1.0 }
+    }
+}
+
+/// The real images, ready to be searched: training images first.
+pub(super) struct Searcher {
+    coarse: Coarse,
+    rough: Register,
+    register: Register,
+    refs: Small,
+    /// Patients, or images where patients are not known; training images first.
+    units: Vec<u32>,
+    training: usize,
+}
+
+impl Searcher {
+    pub(super) fn new(training: &View, holdout: Option<&View>, units: &[usize]) -> Result<Self> {
+        let mut refs = Small::new(training)?;
+        if let Some(holdout) = holdout {
+            refs.extend(&Small::new(holdout)?);
+        }
+        let units = units.iter().map(|&unit| unit as u32).collect();
+        let rough = Register::new(refs.side, 1, SAMPLES, 6);
+        let register = Register::new(refs.side, refs.channels, refs.side, 10);
+        Ok(Self { coarse: Coarse::new(&refs), rough, register, refs, units, training: training.len() })
+    }
+
+    /// How near each image comes. `own` has each image's patient, whose images are left out of the search.
+    pub(super) fn search(
+        &self,
+        images: &View,
+        own: Option<&[usize]>,
+        what: &str,
+        control: &Control,
+    ) -> Result<Vec<Near>> {
+        let queries = Small::new(images)?;
+        let bar = ProgressBar::new(control.progress, format!("copies, {what}"), queries.len() as u64);
+        let all: Vec<usize> = (0..queries.len()).collect();
+        let mut found = Vec::with_capacity(all.len());
+        for chunk in all.chunks(CHUNK) {
+            if control.stopped() {
+                return Err(Error::Interrupted);
+            }
+            let near = |&i: &usize| self.near(&queries, i, own.map(|own| own[i] as u32));
+            found.extend(chunk.par_iter().map(near).collect::<Vec<Near>>());
+            bar.advance(chunk.len() as u64);
+        }
+        bar.finish();
+        Ok(found)
+    }
+
+    fn near(&self, queries: &Small, i: usize, own: Option<u32>) -> Near {
+        let texture = queries.texture(i);
+        // From what may be a copy to what fits, roughly, to what fits in every pixel.
+        let rough = self.rough.sample(texture);
+        let mut laid: Vec<(usize, Fit)> = self
+            .coarse
+            .search(texture, &self.units, own)
+            .into_iter()
+            .map(|c| (c.reference, self.rough.fit(&rough, self.refs.texture(c.reference), c.map)))
+            .collect();
+        laid.sort_by(|a, b| a.1.residual.total_cmp(&b.1.residual).then(a.0.cmp(&b.0)));
+        let image = self.register.sample(queries.image(i));
+        let laid: Vec<(usize, f32)> = laid
+            .into_iter()
+            .take(LAID)
+            .map(|(reference, fit)| {
+                (reference, self.register.fit(&image, self.refs.image(reference), fit.map).residual.max(FLOOR))
+            })
+            .collect();
+        let least = |of: &dyn Fn(usize) -> bool| {
+            laid.iter().filter(|(reference, _)| of(*reference)).min_by(|a, b| a.1.total_cmp(&b.1)).copied()
+        };
+        // Without a likeness there is nothing to tell: as far from the nearest as from the others.
+        let none = Near { training: 0, distance: 1.0, usual: 1.0 };
+        let Some((training, distance)) = least(&|reference| reference < self.training) else { return none };
+        let Some((_, usual)) = least(&|reference| self.units[reference] != self.units[training]) else { return none };
+        Near { training, distance: distance.into(), usual: usual.into() }
+    }
+}

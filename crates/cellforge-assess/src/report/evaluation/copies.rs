@@ -1,0 +1,93 @@
+//! Copies: identical images, near copies, and which leaks would have been found.
+
+use maud::{Markup, html};
+
+use super::super::format::{count, table};
+use crate::{
+    copies::{NearSearch, Shared},
+    evaluation::{Evaluation, digits},
+};
+
+/// Copies that are listed.
+const LISTED: usize = 50;
+
+pub(super) fn figures(found: &Evaluation) -> Markup {
+    let (copies, words) = (&found.copies, &found.words);
+    let (one, many) = (&words.one, &words.many);
+    let images = found.sets.synthetic.images;
+    let same = &copies.identical;
+    let row = |title: String, shared: &Shared| {
+        html! { tr { th scope="row" { (title) } td { (count(shared.images as u64)) } td { (count(shared.unturned as u64)) } } }
+    };
+    let body = html! {
+        thead { tr { th scope="col" { "Identical pixel by pixel" } th scope="col" { "In any orientation" } th scope="col" { "As they are" } } }
+        tbody {
+            (row(format!("Synthetic {many} that are training {many}"), &same.of_training))
+            (row(format!("Synthetic {many} that are there twice"), &same.among_synthetic))
+            (row(format!("Training {many} that are there twice"), &same.among_training))
+            @if found.sets.holdout.is_some() { (row(format!("Held-out {many} that are training {many}"), &same.holdout_of_training)) }
+        }
+    };
+    html! {
+        @match copies.in_words(words, images) {
+            Some(sentence) => p.callout { strong { "Leak. " } (sentence) },
+            None => p { "No synthetic " (one) " is a copy of a training " (one) @if copies.near.is_none() { ", pixel by pixel" } "." },
+        }
+        (table("Identical images", body))
+        @if let Some(reason) = &copies.not_searched { p.muted { "Near copies were not looked for: " (reason) "." } }
+        @if let Some(near) = &copies.near { (search(near, one, many)) }
+        @if !copies.found.is_empty() { (list(found)) }
+    }
+}
+
+fn search(near: &NearSearch, one: &str, many: &str) -> Markup {
+    let alarms = &near.false_alarms;
+    let units = if near.by_patient { "patients" } else { many };
+    let percent = |share: f64| format!("{:.0}%", 100.0 * share);
+    let Some(first) = near.power.first() else { return html! {} };
+    let body = html! {
+        thead { tr {
+            th scope="col" { "Copies made on purpose" }
+            th scope="col" { "Found one by one" }
+            @for chance in &first.chances { th scope="col" { (count(chance.images as u64)) " of " @if chance.patients == 1 { "one patient" } @else { (chance.patients) " patients" } } }
+        } }
+        tbody {
+            @for power in &near.power {
+                tr {
+                    th scope="row" { (power.kind) }
+                    td { (percent(power.found.rate)) " (" (percent(power.found.low)) " to " (percent(power.found.high)) ")" }
+                    @for chance in &power.chances { td { (percent(chance.probability)) } }
+                }
+            }
+        }
+    };
+    html! {
+        p { "Every synthetic " (one) " was laid on the training " (many) " that it may be a copy of. Its ratio is what is left of the difference, over what is left
+            to the nearest " (one) " of any other patient. Below " (digits(near.threshold)) " it is a copy. That limit comes from " (count(near.calibration_images as u64))
+            " real " (many) ", each against those of other patients: any of the synthetic ones is taken for a copy by mistake with a chance of " (percent(near.alpha)) ". The median ratio is "
+            (digits(near.median[0])) ", of the real " (many) " " (digits(near.median[1])) "." }
+        p { "Judged by the others, " (count(alarms.accused as u64)) " of " (count(alarms.units as u64)) " " (units) " who cannot have been copied would have been accused ("
+            (percent(alarms.interval.low)) " to " (percent(alarms.interval.high)) ")." }
+        (table("The chance that a leak is found, by its kind, its size and the patients it is of", body))
+    }
+}
+
+fn list(found: &Evaluation) -> Markup {
+    let body = html! {
+        thead { tr { th.text scope="col" { "Synthetic" } th.text scope="col" { "Training" } th.text scope="col" { "Patient" } th scope="col" { "Ratio" } th scope="col" { "Chance" } } }
+        tbody {
+            @for copy in found.copies.found.iter().take(LISTED) {
+                tr {
+                    td.text { (copy.synthetic) } td.text { (copy.training) } td.text { (copy.patient.as_deref().unwrap_or("not known")) }
+                    td { @if copy.identical { "identical" } @else { (digits(copy.ratio)) } }
+                    td { @if copy.identical { "none" } @else if copy.p < 1e-4 { "below 0.0001" } @else { (digits(copy.p)) } }
+                }
+            }
+        }
+    };
+    let all = found.copies.found.len();
+    html! {
+        (table("Copies, the most certain first", body))
+        @if all > LISTED { p.note { "The first " (LISTED) " of " (count(all as u64)) "; all are in " code { "evaluation.json" } "." } }
+    }
+}

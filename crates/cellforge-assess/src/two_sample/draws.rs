@@ -1,0 +1,174 @@
+//! Which images are told from which: halves of the real patients, and synthetic images in as large a number.
+
+use std::collections::BTreeMap;
+
+use cellforge_data::{SplitOptions, SplitRule, View, derive_seed, epoch_order, k_fold, split};
+use cellforge_eval::effective_groups;
+
+use super::{TwoSampleConfig, TwoSampleData};
+
+/// Fewer images of a class on a side say nothing.
+const LEAST_IMAGES: usize = 30;
+
+/// Fewer effective patients of a class on a side say nothing about how patients differ.
+const LEAST_PATIENTS: f64 = 4.0;
+
+/// All images, and for each seed two halves of the real ones and as many synthetic ones.
+pub(super) struct Draws {
+    pub(super) draws: Vec<Draw>,
+    /// Images of each class on each side.
+    pub(super) per_side: Vec<usize>,
+    /// Kish's effective number of patients of each class in the smaller half, over all draws.
+    pub(super) effective_patients: Vec<f64>,
+    /// The unit of each real image: its patient, or itself.
+    pub(super) units: Vec<usize>,
+}
+
+/// Positions in the views of the data.
+pub(super) struct Draw {
+    /// Half of the real patients, for both comparisons.
+    pub(super) first: Vec<usize>,
+    /// The other half, told from the first.
+    pub(super) other: Vec<usize>,
+    /// Synthetic images.
+    pub(super) synthetic: Vec<usize>,
+}
+
+impl Draws {
+    /// The draws, or why there is too little to judge by.
+    pub(super) fn new(config: &TwoSampleConfig, data: &TwoSampleData) -> Result<Self, String> {
+        let (real, synthetic) = (&data.real, &data.synthetic);
+        let by = rule(real);
+        let units = units(real);
+        let mut halvings = Vec::with_capacity(config.seeds);
+        for number in 0..config.seeds {
+            let seed = derive_seed(config.seed, &format!("two_sample/halves/{number}"));
+            let options = SplitOptions { by, val: 0.0, test: 0.5, seed };
+            let parts = split(real, &options).map_err(|error| error.to_string())?;
+            halvings.push([parts.train, parts.test]);
+        }
+        let classes = real.classes();
+        let of_class = |view: &View, rows: &[usize], class: usize| -> Vec<usize> {
+            rows.iter().copied().filter(|&row| view.label(row) as usize == class).collect()
+        };
+        let all: Vec<usize> = (0..synthetic.len()).collect();
+        let (mut per_side, mut effective_patients) = (Vec::new(), Vec::new());
+        for (class, name) in classes.iter().enumerate() {
+            let halves = || halvings.iter().flatten().map(|half| of_class(real, half, class));
+            let real_images = halves().map(|rows| rows.len()).min().unwrap_or(0);
+            let made = of_class(synthetic, &all, class).len();
+            if made < LEAST_IMAGES || real_images < LEAST_IMAGES {
+                let which = if made < real_images { "synthetic ones" } else { "real ones in half of the patients" };
+                let n = made.min(real_images);
+                return Err(format!("of class {name} there are {n} {which}, and at least {LEAST_IMAGES} are needed"));
+            }
+            let of_units = |rows: Vec<usize>| rows.into_iter().map(|row| units[row]).collect::<Vec<_>>();
+            let patients = halves().map(|rows| effective_groups(&of_units(rows))).fold(f64::INFINITY, f64::min);
+            if patients < LEAST_PATIENTS {
+                return Err(format!(
+                    "half of the real images of class {name} have {patients:.1} effective patients, and at least \
+                     {LEAST_PATIENTS} are needed"
+                ));
+            }
+            per_side.push(made.min(real_images).min(config.images));
+            effective_patients.push(patients);
+        }
+        let draws = halvings
+            .into_iter()
+            .enumerate()
+            .map(|(number, [first, other])| {
+                let seed = derive_seed(config.seed, &format!("two_sample/images/{number}"));
+                let pick = |view: &View, rows: &[usize]| {
+                    let mut kept: Vec<usize> = (0..classes.len())
+                        .flat_map(|class| {
+                            let order = epoch_order(&of_class(view, rows, class), seed, class as u64);
+                            order[..per_side[class]].to_vec()
+                        })
+                        .collect();
+                    kept.sort_unstable();
+                    kept
+                };
+                Draw { first: pick(real, &first), other: pick(real, &other), synthetic: pick(synthetic, &all) }
+            })
+            .collect();
+        Ok(Self { draws, per_side, effective_patients, units })
+    }
+}
+
+/// Patients stay whole where several are known.
+pub(super) fn rule(real: &View) -> SplitRule {
+    if real.has_groups() { SplitRule::Group } else { SplitRule::Image }
+}
+
+/// A number for the patient of each image where they are known, else for the image.
+fn units(real: &View) -> Vec<usize> {
+    let Some(groups) = real.groups().filter(|_| real.has_groups()) else { return (0..real.len()).collect() };
+    let mut numbers: BTreeMap<&str, usize> = groups.iter().map(|group| (group.as_str(), 0)).collect();
+    numbers.values_mut().enumerate().for_each(|(number, slot)| *slot = number);
+    groups.iter().map(|group| numbers[group.as_str()]).collect()
+}
+
+/// The fold of each image: whole patients for the first set, single images for the second, since nobody knows whom a generator draws on.
+pub(super) fn folds(view: &View, by: SplitRule, folds: usize, seed: u64) -> Result<Vec<usize>, String> {
+    let mut fold_of = vec![0; view.len()];
+    for (fold, part) in k_fold(view, folds, by, seed).map_err(|error| error.to_string())?.iter().enumerate() {
+        part.test.iter().for_each(|&i| fold_of[i] = fold);
+    }
+    Ok(fold_of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cellforge_data::ViewParts;
+    use std::collections::BTreeSet;
+
+    fn set(n: usize, patients: Option<usize>) -> View {
+        View::new(ViewParts {
+            classes: vec!["a".to_owned(), "b".to_owned()],
+            labels: (0..n).map(|i| (i % 2) as u32).collect(),
+            groups: (0..n).map(|i| patients.map(|m| format!("P{}", i / 2 % m))).collect(),
+            side: 1,
+            channels: 1,
+            pixels: vec![0; n],
+            ..ViewParts::default()
+        })
+        .unwrap()
+    }
+
+    fn draws(real: View, synthetic: usize) -> Result<Draws, String> {
+        let data = TwoSampleData { real, synthetic: set(synthetic, None), judged_on: String::new() };
+        Draws::new(&TwoSampleConfig::default(), &data)
+    }
+
+    #[test]
+    fn sides_are_of_one_size_and_share_no_patient() {
+        let real = set(400, Some(20));
+        let found = draws(real.clone(), 140).unwrap();
+        assert_eq!((found.draws.len(), &found.per_side), (3, &vec![70, 70]));
+        // Ten patients of equal size in each half.
+        assert_eq!(found.effective_patients, [10.0, 10.0]);
+        for draw in &found.draws {
+            assert_eq!([&draw.first, &draw.other, &draw.synthetic].map(Vec::len), [140; 3]);
+            let patients = |rows: &[usize]| rows.iter().map(|&row| real.group(row)).collect::<BTreeSet<_>>();
+            assert!(patients(&draw.first).is_disjoint(&patients(&draw.other)));
+            assert_eq!(real.part(&draw.first).class_counts(), [70, 70]);
+        }
+        assert_ne!(found.draws[0].first, found.draws[1].first);
+        let first = real.part(&found.draws[0].first);
+        let fold_of = folds(&first, SplitRule::Group, 2, 1).unwrap();
+        let patients =
+            |fold| (0..first.len()).filter(|&i| fold_of[i] == fold).map(|i| first.group(i)).collect::<BTreeSet<_>>();
+        assert!(patients(0).is_disjoint(&patients(1)));
+    }
+
+    #[test]
+    fn too_little_is_said() {
+        let reason = |real, synthetic| draws(real, synthetic).err().unwrap();
+        assert!(reason(set(400, Some(20)), 40).contains("20 synthetic ones"));
+        assert!(reason(set(100, Some(20)), 400).contains("real ones in half"));
+        assert!(reason(set(400, Some(6)), 400).contains("3.0 effective patients"));
+        // Without patients every image stands for itself.
+        assert!(draws(set(400, None), 400).is_ok());
+    }
+}

@@ -1,0 +1,260 @@
+//! What the files and folders in a run's folder are called: one that trains, one that evaluates, and a whole study. Nothing else knows,
+//! but [`Checkpoint`](crate::Checkpoint), which knows its own; a test reads the sources for it (`tests/docs.rs`).
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::{RunDir, Slot};
+
+const TENSORBOARD: &str = "tensorboard";
+const LOCK: &str = ".lock";
+const PAIRS: &str = "pairs";
+const TELLING: &str = "telling";
+
+impl Slot {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Last => "last",
+            Self::Best => "best",
+        }
+    }
+}
+
+/// A part of a study that has a folder in the study's: see [`RunDir::stage`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The split, and a look at the images.
+    Data,
+    /// The small networks, each a run in a folder of its name.
+    Cnn,
+    /// The run of the residual network.
+    Resnet,
+    /// The GANs, each a run in a folder of its own.
+    Gan,
+    /// The synthetic images, with a folder for each class.
+    Synthetic,
+    /// What the classifiers said.
+    Judge,
+    /// What was measured of the synthetic images.
+    Evaluation,
+}
+
+impl Stage {
+    /// The name of its folder.
+    #[must_use]
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Cnn => "cnn",
+            Self::Resnet => "resnet",
+            Self::Gan => "gan",
+            Self::Synthetic => "synthetic",
+            Self::Judge => "judge",
+            Self::Evaluation => "evaluation",
+        }
+    }
+
+    /// The folder, below the study's, of one of the runs that this stage has; parts are set apart by `/`.
+    #[must_use]
+    pub fn run(self, name: &str) -> String {
+        format!("{}/{name}", self.folder())
+    }
+}
+
+/// What every run leaves.
+impl RunDir {
+    /// The settings of the program that made the run, as TOML.
+    #[must_use]
+    pub fn settings(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// The folder of decoded images, which can be removed at any time.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.path.join("cache")
+    }
+
+    /// The file that says who holds the folder.
+    pub(super) fn held_by(&self) -> PathBuf {
+        self.path.join(LOCK)
+    }
+
+    /// Whether a file of this name is a lock of a running program, and no output.
+    #[must_use]
+    pub fn is_lock(name: &OsStr) -> bool {
+        name == LOCK
+    }
+
+    /// Whether a file inside a run's folder holds times of the clock, so that it differs between equal runs.
+    #[must_use]
+    pub fn holds_times(path: &Path) -> bool {
+        path.iter().any(|part| part == TENSORBOARD)
+    }
+}
+
+/// What a training leaves.
+impl RunDir {
+    /// The folder of a checkpoint. It may be in the middle of being replaced: [`RunDir::checkpoint`] finds the one that is whole.
+    #[must_use]
+    pub fn slot(&self, slot: Slot) -> PathBuf {
+        self.path.join(slot.name())
+    }
+
+    /// A JSON line for each step or epoch that is logged; read it with [`crate::read_log`].
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log.jsonl")
+    }
+
+    /// The folder of TensorBoard's file.
+    #[must_use]
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join(TENSORBOARD)
+    }
+
+    /// The folder of sample grids.
+    #[must_use]
+    pub fn grids(&self) -> PathBuf {
+        self.path.join("grids")
+    }
+
+    /// The grid drawn after `iteration`.
+    #[must_use]
+    pub fn grid(&self, iteration: u64) -> PathBuf {
+        self.grids().join(format!("grid-{iteration:08}.png"))
+    }
+
+    /// The figures on the test images, as JSON.
+    #[must_use]
+    pub fn test_figures(&self) -> PathBuf {
+        self.path.join("test.json")
+    }
+
+    /// Which images were trained on, as CSV.
+    #[must_use]
+    pub fn split(&self) -> PathBuf {
+        self.path.join("split.csv")
+    }
+}
+
+/// What an evaluation leaves.
+impl RunDir {
+    /// What was measured, as JSON. A study has its own here, too.
+    #[must_use]
+    pub fn evaluation(&self) -> PathBuf {
+        self.path.join("evaluation.json")
+    }
+
+    /// The report to be read in a browser, also of a study.
+    #[must_use]
+    pub fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
+    /// The data sheet of the synthetic images, as Markdown, also of a study.
+    #[must_use]
+    pub fn datasheet(&self) -> PathBuf {
+        self.path.join("datasheet.md")
+    }
+
+    /// The folder of features, which is gone when the evaluation is finished.
+    #[must_use]
+    pub fn features(&self) -> PathBuf {
+        self.path.join("features")
+    }
+
+    /// The folder of what the networks of the utility study and of the two-sample test predicted.
+    #[must_use]
+    pub fn predictions(&self) -> PathBuf {
+        self.path.join("runs")
+    }
+
+    /// The folder of pictures of the closest pairs.
+    #[must_use]
+    pub fn pairs(&self) -> PathBuf {
+        self.path.join(PAIRS)
+    }
+
+    /// One of these pictures, relative to the folder, with `/` between parts: as `evaluation.json` names it.
+    #[must_use]
+    pub fn pair(space: &str, number: usize) -> String {
+        format!("{PAIRS}/{space}-{number:02}.png")
+    }
+
+    /// The folder of pictures of what tells synthetic images from real ones.
+    #[must_use]
+    pub fn telling(&self) -> PathBuf {
+        self.path.join(TELLING)
+    }
+
+    /// One of these pictures, relative to the folder, with `/` between parts: as `evaluation.json` names it.
+    #[must_use]
+    pub fn telling_picture(number: usize) -> String {
+        format!("{TELLING}/{number:02}.png")
+    }
+
+    /// Every folder that an evaluation makes in its own.
+    #[must_use]
+    pub fn evaluation_folders(&self) -> [PathBuf; 4] {
+        [self.features(), self.predictions(), self.pairs(), self.telling()]
+    }
+}
+
+/// What a study leaves.
+impl RunDir {
+    /// The outcome of the study, as JSON.
+    #[must_use]
+    pub fn results(&self) -> PathBuf {
+        self.path.join("results.json")
+    }
+
+    /// The folder of the records of finished stages.
+    #[must_use]
+    pub fn stamps(&self) -> PathBuf {
+        self.path.join("stamps")
+    }
+
+    /// The folder of the records of stages that were begun.
+    #[must_use]
+    pub fn stamps_begun(&self) -> PathBuf {
+        self.stamps().join("begun")
+    }
+
+    /// The folder of a stage.
+    #[must_use]
+    pub fn stage(&self, stage: Stage) -> Self {
+        Self::new(self.path.join(stage.folder()))
+    }
+
+    /// The folder of one of the runs of a stage.
+    #[must_use]
+    pub fn run_of(&self, stage: Stage, name: &str) -> Self {
+        Self::new(self.stage(stage).path.join(name))
+    }
+
+    /// The phantom of a study to which no images were given.
+    #[must_use]
+    pub fn phantom(&self) -> PathBuf {
+        self.stage(Stage::Data).path.join("phantom.zip")
+    }
+
+    /// A look at the real images of a class, whose folder has this name.
+    #[must_use]
+    pub fn real_grid(&self, class: &str) -> PathBuf {
+        self.stage(Stage::Data).path.join(format!("real-{class}.png"))
+    }
+
+    /// What the classifiers of a study said, as JSON.
+    #[must_use]
+    pub fn judgement(&self) -> PathBuf {
+        self.stage(Stage::Judge).path.join("judgement.json")
+    }
+
+    /// The folder to load a classifier from: where this is a study's, that of its residual network after the last epoch, else this one.
+    #[must_use]
+    pub fn classifier(&self) -> PathBuf {
+        let of_study = self.stage(Stage::Resnet).slot(Slot::Last);
+        if of_study.is_dir() { of_study } else { self.path.clone() }
+    }
+}

@@ -1,0 +1,172 @@
+//! How often the two-sample test calls real images of other patients different, and what it finds.
+//!
+//! ```sh
+//! cargo run --release --example two_sample -- IMAGES.zip 100            # simulated false alarms, without a network
+//! cargo run --release --example two_sample -- IMAGES.zip network OTHER  # the test itself: other patients, planted differences, OTHER.zip
+//! ```
+//!
+//! In each simulation 31 patients are drawn as the holdout and 16 others stand in for a generator, untouched. Statistics of the images are
+//! compared as in an evaluation. In place of the network, of which hundreds would have to be trained, a logistic regression on these statistics
+//! goes through the same halves, folds and rule.
+
+#![allow(clippy::print_stdout, reason = "an example prints what it shows")]
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use cellforge::{
+    assess::two_sample::{
+        Difference, TwoSampleConfig, TwoSampleData, image_statistics, plant, two_sample, two_sample_by,
+    },
+    assess::{self, evaluation::Words},
+    data::{OpenOptions, View, derive_seed, epoch_order},
+    eval::BootstrapOptions,
+    train::Control,
+};
+
+const HOLDOUT: usize = 31;
+const OTHERS: usize = 16;
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let path = arguments.next().context("name a zip or folder of images of at least 47 patients")?;
+    let what = arguments.next().unwrap_or_else(|| "20".to_owned());
+    let images = View::open(path, &OpenOptions::new(64, 3))?;
+    match what.parse::<usize>() {
+        Ok(simulations) => simulate(&images, simulations),
+        Err(_) => networks(&images, arguments.next()),
+    }
+}
+
+/// The images of so many patients, and of others.
+fn drawn(images: &View, seed: u64) -> (View, View) {
+    let names = images.group_names();
+    let order = epoch_order(&(0..names.len()).collect::<Vec<_>>(), seed, 0);
+    let of = |patients: &[usize]| {
+        let chosen: Vec<&str> = patients.iter().map(|&i| names[i]).collect();
+        let rows: Vec<usize> =
+            (0..images.len()).filter(|&i| images.group(i).is_some_and(|group| chosen.contains(&group))).collect();
+        images.part(&rows)
+    };
+    (of(&order[..HOLDOUT]), of(&order[HOLDOUT..HOLDOUT + OTHERS]))
+}
+
+fn simulate(images: &View, simulations: usize) -> Result<()> {
+    let base = TwoSampleConfig { images: 200, updates: 0, planted: false, ..TwoSampleConfig::default() };
+    let bootstrap = BootstrapOptions { resamples: 200, ..BootstrapOptions::default() };
+    let (mut by_statistics, mut by_learner, mut either, mut done) = (0, 0, 0, 0);
+    for number in 0..simulations {
+        let seed = derive_seed(7, &format!("simulation {number}"));
+        let (real, synthetic) = drawn(images, seed);
+        let config = TwoSampleConfig { seed, bootstrap, ..base.clone() };
+        let data = TwoSampleData { real, synthetic, judged_on: String::new() };
+        let folder = tempfile::tempdir()?;
+        let found = two_sample(&config, &data, folder.path(), &Control::default())?;
+        if let Some(reason) = found.too_few {
+            println!("{number}: {reason}");
+            continue;
+        }
+        done += 1;
+        let statistics = found.telling_statistics().next().is_some();
+        let network = two_sample_by(&config, &data, &mut logistic)?.map_err(anyhow::Error::msg)?;
+        by_statistics += usize::from(statistics);
+        by_learner += usize::from(network.tells());
+        either += usize::from(statistics || network.tells());
+        let (auc, real) = (network.synthetic.auc, network.real_auc());
+        println!(
+            "{number}: AUC {:.3} ({:.3} to {:.3}), real {:.3} ({:.3} to {:.3}), found {:.3}; statistics {statistics}, learner {}; so far {by_statistics}, \
+             {by_learner}, either {either} of {done}",
+            auc.value,
+            auc.low,
+            auc.high,
+            real.value,
+            real.low,
+            real.high,
+            network.synthetic.found.value,
+            network.tells()
+        );
+    }
+    Ok(())
+}
+
+/// A logistic regression on standardised statistics for each class, by gradient descent with a small penalty.
+fn logistic(train: &View, test: &View) -> assess::Result<Vec<f32>> {
+    let classes = train.classes().len() / 2;
+    let (learned, judged) = (image_statistics(train), image_statistics(test));
+    let dims = learned.dims;
+    let moments = |d: usize| {
+        let values = || (0..learned.len()).map(|i| f64::from(learned.row(i)[d]));
+        let mean = values().sum::<f64>() / learned.len() as f64;
+        let deviation = (values().map(|x| (x - mean).powi(2)).sum::<f64>() / learned.len() as f64).sqrt();
+        (mean, deviation.max(1e-9))
+    };
+    let moments: Vec<(f64, f64)> = (0..dims).map(moments).collect();
+    let standard = |row: &[f32]| -> Vec<f64> {
+        row.iter()
+            .zip(&moments)
+            .map(|(&x, (mean, deviation))| ((f64::from(x) - mean) / deviation).clamp(-5.0, 5.0))
+            .collect()
+    };
+    let mut scores = vec![0.0; test.len()];
+    for class in 0..classes {
+        let rows: Vec<(Vec<f64>, f64)> = (0..train.len())
+            .filter(|&i| train.label(i) as usize % classes == class)
+            .map(|i| (standard(learned.row(i)), f64::from(train.label(i) as usize >= classes)))
+            .collect();
+        let (mut weights, mut bias) = (vec![0.0; dims], 0.0);
+        let logit =
+            |weights: &[f64], bias: f64, row: &[f64]| bias + weights.iter().zip(row).map(|(w, x)| w * x).sum::<f64>();
+        for _ in 0..300 {
+            let mut slope = vec![0.0; dims + 1];
+            for (row, truth) in &rows {
+                let error = 1.0 / (1.0 + (-logit(&weights, bias, row)).exp()) - truth;
+                row.iter().enumerate().for_each(|(d, x)| slope[d] += error * x);
+                slope[dims] += error;
+            }
+            let rate = 0.5 / rows.len() as f64;
+            weights.iter_mut().zip(&slope).for_each(|(w, s)| *w -= rate * s + 1e-4 * *w);
+            bias -= rate * slope[dims];
+        }
+        for (i, score) in scores.iter_mut().enumerate() {
+            if test.label(i) as usize % classes == class {
+                *score = logit(&weights, bias, &standard(judged.row(i))) as f32;
+            }
+        }
+    }
+    Ok(scores)
+}
+
+fn networks(images: &View, other: Option<String>) -> Result<()> {
+    let (real, untouched) = drawn(images, 1);
+    let mut options = OpenOptions::new(64, 3);
+    options.groups = cellforge::data::Groups::None;
+    let halved = untouched.resized(32, 3)?.resized(64, 3)?;
+    let mut sets =
+        vec![("other patients, untouched".to_owned(), untouched.clone()), ("32 pixels, enlarged".to_owned(), halved)];
+    for difference in
+        [Difference::Checkerboard(6), Difference::Blur(0.8), Difference::Square(0.1), Difference::Labels(1.0)]
+    {
+        sets.push((difference.to_string(), plant(&untouched, difference, 1)?));
+    }
+    if let Some(path) = other {
+        sets.insert(0, (path.clone(), View::open(path, &options)?));
+    }
+    let folder = tempfile::tempdir()?;
+    for (number, (name, synthetic)) in sets.into_iter().enumerate() {
+        let start = Instant::now();
+        let config = TwoSampleConfig { planted: number == 0, ..TwoSampleConfig::default() };
+        let data = TwoSampleData { real: real.clone(), synthetic, judged_on: "the held-out images".to_owned() };
+        let found = two_sample(&config, &data, folder.path(), &Control::default())?;
+        println!(
+            "{name}: {:?}, {:.0} s\n  {}",
+            found.told_apart(),
+            start.elapsed().as_secs_f64(),
+            found.in_words(&Words::default())
+        );
+        if let Some(network) = &found.network {
+            println!("  found {:?}, real {:?}", network.synthetic.found, network.real_found());
+        }
+        found.planted.iter().for_each(|one| println!("  planted {one:?}"));
+    }
+    Ok(())
+}
