@@ -202,8 +202,9 @@ impl<'a> Prepared<'a> {
             clock.start("fidelity");
             // Too few images are too few by any features.
             if let Some(choice) = if_enough("fidelity", compared, &mut missing, &mut too_few)? {
-                let measure =
-                    |real, holdout, synthetic| fidelity::measure(config, &choice, real, holdout, synthetic, control);
+                let measure = |real: Measured<'_>, holdout: Option<Measured<'_>>, synthetic: Measured<'_>| {
+                    fidelity::measure(config, &choice, real, holdout, synthetic, control)
+                };
                 fidelity_part = Some(measure(measured_real, measured_holdout, measured_synthetic)?);
                 for other in others {
                     clock.start("features");
