@@ -244,3 +244,32 @@ fn every_package_has_its_licence() {
         assert_eq!(fs::read(folder.join("LICENSE")).unwrap_or_default(), licence, "{name}");
     }
 }
+
+/// The page's table of margins is the program's.
+#[test]
+fn margins_are_those_of_the_page() {
+    use cellforge::assess::evaluation::{LEAST_IMAGES, LEAST_PATIENTS, MARGINS};
+
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/evaluation.md")).unwrap();
+    let part = page.split("## What counts as good").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<Vec<&str>> = part
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| figure"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let expected: Vec<Vec<String>> = MARGINS
+        .iter()
+        .map(|one| {
+            let percent = 100.0 * one.margin;
+            let margin = match one.figure {
+                "Fréchet distance" => format!("{percent}% of the variance of the real images' features"),
+                _ => format!("{percent} points"),
+            };
+            vec![one.figure.to_owned(), one.about.to_owned(), margin]
+        })
+        .collect();
+    assert_eq!(rows, expected);
+    let words = part.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains(&format!("fewer than {LEAST_IMAGES} images")));
+    assert!(words.contains(&format!("fewer than {LEAST_PATIENTS} patients")));
+}

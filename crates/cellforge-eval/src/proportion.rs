@@ -28,6 +28,32 @@ pub struct Estimate {
     pub high: f64,
 }
 
+impl Estimate {
+    /// This figure less another, with an interval from those of both.
+    ///
+    /// `d ± √((reach of this one)² + (reach of the other)²)`, each reach being from the figure to the end of its interval that lies in that
+    /// direction: MOVER (Zou and Donner 2008, Construction of confidence limits about effect measures, Statistics in Medicine
+    /// 27:1693-1702). It is for figures that are independent; where they rise and fall together it is too wide.
+    ///
+    /// ```
+    /// use cellforge_eval::Estimate;
+    /// let (a, b) = (Estimate { value: 0.8, low: 0.77, high: 0.83 }, Estimate { value: 0.7, low: 0.66, high: 0.73 });
+    /// let less = a.less(b);
+    /// // Low: 0.1 - √(0.03² + 0.03²); high: 0.1 + √(0.03² + 0.04²).
+    /// assert!((less.value - 0.1).abs() < 1e-12 && (less.low - 0.057_573_6).abs() < 1e-6 && (less.high - 0.15).abs() < 1e-12);
+    /// ```
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        let value = self.value - other.value;
+        let reach = |a: f64, b: f64| a.max(0.0).hypot(b.max(0.0));
+        Self {
+            value,
+            low: value - reach(self.value - self.low, other.high - other.value),
+            high: value + reach(self.high - self.value, other.value - other.low),
+        }
+    }
+}
+
 /// Successes in a number of trials, with the interval of their rate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Proportion {

@@ -11,6 +11,7 @@ use cellforge_train::FeatureMatrix;
 
 use super::{
     EvaluationConfig, FidelityPart, FidelityScope, FloorDraw, FloorInfo, ScoredImage,
+    equivalence::comparisons,
     sets::{SetImages, parted, pick, rank},
 };
 use crate::{Control, Error, Result};
@@ -313,7 +314,7 @@ fn compare(
         low: range.low.min(floor.frechet),
         high: range.high.max(floor.frechet),
     });
-    Ok(FidelityScope {
+    let mut scope = FidelityScope {
         images,
         against_real: against(&like_holdout, &synthetic)?,
         floor: against(&like_holdout, &rest)?,
@@ -323,7 +324,10 @@ fn compare(
         fld_real: holdout.as_ref().map(|holdout| likelihood(holdout, &like_holdout)).transpose()?.flatten(),
         floors,
         floor_range: range,
-    })
+        comparisons: Vec::new(),
+    };
+    scope.comparisons = comparisons(&scope);
+    Ok(scope)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod config;
 mod controls;
 mod datasheet;
+mod equivalence;
 mod features;
 mod fidelity;
 mod inputs;
@@ -27,6 +28,7 @@ use cellforge_train::{FeatureMatrix, Orientation, RunDir};
 pub use config::{EvaluationConfig, Measure};
 pub(crate) use controls::Controls;
 pub use datasheet::datasheet;
+pub use equivalence::{Comparison, Equivalence, LEAST_IMAGES, LEAST_PATIENTS, MARGINS, Margin};
 pub use inputs::{EvaluationInputs, FeatureSource, Notice, Part, Provenance, Words};
 pub use outcome::{
     Answer, EVALUATION_SCHEMA, Evaluation, FeatureFamily, FeatureInfo, FidelityPart, FidelityScope, FloorDraw,
@@ -272,13 +274,25 @@ impl<'a> Prepared<'a> {
         ) -> std::result::Result<&'a T, &'a str> {
             found.as_ref().ok_or_else(|| reasons.get(name).map_or("", String::as_str))
         }
+        let sets = SetsInfo {
+            side: real.view.side(),
+            channels: real.view.channels(),
+            shared_patients: holdout.as_ref().and_then(|holdout| sets::shared_patients(&real, holdout)),
+            real: real.info,
+            holdout: holdout.map(|holdout| holdout.info),
+            synthetic: synthetic.info,
+        };
+        let main = part(&fidelity_part, "fidelity", &not_measured).map(|part| (&extractor.info, part));
+        let by_features = main.map(|main| {
+            let others = other_features.iter().map(|other| (&other.features, &other.fidelity));
+            std::iter::once(main).chain(others).collect::<Vec<_>>()
+        });
         let verdicts = verdicts::verdicts(
-            part(&fidelity_part, "fidelity", &not_measured),
+            by_features.as_ref().map(|all| (all.as_slice(), &sets)).map_err(|reason| *reason),
             two_sample_part.as_ref(),
             part(&utility_part, "utility", &not_measured),
             (&copies, synthetic.view.len()),
             part(&privacy_part, "privacy", &not_measured),
-            &extractor.info.metric,
             words,
         );
         let evaluation = Evaluation {
@@ -286,14 +300,7 @@ impl<'a> Prepared<'a> {
             verdicts,
             features: extractor.info,
             classes: real.view.classes().to_vec(),
-            sets: SetsInfo {
-                side: real.view.side(),
-                channels: real.view.channels(),
-                shared_patients: holdout.as_ref().and_then(|holdout| sets::shared_patients(&real, holdout)),
-                real: real.info,
-                holdout: holdout.map(|holdout| holdout.info),
-                synthetic: synthetic.info,
-            },
+            sets,
             copies,
             fidelity: fidelity_part,
             other_features,

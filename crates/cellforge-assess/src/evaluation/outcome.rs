@@ -8,7 +8,7 @@ use cellforge_eval::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{EvaluationConfig, Provenance, Words};
+use super::{Comparison, EvaluationConfig, Provenance, Words};
 use crate::{Versions, copies::CopiesPart, two_sample::TwoSample, utility::Utility};
 
 /// The version of `evaluation.json`. It grows by one whenever a field is removed, renamed or changes its meaning.
@@ -267,6 +267,8 @@ pub struct FidelityScope {
     pub floors: Vec<FloorDraw>,
     /// The least and the largest Fréchet distance of `floors`, as measured: to be held against `frechet_measured`.
     pub floor_range: Interval,
+    /// The figures that verdicts rest on, each against that of real images. Verdicts take them of each class by itself.
+    pub comparisons: Vec<Comparison>,
 }
 
 impl FidelityScope {

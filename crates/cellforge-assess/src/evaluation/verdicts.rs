@@ -1,23 +1,33 @@
 //! Answers to the four questions, drawn from intervals.
 
-use cellforge_eval::{Estimate, Fidelity};
+use cellforge_eval::Estimate;
 
-use super::{Answer, FidelityPart, FidelityScope, PrivacyPart, UtilityPart, Verdict, Words};
+use super::{
+    Answer, FeatureInfo, FidelityScope, PrivacyPart, SetsInfo, UtilityPart, Verdict, Words,
+    equivalence::{
+        ACCURACY, ByFeatures, COVERAGE, DISTANCE, Equivalence, LEAST_IMAGES, LEAST_PATIENTS, PRECISION, RECALL, answer,
+        margin, over_all, too_few,
+    },
+};
 use crate::{
     copies::CopiesPart,
     two_sample::{ToldApart, TwoSample},
 };
-
-/// Accuracy that a classifier may lose by being trained on synthetic images before that counts as a loss.
-const TOLERATED_LOSS: f64 = 0.02;
 
 /// The test that needs no statistics.
 pub(super) const IDENTICAL: &str = "identical";
 
 /// Where neither holds.
 fn unclear(words: &Words) -> String {
-    format!("It cannot be told: the intervals are too wide, or overlap with those of real {}.", words.many)
+    format!("It cannot be told: the intervals of the differences to real {} reach across the margins.", words.many)
 }
+
+/// What green needs beside figures that are as good.
+fn one_family(all: &ByFeatures<'_>) -> bool {
+    all.iter().all(|(features, _)| features.family == all[0].0.family)
+}
+
+const ONE_FAMILY: &str = "Only one family of features was asked, and what it does not look at is not known.";
 
 /// What figures that find no difference leave open.
 fn not_asked(words: &Words) -> String {
@@ -29,65 +39,6 @@ fn not_asked(words: &Words) -> String {
 
 /// What tests that find no leak leave open.
 const NOT_SEEN: &str = "Near-copies of a few patients would not have been seen by these tests.";
-
-/// How a figure of synthetic images compares with that of real images of other patients.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Against {
-    AsGood,
-    Worse,
-    Unclear,
-}
-
-/// The synthetic images' distance against those that halves of the real images have: as good where it is among them, worse where it is
-/// above them and above the interval of the real one too. Distances as measured are compared, which all have the bias of few images.
-fn distance(scope: &FidelityScope) -> Against {
-    let [found, real] = scope.judged();
-    if found.frechet_measured <= scope.floor_range.high {
-        Against::AsGood
-    } else if found.frechet.value > real.frechet.high {
-        Against::Worse
-    } else {
-        Against::Unclear
-    }
-}
-
-/// A share that is better when high, against the lower end of what real images have. Where real images of other patients do not reach
-/// half themselves, there is nothing to compare with.
-fn share_of(scope: &FidelityScope, figure: fn(&Fidelity) -> Estimate) -> Against {
-    let [found, real] = scope.judged().map(figure);
-    if real.low < 0.5 {
-        Against::Unclear
-    } else if found.low >= real.low {
-        Against::AsGood
-    } else if found.high < real.low {
-        Against::Worse
-    } else {
-        Against::Unclear
-    }
-}
-
-/// One answer for all classes: worse where one class is worse, as good where all are. Classes are compared one by one, since among
-/// all together the share of each class varies with the patients who are drawn.
-fn over_classes(part: &FidelityPart, compare: impl Fn(&FidelityScope) -> Against) -> Against {
-    let found: Vec<Against> = part.per_class.values().map(compare).collect();
-    if found.contains(&Against::Worse) {
-        Against::Worse
-    } else if found.iter().all(|&one| one == Against::AsGood) {
-        Against::AsGood
-    } else {
-        Against::Unclear
-    }
-}
-
-fn answer(figures: [Against; 2]) -> Answer {
-    let count = |which| figures.iter().filter(|&&figure| figure == which).count();
-    match (count(Against::AsGood), count(Against::Worse)) {
-        (2, _) => Answer::Good,
-        (_, 2) => Answer::Bad,
-        (_, 1) => Answer::Caution,
-        _ => Answer::Unknown,
-    }
-}
 
 fn verdict(about: &str, answer: Answer, sentence: String) -> Verdict {
     let question = match about {
@@ -101,20 +52,20 @@ fn verdict(about: &str, answer: Answer, sentence: String) -> Verdict {
 
 /// The four verdicts. A part that is missing has its reason in place of its figures.
 pub(super) fn verdicts(
-    fidelity: Result<&FidelityPart, &str>,
+    fidelity: Result<(&ByFeatures<'_>, &SetsInfo), &str>,
     two_sample: Option<&TwoSample>,
     utility: Result<&UtilityPart, &str>,
     copies: (&CopiesPart, usize),
     privacy: Result<&PrivacyPart, &str>,
-    metric: &str,
     words: &Words,
 ) -> Vec<Verdict> {
     let not_measured = |about: &str, reason: &str| verdict(about, Answer::Unknown, format!("Not measured: {reason}."));
     let mut all = Vec::new();
     match fidelity {
-        Ok(part) => {
-            all.push(realism(part, two_sample, metric, words));
-            all.push(coverage(part, words));
+        Ok((by_features, sets)) => {
+            let few = by_features.first().and_then(|(_, part)| too_few(part, sets));
+            all.push(realism(by_features, few.as_deref(), two_sample, words));
+            all.push(coverage(by_features, few.as_deref(), words));
         }
         Err(reason) => {
             all.push(two_sample.map_or_else(|| not_measured("realism", reason), |test| told(test, words)));
@@ -149,8 +100,8 @@ fn told(test: &TwoSample, words: &Words) -> Verdict {
 
 /// The two-sample test heads the answer: images that can be told from real ones do not look real, and a green answer needs a test that
 /// failed to tell them.
-fn realism(part: &FidelityPart, two_sample: Option<&TwoSample>, metric: &str, words: &Words) -> Verdict {
-    let found = of_figures(part, two_sample.is_none(), metric, words);
+fn realism(all: &ByFeatures<'_>, few: Option<&str>, two_sample: Option<&TwoSample>, words: &Words) -> Verdict {
+    let found = of_figures(all, few, two_sample.is_none(), words);
     let Some(test) = two_sample else { return found };
     let answer = match (test.told_apart(), found.answer) {
         (ToldApart::Yes, Answer::Good | Answer::Caution) => Answer::Caution,
@@ -163,47 +114,52 @@ fn realism(part: &FidelityPart, two_sample: Option<&TwoSample>, metric: &str, wo
     verdict("realism", answer, sentence)
 }
 
-/// What distance and precision in a space of features say. `alone` where no network was trained to tell the images apart.
-fn of_figures(part: &FidelityPart, alone: bool, metric: &str, words: &Words) -> Verdict {
+/// What distance and precision in spaces of features say. `alone` where no network was trained to tell the images apart.
+fn of_figures(all: &ByFeatures<'_>, few: Option<&str>, alone: bool, words: &Words) -> Verdict {
+    if let Some(few) = few {
+        return verdict("realism", Answer::Unknown, format!("By their figures it cannot be told: {few}."));
+    }
     let many = &words.many;
-    let distance = over_classes(part, distance);
-    let precision = over_classes(part, |scope| share_of(scope, |figures| figures.precision));
-    let answer = match answer([distance, precision]) {
-        // No difference found by figures alone is no proof that there is none.
-        Answer::Good if alone => Answer::Caution,
-        answer => answer,
+    let distance = over_all(all, DISTANCE);
+    let precision = over_all(all, PRECISION);
+    let figures = answer([distance, precision]);
+    let single = one_family(all);
+    let good = || {
+        format!("By these figures they are as close to real {many} as other patients' {many} are, within the margins.")
     };
-    let space = if metric == "fd_pixels" { "pixels" } else { "this network's features" };
-    let start = match answer {
-        Answer::Good => format!("No difference was found by these figures in {space}."),
-        Answer::Caution if distance == Against::AsGood && precision == Against::AsGood => {
-            format!("No difference was found by these figures in {space}. {}", not_asked(words))
-        }
-        Answer::Bad => format!("They can be told from real {many}, both as a set and one by one."),
-        Answer::Caution if distance == Against::Worse => {
-            format!("Single {many} may come close to real ones, but as a set they differ from real {many}.")
-        }
-        Answer::Caution => {
+    let (answer, start) = match figures {
+        // No difference found by figures alone, or by what one network looks at, is no proof that there is none.
+        Answer::Good if alone => (Answer::Caution, format!("{} {}", good(), not_asked(words))),
+        Answer::Good if single => (Answer::Caution, format!("{} {ONE_FAMILY}", good())),
+        Answer::Good => (Answer::Good, good()),
+        Answer::Bad => (Answer::Bad, format!("They can be told from real {many}, both as a set and one by one.")),
+        Answer::Caution if distance == Equivalence::Worse => (
+            Answer::Caution,
+            format!("Single {many} may come close to real ones, but as a set they differ from real {many}."),
+        ),
+        Answer::Caution => (
+            Answer::Caution,
             format!(
                 "As a set they may be close to real {many}, but many single ones are unlike any real {}.",
                 words.one
-            )
-        }
-        Answer::Unknown => unclear(words),
+            ),
+        ),
+        Answer::Unknown => (Answer::Unknown, unclear(words)),
     };
-    let of = |(class, scope): (&String, &FidelityScope)| {
+    let of = |features: &FeatureInfo, class: &str, scope: &FidelityScope| {
         let [found, real] = scope.judged();
         format!(
-            "{class}: {} lie among {} ({} of other real {many} do), distance {metric} {} (between real {many} {} to {})",
+            "{class}: {} lie among {} ({} of other real {many} do), distance {} {} (real {many} of other patients: {}; margin {})",
             share(found.precision),
             reference(scope, words),
             share(real.precision),
+            features.metric,
             number(found.frechet),
-            digits(scope.floor_range.low),
-            digits(scope.floor_range.high),
+            number(real.frechet),
+            digits(margin(DISTANCE) * found.variance),
         )
     };
-    verdict("realism", answer, format!("{start} {}.", part.per_class.iter().map(of).collect::<Vec<_>>().join("; ")))
+    verdict("realism", answer, format!("{start} {}.", each(all, of)))
 }
 
 /// What synthetic images are compared with.
@@ -212,18 +168,36 @@ fn reference(scope: &FidelityScope, words: &Words) -> String {
     format!("the {which} {}", words.many)
 }
 
-fn coverage(part: &FidelityPart, words: &Words) -> Verdict {
-    let (one, many) = (&words.one, &words.many);
-    let recall = over_classes(part, |scope| share_of(scope, |figures| figures.recall));
-    let coverage = over_classes(part, |scope| share_of(scope, |figures| figures.coverage));
-    let answer = answer([recall, coverage]);
-    let start = match answer {
-        Answer::Good => format!("They are as varied as real {many} are."),
-        Answer::Bad => format!("They leave out part of what real {many} show."),
-        Answer::Caution => format!("They come close to some of what real {many} show and leave out the rest."),
-        Answer::Unknown => unclear(words),
+/// A clause for each class, by each kind of features.
+fn each(all: &ByFeatures<'_>, of: impl Fn(&FeatureInfo, &str, &FidelityScope) -> String) -> String {
+    let by_features = |(features, part): &(&FeatureInfo, &super::FidelityPart)| {
+        let classes: Vec<String> = part.per_class.iter().map(|(class, scope)| of(features, class, scope)).collect();
+        match all.len() {
+            1 => classes.join("; "),
+            _ => format!("By {}: {}", features.name, classes.join("; ")),
+        }
     };
-    let of = |(class, scope): (&String, &FidelityScope)| {
+    all.iter().map(by_features).collect::<Vec<_>>().join(". ")
+}
+
+fn coverage(all: &ByFeatures<'_>, few: Option<&str>, words: &Words) -> Verdict {
+    if let Some(few) = few {
+        return verdict("coverage", Answer::Unknown, format!("It cannot be told: {few}."));
+    }
+    let (one, many) = (&words.one, &words.many);
+    let recall = over_all(all, RECALL);
+    let coverage = over_all(all, COVERAGE);
+    let varied = || format!("They are as varied as real {many} are, within the margins.");
+    let (answer, start) = match answer([recall, coverage]) {
+        Answer::Good if one_family(all) => (Answer::Caution, format!("{} {ONE_FAMILY}", varied())),
+        Answer::Good => (Answer::Good, varied()),
+        Answer::Bad => (Answer::Bad, format!("They leave out part of what real {many} show.")),
+        Answer::Caution => {
+            (Answer::Caution, format!("They come close to some of what real {many} show and leave out the rest."))
+        }
+        Answer::Unknown => (Answer::Unknown, unclear(words)),
+    };
+    let of = |_: &FeatureInfo, class: &str, scope: &FidelityScope| {
         let [found, real] = scope.judged();
         format!(
             "{class}: {} of {} have a synthetic {one} near by (another real {one}: {}), {} lie within the spread of the synthetic \
@@ -235,7 +209,7 @@ fn coverage(part: &FidelityPart, words: &Words) -> Verdict {
             share(real.recall),
         )
     };
-    verdict("coverage", answer, format!("{start} {}.", part.per_class.iter().map(of).collect::<Vec<_>>().join("; ")))
+    verdict("coverage", answer, format!("{start} {}.", each(all, of)))
 }
 
 fn of_utility(part: &UtilityPart, words: &Words) -> Verdict {
@@ -244,11 +218,14 @@ fn of_utility(part: &UtilityPart, words: &Words) -> Verdict {
     let gap = utility.tstr_gap.difference;
     let chance = utility.test.per_class.values().copied().max().unwrap_or(0) as f64 / utility.test.images.max(1) as f64;
     let learned = utility.trtr.accuracy.low > chance;
-    let answer = if !learned {
+    let tolerated = margin(ACCURACY);
+    let (images, units) = (utility.test.images as usize, utility.tstr_gap.units);
+    let few = images < LEAST_IMAGES || (utility.tstr_gap.by_group && (units as f64) < LEAST_PATIENTS);
+    let answer = if !learned || few {
         Answer::Unknown
-    } else if gap.low >= -TOLERATED_LOSS {
+    } else if gap.low >= -tolerated {
         Answer::Good
-    } else if gap.high < -TOLERATED_LOSS {
+    } else if gap.high < -tolerated {
         Answer::Bad
     } else {
         Answer::Unknown
@@ -262,6 +239,10 @@ fn of_utility(part: &UtilityPart, words: &Words) -> Verdict {
         Answer::Bad => {
             format!("Not in place of real {many}: a classifier trained on them alone does worse on real {many}.")
         }
+        _ if few => format!(
+            "It cannot be told: there are {images} test {many} of {units} {}, and {LEAST_IMAGES} of {LEAST_PATIENTS} are needed.",
+            if utility.tstr_gap.by_group { "patients" } else { "units" }
+        ),
         _ if !learned => format!("It cannot be told: the classifier did not learn the task from real {many} either."),
         _ => "It cannot be told whether a classifier trained on them alone does as well: the interval is too wide."
             .to_owned(),
@@ -402,15 +383,6 @@ pub(crate) fn digits(x: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_interval_has_to_show_it() {
-        use Against::{AsGood, Unclear, Worse};
-        assert_eq!(answer([AsGood, AsGood]), Answer::Good);
-        assert_eq!(answer([AsGood, Unclear]), Answer::Unknown);
-        assert_eq!(answer([Unclear, Worse]), Answer::Caution);
-        assert_eq!(answer([Worse, Worse]), Answer::Bad);
-    }
 
     #[test]
     fn three_digits() {

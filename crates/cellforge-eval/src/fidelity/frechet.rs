@@ -54,6 +54,16 @@ pub fn frechet_distance(a: Features, b: Features) -> Result<f64> {
     a.zip(b).and_then(|(a, b)| a.distance(&b)).ok_or(Error::NotConverged)
 }
 
+/// The distance of two sets.
+pub(super) struct Extrapolated {
+    /// Of what the sets were drawn from.
+    pub(super) endless: Estimate,
+    /// Of the sets as they are.
+    pub(super) measured: f64,
+    /// The trace of the first set's covariance.
+    pub(super) variance: f64,
+}
+
 /// The distance of what two sets were drawn from, with its interval.
 ///
 /// The distance of samples is above it by about `b / n + c / n²`. What leaving out single blocks adds (the jackknife's bias of both
@@ -68,7 +78,7 @@ pub(super) fn extrapolated(
     sets: [Features; 2],
     blocks: &[Blocks; 2],
     options: &BootstrapOptions,
-) -> Result<(Estimate, f64)> {
+) -> Result<Extrapolated> {
     let measured = frechet_distance(sets[0], sets[1])?;
     let moments = [0, 1].map(|side| Moments::new(sets[side], None));
     let [Some(a), Some(b)] = &moments else { return Err(Error::NotConverged) };
@@ -101,7 +111,8 @@ pub(super) fn extrapolated(
     let high = value + reach * spread.variance.sqrt();
     // A distance of 0 is known to be one only where the sets are the same.
     let high = if measured == 0.0 { 0.0 } else { high.max(0.0) };
-    Ok((Estimate { value: value.clamp(0.0, high), low: low.clamp(0.0, high), high }, measured))
+    let endless = Estimate { value: value.clamp(0.0, high), low: low.clamp(0.0, high), high };
+    Ok(Extrapolated { endless, measured, variance: a.factor.squared_norm_l2() })
 }
 
 /// The distances of two halves of the blocks of one set to two halves of the other's, each with the whole number of blocks over that

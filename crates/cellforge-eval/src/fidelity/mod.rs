@@ -76,6 +76,8 @@ pub struct Fidelity {
     /// [`frechet_distance`] of the two sets as they are, as other programs report it. It is above `frechet`, the more so the smaller
     /// the sets are, and may lie above its interval: compare it only between sets of the same sizes.
     pub frechet_measured: f64,
+    /// Sum of the variances of the reference's features, the trace of their covariance: what a distance is large or small beside.
+    pub variance: f64,
     /// The kernel distance of [`kid()`] over all pairs of two groups, or of two images where groups are not known; lower is better.
     pub kid: Estimate,
     /// The kernel distance over subsets, as other programs report it, with pairs within groups.
@@ -162,11 +164,12 @@ pub fn fidelity(reference: &Sample, compared: &Sample, options: &FidelityOptions
     let inside = Inside::new(balls(0)?, &balls(1)?, true)?;
     let shares = inside.estimates(&blocks, level);
     let [alpha_precision, beta_recall] = alpha::alpha_beta(sets[0], sets[1], &inside, &blocks, level);
-    let (frechet, frechet_measured) = frechet::extrapolated(sets, &blocks, &frechet_options)?;
+    let frechet = frechet::extrapolated(sets, &blocks, &frechet_options)?;
     let [reference_blocks, compared_blocks] = &blocks;
     Ok(Fidelity {
-        frechet,
-        frechet_measured,
+        frechet: frechet.endless,
+        frechet_measured: frechet.measured,
+        variance: frechet.variance,
         kid: discrepancy(sets, &blocks, &options.bootstrap)?,
         kid_subsets: match options.kid_subsets {
             0 => None,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Estimate, Interval, holm};
+use crate::{Estimate, Interval};
 
 use super::{Attack, Chance, Membership, Privacy, SpacePrivacy};
 
@@ -23,7 +23,7 @@ pub struct Finding {
     pub interval: Option<Interval>,
     /// The figure when membership is anyone's guess, and its p-value; none for `identical`, to which chance has no part.
     pub chance: Option<Chance>,
-    /// The p-value adjusted for all tests by Holm's method; of `identical` 0 where there are such images, else 1.
+    /// The p-value adjusted for all tests ([`Privacy::adjusted`]); of `identical` 0 where there are such images, else 1.
     pub p_adjusted: f64,
     /// Whether a leak is found: the adjusted p-value is at most `(1 - level) / 2`.
     pub leaks: bool,
@@ -36,7 +36,7 @@ pub struct Finding {
 impl Privacy {
     /// One finding per test, in the order of the spaces, the discriminator's last.
     ///
-    /// A test finds a leak when its one-sided p-value, adjusted for all tests together (Holm 1979), is at most `(1 - level) / 2`,
+    /// A test finds a leak when its one-sided p-value, adjusted for all tests together ([`Privacy::adjusted`]), is at most `(1 - level) / 2`,
     /// 2.5% by default. So in at most 2.5% of studies is a generator accused by any test that did not depend on who was in training,
     /// however bad its images are, as long as patients were shared out at random.
     #[must_use]
@@ -48,11 +48,10 @@ impl Privacy {
         if let Some(logan) = &self.logan {
             of_membership(None, "logan", logan, &mut findings);
         }
-        let p: Vec<f64> = findings.iter().filter_map(|finding| Some(finding.chance?.p)).collect();
-        // Every p-value that this crate computes is in (0, 1]; others, read from an altered file, find nothing.
-        let adjusted = holm(&p).unwrap_or_else(|_| vec![1.0; p.len()]);
+        // Of figures that were read from an altered file, none is a leak for which there is no p-value.
+        let adjusted = self.adjusted.iter().copied().chain(std::iter::repeat(1.0));
         let limit = (1.0 - self.level) / 2.0 + 1e-12;
-        let conclusive = self.smallest_p * p.len() as f64 <= limit;
+        let conclusive = self.smallest_adjusted <= limit;
         for (finding, p_adjusted) in findings.iter_mut().filter(|finding| finding.chance.is_some()).zip(adjusted) {
             finding.p_adjusted = p_adjusted;
             finding.leaks = p_adjusted <= limit;

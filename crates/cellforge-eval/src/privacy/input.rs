@@ -66,7 +66,7 @@ pub struct PrivacyOptions {
     pub bootstrap: BootstrapOptions,
     /// Permutations of who was in training, for the p-values.
     ///
-    /// The smallest p-value is one over this, and Holm's method multiplies it by the number of tests.
+    /// The smallest p-value is one over this. Over all tests together it may be several times that.
     #[schemars(range(min = 20, max = 1_000_000))]
     pub relabellings: usize,
     /// Clusters of the copying test, by k-means over all real images. 0 counts as 1.

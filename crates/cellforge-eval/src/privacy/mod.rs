@@ -83,6 +83,7 @@ mod chance;
 mod closest;
 mod controls;
 mod copying;
+mod family;
 mod findings;
 mod input;
 mod kmeans;
@@ -135,6 +136,11 @@ pub struct Privacy {
     pub relabellings: usize,
     /// The smallest p-value that a test can have: one over the number of labellings there are, or that were drawn.
     pub smallest_p: f64,
+    /// The p-values of the tests that have one, in the order of [`findings`](Self::findings), adjusted for all of them by the step-down
+    /// min-P method of Westfall and Young (1993) over the labellings that were drawn.
+    pub adjusted: Vec<f64>,
+    /// The smallest that an adjusted p-value can be.
+    pub smallest_adjusted: f64,
     /// Level of the intervals. A leak is found at an adjusted p-value of at most `(1 - level) / 2`.
     pub level: f64,
     /// The controls, where they were asked for.

@@ -11,6 +11,7 @@ use super::{
     chance::{Chance, Leak},
     closest::ClosestTest,
     copying::{CopyingTest, nearest_training_units},
+    family::{self, family},
     membership::{Attacker, Figures, Membership},
     near::Table,
     share,
@@ -71,7 +72,8 @@ impl Trial {
         }
     }
 
-    fn judge(&self, units: &Units, options: &PrivacyOptions) -> Result<SpacePrivacy> {
+    /// The figures, and what they are on every labelling, in the order of the findings.
+    fn judge(&self, units: &Units, options: &PrivacyOptions) -> Result<(SpacePrivacy, Vec<family::Drawn>)> {
         let level = options.bootstrap.level;
         let truth = self.figures(units, &units.sides());
         let drawn = labellings(units, options, |sides| self.figures(units, sides));
@@ -80,6 +82,21 @@ impl Trial {
         let membership = |attacker: &Attacker, of: fn(&Drawn) -> Figures| -> Result<Membership> {
             attacker.finish(units, &options.bootstrap, &drawn.iter().map(of).collect::<Vec<_>>())
         };
+
+        let test = |of: fn(&Drawn) -> f64, leak| family::Drawn {
+            truth: of(&truth),
+            drawn: drawn.iter().map(of).collect(),
+            leak,
+        };
+        let mut tests = vec![
+            test(|drawn| drawn.nearer, Leak::High),
+            test(|drawn| drawn.closest, Leak::High),
+            test(|drawn| drawn.c_t, Leak::Low),
+            test(|drawn| drawn.authenticity, Leak::Low),
+        ];
+        for of in [|drawn: &Drawn| drawn.plain, |drawn: &Drawn| drawn.calibrated] {
+            tests.extend(attacks(of(&truth), &drawn.iter().map(of).collect::<Vec<_>>(), units));
+        }
 
         let table = &self.table;
         let (bootstrap, groups) = (&options.bootstrap, nearest_training_units(table, units, &units.sides()));
@@ -92,7 +109,7 @@ impl Trial {
             compared(of, synthetic, holdout, &groups, &units.of[units.train_images..], bootstrap)
         };
         let turned = |of| (table.orientations > 1).then(|| spread(of, true)).transpose();
-        Ok(SpacePrivacy {
+        let figures = SpacePrivacy {
             dcr: spread(Of::Nearest, false)?,
             nndr: spread(Of::Ratio, false)?,
             dcr_turned: turned(Of::Nearest)?,
@@ -119,7 +136,8 @@ impl Trial {
             gan_leaks: membership(&self.plain, |drawn| drawn.plain)?,
             gan_leaks_calibrated: membership(&self.calibrated, |drawn| drawn.calibrated)?,
             closest: closest_pairs(table, options.pairs),
-        })
+        };
+        Ok((figures, tests))
     }
 }
 
@@ -135,6 +153,16 @@ fn labellings<T: Send>(units: &Units, options: &PrivacyOptions, figures: impl Fn
     (0..options.relabellings as u64).into_par_iter().map(run).collect()
 }
 
+/// The figures of an attack that findings are made of: areas and rate over images, and the area over patients.
+fn attacks(truth: Figures, drawn: &[Figures], units: &Units) -> impl Iterator<Item = family::Drawn> {
+    let figures = if units.patients { 3 } else { 2 };
+    (0..figures).map(move |figure| family::Drawn {
+        truth: truth[figure],
+        drawn: drawn.iter().map(|drawn| drawn[figure]).collect(),
+        leak: Leak::High,
+    })
+}
+
 /// All figures of all spaces, and of the discriminator.
 pub(crate) fn judge(
     trials: &BTreeMap<String, Trial>,
@@ -142,22 +170,30 @@ pub(crate) fn judge(
     units: &Units,
     options: &PrivacyOptions,
 ) -> Result<Privacy> {
-    let logan = logan.map(|attacker| {
+    let (mut spaces, mut tests) = (BTreeMap::new(), Vec::new());
+    for (name, trial) in trials {
+        let (figures, of_space) = trial.judge(units, options)?;
+        spaces.insert(name.clone(), figures);
+        tests.extend(of_space);
+    }
+    let mut membership = None;
+    if let Some(attacker) = logan {
         let drawn = labellings(units, options, |sides| attacker.figures(units, sides));
-        attacker.finish(units, &options.bootstrap, &drawn)
-    });
-    let most = (options.relabellings + 1) as f64;
+        tests.extend(attacks(attacker.figures(units, &units.sides()), &drawn, units));
+        membership = Some(attacker.finish(units, &options.bootstrap, &drawn)?);
+    }
+    let smallest_p = 1.0 / units.labellings((options.relabellings + 1) as f64);
+    let all = family(&tests, smallest_p);
     Ok(Privacy {
-        spaces: trials
-            .iter()
-            .map(|(name, trial)| Ok((name.clone(), trial.judge(units, options)?)))
-            .collect::<Result<_>>()?,
-        logan: logan.transpose()?,
+        spaces,
+        logan: membership,
         by_patient: units.patients,
         train_units: units.train,
         holdout_units: units.holdout,
         relabellings: options.relabellings,
-        smallest_p: 1.0 / units.labellings(most),
+        smallest_p,
+        adjusted: all.adjusted,
+        smallest_adjusted: all.smallest,
         level: options.bootstrap.level,
         controls: None,
     })

@@ -4,7 +4,7 @@ use cellforge_eval::{Estimate, Fidelity};
 use maud::{Markup, html};
 
 use crate::{
-    evaluation::{Evaluation, FidelityPart, FidelityScope, OtherFeatures, digits},
+    evaluation::{Comparison, Equivalence, Evaluation, FidelityPart, FidelityScope, OtherFeatures, digits},
     report::format::{count, percent, percent_range, table, with_interval},
 };
 
@@ -21,6 +21,7 @@ pub(super) fn figures(part: &FidelityPart, found: &Evaluation) -> Markup {
             p { "Every figure stands beside the same figure between real " (many) " (the floor): half of the real " (many) " against the other half, of "
                 (others) ". The generator has seen both halves, so it can come nearer to one than the other does." }
         }
+        (margins(part, found))
         (floor(part, found))
         p { "All comparisons have the same numbers of " (many) ", because distances depend on them. An arrow marks figures that are better when low." }
         (scopes(part, &found.features.metric, found))
@@ -43,6 +44,44 @@ pub(super) fn figures(part: &FidelityPart, found: &Evaluation) -> Markup {
             (many) " are under a density around the compared ones than under one around real ones, and grows with copies of training " (many) "."
         }
     }
+}
+
+/// What the answers rest on: each figure's difference to that of real images, beside its margin.
+fn margins(part: &FidelityPart, found: &Evaluation) -> Markup {
+    let others = found.other_features.iter().map(|other| (&other.features, &other.fidelity));
+    let all = std::iter::once((&found.features, part)).chain(others);
+    let rows = all.flat_map(|(features, part)| {
+        let of_class = move |(class, scope): (&String, &FidelityScope)| {
+            scope.comparisons.iter().map(|one| (features.name.clone(), class.clone(), one.clone())).collect::<Vec<_>>()
+        };
+        part.per_class.iter().flat_map(of_class)
+    });
+    let answer = |one: &Comparison| match one.answer {
+        Equivalence::AsGood => html! { span.answer.good { "as good" } },
+        Equivalence::Worse => html! { span.answer.bad { "worse" } },
+        Equivalence::Unclear => html! { span.muted { "cannot be told" } },
+    };
+    let shown = |one: &Comparison| match one.figure.starts_with("Fréchet") {
+        true => {
+            html! { td { (with_interval(&digits(one.difference.value), &format!("{} to {}", digits(one.difference.low), digits(one.difference.high)))) } td { "+" (digits(one.margin)) } }
+        }
+        false => {
+            let points = |x: f64| format!("{:+.1}", 100.0 * x);
+            html! {
+                td { (with_interval(&points(one.difference.value), &format!("{} to {}", points(one.difference.low), points(one.difference.high)))) }
+                td { (points(-one.margin)) " points" }
+            }
+        }
+    };
+    let body = html! {
+        thead { tr { th scope="col" { "Features" } th scope="col" { "Class" } th scope="col" { "Figure" } th scope="col" { "Synthetic less real" } th scope="col" { "May be" } th scope="col" { "Answer" } } }
+        tbody {
+            @for (features, class, one) in rows {
+                tr { td { (features) } td { (class) } td { (one.figure) } (shown(&one)) td { (answer(&one)) } }
+            }
+        }
+    };
+    table("What the answers rest on. The margins stand fixed for all evaluations", body)
 }
 
 /// Of how many patients the sets of the floor are.

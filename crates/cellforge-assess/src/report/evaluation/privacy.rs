@@ -23,7 +23,7 @@ pub(super) fn figures(part: &PrivacyPart, found: &Evaluation) -> Markup {
         }
         (controls(part, words))
         (findings(&part.findings, words))
-        p.note { "A leak is found where the p-value, adjusted for the number of tests (Holm 1979), is at most "
+        p.note { "A leak is found where the p-value, adjusted for all tests together (Westfall and Young 1993, step-down min-P), is at most "
             (format!("{:.1}%", 100.0 * (1.0 - privacy.level) / 2.0)) ". Intervals show the size of a leak and do not decide." }
         @for (name, space) in &privacy.spaces { (of_space(name, space, part, words)) }
         (method(found))
@@ -57,7 +57,7 @@ fn findings(findings: &[Finding], words: &Words) -> Markup {
             .map_or(String::new(), |interval| format!("{} to {}", digits(interval.low), digits(interval.high)))
     };
     let body = html! {
-        thead { tr { th scope="col" { "Test" } th scope="col" { "Figure" } th scope="col" { "By chance" } th scope="col" { "p" } th scope="col" { "p (Holm)" } th scope="col" { "Leak" } } }
+        thead { tr { th scope="col" { "Test" } th scope="col" { "Figure" } th scope="col" { "By chance" } th scope="col" { "p" } th scope="col" { "p (all tests)" } th scope="col" { "Leak" } } }
         tbody {
             @for finding in findings {
                 tr {

@@ -1,0 +1,155 @@
+//! How often the figures of an evaluation call real images of other patients different, and how often they find a defect.
+//!
+//! ```sh
+//! cargo run --release --example verdicts                      # the phantom, 10 draws of patients
+//! cargo run --release --example verdicts -- IMAGES.zip 100    # one's own images with patients in their names, so many draws
+//! ```
+//!
+//! In each draw a fifth of the patients are the holdout, and a fifth stand in for a generator: untouched, or with a defect. The rest are the
+//! real images. All are compared by pixels and by a small network that learned the classes from other images, of a fifth of the patients.
+//! The two-sample test, which sees finer defects, is not asked: `examples/two_sample.rs` does that.
+
+#![allow(clippy::print_stdout, reason = "an example prints what it shows")]
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use cellforge::{
+    assess::{
+        self, Control,
+        evaluation::{Equivalence, EvaluationConfig, EvaluationInputs, FeatureSource, Measure, Part},
+        two_sample::{Difference, plant},
+    },
+    classify::{ClassifierConfig, ResNetConfig},
+    data::{SplitOptions, SplitRule, View, ViewParts, derive_seed, epoch_order, phantom, split},
+    eval::FidelityOptions,
+    study::nih,
+    train::{ClassifierTrainConfig, OptimizerConfig, RunDir, train_classifier},
+};
+
+/// Images of each class and side that are compared.
+const IMAGES: usize = 300;
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let all = match args.next().as_deref() {
+        None | Some("phantom") => phantom::render(&phantom::PhantomConfig {
+            images_per_class: 2000,
+            patients: 60,
+            ..phantom::PhantomConfig::default()
+        })?,
+        Some(path) => View::open(path, &nih::open_options(64, 3))?,
+    };
+    let draws: usize = args.next().map_or(Ok(10), |text| text.parse())?;
+    let patients = all.group_names();
+    ensure!(patients.len() >= 50, "there are {} patients, and 50 are needed", patients.len());
+    let of = |names: &[&str]| {
+        let rows: Vec<usize> =
+            (0..all.len()).filter(|&i| all.group(i).is_some_and(|group| names.contains(&group))).collect();
+        all.part(&rows)
+    };
+    let shuffled = |seed| -> Vec<&str> {
+        epoch_order(&(0..patients.len()).collect::<Vec<_>>(), seed, 0).into_iter().map(|i| patients[i]).collect()
+    };
+    let fifth = patients.len() / 5;
+    let order = shuffled(derive_seed(1, "encoder"));
+    let (learned, rest) = order.split_at(fifth);
+
+    let folder = tempfile::tempdir()?;
+    let control = Control::default();
+    let network = folder.path().join("network");
+    let learned = of(learned);
+    let sides = split(&learned, &SplitOptions { by: SplitRule::Group, val: 0.1, test: 0.0, seed: 1 })?;
+    println!("a small network learns the classes of {} images", learned.len());
+    let model =
+        ResNetConfig { image_size: all.side(), channels: all.channels(), width: 0.25, ..ResNetConfig::default() };
+    let config = ClassifierTrainConfig {
+        model: ClassifierConfig::Resnet(model),
+        epochs: 2,
+        optimizer: OptimizerConfig::Sgd { lr: 0.05, momentum: 0.9, nesterov: false },
+        ..ClassifierTrainConfig::default()
+    };
+    let (train, val) = (learned.part(&sides.train), learned.part(&sides.val));
+    train_classifier(&config, &train, &val, &RunDir::new(&network), &control, &mut [])?;
+
+    let mut counts: BTreeMap<String, [usize; 3]> = BTreeMap::new();
+    for draw in 0..draws {
+        let seed = derive_seed(2, &draw.to_string());
+        let order: Vec<&str> = shuffled(seed).into_iter().filter(|name| rest.contains(name)).collect();
+        let (holdout, others) = order.split_at(fifth);
+        let (other, real) = others.split_at(fifth);
+        let (real, holdout, other) = (of(real), of(holdout), of(other));
+        for (name, synthetic) in sets(&other, seed)? {
+            let mut inputs = EvaluationInputs::new(
+                Part::new(real.clone(), "real"),
+                Part::new(without_patients(&synthetic)?, "synthetic"),
+                FeatureSource::Pixels,
+            );
+            inputs.features.push(FeatureSource::Classifier(network.clone()));
+            inputs.holdout = Some(Part::new(holdout.clone(), "held out"));
+            let config = EvaluationConfig {
+                measure: vec![Measure::Fidelity],
+                max_images: IMAGES,
+                pixel_side: 16,
+                fidelity: FidelityOptions { kid_subsets: 0, frechet_resamples: 20, ..FidelityOptions::default() },
+                seed,
+                ..EvaluationConfig::default()
+            };
+            let found = assess::evaluate(&config, &inputs, &folder.path().join("evaluation"), &control)?;
+            let main = found.fidelity.as_ref().context("fidelity was not measured")?;
+            let parts = std::iter::once(main).chain(found.other_features.iter().map(|other| &other.fidelity));
+            let answers: Vec<Equivalence> = parts
+                .flat_map(|part| part.per_class.values())
+                .flat_map(|scope| scope.comparisons.iter().map(|one| one.answer))
+                .collect();
+            let [good, worse, unclear] = counts.entry(name).or_default();
+            match () {
+                () if answers.contains(&Equivalence::Worse) => *worse += 1,
+                () if answers.iter().all(|&answer| answer == Equivalence::AsGood) => *good += 1,
+                () => *unclear += 1,
+            }
+        }
+        println!("\nafter {} draws", draw + 1);
+        println!("{:<28} {:>8} {:>8} {:>15}", "", "as good", "worse", "cannot be told");
+        for (name, [good, worse, unclear]) in &counts {
+            println!("{name:<28} {good:>8} {worse:>8} {unclear:>15}");
+        }
+    }
+    Ok(())
+}
+
+/// The images of other patients, untouched and with each defect.
+fn sets(other: &View, seed: u64) -> Result<Vec<(String, View)>> {
+    let mut sets = vec![("untouched".to_owned(), other.clone())];
+    let small = other.resized(other.side() / 2, other.channels())?.resized(other.side(), other.channels())?;
+    sets.push(("half the pixels, enlarged".to_owned(), small));
+    for difference in
+        [Difference::Checkerboard(6), Difference::Square(0.1), Difference::Blur(0.8), Difference::Labels(1.0)]
+    {
+        sets.push((difference.to_string(), plant(other, difference, seed)?));
+    }
+    // Twenty images of each class, each many times over.
+    let rows: Vec<usize> = (0..other.classes().len())
+        .flat_map(|label| {
+            let of_class = other.class_indices(label as u32);
+            let kept = of_class.len().min(20);
+            (0..of_class.len()).map(move |i| of_class[i % kept])
+        })
+        .collect();
+    sets.push(("twenty images, repeated".to_owned(), other.part(&rows)));
+    Ok(sets)
+}
+
+/// The images as a generator gives them: nobody knows of which patient they are.
+fn without_patients(view: &View) -> Result<View> {
+    Ok(View::new(ViewParts {
+        classes: view.classes().to_vec(),
+        names: (0..view.len()).map(|i| format!("synthetic {i}")).collect(),
+        labels: view.labels(),
+        groups: vec![None; view.len()],
+        pixels: view.pixels().to_vec(),
+        side: view.side(),
+        channels: view.channels(),
+        ..ViewParts::default()
+    })?)
+}
