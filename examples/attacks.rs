@@ -51,10 +51,27 @@ struct Change {
     mirror: bool,
     colour: f32,
     noise: f32,
+    /// Side of the square over which pixels are averaged, less 1, in pixels.
+    blur: usize,
+    /// The right half is another image's.
+    halves: bool,
+}
+
+/// An image averaged over a square around each pixel.
+fn blurred(image: &[u8], side: usize, channels: usize, reach: usize) -> Vec<u8> {
+    let around = |at: usize| at.saturating_sub(reach)..(at + reach + 1).min(side);
+    let value = |i: usize| {
+        let (y, x, channel) = (i / channels / side, i / channels % side, i % channels);
+        let square = around(y).flat_map(|y| around(x).map(move |x| (y * side + x) * channels + channel));
+        let (sum, n) = square.fold((0, 0), |(sum, n), at| (sum + u32::from(image[at]), n + 1));
+        (sum / n) as u8
+    };
+    (0..image.len()).map(value).collect()
 }
 
 fn changed(view: &View, i: usize, change: Change, lot: &mut Lot) -> Vec<u8> {
-    let (side, channels, image) = (view.side(), view.channels(), view.image(i));
+    let (side, channels) = (view.side(), view.channels());
+    let image = &blurred(view.image(i), side, channels, change.blur / 2);
     let half = (side as f32 - 1.0) / 2.0;
     let (sin, cos) = lot.within(change.degrees[0], change.degrees[1]).to_radians().sin_cos();
     let zoom = 1.0 + lot.within(-change.zoom, change.zoom);
@@ -122,6 +139,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("2% of all patients, noise 2", whole.clone(), wanted / 50, noise(2.0)),
         ("1% of one patient, turned and recoloured", of_patients(1, 5), wanted / 100, turned),
         ("5% of all patients, cropped and shifted", whole.clone(), wanted / 20, cropped),
+        ("5% of all patients, blurred over 5 x 5", whole.clone(), wanted / 20, Change { blur: 4, ..noise(1.0) }),
+        ("5% are halves of two images", whole.clone(), wanted / 20, Change { halves: true, ..noise(1.0) }),
         ("all, turned, mirrored and recoloured", whole, wanted, turned),
     ];
     println!("{:<44} {:>7} {:>7} {:>7} {:>9} {:>7}", "", "copies", "found", "wrongly", "limit", "seconds");
@@ -133,7 +152,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let start = Instant::now();
         let mut pixels = Vec::new();
         for _ in 0..copies {
-            pixels.extend(changed(&training, rows[lot.next() as usize % rows.len()], change, &mut lot));
+            let mut draw = || changed(&training, rows[lot.next() as usize % rows.len()], change, &mut lot);
+            let mut image = draw();
+            if change.halves {
+                let (other, width) = (draw(), all.side() * all.channels());
+                let right = |i: &usize| i % width >= width / 2;
+                (0..image.len()).filter(right).for_each(|i| image[i] = other[i]);
+            }
+            pixels.extend(image);
         }
         let fresh = lot.shuffled((0..third.len()).collect());
         let fresh: Vec<usize> = fresh.into_iter().take(wanted - copies).collect();

@@ -272,11 +272,14 @@ fn feature_sources(texts: &[String]) -> Result<Vec<FeatureSource>> {
 fn feature_source(text: &str) -> Result<FeatureSource> {
     Ok(match text.split_once(':') {
         None if text == "pixels" => FeatureSource::Pixels,
+        None if text == "self-supervised" => FeatureSource::SelfSupervised,
         Some(("resnet" | "cnn" | "classifier", path)) if !path.is_empty() => FeatureSource::Classifier(path.into()),
         Some(("inception", path)) if !path.is_empty() => FeatureSource::Inception(path.into()),
         Some(("dinov2", path)) if !path.is_empty() => FeatureSource::DinoV2(path.into()),
         Some(("safetensors", path)) if !path.is_empty() => FeatureSource::File(path.into()),
-        _ => bail!("--features {text} is none of resnet:DIR, pixels, inception:FILE, dinov2:FILE and safetensors:FILE"),
+        _ => bail!(
+            "--features {text} is none of resnet:DIR, pixels, self-supervised, inception:FILE, dinov2:FILE and safetensors:FILE"
+        ),
     })
 }
 
@@ -357,6 +360,7 @@ mod tests {
     #[test]
     fn sources_of_features() {
         assert_eq!(feature_source("pixels").unwrap(), FeatureSource::Pixels);
+        assert_eq!(feature_source("self-supervised").unwrap(), FeatureSource::SelfSupervised);
         assert_eq!(feature_source("resnet:a:b").unwrap(), FeatureSource::Classifier("a:b".into()));
         assert_eq!(feature_source("dinov2:a").unwrap(), FeatureSource::DinoV2("a".into()));
         assert_eq!(feature_sources(&[]).unwrap(), [FeatureSource::Pixels]);

@@ -1,7 +1,7 @@
 //! Copies of training images among synthetic ones: what is looked for before anything else.
 //!
 //! Identical images are counted first, also mirrored and turned by right angles. Then every synthetic image is laid on the training
-//! images that it may be a copy of, moved, turned, stretched and recoloured as well as it fits. What is left of the difference is compared
+//! images that it may be a copy of, moved, turned, stretched, recoloured and blurred as well as it fits. What is left of the difference is compared
 //! with what is left to the nearest image of any other patient ([`cellforge_eval::copies`]). How small that ratio gets by chance is known
 //! from real images, each against those of other patients. Copies that are made on purpose tell which leaks would have been found.
 
@@ -35,7 +35,7 @@ use planted::{Kind, in_turn, plant};
 use search::{Near, Searcher};
 
 /// Rises with any change of what a search finds.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 /// Most images by which the search is calibrated.
 const CALIBRATED: usize = 2000;
 /// Leaks that are looked at: patients whose images are copied, and the share of the synthetic images that are copies.
@@ -46,7 +46,7 @@ const SHARES: [f64; 5] = [0.005, 0.01, 0.02, 0.05, 0.1];
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CopyConfig {
-    /// Near copies: look for training images that were moved, turned, stretched, recoloured or noised. Identical ones are always looked for.
+    /// Near copies: look for training images that were moved, turned, stretched, recoloured, blurred or noised. Identical ones are always looked for.
     pub near: bool,
     /// Copies of each kind that are made on purpose, to tell how small a leak would have been found. 0 makes none.
     #[schemars(range(min = 0, max = 100_000))]

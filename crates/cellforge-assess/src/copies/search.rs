@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     coarse::{Coarse, SAMPLES},
     prepare::Small,
-    register::{Fit, Register},
+    register::{Fit, Map, Register},
 };
 use crate::{Control, Error, ProgressBar, Result};
 
@@ -15,6 +15,8 @@ use crate::{Control, Error, ProgressBar, Result};
 const LAID: usize = 16;
 /// Images between two looks at whether to stop.
 const CHUNK: usize = 128;
+/// Blurs of the real images that a blurred image is laid on: standard deviations in pixels of the small images.
+const BLURS: [f32; 4] = [0.6, 1.0, 1.5, 2.2];
 /// Smallest difference that is told from none: that of bytes which were rounded.
 const FLOOR: f32 = 2e-3;
 
@@ -44,6 +46,8 @@ pub(super) struct Searcher {
     /// Patients, or images where patients are not known; training images first.
     units: Vec<u32>,
     training: usize,
+    /// Each blur, and how much detail a real image usually has after it.
+    usual: Vec<(f32, f32)>,
 }
 
 impl Searcher {
@@ -55,7 +59,14 @@ impl Searcher {
         let units = units.iter().map(|&unit| unit as u32).collect();
         let rough = Register::new(refs.side, 1, SAMPLES, 6);
         let register = Register::new(refs.side, refs.channels, refs.side, 10);
-        Ok(Self { coarse: Coarse::new(&refs), rough, register, refs, units, training: training.len() })
+        let usual = BLURS.iter().map(|&sigma| (sigma, refs.usual_detail(sigma))).collect();
+        Ok(Self { coarse: Coarse::new(&refs), rough, register, refs, units, training: training.len(), usual })
+    }
+
+    /// How far real images must be blurred to have as little detail as an image with this much: the most that leaves them more. `None`
+    /// for an image that is as sharp as they are.
+    fn blur_of(&self, detail: f32) -> Option<f32> {
+        self.usual.iter().rev().find(|(_, usual)| detail <= *usual).map(|(sigma, _)| *sigma)
     }
 
     /// How near each image comes. `own` has each image's patient, whose images are left out of the search.
@@ -94,12 +105,16 @@ impl Searcher {
             .collect();
         laid.sort_by(|a, b| a.1.residual.total_cmp(&b.1.residual).then(a.0.cmp(&b.0)));
         let image = self.register.sample(queries.image(i));
+        // A blurred image has lost what would fit a sharp one; it is laid on images that have lost as much.
+        let blur = self.blur_of(queries.detail(i));
+        let fit = |reference: usize, map: Map| match blur {
+            None => self.register.fit(&image, self.refs.image(reference), map),
+            Some(sigma) => self.register.fit(&image, &self.refs.blurred(reference, sigma), map),
+        };
         let laid: Vec<(usize, f32)> = laid
             .into_iter()
             .take(LAID)
-            .map(|(reference, fit)| {
-                (reference, self.register.fit(&image, self.refs.image(reference), fit.map).residual.max(FLOOR))
-            })
+            .map(|(reference, rough)| (reference, fit(reference, rough.map).residual.max(FLOOR)))
             .collect();
         let least = |of: &dyn Fn(usize) -> bool| {
             laid.iter().filter(|(reference, _)| of(*reference)).min_by(|a, b| a.1.total_cmp(&b.1)).copied()

@@ -5,6 +5,7 @@ use cellforge_eval::{BootstrapOptions, FidelityOptions, PrivacyOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::EncoderConfig;
 use crate::{Error, Result, copies::CopyConfig, two_sample::TwoSampleConfig, utility::UtilityConfig};
 
 /// What an evaluation can measure.
@@ -44,6 +45,8 @@ pub struct EvaluationConfig {
     pub level: f64,
     /// The search for copies of training images.
     pub copies: CopyConfig,
+    /// The encoder that learns in the run, where it is among the features.
+    pub encoder: EncoderConfig,
     /// How close the synthetic images come to the real ones.
     pub fidelity: FidelityOptions,
     /// The networks and statistics that are to tell synthetic images from real ones.
@@ -66,6 +69,7 @@ impl Default for EvaluationConfig {
             resamples: 1000,
             level: 0.95,
             copies: CopyConfig::default(),
+            encoder: EncoderConfig::default(),
             fidelity: FidelityOptions::default(),
             two_sample: TwoSampleConfig::default(),
             privacy: PrivacyOptions::default(),

@@ -178,7 +178,7 @@ mod tests {
         let values: Vec<f32> = (0..40).map(|i| (i as f32 * 0.7).sin()).collect();
         let sample = Sample { features: Features::new(&values, 2).unwrap(), groups: None };
         let plain = fidelity(&sample, &sample, &FidelityOptions::default()).unwrap();
-        let one = |side: usize| cellforge_eval::Fidelity {
+        let one = |side: usize| Fidelity {
             precision: precision[side],
             frechet: frechet[side],
             frechet_measured: frechet[side].value,

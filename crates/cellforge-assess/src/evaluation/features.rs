@@ -12,7 +12,11 @@ use cellforge_train::{
     load_dinov2, load_inception, oriented, pixel_features, read_feature_file,
 };
 
-use super::{FeatureFamily, FeatureInfo, FeatureSource, sets::SetImages};
+use super::{
+    EvaluationConfig, FeatureFamily, FeatureInfo, FeatureSource,
+    self_supervised::{self, SelfSupervised},
+    sets::SetImages,
+};
 use crate::{
     Control, Error, Result,
     files::{hash_file, hash_texts, write_atomic},
@@ -38,6 +42,7 @@ pub(super) struct Extractor {
 enum Kind {
     Classifier(Box<TrainedClassifier>),
     Pixels(usize),
+    SelfSupervised(Box<SelfSupervised>),
     Inception(Box<Inception>),
     DinoV2(Box<DinoV2>),
     File(BTreeMap<String, FeatureMatrix>, PathBuf),
@@ -45,13 +50,31 @@ enum Kind {
 
 impl Extractor {
     /// Loads what `source` names, for images of the size of `images`.
-    pub(super) fn new(source: &FeatureSource, images: &View, pixel_side: usize, control: &Control) -> Result<Self> {
+    pub(super) fn new(
+        source: &FeatureSource,
+        images: &View,
+        config: &EvaluationConfig,
+        control: &Control,
+    ) -> Result<Self> {
         let info = |family, name: String, dims, source| {
             let metric = format!("fd_{name}");
             FeatureInfo { family, metric, name, dims, source }
         };
         Ok(match source {
-            FeatureSource::Pixels => Self::pixels(images, pixel_side),
+            FeatureSource::Pixels => Self::pixels(images, config.pixel_side),
+            FeatureSource::SelfSupervised => {
+                let encoder = SelfSupervised::new(config.encoder, images, config.seed)?;
+                let source = format!(
+                    "features of a network that learned in this run, without classes, to know {} of the real images again",
+                    encoder.images()
+                );
+                let name = format!("self_supervised{}", self_supervised::DIMS);
+                Self {
+                    id: encoder.id(),
+                    info: info(FeatureFamily::SelfSupervised, name, self_supervised::DIMS, source),
+                    kind: Kind::SelfSupervised(Box::new(encoder)),
+                }
+            }
             FeatureSource::Classifier(dir) => {
                 let dir = RunDir::new(dir).classifier();
                 let classifier = TrainedClassifier::load_in(&dir, &control.device, control.precision)?;
@@ -130,7 +153,7 @@ impl Extractor {
     /// The orientations in which nearest neighbours are searched: all eight, where the features are computed here and cheap enough.
     pub(super) fn orientations(&self) -> &'static [Orientation] {
         match self.kind {
-            Kind::Classifier(_) | Kind::Pixels(_) => &Orientation::ALL,
+            Kind::Classifier(_) | Kind::Pixels(_) | Kind::SelfSupervised(_) => &Orientation::ALL,
             Kind::Inception(_) | Kind::DinoV2(_) | Kind::File(..) => &[Orientation::Identity],
         }
     }
@@ -177,6 +200,7 @@ impl Extractor {
             let part = match &self.kind {
                 Kind::Classifier(classifier) => classifier.features(&images)?,
                 Kind::Pixels(side) => pixel_features(&images, *side)?,
+                Kind::SelfSupervised(encoder) => encoder.features(&images, control)?,
                 Kind::Inception(network) => inception_features(network, &images, &control.device)?,
                 Kind::DinoV2(network) => dinov2_features(network, &images, &control.device)?,
                 Kind::File(..) => unreachable!("read above"),

@@ -13,6 +13,8 @@ pub enum FeatureSource {
     Classifier(PathBuf),
     /// The pixels, averaged to a small image.
     Pixels,
+    /// An encoder that learns in the run, from real images without their classes.
+    SelfSupervised,
     /// Inception-v3 with the weights of this file: the `.pth` of pytorch-fid or torch-fidelity, or a safetensors file.
     Inception(PathBuf),
     /// DINOv2 with the weights of this file: a safetensors file, or a `.pth` or `.bin` of PyTorch.

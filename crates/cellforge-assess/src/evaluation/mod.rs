@@ -15,6 +15,7 @@ mod outcome;
 pub(crate) mod pairs;
 mod privacy;
 mod scatter;
+mod self_supervised;
 mod sets;
 mod two_sample;
 mod utility;
@@ -34,6 +35,7 @@ pub use outcome::{
     Answer, EVALUATION_SCHEMA, Evaluation, FeatureFamily, FeatureInfo, FidelityPart, FidelityScope, FloorDraw,
     FloorInfo, OtherFeatures, PairImage, PrivacyPart, Scatter, ScoredImage, SetInfo, SetsInfo, UtilityPart, Verdict,
 };
+pub use self_supervised::EncoderConfig;
 pub(crate) use verdicts::digits;
 
 use crate::{Control, Error, Result, Versions, copies, device_name, files::write_json};
@@ -345,7 +347,7 @@ fn extractors(
             "names several, of which only fidelity uses more than the first: measure it, or name one".to_owned(),
         );
     }
-    let load = |source| Extractor::new(source, &real.view, config.pixel_side, control);
+    let load = |source| Extractor::new(source, &real.view, config, control);
     let main = load(main)?;
     let mut names = vec![main.info.name.clone()];
     let mut loaded = Vec::new();

@@ -106,6 +106,9 @@ pub enum FeatureFamily {
     Classifier,
     /// No network.
     Pixels,
+    /// A network that learned in the run, from real images without their classes.
+    #[serde(rename = "self_supervised")]
+    SelfSupervised,
     /// Inception-v3, trained on the classes of photographs.
     Inception,
     /// DINOv2, trained on photographs without labels.

@@ -219,7 +219,7 @@ fn of_utility(part: &UtilityPart, words: &Words) -> Verdict {
     let chance = utility.test.per_class.values().copied().max().unwrap_or(0) as f64 / utility.test.images.max(1) as f64;
     let learned = utility.trtr.accuracy.low > chance;
     let tolerated = margin(ACCURACY);
-    let (images, units) = (utility.test.images as usize, utility.tstr_gap.units);
+    let (images, units) = (utility.test.images, utility.tstr_gap.units);
     let few = images < LEAST_IMAGES || (utility.tstr_gap.by_group && (units as f64) < LEAST_PATIENTS);
     let answer = if !learned || few {
         Answer::Unknown

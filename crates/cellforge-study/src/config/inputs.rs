@@ -30,9 +30,9 @@ pub struct Inputs {
     /// Synthetic images: a folder or zip with one folder per class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synthetic: Option<String>,
-    /// Features to compare images by: `pixels`, `resnet:DIR`, `inception:FILE`, `dinov2:FILE` or `safetensors:FILE`. Repeat it for several.
+    /// Features to compare images by: `pixels`, `self-supervised`, `resnet:DIR`, `inception:FILE`, `dinov2:FILE` or `safetensors:FILE`. Repeat it for several.
     ///
-    /// Verdicts rest on the first. By the others fidelity is measured as well.
+    /// Tests for leaks rest on the first. Fidelity is measured by all of them.
     pub features: Vec<String>,
     /// Folders of trained GANs, for membership inference by their discriminators.
     pub discriminators: Vec<PathBuf>,

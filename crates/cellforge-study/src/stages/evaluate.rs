@@ -45,13 +45,15 @@ pub(crate) fn run(
         let made = View::open(&synthetic, &options)?;
         let real = Part::new(cells.train.clone(), "the training part of the study");
         let synthetic = Part::new(made, "the study's generators");
-        let inputs = EvaluationInputs {
+        let mut inputs = EvaluationInputs {
             holdout: Some(Part::new(cells.test.clone(), "the test part of the study")),
             discriminators,
             words: cells.words.clone(),
             provenance: provenance.clone(),
             ..EvaluationInputs::new(real, synthetic, FeatureSource::Classifier(resnet))
         };
+        // Other families than the ResNet's, which has seen the task.
+        inputs.features.extend([FeatureSource::SelfSupervised, FeatureSource::Pixels]);
         match evaluate(&settings, &inputs, &out, &control.training(config)) {
             Err(cellforge_assess::Error::Interrupted) => Err(control.interrupted("evaluate")),
             found => Ok(found.map(drop)?),

@@ -50,7 +50,7 @@ impl Pickle {
     /// If it is cut off, holds what no file of tensors holds, or takes more than 4 million steps.
     pub(super) fn read(bytes: &mut &[u8]) -> Result<Self> {
         let mut machine =
-            Machine { bytes: *bytes, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+            Machine { bytes, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
         for _ in 0..MAX_STEPS {
             if machine.step()? {
                 let root = machine.pop()?;
