@@ -9,6 +9,8 @@
 //! The true Fréchet and kernel distance follow from the distributions. The other figures depend on the sizes of the sets: their true
 //! value is the mean over all repeats of sets of these sizes, which with few repeats is itself not well known.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example prints what it shows")]
+
 #[path = "../tests/coverage/mod.rs"]
 mod coverage;
 

@@ -117,11 +117,13 @@ impl<'a> Balls<'a> {
     fn visit(&self, state: &mut Around, point: &[f32], index: usize, row: &Row, j: usize, scores: bool) {
         let ball = &self.balls[index];
         let (lower, own) = (row.lower(j), self.of.get(index).copied());
-        let reached = !(lower > ball.above);
-        let near = !(f64::from(lower) > state.near.second);
+        // The bound is NaN where norms overflow: only what it rules out for certain is passed over.
+        let (beyond, farther) = (lower > ball.above, f64::from(lower) > state.near.second);
+        let (reached, near) = (!beyond, !farther);
         // A ball that is not wide may make an image more realistic even from outside.
         let small = scores && ball.squared <= self.medians[0];
-        let closer = small && !(ball.squared <= state.realism * f64::from(lower));
+        let no_closer = ball.squared <= state.realism * f64::from(lower);
+        let closer = small && !no_closer;
         if !(reached || near || closer) {
             return;
         }
