@@ -150,6 +150,5 @@ fn without_patients(view: &View) -> Result<View> {
         pixels: view.pixels().to_vec(),
         side: view.side(),
         channels: view.channels(),
-        ..ViewParts::default()
     })?)
 }

@@ -68,7 +68,7 @@ fn agrees_with_pytorch() -> Result<()> {
     for registers in [0, 4] {
         let expected: Vec<Vec<f64>> =
             serde_json::from_value(fixture["features"][registers.to_string()].clone()).unwrap();
-        let (weights, count) = Formula::new(parameter);
+        let (weights, count) = Formula::builder(parameter);
         let network = DinoV2::new(&small(registers), weights)?;
         let parameters = fixture[format!("parameters_{registers}")].as_u64().unwrap();
         assert_eq!(*count.lock().unwrap() as u64, parameters);
@@ -86,7 +86,7 @@ fn agrees_with_pytorch() -> Result<()> {
 #[test]
 fn features_do_not_depend_on_the_number_of_threads_or_on_the_other_images() -> Result<()> {
     let images = images(&fixture())?;
-    let network = DinoV2::new(&small(0), Formula::new(parameter).0)?;
+    let network = DinoV2::new(&small(0), Formula::builder(parameter).0)?;
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| network.features(&images)?.to_vec2::<f32>())
@@ -153,7 +153,7 @@ fn a_missing_or_misshapen_tensor_and_other_images_are_named() -> Result<()> {
     let error = refused(HashMap::from([(name.to_owned(), tensor)]));
     assert!(error.contains(name) && error.contains("[1, 1370, 128]") && error.contains("[1, 257, 128]"), "{error}");
 
-    let network = DinoV2::new(&DinoV2Config { layers: 0, ..small(0) }, Formula::new(parameter).0)?;
+    let network = DinoV2::new(&DinoV2Config { layers: 0, ..small(0) }, Formula::builder(parameter).0)?;
     let side = DINOV2_SIDE + 14;
     let error =
         network.features(&Tensor::zeros((1, 3, side, side), DType::F32, &Device::Cpu)?).unwrap_err().to_string();

@@ -32,7 +32,7 @@ fn agrees_with_pytorch() -> Result<()> {
     let sides: Vec<usize> = serde_json::from_value(fixture["sides"].clone()).unwrap();
     let expected: Vec<Vec<f64>> = serde_json::from_value(fixture["features"].clone()).unwrap();
 
-    let (weights, count) = Formula::new(parameter);
+    let (weights, count) = Formula::builder(parameter);
     let network = Inception::new(Precision::F32, weights)?;
     // torchvision counts 27,161,264 parameters with its two classifiers of 2,049,000 and 3,326,696, and no statistics, which are
     // two for each of 17,216 channels.
@@ -64,7 +64,7 @@ fn a_missing_or_misshapen_tensor_and_other_images_are_named() -> Result<()> {
     let error = refused(HashMap::from([(name.to_owned(), tensor)]));
     assert!(error.contains(name) && error.contains("[32, 3, 3, 3]") && error.contains("[32, 3, 3, 4]"), "{error}");
 
-    let network = Inception::new(Precision::F32, Formula::new(parameter).0)?;
+    let network = Inception::new(Precision::F32, Formula::builder(parameter).0)?;
     let error = network.features(&Tensor::zeros((1, 3, 64, 64), DType::F32, &Device::Cpu)?).unwrap_err().to_string();
     assert!(error.contains("299"), "{error}");
     Ok(())

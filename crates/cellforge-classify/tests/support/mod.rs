@@ -41,7 +41,7 @@ pub struct Formula {
 }
 
 impl Formula {
-    pub fn new(parameter: Parameter) -> (VarBuilder<'static>, Arc<Mutex<usize>>) {
+    pub fn builder(parameter: Parameter) -> (VarBuilder<'static>, Arc<Mutex<usize>>) {
         let count = Arc::default();
         let formula = Self { parameter, count: Arc::clone(&count) };
         (VarBuilder::from_backend(Box::new(formula), DType::F32, Device::Cpu), count)

@@ -210,7 +210,7 @@ fn in_order<T: Send>(count: usize, of: impl Fn(usize) -> T + Sync + Send) -> Vec
 
 /// `n` numbers of a linear congruential generator that begins at `x`, for tests.
 #[cfg(test)]
-fn congruential(n: usize, mut x: u64) -> impl Iterator<Item = u64> {
+pub(crate) fn congruential(n: usize, mut x: u64) -> impl Iterator<Item = u64> {
     (0..n).map(move |_| {
         x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         x
