@@ -61,8 +61,13 @@ fn main() -> Result<()> {
     let learned = of(learned);
     let sides = split(&learned, &SplitOptions { by: SplitRule::Group, val: 0.1, test: 0.0, seed: 1 })?;
     println!("a small network learns the classes of {} images", learned.len());
-    let model =
-        ResNetConfig { image_size: all.side(), channels: all.channels(), width: 0.25, ..ResNetConfig::default() };
+    let model = ResNetConfig {
+        image_size: all.side(),
+        channels: all.channels(),
+        stages: vec![1, 1, 1],
+        filters: vec![16, 32, 64, 128],
+        ..ResNetConfig::default()
+    };
     let config = ClassifierTrainConfig {
         model: ClassifierConfig::Resnet(model),
         epochs: 2,
