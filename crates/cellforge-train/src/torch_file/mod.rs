@@ -74,7 +74,7 @@ fn read_zip(bytes: &[u8], budget: usize) -> Result<BTreeMap<String, Tensor>> {
     let mut storages: HashMap<String, Vec<u8>> = HashMap::new();
     for storage in pickle_storages(&pickle)?.values() {
         left = left.checked_sub(storage.bytes()?).ok_or_else(too_much)?;
-        let found = entry(&format!("data/{}", storage.key), left as u64 + storage.bytes()? as u64)?;
+        let found = entry(&["data", &storage.key].join("/"), left as u64 + storage.bytes()? as u64)?;
         storages.insert(storage.key.clone(), found);
     }
     tensors(&pickle, |key| storages.get(key).map(Vec::as_slice), left)
