@@ -34,7 +34,7 @@ pub struct EvaluationConfig {
     pub max_images: usize,
     /// Side to which images are averaged for distances between pixels.
     ///
-    /// It is at most that of the images.
+    /// It is at most that of the images, and at most 12 for fidelity.
     #[schemars(range(min = 1, max = 128))]
     pub pixel_side: usize,
     /// Bootstrap resamples per interval.

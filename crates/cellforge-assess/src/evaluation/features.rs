@@ -31,6 +31,10 @@ const CHUNK: usize = 1024;
 /// The same for Inception-v3 and DINOv2, which take a second for ten images or so.
 const ENCODER_CHUNK: usize = 64;
 
+/// The side to which pixels are averaged at most as features of a set: intervals of a Fréchet distance between rows of thousands of numbers
+/// would take an hour.
+const FIDELITY_SIDE: usize = 12;
+
 /// What makes features of images.
 pub(super) struct Extractor {
     kind: Kind,
@@ -61,7 +65,7 @@ impl Extractor {
             FeatureInfo { family, metric, name, dims, source }
         };
         Ok(match source {
-            FeatureSource::Pixels => Self::pixels(images, config.pixel_side),
+            FeatureSource::Pixels => Self::pixels(images, config.pixel_side.min(FIDELITY_SIDE)),
             FeatureSource::SelfSupervised => {
                 let encoder = SelfSupervised::new(config.encoder, images, config.seed)?;
                 let source = format!(

@@ -242,7 +242,7 @@ impl<'a> Prepared<'a> {
                 clock.start("privacy");
                 let pixels = Extractor::pixels(&real.view, config.pixel_side);
                 let both = [&pixels, &extractor];
-                let extractors = if extractor.is_pixels() { &both[1..] } else { &both[..] };
+                let extractors = if extractor.is_pixels() { &both[..1] } else { &both[..] };
                 let sets = privacy::Trio { real: &real, holdout, synthetic: &synthetic };
                 if self.discriminators.is_empty() {
                     missing("discriminator", "no discriminator was given");

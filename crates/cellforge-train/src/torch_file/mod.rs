@@ -87,6 +87,7 @@ fn read_legacy(mut bytes: &[u8], budget: usize) -> Result<BTreeMap<String, Tenso
         return Err("its numbers are not in little-endian order: save it on an ordinary machine".to_owned());
     }
     let pickle = Pickle::read(&mut bytes)?;
+    state_dict(&pickle)?;
     let keys = Pickle::read(&mut bytes)?;
     let declared = pickle_storages(&pickle)?;
     let mut storages: HashMap<&str, &[u8]> = HashMap::new();
@@ -171,18 +172,24 @@ fn pickle_storages(pickle: &Pickle) -> Result<BTreeMap<String, Storage>> {
     Ok(storages)
 }
 
+/// The entries of the state dict.
+fn state_dict(pickle: &Pickle) -> Result<&[(Id, Id)]> {
+    match pickle.get(pickle.root(), "state_dict").unwrap_or_else(|| pickle.root()) {
+        Value::Dict(entries) => Ok(entries),
+        _ => {
+            Err("it holds no state dict, but perhaps a whole model: save it with torch.save(model.state_dict())"
+                .to_owned())
+        }
+    }
+}
+
 /// The floating-point tensors of the state dict, which may take up to `left` bytes.
 fn tensors<'a>(
     pickle: &Pickle,
     stored: impl Fn(&str) -> Option<&'a [u8]>,
     mut left: usize,
 ) -> Result<BTreeMap<String, Tensor>> {
-    let dict = pickle.get(pickle.root(), "state_dict").unwrap_or_else(|| pickle.root());
-    let Value::Dict(entries) = dict else {
-        return Err(
-            "it holds no state dict, but perhaps a whole model: save it with torch.save(model.state_dict())".to_owned()
-        );
-    };
+    let entries = state_dict(pickle)?;
     let mut tensors = BTreeMap::new();
     for &(name, value) in entries {
         let (Some(name), Some(view)) = (pickle.text(name), view(pickle, value)) else { continue };
