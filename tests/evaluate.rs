@@ -93,6 +93,19 @@ fn answer<'a>(found: &'a Value, about: &str) -> &'a str {
     verdicts.iter().find(|v| v["about"] == about).unwrap()["answer"].as_str().unwrap()
 }
 
+/// A line of the printed table: a figure of the synthetic images, then that of real ones.
+fn printed(title: &str, scope: &Value, pair: [&str; 2], figure: &str) -> String {
+    let show = |e: &Value| {
+        let [value, low, high] = ["value", "low", "high"].map(|field| e[field].as_f64().unwrap());
+        format!("{value:.4} ({low:.4} to {high:.4})")
+    };
+    let [synthetic, real] = pair.map(|comparison| show(&scope[comparison][figure]));
+    format!("{title:<11}{synthetic:<28}  {real:<28}")
+}
+
+const HELD_OUT: [&str; 2] = ["against_holdout", "real_against_holdout"];
+const SEEN: [&str; 2] = ["against_real", "floor"];
+
 fn assert_estimate(value: &Value, name: &str) {
     let [v, low, high] =
         ["value", "low", "high"].map(|field| value[field].as_f64().unwrap_or_else(|| panic!("{name}.{field}")));
@@ -108,10 +121,10 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
         command.args(["--measure", "fidelity,two_sample,privacy,utility", "--set", "evaluate.utility.updates=3"]);
         command.args(["--set", "evaluate.utility.seeds=2", "--set", "evaluate.utility.width=0.1"]);
         command.args(["--threads", threads, "--out"]).arg(&out);
-        command.assert().success().stdout(contains("Do they leak a patient?").and(contains("fd_pixels")));
-        out
+        let done = command.assert().success().stdout(contains("Do they leak a patient?").and(contains("fd_pixels")));
+        (out, String::from_utf8(done.get_output().stdout.clone()).unwrap())
     };
-    let (one, two) = (run("one", "1"), run("two", "2"));
+    let ((one, text), (two, _)) = (run("one", "1"), run("two", "2"));
     assert_eq!(timeless(&one), timeless(&two));
 
     let found = read(&one);
@@ -129,7 +142,14 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
         }
         assert_estimate(&scope["fld"], "fld");
         assert_eq!(scope["floors"].as_array().unwrap().len(), 20);
+        // What is printed is the pair that the verdict rests on.
+        for figure in ["kid", "precision", "recall"] {
+            let name = if figure == "kid" { "KID" } else { figure };
+            assert!(text.contains(&printed(name, scope, HELD_OUT, figure)), "{figure}: {text}");
+        }
+        assert!(!text.contains(&printed("recall", scope, SEEN, "recall")), "{text}");
     }
+    assert!(text.contains("synthetic against held-out  ") && text.contains("real against held-out  "), "{text}");
     assert!(found["privacy"]["figures"]["spaces"]["pixels"]["dcr"].is_object());
     assert!(found["privacy"]["findings"].as_array().unwrap().iter().all(|f| f["p_adjusted"].is_number()));
     for score in ["tstr", "trts", "trtr"] {
@@ -147,6 +167,13 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
     assert_eq!(html.matches("data:image/png;base64,").count(), 10);
     let sheet = fs::read_to_string(one.join("datasheet.md")).unwrap();
     assert!(sheet.contains("must not be used for") && sheet.contains("Phantom"), "{sheet}");
+    // Every test for leaks stands in the data sheet, with its p-value and the adjusted one.
+    for finding in found["privacy"]["findings"].as_array().unwrap().iter().filter(|f| f["chance"].is_object()) {
+        let [p, adjusted] = [&finding["chance"]["p"], &finding["p_adjusted"]].map(|p| p.as_f64().unwrap());
+        assert!(sheet.contains(&format!("| {p:.4} | {adjusted:.4} | ")), "{finding}: {sheet}");
+    }
+    let rows = sheet.lines().filter(|line| line.contains("| pixels | ")).count();
+    assert_eq!(rows, found["privacy"]["findings"].as_array().unwrap().len());
 
     // What was computed on the way is used again: nothing but the trainings that are missing is done, with the same outcome.
     fs::remove_file(two.join("evaluation.json")).unwrap();
@@ -161,8 +188,15 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
         command
     };
     again().assert().code(1).stderr(contains("--overwrite").and(contains("--resume")));
-    again().arg("--overwrite").assert().success().stdout(contains("it needs held-out cells of other patients"));
-    assert!(read(&two)["privacy"].is_null());
+    let done =
+        again().arg("--overwrite").assert().success().stdout(contains("it needs held-out cells of other patients"));
+    let text = String::from_utf8(done.get_output().stdout.clone()).unwrap();
+    let found = read(&two);
+    assert!(found["privacy"].is_null());
+    assert!(text.contains("synthetic against real  ") && text.contains("real against real  "), "{text}");
+    assert!(text.contains(&printed("recall", &found["fidelity"]["pooled"], SEEN, "recall")), "{text}");
+    let sheet = fs::read_to_string(two.join("datasheet.md")).unwrap();
+    assert!(sheet.contains("| Synthetic against real | Real against real |"), "{sheet}");
 }
 
 #[test]
@@ -241,11 +275,40 @@ fn features_of_a_trained_network() {
     assert_estimate(&other["fidelity"]["pooled"]["against_holdout"]["frechet"], "other features");
     let html = fs::read_to_string(out.join("report.html")).unwrap();
     assert!(html.contains("By other features: pixels"));
-    assert!(fs::read_to_string(out.join("datasheet.md")).unwrap().contains("| fd_pixels |"));
+    // The data sheet has the pair that the verdict rests on, of the other features too.
+    let sheet = fs::read_to_string(out.join("datasheet.md")).unwrap();
+    for (fidelity, metric) in
+        [(&found["fidelity"], &found["features"]["metric"]), (&other["fidelity"], &"fd_pixels".into())]
+    {
+        for (name, scope) in
+            fidelity["per_class"].as_object().unwrap().iter().chain([(&"All classes".into(), &fidelity["pooled"])])
+        {
+            let n = &scope["images"];
+            let heading =
+                format!("| {name} ({n} cells on each side) | Synthetic against held-out | Real against held-out |");
+            let row = |pair: [&str; 2]| {
+                let measured = pair.map(|side| digits(scope[side]["frechet_measured"].as_f64().unwrap()));
+                format!("| {} as measured | {} | {} |", metric.as_str().unwrap(), measured[0], measured[1])
+            };
+            assert!(sheet.contains(&heading) && sheet.contains(&row(HELD_OUT)), "{heading} {} {sheet}", row(HELD_OUT));
+            assert!(!sheet.contains(&row(SEEN)), "{} {sheet}", row(SEEN));
+        }
+    }
     let dims = found["features"]["dims"].as_u64().unwrap();
     assert_eq!(found["features"]["metric"], format!("fd_resnet{dims}"));
     assert_eq!(found["privacy"]["figures"]["spaces"].as_object().unwrap().len(), 2);
     assert!(!out.join("features").exists(), "features are removed at the end");
+}
+
+/// Three digits, as reports write them.
+fn digits(x: f64) -> String {
+    match x.abs() {
+        size if size >= 100.0 => format!("{x:.0}"),
+        size if size >= 10.0 => format!("{x:.1}"),
+        size if size >= 1.0 => format!("{x:.2}"),
+        size if size >= 0.001 || size == 0.0 => format!("{x:.3}"),
+        _ => format!("{x:.1e}"),
+    }
 }
 
 /// Whatever is refused leaves the folder as it was.

@@ -302,15 +302,14 @@ fn summary(found: &Evaluation) -> String {
     let others = found.other_features.iter().map(|other| (&other.features.metric, &other.fidelity));
     for (metric, fidelity) in found.fidelity.iter().map(|fidelity| (&found.features.metric, fidelity)).chain(others) {
         let width = label_width(&found.classes, metric);
-        lines.push(format!(
-            "\n{:<width$}  {:<28}  {:<28}  {}",
-            "", "synthetic", "real, other patients", found.words.many
-        ));
+        let [synthetic, real] =
+            ["synthetic", "real"].map(|which| format!("{which} {}", fidelity.pooled.judged_against()));
+        lines.push(format!("\n{:<width$}  {synthetic:<28}  {real:<28}  {}", "", found.words.many));
         let scopes = found.classes.iter().filter_map(|class| Some((class.as_str(), fidelity.per_class.get(class)?)));
         for (name, scope) in std::iter::once(("all classes", &fidelity.pooled)).chain(scopes) {
             lines.push(format!("{name:<width$}"));
-            lines.extend(rows(metric, scope).into_iter().map(|(title, synthetic, floor)| {
-                format!("  {title:<w$}{synthetic:<28}  {floor:<28}  {}", scope.images, w = width)
+            lines.extend(rows(metric, scope).into_iter().map(|(title, synthetic, real)| {
+                format!("  {title:<width$}{synthetic:<28}  {real:<28}  {}", scope.images)
             }));
         }
     }
@@ -327,18 +326,19 @@ fn label_width(classes: &[String], metric: &str) -> usize {
     classes.chain([11, metric.chars().count() + 2]).max().unwrap_or(0)
 }
 
+/// The figures that the verdict rests on: their names, those of the synthetic images, and those of real ones.
 fn rows(metric: &str, scope: &FidelityScope) -> Vec<(String, String, String)> {
-    let (found, floor) = (&scope.against_real, &scope.floor);
+    let [found, real] = scope.judged();
     let show = |e: Estimate| format!("{:.4} ({:.4} to {:.4})", e.value, e.low, e.high);
     [
-        (metric, found.frechet, floor.frechet),
-        ("KID", found.kid, floor.kid),
-        ("precision", found.precision, floor.precision),
-        ("recall", found.recall, floor.recall),
-        ("density", found.density, floor.density),
-        ("coverage", found.coverage, floor.coverage),
+        (metric, found.frechet, real.frechet),
+        ("KID", found.kid, real.kid),
+        ("precision", found.precision, real.precision),
+        ("recall", found.recall, real.recall),
+        ("density", found.density, real.density),
+        ("coverage", found.coverage, real.coverage),
     ]
-    .map(|(name, found, floor)| (name.to_owned(), show(found), show(floor)))
+    .map(|(name, found, real)| (name.to_owned(), show(found), show(real)))
     .into()
 }
 

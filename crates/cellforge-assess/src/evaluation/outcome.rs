@@ -279,6 +279,12 @@ impl FidelityScope {
             _ => [&self.against_real, &self.floor],
         }
     }
+
+    /// Which real images the pair of [`judged`](Self::judged) stands against, as a heading has it: `against held-out` or `against real`.
+    #[must_use]
+    pub fn judged_against(&self) -> &'static str {
+        if self.against_holdout.is_some() { "against held-out" } else { "against real" }
+    }
 }
 
 /// Whether the synthetic images give away whom the generators learned from.

@@ -10,6 +10,8 @@ use std::path::Path;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+pub(crate) use privacy::{found_word, test_name};
+
 use super::{
     embed,
     format::{count, duration, table},
@@ -209,7 +211,7 @@ fn pairs(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
 }
 
 /// A space in words.
-fn space_name(name: &str) -> String {
+pub(crate) fn space_name(name: &str) -> String {
     if name == "pixels" { "pixels".to_owned() } else { format!("features ({name})") }
 }
 
