@@ -62,18 +62,35 @@ fn sets() -> &'static Sets {
     })
 }
 
-/// An evaluation by pixels that takes a second.
-fn evaluate(real: &Path, holdout: Option<&Path>, synthetic: &Path) -> Command {
+/// A small network that was trained on the real images, made once.
+fn net() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let (sets, net) = (sets(), sets().root.join("net"));
+        let mut command = cellforge();
+        command.args(["-q", "train", "classifier", "--side", "32", "--width", "0.1", "--epochs", "1", "--data"]);
+        command.arg(&sets.real).arg("--out").arg(&net).assert().success();
+        net
+    })
+}
+
+/// An evaluation of these synthetic images by pixels that takes a second, to be told the real ones.
+fn quick(synthetic: &Path) -> Command {
     let mut command = cellforge();
     command
         .args(["-q", "evaluate", "--side", "32", "--set", "evaluate.fidelity.k=3", "--resamples", "50"])
         .args(["--set", "evaluate.two_sample.updates=0", "--set", "evaluate.two_sample.halvings=50"])
-        .args(["--set", "evaluate.two_sample.planted=false", "--set", "evaluate.copies.planted=0", "--real"])
-        .arg(real);
+        .args(["--set", "evaluate.two_sample.planted=false", "--set", "evaluate.copies.planted=0", "--synthetic"])
+        .arg(synthetic);
+    command
+}
+
+fn evaluate(real: &Path, holdout: Option<&Path>, synthetic: &Path) -> Command {
+    let mut command = quick(synthetic);
+    command.arg("--real").arg(real);
     if let Some(holdout) = holdout {
         command.arg("--holdout").arg(holdout);
     }
-    command.arg("--synthetic").arg(synthetic);
     command
 }
 
@@ -216,11 +233,7 @@ fn copies_head_everything_and_can_be_dropped() {
     let (made, out, rest) = (sets.root.join("with-copies"), sets.root.join("copies"), sets.root.join("no-copies"));
     copy(&sets.synthetic, &made);
     let class = Path::new("Parasitized");
-    let first = |folder: &Path| {
-        let mut paths: Vec<PathBuf> = fs::read_dir(folder.join(class)).unwrap().map(|e| e.unwrap().path()).collect();
-        paths.sort();
-        paths.remove(0)
-    };
+    let first = |folder: &Path| first(&folder.join(class));
     for number in 0..3 {
         fs::copy(first(&sets.real), made.join(class).join(format!("new-{number}.png"))).unwrap();
     }
@@ -252,14 +265,7 @@ fn copies_head_everything_and_can_be_dropped() {
 #[test]
 fn features_of_a_trained_network() {
     let sets = sets();
-    let (net, out) = (sets.root.join("net"), sets.root.join("by-net"));
-    cellforge()
-        .args(["-q", "train", "classifier", "--side", "32", "--width", "0.1", "--epochs", "1", "--data"])
-        .arg(&sets.real)
-        .arg("--out")
-        .arg(&net)
-        .assert()
-        .success();
+    let (net, out) = (net(), sets.root.join("by-net"));
     evaluate(&sets.real, Some(&sets.holdout), &sets.synthetic)
         .arg("--features")
         .arg(format!("resnet:{}", net.display()))
@@ -298,6 +304,173 @@ fn features_of_a_trained_network() {
     assert_eq!(found["features"]["metric"], format!("fd_resnet{dims}"));
     assert_eq!(found["privacy"]["figures"]["spaces"].as_object().unwrap().len(), 2);
     assert!(!out.join("features").exists(), "features are removed at the end");
+}
+
+#[test]
+fn a_split_says_what_is_real_what_held_out_and_what_was_learned() {
+    let sets = sets();
+    let root = common::folder("evaluate-split");
+    let (all, csv, net, out) = (sets.root.join("all"), root.join("split.csv"), root.join("net"), root.join("out"));
+    let run = |args: &[&str], data: &Path| {
+        let mut command = cellforge();
+        command.args(args).arg("--split").arg(&csv).arg("--data").arg(data);
+        command
+    };
+    let mut split = cellforge();
+    split.args(["-q", "data", "split", "--val", "0.2", "--test", "0.3"]).arg(&all).arg("--out").arg(&csv);
+    split.assert().success();
+    let small = ["-q", "train", "classifier", "--side", "32", "--width", "0.1", "--epochs", "1"];
+    run(&small, &all).arg("--out").arg(&net).assert().success();
+    let lines = fs::read_to_string(&csv).unwrap();
+    let [train, val, test] = ["train", "val", "test"].map(|part| lines.lines().filter(|l| l.ends_with(part)).count());
+    assert!(val > 0 && train + val + test == 240, "{train} {val} {test}");
+
+    let mut command = quick(&sets.synthetic);
+    command.arg("--data").arg(&all).arg("--split").arg(&csv).arg("--features");
+    let caveat = format!("The network of these features was trained on {train} of the {train} real cells.");
+    command
+        .arg(format!("resnet:{}", net.display()))
+        .arg("--out")
+        .arg(&out)
+        .assert()
+        .success()
+        .stdout(contains(&caveat));
+    let found = read(&out);
+    for (set, images, seen) in [("real", train, train), ("holdout", test, 0)] {
+        assert_eq!(found["sets"][set]["images"], images);
+        let expected = serde_json::json!({"images": images, "train": seen, "val": 0});
+        assert_eq!(found["features"]["seen"][set], expected, "{set}");
+    }
+    assert_eq!(found["features"]["seen"]["synthetic"]["train"], 0);
+    assert_eq!(found["sets"]["shared_patients"], 0);
+    assert_eq!(found["sets"]["holdout"]["source"], "the test part of all by split.csv");
+    assert!(found["privacy"].is_object(), "{}", found["not_measured"]);
+    for file in ["datasheet.md", "report.html"] {
+        assert!(fs::read_to_string(out.join(file)).unwrap().contains(&caveat), "{file}");
+    }
+
+    let json = root.join("figures.json");
+    let classify = |flags: &[&str]| {
+        let mut command = run(&["-q", "classify", "--overwrite"], &all);
+        command.arg("--json").arg(&json).arg("--checkpoint").arg(&net).args(flags);
+        let done = command.assert().success();
+        let found: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+        (found, String::from_utf8(done.get_output().stdout.clone()).unwrap())
+    };
+    for (flags, part, learned, chosen, words) in [
+        (&[][..], test, 0, 0, "it was trained on none of them".to_owned()),
+        (&["--part", "val"], val, 0, val, format!("0 of these {val} images, and its best epoch was chosen on {val}")),
+        (&["--part", "train"], train, train, 0, format!("warning: it was trained on {train} of these {train} images")),
+    ] {
+        let (found, text) = classify(flags);
+        assert_eq!((&found["images"], &found["report"]["total"]), (&part.into(), &part.into()));
+        assert_eq!(found["seen"], serde_json::json!({"images": part, "train": learned, "val": chosen}));
+        assert!(text.contains(&words), "{text}");
+    }
+    // By patient, and by a column of the user's own.
+    let (sites, patients) = (root.join("sites.csv"), root.join("patients.csv"));
+    let of_test: std::collections::BTreeMap<&str, usize> =
+        lines.lines().filter(|line| line.ends_with(",test")).fold(Default::default(), |mut counts, line| {
+            *counts.entry(line.split(',').nth(2).unwrap()).or_default() += 1;
+            counts
+        });
+    let site = |at: usize| if at % 2 == 0 { "north" } else { "south" };
+    let rows = of_test.keys().enumerate().map(|(at, patient)| format!("{patient},f,{}\n", site(at)));
+    fs::write(&sites, format!("patient,sex,site\n{}", rows.collect::<String>())).unwrap();
+    let [sites, per_patient] = [&sites, &patients].map(|path| path.to_str().unwrap());
+    let (found, text) = classify(&["--patient-csv", per_patient, "--strata", sites, "--strata-column", "site"]);
+    let table = fs::read_to_string(&patients).unwrap();
+    assert_eq!(table.lines().count(), 1 + of_test.len());
+    for (line, (patient, images)) in table.lines().skip(1).zip(&of_test) {
+        assert!(line.starts_with(&format!("{patient},{images},")), "{line}");
+    }
+    assert_eq!(found["patients"].as_array().unwrap().len(), of_test.len());
+    let sums = ["north", "south"].map(|site| found["strata"][site]["total"].as_u64().unwrap());
+    let north: usize = of_test.values().step_by(2).sum();
+    assert_eq!(sums, [north as u64, (test - north) as u64]);
+    assert!(
+        text.contains("accuracy of single patients") && text.contains("\nnorth ") && text.contains("\nsouth "),
+        "{text}"
+    );
+    assert!(text.contains("calibration error") && text.contains("at specificity 0.99"), "{text}");
+    assert!(found["report"]["calibration"]["ece"]["value"].is_number(), "{}", found["report"]);
+    let mut unnamed = run(&["classify", "--checkpoint", net.to_str().unwrap(), "--strata", sites], &all);
+    unnamed.assert().code(1).stderr(contains("name the column to go by: sex, site"));
+
+    // A split of other images is told by name.
+    let other = run(&["classify", "--checkpoint", net.to_str().unwrap()], &sets.real).assert().code(1);
+    other.stderr(contains("split.csv").and(contains("is not among the images")));
+}
+
+/// The first file of a folder, by name.
+fn first(folder: &Path) -> PathBuf {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.remove(0)
+}
+
+#[test]
+fn one_class_alone_can_be_evaluated() {
+    let sets = sets();
+    let folder = |name: &str| sets.root.join("one-class").join(name);
+    let only = |from: &Path, to: &str| {
+        let (from, to) = (from.join("Parasitized"), folder(to).join("Parasitized"));
+        fs::create_dir_all(&to).unwrap();
+        for image in fs::read_dir(&from).unwrap() {
+            let path = image.unwrap().path();
+            fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    };
+    only(&sets.real, "real");
+    only(&sets.holdout, "holdout");
+    only(&sets.synthetic, "synthetic");
+    // A copy of a training image of the class that is left out.
+    fs::copy(first(&sets.real.join("Uninfected")), folder("synthetic").join("Parasitized/copied.png")).unwrap();
+    let uninfected = |set: &Path| fs::read_dir(set.join("Uninfected")).unwrap().count();
+
+    // Real images of two classes: the class that both have is compared.
+    let out = folder("out");
+    let mut command = evaluate(&sets.real, Some(&sets.holdout), &folder("synthetic"));
+    command.args(["--measure", "fidelity,two_sample,privacy,utility"]);
+    command.arg("--features").arg(format!("resnet:{}", net().display())).args(["--features", "pixels", "--out"]);
+    let no_utility = "they are of class \"Parasitized\" alone: a classifier tells two classes or more";
+    let left_out = format!(
+        "not compared: {} Uninfected of the real cells and {} Uninfected of the held-out cells",
+        uninfected(&sets.real),
+        uninfected(&sets.holdout)
+    );
+    command.arg(&out).assert().success().stdout(contains(no_utility).and(contains(left_out.as_str())));
+    let found = read(&out);
+    assert_eq!(found["classes"], serde_json::json!(["Parasitized"]));
+    assert_eq!(found["sets"]["real"]["left_out"], serde_json::json!({"Uninfected": uninfected(&sets.real)}));
+    assert!(found["not_measured"]["utility"].as_str().unwrap().contains(no_utility));
+    for part in ["fidelity", "two_sample", "privacy"] {
+        assert!(found[part].is_object(), "{part}: {}", found["not_measured"]);
+    }
+    assert_eq!(found["other_features"].as_array().unwrap().len(), 1);
+    assert_eq!(found["fidelity"]["pooled"], found["fidelity"]["per_class"]["Parasitized"]);
+    assert!(found["two_sample"]["too_few"].is_null(), "{}", found["two_sample"]);
+    assert_eq!(answer(&found, "privacy"), "bad", "{}", found["verdicts"]);
+    assert_eq!(found["copies"]["identical"]["of_training"]["images"], 1);
+    assert!(found["pairs"][0]["real"].as_str().unwrap().contains("Uninfected"), "{}", found["pairs"][0]);
+    let sheet = fs::read_to_string(out.join("datasheet.md")).unwrap();
+    assert!(sheet.contains("| Parasitized (") && !sheet.contains("All classes"), "{sheet}");
+    for text in [sheet, fs::read_to_string(out.join("report.html")).unwrap()] {
+        assert!(text.to_lowercase().contains(&left_out), "{text}");
+    }
+
+    // All sets of one class.
+    let alone = |measure: &str| {
+        let mut command = evaluate(&folder("real"), None, &folder("synthetic"));
+        command.args(["--measure", measure]);
+        command
+    };
+    alone("fidelity,two_sample,utility").assert().success().stdout(contains(no_utility).and(contains("recall")));
+    alone("two_sample,utility").assert().success().stdout(contains(no_utility));
+    alone("utility").assert().code(1).stderr(contains(no_utility));
+    // A class that is to be compared must be held out too.
+    let mut lacking = evaluate(&sets.real, Some(&folder("holdout")), &sets.synthetic);
+    lacking.assert().code(1).stderr(contains("holdout images: there is none of class \"Uninfected\""));
 }
 
 /// Three digits, as reports write them.

@@ -51,6 +51,9 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
         )?,
         None => writeln!(text, "- No {many} of other patients were held out, so leaks could not be tested.")?,
     }
+    if let Some(left_out) = found.left_out() {
+        writeln!(text, "- Not compared: {left_out}.")?;
+    }
     if let Some(shared) = sets.shared_patients {
         writeln!(text, "- Patients on both sides: {shared}.")?;
     }
@@ -61,6 +64,7 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
         writeln!(text, "- **{}** {}. {}", verdict.question, verdict.answer.word(), verdict.sentence)?;
     }
     writeln!(text)?;
+    writeln!(text, "Compared by {}.\n", found.features.source)?;
     figures(text, found)?;
     for (part, reason) in &found.not_measured {
         writeln!(text, "- Not measured, {part}: {reason}.")?;
@@ -122,11 +126,13 @@ fn show(e: Estimate) -> String {
 /// The figures that verdicts rest on.
 fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     let many = &found.words.many;
+    seen(text, &found.features, &found.words)?;
     if let Some(fidelity) = &found.fidelity {
         scopes(text, fidelity, &found.features, found)?;
     }
     for OtherFeatures { features, fidelity } in &found.other_features {
         writeln!(text, "By other features, {}:\n", features.source)?;
+        seen(text, features, &found.words)?;
         scopes(text, fidelity, features, found)?;
     }
     if let Some(utility) = &found.utility {
@@ -158,15 +164,14 @@ fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     Ok(())
 }
 
+/// Whether the network of the features has seen the images.
+fn seen(text: &mut String, features: &FeatureInfo, words: &Words) -> std::fmt::Result {
+    features.seen_in_words(words).map_or(Ok(()), |sentence| writeln!(text, "{sentence}\n"))
+}
+
 /// A table of all classes together, and one of each class, which is what verdicts go by.
 fn scopes(text: &mut String, part: &FidelityPart, features: &FeatureInfo, found: &Evaluation) -> std::fmt::Result {
-    scope(text, "All classes", &part.pooled, features, found)?;
-    for class in &found.classes {
-        if let Some(of_class) = part.per_class.get(class) {
-            scope(text, class, of_class, features, found)?;
-        }
-    }
-    Ok(())
+    part.scopes(&found.classes).into_iter().try_for_each(|(name, of)| scope(text, name, of, features, found))
 }
 
 fn scope(

@@ -21,6 +21,7 @@ pub(super) fn figures(part: &PrivacyPart, found: &Evaluation) -> Markup {
             @else { "; its p-value says how often the figure would be as high if the " (many) " had been divided between the two sets at random.
                 Patients are not known, so every " (one) " stands for itself." }
         }
+        (super::fidelity::seen(&found.features, found))
         (controls(part, words))
         (findings(&part.findings, words))
         p.note { "A leak is found where the p-value, adjusted for the number of tests (Holm 1979), is at most "
