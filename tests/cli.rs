@@ -466,6 +466,14 @@ fn what_contradicts_itself_is_refused() {
             "data.val is of a single split",
         ),
         (&["classify", "--checkpoint", ".", "--model", "cnn", "--data", data], 1, "--model chooses one of a study"),
+        (&["classify", "--checkpoint", ".", "--data", data, "--part", "val"], 1, "--part is a part of a split"),
+        (&["evaluate", "--data", data, "--synthetic", data], 1, "--data needs --split"),
+        (&["evaluate", "--split", "x.csv", "--synthetic", data], 1, "--data is missing"),
+        (
+            &["evaluate", "--data", data, "--split", "x.csv", "--holdout", data, "--synthetic", data],
+            1,
+            "leave out --real and --holdout",
+        ),
         (&["data", "phantom", "--side", "48", "--out", "x.zip"], 2, "data.side is 48"),
     ] {
         cellforge().args(args).current_dir(&dir).assert().code(code).stderr(contains(words));

@@ -62,18 +62,35 @@ fn sets() -> &'static Sets {
     })
 }
 
-/// An evaluation by pixels that takes a second.
-fn evaluate(real: &Path, holdout: Option<&Path>, synthetic: &Path) -> Command {
+/// A small network that was trained on the real images, made once.
+fn net() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let (sets, net) = (sets(), sets().root.join("net"));
+        let mut command = cellforge();
+        command.args(["-q", "train", "classifier", "--side", "32", "--width", "0.1", "--epochs", "1", "--data"]);
+        command.arg(&sets.real).arg("--out").arg(&net).assert().success();
+        net
+    })
+}
+
+/// An evaluation of these synthetic images by pixels that takes a second, to be told the real ones.
+fn quick(synthetic: &Path) -> Command {
     let mut command = cellforge();
     command
         .args(["-q", "evaluate", "--side", "32", "--set", "evaluate.fidelity.k=3", "--resamples", "50"])
         .args(["--set", "evaluate.two_sample.updates=0", "--set", "evaluate.two_sample.halvings=50"])
-        .args(["--set", "evaluate.two_sample.planted=false", "--set", "evaluate.copies.planted=0", "--real"])
-        .arg(real);
+        .args(["--set", "evaluate.two_sample.planted=false", "--set", "evaluate.copies.planted=0", "--synthetic"])
+        .arg(synthetic);
+    command
+}
+
+fn evaluate(real: &Path, holdout: Option<&Path>, synthetic: &Path) -> Command {
+    let mut command = quick(synthetic);
+    command.arg("--real").arg(real);
     if let Some(holdout) = holdout {
         command.arg("--holdout").arg(holdout);
     }
-    command.arg("--synthetic").arg(synthetic);
     command
 }
 
@@ -93,6 +110,19 @@ fn answer<'a>(found: &'a Value, about: &str) -> &'a str {
     verdicts.iter().find(|v| v["about"] == about).unwrap()["answer"].as_str().unwrap()
 }
 
+/// A line of the printed table: a figure of the synthetic images, then that of real ones.
+fn printed(title: &str, scope: &Value, pair: [&str; 2], figure: &str) -> String {
+    let show = |e: &Value| {
+        let [value, low, high] = ["value", "low", "high"].map(|field| e[field].as_f64().unwrap());
+        format!("{value:.4} ({low:.4} to {high:.4})")
+    };
+    let [synthetic, real] = pair.map(|comparison| show(&scope[comparison][figure]));
+    format!("{title:<11}{synthetic:<28}  {real:<28}")
+}
+
+const HELD_OUT: [&str; 2] = ["against_holdout", "real_against_holdout"];
+const SEEN: [&str; 2] = ["against_real", "floor"];
+
 fn assert_estimate(value: &Value, name: &str) {
     let [v, low, high] =
         ["value", "low", "high"].map(|field| value[field].as_f64().unwrap_or_else(|| panic!("{name}.{field}")));
@@ -108,10 +138,10 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
         command.args(["--measure", "fidelity,two_sample,privacy,utility", "--set", "evaluate.utility.updates=3"]);
         command.args(["--set", "evaluate.utility.seeds=2", "--set", "evaluate.utility.width=0.1"]);
         command.args(["--threads", threads, "--out"]).arg(&out);
-        command.assert().success().stdout(contains("Do they leak a patient?").and(contains("fd_pixels")));
-        out
+        let done = command.assert().success().stdout(contains("Do they leak a patient?").and(contains("fd_pixels")));
+        (out, String::from_utf8(done.get_output().stdout.clone()).unwrap())
     };
-    let (one, two) = (run("one", "1"), run("two", "2"));
+    let ((one, text), (two, _)) = (run("one", "1"), run("two", "2"));
     assert_eq!(timeless(&one), timeless(&two));
 
     let found = read(&one);
@@ -129,7 +159,14 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
         }
         assert_estimate(&scope["fld"], "fld");
         assert_eq!(scope["floors"].as_array().unwrap().len(), 20);
+        // What is printed is the pair that the verdict rests on.
+        for figure in ["kid", "precision", "recall"] {
+            let name = if figure == "kid" { "KID" } else { figure };
+            assert!(text.contains(&printed(name, scope, HELD_OUT, figure)), "{figure}: {text}");
+        }
+        assert!(!text.contains(&printed("recall", scope, SEEN, "recall")), "{text}");
     }
+    assert!(text.contains("synthetic against held-out  ") && text.contains("real against held-out  "), "{text}");
     assert!(found["privacy"]["figures"]["spaces"]["pixels"]["dcr"].is_object());
     assert!(found["privacy"]["findings"].as_array().unwrap().iter().all(|f| f["p_adjusted"].is_number()));
     for score in ["tstr", "trts", "trtr"] {
@@ -147,6 +184,13 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
     assert_eq!(html.matches("data:image/png;base64,").count(), 10);
     let sheet = fs::read_to_string(one.join("datasheet.md")).unwrap();
     assert!(sheet.contains("must not be used for") && sheet.contains("Phantom"), "{sheet}");
+    // Every test for leaks stands in the data sheet, with its p-value and the adjusted one.
+    for finding in found["privacy"]["findings"].as_array().unwrap().iter().filter(|f| f["chance"].is_object()) {
+        let [p, adjusted] = [&finding["chance"]["p"], &finding["p_adjusted"]].map(|p| p.as_f64().unwrap());
+        assert!(sheet.contains(&format!("| {p:.4} | {adjusted:.4} | ")), "{finding}: {sheet}");
+    }
+    let rows = sheet.lines().filter(|line| line.contains("| pixels | ")).count();
+    assert_eq!(rows, found["privacy"]["findings"].as_array().unwrap().len());
 
     // What was computed on the way is used again: nothing but the trainings that are missing is done, with the same outcome.
     fs::remove_file(two.join("evaluation.json")).unwrap();
@@ -161,8 +205,15 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
         command
     };
     again().assert().code(1).stderr(contains("--overwrite").and(contains("--resume")));
-    again().arg("--overwrite").assert().success().stdout(contains("it needs held-out cells of other patients"));
-    assert!(read(&two)["privacy"].is_null());
+    let done =
+        again().arg("--overwrite").assert().success().stdout(contains("it needs held-out cells of other patients"));
+    let text = String::from_utf8(done.get_output().stdout.clone()).unwrap();
+    let found = read(&two);
+    assert!(found["privacy"].is_null());
+    assert!(text.contains("synthetic against real  ") && text.contains("real against real  "), "{text}");
+    assert!(text.contains(&printed("recall", &found["fidelity"]["pooled"], SEEN, "recall")), "{text}");
+    let sheet = fs::read_to_string(two.join("datasheet.md")).unwrap();
+    assert!(sheet.contains("| Synthetic against real | Real against real |"), "{sheet}");
 }
 
 #[test]
@@ -182,11 +233,7 @@ fn copies_head_everything_and_can_be_dropped() {
     let (made, out, rest) = (sets.root.join("with-copies"), sets.root.join("copies"), sets.root.join("no-copies"));
     copy(&sets.synthetic, &made);
     let class = Path::new("Parasitized");
-    let first = |folder: &Path| {
-        let mut paths: Vec<PathBuf> = fs::read_dir(folder.join(class)).unwrap().map(|e| e.unwrap().path()).collect();
-        paths.sort();
-        paths.remove(0)
-    };
+    let first = |folder: &Path| first(&folder.join(class));
     for number in 0..3 {
         fs::copy(first(&sets.real), made.join(class).join(format!("new-{number}.png"))).unwrap();
     }
@@ -218,14 +265,7 @@ fn copies_head_everything_and_can_be_dropped() {
 #[test]
 fn features_of_a_trained_network() {
     let sets = sets();
-    let (net, out) = (sets.root.join("net"), sets.root.join("by-net"));
-    cellforge()
-        .args(["-q", "train", "classifier", "--side", "32", "--width", "0.1", "--epochs", "1", "--data"])
-        .arg(&sets.real)
-        .arg("--out")
-        .arg(&net)
-        .assert()
-        .success();
+    let (net, out) = (net(), sets.root.join("by-net"));
     evaluate(&sets.real, Some(&sets.holdout), &sets.synthetic)
         .arg("--features")
         .arg(format!("resnet:{}", net.display()))
@@ -241,11 +281,206 @@ fn features_of_a_trained_network() {
     assert_estimate(&other["fidelity"]["pooled"]["against_holdout"]["frechet"], "other features");
     let html = fs::read_to_string(out.join("report.html")).unwrap();
     assert!(html.contains("By other features: pixels"));
-    assert!(fs::read_to_string(out.join("datasheet.md")).unwrap().contains("| fd_pixels |"));
+    // The data sheet has the pair that the verdict rests on, of the other features too.
+    let sheet = fs::read_to_string(out.join("datasheet.md")).unwrap();
+    for (fidelity, metric) in
+        [(&found["fidelity"], &found["features"]["metric"]), (&other["fidelity"], &"fd_pixels".into())]
+    {
+        for (name, scope) in
+            fidelity["per_class"].as_object().unwrap().iter().chain([(&"All classes".into(), &fidelity["pooled"])])
+        {
+            let n = &scope["images"];
+            let heading =
+                format!("| {name} ({n} cells on each side) | Synthetic against held-out | Real against held-out |");
+            let row = |pair: [&str; 2]| {
+                let measured = pair.map(|side| digits(scope[side]["frechet_measured"].as_f64().unwrap()));
+                format!("| {} as measured | {} | {} |", metric.as_str().unwrap(), measured[0], measured[1])
+            };
+            assert!(sheet.contains(&heading) && sheet.contains(&row(HELD_OUT)), "{heading} {} {sheet}", row(HELD_OUT));
+            assert!(!sheet.contains(&row(SEEN)), "{} {sheet}", row(SEEN));
+        }
+    }
     let dims = found["features"]["dims"].as_u64().unwrap();
     assert_eq!(found["features"]["metric"], format!("fd_resnet{dims}"));
     assert_eq!(found["privacy"]["figures"]["spaces"].as_object().unwrap().len(), 2);
     assert!(!out.join("features").exists(), "features are removed at the end");
+}
+
+#[test]
+fn a_split_says_what_is_real_what_held_out_and_what_was_learned() {
+    let sets = sets();
+    let root = common::folder("evaluate-split");
+    let (all, csv, net, out) = (sets.root.join("all"), root.join("split.csv"), root.join("net"), root.join("out"));
+    let run = |args: &[&str], data: &Path| {
+        let mut command = cellforge();
+        command.args(args).arg("--split").arg(&csv).arg("--data").arg(data);
+        command
+    };
+    let mut split = cellforge();
+    split.args(["-q", "data", "split", "--val", "0.2", "--test", "0.3"]).arg(&all).arg("--out").arg(&csv);
+    split.assert().success();
+    let small = ["-q", "train", "classifier", "--side", "32", "--width", "0.1", "--epochs", "1"];
+    run(&small, &all).arg("--out").arg(&net).assert().success();
+    let lines = fs::read_to_string(&csv).unwrap();
+    let [train, val, test] = ["train", "val", "test"].map(|part| lines.lines().filter(|l| l.ends_with(part)).count());
+    assert!(val > 0 && train + val + test == 240, "{train} {val} {test}");
+
+    let mut command = quick(&sets.synthetic);
+    command.arg("--data").arg(&all).arg("--split").arg(&csv).arg("--features");
+    let caveat = format!("The network of these features was trained on {train} of the {train} real cells.");
+    command
+        .arg(format!("resnet:{}", net.display()))
+        .arg("--out")
+        .arg(&out)
+        .assert()
+        .success()
+        .stdout(contains(&caveat));
+    let found = read(&out);
+    for (set, images, seen) in [("real", train, train), ("holdout", test, 0)] {
+        assert_eq!(found["sets"][set]["images"], images);
+        let expected = serde_json::json!({"images": images, "train": seen, "val": 0});
+        assert_eq!(found["features"]["seen"][set], expected, "{set}");
+    }
+    assert_eq!(found["features"]["seen"]["synthetic"]["train"], 0);
+    assert_eq!(found["sets"]["shared_patients"], 0);
+    assert_eq!(found["sets"]["holdout"]["source"], "the test part of all by split.csv");
+    assert!(found["privacy"].is_object(), "{}", found["not_measured"]);
+    for file in ["datasheet.md", "report.html"] {
+        assert!(fs::read_to_string(out.join(file)).unwrap().contains(&caveat), "{file}");
+    }
+
+    let json = root.join("figures.json");
+    let classify = |flags: &[&str]| {
+        let mut command = run(&["-q", "classify", "--overwrite"], &all);
+        command.arg("--json").arg(&json).arg("--checkpoint").arg(&net).args(flags);
+        let done = command.assert().success();
+        let found: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+        (found, String::from_utf8(done.get_output().stdout.clone()).unwrap())
+    };
+    for (flags, part, learned, chosen, words) in [
+        (&[][..], test, 0, 0, "it was trained on none of them".to_owned()),
+        (&["--part", "val"], val, 0, val, format!("0 of these {val} images, and its best epoch was chosen on {val}")),
+        (&["--part", "train"], train, train, 0, format!("warning: it was trained on {train} of these {train} images")),
+    ] {
+        let (found, text) = classify(flags);
+        assert_eq!((&found["images"], &found["report"]["total"]), (&part.into(), &part.into()));
+        assert_eq!(found["seen"], serde_json::json!({"images": part, "train": learned, "val": chosen}));
+        assert!(text.contains(&words), "{text}");
+    }
+    // By patient, and by a column of the user's own.
+    let (sites, patients) = (root.join("sites.csv"), root.join("patients.csv"));
+    let of_test: std::collections::BTreeMap<&str, usize> =
+        lines.lines().filter(|line| line.ends_with(",test")).fold(Default::default(), |mut counts, line| {
+            *counts.entry(line.split(',').nth(2).unwrap()).or_default() += 1;
+            counts
+        });
+    let site = |at: usize| if at % 2 == 0 { "north" } else { "south" };
+    let rows = of_test.keys().enumerate().map(|(at, patient)| format!("{patient},f,{}\n", site(at)));
+    fs::write(&sites, format!("patient,sex,site\n{}", rows.collect::<String>())).unwrap();
+    let [sites, per_patient] = [&sites, &patients].map(|path| path.to_str().unwrap());
+    let (found, text) = classify(&["--patient-csv", per_patient, "--strata", sites, "--strata-column", "site"]);
+    let table = fs::read_to_string(&patients).unwrap();
+    assert_eq!(table.lines().count(), 1 + of_test.len());
+    for (line, (patient, images)) in table.lines().skip(1).zip(&of_test) {
+        assert!(line.starts_with(&format!("{patient},{images},")), "{line}");
+    }
+    assert_eq!(found["patients"].as_array().unwrap().len(), of_test.len());
+    let sums = ["north", "south"].map(|site| found["strata"][site]["total"].as_u64().unwrap());
+    let north: usize = of_test.values().step_by(2).sum();
+    assert_eq!(sums, [north as u64, (test - north) as u64]);
+    assert!(
+        text.contains("accuracy of single patients") && text.contains("\nnorth ") && text.contains("\nsouth "),
+        "{text}"
+    );
+    assert!(text.contains("calibration error") && text.contains("at specificity 0.99"), "{text}");
+    assert!(found["report"]["calibration"]["ece"]["value"].is_number(), "{}", found["report"]);
+    let mut unnamed = run(&["classify", "--checkpoint", net.to_str().unwrap(), "--strata", sites], &all);
+    unnamed.assert().code(1).stderr(contains("name the column to go by: sex, site"));
+
+    // A split of other images is told by name.
+    let other = run(&["classify", "--checkpoint", net.to_str().unwrap()], &sets.real).assert().code(1);
+    other.stderr(contains("split.csv").and(contains("is not among the images")));
+}
+
+/// The first file of a folder, by name.
+fn first(folder: &Path) -> PathBuf {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.remove(0)
+}
+
+#[test]
+fn one_class_alone_can_be_evaluated() {
+    let sets = sets();
+    let folder = |name: &str| sets.root.join("one-class").join(name);
+    let only = |from: &Path, to: &str| {
+        let (from, to) = (from.join("Parasitized"), folder(to).join("Parasitized"));
+        fs::create_dir_all(&to).unwrap();
+        for image in fs::read_dir(&from).unwrap() {
+            let path = image.unwrap().path();
+            fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    };
+    only(&sets.real, "real");
+    only(&sets.holdout, "holdout");
+    only(&sets.synthetic, "synthetic");
+    // A copy of a training image of the class that is left out.
+    fs::copy(first(&sets.real.join("Uninfected")), folder("synthetic").join("Parasitized/copied.png")).unwrap();
+    let uninfected = |set: &Path| fs::read_dir(set.join("Uninfected")).unwrap().count();
+
+    // Real images of two classes: the class that both have is compared.
+    let out = folder("out");
+    let mut command = evaluate(&sets.real, Some(&sets.holdout), &folder("synthetic"));
+    command.args(["--measure", "fidelity,two_sample,privacy,utility"]);
+    command.arg("--features").arg(format!("resnet:{}", net().display())).args(["--features", "pixels", "--out"]);
+    let no_utility = "they are of class \"Parasitized\" alone: a classifier tells two classes or more";
+    let left_out = format!(
+        "ot compared: {} Uninfected of the real cells and {} Uninfected of the held-out cells",
+        uninfected(&sets.real),
+        uninfected(&sets.holdout)
+    );
+    command.arg(&out).assert().success().stdout(contains(no_utility).and(contains(left_out.as_str())));
+    let found = read(&out);
+    assert_eq!(found["classes"], serde_json::json!(["Parasitized"]));
+    assert_eq!(found["sets"]["real"]["left_out"], serde_json::json!({"Uninfected": uninfected(&sets.real)}));
+    assert!(found["not_measured"]["utility"].as_str().unwrap().contains(no_utility));
+    for part in ["fidelity", "two_sample", "privacy"] {
+        assert!(found[part].is_object(), "{part}: {}", found["not_measured"]);
+    }
+    assert_eq!(found["other_features"].as_array().unwrap().len(), 1);
+    assert_eq!(found["fidelity"]["pooled"], found["fidelity"]["per_class"]["Parasitized"]);
+    assert_eq!(answer(&found, "privacy"), "bad", "{}", found["verdicts"]);
+    assert_eq!(found["copies"]["identical"]["of_training"]["images"], 1);
+    assert!(found["pairs"][0]["real"].as_str().unwrap().contains("Uninfected"), "{}", found["pairs"][0]);
+    let sheet = fs::read_to_string(out.join("datasheet.md")).unwrap();
+    assert!(sheet.contains("| Parasitized (") && !sheet.contains("All classes"), "{sheet}");
+    for text in [sheet, fs::read_to_string(out.join("report.html")).unwrap()] {
+        assert!(text.contains(&left_out), "{text}");
+    }
+
+    // All sets of one class.
+    let alone = |measure: &str| {
+        let mut command = evaluate(&folder("real"), None, &folder("synthetic"));
+        command.args(["--measure", measure]);
+        command
+    };
+    alone("fidelity,two_sample,utility").assert().success().stdout(contains(no_utility).and(contains("recall")));
+    alone("two_sample,utility").assert().success().stdout(contains(no_utility));
+    alone("utility").assert().code(1).stderr(contains(no_utility));
+    // A class that is to be compared must be held out too.
+    let mut lacking = evaluate(&sets.real, Some(&folder("holdout")), &sets.synthetic);
+    lacking.assert().code(1).stderr(contains("holdout images: there is none of class \"Uninfected\""));
+}
+
+/// Three digits, as reports write them.
+fn digits(x: f64) -> String {
+    match x.abs() {
+        size if size >= 100.0 => format!("{x:.0}"),
+        size if size >= 10.0 => format!("{x:.1}"),
+        size if size >= 1.0 => format!("{x:.2}"),
+        size if size >= 0.001 || size == 0.0 => format!("{x:.3}"),
+        _ => format!("{x:.1e}"),
+    }
 }
 
 /// Whatever is refused leaves the folder as it was.

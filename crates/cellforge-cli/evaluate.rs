@@ -8,9 +8,9 @@ use cellforge::{
         self, Evaluation, EvaluationConfig,
         evaluation::{EvaluationInputs, FeatureSource, FidelityScope, Part, Prepared},
     },
-    data::{Source, View},
+    data::{self, Source, SplitPart, View},
     eval::Estimate,
-    study::{Origin, config::GroupSetting},
+    study::{Origin, StudyConfig, config::GroupSetting},
     train::{RunDir, TrainedClassifier},
 };
 
@@ -32,11 +32,15 @@ Examples:
   cellforge evaluate --real train --holdout test --synthetic made --features inception:pt_inception-2015-12-05-6726825d.pth --out fid
   cellforge evaluate --real train --holdout test --synthetic made --features resnet:runs/quick --features dinov2:model.safetensors --out two
   cellforge evaluate --real train --synthetic made --measure fidelity,utility --set evaluate.utility.classifier=resnet --out worth
+  cellforge evaluate --data images.zip --split split.csv --synthetic made --features resnet:resnet --out of-split
   cellforge evaluate --real train --holdout test --synthetic made --out checked --drop-copies made-without-copies
   cellforge evaluate --resume --out evaluation
 
 --real takes the images that the generator learned from, --holdout images of other patients that it never saw. Without --holdout, copies of
 training images are looked for, and no other leak.
+
+With --split FILE (of `cellforge data split`, or the split.csv of a training) the real images are the training part of --data, and the held-out
+ones its test part.
 
 OUT gets evaluation.json, report.html and datasheet.md. Without --out only a summary is printed. The report shows real images, unless
 --pairs is 0: do not pass it on where they may not be shared.
@@ -64,6 +68,8 @@ pub struct EvaluateShorthands;
 
 impl Shorthands for EvaluateShorthands {
     const FLAGS: &'static [(&'static str, &'static str)] = &[
+        ("data", "data.path"),
+        ("split", "inputs.split"),
         ("real", "inputs.real"),
         ("holdout", "inputs.holdout"),
         ("synthetic", "inputs.synthetic"),
@@ -94,12 +100,12 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         check_unchanged(out, "evaluation", &config, &TABLES)?;
     }
     let inputs = &config.inputs;
-    let real = inputs.real.clone().context("--real is missing: name a folder or zip of real images")?;
+    let reals = reals(&config, args.given.has("data"))?;
     let synthetic =
         inputs.synthetic.clone().context("--synthetic is missing: name a folder or zip of synthetic images")?;
     let features = feature_sources(&inputs.features)?;
     if let Some(into) = &args.drop_copies {
-        check_outside(into, [Some(&real), inputs.holdout.as_ref(), Some(&synthetic)].into_iter().flatten())?;
+        check_outside(into, reals.paths().chain([&synthetic]))?;
         if into.exists() {
             bail!("--drop-copies {} is there already: name a new folder", into.display());
         }
@@ -113,7 +119,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let temporary;
     let out = match &args.out {
         Some(out) => {
-            check_outside(out, [Some(&real), inputs.holdout.as_ref(), Some(&synthetic)].into_iter().flatten())?;
+            check_outside(out, reals.paths().chain([&synthetic]))?;
             out.clone()
         }
         None => {
@@ -139,26 +145,40 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let open = |path: &str, groups| -> Result<View> {
         let mut options = images::options(&config.data, groups, None, session.progress);
         (options.side, options.channels) = size;
+        options.allow_one_class = true;
         images::open_at(path, &options)
     };
     let groups = config.data.groups;
-    let real_set = open(&real, groups)?;
-    let holdout_set = inputs.holdout.as_ref().map(|path| open(path, groups)).transpose()?;
+    let (real_part, holdout_part) = match &reals {
+        Reals::Sets { real, holdout } => {
+            let part = |path: &String| anyhow::Ok(Part::new(open(path, groups)?, shown(path)));
+            (part(real)?, holdout.as_ref().map(part).transpose()?)
+        }
+        Reals::Split { data, file } => {
+            let all = open(data, groups)?;
+            let split = data::read_manifest(file, &all)?;
+            let part = |part: SplitPart| {
+                let (images, name) = (split.part(part), part.name());
+                if images.is_empty() {
+                    bail!("{} has no {name} images: make a split that has some", file.display());
+                }
+                let source = format!("the {name} part of {} by {}", shown(data), shown(&file.to_string_lossy()));
+                Ok(Part::new(all.part(images), source))
+            };
+            (part(SplitPart::Train)?, Some(part(SplitPart::Test)?))
+        }
+    };
     let synthetic_set = open(&synthetic, GroupSetting::None)?;
     let names: Vec<String> = synthetic_set.names().map(str::to_owned).collect();
     let control = control(&session);
-    let origin = Origin::of(&real_set);
+    let origin = Origin::of(&real_part.images);
     let judged = EvaluationInputs {
-        holdout: holdout_set.zip(inputs.holdout.as_ref()).map(|(images, path)| Part::new(images, shown(path))),
+        holdout: holdout_part,
         discriminators: inputs.discriminators.clone(),
         words: origin.words(&config.data)?,
         provenance: origin.provenance("cellforge evaluate --config config.toml --out AGAIN"),
         features,
-        ..EvaluationInputs::new(
-            Part::new(real_set, shown(&real)),
-            Part::new(synthetic_set, shown(&synthetic)),
-            FeatureSource::Pixels,
-        )
+        ..EvaluationInputs::new(real_part, Part::new(synthetic_set, shown(&synthetic)), FeatureSource::Pixels)
     };
     let ready = Prepared::new(&measured, &judged, &control)?;
     if args.resume {
@@ -192,6 +212,46 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where the real images come from.
+enum Reals {
+    /// Folders or zips of their own.
+    Sets { real: String, holdout: Option<String> },
+    /// The training and the test part of one.
+    Split { data: String, file: PathBuf },
+}
+
+impl Reals {
+    /// Every folder and zip.
+    fn paths(&self) -> impl Iterator<Item = &String> {
+        let (first, second) = match self {
+            Self::Sets { real, holdout } => (real, holdout.as_ref()),
+            Self::Split { data, .. } => (data, None),
+        };
+        std::iter::once(first).chain(second)
+    }
+}
+
+/// The real images that the settings name. `asked` where `--data` was given, which does nothing without a split.
+fn reals(config: &StudyConfig, asked: bool) -> Result<Reals> {
+    let inputs = &config.inputs;
+    match &inputs.split {
+        Some(_) if inputs.real.is_some() || inputs.holdout.is_some() => bail!(
+            "--split takes the real images and the held-out ones from --data: leave it out, or leave out --real and --holdout"
+        ),
+        Some(file) => {
+            let data = config.data.path.clone().context("--data is missing: name the images that --split divides")?;
+            Ok(Reals::Split { data, file: file.clone() })
+        }
+        None if asked => bail!("--data needs --split, which says what of it is real and what held out; or give --real"),
+        None => {
+            let real = inputs.real.clone().context(
+                "--real is missing: name a folder or zip of real images, or --data and the --split that divides it",
+            )?;
+            Ok(Reals::Sets { real, holdout: inputs.holdout.clone() })
+        }
+    }
 }
 
 /// The last part of a path: where a folder lies on this machine is nobody's business.
@@ -302,20 +362,26 @@ fn summary(found: &Evaluation) -> String {
                 .map(|statistic| format!("  {:<14} {}  p {:.3}", statistic.class, statistic.in_words(), statistic.p)),
         );
     }
-    let others = found.other_features.iter().map(|other| (&other.features.metric, &other.fidelity));
-    for (metric, fidelity) in found.fidelity.iter().map(|fidelity| (&found.features.metric, fidelity)).chain(others) {
+    let others = found.other_features.iter().map(|other| (&other.features, &other.fidelity));
+    for (features, fidelity) in found.fidelity.iter().map(|fidelity| (&found.features, fidelity)).chain(others) {
+        let metric = &features.metric;
         let width = label_width(&found.classes, metric);
-        lines.push(format!(
-            "\n{:<width$}  {:<28}  {:<28}  {}",
-            "", "synthetic", "real, other patients", found.words.many
-        ));
-        let scopes = found.classes.iter().filter_map(|class| Some((class.as_str(), fidelity.per_class.get(class)?)));
-        for (name, scope) in std::iter::once(("all classes", &fidelity.pooled)).chain(scopes) {
+        let [synthetic, real] =
+            ["synthetic", "real"].map(|which| format!("{which} {}", fidelity.pooled.judged_against()));
+        lines.push(format!("\n{:<width$}  {synthetic:<28}  {real:<28}  {}", "", found.words.many));
+        for (name, scope) in fidelity.scopes(&found.classes) {
             lines.push(format!("{name:<width$}"));
-            lines.extend(rows(metric, scope).into_iter().map(|(title, synthetic, floor)| {
-                format!("  {title:<w$}{synthetic:<28}  {floor:<28}  {}", scope.images, w = width)
+            lines.extend(rows(metric, scope).into_iter().map(|(title, synthetic, real)| {
+                format!("  {title:<width$}{synthetic:<28}  {real:<28}  {}", scope.images)
             }));
         }
+    }
+    let all = std::iter::once(&found.features).chain(found.other_features.iter().map(|other| &other.features));
+    for (name, sentence) in all.filter_map(|features| Some((&features.name, features.seen_in_words(&found.words)?))) {
+        lines.push(format!("\n{name}: {sentence}"));
+    }
+    if let Some(left_out) = found.left_out() {
+        lines.push(format!("not compared: {left_out}"));
     }
     for (part, reason) in &found.not_measured {
         lines.push(format!("not measured, {part}: {reason}"));
@@ -330,18 +396,19 @@ fn label_width(classes: &[String], metric: &str) -> usize {
     classes.chain([11, metric.chars().count() + 2]).max().unwrap_or(0)
 }
 
+/// The figures that the verdict rests on: their names, those of the synthetic images, and those of real ones.
 fn rows(metric: &str, scope: &FidelityScope) -> Vec<(String, String, String)> {
-    let (found, floor) = (&scope.against_real, &scope.floor);
+    let [found, real] = scope.judged();
     let show = |e: Estimate| format!("{:.4} ({:.4} to {:.4})", e.value, e.low, e.high);
     [
-        (metric, found.frechet, floor.frechet),
-        ("KID", found.kid, floor.kid),
-        ("precision", found.precision, floor.precision),
-        ("recall", found.recall, floor.recall),
-        ("density", found.density, floor.density),
-        ("coverage", found.coverage, floor.coverage),
+        (metric, found.frechet, real.frechet),
+        ("KID", found.kid, real.kid),
+        ("precision", found.precision, real.precision),
+        ("recall", found.recall, real.recall),
+        ("density", found.density, real.density),
+        ("coverage", found.coverage, real.coverage),
     ]
-    .map(|(name, found, floor)| (name.to_owned(), show(found), show(floor)))
+    .map(|(name, found, real)| (name.to_owned(), show(found), show(real)))
     .into()
 }
 

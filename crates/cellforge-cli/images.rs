@@ -60,11 +60,16 @@ pub fn open_unlabelled_at(path: &str, options: &OpenOptions) -> Result<View> {
 
 /// The split that the settings name, or make.
 pub fn split(config: &StudyConfig, images: &View) -> Result<Split> {
-    if let Some(file) = &config.inputs.split {
-        return Ok(data::read_manifest(file, images)?);
+    if let Some(split) = named_split(config, images)? {
+        return Ok(split);
     }
     let (by, data) = (settled(config.data.split_by, images), &config.data);
     Ok(data::split(images, &SplitOptions { by, val: data.val, test: data.test, seed: config.seed })?)
+}
+
+/// The split that the settings name.
+pub fn named_split(config: &StudyConfig, images: &View) -> Result<Option<Split>> {
+    Ok(config.inputs.split.as_ref().map(|file| data::read_manifest(file, images)).transpose()?)
 }
 
 /// What the rule of a split means for these images. It is told in the log.
@@ -123,6 +128,22 @@ pub fn table(report: &ClassifierReport) -> String {
     }
     if let Some(auc) = &report.roc_auc {
         let _ = writeln!(text, "\nROC AUC {}", image(auc.value, auc.low, auc.high));
+    }
+    if let Some(found) = &report.calibration {
+        let [ece, brier] = [found.ece, found.brier].map(|e| image(e.value, e.low, e.high));
+        let _ = writeln!(text, "\ncalibration error {ece} ({} bins), Brier score {brier}", found.bins.len());
+    }
+    if let Some(first) = report.per_class.iter().find(|class| !class.sensitivity_at.is_empty()) {
+        let _ = write!(text, "\n{:<width$}", "sensitivity");
+        for at in &first.sensitivity_at {
+            let _ = write!(text, "  {:<24}", format!("at specificity {:.2}", at.specificity));
+        }
+        let _ = writeln!(text);
+        for class in &report.per_class {
+            let found = class.sensitivity_at.iter().map(|at| at.sensitivity);
+            let cells: Vec<_> = found.map(|e| format!("  {:<24}", image(e.value, e.low, e.high))).collect();
+            let _ = writeln!(text, "{:<width$}{}", class.class, cells.concat().trim_end());
+        }
     }
     let _ = writeln!(text, "\nconfusion (rows: truth, columns: predicted)");
     for (class, row) in report.per_class.iter().zip(&report.confusion.counts) {

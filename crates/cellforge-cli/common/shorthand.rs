@@ -182,7 +182,7 @@ fn arg(flag: &'static str, setting: &'static Setting, defaults: &StudyConfig) ->
 fn text_name(key: &str) -> &'static str {
     match key {
         "data.path" | "inputs.real" | "inputs.holdout" | "inputs.synthetic" => "PATH",
-        "data.group_csv" | "inputs.split" => "FILE",
+        "data.group_csv" | "inputs.split" | "inputs.strata" => "FILE",
         "inputs.judge" | "inputs.checkpoint" | "inputs.discriminators" => "DIR",
         "inputs.features" => "SOURCE",
         _ => "NAME",

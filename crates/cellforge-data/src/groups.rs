@@ -76,7 +76,8 @@ impl Eq for GroupPattern {}
 /// The group of each name in turn, or why it has none.
 pub(crate) type Assigned = Vec<std::result::Result<Option<String>, String>>;
 
-fn file_name(path: &str) -> &str {
+/// The last part of a path.
+pub(crate) fn file_name(path: &str) -> &str {
     path.rsplit_once('/').map_or(path, |(_, last)| last)
 }
 

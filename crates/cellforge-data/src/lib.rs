@@ -66,6 +66,7 @@ mod progress;
 mod rng;
 pub mod source;
 pub mod split;
+mod strata;
 pub mod view;
 #[cfg(feature = "candle-datasets")]
 pub mod vision;
@@ -84,5 +85,6 @@ pub use order::{balanced_draw, epoch_order, replacement_draw};
 pub use prefetch::{Prefetch, prefetch};
 pub use progress::Progress;
 pub use source::Source;
-pub use split::{Split, SplitOptions, SplitRule, k_fold, read_manifest, split, write_manifest};
+pub use split::{Split, SplitOptions, SplitPart, SplitRule, k_fold, read_manifest, split, write_manifest};
+pub use strata::read_strata;
 pub use view::{SingleClass, View, ViewParts};

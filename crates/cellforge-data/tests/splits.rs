@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use cellforge_data::{
-    Error, Split, SplitOptions, SplitRule, View, ViewParts, k_fold, read_manifest, split, write_manifest,
+    Error, Split, SplitOptions, SplitPart, SplitRule, View, ViewParts, k_fold, read_manifest, split, write_manifest,
 };
 use proptest::prelude::*;
 
@@ -184,6 +184,8 @@ fn manifests_read_back_and_are_checked() {
     let partial = Split { train: vec![0, 3], val: vec![], test: vec![5] };
     write_manifest(&path, &set, &partial).unwrap();
     assert_eq!(read_manifest(&path, &set).unwrap(), partial);
+    let part = |part: SplitPart| partial.part(part).to_vec();
+    assert_eq!([SplitPart::Train, SplitPart::Val, SplitPart::Test].map(part), [vec![0, 3], vec![], vec![5]]);
     let text = std::fs::read_to_string(&path).unwrap();
     let reason = |text: &str| {
         std::fs::write(&path, text).unwrap();

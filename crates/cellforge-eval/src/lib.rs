@@ -51,7 +51,7 @@
 //! # Which interval
 //!
 //! - Without groups, proportions (accuracy, precision, recall, recognition) have [Wilson's interval](wilson); F1, averages and areas
-//!   have percentile intervals of the bootstrap over images.
+//!   have percentile intervals of the bootstrap over images. Those of the calibration error are moved by what few images add to it.
 //! - With groups (patients), every figure has the percentile interval of the bootstrap over whole groups, see [`Resampler`].
 //! - Networks that were trained several times: [`accuracy_over_seeds`] and [`paired_difference`], whose intervals hold the variation of
 //!   patients and of trainings.
@@ -65,6 +65,8 @@
 
 mod auc;
 mod bootstrap;
+mod by_group;
+mod calibration;
 mod confusion;
 pub mod copies;
 mod distances;
@@ -80,6 +82,8 @@ mod utility;
 
 pub use auc::roc_auc;
 pub use bootstrap::{BootstrapOptions, Resampler, effective_groups};
+pub use by_group::{GroupFigures, by_group};
+pub use calibration::{CALIBRATION_BINS, Calibration, CalibrationBin};
 pub use confusion::{Confusion, confusion};
 pub use distances::{Neighbour, nearest, nearest_in_groups, nearest_other};
 pub use error::{Error, Result};
@@ -90,7 +94,9 @@ pub use fidelity::{
 };
 pub use privacy::{Privacy, PrivacyInput, PrivacyOptions, clopper_pearson, privacy};
 pub use proportion::{Estimate, Interval, LEVEL, Proportion, recognition, wilson, wilson_at};
-pub use report::{Average, ClassReport, ClassifierReport, IntervalMethod, classifier_report, predictions};
+pub use report::{
+    Average, ClassReport, ClassifierReport, IntervalMethod, SensitivityAt, classifier_report, predictions,
+};
 pub use utility::{Difference, accuracy_over_seeds, holm, paired_difference};
 
 /// The example of the README compiles and runs too.

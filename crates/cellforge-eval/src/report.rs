@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BootstrapOptions, Confusion, Error, Estimate, Interval, Proportion, Resampler, Result,
-    auc::Ranking,
     bootstrap::percentiles,
+    calibration::{Calibration, Sureness},
     confusion::check_labels,
+    privacy::roc::Ranked,
     proportion::{wilson_at, wilson_interval},
 };
 
@@ -42,9 +43,28 @@ pub struct ClassReport {
     pub support: u64,
     /// Area under the ROC curve of this class against the rest; none where one side is missing.
     pub roc_auc: Option<Estimate>,
+    /// Its sensitivity where the threshold of its score is put so that 90%, 95% and 99% of the other images are not taken for it. Empty
+    /// where one side is missing.
+    #[serde(default)]
+    pub sensitivity_at: Vec<SensitivityAt>,
     /// Whether precision, recall or F1 divided by 0 and was set to 0 (scikit-learn's `zero_division=0`).
     pub zero_division: bool,
 }
+
+/// The sensitivity of a class against the rest at a specificity that is given.
+///
+/// It is read from the ROC curve, which is a line between thresholds that hold a run of equal scores. Where fewer other images are there than
+/// `1 / (1 - specificity)`, it is the share of the class that scores above all of them. Each resample puts the threshold anew.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SensitivityAt {
+    /// Share of the other images that are not taken for the class.
+    pub specificity: f64,
+    /// Share of the images of the class that are.
+    pub sensitivity: Estimate,
+}
+
+/// Shares of false positives at which sensitivities are given: 1 less the specificity.
+const FALSE_POSITIVES: [f64; 3] = [0.1, 0.05, 0.01];
 
 /// An average over the classes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,6 +99,10 @@ pub struct ClassifierReport {
     /// Area under the ROC curve: of class 1 where there are two classes, the mean of each class against the rest where there are
     /// more. None where a class has no images.
     pub roc_auc: Option<Estimate>,
+    /// How well the probabilities agree with how often it is right. None where the scores are no probabilities, that is, not from 0 to 1 with
+    /// a sum of 1 an image.
+    #[serde(default)]
+    pub calibration: Option<Calibration>,
     /// How the intervals were computed.
     pub interval_method: IntervalMethod,
     /// Groups (patients) among the images, if groups were given.
@@ -112,19 +136,27 @@ pub fn classifier_report(
     length("the array of groups", groups.map_or(truth.len(), <[String]>::len))?;
     let predicted = predictions(probabilities, k)?;
 
-    let rankings: Vec<Ranking> = (0..k)
-        .map(|class| {
-            let scores: Vec<f64> = probabilities.iter().map(|row| f64::from(row[class])).collect();
-            Ranking::new(&scores, truth.iter().map(|&label| label as usize == class).collect())
-        })
+    let rankings: Vec<Ranked> = (0..k)
+        .map(|class| Ranked::new(&probabilities.iter().map(|row| f64::from(row[class])).collect::<Vec<_>>()))
         .collect();
+    let sureness = Sureness::new(truth, probabilities, &predicted);
     let confusion = Confusion::weighted(truth, &predicted, None, k);
     let figures = |weights: Option<&[u32]>| {
         let drawn = Confusion::weighted(truth, &predicted, weights, k);
-        let aucs = rankings.iter().map(|ranking| ranking.auc(weights)).collect();
+        let ranked = (0..k).map(|class| {
+            let counts = |i: usize| {
+                let weight = weights.map_or(1, |weights| weights[i]);
+                if truth[i] as usize == class { (weight, 0) } else { (0, weight) }
+            };
+            let [a, b, c] = FALSE_POSITIVES.map(|fpr| rankings[class].figures(fpr, counts));
+            let (auc, sensitivities) = (a?.0, [a?.1, b?.1, c?.1]);
+            Some((auc, sensitivities))
+        });
+        let ranked = ranked.collect();
+        let calibration = sureness.as_ref().map(|sureness| sureness.figures(weights));
         // A class that the images have but the draw has not: its part of a plain mean is unknown, not 0.
         let complete = (0..k).all(|class| confusion.support(class) == 0 || drawn.support(class) > 0);
-        Figures::new(&drawn, aucs, complete)
+        Figures { calibration, ..Figures::new(&drawn, ranked, complete) }
     };
 
     let by_group = groups.map(Resampler::groups).transpose()?;
@@ -158,9 +190,20 @@ pub fn classifier_report(
             recall: intervals.proportion(hits, support, support_units[c], |f| f.classes[c][1])?,
             f1: intervals.estimate(found.classes[c][2].unwrap_or(0.0), support_units[c], |f| f.classes[c][2])?,
             support,
-            roc_auc: found.aucs[c]
-                .map(|value| intervals.estimate(value, support_units[c], |f| f.aucs[c]))
+            roc_auc: found.ranked[c]
+                .map(|(auc, _)| intervals.estimate(auc, support_units[c], |f| Some(f.ranked[c]?.0)))
                 .transpose()?,
+            sensitivity_at: found.ranked[c].map_or_else(
+                || Ok(Vec::new()),
+                |(_, sensitivities)| {
+                    let one = |at: usize| {
+                        let of = |f: &Figures| Some(f.ranked[c]?.1[at]);
+                        let sensitivity = intervals.estimate(sensitivities[at], support_units[c], of)?;
+                        Ok(SensitivityAt { specificity: 1.0 - FALSE_POSITIVES[at], sensitivity })
+                    };
+                    (0..FALSE_POSITIVES.len()).map(one).collect::<Result<_>>()
+                },
+            )?,
             zero_division: found.classes[c].iter().any(Option::is_none),
         });
     }
@@ -170,8 +213,16 @@ pub fn classifier_report(
         let one = |i: usize| intervals.estimate(value[i], fewest, |f| of(f).map(|scores| scores[i]));
         Ok(Average { precision: one(0)?, recall: one(1)?, f1: one(2)? })
     };
-    let accuracy =
-        intervals.proportion(confusion.correct(), confusion.total(), units_with(&|_| true), |f| Some(f.accuracy))?;
+    let all_units = units_with(&|_| true);
+    let calibration = match (&sureness, found.calibration) {
+        (Some(sureness), Some([ece, brier])) => Some(Calibration {
+            ece: intervals.upward(ece, all_units, |f| Some(f.calibration?[0]))?,
+            brier: intervals.half(brier, all_units, |f| Some(f.calibration?[1]))?,
+            bins: sureness.bins(),
+        }),
+        _ => None,
+    };
+    let accuracy = intervals.proportion(confusion.correct(), confusion.total(), all_units, |f| Some(f.accuracy))?;
     Ok(ClassifierReport {
         accuracy: accuracy.rate,
         accuracy_interval: Interval { low: accuracy.low, high: accuracy.high },
@@ -181,6 +232,7 @@ pub fn classifier_report(
         macro_average: average(found.macro_average, |f| f.complete.then_some(f.macro_average))?,
         weighted_average: average(found.weighted_average, |f| Some(f.weighted_average))?,
         roc_auc: found.auc.map(|value| intervals.estimate(value, fewest, |f| f.auc)).transpose()?,
+        calibration,
         confusion,
         interval_method,
         groups: units,
@@ -213,30 +265,35 @@ struct Figures {
     classes: Vec<[Option<f64>; 3]>,
     macro_average: [f64; 3],
     weighted_average: [f64; 3],
-    aucs: Vec<Option<f64>>,
+    /// Of each class the area under the ROC curve, and the sensitivities at [`FALSE_POSITIVES`].
+    ranked: Vec<Option<(f64, [f64; 3])>>,
     auc: Option<f64>,
+    /// Expected calibration error and Brier score.
+    calibration: Option<[f64; 2]>,
     /// Whether every class that the images have was drawn.
     complete: bool,
 }
 
 impl Figures {
-    fn new(confusion: &Confusion, aucs: Vec<Option<f64>>, complete: bool) -> Self {
+    fn new(confusion: &Confusion, ranked: Vec<Option<(f64, [f64; 3])>>, complete: bool) -> Self {
         let (k, total) = (confusion.classes(), confusion.total() as f64);
         let classes: Vec<_> = (0..k).map(|class| confusion.scores(class)).collect();
         let average = |weight: &dyn Fn(usize) -> f64| {
             [0, 1, 2].map(|i| (0..k).map(|class| weight(class) * classes[class][i].unwrap_or(0.0)).sum())
         };
-        let auc = match aucs[..] {
-            [_, second] => second,
-            _ => aucs.iter().copied().sum::<Option<f64>>().map(|sum| sum / k as f64),
+        let area = |of: &Option<(f64, [f64; 3])>| of.map(|(auc, _)| auc);
+        let auc = match &ranked[..] {
+            [_, second] => area(second),
+            all => all.iter().map(area).sum::<Option<f64>>().map(|sum| sum / k as f64),
         };
         Self {
             accuracy: confusion.correct() as f64 / total,
             macro_average: average(&|_| 1.0 / k as f64),
             weighted_average: average(&|class| confusion.support(class) as f64 / total),
             classes,
-            aucs,
+            ranked,
             auc,
+            calibration: None,
             complete,
         }
     }
@@ -264,6 +321,27 @@ impl Intervals<'_> {
             found
         };
         Ok(Estimate { value, low, high })
+    }
+
+    /// As [`estimate`](Self::estimate), for a figure from 0 to 2.
+    fn half(&self, value: f64, units: usize, of: impl Fn(&Figures) -> Option<f64>) -> Result<Estimate> {
+        let Estimate { low, high, .. } = self.estimate(value / 2.0, units, |f| Some(of(f)? / 2.0))?;
+        Ok(Estimate { value, low: 2.0 * low, high: 2.0 * high })
+    }
+
+    /// As [`estimate`](Self::estimate), for a mean of absolute differences, which few images make too large: its square by about the square
+    /// of what they add to each difference. Resamples add as much again, so their mean square less the figure's own is what has been added.
+    /// It is taken twice from the squares of their percentiles. The interval is widened to the figure where that leaves it out.
+    fn upward(&self, value: f64, units: usize, of: impl Fn(&Figures) -> Option<f64>) -> Result<Estimate> {
+        let drawn: Vec<f64> = self.resamples.iter().filter_map(&of).collect();
+        let mean = drawn.iter().sum::<f64>() / drawn.len().max(1) as f64;
+        let found = self.estimate(value, units, &of)?;
+        if drawn.iter().all(|one| *one == value) {
+            return Ok(found);
+        }
+        let added = (mean * mean - value * value).max(0.0);
+        let [low, high] = [found.low, found.high].map(|end| (end * end - 2.0 * added).max(0.0).sqrt());
+        Ok(Estimate { value, low: low.min(value), high: high.max(value) })
     }
 
     /// `units` is the number of groups among the `total` images.

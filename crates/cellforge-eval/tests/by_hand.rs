@@ -1,8 +1,8 @@
 //! Every figure against numbers worked out by hand; the derivations are in the comments.
 
 use cellforge_eval::{
-    BootstrapOptions, Error, IntervalMethod, Resampler, classifier_report, confusion, recognition, roc_auc, wilson,
-    wilson_at,
+    BootstrapOptions, Error, IntervalMethod, Resampler, by_group, classifier_report, confusion, recognition, roc_auc,
+    wilson, wilson_at,
 };
 
 fn close(found: f64, expected: f64, tolerance: f64) {
@@ -81,6 +81,133 @@ fn precision_recall_f1_and_averages() {
     // Scores of class 1: positives 0.8, 0.2; negatives 0.2, 0.2, 0.2, 0.8. Of 8 pairs, 0.8 beats three and ties one, 0.2 ties
     // three: (3 + 1/2 + 3/2) / 8 = 5/8.
     close(report.roc_auc.unwrap().value, 0.625, 1e-12);
+}
+
+#[test]
+fn calibration_by_hand() {
+    // Highest probabilities 0.9 right, 0.9 wrong, 0.62 right, 0.62 right. Of fifteen bins, 0.9 lies in the 14th, from 13/15 to 14/15, and
+    // 0.62 in the 10th. |1 - 1.8| = 0.8 and |2 - 1.24| = 0.76, over 4 images: 0.39.
+    // Brier: 2 * 0.1^2 = 0.02, 2 * 0.9^2 = 1.62, and twice 2 * 0.38^2 = 0.2888: 2.2176 / 4 = 0.5544.
+    let rows = vec![vec![0.9, 0.1], vec![0.9, 0.1], vec![0.62, 0.38], vec![0.38, 0.62]];
+    let (truth, classes) = ([0, 1, 0, 1], names(&["a", "b"]));
+    let options = BootstrapOptions { resamples: 200, ..Default::default() };
+    let report = classifier_report(&truth, &rows, &classes, None, &options).unwrap();
+    let found = report.calibration.unwrap();
+    close(found.ece.value, 0.39, 1e-7);
+    close(found.brier.value, 0.5544, 1e-7);
+    assert_eq!(found.bins.len(), 15);
+    let [tenth, last] = [found.bins[9], found.bins[13]];
+    assert_eq!((tenth.images, tenth.accuracy, last.images, last.accuracy), (2, 1.0, 2, 0.5));
+    close(tenth.confidence, 0.62, 1e-7);
+    close(last.low, 13.0 / 15.0, 1e-12);
+    close(last.high, 14.0 / 15.0, 1e-12);
+    assert_eq!(found.bins.iter().map(|bin| bin.images).sum::<u64>(), 4);
+    for e in [found.ece, found.brier] {
+        assert!(0.0 <= e.low && e.low < e.value && e.value < e.high && e.high <= 2.0, "{e:?}");
+    }
+    // Three classes: 0.5^2 + 0.3^2 + (1 - 0.2)^2 = 0.98; predicted with 0.5, and wrong.
+    let report = classifier_report(&[2], &[vec![0.5, 0.3, 0.2]], &names(&["a", "b", "c"]), None, &options).unwrap();
+    let found = report.calibration.unwrap();
+    close(found.brier.value, 0.98, 1e-7);
+    close(found.ece.value, 0.5, 1e-7);
+    // Always sure and always wrong: 2, and one image claims no certainty.
+    let report = classifier_report(&[1], &[vec![1.0, 0.0]], &classes, None, &options).unwrap();
+    let found = report.calibration.unwrap();
+    assert_eq!((found.brier.value, found.brier.high, found.ece.value), (2.0, 2.0, 1.0));
+    assert!(found.brier.low < 1.0 && found.ece.low < 0.5, "{found:?}");
+    // Scores that are no probabilities have no calibration.
+    for scores in [vec![0.9, 0.9], vec![1.5, -0.5], vec![3.0, 1.0]] {
+        assert_eq!(classifier_report(&[0], &[scores], &classes, None, &options).unwrap().calibration, None);
+    }
+}
+
+/// Of 100 sets from a classifier that is as sure as it is right, and from one that is 0.05 too sure, the intervals hold the truth about as often
+/// as they say. Plain percentiles hold none of the first.
+#[test]
+fn intervals_of_the_calibration_error_cover() {
+    let mut state = 1_u64;
+    let mut uniform = || {
+        // Steele, Lea and Flood (2014), SplitMix64.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    for too_sure in [0.0, 0.05] {
+        let mut covered = 0;
+        for set in 0..100 {
+            let (mut truth, mut rows) = (Vec::new(), Vec::new());
+            for _ in 0..300 {
+                let sure = 0.56 + 0.43 * uniform();
+                truth.push(u32::from(uniform() >= sure - too_sure));
+                rows.push(vec![sure as f32, 1.0 - sure as f32]);
+            }
+            let options = BootstrapOptions { resamples: 200, seed: set, ..Default::default() };
+            let report = classifier_report(&truth, &rows, &names(&["a", "b"]), None, &options).unwrap();
+            let ece = report.calibration.unwrap().ece;
+            covered += usize::from(ece.low <= too_sure && too_sure <= ece.high);
+        }
+        assert!(covered >= 90, "{too_sure}: {covered}");
+    }
+}
+
+#[test]
+fn sensitivities_at_a_specificity_by_hand() {
+    // Of 20 other images one may be taken for the class at 95%, two at 90%, none at 99%. From the top, by the score of class 1: class, class,
+    // other, class, other, class, 18 others: 2 of 4 above all others, 3 above all but one, 4 above all but two.
+    let kinds = [&[1, 1, 0, 1, 0, 1][..], &[0; 18]].concat();
+    let rows: Vec<Vec<f32>> = (0..24).map(|i| 1.0 - 0.04 * i as f32).map(|p| vec![1.0 - p, p]).collect();
+    let classes = names(&["other", "class"]);
+    let options = BootstrapOptions { resamples: 200, ..Default::default() };
+    let report = classifier_report(&kinds, &rows, &classes, None, &options).unwrap();
+    let found = &report.per_class[1].sensitivity_at;
+    let values: Vec<(f64, f64)> = found.iter().map(|at| (at.specificity, at.sensitivity.value)).collect();
+    assert_eq!(values, [(0.9, 1.0), (0.95, 0.75), (0.99, 0.5)]);
+    assert!(found.iter().all(|at| at.sensitivity.low <= at.sensitivity.value && at.sensitivity.low < 1.0));
+    // The other way round 4 images are too few for one of them to be allowed: 18 of 20 score below all four.
+    let found = &report.per_class[0].sensitivity_at;
+    assert!(found.iter().all(|at| (at.sensitivity.value - 0.9).abs() < 0.011), "{found:?}");
+    // Where one side is missing there is none, and files from before had none.
+    let report = classifier_report(&[1; 24], &rows, &classes, None, &options).unwrap();
+    assert!(report.per_class.iter().all(|class| class.sensitivity_at.is_empty()));
+    let mut old = serde_json::to_value(&report).unwrap();
+    old.as_object_mut().unwrap().remove("calibration");
+    for class in old["per_class"].as_array_mut().unwrap() {
+        class.as_object_mut().unwrap().remove("sensitivity_at");
+    }
+    let read: cellforge_eval::ClassifierReport = serde_json::from_value(old).unwrap();
+    assert_eq!((read.calibration, read.correct), (None, report.correct));
+}
+
+#[test]
+fn calibration_and_sensitivity_are_resampled_by_patient() {
+    // Two patients, one that is sure and right, one that is sure and wrong. A draw has both, or twice the one or the other: the Brier scores 0, 1
+    // and 2 come up in a quarter, a half and a quarter of the resamples, whose 95% are all of it. Single images would claim far less.
+    let truth: Vec<u32> = (0..100).map(|i| i % 2).collect();
+    let rows: Vec<_> = (0..100).map(|_| vec![1.0, 0.0]).collect();
+    let patients: Vec<String> = (0..100).map(|i| format!("P{}", i % 2)).collect();
+    let options = BootstrapOptions { resamples: 200, ..Default::default() };
+    let classes = names(&["a", "b"]);
+    let found = classifier_report(&truth, &rows, &classes, Some(&patients), &options).unwrap().calibration.unwrap();
+    assert_eq!((found.brier.low, found.brier.value, found.brier.high), (0.0, 1.0, 2.0));
+    let images = classifier_report(&truth, &rows, &classes, None, &options).unwrap().calibration.unwrap();
+    assert!(images.brier.low > 0.7 && images.brier.high < 1.3, "{:?}", images.brier);
+    assert!(images.ece.low > 0.35 && found.ece.high - found.ece.low > images.ece.high - images.ece.low);
+}
+
+#[test]
+fn every_patient_by_itself() {
+    let groups = names(&["P2", "P1", "P2", "P2", "P1"]);
+    let classes = names(&["a", "b"]);
+    let found = by_group(&[0, 0, 1, 1, 0], &[0, 1, 1, 0, 0], &classes, &groups, 0.95).unwrap();
+    let [first, second] = &found[..] else { panic!("two patients") };
+    // P1: images 1 and 4, of which the second is right; none of class b. P2: images 0, 2 and 3, of which the last is wrong.
+    assert_eq!((first.group.as_str(), first.images, first.accuracy.successes), ("P1", 2, 1));
+    assert_eq!((first.recall["a"].rate, first.recall["b"].total, first.recall["b"].high), (0.5, 0, 1.0));
+    assert_eq!((second.images, second.accuracy), (3, wilson(2, 3).unwrap()));
+    assert_eq!((second.recall["a"].rate, second.recall["b"].rate), (1.0, 0.5));
+    assert!(by_group(&[0], &[0], &classes, &groups, 0.95).is_err());
+    assert!(by_group(&[0], &[2], &classes, &groups[..1], 0.95).is_err());
 }
 
 #[test]

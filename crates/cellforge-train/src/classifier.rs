@@ -10,7 +10,7 @@ use crate::checkpoint::{Best, State};
 use crate::classifier_step::ClassifierStep;
 use crate::observers::{Checkpoints, Criterion, EarlyStop, Evaluate, JsonlLog, Patience, Progress, TensorBoard};
 use crate::run::{self, Control};
-use crate::{ClassifierTrainConfig, Error, FitPlan, Observer, Result, RunDir, Slot, figures, fit};
+use crate::{ClassifierTrainConfig, Error, FitPlan, Observer, Result, RunDir, SeenImages, Slot, figures, fit};
 
 /// What the `state.json` of a classifier calls it.
 pub(crate) const KIND: &str = "classifier";
@@ -64,7 +64,10 @@ pub fn train_classifier(
     let epoch_len = train.len().div_ceil(config.batch) as u64;
     let mut step = ClassifierStep::new(config, epoch_len, &control.device)?;
     let data = run::data_fingerprint(&[train, val]);
-    let fresh = State::new(KIND, config.seed, train.classes().to_vec(), data, config.clone());
+    let fresh = State {
+        seen: Some(SeenImages::new(train, val)),
+        ..State::new(KIND, config.seed, train.classes().to_vec(), data, config.clone())
+    };
     let run = dir.open(&mut step, fresh, &control.device)?;
 
     let best_by = Criterion::highest(figures::VAL_ACCURACY);

@@ -12,7 +12,7 @@ use crate::classifier::KIND;
 use crate::features::features;
 use crate::loaders::loaders;
 use crate::predict::{self, Score};
-use crate::{ClassifierState, FeatureMatrix, LossKind, Result};
+use crate::{ClassifierState, FeatureMatrix, LossKind, Result, Seen};
 
 /// A classifier that was trained. Its network takes no gradients, so that running it keeps nothing for them.
 #[derive(Debug, Clone)]
@@ -61,6 +61,13 @@ impl TrainedClassifier {
     /// If the images' size or channels are not the classifier's.
     pub fn evaluate(&self, images: &View, loss: LossKind) -> Result<Score> {
         predict::evaluate(&self.network, images, loss, &self.device)
+    }
+
+    /// How many of these images it was trained on, and its epoch was chosen by; `None` where its checkpoint does not say, because an earlier
+    /// version wrote it. Images are known by their pixels, so they have to be as [`predict`](Self::predict) takes them.
+    #[must_use]
+    pub fn seen(&self, images: &View) -> Option<Seen> {
+        self.state.seen.as_ref().map(|seen| seen.among(images))
     }
 
     /// The classes it tells apart, in label order.

@@ -5,7 +5,10 @@ use std::fmt::Write;
 use cellforge_data::counted;
 use cellforge_eval::Estimate;
 
-use super::{Answer, Evaluation, OtherFeatures, SetInfo, digits};
+use super::{
+    Answer, Evaluation, FeatureInfo, FidelityPart, FidelityScope, OtherFeatures, PrivacyPart, SetInfo, Words, digits,
+};
+use crate::report::{found_word, space_name, test_name};
 
 /// Writes the data sheet as Markdown.
 #[must_use]
@@ -48,6 +51,9 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
         )?,
         None => writeln!(text, "- No {many} of other patients were held out, so leaks could not be tested.")?,
     }
+    if let Some(left_out) = found.left_out() {
+        writeln!(text, "- Not compared: {left_out}.")?;
+    }
     if let Some(shared) = sets.shared_patients {
         writeln!(text, "- Patients on both sides: {shared}.")?;
     }
@@ -58,6 +64,7 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
         writeln!(text, "- **{}** {}. {}", verdict.question, verdict.answer.word(), verdict.sentence)?;
     }
     writeln!(text)?;
+    writeln!(text, "Compared by {}.\n", found.features.source)?;
     figures(text, found)?;
     for (part, reason) in &found.not_measured {
         writeln!(text, "- Not measured, {part}: {reason}.")?;
@@ -111,44 +118,22 @@ fn patients(set: &SetInfo) -> String {
     }
 }
 
-/// A table of the main figures.
+/// An estimate with its interval.
+fn show(e: Estimate) -> String {
+    format!("{} ({} to {})", digits(e.value), digits(e.low), digits(e.high))
+}
+
+/// The figures that verdicts rest on.
 fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
-    let show = |e: Estimate| format!("{} ({} to {})", digits(e.value), digits(e.low), digits(e.high));
     let many = &found.words.many;
+    seen(text, &found.features, &found.words)?;
     if let Some(fidelity) = &found.fidelity {
-        let n = fidelity.pooled.images;
-        let whose = if fidelity.pooled.against_holdout.is_some() { "held-out" } else { "real" };
-        writeln!(
-            text,
-            "| Figure ({n} {many} on each side) | Synthetic against {whose} | Real against {whose} |\n|---|---|---|"
-        )?;
-        let [a, b] = fidelity.pooled.judged();
-        let metric = found.features.metric.as_str();
-        let measured = [a, b].map(|found| digits(found.frechet_measured));
-        writeln!(text, "| {metric} | {} | {} |", show(a.frechet), show(b.frechet))?;
-        writeln!(text, "| {metric} as measured | {} | {} |", measured[0], measured[1])?;
-        for (name, a, b) in [
-            ("KID", a.kid, b.kid),
-            ("precision", a.precision, b.precision),
-            ("recall", a.recall, b.recall),
-            ("density", a.density, b.density),
-            ("coverage", a.coverage, b.coverage),
-            ("alpha-precision", a.alpha_precision, b.alpha_precision),
-            ("beta-recall", a.beta_recall, b.beta_recall),
-            ("realistic", a.realistic, b.realistic),
-            ("Vendi score", a.vendi, b.vendi),
-        ] {
-            writeln!(text, "| {name} | {} | {} |", show(a), show(b))?;
-        }
-        for (name, a, b) in [("rarity", a.rarity, b.rarity), ("FLD", fidelity.pooled.fld, fidelity.pooled.fld_real)] {
-            let shown = |e: Option<Estimate>| e.map_or_else(|| "none".to_owned(), show);
-            writeln!(text, "| {name} | {} | {} |", shown(a), shown(b))?;
-        }
-        for OtherFeatures { features, fidelity } in &found.other_features {
-            let (a, b) = (fidelity.pooled.against_real.frechet, fidelity.pooled.floor.frechet);
-            writeln!(text, "| {} | {} | {} |", features.metric, show(a), show(b))?;
-        }
-        writeln!(text)?;
+        scopes(text, fidelity, &found.features, found)?;
+    }
+    for OtherFeatures { features, fidelity } in &found.other_features {
+        writeln!(text, "By other features, {}:\n", features.source)?;
+        seen(text, features, &found.words)?;
+        scopes(text, fidelity, features, found)?;
     }
     if let Some(utility) = &found.utility {
         let figures = &utility.figures;
@@ -173,7 +158,79 @@ fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     }
     if let Some(privacy) = &found.privacy {
         let leaks = privacy.findings.iter().filter(|finding| finding.leaks).count();
-        writeln!(text, "- Tests for leaks: {leaks} of {} find one.", privacy.findings.len())?;
+        writeln!(text, "- Tests for leaks: {leaks} of {} find one.\n", privacy.findings.len())?;
+        leak_tests(text, privacy, &found.words)?;
     }
     Ok(())
+}
+
+/// Whether the network of the features has seen the images.
+fn seen(text: &mut String, features: &FeatureInfo, words: &Words) -> std::fmt::Result {
+    features.seen_in_words(words).map_or(Ok(()), |sentence| writeln!(text, "{sentence}\n"))
+}
+
+/// A table of all classes together, and one of each class, which is what verdicts go by.
+fn scopes(text: &mut String, part: &FidelityPart, features: &FeatureInfo, found: &Evaluation) -> std::fmt::Result {
+    part.scopes(&found.classes).into_iter().try_for_each(|(name, of)| scope(text, name, of, features, found))
+}
+
+fn scope(
+    text: &mut String,
+    name: &str,
+    scope: &FidelityScope,
+    features: &FeatureInfo,
+    found: &Evaluation,
+) -> std::fmt::Result {
+    let (n, many, against) = (scope.images, &found.words.many, scope.judged_against());
+    writeln!(text, "| {name} ({n} {many} on each side) | Synthetic {against} | Real {against} |\n|---|---|---|")?;
+    let [a, b] = scope.judged();
+    let metric = features.metric.as_str();
+    let measured = [a, b].map(|found| digits(found.frechet_measured));
+    writeln!(text, "| {metric} | {} | {} |", show(a.frechet), show(b.frechet))?;
+    writeln!(text, "| {metric} as measured | {} | {} |", measured[0], measured[1])?;
+    for (name, a, b) in [
+        ("KID", a.kid, b.kid),
+        ("precision", a.precision, b.precision),
+        ("recall", a.recall, b.recall),
+        ("density", a.density, b.density),
+        ("coverage", a.coverage, b.coverage),
+        ("alpha-precision", a.alpha_precision, b.alpha_precision),
+        ("beta-recall", a.beta_recall, b.beta_recall),
+        ("realistic", a.realistic, b.realistic),
+        ("Vendi score", a.vendi, b.vendi),
+    ] {
+        writeln!(text, "| {name} | {} | {} |", show(a), show(b))?;
+    }
+    for (name, a, b) in [("rarity", a.rarity, b.rarity), ("FLD", scope.fld, scope.fld_real)] {
+        let shown = |e: Option<Estimate>| e.map_or_else(|| "none".to_owned(), show);
+        writeln!(text, "| {name} | {} | {} |", shown(a), shown(b))?;
+    }
+    writeln!(text)
+}
+
+/// A table of the tests for leaks, with the p-value of each and the one adjusted for all of them.
+fn leak_tests(text: &mut String, part: &PrivacyPart, words: &Words) -> std::fmt::Result {
+    writeln!(
+        text,
+        "| Test for leaks | By | Figure | By chance | p | p (Holm) | Leak |\n|---|---|---|---|---|---|---|"
+    )?;
+    for finding in &part.findings {
+        let space = finding.space.as_deref().map_or_else(|| "discriminator".to_owned(), space_name);
+        let [chance, p, adjusted] = match finding.chance {
+            Some(chance) => [
+                format!("{} to {}", digits(chance.low), digits(chance.high)),
+                format!("{:.4}", chance.p),
+                format!("{:.4}", finding.p_adjusted),
+            ],
+            None => Default::default(),
+        };
+        writeln!(
+            text,
+            "| {} | {space} | {} | {chance} | {p} | {adjusted} | {} |",
+            test_name(&finding.test, words),
+            digits(finding.value),
+            found_word(finding),
+        )?;
+    }
+    writeln!(text)
 }

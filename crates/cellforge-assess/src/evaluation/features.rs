@@ -62,7 +62,7 @@ impl Extractor {
     ) -> Result<Self> {
         let info = |family, name: String, dims, source| {
             let metric = format!("fd_{name}");
-            FeatureInfo { family, metric, name, dims, source }
+            FeatureInfo { family, metric, name, dims, source, seen: None }
         };
         Ok(match source {
             FeatureSource::Pixels => Self::pixels(images, config.pixel_side.min(FIDELITY_SIDE)),
@@ -111,6 +111,7 @@ impl Extractor {
                         metric: "fid".into(),
                         dims: 2048,
                         source,
+                        seen: None,
                     },
                 }
             }
@@ -146,6 +147,7 @@ impl Extractor {
             metric: "fd_pixels".to_owned(),
             dims: to * to * images.channels(),
             source: format!("the pixels, averaged to {to} x {to}"),
+            seen: None,
         };
         Self { kind: Kind::Pixels(to), id: format!("pixels {to}"), info }
     }
@@ -159,6 +161,14 @@ impl Extractor {
         match self.kind {
             Kind::Classifier(_) | Kind::Pixels(_) | Kind::SelfSupervised(_) => &Orientation::ALL,
             Kind::Inception(_) | Kind::DinoV2(_) | Kind::File(..) => &[Orientation::Identity],
+        }
+    }
+
+    /// Notes how many images of each set a classifier was trained on, where its checkpoint says.
+    pub(super) fn note_seen(&mut self, sets: &[(&str, &SetImages)]) {
+        if let Kind::Classifier(classifier) = &self.kind {
+            let one = |(set, images): &(&str, &SetImages)| Some(((*set).to_owned(), classifier.seen(&images.view)?));
+            self.info.seen = sets.iter().map(one).collect();
         }
     }
 

@@ -40,7 +40,8 @@ impl Part {
     }
 }
 
-/// What is evaluated. All sets have images of one size and the same classes, known by name or by the folder of that name.
+/// What is evaluated. All sets have images of one size. Classes are known by name, or by the folder of that name: those of the synthetic
+/// images are compared, be it one alone, and the other sets have each of them.
 #[derive(Clone, Debug)]
 pub struct EvaluationInputs {
     /// The real images that the generators learned from.

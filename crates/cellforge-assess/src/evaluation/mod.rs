@@ -90,7 +90,7 @@ impl<'a> Prepared<'a> {
     /// As [`evaluate`].
     pub fn new(config: &'a EvaluationConfig, inputs: &'a EvaluationInputs, control: &'a Control) -> Result<Self> {
         config.validate()?;
-        let classes = inputs.real.images.classes();
+        let classes = &sets::compared_classes(&inputs.real.images, &inputs.synthetic.images)?;
         let size = (inputs.real.images.side(), inputs.real.images.channels());
         let images = |name, part: &Part| {
             SetImages::new(name, part, classes, size, config.max_images, derive_seed(config.seed, "choice"))
@@ -98,15 +98,15 @@ impl<'a> Prepared<'a> {
         let real = images("real", &inputs.real)?;
         let holdout = inputs.holdout.as_ref().map(|part| images("holdout", part)).transpose()?;
         let synthetic = images("synthetic", &inputs.synthetic)?;
-        let (extractor, others) = extractors(config, inputs, &real, control)?;
-        let parts = [("real", Some(&real)), ("holdout", holdout.as_ref()), ("synthetic", Some(&synthetic))];
-        for (name, images) in parts.into_iter().filter_map(|(name, images)| Some((name, images?))) {
-            for extractor in std::iter::once(&extractor).chain(&others) {
-                extractor.check(name, images)?;
-            }
+        let (mut extractor, mut others) = extractors(config, inputs, &real, control)?;
+        let sets = [("real", Some(&real)), ("holdout", holdout.as_ref()), ("synthetic", Some(&synthetic))];
+        let sets: Vec<_> = sets.into_iter().filter_map(|(name, images)| Some((name, images?))).collect();
+        for extractor in std::iter::once(&mut extractor).chain(&mut others) {
+            sets.iter().try_for_each(|(name, images)| extractor.check(name, images))?;
+            extractor.note_seen(&sets);
         }
 
-        let keys = copies::AllKeys::new(&real.view, holdout.as_ref().map(|holdout| &holdout.view), &synthetic.view)?;
+        let keys = copies::AllKeys::new(&real.whole, holdout.as_ref().map(|holdout| &holdout.whole), &synthetic.view)?;
 
         let many = &inputs.words.many;
         let no_privacy = match &holdout {
@@ -120,13 +120,13 @@ impl<'a> Prepared<'a> {
         let discriminators = if no_privacy.is_some() || inputs.discriminators.is_empty() {
             Vec::new()
         } else {
-            privacy::load(&inputs.discriminators, &real, control)?
+            privacy::load(&inputs.discriminators, &real, inputs.real.images.classes(), control)?
         };
         let mut compared =
             config.measures(Measure::Fidelity).then(|| fidelity::choose(config, &real, holdout.as_ref(), &synthetic));
         if no_privacy.is_some() && !matches!(compared, Some(Ok(_))) {
             // The only parts that are left: what they lack is what the whole lacks.
-            if config.measures(Measure::Utility) {
+            if config.measures(Measure::Utility) && !(classes.len() == 1 && config.measures(Measure::TwoSample)) {
                 let sets = (&real, holdout.as_ref(), &synthetic);
                 utility::check(&config.utility_config(), sets, &inputs.words)?;
             } else if let Some(too_few) = compared.take() {
@@ -265,7 +265,9 @@ impl<'a> Prepared<'a> {
             missing("utility", "it was not asked for");
         }
         let seconds = clock.finish();
-        if let (None, None, None, Some(error)) = (&fidelity_part, &privacy_part, &utility_part, too_few) {
+        let measured =
+            fidelity_part.is_some() || two_sample_part.is_some() || privacy_part.is_some() || utility_part.is_some();
+        if let (false, Some(error)) = (measured, too_few) {
             return Err(error);
         }
 
@@ -328,7 +330,7 @@ impl<'a> Prepared<'a> {
 
 /// Real images and their patients, as the search for copies takes them.
 fn known(images: &SetImages) -> copies::Known<'_> {
-    copies::Known { view: &images.view, patients: images.groups() }
+    copies::Known { view: &images.whole, patients: images.whole_patients.as_deref() }
 }
 
 /// What makes the main features, and what makes the others.

@@ -6,6 +6,7 @@ use cellforge_eval::{
     Estimate, Fidelity, ImageScore, Interval, Prdc,
     privacy::{Finding, Privacy},
 };
+use cellforge_train::Seen;
 use serde::{Deserialize, Serialize};
 
 use super::{Comparison, EvaluationConfig, Provenance, Words};
@@ -23,7 +24,7 @@ pub struct Evaluation {
     pub verdicts: Vec<Verdict>,
     /// What images were compared by.
     pub features: FeatureInfo,
-    /// Class names, sorted.
+    /// Names of the classes that are compared, in the order of the real images: those of the synthetic ones.
     pub classes: Vec<String>,
     /// The images that were compared.
     pub sets: SetsInfo,
@@ -130,6 +131,47 @@ pub struct FeatureInfo {
     pub dims: usize,
     /// Where they come from, in words.
     pub source: String,
+    /// How many images of each set (`real`, `holdout`, `synthetic`) the network was trained on; none where it is not a classifier, or its
+    /// checkpoint does not say.
+    pub seen: Option<BTreeMap<String, Seen>>,
+}
+
+impl FeatureInfo {
+    /// Whether a classifier whose features these are was trained on the images that it compares, in sentences; `None` for other features.
+    #[must_use]
+    pub fn seen_in_words(&self, words: &Words) -> Option<String> {
+        if self.family != FeatureFamily::Classifier {
+            return None;
+        }
+        let many = &words.many;
+        let Some(seen) = &self.seen else {
+            return Some(format!(
+                "Whether the network of these features was trained on any of these {many} cannot be known: its checkpoint does not \
+                 record it."
+            ));
+        };
+        let list = |of: fn(&Seen) -> usize| -> Option<String> {
+            let one = |(set, seen): (&String, &Seen)| {
+                let set = if set == "holdout" { "held-out" } else { set };
+                (of(seen) > 0).then(|| format!("{} of the {} {set} {many}", of(seen), seen.images))
+            };
+            let found: Vec<String> = seen.iter().filter_map(one).collect();
+            (!found.is_empty()).then(|| found.join(" and on "))
+        };
+        let trained = match list(|seen| seen.train) {
+            Some(list) => format!(
+                "The network of these features was trained on {list}. It has learned these, so it may find less of a difference, or of a \
+                 leak, than there is."
+            ),
+            None => format!("The network of these features was trained on none of these {many}."),
+        };
+        let chosen = list(|seen| seen.val).map(|list| format!(" Its best epoch was chosen on {list}."));
+        let judged = seen
+            .get("holdout")
+            .is_some_and(|seen| seen.train > 0)
+            .then(|| format!(" Held-out {many} that it has seen are no fair reference: take a network that has not."));
+        Some([Some(trained), chosen, judged].into_iter().flatten().collect())
+    }
 }
 
 /// How close the synthetic images come to the real ones by other features than the main ones.
@@ -141,7 +183,27 @@ pub struct OtherFeatures {
     pub fidelity: FidelityPart,
 }
 
+impl SetInfo {
+    /// What of this set was not compared, in words, where that is anything.
+    pub(crate) fn left_out_in_words(&self) -> Option<String> {
+        let all: Vec<String> = self.left_out.iter().map(|(class, n)| format!("{n} {class}")).collect();
+        (!all.is_empty()).then(|| all.join(", "))
+    }
+}
+
 impl Evaluation {
+    /// What was not compared, because there are no synthetic images of its class; `None` where nothing was left out.
+    #[must_use]
+    pub fn left_out(&self) -> Option<String> {
+        let sets = [("real", Some(&self.sets.real)), ("held-out", self.sets.holdout.as_ref())];
+        let of = |(name, set): (&str, Option<&SetInfo>)| {
+            Some(format!("{} of the {name} {}", set?.left_out_in_words()?, self.words.many))
+        };
+        let found: Vec<String> = sets.into_iter().filter_map(of).collect();
+        (!found.is_empty())
+            .then(|| format!("{}, of which there are no synthetic {}", found.join(" and "), self.words.many))
+    }
+
     /// The families of features by which fidelity was measured, each once, that of the main ones first.
     #[must_use]
     pub fn families(&self) -> Vec<FeatureFamily> {
@@ -184,6 +246,8 @@ pub struct SetInfo {
     pub images: usize,
     /// Images there were, before `max_images`.
     pub available: usize,
+    /// Images of classes that were not compared, because the synthetic images have none of them. Copies were looked for among them too.
+    pub left_out: BTreeMap<String, usize>,
     /// Patients of the images used, where all are known.
     pub patients: Option<usize>,
     /// Kish's effective number of these patients, `(Σ nᵢ)² / Σ nᵢ²` for `nᵢ` images of patient `i`: as many patients with one number of
@@ -211,6 +275,16 @@ pub struct FidelityPart {
     /// Every synthetic image beside the real images of its class: the held-out ones of `against_holdout`, or without these the real
     /// ones of `against_real`.
     pub images: Vec<ScoredImage>,
+}
+
+impl FidelityPart {
+    /// What tables show: all classes together, where there are several, then each.
+    #[must_use]
+    pub fn scopes<'a>(&'a self, classes: &'a [String]) -> Vec<(&'a str, &'a FidelityScope)> {
+        let all = (classes.len() != 1).then_some(("All classes", &self.pooled));
+        let each = classes.iter().filter_map(|class| Some((class.as_str(), self.per_class.get(class)?)));
+        all.into_iter().chain(each).collect()
+    }
 }
 
 /// How the sets of real images were drawn that are compared with each other: one of as many effective patients as the holdout has (half
@@ -284,6 +358,12 @@ impl FidelityScope {
             _ => [&self.against_real, &self.floor],
         }
     }
+
+    /// Which real images the pair of [`judged`](Self::judged) stands against, as a heading has it: `against held-out` or `against real`.
+    #[must_use]
+    pub fn judged_against(&self) -> &'static str {
+        if self.against_holdout.is_some() { "against held-out" } else { "against real" }
+    }
 }
 
 /// Whether the synthetic images give away whom the generators learned from.
@@ -332,4 +412,36 @@ pub struct PairImage {
     pub distance: f64,
     /// Distance of the synthetic image to the nearest held-out image.
     pub holdout_distance: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_network_has_seen_is_said() {
+        let info = |family, seen: Option<&[(&str, usize, usize)]>| FeatureInfo {
+            family,
+            name: "resnet512".to_owned(),
+            metric: "fd_resnet512".to_owned(),
+            dims: 512,
+            source: String::new(),
+            seen: seen.map(|sets| {
+                let of = |&(set, train, val): &(&str, usize, usize)| (set.to_owned(), Seen { images: 100, train, val });
+                sets.iter().map(of).collect()
+            }),
+        };
+        let said = |seen: Option<&[(&str, usize, usize)]>| {
+            info(FeatureFamily::Classifier, seen).seen_in_words(&Words::default()).unwrap()
+        };
+        assert!(said(None).contains("cannot be known"));
+        assert!(said(Some(&[("real", 0, 0)])).ends_with("was trained on none of these images."));
+        let usual = said(Some(&[("holdout", 0, 0), ("real", 80, 10), ("synthetic", 0, 0)]));
+        assert!(usual.contains("trained on 80 of the 100 real images. "), "{usual}");
+        assert!(usual.ends_with("Its best epoch was chosen on 10 of the 100 real images."), "{usual}");
+        let wrong = said(Some(&[("holdout", 3, 0), ("real", 80, 0)]));
+        assert!(wrong.contains("on 3 of the 100 held-out images and on 80 of the 100 real images."), "{wrong}");
+        assert!(wrong.contains("no fair reference"), "{wrong}");
+        assert_eq!(info(FeatureFamily::Pixels, None).seen_in_words(&Words::default()), None);
+    }
 }

@@ -26,14 +26,16 @@ pub(super) fn save(
     }
     let mut saved = Vec::new();
     let (side, channels) = (real.view.side(), real.view.channels());
+    // A copy may be of a training image of any class.
     let mut draw = |space: &str, number: usize, turn: Orientation, [left, right]: [usize; 2], distances: [f64; 2]| {
+        let real = if space == COPIES { &real.whole } else { &real.view };
         let mut pixels = turn.apply(synthetic.view.image(left), side, channels);
-        pixels.extend_from_slice(real.view.image(right));
+        pixels.extend_from_slice(real.image(right));
         let path = RunDir::pair(&folder_name(space), number + 1);
         let both = View::new(ViewParts { side, channels, pixels, ..ViewParts::default() })?;
         save_grid(&out.join(&path), &both, 2)?;
         let [distance, holdout_distance] = distances;
-        let [synthetic, real] = [(&synthetic.view, left), (&real.view, right)].map(|(view, i)| view.name(i).to_owned());
+        let [synthetic, real] = [(&synthetic.view, left), (real, right)].map(|(view, i)| view.name(i).to_owned());
         saved.push(PairImage { space: space.to_owned(), path, synthetic, real, distance, holdout_distance });
         Ok::<(), Error>(())
     };

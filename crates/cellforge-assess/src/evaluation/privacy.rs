@@ -88,8 +88,8 @@ pub(super) struct Network {
     class: String,
 }
 
-/// One for each class, in the order of the classes.
-pub(super) fn load(folders: &[PathBuf], real: &SetImages, control: &Control) -> Result<Vec<Network>> {
+/// One for each class that is compared, in the order of the classes. `known` are all classes of the real images.
+pub(super) fn load(folders: &[PathBuf], real: &SetImages, known: &[String], control: &Control) -> Result<Vec<Network>> {
     let classes = real.view.classes();
     let mut found: Vec<Option<Network>> = Vec::new();
     found.resize_with(classes.len(), || None);
@@ -98,8 +98,11 @@ pub(super) fn load(folders: &[PathBuf], real: &SetImages, control: &Control) -> 
         gan.discriminator()?;
         let fail = |problem: String| Error::Discriminator { path: folder.clone(), problem };
         for class in gan.classes() {
-            let at = classes.iter().position(|name| name == class || folder_name(name) == *class);
-            let Some(at) = at else {
+            let is_it = |name: &String| name == class || folder_name(name) == *class;
+            let Some(at) = classes.iter().position(is_it) else {
+                if known.iter().any(is_it) {
+                    continue;
+                }
                 return Err(fail(format!("it was trained on class {class:?}, which the images have not")));
             };
             if found[at].is_some() {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cellforge_data::{SplitOptions, SplitRule, View, split};
+use cellforge_data::{SplitOptions, SplitRule, View, folder_name, split};
 use cellforge_eval::effective_groups;
 
 use super::{Part, SetInfo};
@@ -10,19 +10,55 @@ use crate::{Error, Result, files::hash_texts};
 
 /// The images of one part that are used.
 pub(super) struct SetImages {
-    /// These images, with the classes of the evaluation.
+    /// Those of the classes that are compared, with these classes.
     pub(super) view: View,
     /// Their patients, where all are known.
     pub(super) patients: Option<Vec<String>>,
     /// Which images of the part they are.
     pub(super) rows: Vec<usize>,
-    /// Images of the part.
+    /// Images of the part, of all classes.
     pub(super) available: usize,
+    /// The images of all classes, with those of the part: a copy may be of any.
+    pub(super) whole: View,
+    /// Their patients, where all are known.
+    pub(super) whole_patients: Option<Vec<String>>,
     pub(super) info: SetInfo,
 }
 
+/// The classes that real and synthetic images have, in the order of the real ones.
+///
+/// # Errors
+/// [`Error::EvaluationImages`] for a synthetic class that is none of the real ones.
+pub(super) fn compared_classes(real: &View, synthetic: &View) -> Result<Vec<String>> {
+    let classes = with_images(real);
+    let made = with_images(synthetic);
+    let unknown: Vec<&str> =
+        made.iter().filter(|name| !classes.iter().any(|class| is_named(class, name))).map(String::as_str).collect();
+    if !unknown.is_empty() {
+        let problem = format!(
+            "they are of {}, which is no class of the real images ({}); give folders of the same names",
+            unknown.join(", "),
+            classes.join(", ")
+        );
+        return Err(Error::EvaluationImages { part: "synthetic", problem });
+    }
+    Ok(classes.into_iter().filter(|class| made.iter().any(|name| is_named(class, name))).collect())
+}
+
+/// The classes that have images.
+fn with_images(images: &View) -> Vec<String> {
+    let counts = images.class_counts();
+    images.classes().iter().zip(counts).filter(|(_, count)| *count > 0).map(|(class, _)| class.clone()).collect()
+}
+
+/// Whether a class or a folder of this name is the class, as [`View::relabelled`] has it.
+fn is_named(class: &str, name: &str) -> bool {
+    name == class || name == folder_name(class)
+}
+
 impl SetImages {
-    /// Takes the images of a part, at most `max_images` of each class (0 takes all), with labels that are positions in `classes`.
+    /// Takes the images of a part, at most `max_images` of each class (0 takes all). Those of `classes` are compared, with labels that are
+    /// positions in it; the others are left out.
     pub(super) fn new(
         name: &'static str,
         part: &Part,
@@ -45,22 +81,25 @@ impl SetImages {
                 channels
             )));
         }
-        let other = || {
-            fail(format!(
-                "the classes are {}, those of the real images are {}; give folders of the same names",
-                images.classes().join(", "),
-                classes.join(", ")
-            ))
-        };
-        if images.classes().len() != classes.len() {
-            return Err(other());
+        let own = images.classes();
+        let compared: Vec<bool> = own.iter().map(|name| classes.iter().any(|class| is_named(class, name))).collect();
+        let is_compared = |i: usize| compared[images.label(i) as usize];
+        let chosen = choose(images, max_images, seed);
+        let rows: Vec<usize> = chosen.iter().copied().filter(|&i| is_compared(i)).collect();
+        let whole = images.part(&chosen);
+        let view = images.part(&rows).relabelled(classes)?;
+        if let Some(class) = view.class_counts().iter().position(|&n| n == 0) {
+            return Err(fail(format!(
+                "there is none of class {:?}; they are of {}",
+                classes[class],
+                with_images(images).join(", ")
+            )));
         }
-        let all = images.relabelled(classes).map_err(|_| other())?;
-        if let Some(class) = all.class_counts().iter().position(|&n| n == 0) {
-            return Err(fail(format!("there is none of class {:?}", classes[class])));
-        }
-        let rows = choose(&all, max_images, seed);
-        let view = all.part(&rows);
+        let counts = own.iter().zip(images.class_counts()).zip(&compared);
+        let left_out = counts
+            .filter(|((_, count), compared)| *count > 0 && !**compared)
+            .map(|((class, count), _)| (class.clone(), count))
+            .collect();
         let patients = view.groups();
         let images_per_class: BTreeMap<String, usize> = classes.iter().cloned().zip(view.class_counts()).collect();
         let by_class = |label: usize, patients: &[String]| -> Vec<String> {
@@ -75,7 +114,8 @@ impl SetImages {
             source: part.source.clone(),
             images_per_class,
             images: view.len(),
-            available: all.len(),
+            available: (0..images.len()).filter(|&i| is_compared(i)).count(),
+            left_out,
             patients: patients.as_deref().map(counted),
             effective_patients: patients.as_deref().map(effective_groups),
             patients_per_class: per_class
@@ -86,7 +126,8 @@ impl SetImages {
                 .map(|all| all.iter().map(|(class, patients)| (class.clone(), effective_groups(patients))).collect()),
             fingerprint: view.fingerprint(),
         };
-        Ok(Self { view, patients, rows, available: all.len(), info })
+        let whole_patients = whole.groups();
+        Ok(Self { view, patients, rows, available: images.len(), whole, whole_patients, info })
     }
 
     pub(super) fn groups(&self) -> Option<&[String]> {
@@ -160,7 +201,7 @@ pub(super) fn shared_patients(a: &SetImages, b: &SetImages) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cellforge_data::{ViewParts, folder_name};
+    use cellforge_data::ViewParts;
 
     fn set(groups: bool) -> View {
         // Patient i of 6 has 3 images of each of two classes.
@@ -221,7 +262,28 @@ mod tests {
         let images = |view| SetImages::new("synthetic", &Part::new(view, "test"), &classes, (1, 1), 0, 1);
         let found = images(named(["z".to_owned(), folder_name("x y")])).unwrap();
         assert_eq!((found.view.label(0), found.view.label(35), found.view.classes()), (1, 0, &classes[..]));
-        let error = images(named(["z".to_owned(), "q".to_owned()])).err().unwrap().to_string();
-        assert!(error.contains("q"), "{error}");
+        // Of a class that nothing is compared with nothing is taken, but what it is left out of says so.
+        let one = images(named(["x y".to_owned(), "q".to_owned()])).err().unwrap().to_string();
+        assert!(one.contains("none of class \"z\"; they are of x y, q"), "{one}");
+        let only = ["z".to_owned()];
+        let view = named(["q".to_owned(), "z".to_owned()]);
+        let found = SetImages::new("real", &Part::new(view, "test"), &only, (1, 1), 0, 1).unwrap();
+        assert_eq!((found.view.len(), found.rows[0], found.available, found.whole.len()), (18, 18, 36, 36));
+        assert_eq!(found.info.left_out, BTreeMap::from([("q".to_owned(), 18)]));
+        assert_eq!((found.info.available, found.view.classes()), (18, &only[..]));
+    }
+
+    #[test]
+    fn classes_that_both_have_are_compared() {
+        let named = |a: &str, b: &str| {
+            View::new(ViewParts { classes: vec![a.into(), b.into()], ..set(false).to_parts() }).unwrap()
+        };
+        let real = named("x y", "z");
+        assert_eq!(compared_classes(&real, &named("z", &folder_name("x y"))).unwrap(), ["x y", "z"]);
+        assert_eq!(compared_classes(&real, &named("z", "q").class(0)).unwrap(), ["z"]);
+        // A class without an image is none.
+        assert_eq!(compared_classes(&real, &named("z", "q").first(18)).unwrap(), ["z"]);
+        let error = compared_classes(&real, &named("q", "z")).unwrap_err().to_string();
+        assert!(error.contains("of q, which is no class of the real images (x y, z)"), "{error}");
     }
 }

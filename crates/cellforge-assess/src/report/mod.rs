@@ -17,6 +17,7 @@ use maud::Markup;
 use crate::{Error, Evaluation, Result};
 
 pub use evaluation::notices;
+pub(crate) use evaluation::{found_word, space_name, test_name};
 
 /// The style sheet of every page.
 pub const STYLE: &str = include_str!("style.css");

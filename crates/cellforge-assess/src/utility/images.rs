@@ -39,6 +39,10 @@ impl TestImages {
 impl Pool {
     pub(super) fn new(data: &UtilityData) -> Result<Self> {
         let classes = data.real.classes();
+        if let [class] = classes {
+            let problem = format!("they are of class {class:?} alone: a classifier tells two classes or more");
+            return Err(Error::UtilityImages { part: "training", problem });
+        }
         let train = checked("training", &data.real, classes)?;
         let test = checked("test", &data.test, classes)?;
         let synthetic = checked("synthetic", &data.synthetic, classes)?;

@@ -29,6 +29,43 @@ pub struct Split {
     pub test: Vec<usize>,
 }
 
+/// A part of a split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SplitPart {
+    /// The training images.
+    Train,
+    /// The validation images.
+    Val,
+    /// The test images.
+    #[default]
+    Test,
+}
+
+impl SplitPart {
+    /// Its name in a sentence: `training`, `validation` or `test`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "training",
+            Self::Val => "validation",
+            Self::Test => "test",
+        }
+    }
+}
+
+impl Split {
+    /// The positions of a part's images.
+    #[must_use]
+    pub fn part(&self, part: SplitPart) -> &[usize] {
+        match part {
+            SplitPart::Train => &self.train,
+            SplitPart::Val => &self.val,
+            SplitPart::Test => &self.test,
+        }
+    }
+}
+
 /// What is kept whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -152,3 +152,17 @@ fn resizing_keeps_a_flat_colour_and_the_labels() {
     let grey = set.resized(8, 1).unwrap();
     assert_eq!(grey.image(1), [77; 64]);
 }
+
+#[test]
+fn an_image_is_known_by_its_pixels_alone() {
+    let view = two();
+    // The SHA-256 of 02 00 00 00 00 00 00 00, 01, 00 01 02 03, by coreutils' sha256sum.
+    assert_eq!(view.pixel_hash(0), 0x8add_3637_6147_5eb1);
+    let renamed = View::new(ViewParts { names: vec!["x".into(), "y".into()], groups: vec![], ..parts() }).unwrap();
+    assert_eq!(renamed.part(&[1, 0]).pixel_hash(1), view.pixel_hash(0));
+    assert_ne!(view.pixel_hash(1), view.pixel_hash(0));
+    // The same bytes as one image of another size.
+    let column = View::new(ViewParts { side: 1, channels: 1, pixels: vec![0], ..ViewParts::default() }).unwrap();
+    let grey = View::new(ViewParts { side: 1, channels: 3, pixels: vec![0; 3], ..ViewParts::default() }).unwrap();
+    assert_ne!(column.pixel_hash(0), grey.pixel_hash(0));
+}

@@ -89,7 +89,7 @@ mod input;
 mod kmeans;
 mod membership;
 mod near;
-mod roc;
+pub(crate) mod roc;
 mod search;
 mod share;
 mod spread;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cellforge_data::SplitPart;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +14,19 @@ pub struct Inputs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
     /// Split of the images: a CSV file of `data split`. Without it, classifiers have one by the settings of `data`, and GANs learn from all images.
+    ///
+    /// An evaluation takes its training part for the real images, and its test part for the held-out ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<PathBuf>,
+    /// Part of the split that is classified. Without it, test.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<SplitPart>,
+    /// Strata: a CSV file with a header, whose first column names images or patients. What is classified gets figures for each value of a column.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strata: Option<PathBuf>,
+    /// Column of the strata, such as `site` or `sex`. Without it, the only one after the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strata_column: Option<String>,
     /// Judge: folder of a classifier that judges a GAN as it trains, on the split's validation images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge: Option<PathBuf>,

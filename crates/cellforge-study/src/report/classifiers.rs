@@ -107,8 +107,32 @@ pub(super) fn resnet(results: &Results) -> Markup {
         @if test.per_class.iter().any(|class| class.zero_division) {
             p.note { "A figure that would divide by 0 is set to 0." }
         }
+        (sensitivities(test))
+        @if let Some(found) = &test.calibration {
+            p { "Expected calibration error: " (estimate(&found.ece)) ". Brier score: " (estimate(&found.brier)) "." }
+            p.note { "The calibration error (Guo et al. 2017) is the mean distance between the probability of the predicted class and the share that is
+                right, over " (found.bins.len()) " bins of equal width. The Brier score (1950) is the squared distance of all probabilities from the
+                truth: 0 where the network is always sure and right, 2 where it is always sure and wrong." }
+        }
         p.note { (method(test, &results.data.words)) }
     }
+}
+
+/// The sensitivity of each class where the specificity is given.
+fn sensitivities(test: &ClassifierReport) -> Markup {
+    let Some(first) = test.per_class.iter().find(|class| !class.sensitivity_at.is_empty()) else { return html! {} };
+    let body = html! {
+        thead { tr {
+            th scope="col" { "Class" }
+            @for at in &first.sensitivity_at { th scope="col" { "At specificity " (percent(at.specificity)) } }
+        } }
+        tbody {
+            @for class in test.per_class.iter().filter(|class| !class.sensitivity_at.is_empty()) {
+                tr { th scope="row" { (class.class) } @for at in &class.sensitivity_at { td { (estimate(&at.sensitivity)) } } }
+            }
+        }
+    };
+    table("Sensitivity of each class against the rest, by its probability", body)
 }
 
 /// How the intervals were computed, in words.

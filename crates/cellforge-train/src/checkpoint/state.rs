@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::files::hex;
 use super::{FORMAT_VERSION, STATE, WEIGHTS, damaged, file_name};
-use crate::{Error, GuardState, Position, Result};
+use crate::{Error, GuardState, Position, Result, SeenImages};
 
 /// The first version whose configuration lies under its name in a settings file, with today's names.
 const NESTED: u32 = 3;
@@ -36,6 +36,9 @@ pub struct State<C> {
     /// Fingerprint of the classifier and the validation images that a GAN is judged by while it trains, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<String>,
+    /// The images of `data` one by one, of a classifier; none in checkpoints that were written before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<SeenImages>,
     /// What a GAN's guard remembers.
     #[serde(default, skip_serializing_if = "GuardState::is_new")]
     pub guard: GuardState,
@@ -71,6 +74,7 @@ impl<C> State<C> {
             classes,
             data,
             judge: None,
+            seen: None,
             guard: GuardState::default(),
             config,
             files: BTreeMap::new(),
@@ -88,6 +92,7 @@ impl<C> State<C> {
             classes: self.classes.clone(),
             data: self.data.clone(),
             judge: self.judge.clone(),
+            seen: self.seen.clone(),
             guard: self.guard.clone(),
             config,
             files: self.files.clone(),

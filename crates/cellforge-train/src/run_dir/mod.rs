@@ -171,6 +171,8 @@ impl RunDir {
         let Some(last) = Checkpoint::settle(&self.slot(Slot::Last))? else { return Ok(None) };
         let mut saved: State<C> = last.state(&fresh.kind)?;
         check_same(last.path(), &saved, fresh)?;
+        // The same images, of which earlier versions did not record each.
+        saved.seen.clone_from(&fresh.seen);
         step.restore(&last.snapshot(&saved, device)?)?;
         self.settle_best(&mut saved)?;
         tracing::info!("resuming {} after iteration {}", self.path.display(), saved.position.iteration);

@@ -4,7 +4,9 @@ use cellforge_eval::{Estimate, Fidelity};
 use maud::{Markup, html};
 
 use crate::{
-    evaluation::{Comparison, Equivalence, Evaluation, FidelityPart, FidelityScope, OtherFeatures, digits},
+    evaluation::{
+        Comparison, Equivalence, Evaluation, FeatureInfo, FidelityPart, FidelityScope, OtherFeatures, digits,
+    },
     report::format::{count, percent, percent_range, table, with_interval},
 };
 
@@ -21,6 +23,7 @@ pub(super) fn figures(part: &FidelityPart, found: &Evaluation) -> Markup {
             p { "Every figure stands beside the same figure between real " (many) " (the floor): half of the real " (many) " against the other half, of "
                 (others) ". The generator has seen both halves, so it can come nearer to one than the other does." }
         }
+        (seen(&found.features, found))
         (margins(part, found))
         (floor(part, found))
         p { "All comparisons have the same numbers of " (many) ", because distances depend on them. An arrow marks figures that are better when low." }
@@ -84,6 +87,11 @@ fn margins(part: &FidelityPart, found: &Evaluation) -> Markup {
     table("What the answers rest on. The margins stand fixed for all evaluations", body)
 }
 
+/// Whether the network of the features has seen the images.
+pub(super) fn seen(features: &FeatureInfo, found: &Evaluation) -> Markup {
+    html! { @if let Some(sentence) = features.seen_in_words(&found.words) { p.callout { (sentence) } } }
+}
+
 /// Of how many patients the sets of the floor are.
 fn floor(part: &FidelityPart, found: &Evaluation) -> Markup {
     let many = &found.words.many;
@@ -99,11 +107,7 @@ fn floor(part: &FidelityPart, found: &Evaluation) -> Markup {
 
 /// A table of all classes together and one of each class.
 fn scopes(part: &FidelityPart, metric: &str, found: &Evaluation) -> Markup {
-    let classes = found.classes.iter().filter_map(|class| Some((class.as_str(), part.per_class.get(class)?)));
-    html! {
-        (scope("All classes", &part.pooled, metric, found))
-        @for (name, of_class) in classes { (scope(name, of_class, metric, found)) }
-    }
+    html! { @for (name, of) in part.scopes(&found.classes) { (scope(name, of, metric, found)) } }
 }
 
 /// The tables of the other features.
@@ -113,6 +117,7 @@ pub(super) fn other_features(found: &Evaluation) -> Markup {
             h4 { "By other features: " (features.name) }
             p { "The same " (found.words.many) ", compared by " (features.source) " (" (count(features.dims as u64)) " numbers per " (found.words.one)
                 "). Distances of different features cannot be compared; whether a synthetic set stands apart from the real one can." }
+            (seen(features, found))
             (scopes(fidelity, &features.metric, found))
         }
     }

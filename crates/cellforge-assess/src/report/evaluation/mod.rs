@@ -10,6 +10,8 @@ use std::path::Path;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+pub(crate) use privacy::{found_word, test_name};
+
 use super::{
     embed,
     format::{count, duration, table},
@@ -209,7 +211,7 @@ fn pairs(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
 }
 
 /// A space in words.
-fn space_name(name: &str) -> String {
+pub(crate) fn space_name(name: &str) -> String {
     if name == "pixels" { "pixels".to_owned() } else { format!("features ({name})") }
 }
 
@@ -245,6 +247,7 @@ fn sets(found: &Evaluation) -> Markup {
     };
     html! {
         (table(&format!("The {} that were compared", found.words.many), body))
+        @if let Some(left_out) = found.left_out() { p { "Not compared: " (left_out) "." } }
         p { (found.words.many_at_start()) " of " (sets.side) " × " (sets.side) " pixels, " @if sets.channels == 1 { "grey" } @else { "colour" } ". Compared by "
             (found.features.source) " (" (found.features.name) ", " (count(found.features.dims as u64)) " numbers per " (found.words.one) ")." }
     }

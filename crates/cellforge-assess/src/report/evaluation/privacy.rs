@@ -21,6 +21,7 @@ pub(super) fn figures(part: &PrivacyPart, found: &Evaluation) -> Markup {
             @else { "; its p-value says how often the figure would be as high if the " (many) " had been divided between the two sets at random.
                 Patients are not known, so every " (one) " stands for itself." }
         }
+        (super::fidelity::seen(&found.features, found))
         (controls(part, words))
         (findings(&part.findings, words))
         p.note { "A leak is found where the p-value, adjusted for all tests together (Westfall and Young 1993, step-down min-P), is at most "
@@ -71,7 +72,7 @@ fn findings(findings: &[Finding], words: &Words) -> Markup {
                         None => { td {} td {} },
                     }
                     td { @if finding.chance.is_some() { (format!("{:.4}", finding.p_adjusted)) } }
-                    td { @if finding.leaks { span.answer.bad { "found" } } @else if finding.conclusive { "none" } @else { "cannot tell" } }
+                    td { @if finding.leaks { span.answer.bad { (found_word(finding)) } } @else { (found_word(finding)) } }
                 }
             }
         }
@@ -79,8 +80,17 @@ fn findings(findings: &[Finding], words: &Words) -> Markup {
     table("Tests for leaks", body)
 }
 
+/// Whether a test found a leak, in a word or two.
+pub(crate) fn found_word(finding: &Finding) -> &'static str {
+    match (finding.leaks, finding.conclusive) {
+        (true, _) => "found",
+        (false, true) => "none",
+        (false, false) => "cannot tell",
+    }
+}
+
 /// A test in words.
-fn test_name(test: &str, words: &Words) -> String {
+pub(crate) fn test_name(test: &str, words: &Words) -> String {
     let (one, many) = (&words.one, &words.many);
     let of = |rest: &str| match rest {
         "image_auc" => format!(", {many}, area"),
