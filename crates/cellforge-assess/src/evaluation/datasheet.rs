@@ -174,6 +174,9 @@ fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     if let Some(privacy) = &found.privacy {
         let leaks = privacy.findings.iter().filter(|finding| finding.leaks).count();
         writeln!(text, "- Tests for leaks: {leaks} of {} find one.", privacy.findings.len())?;
+        if let Some(linked) = &privacy.reidentification {
+            writeln!(text, "- Re-identification: {}", linked.in_words(&found.words))?;
+        }
     }
     Ok(())
 }

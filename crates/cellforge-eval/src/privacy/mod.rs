@@ -108,7 +108,7 @@ pub use controls::Controls;
 pub use copying::{Copying, Region};
 pub use findings::Finding;
 pub use input::{Discriminator, Labels, PrivacyInput, PrivacyOptions, Space};
-pub use membership::{Attack, Membership};
+pub use membership::{Attack, Membership, Targets, membership};
 pub use share::{Share, clopper_pearson};
 pub use spread::{Compared, Distances, Pair};
 
@@ -124,6 +124,9 @@ pub struct Privacy {
     pub spaces: BTreeMap<String, SpacePrivacy>,
     /// Membership inference by the discriminator's scores, where there are any.
     pub logan: Option<Membership>,
+    /// Whether training patients are told from others by how closely synthetic images are linked to them, where a caller has such scores
+    /// ([`membership()`]) and puts them here.
+    pub reidentification: Option<Membership>,
     /// Whether patients are known, and are what is exchanged and drawn; else single images are. Where images of a patient resemble each
     /// other, intervals over images are too narrow and p-values too small.
     pub by_patient: bool,

@@ -130,7 +130,11 @@ fn identical(table: &Table) -> usize {
 }
 
 /// What `figures` says of every labelling that is drawn.
-fn labellings<T: Send>(units: &Units, options: &PrivacyOptions, figures: impl Fn(&[Side]) -> T + Sync) -> Vec<T> {
+pub(crate) fn labellings<T: Send>(
+    units: &Units,
+    options: &PrivacyOptions,
+    figures: impl Fn(&[Side]) -> T + Sync,
+) -> Vec<T> {
     let run = |labelling| figures(&units.relabelled(&mut random(options.seed, Purpose::Relabelling, labelling)));
     (0..options.relabellings as u64).into_par_iter().map(run).collect()
 }
@@ -142,10 +146,7 @@ pub(crate) fn judge(
     units: &Units,
     options: &PrivacyOptions,
 ) -> Result<Privacy> {
-    let logan = logan.map(|attacker| {
-        let drawn = labellings(units, options, |sides| attacker.figures(units, sides));
-        attacker.finish(units, &options.bootstrap, &drawn)
-    });
+    let logan = logan.map(|attacker| attacker.judge(units, options));
     let most = (options.relabellings + 1) as f64;
     Ok(Privacy {
         spaces: trials
@@ -153,6 +154,7 @@ pub(crate) fn judge(
             .map(|(name, trial)| Ok((name.clone(), trial.judge(units, options)?)))
             .collect::<Result<_>>()?,
         logan: logan.transpose()?,
+        reidentification: None,
         by_patient: units.patients,
         train_units: units.train,
         holdout_units: units.holdout,
