@@ -55,6 +55,7 @@ fn help_of_every_verb_has_examples() {
         &["classify"],
         &["evaluate"],
         &["reproduce"],
+        &["audit"],
         &["panel", "make"],
         &["panel", "score"],
         &["completions"],

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use cellforge::{
     data::{self, OpenOptions, Progress, Split, SplitOptions, SplitRule, View, phantom},
     eval::{BootstrapOptions, ClassifierReport},
@@ -56,6 +56,14 @@ pub fn open_unlabelled_at(path: &str, options: &OpenOptions) -> Result<View> {
     let images = View::open_unlabelled(path, options)?;
     list_skipped(&images);
     Ok(images)
+}
+
+/// The label of a class by its name.
+pub fn label(images: &View, class: &str) -> Result<u32> {
+    match images.classes().iter().position(|name| name == class) {
+        Some(label) => Ok(label as u32),
+        None => bail!("no class {class:?} in the data; it has {}", images.classes().join(", ")),
+    }
 }
 
 /// The split that the settings name, or make.

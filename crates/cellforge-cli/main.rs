@@ -1,5 +1,6 @@
 //! The `cellforge` command: one file per verb, each a thin layer over the library crates.
 
+mod audit;
 mod classify;
 mod common;
 mod completions;
@@ -67,6 +68,8 @@ enum Verb {
     Classify(classify::Args),
     /// Measure what synthetic images are worth: realism, coverage, use for training, leaks
     Evaluate(Box<evaluate::Args>),
+    /// Audit a training recipe: can it be told whom a GAN was trained on?
+    Audit(Box<audit::Args>),
     /// Ask people: a page on which raters tell synthetic images from real ones, and its score
     #[command(subcommand)]
     Panel(panel::Command),
@@ -97,6 +100,7 @@ fn main() -> ExitCode {
         Verb::Config(command) => config::run(&globals, &command),
         Verb::Classify(args) => classify::run(globals, &args),
         Verb::Evaluate(args) => evaluate::run(globals, &args),
+        Verb::Audit(args) => audit::run(globals, &args),
         Verb::Panel(command) => panel::run(globals, &command),
         Verb::Reproduce(args) => reproduce::run(globals, &args),
         Verb::Completions(args) => completions::run(&args),

@@ -34,10 +34,10 @@ pub fn run(globals: Globals, command: &Command) -> Result<()> {
 
 /// The folder of a run, and what to do about a run that is there.
 #[derive(clap::Args)]
-struct RunArgs {
+pub(crate) struct RunArgs {
     /// Folder for checkpoints, logs, and sample grids or figures
     #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    pub(crate) out: PathBuf,
     /// Resume the run in OUT, with the settings it was started with
     #[arg(long)]
     resume: bool,
@@ -48,7 +48,12 @@ struct RunArgs {
 
 impl RunArgs {
     /// The settings of a training and what it runs on, once it is clear that `verb` may leave a run in the folder.
-    fn begin<S: Shorthands>(&self, globals: &Globals, given: &Given<S>, verb: &str) -> Result<(StudyConfig, Session)> {
+    pub(crate) fn begin<S: Shorthands>(
+        &self,
+        globals: &Globals,
+        given: &Given<S>,
+        verb: &str,
+    ) -> Result<(StudyConfig, Session)> {
         let below = if self.resume { resumed(globals, &self.out, "run")? } else { Vec::new() };
         let config = settings(globals, below, given.layers()?, None)?;
         let session = globals.open_stoppable(config.precision)?;
@@ -57,7 +62,7 @@ impl RunArgs {
         Ok((config, session))
     }
 
-    fn mode(&self) -> Mode {
+    pub(crate) fn mode(&self) -> Mode {
         match (self.resume, self.overwrite) {
             (true, _) => Mode::Resume,
             (false, true) => Mode::Overwrite,

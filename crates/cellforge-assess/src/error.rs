@@ -62,6 +62,14 @@ pub enum Error {
         /// The reason.
         source: Box<cellforge_train::Error>,
     },
+    /// A network that learns to tell patients apart could not be trained, or could not judge.
+    #[error("re-identification, network {run} of 2: it failed")]
+    ReidentificationRun {
+        /// Which of the two.
+        run: usize,
+        /// The reason.
+        source: Box<cellforge_train::Error>,
+    },
     /// The images of an evaluation do not fit together.
     #[error("evaluation, {part} images: {problem}")]
     EvaluationImages {
@@ -70,6 +78,9 @@ pub enum Error {
         /// What is wrong, and what is needed.
         problem: String,
     },
+    /// The images of an audit do not do.
+    #[error("audit, images: {0}")]
+    AuditImages(String),
     /// The images of a panel do not fit together.
     #[error("panel, images: {0}")]
     PanelImages(String),

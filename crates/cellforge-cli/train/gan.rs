@@ -88,10 +88,7 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
     };
     let chosen: Vec<u32> = match &config.inputs.class {
         None => (0..all.classes().len() as u32).collect(),
-        Some(name) => match all.classes().iter().position(|class| class == name) {
-            Some(class) => vec![class as u32],
-            None => bail!("no class {name:?} in the data; it has {}", all.classes().join(", ")),
-        },
+        Some(name) => vec![images::label(&all, name)?],
     };
     let together = config.gan.conditional && chosen.len() > 1;
     let one = chosen.len() == 1 || together;

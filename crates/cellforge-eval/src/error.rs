@@ -230,6 +230,17 @@ pub enum Error {
     /// A false positive rate outside (0, 1).
     #[error("the false positive rate {0} must lie between 0 and 1, for example 0.01")]
     Fpr(f64),
+    /// A share outside (0, 1].
+    #[error("the share of units to guess about, {0}, must lie above 0 and be at most 1, for example 0.3")]
+    Share(f64),
+    /// An epsilon or a delta that no differential privacy has.
+    #[error("epsilon {epsilon} must be finite and not below 0, and delta {delta} must lie between 0 and 1")]
+    Delta {
+        /// The epsilon.
+        epsilon: f64,
+        /// The delta.
+        delta: f64,
+    },
     /// A coverage outside (0, 1).
     #[error("the interval level {0} must lie between 0 and 1, for example 0.95")]
     Level(f64),

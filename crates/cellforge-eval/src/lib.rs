@@ -56,6 +56,8 @@
 //! - Networks that were trained several times: [`accuracy_over_seeds`] and [`paired_difference`], whose intervals hold the variation of
 //!   patients and of trainings.
 //! - Whether a generator leaks is not read from intervals but from who else could have been in training, see [`mod@privacy`].
+//! - Whether single images or patients were in training is attacked in [`mod@attacks`]; a bound of epsilon from one run has a one-sided
+//!   confidence.
 //! - Raters who judge images, see [`mod@panel`]: raters and images are both drawn.
 //! - Whether two sets can be told apart is judged beside halves of the real patients, see [`mod@two_sample`].
 //! - Distances between two sets have intervals of their own, for reasons that are given at [`fidelity()`].
@@ -63,6 +65,7 @@
 //! Resamples run in parallel, each with random numbers keyed by the seed and its own number: results do not depend on the number of
 //! threads.
 
+pub mod attacks;
 mod auc;
 mod bootstrap;
 mod by_group;

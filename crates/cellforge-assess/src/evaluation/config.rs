@@ -6,7 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::EncoderConfig;
-use crate::{Error, Result, copies::CopyConfig, two_sample::TwoSampleConfig, utility::UtilityConfig};
+use crate::{
+    Error, Result, copies::CopyConfig, reidentification::ReidentificationConfig, two_sample::TwoSampleConfig,
+    utility::UtilityConfig,
+};
 
 /// What an evaluation can measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -53,6 +56,8 @@ pub struct EvaluationConfig {
     pub two_sample: TwoSampleConfig,
     /// The tests for leaks.
     pub privacy: PrivacyOptions,
+    /// The networks that link synthetic images to patients.
+    pub reidentification: ReidentificationConfig,
     /// The classifiers that are trained on real and synthetic images.
     pub utility: UtilityConfig,
     /// Seed of everything random.
@@ -73,6 +78,7 @@ impl Default for EvaluationConfig {
             fidelity: FidelityOptions::default(),
             two_sample: TwoSampleConfig::default(),
             privacy: PrivacyOptions::default(),
+            reidentification: ReidentificationConfig::default(),
             utility: UtilityConfig::default(),
             seed: 1,
         }
@@ -99,6 +105,7 @@ impl EvaluationConfig {
         let enough = self.max_images == 0 || self.max_images > self.fidelity.k;
         check(enough, "evaluate.max_images", "must be 0 for all, or more than evaluate.fidelity.k")?;
         self.two_sample.validate()?;
+        self.reidentification.validate()?;
         self.utility.validate()
     }
 
@@ -118,6 +125,11 @@ impl EvaluationConfig {
     pub(super) fn two_sample_config(&self) -> TwoSampleConfig {
         let (seed, bootstrap) = (derive_seed(self.seed, "two_sample"), self.bootstrap("two_sample"));
         TwoSampleConfig { seed, bootstrap, ..self.two_sample.clone() }
+    }
+
+    /// Re-identification, with the seed of this evaluation.
+    pub(super) fn reidentification_config(&self) -> ReidentificationConfig {
+        ReidentificationConfig { seed: derive_seed(self.seed, "reidentification"), ..self.reidentification.clone() }
     }
 
     /// The utility study, with the seed and the intervals of this evaluation.

@@ -158,7 +158,11 @@ fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     }
     if let Some(privacy) = &found.privacy {
         let leaks = privacy.findings.iter().filter(|finding| finding.leaks).count();
-        writeln!(text, "- Tests for leaks: {leaks} of {} find one.\n", privacy.findings.len())?;
+        writeln!(text, "- Tests for leaks: {leaks} of {} find one.", privacy.findings.len())?;
+        if let Some(linked) = &privacy.reidentification {
+            writeln!(text, "- Re-identification: {}", linked.in_words(&found.words))?;
+        }
+        writeln!(text)?;
         leak_tests(text, privacy, &found.words)?;
     }
     Ok(())

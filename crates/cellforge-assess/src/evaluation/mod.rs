@@ -36,6 +36,7 @@ pub use outcome::{
     FloorInfo, OtherFeatures, PairImage, PrivacyPart, Scatter, ScoredImage, SetInfo, SetsInfo, UtilityPart, Verdict,
 };
 pub use self_supervised::EncoderConfig;
+pub(crate) use sets::{pick, rank};
 pub(crate) use verdicts::digits;
 
 use crate::{Control, Error, Result, Versions, copies, device_name, files::write_json};
@@ -247,7 +248,14 @@ impl<'a> Prepared<'a> {
                 if self.discriminators.is_empty() {
                     missing("discriminator", "no discriminator was given");
                 }
-                let found = privacy::measure(config, extractors, sets, &self.discriminators, &kept, control)?;
+                let linked = match privacy::reidentify(config, sets, control)? {
+                    Ok(linked) => Some(linked),
+                    Err(reason) => {
+                        missing("reidentification", &reason);
+                        None
+                    }
+                };
+                let found = privacy::measure(config, extractors, sets, &self.discriminators, linked, &kept, control)?;
                 privacy_part = Some(found);
             }
         }

@@ -10,7 +10,9 @@ use cellforge_train::Seen;
 use serde::{Deserialize, Serialize};
 
 use super::{Comparison, EvaluationConfig, Provenance, Words};
-use crate::{Versions, copies::CopiesPart, two_sample::TwoSample, utility::Utility};
+use crate::{
+    Versions, copies::CopiesPart, reidentification::Reidentification, two_sample::TwoSample, utility::Utility,
+};
 
 /// The version of `evaluation.json`. It grows by one whenever a field is removed, renamed or changes its meaning.
 pub const EVALUATION_SCHEMA: u32 = 4;
@@ -373,6 +375,9 @@ pub struct PrivacyPart {
     pub findings: Vec<Finding>,
     /// All figures.
     pub figures: Privacy,
+    /// Whether images of unseen patients can be told by patient, and the training patients to whom synthetic images are linked most.
+    /// None where that was not measured.
+    pub reidentification: Option<Reidentification>,
 }
 
 /// Whether a classifier can be trained on the synthetic images.

@@ -11,7 +11,10 @@ use cellforge_eval::{
 use cellforge_train::{FeatureMatrix, Orientation, TrainedGan};
 
 use super::{EvaluationConfig, PrivacyPart, features::Extractor, sets::SetImages};
-use crate::{Control, Error, Result};
+use crate::{
+    Control, Error, Result,
+    reidentification::{self, KnownImages, Linked},
+};
 
 /// The three sets of images.
 #[derive(Clone, Copy)]
@@ -34,6 +37,7 @@ pub(super) fn measure(
     extractors: &[&Extractor],
     sets: Trio<'_>,
     networks: &[Network],
+    linked: Option<Linked>,
     folder: &Path,
     control: &Control,
 ) -> Result<PrivacyPart> {
@@ -73,8 +77,36 @@ pub(super) fn measure(
         holdout_groups: sets.holdout.groups(),
         discriminator: scores.as_ref().map(|(train, holdout)| Discriminator { train, holdout }),
     };
-    let figures = privacy(&input, &config.privacy_options())?;
-    Ok(PrivacyPart { findings: figures.findings(), figures })
+    let mut figures = privacy(&input, &config.privacy_options())?;
+    let reidentification = linked.map(|linked| {
+        figures.reidentification = linked.membership;
+        linked.found
+    });
+    Ok(PrivacyPart { findings: figures.findings(), figures, reidentification })
+}
+
+/// Whether synthetic images are linked to training patients, or why that is not measured.
+pub(super) fn reidentify(
+    config: &EvaluationConfig,
+    sets: Trio<'_>,
+    control: &Control,
+) -> Result<std::result::Result<Linked, String>> {
+    let settings = config.reidentification_config();
+    if settings.updates == 0 {
+        return Ok(Err("it was not asked for".to_owned()));
+    }
+    let (Some(real), Some(holdout)) = (sets.real.groups(), sets.holdout.groups()) else {
+        let which = if sets.real.groups().is_some() { "held-out" } else { "training" };
+        return Ok(Err(format!("it needs known patients, and those of the {which} images are not")));
+    };
+    reidentification::reidentify(
+        &settings,
+        KnownImages { images: &sets.real.view, patients: real },
+        KnownImages { images: &sets.holdout.view, patients: holdout },
+        &sets.synthetic.view,
+        &config.privacy_options(),
+        control,
+    )
 }
 
 fn features(matrix: &FeatureMatrix) -> Result<Features<'_>> {

@@ -171,12 +171,12 @@ fn choose(images: &View, max: usize, seed: u64) -> Vec<usize> {
 }
 
 /// A place in a random order that depends on the seed and the name alone.
-pub(super) fn rank(seed: u64, name: &str) -> String {
+pub(crate) fn rank(seed: u64, name: &str) -> String {
     hash_texts([seed.to_string().as_str(), name])
 }
 
 /// `n` of the rows in an order drawn from the seed and the images' names, then sorted.
-pub(super) fn pick(images: &View, rows: &[usize], n: usize, seed: u64) -> Vec<usize> {
+pub(crate) fn pick(images: &View, rows: &[usize], n: usize, seed: u64) -> Vec<usize> {
     let mut ranked: Vec<(String, usize)> = rows.iter().map(|&row| (rank(seed, images.name(row)), row)).collect();
     ranked.sort();
     let mut kept: Vec<usize> = ranked.into_iter().take(n).map(|(_, row)| row).collect();

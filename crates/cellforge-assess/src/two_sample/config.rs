@@ -1,13 +1,12 @@
 //! The settings of the two-sample test.
 
-use cellforge_classify::{ClassifierConfig, ResNetConfig};
-use cellforge_data::{Augment, derive_seed};
+use cellforge_data::derive_seed;
 use cellforge_eval::BootstrapOptions;
-use cellforge_train::{ClassifierTrainConfig, LossKind, OptimizerConfig, Schedule};
+use cellforge_train::ClassifierTrainConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::{Result, network::narrow_resnet};
 
 /// Everything that decides what a two-sample test computes from its images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -77,29 +76,8 @@ impl TwoSampleConfig {
     }
 
     /// How the network of `run` is trained, for images of this size in so many classes.
-    ///
-    /// A narrow ResNet: its first convolution keeps the side of the image, batch norm brings out differences that are small beside those
-    /// between images, and its last layer sees averages over the image, so that a fine texture anywhere counts. Images are not mirrored or turned:
-    /// that would hide a pattern that is fixed to the grid of pixels. Adam, since few updates have to do.
     pub(super) fn training(&self, side: usize, channels: usize, classes: usize, run: &str) -> ClassifierTrainConfig {
-        let network = ResNetConfig {
-            width: self.width,
-            stages: vec![1, 1],
-            filters: vec![16, 32, 64],
-            ..ResNetConfig::default()
-        };
-        ClassifierTrainConfig {
-            model: ClassifierConfig::Resnet(network),
-            batch: self.batch,
-            optimizer: OptimizerConfig::Adam { lr: 3e-3 },
-            schedule: Schedule::Linear,
-            loss: LossKind::CrossEntropy,
-            l2: false,
-            augment: Augment::NONE,
-            seed: derive_seed(self.seed, run),
-            ..ClassifierTrainConfig::default()
-        }
-        .for_images(side, channels, classes)
+        narrow_resnet(self.width, self.batch, derive_seed(self.seed, run)).for_images(side, channels, classes)
     }
 }
 

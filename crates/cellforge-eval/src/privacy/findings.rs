@@ -9,10 +9,10 @@ use super::{Attack, Chance, Membership, Privacy, SpacePrivacy};
 /// The verdict of one test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Name of the space; none for the discriminator's scores.
+    /// Name of the space; none for the scores of networks.
     pub space: Option<String>,
     /// Name of the test: `identical`, `nearer_to_train`, `closest_nearer_to_train`, `copying`, `authenticity`, or `gan_leaks`, `gan_leaks_calibrated` and `logan`, each with
-    /// `_image_auc`, `_image_tpr` and, where patients are known, `_patient_auc`.
+    /// `_image_auc`, `_image_tpr` and, where patients are known, `_patient_auc`; or `reidentification_patient_auc`.
     pub test: String,
     /// The figure.
     pub value: f64,
@@ -34,7 +34,7 @@ pub struct Finding {
 }
 
 impl Privacy {
-    /// One finding per test, in the order of the spaces, the discriminator's last.
+    /// One finding per test, in the order of the spaces, those of networks last.
     ///
     /// A test finds a leak when its one-sided p-value, adjusted for all tests together ([`Privacy::adjusted`]), is at most `(1 - level) / 2`,
     /// 2.5% by default. So in at most 2.5% of studies is a generator accused by any test that did not depend on who was in training,
@@ -48,10 +48,18 @@ impl Privacy {
         if let Some(logan) = &self.logan {
             of_membership(None, "logan", logan, &mut findings);
         }
+        // Images of one patient are linked together: the area over patients alone is a test.
+        let linked = self.reidentification.as_ref().and_then(|found| found.patient.as_ref());
+        findings.extend(linked.map(|patient| area(None, "reidentification", patient, "patient")));
+        // It has labellings of its own: two families share the error.
+        let families = if linked.is_some() { 2.0 } else { 1.0 };
         // Of figures that were read from an altered file, none is a leak for which there is no p-value.
-        let adjusted = self.adjusted.iter().copied().chain(std::iter::repeat(1.0));
+        let others = findings.iter().filter(|finding| finding.chance.is_some()).count() - usize::from(linked.is_some());
+        let adjusted = self.adjusted.iter().copied().chain(std::iter::repeat(1.0)).take(others);
+        let adjusted = adjusted.chain(linked.map(|patient| patient.auc_chance.p)).map(|p| (families * p).min(1.0));
+        let adjusted: Vec<f64> = adjusted.collect();
         let limit = (1.0 - self.level) / 2.0 + 1e-12;
-        let conclusive = self.smallest_adjusted <= limit;
+        let conclusive = families * self.smallest_adjusted <= limit;
         for (finding, p_adjusted) in findings.iter_mut().filter(|finding| finding.chance.is_some()).zip(adjusted) {
             finding.p_adjusted = p_adjusted;
             finding.leaks = p_adjusted <= limit;
@@ -152,18 +160,8 @@ fn of_identical(space: &str, identical: usize) -> Finding {
 /// The areas over images and patients, and the rate over images. The rate over patients is left to [`Attack`]: there are seldom enough
 /// of them for a false positive rate of 1% to mean anything.
 fn of_membership(space: Option<&str>, test: &str, membership: &Membership, findings: &mut Vec<Finding>) {
-    let area = |attack: &Attack, of: &str| {
-        let (auc, chance) = (attack.auc, attack.auc_chance);
-        let words = format!(
-            "A {of} of training is told from a held-out one in {:.1}% of pairs; {:.1}% to {:.1}% come about by chance.",
-            100.0 * auc.value,
-            100.0 * chance.low,
-            100.0 * chance.high,
-        );
-        finding(space, &format!("{test}_{of}_auc"), auc.value, 0.5, interval(auc), chance, words)
-    };
     let image = &membership.image;
-    findings.push(area(image, "image"));
+    findings.push(area(space, test, image, "image"));
     let (tpr, chance) = (image.tpr_at_fpr, image.tpr_chance);
     let words = format!(
         "While {:.1}% of held-out images are taken for training images, {:.1}% of training images are; {:.1}% to {:.1}% come about by \
@@ -174,7 +172,19 @@ fn of_membership(space: Option<&str>, test: &str, membership: &Membership, findi
         100.0 * chance.high,
     );
     findings.push(finding(space, &format!("{test}_image_tpr"), tpr.value, image.fpr, interval(tpr), chance, words));
-    findings.extend(membership.patient.as_ref().map(|patient| area(patient, "patient")));
+    findings.extend(membership.patient.as_ref().map(|patient| area(space, test, patient, "patient")));
+}
+
+/// The area over images or patients.
+fn area(space: Option<&str>, test: &str, attack: &Attack, of: &str) -> Finding {
+    let (auc, chance) = (attack.auc, attack.auc_chance);
+    let words = format!(
+        "A {of} of training is told from a held-out one in {:.1}% of pairs; {:.1}% to {:.1}% come about by chance.",
+        100.0 * auc.value,
+        100.0 * chance.low,
+        100.0 * chance.high,
+    );
+    finding(space, &format!("{test}_{of}_auc"), auc.value, 0.5, interval(auc), chance, words)
 }
 
 fn interval(estimate: Estimate) -> Option<Interval> {

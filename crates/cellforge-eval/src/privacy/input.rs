@@ -101,15 +101,22 @@ impl Default for PrivacyOptions {
     }
 }
 
+impl PrivacyOptions {
+    pub(crate) fn check(&self) -> Result<()> {
+        self.bootstrap.check()?;
+        if self.relabellings < 20 {
+            return Err(Error::Relabellings(self.relabellings));
+        }
+        if !(self.fpr > 0.0 && self.fpr < 1.0) {
+            return Err(Error::Fpr(self.fpr));
+        }
+        Ok(())
+    }
+}
+
 impl PrivacyInput<'_> {
     pub(crate) fn check(&self, options: &PrivacyOptions) -> Result<()> {
-        options.bootstrap.check()?;
-        if options.relabellings < 20 {
-            return Err(Error::Relabellings(options.relabellings));
-        }
-        if !(options.fpr > 0.0 && options.fpr < 1.0) {
-            return Err(Error::Fpr(options.fpr));
-        }
+        options.check()?;
         let (train, holdout) = (self.labels.train.len(), self.labels.holdout.len());
         let Some(first) = self.spaces.first() else { return Err(Error::Empty { what: "the list of spaces" }) };
         for (i, space) in self.spaces.iter().enumerate() {

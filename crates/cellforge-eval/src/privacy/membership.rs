@@ -8,10 +8,12 @@ use crate::{
 };
 
 use super::{
+    PrivacyOptions,
     chance::{Chance, Leak},
     near::Table,
     roc::Ranked,
     share::bounded,
+    trial::labellings,
     units::{Side, Units},
 };
 
@@ -44,6 +46,55 @@ pub struct Attack {
     pub non_members: usize,
     /// ROC curve, `(false positive rate, true positive rate)` from (0, 0) to (1, 1), at most 200 points.
     pub roc: Vec<(f64, f64)>,
+}
+
+/// Real images with a score each: higher means more likely a member.
+#[derive(Clone, Copy, Debug)]
+pub struct Targets<'a> {
+    /// The score of each image, `(n,)`.
+    pub scores: &'a [f64],
+    /// The class of each image, `(n,)`: patients with images of the same classes can stand in for each other.
+    pub labels: &'a [u32],
+    /// The patient of each image, `(n,)`, where known.
+    pub groups: Option<&'a [String]>,
+}
+
+/// How well scores tell members from others: areas and rates with intervals by patient, and what chance makes of them. `members` says of each
+/// image whether it was in training. Scores may come from any attack, such as those of [`mod@crate::attacks`]. Of the options, `bootstrap`,
+/// `relabellings`, `fpr` and `seed` count.
+///
+/// # Errors
+/// [`Error::Length`], [`Error::NotFinite`], [`Error::Empty`] if all are members or none is, [`Error::BothSides`] for a patient with images on both
+/// sides, and those of options that make no sense.
+///
+/// ```
+/// use cellforge_eval::privacy::{PrivacyOptions, Targets, membership};
+/// let targets = Targets { scores: &[3.0, 4.0, 1.0, 3.0], labels: &[0; 4], groups: None };
+/// let found = membership(&targets, &[true, true, false, false], &PrivacyOptions::default())?;
+/// // Of four pairs three are won and one is tied.
+/// assert_eq!(found.image.auc.value, 0.875);
+/// # Ok::<(), cellforge_eval::Error>(())
+/// ```
+pub fn membership(targets: &Targets<'_>, members: &[bool], options: &PrivacyOptions) -> Result<Membership> {
+    options.check()?;
+    let expected = targets.scores.len();
+    let lengths = [
+        ("the array of labels", targets.labels.len()),
+        ("the array of members", members.len()),
+        ("the array of groups", targets.groups.map_or(expected, <[String]>::len)),
+    ];
+    if let Some((what, found)) = lengths.into_iter().find(|(_, found)| *found != expected) {
+        return Err(Error::Length { what, found, expected });
+    }
+    let rows = |side: bool| (0..expected).filter(|&i| members[i] == side).collect::<Vec<usize>>();
+    let (train, holdout) = (rows(true), rows(false));
+    let labels = |rows: &[usize]| rows.iter().map(|&i| targets.labels[i]).collect::<Vec<u32>>();
+    let groups =
+        |rows: &[usize]| targets.groups.map(|groups| rows.iter().map(|&i| groups[i].clone()).collect::<Vec<String>>());
+    let (of_train, of_holdout) = (groups(&train), groups(&holdout));
+    let units = Units::new(&labels(&train), &labels(&holdout), of_train.as_deref(), of_holdout.as_deref())?;
+    let scores: Vec<f64> = train.iter().chain(&holdout).map(|&i| targets.scores[i]).collect();
+    Ok(Attacker::new(&scores, &units, options.fpr)?.judge(&units, options)?.0)
 }
 
 /// Figures of one labelling: area and rate over images, and over patients.
@@ -110,6 +161,12 @@ impl Attacker {
         let patients = self.patients.as_ref().and_then(|ranked| ranked.figures(self.fpr, |i| counts(sides[i])));
         let ((a, b), (c, d)) = (images.unwrap_or((0.5, self.fpr)), patients.unwrap_or((0.5, self.fpr)));
         [a, b, c, d]
+    }
+
+    /// The attack on the true members, beside labellings that are drawn, and its figures on these.
+    pub(crate) fn judge(&self, units: &Units, options: &PrivacyOptions) -> Result<(Membership, Vec<Figures>)> {
+        let drawn = labellings(units, options, |sides| self.figures(units, sides));
+        Ok((self.finish(units, &options.bootstrap, &drawn)?, drawn))
     }
 
     /// The attack on the true members; `chance` are the figures of the labellings that were drawn.
@@ -198,6 +255,22 @@ mod tests {
         // All resamples of patients agree on 1: Wilson's interval of 2 of 2, from 2 / (2 + 1.959964^2) to 1.
         assert!((patient.auc.low - 2.0 / 5.841459).abs() < 1e-6 && patient.auc.high == 1.0);
         assert!(found.image.auc.low < found.image.auc.value && found.image.auc.high <= 1.0);
+    }
+
+    #[test]
+    fn given_scores_are_judged_whatever_their_order() {
+        // The images and scores of the first test, with the sides mixed.
+        let groups = names(&["x", "a", "b", "x", "a", "y"]);
+        let targets = Targets { scores: &[2.0, 5.0, 4.0, 3.0, 1.0, 0.0], labels: &[0; 6], groups: Some(&groups) };
+        let members = [false, true, true, false, true, false];
+        let options = PrivacyOptions { relabellings: 20, ..PrivacyOptions::default() };
+        let found = membership(&targets, &members, &options).unwrap();
+        assert_eq!((found.image.auc.value, found.patient.unwrap().auc.value), (7.0 / 9.0, 1.0));
+        let error = membership(&targets, &[true; 5], &options).unwrap_err();
+        assert_eq!(error, Error::Length { what: "the array of members", found: 5, expected: 6 });
+        assert!(matches!(membership(&targets, &[true; 6], &options), Err(Error::Empty { .. })));
+        let both = [false, true, true, false, false, false];
+        assert_eq!(membership(&targets, &both, &options).unwrap_err(), Error::BothSides { group: "a".to_owned() });
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub use controls::Controls;
 pub use copying::{Copying, Region};
 pub use findings::Finding;
 pub use input::{Discriminator, Labels, PrivacyInput, PrivacyOptions, Space};
-pub use membership::{Attack, Membership};
+pub use membership::{Attack, Membership, Targets, membership};
 pub use share::{Share, clopper_pearson};
 pub use spread::{Compared, Distances, Pair};
 
@@ -125,6 +125,9 @@ pub struct Privacy {
     pub spaces: BTreeMap<String, SpacePrivacy>,
     /// Membership inference by the discriminator's scores, where there are any.
     pub logan: Option<Membership>,
+    /// Whether training patients are told from others by how closely synthetic images are linked to them, where a caller has such scores
+    /// ([`membership()`]) and puts them here.
+    pub reidentification: Option<Membership>,
     /// Whether patients are known, and are what is exchanged and drawn; else single images are. Where images of a patient resemble each
     /// other, intervals over images are too narrow and p-values too small.
     pub by_patient: bool,
@@ -136,7 +139,8 @@ pub struct Privacy {
     pub relabellings: usize,
     /// The smallest p-value that a test can have: one over the number of labellings there are, or that were drawn.
     pub smallest_p: f64,
-    /// The p-values of the tests that have one, in the order of [`findings`](Self::findings), adjusted for all of them by the step-down
+    /// The p-values of the tests that have one, in the order of [`findings`](Self::findings), adjusted for all of them but re-identification, which has
+    /// labellings of its own, by the step-down
     /// min-P method of Westfall and Young (1993) over the labellings that were drawn.
     pub adjusted: Vec<f64>,
     /// The smallest that an adjusted p-value can be.

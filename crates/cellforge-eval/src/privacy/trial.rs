@@ -148,7 +148,11 @@ fn identical(table: &Table) -> usize {
 }
 
 /// What `figures` says of every labelling that is drawn.
-fn labellings<T: Send>(units: &Units, options: &PrivacyOptions, figures: impl Fn(&[Side]) -> T + Sync) -> Vec<T> {
+pub(crate) fn labellings<T: Send>(
+    units: &Units,
+    options: &PrivacyOptions,
+    figures: impl Fn(&[Side]) -> T + Sync,
+) -> Vec<T> {
     let run = |labelling| figures(&units.relabelled(&mut random(options.seed, Purpose::Relabelling, labelling)));
     (0..options.relabellings as u64).into_par_iter().map(run).collect()
 }
@@ -178,15 +182,16 @@ pub(crate) fn judge(
     }
     let mut membership = None;
     if let Some(attacker) = logan {
-        let drawn = labellings(units, options, |sides| attacker.figures(units, sides));
+        let (found, drawn) = attacker.judge(units, options)?;
         tests.extend(attacks(attacker.figures(units, &units.sides()), &drawn, units));
-        membership = Some(attacker.finish(units, &options.bootstrap, &drawn)?);
+        membership = Some(found);
     }
     let smallest_p = 1.0 / units.labellings((options.relabellings + 1) as f64);
     let all = family(&tests, smallest_p);
     Ok(Privacy {
         spaces,
         logan: membership,
+        reidentification: None,
         by_patient: units.patients,
         train_units: units.train,
         holdout_units: units.holdout,

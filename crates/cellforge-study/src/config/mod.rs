@@ -9,7 +9,7 @@ mod generate;
 mod inputs;
 
 use candle_core::Device;
-use cellforge_assess::{EvaluationConfig, panel::PanelConfig};
+use cellforge_assess::{AuditConfig, EvaluationConfig, panel::PanelConfig};
 use cellforge_data::derive_seed;
 use cellforge_kernels::Precision;
 use cellforge_settings::{Layer, Renamed, assemble};
@@ -57,6 +57,8 @@ pub struct StudyConfig {
     pub evaluate: EvaluationConfig,
     /// The blinded panel. A study makes none.
     pub panel: PanelConfig,
+    /// The audit of how GANs are trained. A study makes none.
+    pub audit: AuditConfig,
 }
 
 impl Default for StudyConfig {
@@ -74,6 +76,7 @@ impl Default for StudyConfig {
             judge: JudgeStage::default(),
             evaluate: EvaluationConfig::default(),
             panel: PanelConfig::default(),
+            audit: AuditConfig::default(),
         }
     }
 }
@@ -238,6 +241,7 @@ impl StudyConfig {
         };
         check(self.inputs == Inputs::default(), "inputs", "are found by the study itself")?;
         check(self.panel == PanelConfig::default(), "panel", "is of no study: it makes no panel")?;
+        check(self.audit == AuditConfig::default(), "audit", "is of no study: it makes no audit")?;
         let data = &self.data;
         Origin::Other.words(data)?;
         check(data.val + data.test < 0.9, "data.test", "val and test together leave too little to train on")?;

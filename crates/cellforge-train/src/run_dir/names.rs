@@ -201,6 +201,27 @@ impl RunDir {
     }
 }
 
+/// What an audit leaves.
+impl RunDir {
+    /// What was found, as JSON.
+    #[must_use]
+    pub fn audit(&self) -> PathBuf {
+        self.path.join("audit.json")
+    }
+
+    /// The folder of the runs of its GANs.
+    #[must_use]
+    pub fn audited(&self) -> PathBuf {
+        self.path.join("gans")
+    }
+
+    /// The run of one of its GANs; parts of the name are set apart by `/`.
+    #[must_use]
+    pub fn audited_run(&self, name: &str) -> Self {
+        Self::new(self.audited().join(name))
+    }
+}
+
 /// What a study leaves.
 impl RunDir {
     /// The outcome of the study, as JSON.

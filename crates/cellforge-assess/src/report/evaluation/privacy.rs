@@ -7,6 +7,7 @@ use super::{legend, space_name};
 use crate::{
     charts,
     evaluation::{Controls, Evaluation, PrivacyPart, Words, digits},
+    reidentification::Reidentification,
     report::format::{count, table},
 };
 
@@ -24,10 +25,32 @@ pub(super) fn figures(part: &PrivacyPart, found: &Evaluation) -> Markup {
         (super::fidelity::seen(&found.features, found))
         (controls(part, words))
         (findings(&part.findings, words))
+        @if let Some(found) = &part.reidentification { (reidentification(found, words)) }
         p.note { "A leak is found where the p-value, adjusted for all tests together (Westfall and Young 1993, step-down min-P), is at most "
             (format!("{:.1}%", 100.0 * (1.0 - privacy.level) / 2.0)) ". Intervals show the size of a leak and do not decide." }
         @for (name, space) in &privacy.spaces { (of_space(name, space, part, words)) }
         (method(found))
+    }
+}
+
+/// What a network that tells patients apart can do, and whom it links synthetic images to.
+fn reidentification(found: &Reidentification, words: &Words) -> Markup {
+    let (one, many) = (&words.one, &words.many);
+    html! {
+        p { strong { "Can patients be recognised? " } (found.in_words(words)) }
+        @if !found.most_linked.is_empty() {
+            (table("Training patients to whom synthetic images are linked most", html! {
+                thead { tr { th scope="col" { "Patient" } th scope="col" { "Score" } th scope="col" { (words.many_at_start()) " of the patient" } th scope="col" { "Synthetic " (one) } } }
+                tbody {
+                    @for patient in &found.most_linked {
+                        tr { th scope="row" { (patient.patient) } td { (digits(patient.score)) } td { (patient.real) } td { (patient.synthetic) } }
+                    }
+                }
+            }))
+            p.note { "Scores are in standard deviations. The highest of a held-out patient is " (digits(found.highest_holdout)) ": to these no synthetic "
+                (one) " can be linked but by chance. The list always has someone at its head. Whether synthetic " (many) " are linked to training patients
+                is said by the test above." }
+        }
     }
 }
 
@@ -103,6 +126,7 @@ pub(crate) fn test_name(test: &str, words: &Words) -> String {
         ("gan_leaks_calibrated_", "Membership by distance, calibrated"),
         ("gan_leaks_", "Membership by distance"),
         ("logan_", "Membership by the discriminator"),
+        ("reidentification_", "Links to patients by a network that tells patients apart"),
     ] {
         if let Some(rest) = test.strip_prefix(prefix) {
             return format!("{title}{}", of(rest));
