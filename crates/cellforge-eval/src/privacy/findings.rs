@@ -36,7 +36,8 @@ pub struct Finding {
 impl Privacy {
     /// One finding per test, in the order of the spaces, those of networks last.
     ///
-    /// A test finds a leak when its one-sided p-value, adjusted for all tests together ([`Privacy::adjusted`]), is at most `(1 - level) / 2`,
+    /// A test finds a leak when its one-sided p-value, adjusted for all tests together ([`Privacy::adjusted`], and twice that where patients
+    /// were to be re-identified, which has labellings of its own), is at most `(1 - level) / 2`,
     /// 2.5% by default. So in at most 2.5% of studies is a generator accused by any test that did not depend on who was in training,
     /// however bad its images are, as long as patients were shared out at random.
     #[must_use]

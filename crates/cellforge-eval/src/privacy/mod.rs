@@ -139,9 +139,8 @@ pub struct Privacy {
     pub relabellings: usize,
     /// The smallest p-value that a test can have: one over the number of labellings there are, or that were drawn.
     pub smallest_p: f64,
-    /// The p-values of the tests that have one, in the order of [`findings`](Self::findings), adjusted for all of them but re-identification, which has
-    /// labellings of its own, by the step-down
-    /// min-P method of Westfall and Young (1993) over the labellings that were drawn.
+    /// The p-values of the tests that have one, but for re-identification, in the order of [`findings`](Self::findings): adjusted for all of
+    /// them by the step-down min-P method of Westfall and Young (1993) over the labellings that were drawn.
     pub adjusted: Vec<f64>,
     /// The smallest that an adjusted p-value can be.
     pub smallest_adjusted: f64,
