@@ -374,7 +374,7 @@ fn a_split_says_what_is_real_what_held_out_and_what_was_learned() {
             *counts.entry(line.split(',').nth(2).unwrap()).or_default() += 1;
             counts
         });
-    let site = |at: usize| if at % 2 == 0 { "north" } else { "south" };
+    let site = |at: usize| if at.is_multiple_of(2) { "north" } else { "south" };
     let rows = of_test.keys().enumerate().map(|(at, patient)| format!("{patient},f,{}\n", site(at)));
     fs::write(&sites, format!("patient,sex,site\n{}", rows.collect::<String>())).unwrap();
     let [sites, per_patient] = [&sites, &patients].map(|path| path.to_str().unwrap());
