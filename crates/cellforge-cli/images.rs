@@ -144,12 +144,12 @@ pub fn table(report: &ClassifierReport) -> String {
     if let Some(first) = report.per_class.iter().find(|class| !class.sensitivity_at.is_empty()) {
         let _ = write!(text, "\n{:<width$}", "sensitivity");
         for at in &first.sensitivity_at {
-            let _ = write!(text, "  {:<24}", format!("at specificity {:.2}", at.specificity));
+            let _ = write!(text, "  {:<25}", format!("at specificity {:.2}", at.specificity));
         }
         let _ = writeln!(text);
         for class in &report.per_class {
             let found = class.sensitivity_at.iter().map(|at| at.sensitivity);
-            let cells: Vec<_> = found.map(|e| format!("  {:<24}", image(e.value, e.low, e.high))).collect();
+            let cells: Vec<_> = found.map(|e| format!("  {:<25}", image(e.value, e.low, e.high))).collect();
             let _ = writeln!(text, "{:<width$}{}", class.class, cells.concat().trim_end());
         }
     }

@@ -68,18 +68,18 @@ pub(super) fn spread(patients: &[GroupFigures]) -> String {
 pub(super) fn strata(strata: &BTreeMap<String, ClassifierReport>, classes: &[String]) -> String {
     let width = strata.keys().map(|name| name.chars().count()).max().unwrap_or(0).max(7);
     let recalls: Vec<String> = classes.iter().map(|class| format!("recall of {class}")).collect();
-    let mut text = format!("{:<width$}  {:>7}  {:>8}  {:<24}", "stratum", "images", "patients", "accuracy");
-    recalls.iter().for_each(|title| text.push_str(&format!("  {title:<24}")));
+    let mut text = format!("{:<width$}  {:>7}  {:>8}  {:<25}", "stratum", "images", "patients", "accuracy");
+    recalls.iter().for_each(|title| text.push_str(&format!("  {title:<25}")));
     for (name, report) in strata {
         let patients = report.groups.map_or("-".to_owned(), |n| n.to_string());
         let interval = report.accuracy_interval;
         let show = |value: f64, low: f64, high: f64| format!("{value:.4} ({low:.4} to {high:.4})");
         let accuracy = show(report.accuracy, interval.low, interval.high);
-        text = format!("{}\n{name:<width$}  {:>7}  {patients:>8}  {accuracy:<24}", text.trim_end(), report.total);
+        text = format!("{}\n{name:<width$}  {:>7}  {patients:>8}  {accuracy:<25}", text.trim_end(), report.total);
         for class in &report.per_class {
             let r = class.recall;
             let cell = if r.total == 0 { "none".to_owned() } else { show(r.rate, r.low, r.high) };
-            text.push_str(&format!("  {cell:<24}"));
+            text.push_str(&format!("  {cell:<25}"));
         }
     }
     text.trim_end().to_owned()
