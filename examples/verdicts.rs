@@ -27,8 +27,8 @@ use cellforge::{
     train::{ClassifierTrainConfig, OptimizerConfig, RunDir, train_classifier},
 };
 
-/// Images of each class and side that are compared.
-const IMAGES: usize = 300;
+/// Images of each class and patient that are taken: few of many patients tell more than many of a few.
+const OF_A_PATIENT: usize = 10;
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
@@ -44,9 +44,14 @@ fn main() -> Result<()> {
     let patients = all.group_names();
     ensure!(patients.len() >= 50, "there are {} patients, and 50 are needed", patients.len());
     let of = |names: &[&str]| {
-        let rows: Vec<usize> =
-            (0..all.len()).filter(|&i| all.group(i).is_some_and(|group| names.contains(&group))).collect();
-        all.part(&rows)
+        let mut taken: BTreeMap<(&str, u32), usize> = BTreeMap::new();
+        let wanted = |&i: &usize| {
+            let Some(group) = all.group(i).filter(|group| names.contains(group)) else { return false };
+            let count = taken.entry((group, all.label(i))).or_default();
+            *count += 1;
+            *count <= OF_A_PATIENT
+        };
+        all.part(&(0..all.len()).filter(wanted).collect::<Vec<usize>>())
     };
     let shuffled = |seed| -> Vec<&str> {
         epoch_order(&(0..patients.len()).collect::<Vec<_>>(), seed, 0).into_iter().map(|i| patients[i]).collect()
@@ -94,7 +99,6 @@ fn main() -> Result<()> {
             inputs.holdout = Some(Part::new(holdout.clone(), "held out"));
             let config = EvaluationConfig {
                 measure: vec![Measure::Fidelity],
-                max_images: IMAGES,
                 pixel_side: 16,
                 fidelity: FidelityOptions { kid_subsets: 0, frechet_resamples: 20, ..FidelityOptions::default() },
                 seed,
@@ -103,10 +107,19 @@ fn main() -> Result<()> {
             let found = assess::evaluate(&config, &inputs, &folder.path().join("evaluation"), &control)?;
             let main = found.fidelity.as_ref().context("fidelity was not measured")?;
             let parts = std::iter::once(main).chain(found.other_features.iter().map(|other| &other.fidelity));
-            let answers: Vec<Equivalence> = parts
-                .flat_map(|part| part.per_class.values())
-                .flat_map(|scope| scope.comparisons.iter().map(|one| one.answer))
-                .collect();
+            let comparisons: Vec<_> =
+                parts.flat_map(|part| part.per_class.values()).flat_map(|scope| scope.comparisons.clone()).collect();
+            if draw == 0 {
+                println!("{name}: {} images a side", main.images_per_side.values().sum::<usize>());
+                for one in &comparisons {
+                    let d = one.difference;
+                    println!(
+                        "  {:<18} {:>8.3} ({:.3} to {:.3}), margin {:.3}",
+                        one.figure, d.value, d.low, d.high, one.margin
+                    );
+                }
+            }
+            let answers: Vec<Equivalence> = comparisons.iter().map(|one| one.answer).collect();
             let [good, worse, unclear] = counts.entry(name).or_default();
             match () {
                 () if answers.contains(&Equivalence::Worse) => *worse += 1,

@@ -5,6 +5,7 @@ mod charts;
 pub mod copies;
 mod error;
 pub mod evaluation;
+mod even;
 pub mod files;
 mod network;
 mod numeric;

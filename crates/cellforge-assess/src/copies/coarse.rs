@@ -11,11 +11,11 @@ use super::register::{Map, turn};
 pub(super) const SAMPLES: usize = 15;
 /// Radius of the discs that parts are compared in, over that of the whole image's; samples along their diameter; and how far apart they
 /// lie, in half sides.
-const PART: f32 = 0.6;
-const PART_SAMPLES: usize = 9;
-const APART: f32 = 0.15;
+const PART: f32 = 0.65;
+const PART_SAMPLES: usize = 11;
+const APART: f32 = 0.1;
 /// How much smaller what is in the middle of an image may be in the reference.
-const ZOOMS: [f32; 2] = [1.0, 0.85];
+const ZOOMS: [f32; 2] = [0.95, 0.83];
 /// References in a block.
 const REFS: usize = 512;
 /// References that are kept for each query.

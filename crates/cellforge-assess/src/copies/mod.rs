@@ -35,7 +35,7 @@ use planted::{Kind, in_turn, plant};
 use search::{Near, Searcher};
 
 /// Rises with any change of what a search finds.
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";
 /// Most images by which the search is calibrated.
 const CALIBRATED: usize = 2000;
 /// Leaks that are looked at: patients whose images are copied, and the share of the synthetic images that are copies.

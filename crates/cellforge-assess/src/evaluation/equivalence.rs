@@ -3,7 +3,7 @@
 use cellforge_eval::{Estimate, Fidelity};
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, FeatureInfo, FidelityPart, FidelityScope, FloorDraw, SetInfo, SetsInfo};
+use super::{Answer, FeatureInfo, FidelityPart, FidelityScope, FloorDraw};
 
 /// How much worse than real images of other patients a figure of synthetic images may be and still count as good.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -137,21 +137,21 @@ pub(super) fn answer(figures: [Equivalence; 2]) -> Answer {
 }
 
 /// Why the images are too few to say anything about how they look or what they cover, or `None` if they are enough.
-pub(super) fn too_few(part: &FidelityPart, sets: &SetsInfo) -> Option<String> {
-    for (class, &images) in &part.images_per_side {
-        if images < LEAST_IMAGES {
+pub(super) fn too_few(part: &FidelityPart) -> Option<String> {
+    for (class, scope) in &part.per_class {
+        if scope.images < LEAST_IMAGES {
             return Some(format!(
-                "only {images} images of {class} a side could be compared, and {LEAST_IMAGES} are needed"
+                "only {} images of {class} a side could be compared, and {LEAST_IMAGES} are needed",
+                scope.images
             ));
         }
-        let patients = |set: &SetInfo| set.effective_patients_per_class.as_ref()?.get(class).copied();
-        let real = ("real", patients(&sets.real));
-        let held_out = ("held-out", sets.holdout.as_ref().and_then(patients));
-        for (name, found) in [real, held_out] {
+        let [_, real] = scope.judged();
+        let judged_on = if scope.against_holdout.is_some() { "held-out" } else { "real" };
+        for (name, found) in [(judged_on, real.reference_effective_groups), ("real", real.compared_effective_groups)] {
             if let Some(few) = found.filter(|&found| found < LEAST_PATIENTS) {
                 return Some(format!(
-                    "the {name} images of {class} tell as much as {few:.1} patients with one number of images would, and \
-                     {LEAST_PATIENTS} are needed"
+                    "the {name} images of {class} that are compared tell as much as {few:.1} patients with one number of images would, \
+                     and {LEAST_PATIENTS} are needed"
                 ));
             }
         }

@@ -14,7 +14,10 @@ use super::{
     equivalence::comparisons,
     sets::{SetImages, parted, pick, rank},
 };
-use crate::{Control, Error, Result};
+use crate::{
+    Control, Error, Result,
+    even::{evened, evened_len},
+};
 
 /// Pairs of sets of real images that are drawn for the floor.
 const DRAWS: usize = 20;
@@ -80,8 +83,9 @@ pub(super) fn choose(
     let classes = real.view.classes();
     let wanted: Vec<usize> = (0..classes.len())
         .map(|label| {
-            let count = |of: &SetImages| of.view.class_indices(label as u32).len();
-            holdout.map_or(usize::MAX, count).min(count(synthetic))
+            let of_class = |of: &SetImages| of.view.class_indices(label as u32);
+            let held_out = holdout.map_or(usize::MAX, |holdout| evened_len(&holdout.view, &of_class(holdout)));
+            held_out.min(of_class(synthetic).len())
         })
         .collect();
     let pairs = draw_pairs(real, holdout, &wanted, seed)?;
@@ -90,12 +94,13 @@ pub(super) fn choose(
     for (label, name) in classes.iter().enumerate() {
         let all = |images: &SetImages| images.view.class_indices(label as u32);
         let sets = [
-            of_class(&real.view, like_holdout, label),
-            of_class(&real.view, rest, label),
+            evened(&real.view, &of_class(&real.view, like_holdout, label), seed),
+            evened(&real.view, &of_class(&real.view, rest, label), seed),
             all(synthetic),
-            holdout.map_or(Vec::new(), all),
+            holdout.map_or(Vec::new(), |holdout| evened(&holdout.view, &all(holdout), seed)),
         ];
-        let smallest = pairs.iter().flatten().map(|set| of_class(&real.view, set, label).len()).min();
+        let len = |set: &Vec<usize>| evened_len(&real.view, &of_class(&real.view, set, label));
+        let smallest = pairs.iter().flatten().map(len).min();
         let counts = [
             ("real", "a part of them, of other patients than the rest, has", smallest.unwrap_or(0)),
             ("synthetic", "there are", sets[2].len()),
@@ -198,7 +203,8 @@ fn draw_pairs(real: &SetImages, holdout: Option<&SetImages>, wanted: &[usize], s
     });
     let missing = |pair: &Pair| -> usize {
         let of = |(label, &wanted): (usize, &usize)| {
-            pair.iter().map(|set| wanted.saturating_sub(of_class(&real.view, set, label).len())).max().unwrap_or(0)
+            let len = |set: &Vec<usize>| evened_len(&real.view, &of_class(&real.view, set, label));
+            pair.iter().map(|set| wanted.saturating_sub(len(set))).max().unwrap_or(0)
         };
         wanted.iter().enumerate().map(of).fold(0, usize::saturating_add)
     };
@@ -267,7 +273,7 @@ fn floors(
 ) -> Result<Vec<FloorDraw>> {
     let view = &real.images.view;
     let chosen = |set: &[usize]| {
-        let of = |class: &&OfClass| pick(view, &of_class(view, set, class.label), class.n, seed);
+        let of = |class: &&OfClass| pick(view, &evened(view, &of_class(view, set, class.label), seed), class.n, seed);
         Chosen::new(real, &classes.iter().flat_map(of).collect::<Vec<_>>())
     };
     let draw = |[like_holdout, rest]: &Pair| {

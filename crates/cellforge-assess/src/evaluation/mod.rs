@@ -300,7 +300,7 @@ impl<'a> Prepared<'a> {
             std::iter::once(main).chain(others).collect::<Vec<_>>()
         });
         let verdicts = verdicts::verdicts(
-            by_features.as_ref().map(|all| (all.as_slice(), &sets)).map_err(|reason| *reason),
+            by_features.as_deref().map_err(|reason| *reason),
             two_sample_part.as_ref(),
             part(&utility_part, "utility", &not_measured),
             (&copies, synthetic.view.len()),

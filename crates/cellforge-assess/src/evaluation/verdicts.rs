@@ -3,7 +3,7 @@
 use cellforge_eval::Estimate;
 
 use super::{
-    Answer, FeatureInfo, FidelityScope, PrivacyPart, SetsInfo, UtilityPart, Verdict, Words,
+    Answer, FeatureInfo, FidelityScope, PrivacyPart, UtilityPart, Verdict, Words,
     equivalence::{
         ACCURACY, ByFeatures, COVERAGE, DISTANCE, Equivalence, LEAST_IMAGES, LEAST_PATIENTS, PRECISION, RECALL, answer,
         margin, over_all, too_few,
@@ -52,7 +52,7 @@ fn verdict(about: &str, answer: Answer, sentence: String) -> Verdict {
 
 /// The four verdicts. A part that is missing has its reason in place of its figures.
 pub(super) fn verdicts(
-    fidelity: Result<(&ByFeatures<'_>, &SetsInfo), &str>,
+    fidelity: Result<&ByFeatures<'_>, &str>,
     two_sample: Option<&TwoSample>,
     utility: Result<&UtilityPart, &str>,
     copies: (&CopiesPart, usize),
@@ -62,8 +62,8 @@ pub(super) fn verdicts(
     let not_measured = |about: &str, reason: &str| verdict(about, Answer::Unknown, format!("Not measured: {reason}."));
     let mut all = Vec::new();
     match fidelity {
-        Ok((by_features, sets)) => {
-            let few = by_features.first().and_then(|(_, part)| too_few(part, sets));
+        Ok(by_features) => {
+            let few = by_features.first().and_then(|(_, part)| too_few(part));
             all.push(realism(by_features, few.as_deref(), two_sample, words));
             all.push(coverage(by_features, few.as_deref(), words));
         }

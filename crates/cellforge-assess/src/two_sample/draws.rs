@@ -6,6 +6,7 @@ use cellforge_data::{SplitOptions, SplitRule, View, derive_seed, epoch_order, k_
 use cellforge_eval::effective_groups;
 
 use super::{TwoSampleConfig, TwoSampleData};
+use crate::even::evened;
 
 /// Fewer images of a class on a side say nothing.
 const LEAST_IMAGES: usize = 30;
@@ -54,7 +55,9 @@ impl Draws {
         let all: Vec<usize> = (0..synthetic.len()).collect();
         let (mut per_side, mut effective_patients) = (Vec::new(), Vec::new());
         for (class, name) in classes.iter().enumerate() {
-            let halves = || halvings.iter().flatten().map(|half| of_class(real, half, class));
+            // A few patients with many images would stand for a whole half.
+            let halves =
+                || halvings.iter().flatten().map(|half| evened(real, &of_class(real, half, class), config.seed));
             let real_images = halves().map(|rows| rows.len()).min().unwrap_or(0);
             let made = of_class(synthetic, &all, class).len();
             if made < LEAST_IMAGES || real_images < LEAST_IMAGES {
@@ -78,17 +81,23 @@ impl Draws {
             .enumerate()
             .map(|(number, [first, other])| {
                 let seed = derive_seed(config.seed, &format!("two_sample/images/{number}"));
-                let pick = |view: &View, rows: &[usize]| {
+                let pick = |view: &View, rows: &[usize], even: bool| {
                     let mut kept: Vec<usize> = (0..classes.len())
                         .flat_map(|class| {
-                            let order = epoch_order(&of_class(view, rows, class), seed, class as u64);
+                            let of_class = of_class(view, rows, class);
+                            let kept = if even { evened(view, &of_class, config.seed) } else { of_class };
+                            let order = epoch_order(&kept, seed, class as u64);
                             order[..per_side[class]].to_vec()
                         })
                         .collect();
                     kept.sort_unstable();
                     kept
                 };
-                Draw { first: pick(real, &first), other: pick(real, &other), synthetic: pick(synthetic, &all) }
+                Draw {
+                    first: pick(real, &first, true),
+                    other: pick(real, &other, true),
+                    synthetic: pick(synthetic, &all, false),
+                }
             })
             .collect();
         Ok(Self { draws, per_side, effective_patients, units })
