@@ -31,7 +31,7 @@ fn images(key: &str, patients: usize, each: usize) -> (View, Vec<String>) {
 }
 
 fn config() -> ReidentificationConfig {
-    ReidentificationConfig { updates: 40, batch: 16, images: 4, width: 0.5, seed: 1 }
+    ReidentificationConfig { updates: 60, batch: 16, images: 4, width: 0.5, seed: 1 }
 }
 
 fn options() -> PrivacyOptions {
