@@ -136,9 +136,9 @@ impl Audit {
                 "that is no evidence that epsilon is above 0".to_owned()
             };
             sentences.push(format!(
-                "Of {} guesses, about the {many} with the highest and the lowest scores, {} were right ({:.0}% to {:.0}%): {bound}.",
-                guesses.guesses,
+                "{} of {} guesses about the {many} with the highest and the lowest scores were right ({:.0}% to {:.0}%): {bound}.",
                 guesses.correct,
+                guesses.guesses,
                 100.0 * found.accuracy.low,
                 100.0 * found.accuracy.high,
             ));
