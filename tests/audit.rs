@@ -12,11 +12,11 @@ use std::{
 use common::{cellforge, cellforge_command, files, wait_for};
 use predicates::{prelude::*, str::contains};
 
-/// A folder with a phantom of 12 patients.
+/// A folder with a phantom, whose class has images of 15 patients.
 fn folder(name: &str) -> (PathBuf, String) {
     let dir = common::folder(&format!("audit/{name}"));
     let zip = dir.join("images.zip").to_str().unwrap().to_owned();
-    let made = ["data", "phantom", "--images-per-class", "24", "--patients", "12", "--out", &zip];
+    let made = ["data", "phantom", "--images-per-class", "40", "--patients", "20", "--out", &zip];
     cellforge().args(made).assert().success();
     (dir, zip)
 }
@@ -35,19 +35,19 @@ fn a_recipe_is_audited() {
     let (dir, data) = folder("recipe");
     let out = dir.join("out");
     let start = |more: &[&str]| cellforge().args(small(&data, &out, "2")).arg("-q").args(more).assert();
-    let said = contains("of 12 patients were put into training").and(contains("By the discriminator"));
+    let said = contains("of 15 patients were put into training").and(contains("By the discriminator"));
     start(&[]).success().stdout(said.and(contains("No audit shows that a recipe keeps its patients private")));
     let text = fs::read(out.join("audit.json")).unwrap();
     let found: serde_json::Value = serde_json::from_slice(&text).unwrap();
-    assert_eq!((&found["units"], &found["gan"]["iterations"]), (&12.into(), &2.into()));
-    assert_eq!(found["scores"].as_array().unwrap().len(), 12);
+    assert_eq!((&found["units"], &found["gan"]["iterations"]), (&15.into(), &2.into()));
+    assert_eq!(found["scores"].as_array().unwrap().len(), 15);
     for gan in ["target", "reference-1", "reference-2"] {
         assert!(out.join("gans").join(gan).join("last/state.json").is_file(), "{gan}");
     }
 
     // It is not replaced by accident, nor gone on with by other settings.
     start(&[]).code(1).stderr(contains("holds an audit"));
-    start(&["--resume", "--references", "4"]).code(1).stderr(contains("audit.references was 2 and is 4"));
+    start(&["--resume", "--set", "audit.k=3"]).code(1).stderr(contains("audit.k was 5 and is 3"));
     start(&["--resume"]).success();
     assert_eq!(fs::read(out.join("audit.json")).unwrap(), text);
     start(&["--overwrite", "--seed", "2"]).success();
@@ -56,7 +56,7 @@ fn a_recipe_is_audited() {
     // What does not do leaves nothing behind.
     let other = dir.join("other");
     let wrong = |more: &[&str]| cellforge().args(small(&data, &other, "2")).args(more).assert().code(1);
-    wrong(&["--class", "Red"]).stderr(contains("Red").and(contains("Uninfected")));
+    wrong(&["--set", "inputs.class=Red"]).stderr(contains("Red").and(contains("Uninfected")));
     wrong(&["--set", "audit.guesses=0"]).stderr(contains("audit.guesses"));
     assert!(!other.join("audit.json").exists() && !other.join("config.toml").exists());
 }

@@ -123,24 +123,22 @@ impl Audit {
                 chance.p,
             ));
             sentences.push(format!(
-                "While {:.1}% of the others are taken for training {many}, {:.1}% of these are ({:.1}% to {:.1}%).",
+                "While {:.1}% of the other {many} are taken for {many} of training, {:.1}% of those of training are found ({:.1}% to {:.1}%).",
                 100.0 * attack.fpr,
                 100.0 * rate.value,
                 100.0 * rate.low,
                 100.0 * rate.high,
             ));
             let (guesses, epsilon) = (found.guesses, found.epsilon);
-            let estimate =
-                epsilon.estimate.map_or_else(String::new, |e| format!(", and the guesses alone suggest {e:.2}"));
             let bound = if epsilon.lower > 0.0 {
-                format!("with {level:.0}% confidence epsilon is at least {:.2}{estimate}", epsilon.lower)
+                format!("with {level:.0}% confidence epsilon is at least {:.2}", epsilon.lower)
             } else {
-                "that refutes no epsilon".to_owned()
+                "that is no evidence that epsilon is above 0".to_owned()
             };
             sentences.push(format!(
-                "Of {} guesses about the surest {many} {} were right ({:.0}% to {:.0}%): {bound}.",
-                guesses.guesses,
+                "{} of {} guesses about the {many} with the highest and the lowest scores were right ({:.0}% to {:.0}%): {bound}.",
                 guesses.correct,
+                guesses.guesses,
                 100.0 * found.accuracy.low,
                 100.0 * found.accuracy.high,
             ));

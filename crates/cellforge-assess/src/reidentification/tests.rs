@@ -13,9 +13,15 @@ fn images(key: &str, patients: usize, each: usize) -> (View, Vec<String>) {
     let groups: Vec<String> = (0..n).map(|image| format!("{key}{:02}", image / each)).collect();
     let mut pixels = Vec::new();
     for (image, patient) in groups.iter().enumerate() {
-        for at in 0..SIDE * SIDE * 3 {
-            let colour = 128.0 + 70.0 * noise(patient, at % 3) + 6.0 * noise(&format!("{key}/{image}"), at % 3);
-            pixels.push((colour + 10.0 * noise(&format!("{key}/{image}/pixel"), at)).round().clamp(0.0, 255.0) as u8);
+        let name = format!("{key}/{image}");
+        let colour = [0, 1, 2].map(|c| 128.0 + 70.0 * noise(patient, c) + 6.0 * noise(&name, c));
+        // One number makes the noise of a row.
+        for row in 0..SIDE {
+            let bits = derive_seed(row as u64, &name);
+            for at in 0..SIDE * 3 {
+                let grain = f64::from(u8::from(bits >> (at % 53) & 1 == 1)) * 20.0 - 10.0;
+                pixels.push((colour[at % 3] + grain).round().clamp(0.0, 255.0) as u8);
+            }
         }
     }
     let parts = ViewParts {
@@ -31,7 +37,7 @@ fn images(key: &str, patients: usize, each: usize) -> (View, Vec<String>) {
 }
 
 fn config() -> ReidentificationConfig {
-    ReidentificationConfig { updates: 40, batch: 16, images: 4, width: 0.5, seed: 1 }
+    ReidentificationConfig { updates: 60, batch: 16, images: 4, width: 0.5, seed: 1 }
 }
 
 fn options() -> PrivacyOptions {

@@ -123,9 +123,9 @@ impl Guesses {
     ///
     /// ```
     /// use cellforge_eval::attacks::Guesses;
-    /// // 10 of 10: the rate q with q^10 = 0.05 is 0.7411, and ln(0.7411 / 0.2589) = 1.0518.
+    /// // 10 of 10: the rate q with q^10 = 0.05 is 0.7411, and ln(0.7411 / 0.2589) = 1.0519.
     /// let bound = Guesses { units: 40, guesses: 10, correct: 10 }.epsilon_bound(0.0, 0.95)?;
-    /// assert!((bound.lower - 1.0518).abs() < 1e-4);
+    /// assert!((bound.lower - 1.0519).abs() < 1e-4);
     /// # Ok::<(), cellforge_eval::Error>(())
     /// ```
     pub fn epsilon_bound(&self, delta: f64, confidence: f64) -> Result<EpsilonBound> {
