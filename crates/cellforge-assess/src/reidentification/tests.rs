@@ -19,7 +19,7 @@ fn images(key: &str, patients: usize, each: usize) -> (View, Vec<String>) {
         for row in 0..SIDE {
             let bits = derive_seed(row as u64, &name);
             for at in 0..SIDE * 3 {
-                let grain = f64::from(u8::from(bits >> (at % 53) & 1 == 1)) * 20.0 - 10.0;
+                let grain = f64::from(u8::from((bits >> (at % 53)) & 1 == 1)) * 20.0 - 10.0;
                 pixels.push((colour[at % 3] + grain).round().clamp(0.0, 255.0) as u8);
             }
         }
