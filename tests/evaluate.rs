@@ -80,7 +80,8 @@ fn quick(synthetic: &Path) -> Command {
     command
         .args(["-q", "evaluate", "--side", "32", "--set", "evaluate.fidelity.k=3", "--resamples", "50"])
         .args(["--set", "evaluate.two_sample.updates=0", "--set", "evaluate.two_sample.halvings=50"])
-        .args(["--set", "evaluate.two_sample.planted=false", "--set", "evaluate.copies.planted=0", "--synthetic"])
+        .args(["--set", "evaluate.two_sample.planted=false", "--set", "evaluate.copies.planted=0"])
+        .args(["--set", "evaluate.reidentification.updates=0", "--synthetic"])
         .arg(synthetic);
     command
 }
@@ -137,6 +138,7 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
         let mut command = evaluate(&sets.real, Some(&sets.holdout), &sets.synthetic);
         command.args(["--measure", "fidelity,two_sample,privacy,utility", "--set", "evaluate.utility.updates=3"]);
         command.args(["--set", "evaluate.utility.seeds=2", "--set", "evaluate.utility.width=0.1"]);
+        command.args(["--set", "evaluate.reidentification.updates=3", "--set", "evaluate.reidentification.width=0.25"]);
         command.args(["--threads", threads, "--out"]).arg(&out);
         let done = command.assert().success().stdout(contains("Do they leak a patient?").and(contains("fd_pixels")));
         (out, String::from_utf8(done.get_output().stdout.clone()).unwrap())
@@ -175,7 +177,14 @@ fn figures_are_complete_and_do_not_depend_on_threads() {
     assert_eq!(found["verdicts"].as_array().unwrap().len(), 4);
     let privacy = found["verdicts"][3]["sentence"].as_str().unwrap();
     let open = "No copy of a training cell was found; how small a leak would have been found was not looked at.";
-    assert!(privacy.starts_with("No leak was found by any of 11 tests") && privacy.contains(open), "{privacy}");
+    let linked = &found["privacy"]["reidentification"];
+    assert_estimate(&linked["real_pairs"], "real_pairs");
+    // A network that tells no patients is no test.
+    let tests = if linked["can_tell"].as_bool().unwrap() { 12 } else { 11 };
+    assert!(
+        privacy.starts_with(&format!("No leak was found by any of {tests} tests")) && privacy.contains(open),
+        "{privacy}"
+    );
     assert_eq!(found["not_measured"].as_object().unwrap().keys().collect::<Vec<_>>(), ["discriminator"]);
     assert_eq!(found["pairs"].as_array().unwrap().len(), 10);
 
