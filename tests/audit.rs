@@ -55,9 +55,9 @@ fn a_recipe_is_audited() {
 
     // What does not do leaves nothing behind.
     let other = dir.join("other");
-    let wrong = |more: &[&str]| cellforge().args(small(&data, &other, "2")).args(more).assert().code(1);
-    wrong(&["--set", "inputs.class=Red"]).stderr(contains("Red").and(contains("Uninfected")));
-    wrong(&["--set", "audit.guesses=0"]).stderr(contains("audit.guesses"));
+    let wrong = |more: &[&str]| cellforge().args(small(&data, &other, "2")).args(more).assert();
+    wrong(&["--set", "inputs.class=Red"]).code(1).stderr(contains("Red").and(contains("Uninfected")));
+    wrong(&["--set", "audit.guesses=0"]).code(2).stderr(contains("audit.guesses"));
     assert!(!other.join("audit.json").exists() && !other.join("config.toml").exists());
 }
 
