@@ -149,8 +149,8 @@ pub fn table(report: &ClassifierReport) -> String {
         let _ = writeln!(text);
         for class in &report.per_class {
             let found = class.sensitivity_at.iter().map(|at| at.sensitivity);
-            let cells: Vec<_> = found.map(|e| format!("  {:<25}", image(e.value, e.low, e.high))).collect();
-            let _ = writeln!(text, "{:<width$}{}", class.class, cells.concat().trim_end());
+            let columns: Vec<_> = found.map(|e| format!("  {:<25}", image(e.value, e.low, e.high))).collect();
+            let _ = writeln!(text, "{:<width$}{}", class.class, columns.concat().trim_end());
         }
     }
     let _ = writeln!(text, "\nconfusion (rows: truth, columns: predicted)");

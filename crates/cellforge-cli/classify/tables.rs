@@ -78,8 +78,8 @@ pub(super) fn strata(strata: &BTreeMap<String, ClassifierReport>, classes: &[Str
         text = format!("{}\n{name:<width$}  {:>7}  {patients:>8}  {accuracy:<25}", text.trim_end(), report.total);
         for class in &report.per_class {
             let r = class.recall;
-            let cell = if r.total == 0 { "none".to_owned() } else { show(r.rate, r.low, r.high) };
-            text.push_str(&format!("  {cell:<25}"));
+            let shown = if r.total == 0 { "none".to_owned() } else { show(r.rate, r.low, r.high) };
+            text.push_str(&format!("  {shown:<25}"));
         }
     }
     text.trim_end().to_owned()
