@@ -165,10 +165,12 @@ fn together() -> Vec<Vec<String>> {
 fn every_verb_takes_every_setting() {
     let dir = folder("settings/verbs");
     for texts in together() {
-        let sets: Vec<&str> = texts.iter().flat_map(|text| ["--set", text]).collect();
         let fails = |verb: &[&str], reason: &str| {
             let mut command = cellforge();
-            command.args(verb).args(["--device", "cuda:99"]).args(&sets);
+            // A split is of images that are not named one by one.
+            let fits = |text: &&String| verb[0] != "evaluate" || !text.starts_with("inputs.split=");
+            let sets = texts.iter().filter(fits).flat_map(|text| ["--set", text]);
+            command.args(verb).args(["--device", "cuda:99"]).args(sets);
             // What these verbs need before they open the device.
             command.args(["--set", "inputs.features=pixels"]).current_dir(&dir);
             let is_of_a_key = contains("there is no setting").or(contains("cannot be")).or(contains("must be"));
