@@ -341,27 +341,33 @@ impl NearSearch {
     /// What the search would have found, in a sentence or two. None where no copies were made on purpose.
     #[must_use]
     pub fn in_words(&self, words: &Words) -> Option<String> {
-        let mut by_share: Vec<(Option<f64>, Vec<&str>)> = Vec::new();
+        let mut by_share: Vec<(f64, Vec<&str>)> = Vec::new();
+        let mut missed: Vec<&str> = Vec::new();
         for (kind, share) in self.smallest() {
-            match by_share.iter_mut().find(|(other, _)| *other == share) {
-                Some((_, kinds)) => kinds.push(kind),
-                None => by_share.push((share, vec![kind])),
+            match (share, by_share.iter_mut().find(|(other, _)| Some(*other) == share)) {
+                (None, _) => missed.push(kind),
+                (Some(_), Some((_, kinds))) => kinds.push(kind),
+                (Some(share), None) => by_share.push((share, vec![kind])),
             }
         }
-        by_share.sort_by(|a, b| a.0.unwrap_or(9.0).total_cmp(&b.0.unwrap_or(9.0)));
-        let part = |(share, kinds): &(Option<f64>, Vec<&str>)| {
-            let kinds = kinds.join(" or ");
-            match share {
-                Some(share) => format!("{}% of the {} if they are {kinds}", 100.0 * share, words.many),
-                None => format!("not even a tenth if they are {kinds}"),
-            }
+        by_share.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let part = |(share, kinds): &(f64, Vec<&str>)| {
+            format!("{}% of the {} if they are {}", 100.0 * share, words.many, kinds.join(" or "))
         };
-        if by_share.is_empty() {
-            return None;
+        let mut sentences = Vec::new();
+        if !by_share.is_empty() {
+            sentences.push(format!(
+                "Copies would have been found with a probability of 0.95, even of one patient alone, from {} on.",
+                by_share.iter().map(part).collect::<Vec<_>>().join(", ")
+            ));
         }
-        Some(format!(
-            "Copies would have been found with a probability of 0.95, even of one patient alone, from {} on.",
-            by_share.iter().map(part).collect::<Vec<_>>().join(", ")
-        ))
+        if !missed.is_empty() {
+            let kinds = missed.join(" or ");
+            sentences.push(format!(
+                "Copies of one patient that are {kinds} may be missed even where they are a tenth of the {}.",
+                words.many
+            ));
+        }
+        (!sentences.is_empty()).then(|| sentences.join(" "))
     }
 }

@@ -216,10 +216,10 @@ fn scope(
 fn leak_tests(text: &mut String, part: &PrivacyPart, words: &Words) -> std::fmt::Result {
     writeln!(
         text,
-        "| Test for leaks | By | Figure | By chance | p | p (Holm) | Leak |\n|---|---|---|---|---|---|---|"
+        "| Test for leaks | By | Figure | By chance | p | p (all tests) | Leak |\n|---|---|---|---|---|---|---|"
     )?;
     for finding in &part.findings {
-        let space = finding.space.as_deref().map_or_else(|| "discriminator".to_owned(), space_name);
+        let space = finding.space.as_deref().map_or_else(|| "a network".to_owned(), space_name);
         let [chance, p, adjusted] = match finding.chance {
             Some(chance) => [
                 format!("{} to {}", digits(chance.low), digits(chance.high)),
