@@ -13,7 +13,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cellforge::{
     assess::two_sample::{
         Difference, TwoSampleConfig, TwoSampleData, image_statistics, plant, two_sample, two_sample_by,
@@ -21,6 +21,7 @@ use cellforge::{
     assess::{self, evaluation::Words},
     data::{OpenOptions, View, derive_seed, epoch_order},
     eval::BootstrapOptions,
+    study::nih,
     train::Control,
 };
 
@@ -31,7 +32,13 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().context("name a zip or folder of images of at least 47 patients")?;
     let what = arguments.next().unwrap_or_else(|| "20".to_owned());
-    let images = View::open(path, &OpenOptions::new(64, 3))?;
+    let images = View::open(path, &nih::open_options(64, 3))?;
+    let patients = images.group_names().len();
+    ensure!(
+        patients >= HOLDOUT + OTHERS,
+        "the images are of {patients} known patients, and {} are needed",
+        HOLDOUT + OTHERS
+    );
     match what.parse::<usize>() {
         Ok(simulations) => simulate(&images, simulations),
         Err(_) => networks(&images, arguments.next()),
