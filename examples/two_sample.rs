@@ -5,13 +5,13 @@
 //! cargo run --release --example two_sample -- IMAGES.zip network OTHER  # the test itself: other patients, planted differences, OTHER.zip
 //! ```
 //!
-//! In each simulation 31 patients are drawn as the holdout and 16 others stand in for a generator, untouched. Statistics of the images are
+//! In each simulation 31 patients are drawn as the holdout and 16 others stand in for a generator, untouched, each with 30 images of a class at most. Statistics of the images are
 //! compared as in an evaluation. In place of the network, of which hundreds would have to be trained, a logistic regression on these statistics
 //! goes through the same halves, folds and rule.
 
 #![allow(clippy::print_stdout, reason = "an example prints what it shows")]
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use cellforge::{
@@ -27,6 +27,8 @@ use cellforge::{
 
 const HOLDOUT: usize = 31;
 const OTHERS: usize = 16;
+/// Images of each class and patient: a few patients with many images would be a set of few patients.
+const OF_A_PATIENT: usize = 30;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -51,9 +53,14 @@ fn drawn(images: &View, seed: u64) -> (View, View) {
     let order = epoch_order(&(0..names.len()).collect::<Vec<_>>(), seed, 0);
     let of = |patients: &[usize]| {
         let chosen: Vec<&str> = patients.iter().map(|&i| names[i]).collect();
-        let rows: Vec<usize> =
-            (0..images.len()).filter(|&i| images.group(i).is_some_and(|group| chosen.contains(&group))).collect();
-        images.part(&rows)
+        let mut taken: BTreeMap<(&str, u32), usize> = BTreeMap::new();
+        let wanted = |&i: &usize| {
+            let Some(group) = images.group(i).filter(|group| chosen.contains(group)) else { return false };
+            let count = taken.entry((group, images.label(i))).or_default();
+            *count += 1;
+            *count <= OF_A_PATIENT
+        };
+        images.part(&(0..images.len()).filter(wanted).collect::<Vec<usize>>())
     };
     (of(&order[..HOLDOUT]), of(&order[HOLDOUT..HOLDOUT + OTHERS]))
 }
