@@ -10,7 +10,7 @@
 //! - References are trained in the same way on other halves. They come in pairs: what one of a pair is trained on the other is not. Their coins
 //!   have nothing to do with the target's.
 //! - Two attackers give every image a statistic under each of these GANs: the density of the images it draws, by
-//!   [`log_density`](cellforge_eval::attacks::log_density) between pixels, which anyone can compute who gets images or a generator; and the score of the
+//!   [`log_density`] between pixels, which anyone can compute who gets images or a generator; and the score of the
 //!   discriminator, which takes the whole checkpoint.
 //! - [`likelihood_ratios`](cellforge_eval::attacks::likelihood_ratios) compares the target's statistic with those of the references (LiRA,
 //!   Carlini et al. 2022). A patient's score is the mean over the patient's images.
