@@ -82,6 +82,12 @@ fn simulate(images: &View, simulations: usize) -> Result<()> {
         }
         done += 1;
         let statistics = found.telling_statistics().next().is_some();
+        for one in found.telling_statistics().take(3) {
+            println!(
+                "    {} {}: AUC {:.2}, outside {:.3}, p {:.3}",
+                one.class, one.name, one.auc.value, one.outside, one.p
+            );
+        }
         let network = two_sample_by(&config, &data, &mut logistic)?.map_err(anyhow::Error::msg)?;
         by_statistics += usize::from(statistics);
         by_learner += usize::from(network.tells());
