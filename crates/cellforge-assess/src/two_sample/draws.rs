@@ -56,17 +56,17 @@ impl Draws {
         let (mut per_side, mut effective_patients) = (Vec::new(), Vec::new());
         for (class, name) in classes.iter().enumerate() {
             // A few patients with many images would stand for a whole half.
-            let halves =
-                || halvings.iter().flatten().map(|half| evened(real, &of_class(real, half, class), config.seed));
-            let real_images = halves().map(|rows| rows.len()).min().unwrap_or(0);
+            let halves: Vec<Vec<usize>> =
+                halvings.iter().flatten().map(|half| evened(real, &of_class(real, half, class), config.seed)).collect();
+            let real_images = halves.iter().map(Vec::len).min().unwrap_or(0);
             let made = of_class(synthetic, &all, class).len();
             if made < LEAST_IMAGES || real_images < LEAST_IMAGES {
                 let which = if made < real_images { "synthetic ones" } else { "real ones in half of the patients" };
                 let n = made.min(real_images);
                 return Err(format!("of class {name} there are {n} {which}, and at least {LEAST_IMAGES} are needed"));
             }
-            let of_units = |rows: Vec<usize>| rows.into_iter().map(|row| units[row]).collect::<Vec<_>>();
-            let patients = halves().map(|rows| effective_groups(&of_units(rows))).fold(f64::INFINITY, f64::min);
+            let of_units = |rows: &Vec<usize>| rows.iter().map(|&row| units[row]).collect::<Vec<_>>();
+            let patients = halves.iter().map(|rows| effective_groups(&of_units(rows))).fold(f64::INFINITY, f64::min);
             if patients < LEAST_PATIENTS {
                 return Err(format!(
                     "half of the real images of class {name} have {patients:.1} effective patients, and at least \
