@@ -168,7 +168,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             View::new(ViewParts { side: all.side(), channels: all.channels(), pixels, ..ViewParts::default() })?;
         // The copies that are made on purpose are the same for every set.
         let config = CopyConfig { planted: if number == 0 { 60 } else { 0 }, ..CopyConfig::default() };
-        let search = Search { config: &config, alpha: 0.025, seed: 1, folder: &folder, control: &control };
+        let search =
+            Search { config: &config, alpha: 0.025, seed: 1, spaces: Ok(&[]), folder: &folder, control: &control };
         let found = search.run(
             Known { view: &training, patients: Some(&of_training) },
             Some(Known { view: &holdout, patients: Some(&of_holdout) }),
@@ -179,7 +180,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!(
             "{name:<44} {copies:>7} {right:>7} {:>7} {:>9.3} {:>7.1}",
             found.found.len() - right,
-            near.threshold,
+            near.spaces[0].threshold,
             start.elapsed().as_secs_f64()
         );
         if found.found.len() > right {

@@ -5,8 +5,8 @@
 //! cargo run --release --example two_sample -- IMAGES.zip network OTHER  # the test itself: other patients, planted differences, OTHER.zip
 //! ```
 //!
-//! In each simulation 31 patients are drawn as the holdout and 16 others stand in for a generator, untouched, each with 30 images of a class at most. Statistics of the images are
-//! compared as in an evaluation. In place of the network, of which hundreds would have to be trained, a logistic regression on these statistics
+//! In each simulation 31 patients are drawn as the holdout and 16 others stand in for a generator, untouched, each with 30 images of a class at most. The rest stand for the training
+//! images. Statistics of the images are compared as in an evaluation, and once more as if there were no training images. In place of the network, of which hundreds would have to be trained, a logistic regression on these statistics
 //! goes through the same halves, folds and rule.
 
 #![allow(clippy::print_stdout, reason = "an example prints what it shows")]
@@ -47,8 +47,8 @@ fn main() -> Result<()> {
     }
 }
 
-/// The images of so many patients, and of others.
-fn drawn(images: &View, seed: u64) -> (View, View) {
+/// The images of so many patients, of others, and of all the rest.
+fn drawn(images: &View, seed: u64) -> [View; 3] {
     let names = images.group_names();
     let order = epoch_order(&(0..names.len()).collect::<Vec<_>>(), seed, 0);
     let of = |patients: &[usize]| {
@@ -62,19 +62,23 @@ fn drawn(images: &View, seed: u64) -> (View, View) {
         };
         images.part(&(0..images.len()).filter(wanted).collect::<Vec<usize>>())
     };
-    (of(&order[..HOLDOUT]), of(&order[HOLDOUT..HOLDOUT + OTHERS]))
+    let end = HOLDOUT + OTHERS;
+    [of(&order[..HOLDOUT]), of(&order[HOLDOUT..end]), of(&order[end..])]
 }
 
 fn simulate(images: &View, simulations: usize) -> Result<()> {
     let base = TwoSampleConfig { images: 200, updates: 0, planted: false, ..TwoSampleConfig::default() };
     let bootstrap = BootstrapOptions { resamples: 200, ..BootstrapOptions::default() };
-    let (mut by_statistics, mut by_learner, mut either, mut done) = (0, 0, 0, 0);
+    let (mut by_statistics, mut alone, mut by_learner, mut either, mut done) = (0, 0, 0, 0, 0);
     for number in 0..simulations {
         let seed = derive_seed(7, &format!("simulation {number}"));
-        let (real, synthetic) = drawn(images, seed);
+        let [real, synthetic, rest] = drawn(images, seed);
         let config = TwoSampleConfig { seed, bootstrap, ..base.clone() };
-        let data = TwoSampleData { real, synthetic, judged_on: String::new() };
+        let mut data = TwoSampleData { real, also: None, synthetic, judged_on: String::new() };
         let folder = tempfile::tempdir()?;
+        let found = two_sample(&config, &data, folder.path(), &Control::default())?;
+        alone += usize::from(found.telling_statistics().next().is_some());
+        data.also = Some(rest);
         let found = two_sample(&config, &data, folder.path(), &Control::default())?;
         if let Some(reason) = found.too_few {
             println!("{number}: {reason}");
@@ -94,8 +98,8 @@ fn simulate(images: &View, simulations: usize) -> Result<()> {
         either += usize::from(statistics || network.tells());
         let (auc, real) = (network.synthetic.auc, network.real_auc());
         println!(
-            "{number}: AUC {:.3} ({:.3} to {:.3}), real {:.3} ({:.3} to {:.3}), found {:.3}; statistics {statistics}, learner {}; so far {by_statistics}, \
-             {by_learner}, either {either} of {done}",
+            "{number}: AUC {:.3} ({:.3} to {:.3}), real {:.3} ({:.3} to {:.3}), found {:.3}; statistics {statistics}, learner {}; so far {by_statistics} \
+             ({alone} without the other patients), {by_learner}, either {either} of {done}",
             auc.value,
             auc.low,
             auc.high,
@@ -157,7 +161,7 @@ fn logistic(train: &View, test: &View) -> assess::Result<Vec<f32>> {
 }
 
 fn networks(images: &View, other: Option<String>) -> Result<()> {
-    let (real, untouched) = drawn(images, 1);
+    let [real, untouched, rest] = drawn(images, 1);
     let mut options = OpenOptions::new(64, 3);
     options.groups = cellforge::data::Groups::None;
     let halved = untouched.resized(32, 3)?.resized(64, 3)?;
@@ -175,7 +179,12 @@ fn networks(images: &View, other: Option<String>) -> Result<()> {
     for (number, (name, synthetic)) in sets.into_iter().enumerate() {
         let start = Instant::now();
         let config = TwoSampleConfig { planted: number == 0, ..TwoSampleConfig::default() };
-        let data = TwoSampleData { real: real.clone(), synthetic, judged_on: "the held-out images".to_owned() };
+        let data = TwoSampleData {
+            real: real.clone(),
+            also: Some(rest.clone()),
+            synthetic,
+            judged_on: "the held-out images".to_owned(),
+        };
         let found = two_sample(&config, &data, folder.path(), &Control::default())?;
         println!(
             "{name}: {:?}, {:.0} s\n  {}",

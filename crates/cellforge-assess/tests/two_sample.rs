@@ -19,7 +19,12 @@ fn without_patients(images: &View) -> View {
 }
 
 fn data(real: View, synthetic: &View) -> TwoSampleData {
-    TwoSampleData { real, synthetic: without_patients(synthetic), judged_on: "the held-out images".to_owned() }
+    TwoSampleData {
+        real,
+        also: None,
+        synthetic: without_patients(synthetic),
+        judged_on: "the held-out images".to_owned(),
+    }
 }
 
 fn config() -> TwoSampleConfig {

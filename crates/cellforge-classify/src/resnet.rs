@@ -47,6 +47,11 @@ pub struct ResNetConfig {
     /// Batch-norm epsilon, which is added to the variance.
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub bn_eps: f64,
+    /// The stem sees every channel twice: as it is, and as the logarithm of the odds of its grey level, which spreads both ends of the range.
+    /// Differences among dark or among bright pixels, small beside those between images, are then learned within few updates.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(skip)]
+    pub spread_ends: bool,
     /// What convolutions and matrix products multiply.
     #[serde(skip_serializing_if = "Precision::is_f32")]
     #[schemars(skip)]
@@ -64,6 +69,7 @@ impl Default for ResNetConfig {
             filters: vec![64, 128, 256, 512],
             bn_momentum: 0.1,
             bn_eps: 2e-5,
+            spread_ends: false,
             precision: Precision::F32,
         }
     }
@@ -132,6 +138,13 @@ impl ResNetConfig {
     /// and dense layers.
     pub fn summary(&self) -> ModelSummary {
         let mut table = Table::new("resnet", &[self.channels, self.image_size, self.image_size]);
+        if self.spread_ends {
+            table.reshape(
+                "spread",
+                "Concatenate log-odds",
+                vec![self.stem_channels(), self.image_size, self.image_size],
+            );
+        }
         table.batch_norm("bn0");
         table.conv("stem", self.stem_filters(), 5, false, STEM);
         table.batch_norm("bn1");
@@ -183,6 +196,11 @@ impl ResNetConfig {
         self.filters.last().map_or(0, |&n| self.scaled(n))
     }
 
+    /// Channels that the stem sees.
+    fn stem_channels(&self) -> usize {
+        if self.spread_ends { 2 * self.channels } else { self.channels }
+    }
+
     fn stem_filters(&self) -> usize {
         self.filters.first().map_or(0, |&n| self.scaled(n))
     }
@@ -212,6 +230,7 @@ impl ResNetConfig {
 /// Checkpoint keys: `bn0`, `stem`, `bn1`, `blocks.{i}` (see [`Bottleneck`]), `bn2`, `fc`. Convolutions have no bias.
 #[derive(Debug, Clone)]
 pub struct ResNet {
+    spread_ends: bool,
     bn0: BatchNorm2d,
     stem: Conv2d,
     bn1: BatchNorm2d,
@@ -227,8 +246,16 @@ impl ResNet {
         let bn_cfg = BatchNormConfig { eps: cfg.bn_eps, momentum: cfg.bn_momentum };
         let blocks = vb.pp("blocks");
         Ok(Self {
-            bn0: batch_norm2d(cfg.channels, bn_cfg, vb.pp("bn0"))?,
-            stem: conv2d(cfg.channels, cfg.stem_filters(), 5, false, STEM.in_precision(cfg.precision), vb.pp("stem"))?,
+            spread_ends: cfg.spread_ends,
+            bn0: batch_norm2d(cfg.stem_channels(), bn_cfg, vb.pp("bn0"))?,
+            stem: conv2d(
+                cfg.stem_channels(),
+                cfg.stem_filters(),
+                5,
+                false,
+                STEM.in_precision(cfg.precision),
+                vb.pp("stem"),
+            )?,
             bn1: batch_norm2d(cfg.stem_filters(), bn_cfg, vb.pp("bn1"))?,
             blocks: (cfg.plan().iter().enumerate())
                 .map(|(i, plan)| Bottleneck::new(plan, bn_cfg, cfg.precision, blocks.pp(i)))
@@ -255,6 +282,8 @@ impl ResNet {
     }
 
     fn pooled(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
+        let spread = if self.spread_ends { Some(Tensor::cat(&[xs, &log_odds(xs)?], 1)?) } else { None };
+        let xs = spread.as_ref().unwrap_or(xs);
         let ys = self.stem.forward(&self.bn0.forward_t(xs, train)?)?; // (b, c, s, s)
         let ys = self.bn1.forward_relu_t(&ys, train)?;
         // The study pads with zeros and pools without padding. After a ReLU that is the same as padding whose values
@@ -265,6 +294,13 @@ impl ResNet {
         }
         ops::avg_pool2d_global(&self.bn2.forward_relu_t(&ys, train)?) // (b, c)
     }
+}
+
+/// The logarithm of the odds of grey levels in [0, 1], one level of 255 away from either end, scaled to [-1, 1].
+fn log_odds(xs: &Tensor) -> Result<Tensor> {
+    let level = 1.0 / 255.0;
+    let odds = ((xs + level)? / ((1.0 + level) - xs)?)?;
+    odds.log()? / f64::ln((1.0 + level) / level)
 }
 
 /// Pre-activation bottleneck block: `(b, c, h, w)` in, `(b, c', h/s, w/s)` out.

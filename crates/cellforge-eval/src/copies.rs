@@ -120,6 +120,18 @@ impl Calibration {
         p_of(&self.tails, ratios.iter().copied())
     }
 
+    /// The space in which these ratios, one for each, are the least likely by chance.
+    ///
+    /// # Panics
+    /// If there is not one ratio for each space.
+    #[must_use]
+    pub fn surest(&self, ratios: &[f64]) -> usize {
+        assert_eq!(ratios.len(), self.tails.len(), "a ratio for each space");
+        let p = |space: &usize| self.tails[*space].p(log(ratios[*space]));
+        // The first of equal ones.
+        (0..ratios.len()).min_by(|a, b| p(a).total_cmp(&p(b))).unwrap_or(0)
+    }
+
     /// The ratio in each space below which an image of a set of `images` is a copy at a chance of `alpha` that any is taken for one by
     /// mistake.
     #[must_use]
@@ -342,6 +354,7 @@ mod tests {
         let [one, two] = [&[&ratios[..]][..], &[&ratios[..], &ratios[..]][..]]
             .map(|spaces| Calibration::new(spaces, &units).unwrap());
         assert!((two.p(&[0.7, 0.95]) / one.p(&[0.7]) - 2.0).abs() < 1e-9);
+        assert_eq!([[0.7, 0.95], [0.95, 0.7], [0.7, 0.7]].map(|ratios| two.surest(&ratios)), [0, 1, 0]);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Identical images are counted first, also mirrored and turned by right angles. Then every synthetic image is laid on the training
 //! images that it may be a copy of, moved, turned, stretched, recoloured and blurred as well as it fits. What is left of the difference is compared
 //! with what is left to the nearest image of any other patient ([`cellforge_eval::copies`]). How small that ratio gets by chance is known
-//! from real images, each against those of other patients. Copies that are made on purpose tell which leaks would have been found.
+//! from real images, each against those of other patients. Distances between features are compared in the same way ([`Space`]). Copies that
+//! are made on purpose tell which leaks would have been found.
 
 mod coarse;
 mod exact;
@@ -11,6 +12,7 @@ mod planted;
 mod prepare;
 mod register;
 mod search;
+mod space;
 #[cfg(test)]
 mod tests;
 
@@ -18,11 +20,13 @@ use std::{collections::BTreeMap, path::Path};
 
 use cellforge_data::{View, derive_seed};
 use cellforge_eval::copies::{Calibration, FalseAlarms, Power, power};
+use cellforge_train::FeatureMatrix;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use exact::AllKeys;
 pub use exact::{Identical, Shared};
+pub use space::{MakeFeatures, Space};
 
 use crate::{
     Control, Error, Result,
@@ -35,7 +39,7 @@ use planted::{Kind, in_turn, plant};
 use search::{Near, Searcher};
 
 /// Rises with any change of what a search finds.
-const FORMAT: &str = "3";
+const FORMAT: &str = "4";
 /// Most images by which the search is calibrated.
 const CALIBRATED: usize = 2000;
 /// Leaks that are looked at: patients whose images are copied, and the share of the synthetic images that are copies.
@@ -96,7 +100,10 @@ pub struct Copied {
     pub patient: Option<String>,
     /// Whether the two are identical, perhaps mirrored or turned by a right angle.
     pub identical: bool,
-    /// What is left of the difference when the two are laid on each other, over the spread of the image; 0 where they are identical.
+    /// By what it comes nearest: `pixels`, or the name of features.
+    pub space: String,
+    /// By pixels, what is left of the difference when the two are laid on each other, over the spread of the image; by features, their
+    /// distance. 0 where the two are identical.
     pub distance: f64,
     /// The same for the nearest real image of any other patient; 0 where that was not looked for.
     pub usual: f64,
@@ -115,15 +122,29 @@ pub struct NearSearch {
     pub by_patient: bool,
     /// The chance at which any image is taken for a copy by mistake.
     pub alpha: f64,
-    /// Ratio below which a synthetic image is a copy.
-    pub threshold: f64,
-    /// Median ratio of the synthetic images, and of those of the calibration.
-    pub median: [f64; 2],
+    /// By what copies are looked for, and where the limit lies: pixels first.
+    pub spaces: Vec<SpaceLimit>,
+    /// Why features are not among them, where features are known.
+    pub pixels_alone: Option<String>,
     /// Patients of the calibration who would have been accused, each judged by the others.
     pub false_alarms: FalseAlarms,
     /// Copies that were made on purpose, by kind.
     pub power: Vec<Power>,
 }
+
+/// How near copies come in pixels or in features.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpaceLimit {
+    /// `pixels`, or the name of features.
+    pub name: String,
+    /// Ratio below which a synthetic image is a copy.
+    pub threshold: f64,
+    /// Median ratio of the synthetic images, and of those of the calibration.
+    pub median: [f64; 2],
+}
+
+/// The name of pixels among the spaces.
+const PIXELS: &str = "pixels";
 
 /// How copies are looked for, and how that is run.
 pub struct Search<'a> {
@@ -133,6 +154,8 @@ pub struct Search<'a> {
     pub alpha: f64,
     /// Seed of the copies that are made on purpose, and of the choice of images to calibrate by.
     pub seed: u64,
+    /// Features in which copies are looked for beside pixels, or why there are none.
+    pub spaces: std::result::Result<&'a [Space<'a>], String>,
     /// Where what was searched is kept: it is not searched again.
     pub folder: &'a Path,
     /// Device, progress and the request to stop.
@@ -160,17 +183,18 @@ impl Search<'_> {
     ) -> Result<CopiesPart> {
         let alpha = self.alpha;
         let same = identical(keys, training.view, holdout.map(|holdout| holdout.view), synthetic);
-        let copy = |index: usize, at: usize, near: Option<(Near, f64)>| Copied {
+        let copy = |index: usize, at: usize, near: Option<&Nearest>| Copied {
             index,
             synthetic: synthetic.name(index).to_owned(),
             training_index: at,
             training: training.view.name(at).to_owned(),
             patient: training.patients.map(|patients| patients[at].clone()),
             identical: near.is_none(),
-            distance: near.map_or(0.0, |(near, _)| near.distance),
-            usual: near.map_or(0.0, |(near, _)| near.usual),
-            ratio: near.map_or(0.0, |(near, _)| near.ratio()),
-            p: near.map_or(0.0, |(_, p)| p),
+            space: near.map_or(PIXELS, |nearest| &nearest.space).to_owned(),
+            distance: near.map_or(0.0, |nearest| nearest.near.distance),
+            usual: near.map_or(0.0, |nearest| nearest.near.usual),
+            ratio: near.map_or(0.0, |nearest| nearest.near.ratio()),
+            p: near.map_or(0.0, |nearest| nearest.p),
         };
         let equal = keys.synthetic.found_in(&keys.training);
         let mut found: Vec<Copied> =
@@ -181,11 +205,9 @@ impl Search<'_> {
         } else {
             match self.near(training, holdout, &keys.single(), synthetic) {
                 Ok((search, near)) => {
-                    for (index, (near, p)) in near.into_iter().enumerate().filter(|(index, _)| equal[*index].is_none())
-                    {
-                        if p <= alpha {
-                            found.push(copy(index, near.training, Some((near, p))));
-                        }
+                    let certain = |(index, nearest): &(usize, &Nearest)| equal[*index].is_none() && nearest.p <= alpha;
+                    for (index, nearest) in near.iter().enumerate().filter(certain) {
+                        found.push(copy(index, nearest.near.training, Some(nearest)));
                     }
                     part.near = Some(search);
                 }
@@ -208,8 +230,12 @@ impl Search<'_> {
         holdout: Option<Known<'_>>,
         single: &[usize],
         synthetic: &View,
-    ) -> Result<(NearSearch, Vec<(Near, f64)>)> {
-        let &Self { config, alpha, seed, folder, control } = self;
+    ) -> Result<(NearSearch, Vec<Nearest>)> {
+        let &Self { config, alpha, seed, control, .. } = self;
+        let (spaces, pixels_alone) = match &self.spaces {
+            Ok(spaces) => (*spaces, None),
+            Err(reason) => (&[][..], Some(reason.clone())),
+        };
         let (units, by_patient) = units(training, holdout);
         let of_training = &units[..training.view.len()];
         let rows = in_turn(single, &units, CALIBRATED, derive_seed(seed, "calibration"));
@@ -218,51 +244,107 @@ impl Search<'_> {
         Calibration::new(&[&vec![1.0; own.len()]], &own)?;
         let searcher = Searcher::new(training.view, holdout.map(|holdout| holdout.view), &units)?;
         let id = [training.view.fingerprint(), holdout.map(|holdout| holdout.view.fingerprint()).unwrap_or_default()];
-        let searched = |images: &View, own: Option<&[usize]>, what: &str| -> Result<Vec<Near>> {
-            let units = own.map(|own| format!("{own:?}")).unwrap_or_default();
-            let key = hash_texts([FORMAT, &id[0], &id[1], &images.fingerprint(), &units]);
-            let path = folder.join(format!("copies-{}.json", &key[..32]));
-            if let Ok(found) = read_json::<Vec<Near>>(&path)
-                && found.len() == images.len()
-            {
-                return Ok(found);
+        let of_own = format!("{own:?}");
+        let key = |images: &View, own: bool, space: &str| {
+            hash_texts([FORMAT, &id[0], &id[1], &images.fingerprint(), if own { &of_own } else { "" }, space])
+        };
+        // In pixels, then in each space. `features` are those of the images, where they are known already.
+        let searched = |images: &View,
+                        features: &[Option<FeatureMatrix>],
+                        calibrates: bool,
+                        what: &str|
+         -> Result<Vec<Vec<Near>>> {
+            let own = calibrates.then_some(&own[..]);
+            let mut found =
+                vec![self.kept(key(images, calibrates, PIXELS), images.len(), || {
+                    searcher.search(images, own, what, control)
+                })?];
+            for (space, features) in spaces.iter().zip(features) {
+                // Features that were made once cost a look; what is not made comes near to nothing.
+                found.push(self.kept(key(images, calibrates, &space.id), images.len(), || {
+                    let made = if features.is_none() { (space.make)(images)? } else { None };
+                    match features.as_ref().or(made.as_ref()) {
+                        Some(features) => space.search(features, &units, training.view.len(), own, control),
+                        None => Ok(vec![Near::NONE; images.len()]),
+                    }
+                })?);
             }
-            let found = searcher.search(images, own, what, control)?;
-            write_json(&path, &found)?;
             Ok(found)
         };
-        let ratios = |near: &[Near]| near.iter().map(Near::ratio).collect::<Vec<f64>>();
+        let ratios = |near: &[Vec<Near>]| -> Vec<Vec<f64>> {
+            near.iter().map(|near| near.iter().map(Near::ratio).collect()).collect()
+        };
         let (inside, beyond): (Vec<usize>, Vec<usize>) = rows.iter().partition(|&&row| row < training.view.len());
         let mut real = vec![training.view.part(&inside)];
         if let Some(holdout) = holdout {
             real.push(holdout.view.part(&beyond.iter().map(|row| row - training.view.len()).collect::<Vec<_>>()));
         }
-        let innocent = ratios(&searched(&View::joined(&real)?, Some(&own), "calibration")?);
-        let calibration = Calibration::new(&[&innocent], &own)?;
-        let found = searched(synthetic, None, "synthetic images")?;
+        let of_rows = |space: &Space<'_>| {
+            let values = rows.iter().flat_map(|&row| space.real.row(row).iter().copied()).collect();
+            Some(FeatureMatrix { values, dims: space.real.dims })
+        };
+        let of_calibration: Vec<_> = spaces.iter().map(of_rows).collect();
+        let innocent = ratios(&searched(&View::joined(&real)?, &of_calibration, true, "calibration")?);
+        let calibration = Calibration::new(&innocent.iter().map(Vec::as_slice).collect::<Vec<_>>(), &own)?;
+        let of_synthetic: Vec<_> = spaces.iter().map(|space| Some(space.synthetic.clone())).collect();
+        let found = searched(synthetic, &of_synthetic, false, "synthetic images")?;
         let images = synthetic.len();
-        let p = |ratio: f64| (images as f64 * calibration.p(&[ratio])).min(1.0);
+        let of_image = |ratios: &[Vec<f64>], i: usize| ratios.iter().map(|space| space[i]).collect::<Vec<f64>>();
+        let p = |ratios: &[f64]| (images as f64 * calibration.p(ratios)).min(1.0);
         let mut planted = Vec::new();
         for kind in Kind::ALL.into_iter().filter(|_| config.planted > 0) {
             let copies = plant(training.view, of_training, kind, config.planted, derive_seed(seed, "planted"))?;
-            let hit: Vec<bool> = ratios(&searched(&copies.images, None, kind.name())?)
-                .into_iter()
-                .map(|ratio| p(ratio) <= alpha)
-                .collect();
+            let near = ratios(&searched(&copies.images, &vec![None; spaces.len()], false, kind.name())?);
+            let hit: Vec<bool> = (0..copies.images.len()).map(|i| p(&of_image(&near, i)) <= alpha).collect();
             let of: Vec<usize> = copies.of.iter().map(|&i| of_training[i]).collect();
             planted.push(power(kind.name(), &hit, &of, images, &PATIENTS, &SHARES, derive_seed(seed, "leaks"))?);
         }
+        let names: Vec<&str> = std::iter::once(PIXELS).chain(spaces.iter().map(|space| space.name.as_str())).collect();
+        let of_synthetic = ratios(&found);
+        let limits =
+            calibration.thresholds(images, alpha).into_iter().zip(&names).zip(of_synthetic.iter().zip(innocent));
         let search = NearSearch {
             calibration_images: own.len(),
             by_patient,
             alpha,
-            threshold: calibration.thresholds(images, alpha)[0],
-            median: [median(ratios(&found)), median(innocent)],
+            pixels_alone,
+            spaces: limits
+                .map(|((threshold, name), (found, innocent))| SpaceLimit {
+                    name: (*name).to_owned(),
+                    threshold,
+                    median: [median(found.clone()), median(innocent)],
+                })
+                .collect(),
             false_alarms: calibration.false_alarms(images, alpha),
             power: planted,
         };
-        Ok((search, found.into_iter().map(|near| (near, p(near.ratio()))).collect()))
+        let nearest = |i: usize| {
+            let ratios = of_image(&of_synthetic, i);
+            let space = calibration.surest(&ratios);
+            Nearest { space: names[space].to_owned(), near: found[space][i], p: p(&ratios) }
+        };
+        Ok((search, (0..images).map(nearest).collect()))
     }
+
+    /// What was found before under this key, or is found now.
+    fn kept(&self, key: String, images: usize, find: impl FnOnce() -> Result<Vec<Near>>) -> Result<Vec<Near>> {
+        let path = self.folder.join(format!("copies-{}.json", &key[..32]));
+        if let Ok(found) = read_json::<Vec<Near>>(&path)
+            && found.len() == images
+        {
+            return Ok(found);
+        }
+        let found = find()?;
+        write_json(&path, &found)?;
+        Ok(found)
+    }
+}
+
+/// How near a synthetic image comes, by what it comes nearest, and the chance of that.
+struct Nearest {
+    space: String,
+    near: Near,
+    p: f64,
 }
 
 /// A number for the patient of each image, training images first; for each image, where not all patients are known.

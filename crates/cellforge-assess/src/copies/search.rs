@@ -32,6 +32,9 @@ pub(super) struct Near {
 }
 
 impl Near {
+    /// Without a likeness there is nothing to tell: as far from the nearest as from the others.
+    pub(super) const NONE: Self = Self { training: 0, distance: 1.0, usual: 1.0 };
+
     pub(super) fn ratio(&self) -> f64 {
         if self.usual > 0.0 { self.distance / self.usual } else { 1.0 }
     }
@@ -119,10 +122,9 @@ impl Searcher {
         let least = |of: &dyn Fn(usize) -> bool| {
             laid.iter().filter(|(reference, _)| of(*reference)).min_by(|a, b| a.1.total_cmp(&b.1)).copied()
         };
-        // Without a likeness there is nothing to tell: as far from the nearest as from the others.
-        let none = Near { training: 0, distance: 1.0, usual: 1.0 };
-        let Some((training, distance)) = least(&|reference| reference < self.training) else { return none };
-        let Some((_, usual)) = least(&|reference| self.units[reference] != self.units[training]) else { return none };
+        let Some((training, distance)) = least(&|reference| reference < self.training) else { return Near::NONE };
+        let others = |reference: usize| self.units[reference] != self.units[training];
+        let Some((_, usual)) = least(&others) else { return Near::NONE };
         Near { training, distance: distance.into(), usual: usual.into() }
     }
 }

@@ -27,7 +27,7 @@ fn set_of(like: &View, pixels: Vec<u8>) -> View {
 fn run(training: &View, patients: &[String], synthetic: &View, config: &CopyConfig) -> CopiesPart {
     let folder = tempfile::tempdir().unwrap();
     let control = Control::default();
-    let search = Search { config, alpha: 0.025, seed: 1, folder: folder.path(), control: &control };
+    let search = Search { config, alpha: 0.025, seed: 1, spaces: Ok(&[]), folder: folder.path(), control: &control };
     search.run(Known { view: training, patients: Some(patients) }, None, synthetic).unwrap()
 }
 
@@ -78,7 +78,8 @@ fn identical_images_are_found_turned_and_without_patients() {
     let config = CopyConfig { near: false, ..CopyConfig::default() };
     let folder = tempfile::tempdir().unwrap();
     let control = Control::default();
-    let search = Search { config: &config, alpha: 0.025, seed: 1, folder: folder.path(), control: &control };
+    let search =
+        Search { config: &config, alpha: 0.025, seed: 1, spaces: Ok(&[]), folder: folder.path(), control: &control };
     let found = search.run(Known { view: &training, patients: None }, None, &synthetic).unwrap();
     let same = &found.identical;
     assert_eq!((same.of_training.images, same.of_training.unturned, same.among_synthetic.images), (2, 1, 1));
@@ -103,4 +104,45 @@ fn too_few_patients_are_told() {
     let part = training.part(&few);
     let found = run(&part, &part.groups().unwrap(), &new.first(3), &CopyConfig::default());
     assert!(found.near.is_none() && found.not_searched.unwrap().contains("too few"));
+}
+
+/// Features that know a cut-out again, which pixels do not: the number of the training image that it was made of.
+#[test]
+fn copies_are_found_by_features_too() {
+    let (training, patients, new) = sets();
+    let row = |i: f32| [i, 0.0];
+    let unlike = |i: usize| [(7 * i % 97) as f32 * 10.0 + 0.37 * (i % 11) as f32, 500.0];
+    let real: Vec<f32> = (0..training.len()).flat_map(|i| row(100.0 * i as f32)).collect();
+    // The first of the new images lies on training image 5, the others far from all.
+    let made = (0..new.len()).flat_map(|i| if i == 0 { row(500.5) } else { unlike(i) }).collect();
+    let matrix = |values| FeatureMatrix { values, dims: 2 };
+    let space = Space {
+        name: "numbers".to_owned(),
+        id: "numbers".to_owned(),
+        real: matrix(real),
+        synthetic: matrix(made),
+        make: Box::new(|_| Ok(None)),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let control = Control::default();
+    let config = CopyConfig { planted: 0, ..CopyConfig::default() };
+    let spaces = [space];
+    let search = Search {
+        config: &config,
+        alpha: 0.025,
+        seed: 1,
+        spaces: Ok(&spaces),
+        folder: folder.path(),
+        control: &control,
+    };
+    let known = Known { view: &training, patients: Some(&patients) };
+    let found = search.run(known, None, &set_of(&training, new.pixels())).unwrap();
+    let [copy] = &found.found[..] else { panic!("{:?}", found.found) };
+    assert_eq!((copy.index, copy.training_index, copy.space.as_str()), (0, 5, "numbers"));
+    assert!((copy.distance - 0.5).abs() < 1e-6 && copy.ratio < 0.01, "{copy:?}");
+    let names: Vec<String> = found.near.unwrap().spaces.into_iter().map(|space| space.name).collect();
+    assert_eq!(names, ["pixels", "numbers"]);
+    let alone = Search { spaces: Err("there are none".to_owned()), ..search };
+    let found = alone.run(known, None, &set_of(&training, new.pixels())).unwrap();
+    assert!(found.found.is_empty() && found.near.unwrap().pixels_alone.as_deref() == Some("there are none"));
 }

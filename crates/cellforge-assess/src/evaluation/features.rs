@@ -133,7 +133,7 @@ impl Extractor {
                 let dims = sets.get("real").map_or(0, |real| real.dims);
                 let source = "features that another program computed".to_owned();
                 let info = info(FeatureFamily::Supplied, stem, dims, source);
-                Self { kind: Kind::File(sets, path.clone()), id: String::new(), info }
+                Self { kind: Kind::File(sets, path.clone()), id: hash_file(path)?.1, info }
             }
         })
     }
@@ -203,30 +203,43 @@ impl Extractor {
             Orientation::Identity => images.view.clone(),
             _ => oriented(&images.view, orientation)?,
         };
+        let Some(matrix) = self.of(&turned, control)? else { unreachable!("features of a file were read above") };
+        // Averaging pixels costs less than reading them back.
+        if !self.is_pixels() {
+            write(&path, &matrix)?;
+        }
+        Ok(matrix)
+    }
+}
+
+impl Extractor {
+    /// What decides the features of an image.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The features of any images of the size of these sets; `None` where they come from a file.
+    pub(super) fn of(&self, images: &View, control: &Control) -> Result<Option<FeatureMatrix>> {
         let mut matrix = FeatureMatrix { values: Vec::new(), dims: 0 };
-        let all: Vec<usize> = (0..turned.len()).collect();
+        let all: Vec<usize> = (0..images.len()).collect();
         let chunk = if matches!(self.kind, Kind::Inception(_) | Kind::DinoV2(_)) { ENCODER_CHUNK } else { CHUNK };
         for chunk in all.chunks(chunk) {
             if control.stopped() {
                 return Err(Error::Interrupted);
             }
-            let images = turned.part(chunk);
+            let images = images.part(chunk);
             let part = match &self.kind {
                 Kind::Classifier(classifier) => classifier.features(&images)?,
                 Kind::Pixels(side) => pixel_features(&images, *side)?,
                 Kind::SelfSupervised(encoder) => encoder.features(&images, control)?,
                 Kind::Inception(network) => inception_features(network, &images, &control.device)?,
                 Kind::DinoV2(network) => dinov2_features(network, &images, &control.device)?,
-                Kind::File(..) => unreachable!("read above"),
+                Kind::File(..) => return Ok(None),
             };
             matrix.dims = part.dims;
             matrix.values.extend(part.values);
         }
-        // Averaging pixels costs less than reading them back.
-        if !self.is_pixels() {
-            write(&path, &matrix)?;
-        }
-        Ok(matrix)
+        Ok(Some(matrix))
     }
 }
 

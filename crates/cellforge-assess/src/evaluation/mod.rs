@@ -23,7 +23,7 @@ mod verdicts;
 
 use std::{collections::BTreeMap, path::Path, time::Instant};
 
-use cellforge_data::derive_seed;
+use cellforge_data::{View, derive_seed};
 use cellforge_train::{FeatureMatrix, Orientation, RunDir};
 
 pub use config::{EvaluationConfig, Measure};
@@ -75,7 +75,7 @@ pub struct Prepared<'a> {
     /// What tells identical images.
     keys: copies::AllKeys,
     extractor: Extractor,
-    /// What makes the features that fidelity alone is measured by.
+    /// What makes the features that fidelity is measured by too, and copies are looked for in.
     others: Vec<Extractor>,
     /// What is compared for fidelity, or why nothing is; `None` where it was not asked for.
     compared: Option<Result<fidelity::Choice>>,
@@ -172,24 +172,42 @@ impl<'a> Prepared<'a> {
         let mut clock = Clock::new(control);
         let dir = RunDir::new(out);
         let kept = dir.features();
-        clock.start("copies");
-        let near = config.copies.near && config.measures(Measure::Privacy);
-        let settings = copies::CopyConfig { near, ..config.copies.clone() };
-        let search = copies::Search {
-            config: &settings,
-            alpha: (1.0 - config.level) / 2.0,
-            seed: derive_seed(config.seed, "copies"),
-            folder: &kept,
-            control,
-        };
-        let copies = search.run_by(&keys, known(&real), holdout.as_ref().map(known), &synthetic.view)?;
         let rows = |extractor: &Extractor| -> Result<(FeatureMatrix, Option<FeatureMatrix>, FeatureMatrix)> {
             let of = |set, images| extractor.rows(set, images, Orientation::Identity, &kept, control);
             let holdout = holdout.as_ref().map(|holdout| of("holdout", holdout)).transpose()?;
             Ok((of("real", &real)?, holdout, of("synthetic", &synthetic)?))
         };
+        let near = config.copies.near && config.measures(Measure::Privacy);
+        let settings = copies::CopyConfig { near, ..config.copies.clone() };
         clock.start("features");
         let (real_rows, holdout_rows, synthetic_rows) = rows(&extractor)?;
+        let networks: Vec<&Extractor> =
+            std::iter::once(&extractor).chain(&others).filter(|one| near && !one.is_pixels()).collect();
+        let all_there = [Some(&real), holdout.as_ref()].into_iter().flatten().all(SetImages::is_whole);
+        let spaces = if all_there {
+            let mut spaces = Vec::new();
+            for network in networks {
+                let (mut real, holdout, synthetic) = rows(network)?;
+                real.values.extend(holdout.into_iter().flat_map(|holdout| holdout.values));
+                let (name, id) = (network.info.name.clone(), network.id().to_owned());
+                let make = Box::new(|images: &View| network.of(images, control));
+                spaces.push(copies::Space { name, id, real, synthetic, make });
+            }
+            Ok(spaces)
+        } else {
+            Err(format!("only some of the real {} have features", inputs.words.many))
+        };
+        clock.start("copies");
+        let search = copies::Search {
+            config: &settings,
+            alpha: (1.0 - config.level) / 2.0,
+            seed: derive_seed(config.seed, "copies"),
+            spaces: spaces.as_deref().map_err(String::clone),
+            folder: &kept,
+            control,
+        };
+        let copies = search.run_by(&keys, known(&real), holdout.as_ref().map(known), &synthetic.view)?;
+        drop(spaces);
         let measured_real = Measured { images: &real, rows: &real_rows };
         let measured_synthetic = Measured { images: &synthetic, rows: &synthetic_rows };
         let measured_holdout =
@@ -352,9 +370,11 @@ fn extractors(
     let Some((main, others)) = inputs.features.split_first() else {
         return fail("names none: name what images are compared by".to_owned());
     };
-    if !others.is_empty() && !config.measures(Measure::Fidelity) {
+    if !others.is_empty() && !config.measures(Measure::Fidelity) && !config.measures(Measure::Privacy) {
         return fail(
-            "names several, of which only fidelity uses more than the first: measure it, or name one".to_owned(),
+            "names several, of which only fidelity and the search for copies use more than the first: measure one of \
+             these, or name one"
+                .to_owned(),
         );
     }
     let load = |source| Extractor::new(source, &real.view, config, control);

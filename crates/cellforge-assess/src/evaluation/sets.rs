@@ -130,6 +130,11 @@ impl SetImages {
         Ok(Self { view, patients, rows, available: images.len(), whole, whole_patients, info })
     }
 
+    /// Whether all images in which copies are looked for are compared, and so have features.
+    pub(super) fn is_whole(&self) -> bool {
+        self.view.len() == self.whole.len()
+    }
+
     pub(super) fn groups(&self) -> Option<&[String]> {
         self.patients.as_deref()
     }

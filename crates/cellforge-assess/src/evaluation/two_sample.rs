@@ -24,6 +24,7 @@ pub(super) fn measure(
     };
     let data = TwoSampleData {
         real: from.view.clone(),
+        also: holdout.map(|_| real.view.clone()),
         synthetic: synthetic.view.clone(),
         judged_on: format!("{which} {}", words.many),
     };

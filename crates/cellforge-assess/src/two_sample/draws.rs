@@ -104,13 +104,21 @@ impl Draws {
     }
 }
 
+/// The images of a set without those that would give a patient more than twice as many of a class as patients have in the mean.
+pub(super) fn even(images: &View, seed: u64) -> Vec<usize> {
+    let classes = 0..images.classes().len() as u32;
+    let mut kept: Vec<usize> = classes.flat_map(|class| evened(images, &images.class_indices(class), seed)).collect();
+    kept.sort_unstable();
+    kept
+}
+
 /// Patients stay whole where several are known.
 pub(super) fn rule(real: &View) -> SplitRule {
     if real.has_groups() { SplitRule::Group } else { SplitRule::Image }
 }
 
 /// A number for the patient of each image where they are known, else for the image.
-fn units(real: &View) -> Vec<usize> {
+pub(super) fn units(real: &View) -> Vec<usize> {
     let Some(groups) = real.groups().filter(|_| real.has_groups()) else { return (0..real.len()).collect() };
     let mut numbers: BTreeMap<&str, usize> = groups.iter().map(|group| (group.as_str(), 0)).collect();
     numbers.values_mut().enumerate().for_each(|(number, slot)| *slot = number);
@@ -146,7 +154,7 @@ mod tests {
     }
 
     fn draws(real: View, synthetic: usize) -> Result<Draws, String> {
-        let data = TwoSampleData { real, synthetic: set(synthetic, None), judged_on: String::new() };
+        let data = TwoSampleData { real, also: None, synthetic: set(synthetic, None), judged_on: String::new() };
         Draws::new(&TwoSampleConfig::default(), &data)
     }
 

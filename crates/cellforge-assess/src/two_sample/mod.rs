@@ -14,8 +14,8 @@
 //! - Only scores of one network and one class are compared. Intervals are over patients, and over the synthetic images.
 //! - The images are told apart by the network where the area under its ROC curve, or the share of images found at 1% false alarms, has an
 //!   interval above those of all real halves ([`cellforge_eval::two_sample::above`]).
-//! - Beside it stand statistics of single images, each tested by random halvings of the real patients, with p-values for all of them together
-//!   ([`cellforge_eval::two_sample::compare_statistics`]). One at or below half of the error that the level leaves tells the images apart, too.
+//! - Beside it stand statistics of single images, each tested by random halves of as many real patients, with p-values for all of them together
+//!   ([`cellforge_eval::two_sample::StatisticsByChance`]). One at or below half of the error that the level leaves tells the images apart, too.
 //!
 //! # How weak a difference it sees
 //!
@@ -39,9 +39,7 @@ use std::path::{Path, PathBuf};
 use cellforge_data::{View, derive_seed};
 use cellforge_eval::{
     BootstrapOptions, Features,
-    two_sample::{
-        Scored, Separation, StatisticFinding, StatisticRows, StatisticsOptions, compare_statistics, separation,
-    },
+    two_sample::{Scored, Separation, StatisticFinding, StatisticRows, StatisticsByChance, separation},
 };
 use cellforge_train::{FeatureMatrix, RunDir};
 
@@ -60,6 +58,8 @@ use runs::{Map, Pair, Told, Trainer};
 pub struct TwoSampleData {
     /// Real images, best of patients that no generator saw.
     pub real: View,
+    /// More real images, of other patients: with them it is known better how much patients differ. They are not compared with anything.
+    pub also: Option<View>,
     /// The synthetic images.
     pub synthetic: View,
     /// Which real images they are, in words: "the held-out images".
@@ -77,9 +77,12 @@ pub struct TwoSampleData {
 pub fn two_sample(config: &TwoSampleConfig, data: &TwoSampleData, out: &Path, control: &Control) -> Result<TwoSample> {
     config.validate()?;
     let of = |view: &View| (view.side(), view.channels(), view.classes().to_vec());
-    if of(&data.real) != of(&data.synthetic) {
-        let problem = "their size, channels or classes are not those of the real images".to_owned();
-        return Err(Error::EvaluationImages { part: "synthetic", problem });
+    for (part, view) in [("synthetic", Some(&data.synthetic)), ("real", data.also.as_ref())] {
+        if view.is_some_and(|view| of(view) != of(&data.real)) {
+            let problem =
+                "their size, channels or classes are not those of the real images they are compared with".to_owned();
+            return Err(Error::EvaluationImages { part, problem });
+        }
     }
     let pictures = telling::save(&[], &data.synthetic, out)?;
     let draws = match Draws::new(config, data) {
@@ -94,9 +97,8 @@ pub fn two_sample(config: &TwoSampleConfig, data: &TwoSampleData, out: &Path, co
     let mut test = Test { config, data, draws, trainer };
 
     test.trainer.bar.name("statistics of the images".to_owned());
-    let rows = image_statistics(&data.real);
-    let of_synthetic = image_statistics(&data.synthetic);
-    let found = test.compare(&rows, &all(&data.real), &of_synthetic, &data.synthetic, config.bootstrap.resamples)?;
+    let real = Real::new(config, data, &test.draws)?;
+    let found = test.compare(&real, &real.even, &data.synthetic, config.bootstrap.resamples)?;
     let mut result = TwoSample::new(config, data, &test.draws);
     result.statistics = outcome::named(&found, data.real.channels(), data.real.classes());
     if config.updates > 0 {
@@ -112,7 +114,7 @@ pub fn two_sample(config: &TwoSampleConfig, data: &TwoSampleData, out: &Path, co
         }
     }
     if config.planted {
-        result.planted = test.planted(&rows, result.network.as_ref())?;
+        result.planted = test.planted(&real, result.network.as_ref())?;
     }
     test.trainer.bar.finish();
     Ok(result)
@@ -140,10 +142,6 @@ pub fn two_sample_by(
     Ok(test.network()?.map(|(network, _)| network))
 }
 
-fn all(view: &View) -> Vec<usize> {
-    (0..view.len()).collect()
-}
-
 struct Test<'a> {
     config: &'a TwoSampleConfig,
     data: &'a TwoSampleData,
@@ -151,35 +149,60 @@ struct Test<'a> {
     trainer: Trainer<'a>,
 }
 
-impl Test<'_> {
-    /// Compares the statistics of some real images, of which `real` has all, with those of a second set.
-    fn compare(
-        &self,
-        real: &FeatureMatrix,
-        rows: &[usize],
-        second: &FeatureMatrix,
-        images: &View,
-        resamples: usize,
-    ) -> Result<Vec<StatisticFinding>> {
-        let view = self.data.real.part(rows);
-        let values: Vec<f32> = rows.iter().flat_map(|&row| real.row(row).iter().copied()).collect();
-        let units: Vec<usize> = rows.iter().map(|&row| self.draws.units[row]).collect();
-        let labels = [view.labels(), images.labels(), self.data.real.labels()];
-        let second_units = all(images);
-        let seed = derive_seed(self.config.seed, "two_sample/statistics");
-        let options = StatisticsOptions {
-            halvings: self.config.halvings,
-            bootstrap: BootstrapOptions { resamples, seed, ..self.config.bootstrap },
+/// Statistics of the real images, and what differs between them by chance.
+struct Real {
+    rows: FeatureMatrix,
+    /// Those that are compared with the synthetic images.
+    even: Vec<usize>,
+    chance: StatisticsByChance,
+}
+
+impl Real {
+    fn new(config: &TwoSampleConfig, data: &TwoSampleData, draws: &Draws) -> Result<Self> {
+        let classes = data.real.classes().len();
+        let rows = image_statistics(&data.real);
+        let even = draws::even(&data.real, config.seed);
+        let part = |rows: &FeatureMatrix, of: &[usize]| -> Vec<f32> {
+            of.iter().flat_map(|&row| rows.row(row).iter().copied()).collect()
         };
+        let mut values = part(&rows, &even);
+        let mut labels = data.real.part(&even).labels();
+        let mut units: Vec<usize> = even.iter().map(|&row| draws.units[row]).collect();
+        let mut different = units.clone();
+        different.sort_unstable();
+        different.dedup();
+        // Patients on one side and single images on the other have nothing in common.
+        if let Some(also) = data.also.as_ref().filter(|also| also.has_groups() == data.real.has_groups()) {
+            let even = draws::even(also, config.seed);
+            let from = draws.units.iter().max().map_or(0, |most| most + 1);
+            let others = draws::units(also);
+            values.extend(part(&image_statistics(also), &even));
+            labels.extend(also.part(&even).labels());
+            units.extend(even.iter().map(|&row| from + others[row]));
+        }
+        let population = StatisticRows { values: Features::new(&values, rows.dims)?, labels: &labels, units: &units };
+        let seed = derive_seed(config.seed, "two_sample/statistics");
+        let chance = StatisticsByChance::new(&population, different.len(), classes, config.halvings, seed)?;
+        Ok(Self { rows, even, chance })
+    }
+}
+
+impl Test<'_> {
+    /// Compares the statistics of some real images with those of a second set.
+    fn compare(&self, real: &Real, rows: &[usize], images: &View, resamples: usize) -> Result<Vec<StatisticFinding>> {
+        let values: Vec<f32> = rows.iter().flat_map(|&row| real.rows.row(row).iter().copied()).collect();
+        let units: Vec<usize> = rows.iter().map(|&row| self.draws.units[row]).collect();
+        let labels = [self.data.real.part(rows).labels(), images.labels()];
+        let second = image_statistics(images);
+        let second_units: Vec<usize> = (0..images.len()).collect();
+        let seed = derive_seed(self.config.seed, "two_sample/statistics");
         fn of<'r>(values: &'r [f32], dims: usize, units: &'r [usize], labels: &'r [u32]) -> Result<StatisticRows<'r>> {
             Ok(StatisticRows { values: Features::new(values, dims)?, labels, units })
         }
-        Ok(compare_statistics(
-            &of(&values, real.dims, &units, &labels[0])?,
+        Ok(real.chance.compare(
+            &of(&values, real.rows.dims, &units, &labels[0])?,
             &of(&second.values, second.dims, &second_units, &labels[1])?,
-            &of(&real.values, real.dims, &self.draws.units, &labels[2])?,
-            view.classes().len(),
-            &options,
+            &BootstrapOptions { resamples, seed, ..self.config.bootstrap },
         )?)
     }
 
@@ -243,7 +266,7 @@ impl Test<'_> {
     }
 
     /// The weakest difference of each kind that is found, by statistics or, where these do not find it, by a network.
-    fn planted(&mut self, rows: &FeatureMatrix, network: Option<&NetworkTest>) -> Result<Vec<PlantedResult>> {
+    fn planted(&mut self, real: &Real, network: Option<&NetworkTest>) -> Result<Vec<PlantedResult>> {
         let limit = outcome::limit(self.config);
         let other = self.data.real.part(&self.draws.draws[0].other);
         let first = self.draws.draws[0].first.clone();
@@ -255,7 +278,7 @@ impl Test<'_> {
                     return Err(Error::Interrupted);
                 }
                 let changed = plant(&other, difference, derive_seed(self.config.seed, "two_sample/planted"))?;
-                let found = self.compare(rows, &first, &image_statistics(&changed), &changed, 20)?;
+                let found = self.compare(real, &first, &changed, 20)?;
                 let p = found.iter().map(|one| one.p).fold(1.0, f64::min);
                 let mut result = PlantedResult { difference, statistics_p: p, network: None, found: p <= limit };
                 if let (false, Some(network)) = (result.found, network) {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Rises with any change of what a training makes of the same images and settings.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// Keeps the logarithm of a probability finite.
 const LEAST: f32 = 1e-9;

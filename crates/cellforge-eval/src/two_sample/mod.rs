@@ -17,7 +17,7 @@ use crate::{
     bootstrap::{percentiles, resamples},
 };
 
-pub use statistics::{StatisticFinding, StatisticRows, StatisticsOptions, compare_statistics};
+pub use statistics::{StatisticFinding, StatisticRows, StatisticsByChance};
 
 /// Share of false alarms at which detections are counted.
 pub const FALSE_ALARMS: f64 = 0.01;
@@ -143,6 +143,20 @@ impl Order {
                 end
             })
             .collect();
+        Self { images, ends }
+    }
+
+    /// Some of the images, in the same order.
+    pub(crate) fn only(&self, keep: impl Fn(usize) -> bool) -> Self {
+        let (mut images, mut ends) = (Vec::new(), Vec::new());
+        let mut start = 0;
+        for &end in &self.ends {
+            images.extend(self.images[start..end].iter().copied().filter(|&image| keep(image)));
+            if ends.last().copied().unwrap_or(0) < images.len() {
+                ends.push(images.len());
+            }
+            start = end;
+        }
         Self { images, ends }
     }
 
@@ -294,6 +308,16 @@ mod tests {
         assert_eq!(found.found.value, 0.5);
         // Pairs: 198 of 200 and 197 of 200.
         assert_eq!(found.auc.value, 395.0 / 400.0);
+    }
+
+    #[test]
+    fn a_part_counts_as_an_order_of_its_own() {
+        let value = |i: usize| f64::from((i * 7 % 5) as u8);
+        let even = |i: usize| i.is_multiple_of(2);
+        let weights = |i: usize| if i < 10 { [1, 0] } else { [0, 1] };
+        let part = Order::new((0..20).collect(), value).only(even);
+        assert_eq!(part.tally(weights), Order::new((0..20).filter(|&i| even(i)).collect(), value).tally(weights));
+        assert_eq!(part.tally(weights).pairs, 25);
     }
 
     #[test]

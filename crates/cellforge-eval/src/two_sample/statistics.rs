@@ -9,10 +9,13 @@ use super::{Order, Sides, Tally};
 use crate::{BootstrapOptions, Error, Estimate, Features, Interval, Result, bootstrap::percentiles};
 
 /// Least standard deviations that a figure is measured in: where the real images hardly vary, a difference still has to be one.
-const LEAST: [f64; 2] = [0.005, 0.1];
+const LEAST: [f64; 2] = [0.01, 0.25];
 
-/// Added to shares before their logarithm, so that none is infinite.
-const OFFSET: f64 = 0.005;
+/// Added to shares before their logarithm, so that a share near 0 counts little more than none.
+const OFFSET: f64 = 0.02;
+
+/// How often the first half of a draw is halved again, for its own standard deviations.
+const AGAIN: usize = 30;
 
 /// Statistics of the images of one set.
 #[derive(Clone, Copy, Debug)]
@@ -23,15 +26,6 @@ pub struct StatisticRows<'a> {
     pub labels: &'a [u32],
     /// A number for the patient of each image, or for the image itself.
     pub units: &'a [usize],
-}
-
-/// How [`compare_statistics`] compares.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StatisticsOptions {
-    /// Ways to halve the units of the population, at least 20.
-    pub halvings: usize,
-    /// Intervals of the areas, and the seed of all that is random.
-    pub bootstrap: BootstrapOptions,
 }
 
 /// How one statistic differs between two sets, in one class.
@@ -62,125 +56,223 @@ impl StatisticFinding {
     }
 }
 
-/// Compares every statistic between two sets, class by class; statistics first, classes within them.
+/// What the differences of statistics between two sets are by chance, class by class.
 ///
-/// Each has two differences: the area under its ROC curve, whose distance from 0.5 counts, and the logarithm of the share of images
-/// outside the first set's central 98%. What they are by chance is found by halving the units of `population` at random and comparing the two
-/// halves. It is the first set, or a larger set of real images that the first is part of. Each difference is measured in standard deviations of that chance, and its p-value is how often the largest of all differences
-/// between two halves is as large (Westfall and Young 1993, Resampling-Based Multiple Testing, algorithm 2.5 in single-step form). The halves
-/// have half the units each, so that chance is overrated where the sets have more: p-values are too large rather than too small.
-///
-/// # Errors
-/// [`Error::DimsDiffer`]; [`Error::Length`]; [`Error::Label`]; [`Error::Images`] where a set has none of a class; [`Error::Halves`] where there
-/// are fewer than two units; [`Error::Relabellings`] for fewer than 20 halvings; [`Error::Resamples`] or [`Error::Level`].
-pub fn compare_statistics(
-    first: &StatisticRows<'_>,
-    second: &StatisticRows<'_>,
-    population: &StatisticRows<'_>,
+/// Each statistic has two differences: the area under its ROC curve, whose distance from 0.5 counts, and the logarithm of the share of images
+/// outside the first set's central 98%. Chance is found by drawing two disjoint halves of a set from the units of a larger population of real
+/// images, many times, and comparing them.
+#[derive(Clone, Debug)]
+pub struct StatisticsByChance {
+    dims: usize,
     classes: usize,
-    options: &StatisticsOptions,
-) -> Result<Vec<StatisticFinding>> {
-    first.values.same_dims(&second.values)?;
-    first.values.same_dims(&population.values)?;
-    options.bootstrap.check()?;
-    if options.halvings < 20 {
-        return Err(Error::Relabellings(options.halvings));
+    /// Mean and standard deviation of each difference of each statistic and class.
+    moments: Vec<Moments>,
+    /// The largest of all differences of each draw, in standard deviations.
+    largest: Vec<f64>,
+}
+
+impl StatisticsByChance {
+    /// Compares two sets of `units / 2` units each, drawn from the population without replacement, `draws` times.
+    ///
+    /// `units` is how many the first set of a comparison has. The halves have half as many each, so that chance is overrated where both sets
+    /// of the comparison are whole: p-values are too large rather than too small.
+    ///
+    /// The population is best a larger set of real images than the first set, with units of its own as well. Where it has no more than `units`,
+    /// its standard deviations are as unsure as few units make them. The differences of a draw are then measured in the standard
+    /// deviations of its own first half, halved again at random, so that chance has the same fault.
+    ///
+    /// # Errors
+    /// [`Error::Length`]; [`Error::Label`]; [`Error::Images`] where the population has none of a class; [`Error::Halves`] where fewer than two
+    /// units would be drawn; [`Error::Relabellings`] for fewer than 20 draws.
+    pub fn new(population: &StatisticRows<'_>, units: usize, classes: usize, draws: usize, seed: u64) -> Result<Self> {
+        if draws < 20 {
+            return Err(Error::Relabellings(draws));
+        }
+        check(population, classes)?;
+        let mut different = population.units.to_vec();
+        different.sort_unstable();
+        different.dedup();
+        let unit_of: Vec<usize> = population.units.iter().map(|unit| different.partition_point(|x| x < unit)).collect();
+        let all: Vec<usize> = (0..different.len()).collect();
+        let of = units.min(all.len());
+        if of < 2 {
+            return Err(Error::Halves { units: of, what: "groups" });
+        }
+        let halves: Vec<Halves> = (0..draws as u64)
+            .into_par_iter()
+            .map(|draw| {
+                let mut rng = ChaCha12Rng::seed_from_u64(seed);
+                rng.set_stream(draw);
+                let place = halved(&all, of, all.len(), &mut rng);
+                let firsts: Vec<usize> = all.iter().copied().filter(|&unit| place[unit] == Half::First).collect();
+                let again = if of < all.len() || firsts.len() < 2 { 0 } else { AGAIN };
+                let again = (0..again).map(|_| halved(&firsts, firsts.len(), all.len(), &mut rng)).collect();
+                Halves { place, again }
+            })
+            .collect();
+        let dims = population.values.dims();
+        let chance: Vec<(Moments, Vec<f64>)> = scopes(dims, classes)
+            .par_iter()
+            .map(|&(statistic, class)| {
+                let value = |i: usize| f64::from(population.values.row(i)[statistic]);
+                let real = Order::new(population.of_class(class, 0), value);
+                let between = |real: &Order, place: &[Half]| differences(&real.tally(|i| place[unit_of[i]].weights()));
+                let found: Vec<[f64; 2]> = halves.iter().map(|half| between(&real, &half.place)).collect();
+                let moments = Moments::of(&found);
+                let largest = |(half, found): (&Halves, &[f64; 2])| {
+                    if half.again.is_empty() {
+                        return moments.standard(*found);
+                    }
+                    let first = real.only(|i| half.place[unit_of[i]] == Half::First);
+                    let again: Vec<[f64; 2]> = half.again.iter().map(|place| between(&first, place)).collect();
+                    Moments::of(&again).standard(*found)
+                };
+                let largest = halves.iter().zip(&found).map(largest).collect();
+                (moments, largest)
+            })
+            .collect();
+        let (moments, each): (Vec<Moments>, Vec<Vec<f64>>) = chance.into_iter().unzip();
+        let largest =
+            (0..draws).map(|draw| each.iter().map(|each| each[draw]).fold(f64::NEG_INFINITY, f64::max)).collect();
+        Ok(Self { dims, classes, moments, largest })
     }
-    for rows in [first, second, population] {
-        let expected = rows.values.len();
-        for (what, found) in [("the array of labels", rows.labels.len()), ("the array of units", rows.units.len())] {
-            if found != expected {
-                return Err(Error::Length { what, found, expected });
-            }
+
+    /// Compares every statistic between two sets, class by class; statistics first, classes within them. Each difference is measured in
+    /// standard deviations of chance, and its p-value is how often the largest of all differences of a draw is as large (Westfall and Young
+    /// 1993, Resampling-Based Multiple Testing, algorithm 2.5 in single-step form). Areas have intervals over the units of both sets.
+    ///
+    /// # Errors
+    /// [`Error::DimsDiffer`]; [`Error::Length`]; [`Error::Label`]; [`Error::Images`] where a set has none of a class; [`Error::Resamples`] or
+    /// [`Error::Level`].
+    pub fn compare(
+        &self,
+        first: &StatisticRows<'_>,
+        second: &StatisticRows<'_>,
+        options: &BootstrapOptions,
+    ) -> Result<Vec<StatisticFinding>> {
+        options.check()?;
+        first.values.same_dims(&second.values)?;
+        if first.values.dims() != self.dims {
+            return Err(Error::DimsDiffer { left: first.values.dims(), right: self.dims });
         }
-        if let Some(index) = rows.labels.iter().position(|&label| label as usize >= classes) {
-            return Err(Error::Label { index, label: rows.labels[index], classes });
-        }
-        if let Some(class) = (0..classes).find(|&class| rows.labels.iter().all(|&label| label as usize != class)) {
-            let rows = rows.labels.iter().filter(|&&label| label as usize == class).count();
-            return Err(Error::Images { figure: "the comparison of statistics", needed: 1, rows });
-        }
-    }
-    let halvings = halvings(population.units, options)?;
-    let n = first.values.len();
-    let scopes: Vec<(usize, usize)> =
-        (0..first.values.dims()).flat_map(|statistic| (0..classes).map(move |class| (statistic, class))).collect();
-    // In this order: the images of the first set, then those of the second.
-    let units: [Vec<Option<usize>>; 2] = [
-        first.units.iter().map(|&unit| Some(unit)).chain(second.units.iter().map(|_| None)).collect(),
-        first.units.iter().map(|_| None).chain(second.units.iter().map(|&unit| Some(unit))).collect(),
-    ];
-    let resampler = Sides::new(units)?;
-    let weights: Vec<Vec<u32>> = resampler.map(&options.bootstrap, <[u32]>::to_vec)?;
-    let compared: Vec<Compared> = scopes
-        .par_iter()
-        .map(|&(statistic, class)| {
-            let of_class = |rows: &StatisticRows<'_>, from: usize| -> Vec<usize> {
-                (0..rows.labels.len()).filter(|&i| rows.labels[i] as usize == class).map(|i| from + i).collect()
-            };
+        check(first, self.classes)?;
+        check(second, self.classes)?;
+        let n = first.values.len();
+        // In this order: the images of the first set, then those of the second.
+        let units: [Vec<Option<usize>>; 2] = [
+            first.units.iter().map(|&unit| Some(unit)).chain(second.units.iter().map(|_| None)).collect(),
+            first.units.iter().map(|_| None).chain(second.units.iter().map(|&unit| Some(unit))).collect(),
+        ];
+        let weights: Vec<Vec<u32>> = Sides::new(units)?.map(options, <[u32]>::to_vec)?;
+        let finding = |(&(statistic, class), moments): (&(usize, usize), &Moments)| {
             let value = |i: usize| {
                 let row = if i < n { first.values.row(i) } else { second.values.row(i - n) };
                 f64::from(row[statistic])
             };
-            let (firsts, seconds) = (of_class(first, 0), of_class(second, n));
+            let (firsts, seconds) = (first.of_class(class, 0), second.of_class(class, n));
             let mean = |images: &[usize]| images.iter().map(|&i| value(i)).sum::<f64>() / images.len() as f64;
             let means = [mean(&firsts), mean(&seconds)];
-            let real = Order::new(of_class(population, 0), |i| f64::from(population.values.row(i)[statistic]));
-            let chance =
-                halvings.iter().map(|in_second| real.tally(|i| if in_second[i] { [0, 1] } else { [1, 0] })).collect();
             let both = Order::new([firsts, seconds].concat(), value);
             let side = |i: usize, weight: u64| if i < n { [weight, 0] } else { [0, weight] };
             let found = both.tally(|i| side(i, 1));
             let drawn =
                 weights.iter().filter_map(|weights| both.tally(|i| side(i, u64::from(weights[i]))).auc()).collect();
             let auc = found.auc().unwrap_or(0.5);
-            let Interval { low, high } =
-                percentiles(drawn, options.bootstrap.level).unwrap_or(Interval { low: auc, high: auc });
-            Compared { found, chance, means, auc: Estimate { value: auc, low: low.min(auc), high: high.max(auc) } }
-        })
-        .collect();
-    // Both differences of every scope in standard deviations of chance, and the largest of all by chance.
-    let mut largest = vec![f64::NEG_INFINITY; halvings.len()];
-    let mut standard = Vec::with_capacity(compared.len());
-    for one in &compared {
-        let mut best = f64::NEG_INFINITY;
-        for (kind, least) in LEAST.into_iter().enumerate() {
-            let chance: Vec<f64> = one.chance.iter().map(|tally| differences(tally)[kind]).collect();
-            // The area's difference has two sides, so that it is measured from 0 and not from its mean.
-            let centre = if kind == 0 { 0.0 } else { chance.iter().sum::<f64>() / chance.len() as f64 };
-            let variance = chance.iter().map(|x| (x - centre).powi(2)).sum::<f64>() / chance.len() as f64;
-            let deviation = variance.sqrt().max(least);
-            for (largest, x) in largest.iter_mut().zip(&chance) {
-                *largest = largest.max((x - centre) / deviation);
+            let Interval { low, high } = percentiles(drawn, options.level).unwrap_or(Interval { low: auc, high: auc });
+            StatisticFinding {
+                statistic,
+                class,
+                auc: Estimate { value: auc, low: low.min(auc), high: high.max(auc) },
+                outside: found.outside().unwrap_or(0.0),
+                first: means[0],
+                second: means[1],
+                p: self.p(moments.standard(differences(&found))),
             }
-            best = best.max((differences(&one.found)[kind] - centre) / deviation);
-        }
-        standard.push(best);
+        };
+        let scopes = scopes(self.dims, self.classes);
+        Ok(scopes.par_iter().zip(&self.moments).map(finding).collect())
     }
-    let p = |t: f64| {
-        let reached = largest.iter().filter(|&&other| other >= t - 1e-12 * t.abs()).count();
-        (reached + 1) as f64 / (largest.len() + 1) as f64
-    };
-    Ok(scopes
-        .into_iter()
-        .zip(compared.iter().zip(standard))
-        .map(|((statistic, class), (one, t))| StatisticFinding {
-            statistic,
-            class,
-            auc: one.auc,
-            outside: one.found.outside().unwrap_or(0.0),
-            first: one.means[0],
-            second: one.means[1],
-            p: p(t),
-        })
-        .collect())
+
+    fn p(&self, t: f64) -> f64 {
+        let reached = self.largest.iter().filter(|&&other| other >= t - 1e-12 * t.abs()).count();
+        (reached + 1) as f64 / (self.largest.len() + 1) as f64
+    }
 }
 
-struct Compared {
-    found: Tally,
-    chance: Vec<Tally>,
-    means: [f64; 2],
-    auc: Estimate,
+/// Every statistic in every class, in the order of findings.
+fn scopes(dims: usize, classes: usize) -> Vec<(usize, usize)> {
+    (0..dims).flat_map(|statistic| (0..classes).map(move |class| (statistic, class))).collect()
+}
+
+fn check(rows: &StatisticRows<'_>, classes: usize) -> Result<()> {
+    let expected = rows.values.len();
+    for (what, found) in [("the array of labels", rows.labels.len()), ("the array of units", rows.units.len())] {
+        if found != expected {
+            return Err(Error::Length { what, found, expected });
+        }
+    }
+    if let Some(index) = rows.labels.iter().position(|&label| label as usize >= classes) {
+        return Err(Error::Label { index, label: rows.labels[index], classes });
+    }
+    if (0..classes).any(|class| rows.labels.iter().all(|&label| label as usize != class)) {
+        return Err(Error::Images { figure: "the comparison of statistics", needed: 1, rows: 0 });
+    }
+    Ok(())
+}
+
+impl StatisticRows<'_> {
+    /// The images of a class, numbered from `from`.
+    fn of_class(&self, class: usize, from: usize) -> Vec<usize> {
+        (0..self.labels.len()).filter(|&i| self.labels[i] as usize == class).map(|i| from + i).collect()
+    }
+}
+
+/// Mean and standard deviation of both differences by chance.
+#[derive(Clone, Copy, Debug)]
+struct Moments([(f64, f64); 2]);
+
+impl Moments {
+    fn of(found: &[[f64; 2]]) -> Self {
+        Self([0, 1].map(|kind| {
+            let n = found.len() as f64;
+            // The area's difference has two sides, so that it is measured from 0 and not from its mean.
+            let centre = if kind == 0 { 0.0 } else { found.iter().map(|found| found[kind]).sum::<f64>() / n };
+            let variance = found.iter().map(|found| (found[kind] - centre).powi(2)).sum::<f64>() / n;
+            (centre, variance.sqrt().max(LEAST[kind]))
+        }))
+    }
+
+    /// The larger of both differences in standard deviations.
+    fn standard(&self, differences: [f64; 2]) -> f64 {
+        let of = |(x, (centre, deviation)): (f64, &(f64, f64))| (x - centre) / deviation;
+        differences.into_iter().zip(&self.0).map(of).fold(f64::NEG_INFINITY, f64::max)
+    }
+}
+
+/// Two halves of some units.
+struct Halves {
+    /// Where each unit is.
+    place: Vec<Half>,
+    /// Halves of the first half, where they are needed.
+    again: Vec<Vec<Half>>,
+}
+
+/// Where a draw puts a unit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Neither,
+    First,
+    Second,
+}
+
+impl Half {
+    fn weights(self) -> [u64; 2] {
+        match self {
+            Self::Neither => [0, 0],
+            Self::First => [1, 0],
+            Self::Second => [0, 1],
+        }
+    }
 }
 
 /// How far the area lies from 0.5, and the logarithm of the share outside. None where a side has no images.
@@ -190,24 +282,14 @@ fn differences(tally: &Tally) -> [f64; 2] {
     [area, outside]
 }
 
-/// For each halving, whether each image is in the second half. Halves have as many units, but for one.
-fn halvings(units: &[usize], options: &StatisticsOptions) -> Result<Vec<Vec<bool>>> {
-    let mut different: Vec<usize> = units.to_vec();
-    different.sort_unstable();
-    different.dedup();
-    if different.len() < 2 {
-        return Err(Error::Halves { units: different.len(), what: "groups" });
-    }
-    let one = |number: u64| {
-        let mut rng = ChaCha12Rng::seed_from_u64(options.bootstrap.seed);
-        rng.set_stream(number);
-        let mut order: Vec<usize> = (0..different.len()).collect();
-        order.shuffle(&mut rng);
-        let mut second = vec![false; different.len()];
-        order.iter().take(different.len() / 2).for_each(|&unit| second[unit] = true);
-        units.iter().map(|unit| different.binary_search(unit).is_ok_and(|at| second[at])).collect()
-    };
-    Ok((0..options.halvings as u64).into_par_iter().map(one).collect())
+/// Draws `of` of the units, numbers below `total`, and halves them: as many on either side, but for one.
+fn halved(units: &[usize], of: usize, total: usize, rng: &mut ChaCha12Rng) -> Vec<Half> {
+    let mut order = units.to_vec();
+    order.shuffle(rng);
+    let mut place = vec![Half::Neither; total];
+    order[..of / 2].iter().for_each(|&unit| place[unit] = Half::Second);
+    order[of / 2..of].iter().for_each(|&unit| place[unit] = Half::First);
+    place
 }
 
 #[cfg(test)]
@@ -218,7 +300,7 @@ mod tests {
     const CLASSES: usize = 2;
 
     /// 40 patients with 10 images of each class and two statistics: a patient's level plus noise, and noise alone.
-    fn population(seed: u64, patients: usize, shift: [f32; 2]) -> (Vec<f32>, Vec<u32>, Vec<usize>) {
+    fn population(seed: u64, patients: usize, shift: [f32; 2]) -> Set {
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
         let (mut values, mut labels, mut units) = (Vec::new(), Vec::new(), Vec::new());
         for patient in 0..patients {
@@ -234,21 +316,22 @@ mod tests {
         (values, labels, units)
     }
 
-    fn rows(set: &(Vec<f32>, Vec<u32>, Vec<usize>)) -> StatisticRows<'_> {
+    fn rows(set: &Set) -> StatisticRows<'_> {
         StatisticRows { values: Features::new(&set.0, 2).unwrap(), labels: &set.1, units: &set.2 }
     }
 
-    fn options() -> StatisticsOptions {
-        StatisticsOptions {
-            halvings: 199,
-            bootstrap: BootstrapOptions { resamples: 50, ..BootstrapOptions::default() },
-        }
+    type Set = (Vec<f32>, Vec<u32>, Vec<usize>);
+
+    fn compare(real: &Set, other: &Set, draws: usize) -> Vec<StatisticFinding> {
+        let chance = StatisticsByChance::new(&rows(real), usize::MAX, CLASSES, draws, 1).unwrap();
+        let options = BootstrapOptions { resamples: 50, ..BootstrapOptions::default() };
+        chance.compare(&rows(real), &rows(other), &options).unwrap()
     }
 
     #[test]
     fn a_shift_is_found_in_its_statistic_and_class() {
         let (real, other) = (population(1, 40, [0.0; 2]), population(2, 40, [0.0, 0.3]));
-        let found = compare_statistics(&rows(&real), &rows(&other), &rows(&real), CLASSES, &options()).unwrap();
+        let found = compare(&real, &other, 199);
         let p: Vec<bool> = found.iter().map(|one| one.p <= 0.05).collect();
         // Statistic 0 in class 0 and 1, statistic 1 in class 0 and 1: only the last was shifted.
         assert_eq!(p, [false, false, false, true]);
@@ -267,16 +350,41 @@ mod tests {
         let alarms = (0..100)
             .filter(|&seed| {
                 let (real, other) = (population(3 + seed, 24, [0.0; 2]), population(1003 + seed, 12, [0.0; 2]));
-                let options = StatisticsOptions {
-                    bootstrap: BootstrapOptions { resamples: 20, ..BootstrapOptions::default() },
-                    halvings: 99,
-                };
-                let found = compare_statistics(&rows(&real), &rows(&other), &rows(&real), CLASSES, &options).unwrap();
-                found.iter().any(|one| one.p <= 0.05)
+                compare(&real, &other, 99).iter().any(|one| one.p <= 0.05)
             })
             .count();
         // By chance 5; more than 11 of 100 happen once in 200 times.
         assert!(alarms <= 11, "{alarms} of 100");
+    }
+
+    /// Of 20 images of a class of some patients, two are bright: every seventh patient of the population, and one of ten of the other set.
+    /// The first set happens to have none of them.
+    #[test]
+    fn what_few_patients_have_is_no_difference() {
+        let bright = |patients: std::ops::Range<usize>, which: &dyn Fn(usize) -> bool| -> Set {
+            let images = patients.flat_map(|patient| (0..40).map(move |i| (patient, i)));
+            let (mut values, mut labels, mut units) = (Vec::new(), Vec::new(), Vec::new());
+            for (patient, i) in images {
+                values.extend([f32::from(u8::from(which(patient) && i < 4)), 0.0]);
+                labels.push(i as u32 % 2);
+                units.push(patient);
+            }
+            (values, labels, units)
+        };
+        let first = bright(0..30, &|_| false);
+        let other = bright(100..110, &|patient| patient == 100);
+        let population = bright(0..140, &|patient| patient >= 30 && patient % 7 == 0);
+        let options = BootstrapOptions { resamples: 20, ..BootstrapOptions::default() };
+        let least = |population: &Set, other: &Set| {
+            let chance = StatisticsByChance::new(&rows(population), 30, CLASSES, 199, 1).unwrap();
+            let found = chance.compare(&rows(&first), &rows(other), &options).unwrap();
+            found.iter().map(|one| one.p).fold(1.0, f64::min)
+        };
+        assert!(least(&population, &other) > 0.1);
+        assert!(least(&first, &other) > 0.1);
+        // Where half of the patients have it, it is one.
+        let many = bright(100..110, &|patient| patient % 2 == 0);
+        assert!(least(&first, &many) <= 0.05 && least(&population, &many) <= 0.05);
     }
 
     #[test]
@@ -284,7 +392,7 @@ mod tests {
         let labels: Vec<u32> = (0..40).map(|i| i % 2).collect();
         let (values, units) = (vec![1.0; 80], (0..40).collect::<Vec<_>>());
         let set = (values, labels, units);
-        let found = compare_statistics(&rows(&set), &rows(&set), &rows(&set), CLASSES, &options()).unwrap();
+        let found = compare(&set, &set, 199);
         assert!(found.iter().all(|one| one.p == 1.0 && one.auc.value == 0.5 && one.outside == 0.0), "{found:?}");
     }
 }

@@ -2,7 +2,10 @@
 
 use maud::{Markup, html};
 
-use super::super::format::{count, table};
+use super::{
+    super::format::{count, table},
+    space_name,
+};
 use crate::{
     copies::{NearSearch, Shared},
     evaluation::{Evaluation, digits},
@@ -61,11 +64,21 @@ fn search(near: &NearSearch, one: &str, many: &str) -> Markup {
             }
         }
     };
+    let limits = html! {
+        thead { tr { th scope="col" { "By" } th scope="col" { "Copies have a ratio below" } th scope="col" { "Median of the synthetic " (many) } th scope="col" { "Median of real " (many) } } }
+        tbody {
+            @for space in &near.spaces {
+                tr { th scope="row" { (space_name(&space.name)) } td { (digits(space.threshold)) } td { (digits(space.median[0])) } td { (digits(space.median[1])) } }
+            }
+        }
+    };
     html! {
         p { "Every synthetic " (one) " was laid on the training " (many) " that it may be a copy of. Its ratio is what is left of the difference, over what is left
-            to the nearest " (one) " of any other patient. Below " (digits(near.threshold)) " it is a copy. That limit comes from " (count(near.calibration_images as u64))
-            " real " (many) ", each against those of other patients: any of the synthetic ones is taken for a copy by mistake with a chance of " (percent(near.alpha)) ". The median ratio is "
-            (digits(near.median[0])) ", of the real " (many) " " (digits(near.median[1])) "." }
+            to the nearest " (one) " of any other patient. " @if near.spaces.len() > 1 { "By features, distances stand in place of what is left. " }
+            "Below a limit it is a copy. The limit comes from " (count(near.calibration_images as u64))
+            " real " (many) ", each against those of other patients: any of the synthetic ones is taken for a copy by mistake with a chance of " (percent(near.alpha)) "." }
+        (table("How near copies would have to come", limits))
+        @if let Some(reason) = &near.pixels_alone { p.muted { "Copies were looked for by pixels alone: " (reason) "." } }
         p { "Judged by the others, " (count(alarms.accused as u64)) " of " (count(alarms.units as u64)) " " (units) " who cannot have been copied would have been accused ("
             (percent(alarms.interval.low)) " to " (percent(alarms.interval.high)) ")." }
         (table("The chance that a leak is found, by its kind, its size and the patients it is of", body))
@@ -74,11 +87,11 @@ fn search(near: &NearSearch, one: &str, many: &str) -> Markup {
 
 fn list(found: &Evaluation) -> Markup {
     let body = html! {
-        thead { tr { th.text scope="col" { "Synthetic" } th.text scope="col" { "Training" } th.text scope="col" { "Patient" } th scope="col" { "Ratio" } th scope="col" { "Chance" } } }
+        thead { tr { th.text scope="col" { "Synthetic" } th.text scope="col" { "Training" } th.text scope="col" { "Patient" } th.text scope="col" { "By" } th scope="col" { "Ratio" } th scope="col" { "Chance" } } }
         tbody {
             @for copy in found.copies.found.iter().take(LISTED) {
                 tr {
-                    td.text { (copy.synthetic) } td.text { (copy.training) } td.text { (copy.patient.as_deref().unwrap_or("not known")) }
+                    td.text { (copy.synthetic) } td.text { (copy.training) } td.text { (copy.patient.as_deref().unwrap_or("not known")) } td.text { (space_name(&copy.space)) }
                     td { @if copy.identical { "identical" } @else { (digits(copy.ratio)) } }
                     td { @if copy.identical { "none" } @else if copy.p < 1e-4 { "below 0.0001" } @else { (digits(copy.p)) } }
                 }
