@@ -7,7 +7,7 @@
 //!
 //! In each simulation 31 patients are drawn as the holdout and 16 others stand in for a generator, untouched, each with 30 images of a class at most. The rest stand for the training
 //! images. Statistics of the images are compared as in an evaluation, and once more as if there were no training images. In place of the network, of which hundreds would have to be trained, a logistic regression on these statistics
-//! goes through the same halves, folds and rule.
+//! goes through the same halves, folds and rule. In every fifth simulation the others have defects too, one kind after the other.
 
 #![allow(clippy::print_stdout, reason = "an example prints what it shows")]
 
@@ -27,6 +27,8 @@ use cellforge::{
 
 const HOLDOUT: usize = 31;
 const OTHERS: usize = 16;
+/// Draws after each other of which one has defects planted.
+const DEFECTS: usize = 5;
 /// Images of each class and patient: a few patients with many images would be a set of few patients.
 const OF_A_PATIENT: usize = 30;
 
@@ -68,13 +70,14 @@ fn drawn(images: &View, seed: u64) -> [View; 3] {
 
 fn simulate(images: &View, simulations: usize) -> Result<()> {
     let base = TwoSampleConfig { images: 200, updates: 0, planted: false, ..TwoSampleConfig::default() };
+    let mut power: BTreeMap<String, [usize; 3]> = BTreeMap::new();
     let bootstrap = BootstrapOptions { resamples: 200, ..BootstrapOptions::default() };
     let (mut by_statistics, mut alone, mut by_learner, mut either, mut done) = (0, 0, 0, 0, 0);
     for number in 0..simulations {
         let seed = derive_seed(7, &format!("simulation {number}"));
         let [real, synthetic, rest] = drawn(images, seed);
         let config = TwoSampleConfig { seed, bootstrap, ..base.clone() };
-        let mut data = TwoSampleData { real, also: None, synthetic, judged_on: String::new() };
+        let mut data = TwoSampleData { real, also: None, synthetic: synthetic.clone(), judged_on: String::new() };
         let folder = tempfile::tempdir()?;
         let found = two_sample(&config, &data, folder.path(), &Control::default())?;
         alone += usize::from(found.telling_statistics().next().is_some());
@@ -96,6 +99,18 @@ fn simulate(images: &View, simulations: usize) -> Result<()> {
         by_statistics += usize::from(statistics);
         by_learner += usize::from(network.tells());
         either += usize::from(statistics || network.tells());
+        if number % DEFECTS == 0 {
+            for (name, changed) in defects(&synthetic)? {
+                let data = TwoSampleData { synthetic: changed, ..data.clone() };
+                let found = two_sample(&config, &data, folder.path(), &Control::default())?;
+                let tells = found.telling_statistics().next().is_some();
+                let network = two_sample_by(&config, &data, &mut logistic)?.map_err(anyhow::Error::msg)?;
+                let [by_statistics, either, of] = power.entry(name).or_default();
+                *by_statistics += usize::from(tells);
+                *either += usize::from(tells || network.tells());
+                *of += 1;
+            }
+        }
         let (auc, real) = (network.synthetic.auc, network.real_auc());
         println!(
             "{number}: AUC {:.3} ({:.3} to {:.3}), real {:.3} ({:.3} to {:.3}), found {:.3}; statistics {statistics}, learner {}; so far {by_statistics} \
@@ -110,7 +125,37 @@ fn simulate(images: &View, simulations: usize) -> Result<()> {
             network.tells()
         );
     }
+    for (name, [by_statistics, either, of]) in power {
+        println!("{name}: found by a statistic in {by_statistics} of {of}, by that or the learner in {either}");
+    }
     Ok(())
+}
+
+/// The images with each defect.
+fn defects(images: &View) -> Result<Vec<(String, View)>> {
+    let smaller = images.resized(images.side() / 2, images.channels())?;
+    let enlarged = smaller.resized(images.side(), images.channels())?;
+    let mut sets = vec![("half the pixels, enlarged".to_owned(), enlarged)];
+    for difference in [
+        Difference::Checkerboard(1),
+        Difference::Checkerboard(6),
+        Difference::Blur(0.8),
+        Difference::Square(0.1),
+        Difference::Square(1.0),
+        Difference::Labels(0.5),
+        Difference::Labels(1.0),
+    ] {
+        sets.push((difference.to_string(), plant(images, difference, 1)?));
+    }
+    // Ten images of each class, each many times over.
+    let rows: Vec<usize> = (0..images.classes().len())
+        .flat_map(|label| {
+            let of_class = images.class_indices(label as u32);
+            (0..of_class.len()).map(move |i| of_class[i % of_class.len().min(10)])
+        })
+        .collect();
+    sets.push(("ten images, repeated".to_owned(), images.part(&rows)));
+    Ok(sets)
 }
 
 /// A logistic regression on standardised statistics for each class, by gradient descent with a small penalty.
@@ -164,14 +209,8 @@ fn networks(images: &View, other: Option<String>) -> Result<()> {
     let [real, untouched, rest] = drawn(images, 1);
     let mut options = OpenOptions::new(64, 3);
     options.groups = cellforge::data::Groups::None;
-    let halved = untouched.resized(32, 3)?.resized(64, 3)?;
-    let mut sets =
-        vec![("other patients, untouched".to_owned(), untouched.clone()), ("32 pixels, enlarged".to_owned(), halved)];
-    for difference in
-        [Difference::Checkerboard(6), Difference::Blur(0.8), Difference::Square(0.1), Difference::Labels(1.0)]
-    {
-        sets.push((difference.to_string(), plant(&untouched, difference, 1)?));
-    }
+    let mut sets = vec![("other patients, untouched".to_owned(), untouched.clone())];
+    sets.extend(defects(&untouched)?);
     if let Some(path) = other {
         sets.insert(0, (path.clone(), View::open(path, &options)?));
     }

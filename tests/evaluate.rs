@@ -625,7 +625,7 @@ fn what_does_not_fit_is_told() {
     refused(twice, "two sources of features called pixels");
     let mut unused = with("pixels");
     unused.args(["--features", "pixels", "--measure", "utility"]);
-    refused(unused, "only fidelity uses more than the first");
+    refused(unused, "only fidelity and the search for copies use more than the first");
     refused(with("safetensors:none.safetensors"), "none.safetensors");
     let text = sets.root.join("text.safetensors");
     fs::write(&text, "no tensors").unwrap();

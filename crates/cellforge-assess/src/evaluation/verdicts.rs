@@ -19,7 +19,10 @@ pub(super) const IDENTICAL: &str = "identical";
 
 /// Where neither holds.
 fn unclear(words: &Words) -> String {
-    format!("It cannot be told: the intervals of the differences to real {} reach across the margins.", words.many)
+    format!(
+        "Whether their figures are as good as those of real {} cannot be told: the intervals of the differences reach across the margins.",
+        words.many
+    )
 }
 
 /// What green needs beside figures that are as good.

@@ -61,7 +61,11 @@ impl Draws {
             let real_images = halves.iter().map(Vec::len).min().unwrap_or(0);
             let made = of_class(synthetic, &all, class).len();
             if made < LEAST_IMAGES || real_images < LEAST_IMAGES {
-                let which = if made < real_images { "synthetic ones" } else { "real ones in half of the patients" };
+                let which = match by {
+                    _ if made < real_images => "synthetic ones",
+                    SplitRule::Group => "real ones in half of the patients",
+                    _ => "real ones in half of them",
+                };
                 let n = made.min(real_images);
                 return Err(format!("of class {name} there are {n} {which}, and at least {LEAST_IMAGES} are needed"));
             }
@@ -183,7 +187,7 @@ mod tests {
     fn too_little_is_said() {
         let reason = |real, synthetic| draws(real, synthetic).err().unwrap();
         assert!(reason(set(400, Some(20)), 40).contains("20 synthetic ones"));
-        assert!(reason(set(100, Some(20)), 400).contains("real ones in half"));
+        assert!(reason(set(100, Some(20)), 400).contains("real ones in half of the patients"));
         assert!(reason(set(400, Some(6)), 400).contains("3.0 effective patients"));
         // Without patients every image stands for itself.
         assert!(draws(set(400, None), 400).is_ok());
