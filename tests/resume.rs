@@ -120,6 +120,56 @@ fn a_study_that_was_killed() {
 }
 
 #[test]
+fn a_longer_run_from_another_folder() {
+    let dir = folder("longer");
+    let data = phantom(&dir);
+    let run = |out: &str, iterations: &str, more: &[&str]| {
+        let mut command = cellforge(&["train", "gan", "--class", "Parasitized", "-q", "--side", "32", "--out", out]);
+        command.current_dir(&dir).args(["--set", "gan.grid_at=[1]", "--iterations", iterations]).args(more);
+        command
+    };
+    let name = std::path::Path::new(&data).file_name().unwrap().to_str().unwrap();
+    let fresh = ["--data", name, "--width", "0.1", "--batch", "8", "--checkpoint-every", "10"];
+    assert!(run("whole", "40", &fresh).status().unwrap().success());
+    assert!(run("longer", "20", &fresh).status().unwrap().success());
+    // The data was named relative to a folder that is another one now.
+    let mut resumed = cellforge(&["train", "gan", "-q", "--resume", "--iterations", "40", "--out"]);
+    let resumed = resumed.arg(dir.join("longer")).output().unwrap();
+    assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
+    assert_eq!(files(&dir.join("whole")), files(&dir.join("longer")));
+
+    let said = |out: &str, iterations: &str| {
+        let ended = run(out, iterations, &["--resume"]).output().unwrap();
+        assert_eq!(ended.status.code(), Some(1));
+        String::from_utf8_lossy(&ended.stderr).into_owned()
+    };
+    assert!(said("longer", "30").contains("40 are made already"), "{}", said("longer", "30"));
+    // A rate that has begun to fall would have fallen later in a longer run.
+    assert!(run("falling", "20", &[&fresh[..], &["--set", "gan.lr_decay=0.5"]].concat()).status().unwrap().success());
+    let refused = said("falling", "40");
+    assert!(refused.contains("cannot go on to 40 iterations: update 12 was made at a learning rate"), "{refused}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn signals_of_batch_systems_leave_a_checkpoint() {
+    let dir = folder("signals");
+    let data = phantom(&dir);
+    for signal in ["-TERM", "-USR1", "-HUP"] {
+        let out = dir.join(signal);
+        let mut command = cellforge(&["train", "gan", "--class", "Parasitized", "--side", "32", "--width", "0.1"]);
+        command.args(["--batch", "8", "--checkpoint-every", "10", "--iterations", "100000", "--data", &data]);
+        let mut child = command.arg("--out").arg(&out).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for(&mut child, &out.join("last/state.json"));
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(130), "{signal}: {said}");
+        assert!(said.contains("train gan --resume --out"), "{signal}: {said}");
+    }
+}
+
+#[test]
 fn two_runs_in_one_folder() {
     let dir = folder("two");
     let data = phantom(&dir);

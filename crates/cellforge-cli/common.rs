@@ -122,11 +122,29 @@ fn supported(asked: Option<Precision>, device: &Device) -> Precision {
     used
 }
 
-/// The first Ctrl-C (or SIGTERM) asks the work to stop at the next safe point; the second ends the program at once. A hang-up
-/// is left as it is, so that `nohup` works.
+/// Whether this process was started with hang-ups not ignored, by the signals that Linux says are: a mask whose first bit is theirs. False where
+/// that cannot be read, so that a hang-up does what the system does.
+#[cfg(unix)]
+fn hang_up_is_heeded() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 0)
+}
+
+/// The first Ctrl-C asks the work to stop at the next safe point, where it leaves a checkpoint; the second ends the program at once. So do the
+/// signals of those who stop programs: TERM, and HUP and USR1, of which a batch system sends one some time before it kills.
 fn stop_on_ctrl_c(stop: &Arc<AtomicBool>) -> Result<()> {
     use signal_hook::{consts, flag};
-    for signal in [consts::SIGINT, consts::SIGTERM] {
+    let mut signals = vec![consts::SIGINT, consts::SIGTERM];
+    #[cfg(unix)]
+    {
+        signals.push(consts::SIGUSR1);
+        // `nohup` has it ignored, so that the work outlives the terminal.
+        if hang_up_is_heeded() {
+            signals.push(consts::SIGHUP);
+        }
+    }
+    for signal in signals {
         flag::register_conditional_shutdown(signal, 130, Arc::clone(stop)).context("cannot watch for Ctrl-C")?;
         flag::register(signal, Arc::clone(stop)).context("cannot watch for Ctrl-C")?;
     }

@@ -88,7 +88,7 @@ pub fn check_unchanged(out: &Path, what: &str, config: &StudyConfig, tables: &[&
     let started = StudyConfig::layered(&[read(&RunDir::new(out).settings())?], None)?;
     let table = |key: &str| key.split('.').next().unwrap_or_default().to_owned();
     let counts = |key: &str| key == "seed" || tables.contains(&table(key).as_str());
-    match changes(&started, config, counts)? {
+    match changes(&started, &config.absolute(), counts)? {
         None => Ok(()),
         Some(changes) => bail!(
             "the {what} in {} was started with other settings ({changes}): resume it as it was started, or start it anew with --overwrite",
@@ -102,10 +102,10 @@ fn name(path: &Path) -> String {
 }
 
 /// The settings of a verb as TOML, ready to be passed to `--config`: the tables that it uses, with the seed and the precision that is
-/// computed in.
+/// computed in. Paths are absolute, so that the work can go on from any folder.
 pub fn effective(verb: &str, config: &StudyConfig, precision: Precision, tables: &[&str]) -> Result<String> {
     // Whatever it is: what a device computes in where nothing is said differs.
-    let config = StudyConfig { precision: Some(precision), ..config.clone() };
+    let config = StudyConfig { precision: Some(precision), ..config.absolute() };
     let mut table: toml::Table = config.to_toml()?.parse().context("cannot represent the settings as TOML")?;
     table.retain(|name, _| ["seed", "precision"].iter().chain(tables).any(|kept| *kept == name));
     Ok(format!("{}THIS_FILE\n{table}", heading(verb)))

@@ -68,7 +68,9 @@ pub fn train_classifier(
         seen: Some(SeenImages::new(train, val)),
         ..State::new(KIND, config.seed, train.classes().to_vec(), data, config.clone())
     };
-    let run = dir.open(&mut step, fresh, &control.device)?;
+    let run = dir.open_of_length(&mut step, fresh, &control.device, &|saved, asked, position| {
+        saved.lengthen(asked, position, epoch_len)
+    })?;
 
     let best_by = Criterion::highest(figures::VAL_ACCURACY);
     let early = config.patience.map(|epochs| EarlyStop::new(best_by.clone(), Patience::Epochs(epochs)));

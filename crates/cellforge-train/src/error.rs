@@ -103,6 +103,14 @@ pub enum Error {
     /// The output folder already holds a run.
     #[error("{0} already holds a run")]
     Occupied(PathBuf),
+    /// A run cannot go on as one of another length: it would end otherwise than if it had been started so.
+    #[error("cannot go on to {length}: {reason}")]
+    Length {
+        /// The length that was asked for, such as "400 iterations".
+        length: String,
+        /// What would have been different so far.
+        reason: String,
+    },
     /// A resumed run was given other settings than it was started with.
     #[error("cannot resume: {field} is {given} but the checkpoint in {path} was made with {saved}")]
     Mismatch {

@@ -111,7 +111,7 @@ pub fn train_judged_gan(
     let data = run::data_fingerprint(&[images]);
     let fresh =
         State { judge: judge.map(Judge::fingerprint), ..State::new(KIND, config.seed, classes, data, config.clone()) };
-    let run = dir.open(&mut step, fresh, &control.device)?;
+    let run = dir.open_of_length(&mut step, fresh, &control.device, &GanTrainConfig::lengthen)?;
     step.scale_rates(run.state.guard.rate());
 
     let noise = config.key().with("grid").normal((config.grid_images, config.model.latent), &control.device)?;

@@ -89,6 +89,31 @@ impl LearningRate {
     }
 }
 
+/// Checks that a run which has made `made` updates by the rates of `before` has made them as a longer or shorter run by those of `after`
+/// would have. `length` is that run's, in words: "400 iterations".
+///
+/// # Errors
+/// [`Error::Length`](crate::Error::Length).
+pub(crate) fn check_length(
+    made: u64,
+    before: &LearningRate,
+    after: &LearningRate,
+    length: String,
+) -> crate::Result<()> {
+    let different = (1..=made).find(|&update| before.at(update).total_cmp(&after.at(update)).is_ne());
+    match different {
+        None => Ok(()),
+        Some(update) => Err(crate::Error::Length {
+            length,
+            reason: format!(
+                "update {update} was made at a learning rate of {:.3e}, and a run of that length makes it at {:.3e}",
+                before.at(update),
+                after.at(update)
+            ),
+        }),
+    }
+}
+
 /// What a rate is multiplied by that falls in a straight line to 0 over the last `share` of `iterations` updates: in `(0, 1]`.
 pub(crate) fn decay(share: f64, iterations: u64, iteration: u64) -> f64 {
     let left = (iterations + 1).saturating_sub(iteration) as f64;

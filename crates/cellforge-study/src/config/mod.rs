@@ -222,6 +222,23 @@ impl StudyConfig {
         Self::layered(&[Layer::parse("", text)?], Some(preset.unwrap_or_default()))
     }
 
+    /// With absolute paths in place of relative ones that lead to something, so that the settings mean the same from anywhere.
+    #[must_use]
+    pub fn absolute(&self) -> Self {
+        let mut config = self.clone();
+        let (data, inputs) = (&mut config.data, &mut config.inputs);
+        let named = [&mut data.path, &mut inputs.real, &mut inputs.holdout, &mut inputs.synthetic];
+        named.into_iter().flatten().chain(&mut inputs.features).for_each(|text| *text = absolute(text));
+        let single = [&mut inputs.split, &mut inputs.strata, &mut inputs.judge, &mut inputs.checkpoint];
+        let files = single.into_iter().flatten().chain(&mut data.group_csv).chain(&mut inputs.discriminators);
+        files.filter(|path| path.exists()).for_each(|path| {
+            if let Ok(whole) = std::path::absolute(&*path) {
+                *path = whole;
+            }
+        });
+        config
+    }
+
     /// The effective settings as TOML, every value named.
     ///
     /// # Errors
@@ -294,9 +311,36 @@ fn recipe(layers: &[Layer], table: &str, recipes: &'static [Recipe]) -> Result<O
     Ok(Some(Layer { table: Table::from_iter([(table.to_owned(), Value::Table(layer.table))]), ..layer }))
 }
 
+/// An absolute path for one that is there; also behind a kind of images or features, as in `resnet:runs/quick`.
+fn absolute(text: &str) -> String {
+    let whole = |path: &str| -> Option<String> {
+        let path = std::path::Path::new(path);
+        path.exists().then(|| std::path::absolute(path).ok())??.into_os_string().into_string().ok()
+    };
+    let after_kind = || {
+        let (kind, path) = text.split_once(':')?;
+        Some(format!("{kind}:{}", whole(path)?))
+    };
+    whole(text).or_else(after_kind).unwrap_or_else(|| text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_that_lead_somewhere_become_absolute() {
+        let mut config = StudyConfig::default();
+        config.data.path = Some("src".to_owned());
+        config.inputs.features = ["pixels", "resnet:src", "resnet:nowhere"].map(str::to_owned).to_vec();
+        config.inputs.judge = Some("src".into());
+        let here = std::path::absolute("src").unwrap();
+        let found = config.absolute();
+        assert_eq!(found.data.path.as_deref(), here.to_str());
+        assert_eq!(found.inputs.judge.as_deref(), Some(here.as_path()));
+        let features = ["pixels".to_owned(), format!("resnet:{}", here.display()), "resnet:nowhere".to_owned()];
+        assert_eq!((&found.inputs.features[..], found.absolute()), (&features[..], found.clone()));
+    }
     use cellforge_settings::assignment;
 
     fn set(texts: &[&str], preset: Option<Preset>) -> Result<StudyConfig> {

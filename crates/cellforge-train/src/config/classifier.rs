@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::CLASSIFIER_RECIPES;
-use crate::{Error, LossKind, OptimizerConfig, Result, Schedule};
+use crate::schedule::{LearningRate, check_length};
+use crate::{Error, LossKind, OptimizerConfig, Position, Result, Schedule};
 
 /// Everything that decides what a classifier becomes. The default is the study's ResNet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -78,6 +79,26 @@ impl ClassifierTrainConfig {
         };
         (*image_size, *own_channels, *own_classes) = (side, channels, classes);
         self
+    }
+
+    /// Gives a run that stands at `position`, in epochs of `epoch_len` updates, the length of `asked`. It then ends as if it had been started
+    /// with that length.
+    pub(crate) fn lengthen(&mut self, asked: &Self, position: &Position, epoch_len: u64) -> Result<()> {
+        let (from, to, made) = (self.epochs, asked.epochs, position.iteration);
+        if from == to {
+            return Ok(());
+        }
+        let length = format!("{to} epochs");
+        if to * epoch_len < made {
+            return Err(Error::Length {
+                length,
+                reason: format!("{made} updates are made already, {epoch_len} an epoch"),
+            });
+        }
+        let rate = |epochs| LearningRate::scheduled(self.optimizer.lr(), self.schedule, epoch_len, epochs);
+        check_length(made, &rate(from), &rate(to), length)?;
+        self.epochs = to;
+        Ok(())
     }
 
     /// With another width of the network; 1 is the study's.

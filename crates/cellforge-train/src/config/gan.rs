@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::GAN_RECIPES;
-use crate::{Error, GuardConfig, MonitorConfig, Result};
+use crate::schedule::{LearningRate, check_length};
+use crate::{Error, GuardConfig, MonitorConfig, Position, Result};
 
 /// Everything that decides what a GAN becomes. The default is the study's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -150,6 +151,22 @@ impl GanTrainConfig {
     #[must_use]
     pub fn rate(&self, iteration: u64) -> f64 {
         crate::schedule::decay(self.lr_decay, self.iterations, iteration)
+    }
+
+    /// Gives a run that stands at `position` the length of `asked`. It then ends as if it had been started with that length.
+    pub(crate) fn lengthen(&mut self, asked: &Self, position: &Position) -> Result<()> {
+        let (from, to, made) = (self.iterations, asked.iterations, position.iteration);
+        if from == to {
+            return Ok(());
+        }
+        let length = format!("{to} iterations");
+        if to < made {
+            return Err(Error::Length { length, reason: format!("{made} are made already") });
+        }
+        let rate = |iterations| LearningRate::decaying(self.lr, self.lr_decay, iterations);
+        check_length(made, &rate(from), &rate(to), length)?;
+        self.iterations = to;
+        Ok(())
     }
 
     /// The key all of the run's randomness is derived from.

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::checkpoint::{self, Checkpoint, State};
-use crate::{Error, Result, Snapshot, Step};
+use crate::{Error, Position, Result, Snapshot, Step};
 
 pub use names::Stage;
 
@@ -140,10 +140,28 @@ impl RunDir {
     where
         C: Serialize + DeserializeOwned,
     {
+        self.open_of_length(step, fresh, device, &|_, _, _| Ok(()))
+    }
+
+    /// [`RunDir::open`] of a run that may go on to another length than it was started with. `lengthen` gets the configuration that it was
+    /// started with, the one that is asked for and where the run stands; it gives the first the length of the second.
+    ///
+    /// # Errors
+    /// As [`RunDir::open`], and those of `lengthen`, by which nothing has changed.
+    pub(crate) fn open_of_length<S: Step, C>(
+        &self,
+        step: &mut S,
+        fresh: State<C>,
+        device: &Device,
+        lengthen: &Lengthen<'_, C>,
+    ) -> Result<Run<C>>
+    where
+        C: Serialize + DeserializeOwned,
+    {
         let lock = self.lock()?;
         cellforge_data::remove_unfinished(&self.grids())?;
         let occupied = self.holds_run();
-        let state = match self.resume(step, &fresh, device)? {
+        let state = match self.resume(step, &fresh, device, lengthen)? {
             Some(saved) => saved,
             None => {
                 // A run can die after its first `best` and before its first `last`: resuming it starts it again.
@@ -161,7 +179,13 @@ impl RunDir {
     }
 
     /// The state of the last checkpoint, which `step` was put back to, if the run is to be resumed and there is one.
-    fn resume<S: Step, C>(&self, step: &mut S, fresh: &State<C>, device: &Device) -> Result<Option<State<C>>>
+    fn resume<S: Step, C>(
+        &self,
+        step: &mut S,
+        fresh: &State<C>,
+        device: &Device,
+        lengthen: &Lengthen<'_, C>,
+    ) -> Result<Option<State<C>>>
     where
         C: Serialize + DeserializeOwned,
     {
@@ -170,6 +194,7 @@ impl RunDir {
         }
         let Some(last) = Checkpoint::settle(&self.slot(Slot::Last))? else { return Ok(None) };
         let mut saved: State<C> = last.state(&fresh.kind)?;
+        lengthen(&mut saved.config, &fresh.config, &saved.position)?;
         check_same(last.path(), &saved, fresh)?;
         // The same images, of which earlier versions did not record each.
         saved.seen.clone_from(&fresh.seen);
@@ -257,6 +282,9 @@ impl<C> Run<C> {
         Checkpoint::write(&self.dir.slot(slot), snapshot, &self.state)
     }
 }
+
+/// See [`RunDir::open_of_length`].
+pub(crate) type Lengthen<'a, C> = dyn Fn(&mut C, &C, &Position) -> Result<()> + 'a;
 
 /// Compares what would make a resumed run differ from the one that was started.
 fn check_same<C: Serialize>(dir: &Path, saved: &State<C>, given: &State<C>) -> Result<()> {

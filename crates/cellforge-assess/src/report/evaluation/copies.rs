@@ -76,7 +76,7 @@ fn search(near: &NearSearch, one: &str, many: &str) -> Markup {
         p { "Every synthetic " (one) " was laid on the training " (many) " that it may be a copy of. Its ratio is what is left of the difference, over what is left
             to the nearest " (one) " of any other patient. " @if near.spaces.len() > 1 { "By features, distances stand in place of what is left. " }
             "Below a limit it is a copy. The limit comes from " (count(near.calibration_images as u64))
-            " real " (many) ", each against those of other patients: any of the synthetic ones is taken for a copy by mistake with a chance of " (percent(near.alpha)) "." }
+            " real " (many) ", each against those of other patients: any of the synthetic ones is taken for a copy by mistake with a chance of " (digits(100.0 * near.alpha)) "%." }
         (table("How near copies would have to come", limits))
         @if let Some(reason) = &near.pixels_alone { p.muted { "Copies were looked for by pixels alone: " (reason) "." } }
         p { "Judged by the others, " (count(alarms.accused as u64)) " of " (count(alarms.units as u64)) " " (units) " who cannot have been copied would have been accused ("
