@@ -30,28 +30,20 @@ pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>
     let path = resolved.as_path();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut temporary = Temporary::new(folder).map_err(Error::io(folder))?;
-    // Tells `remove_unfinished` that somebody is at work here. Where there are no locks, it removes nothing.
-    let _ = temporary.file.try_lock();
     fill(&mut temporary.file)?;
-    temporary.file.sync_all().map_err(Error::io(path))?;
-    fs::rename(&temporary.path, path).map_err(Error::io(path))?;
-    temporary.is_renamed = true;
-    // The rename itself lasts once the folder is synced; where folders cannot be, a crash may bring back what was there before.
-    if let Ok(folder) = File::open(folder) {
-        let _ = folder.sync_all();
-    }
-    Ok(())
+    temporary.rename(path)
 }
 
 /// A file of a name of its own, which goes when it is dropped, unless it was renamed. It has the permissions of any new file.
-struct Temporary {
+#[derive(Debug)]
+pub(crate) struct Temporary {
     path: PathBuf,
     file: File,
     is_renamed: bool,
 }
 
 impl Temporary {
-    fn new(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn new(folder: &Path) -> io::Result<Self> {
         // Other threads have other numbers, other processes other ids or, where one has died and left a file, other times.
         static MADE: AtomicU64 = AtomicU64::new(0);
         loop {
@@ -60,9 +52,31 @@ impl Temporary {
             let path = folder.join(format!("{PREFIX}{}-{number}-{time}", process::id()));
             match File::options().read(true).write(true).create_new(true).open(&path) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                opened => return Ok(Self { file: opened?, path, is_renamed: false }),
+                opened => {
+                    let file = opened?;
+                    // Tells `remove_unfinished` that somebody is at work here. Where there are no locks, it removes nothing.
+                    let _ = file.try_lock();
+                    return Ok(Self { file, path, is_renamed: false });
+                }
             }
         }
+    }
+
+    /// The same open file once more.
+    pub(crate) fn handle(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Syncs it and gives it its name, in the same folder.
+    pub(crate) fn rename(mut self, path: &Path) -> Result<()> {
+        self.file.sync_all().map_err(Error::io(path))?;
+        fs::rename(&self.path, path).map_err(Error::io(path))?;
+        self.is_renamed = true;
+        // The rename itself lasts once the folder is synced; where folders cannot be, a crash may bring back what was there before.
+        if let Some(Ok(folder)) = self.path.parent().map(File::open) {
+            let _ = folder.sync_all();
+        }
+        Ok(())
     }
 }
 

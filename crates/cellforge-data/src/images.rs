@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Cursor, Write};
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage};
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use crate::atomic::write_atomic;
+use crate::atomic::{Temporary, write_atomic};
 use crate::names::folder_name;
+use crate::zip_file::ZipFile;
 use crate::{Error, Result, View, ViewParts};
 
 /// Pixels between images of a grid.
@@ -48,11 +47,16 @@ pub struct ImageWriter {
 #[derive(Debug)]
 enum Target {
     Folder(PathBuf),
-    Zip { path: PathBuf, temporary: PathBuf, zip: Box<ZipWriter<BufWriter<File>>> },
+    /// The zip is dropped before its file.
+    Zip {
+        zip: ZipFile<File>,
+        temporary: Temporary,
+        path: PathBuf,
+    },
 }
 
 impl ImageWriter {
-    /// Opens `path` for writing. A zip appears under its name only once it is finished.
+    /// Opens `path` for writing. A zip appears under its name only once it is finished; where it is not, nothing is left.
     ///
     /// # Errors
     /// [`Error::Io`] if the folder or file cannot be made.
@@ -62,13 +66,11 @@ impl ImageWriter {
             std::fs::create_dir_all(path).map_err(Error::io(path))?;
             return Ok(Self { target: Target::Folder(path.to_path_buf()), written: BTreeMap::new() });
         }
-        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
-        }
-        let temporary = path.with_extension("zip.part");
-        let file = File::create(&temporary).map_err(Error::io(&temporary))?;
-        let zip = Box::new(ZipWriter::new(BufWriter::new(file)));
-        Ok(Self { target: Target::Zip { path: path.to_path_buf(), temporary, zip }, written: BTreeMap::new() })
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let temporary = Temporary::new(folder).map_err(Error::io(folder))?;
+        let zip = ZipFile::new(temporary.handle().map_err(Error::io(path))?, path);
+        Ok(Self { target: Target::Zip { zip, temporary, path: path.to_path_buf() }, written: BTreeMap::new() })
     }
 
     /// Writes images, each after those of its class that were written before, and returns the files made (none for a zip).
@@ -99,13 +101,7 @@ impl ImageWriter {
                 }
                 Target::Zip { path, zip, .. } => {
                     let bytes = png(images, i, path)?;
-                    // PNG is compressed already, and the fixed date makes equal images equal archives.
-                    let options = SimpleFileOptions::default()
-                        .compression_method(CompressionMethod::Stored)
-                        .last_modified_time(DateTime::default());
-                    let fail = |e: zip::result::ZipError| Error::io(&*path)(e.into());
-                    zip.start_file(format!("{folder}/{name}"), options).map_err(fail)?;
-                    zip.write_all(&bytes).map_err(Error::io(&*path))?;
+                    zip.add(format!("{folder}/{name}"), &bytes)?;
                 }
             }
         }
@@ -117,12 +113,9 @@ impl ImageWriter {
     /// # Errors
     /// [`Error::Io`] naming the file.
     pub fn finish(self) -> Result<()> {
-        if let Target::Zip { path, temporary, zip } = self.target {
-            let fail = |e: std::io::Error| Error::io(&path)(e);
-            let mut file = zip.finish().map_err(|e| fail(e.into()))?;
-            file.flush().map_err(fail)?;
-            file.get_ref().sync_all().map_err(fail)?;
-            std::fs::rename(&temporary, &path).map_err(fail)?;
+        if let Target::Zip { zip, temporary, path } = self.target {
+            zip.finish()?;
+            temporary.rename(&path)?;
         }
         Ok(())
     }

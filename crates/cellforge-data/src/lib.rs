@@ -70,6 +70,7 @@ mod strata;
 pub mod view;
 #[cfg(feature = "candle-datasets")]
 pub mod vision;
+mod zip_file;
 
 pub use atomic::{remove_unfinished, write_atomic};
 pub use augment::Augment;

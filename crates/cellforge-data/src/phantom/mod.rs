@@ -10,17 +10,16 @@ mod parasite;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use rand::RngExt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use zip::write::SimpleFileOptions;
 
 use crate::atomic::write_with;
 use crate::index::is_image;
 use crate::rng::keyed;
+use crate::zip_file::ZipFile;
 use crate::{Error, Result, View, ViewParts};
 
 pub use cell::Cell;
@@ -195,15 +194,10 @@ fn check_unmixed(root: &Path, names: &BTreeSet<&str>) -> Result<()> {
 /// As [`write_folder`].
 pub fn write_zip(config: &PhantomConfig, file: &Path) -> Result<()> {
     config.validate()?;
-    let failed = |e: zip::result::ZipError| Error::Zip { path: file.to_path_buf(), reason: e.to_string() };
     let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    // PNG does not compress any further, and a fixed time keeps the bytes the same.
-    let options = SimpleFileOptions::default()
-        .compression_method(zip::CompressionMethod::Stored)
-        .last_modified_time(zip::DateTime::default());
     write_with(file, |temporary| {
-        let mut archive = zip::ZipWriter::new(BufWriter::new(temporary));
+        let mut archive = ZipFile::new(temporary, file);
         for chunk in config.list().chunks(256) {
             let drawn: Vec<Result<Vec<u8>>> = chunk
                 .par_iter()
@@ -212,11 +206,10 @@ pub fn write_zip(config: &PhantomConfig, file: &Path) -> Result<()> {
                 })
                 .collect();
             for ((name, ..), bytes) in chunk.iter().zip(drawn) {
-                archive.start_file(format!("cell_images/{name}"), options).map_err(failed)?;
-                archive.write_all(&bytes?).map_err(Error::io(file))?;
+                archive.add(format!("cell_images/{name}"), &bytes?)?;
             }
         }
-        archive.finish().map_err(failed)?.flush().map_err(Error::io(file))
+        archive.finish()
     })
 }
 
