@@ -216,7 +216,8 @@ fn decode_all(
                 Err(error) => take(first.start, Err(error), &mut kept)?,
                 Ok(opened) => {
                     for places in chunks(first) {
-                        let images: Vec<_> = places.clone().into_par_iter().map(|at| decoder.image(&opened, at)).collect();
+                        let images: Vec<_> =
+                            places.clone().into_par_iter().map(|at| decoder.image(&opened, at)).collect();
                         places.zip(images).try_for_each(|(place, image)| take(place, image, &mut kept))?;
                     }
                 }
@@ -280,7 +281,9 @@ impl Decoder<'_> {
         let bad = |reason| self.bad(&entry.file, reason);
         match entry.format {
             _ if bytes.is_empty() => Err(bad("the file is empty (0 bytes)".to_owned())),
-            None => Err(bad(format!("its content is not {}, whatever its name says", formats().replace(" and ", " or ")))),
+            None => {
+                Err(bad(format!("its content is not {}, whatever its name says", formats().replace(" and ", " or "))))
+            }
             Some(format) => Opened::new(bytes, format, &self.options.stacks).map_err(bad),
         }
     }
@@ -364,8 +367,8 @@ fn lanczos(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::hex;
     use crate::stacks::Stacks;
+    use crate::view::hex;
     use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
     use sha2::{Digest, Sha256};
     use std::io::Cursor;

@@ -21,7 +21,8 @@ use crate::{Error, OpenOptions, Result};
 
 /// Endings of files that are taken for images whatever their content, and so are named where they cannot be read; in any case.
 pub const EXTENSIONS: [&str; 17] = [
-    "png", "jpg", "jpeg", "jfif", "bmp", "tif", "tiff", "webp", "gif", "pgm", "ppm", "pnm", "dcm", "nii", "nii.gz", "npy", "npz",
+    "png", "jpg", "jpeg", "jfif", "bmp", "tif", "tiff", "webp", "gif", "pgm", "ppm", "pnm", "dcm", "nii", "nii.gz",
+    "npy", "npz",
 ];
 
 /// A file that was left out because it cannot be used, and why.
@@ -112,11 +113,11 @@ impl Index {
         left_out.hidden(listing.hidden);
         let files = images(&source, listing.files, &mut left_out);
         let files = without_masks(&source, files, options, &mut left_out);
+        let files = looked_into(&source, files, options, &mut left_out);
         if files.is_empty() {
             return Err(Error::NoImages { path: path.to_path_buf(), left_out: left_out.list() });
         }
         let (files, reading) = placed(files, options, &mut skip)?;
-        let files = looked_into(&source, files, options, &mut left_out);
         let files = grouped(&source, files, options, &mut skip)?;
         let left_out = left_out.list();
         check_empty(&files, &reading, &listing.folders, &left_out, &mut skip)?;
@@ -146,10 +147,12 @@ impl Index {
             };
             return Err(Error::OneClass { path: path.to_path_buf(), class: class.clone(), layout });
         }
-        let places: BTreeMap<&str, usize> = classes.iter().enumerate().map(|(at, class)| (class.as_str(), at)).collect();
+        let places: BTreeMap<&str, usize> =
+            classes.iter().enumerate().map(|(at, class)| (class.as_str(), at)).collect();
         let entry = |(file, slot): (&File, &Slot)| {
             let class = if is_unlabelled { Some(0) } else { places.get(file.class(slot)?.as_str()).copied() };
-            let name = if slot.suffix.is_empty() { file.name.clone() } else { format!("{}#{}", file.name, slot.suffix) };
+            let name =
+                if slot.suffix.is_empty() { file.name.clone() } else { format!("{}#{}", file.name, slot.suffix) };
             let part = file.row.as_ref().and_then(|row| row.part).or(slot.part).or(file.placed.part);
             Some(Entry {
                 name,
@@ -164,7 +167,10 @@ impl Index {
         };
         let entries: Vec<Entry> = of_files().filter_map(entry).collect();
         if let Some((file, _)) = of_files().find(|(file, slot)| !is_unlabelled && file.class(slot).is_none()) {
-            skip.bad(file.name.clone(), "nothing tells its class, and there are images of which it is told".to_owned())?;
+            skip.bad(
+                file.name.clone(),
+                "nothing tells its class, and there are images of which it is told".to_owned(),
+            )?;
         }
         if entries.is_empty() {
             return Err(Error::NoImages { path: path.to_path_buf(), left_out });
@@ -275,7 +281,9 @@ fn is_two_valued(source: &Source, file: &File, options: &OpenOptions) -> bool {
     let frame = Opened::new(bytes, format, &options.stacks).and_then(|opened| opened.frame(0));
     match frame.map(|frame| frame.samples) {
         Ok(Samples::Bytes(samples)) => samples.iter().collect::<BTreeSet<_>>().len() <= 2,
-        Ok(Samples::Deep(samples, _)) => samples.iter().map(|value| value.to_bits()).collect::<BTreeSet<_>>().len() <= 2,
+        Ok(Samples::Deep(samples, _)) => {
+            samples.iter().map(|value| value.to_bits()).collect::<BTreeSet<_>>().len() <= 2
+        }
         Err(_) => false,
     }
 }
@@ -288,6 +296,7 @@ fn placed(files: Vec<File>, options: &OpenOptions, skip: &mut Skip<'_>) -> Resul
     let labelled = options.table.as_ref().is_some_and(|table| !table.label.is_empty());
     let reading = match (&options.layout, layout::found(&names)) {
         (Some(layout), _) => layout::by(layout, &names),
+        (None, Ok(reading)) if of_patients(&files, &reading) => layout::by_groups(reading),
         (None, Ok(reading)) => reading,
         (None, Err(_)) if labelled => layout::by_nothing(names.len()),
         (None, Err(layout::Ambiguous(levels))) => {
@@ -307,7 +316,12 @@ fn placed(files: Vec<File>, options: &OpenOptions, skip: &mut Skip<'_>) -> Resul
                 let first = first.clone().unwrap_or_default();
                 let layout = reading.layout.to_string();
                 let reason = format!("its folder {:?} is not beside {:?}", folder_of(&file.name), folder_of(&first));
-                skip.or_fail(file.name, reason, |path, astray| Error::Layout { path, layout, first, second: astray.name })?;
+                skip.or_fail(file.name, reason, |path, astray| Error::Layout {
+                    path,
+                    layout,
+                    first,
+                    second: astray.name,
+                })?;
             }
             (placed, row) => {
                 file.placed = placed.clone().unwrap_or_default();
@@ -322,8 +336,22 @@ fn placed(files: Vec<File>, options: &OpenOptions, skip: &mut Skip<'_>) -> Resul
     Ok((kept, reading))
 }
 
-/// Looks into the files that may hold several images, or state something of them. One that cannot be read stays, and says so when it is
-/// decoded.
+/// Whether what looks like folders of classes are folders of patients, one each, as the files state: three or more of them, with numbers in
+/// their names.
+fn of_patients(files: &[File], reading: &Reading) -> bool {
+    let mut patients: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (file, placed) in files.iter().zip(&reading.placed) {
+        let class = placed.as_ref().and_then(|placed| placed.class.as_deref());
+        let class = class.filter(|class| class.bytes().any(|byte| byte.is_ascii_digit()));
+        let (Some(class), Some(patient)) = (class, &file.contents.patient) else { return false };
+        patients.entry(class).or_default().insert(patient);
+    }
+    let all: BTreeSet<&str> = patients.values().flatten().copied().collect();
+    patients.len() > 2 && all.len() == patients.len() && patients.values().all(|of_class| of_class.len() == 1)
+}
+
+/// Looks into the files that may hold several images, or state something of them. One that holds none is left out; one that cannot be read
+/// stays, and says so when it is decoded.
 fn looked_into(source: &Source, mut files: Vec<File>, options: &OpenOptions, left_out: &mut Counted) -> Vec<File> {
     let found: Vec<Option<Contents>> = files
         .par_iter()
@@ -344,6 +372,7 @@ fn looked_into(source: &Source, mut files: Vec<File>, options: &OpenOptions, lef
             file.contents = contents;
         }
     }
+    files.retain(|file| !file.contents.slots.is_empty());
     files
 }
 

@@ -178,7 +178,10 @@ mod tests {
         assert_eq!((found.low, found.high, found.rule), (5.0, 994.0, IntensityRule::Percentiles));
         assert_eq!(found.to_string(), "5 to 994 (percentiles 0.5 and 99.5 of the set)");
         let given = rule(&[(&values, Depth::Measured)], Some((-160.0, 240.0)));
-        assert_eq!((given.level(-160.0), given.level(40.0), given.level(240.0), given.rule), (0, 128, 255, IntensityRule::Given));
+        assert_eq!(
+            (given.level(-160.0), given.level(40.0), given.level(240.0), given.rule),
+            (0, 128, 255, IntensityRule::Given)
+        );
     }
 
     #[test]

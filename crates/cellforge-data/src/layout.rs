@@ -152,6 +152,20 @@ pub(crate) fn by_nothing(images: usize) -> Reading {
     Reading { layout: Layout(Vec::new()), placed: vec![Some(Placed::default()); images], class_depth: None }
 }
 
+/// The same with folders of groups where it has classes.
+pub(crate) fn by_groups(mut reading: Reading) -> Reading {
+    for placed in reading.placed.iter_mut().flatten() {
+        placed.group = placed.class.take();
+    }
+    for level in &mut reading.layout.0 {
+        if *level == Level::Class {
+            *level = Level::Group;
+        }
+    }
+    reading.class_depth = None;
+    reading
+}
+
 /// Finds out what the folders of images mean: parts of a split by their names, and of the other levels that differ the classes and, where
 /// there are two or more, the groups. Images that lie at another depth than most of them are elsewhere.
 pub(crate) fn found(paths: &[&str]) -> std::result::Result<Reading, Ambiguous> {
@@ -200,8 +214,10 @@ pub(crate) fn found(paths: &[&str]) -> std::result::Result<Reading, Ambiguous> {
 /// Which of several levels of folders names classes and which groups. Numbers tell groups from classes, or else there are many more of them.
 fn class_and_group(levels: &[usize], names: &[BTreeSet<&str>]) -> std::result::Result<(usize, usize), Ambiguous> {
     let has_digit = |name: &&str| name.bytes().any(|byte| byte.is_ascii_digit());
-    let named: Vec<usize> = levels.iter().copied().filter(|at| !names[*at].iter().any(|name| has_digit(name))).collect();
-    let numbered: Vec<usize> = levels.iter().copied().filter(|at| names[*at].iter().all(|name| has_digit(name))).collect();
+    let named: Vec<usize> =
+        levels.iter().copied().filter(|at| !names[*at].iter().any(|name| has_digit(name))).collect();
+    let numbered: Vec<usize> =
+        levels.iter().copied().filter(|at| names[*at].iter().all(|name| has_digit(name))).collect();
     let count = |at: &usize| names[*at].len();
     let mut by_count = levels.to_vec();
     by_count.sort_by_key(count);
@@ -211,7 +227,9 @@ fn class_and_group(levels: &[usize], names: &[BTreeSet<&str>]) -> std::result::R
     {
         return Ok((*class, group));
     }
-    if named.is_empty() && count(&next) >= 2 * count(&fewest) {
+    // Numbers of classes are short: 0 and 1, or stage2.
+    let short = |at: &usize| names[*at].iter().all(|name| name.bytes().filter(u8::is_ascii_digit).count() == 1);
+    if named.is_empty() && short(&fewest) && count(&next) >= 2 * count(&fewest) {
         return Ok((fewest, most));
     }
     let examples = levels.iter().map(|at| {
@@ -249,7 +267,10 @@ mod tests {
         let (layout, _) = read(&["8863/0/a.png", "8863/1/a.png", "9012/0/a.png", "9123/1/a.png", "9124/1/a.png"]);
         assert_eq!(layout, "group/class");
         let (layout, images) = read(&["train/ill/p1/x.png", "train/well/p2/x.png", "test/ill/p3/x.png"]);
-        assert_eq!((layout.as_str(), &images[0]), ("part/class/group", &placed(Some("ill"), Some("p1"), Some(SplitPart::Train))));
+        assert_eq!(
+            (layout.as_str(), &images[0]),
+            ("part/class/group", &placed(Some("ill"), Some("p1"), Some(SplitPart::Train)))
+        );
         // What is the same for all means nothing.
         let (layout, images) = read(&["d/ill/images/1.png", "d/well/images/2.png"]);
         assert_eq!((layout.as_str(), &images[1]), ("class", &placed(Some("well"), None, None)));
@@ -271,6 +292,7 @@ mod tests {
             &["left/ill/1.png", "left/well/1.png", "right/ill/1.png", "right/well/1.png"][..],
             &["benign/adenosis/1.png", "benign/fibroma/1.png", "malignant/ductal/1.png", "malignant/lobular/1.png"],
             &["images/a/1.png", "images/b/1.png", "others/c/1.png"],
+            &["PA01/SE01/1", "PA02/SE01/1", "PA03/SE02/1", "PA04/SE02/1"],
         ] {
             assert!(found(paths).is_err(), "{paths:?}");
         }
@@ -309,6 +331,9 @@ mod tests {
     #[test]
     fn names_compare_whatever_wrote_them() {
         assert_eq!(normal("u\u{308}"), normal("ü"));
-        assert_eq!(read(&["train/u\u{308}/1.png", "test/ü/2.png", "test/b/3.png"]).1[0].as_ref().unwrap().class.as_deref(), Some("ü"));
+        assert_eq!(
+            read(&["train/u\u{308}/1.png", "test/ü/2.png", "test/b/3.png"]).1[0].as_ref().unwrap().class.as_deref(),
+            Some("ü")
+        );
     }
 }

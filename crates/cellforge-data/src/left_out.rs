@@ -30,8 +30,7 @@ pub(crate) struct Counted(BTreeMap<(String, String), (usize, String)>);
 
 impl Counted {
     pub(crate) fn add(&mut self, name: &str, reason: &str) {
-        let (count, _) =
-            self.0.entry((reason.to_owned(), ending(name))).or_insert_with(|| (0, name.to_owned()));
+        let (count, _) = self.0.entry((reason.to_owned(), ending(name))).or_insert_with(|| (0, name.to_owned()));
         *count += 1;
     }
 

@@ -91,7 +91,7 @@ pub use formats::{MAX_FRAMES, MAX_STACK_BYTES, formats};
 pub use groups::{GroupPattern, Groups};
 pub use images::{ImageWriter, read_class, sample_grid, save_grid};
 pub use index::{Entry, Index, Skipped};
-pub use intensity::{IntensityRule, Intensities};
+pub use intensity::{Intensities, IntensityRule};
 pub use layout::{Layout, Level};
 pub use left_out::LeftOut;
 pub use masks::Masks;

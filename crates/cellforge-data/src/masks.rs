@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::groups::file_name;
 
 /// What the names of masks end in.
@@ -9,12 +12,22 @@ const WORDS: [&str; 9] =
     ["mask", "masks", "seg", "segmentation", "segmentations", "gt", "groundtruth", "annotation", "label"];
 /// What the folders of masks are called.
 const FOLDERS: [&str; 10] = [
-    "mask", "masks", "seg", "segmentation", "segmentations", "gt", "groundtruth", "ground_truth", "annotations", "labels",
+    "mask",
+    "masks",
+    "seg",
+    "segmentation",
+    "segmentations",
+    "gt",
+    "groundtruth",
+    "ground_truth",
+    "annotations",
+    "labels",
 ];
 const SEPARATORS: [char; 4] = ['_', '-', ' ', '.'];
 
 /// What becomes of masks that lie beside images.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Masks {
     /// They are left out.
     #[default]

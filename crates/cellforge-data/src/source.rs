@@ -336,7 +336,10 @@ fn open_zip(path: &Path) -> Result<Zip> {
         }
         total = total.saturating_add(size);
         if is_bomb(total, length) {
-            return Err(hostile(&name, format!("and those before it unpack from {length} bytes into {total}, like a decompression bomb")));
+            return Err(hostile(
+                &name,
+                format!("and those before it unpack from {length} bytes into {total}, like a decompression bomb"),
+            ));
         }
         if !clean.is_empty() && places.insert(clean, place).is_some() {
             return Err(hostile(&name, "is there twice".to_owned()));

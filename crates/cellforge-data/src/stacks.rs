@@ -20,6 +20,14 @@ pub struct Stacks {
     pub windows: bool,
 }
 
+impl Stacks {
+    /// Slices across an axis, and the windows that DICOM files have.
+    #[must_use]
+    pub fn new(axis: usize, slices: Slices) -> Self {
+        Self { axis, slices, ..Self::default() }
+    }
+}
+
 impl Default for Stacks {
     fn default() -> Self {
         Self { axis: 3, slices: Slices::All, windows: true }
@@ -67,7 +75,9 @@ impl FromStr for Slices {
             "all" => Ok(Self::All),
             "middle" => Ok(Self::Middle),
             _ => text.parse().ok().filter(|step| *step > 0).map(Self::Every).ok_or_else(|| {
-                Error::Invalid(format!("slices are all, middle, or a number of 1 or more (each so-and-so-many), not {text:?}"))
+                Error::Invalid(format!(
+                    "slices are all, middle, or a number of 1 or more (each so-and-so-many), not {text:?}"
+                ))
             }),
         }
     }

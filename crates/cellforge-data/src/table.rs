@@ -102,7 +102,8 @@ impl Table {
             .from_reader(text.as_bytes());
         let from_csv = |error: csv::Error| bad(error.position().map_or(0, csv::Position::line), error.to_string());
         let header: Vec<String> = reader.headers().map_err(from_csv)?.iter().map(str::to_owned).collect();
-        let records: Vec<csv::StringRecord> = reader.records().collect::<std::result::Result<_, _>>().map_err(from_csv)?;
+        let records: Vec<csv::StringRecord> =
+            reader.records().collect::<std::result::Result<_, _>>().map_err(from_csv)?;
         let column = |name: &String| {
             let at = header.iter().position(|other| other == name);
             let at = at.or_else(|| header.iter().position(|other| other.eq_ignore_ascii_case(name)));
@@ -130,13 +131,18 @@ impl Table {
                 [label] => {
                     row.labels.insert(normal(&record[*label]));
                 }
-                several => row.labels.extend(several.iter().filter(|at| is_true(&record[**at])).map(|at| header[*at].clone())),
+                several => {
+                    row.labels.extend(several.iter().filter(|at| is_true(&record[**at])).map(|at| header[*at].clone()))
+                }
             }
             let value = |at: Option<usize>| at.map(|at| normal(&record[at])).filter(|value| !value.is_empty());
             if let Some(found) = value(group) {
                 match &row.group {
                     Some(before) if *before != found => {
-                        return Err(bad(line, format!("{:?} is in group {found:?} here and in {before:?} before", &record[name])));
+                        return Err(bad(
+                            line,
+                            format!("{:?} is in group {found:?} here and in {before:?} before", &record[name]),
+                        ));
                     }
                     _ => row.group = Some(found),
                 }
@@ -157,7 +163,11 @@ impl Table {
             let example = records.first().map_or("", |record| &record[name]);
             return Err(bad(
                 0,
-                format!("no line names an image: column {:?} has {example:?}, and there is {:?}", header[name], files.first().unwrap_or(&"")),
+                format!(
+                    "no line names an image: column {:?} has {example:?}, and there is {:?}",
+                    header[name],
+                    files.first().unwrap_or(&"")
+                ),
             ));
         }
         Ok(rows)
@@ -186,7 +196,8 @@ impl Table {
 
 /// Whether a cell of a column of ones and zeros is one.
 fn is_true(cell: &str) -> bool {
-    cell.parse::<f64>().map_or_else(|_| matches!(cell.to_ascii_lowercase().as_str(), "true" | "yes" | "y"), |value| value > 0.5)
+    cell.parse::<f64>()
+        .map_or_else(|_| matches!(cell.to_ascii_lowercase().as_str(), "true" | "yes" | "y"), |value| value > 0.5)
 }
 
 #[cfg(test)]
@@ -221,7 +232,10 @@ mod tests {
         let text = "patient;age;finding;file;fold\nP1;51;ill;images\\0.png;Training\nP2;60;well;1.png;test\n\"P3\";9;\"ill\";gro\u{308}ße;\n";
         let found = rows(text, &["finding"], &FILES).unwrap();
         let row = |at: usize| found[at].clone().unwrap();
-        assert_eq!((row(0).class(), row(0).group, row(0).part), (Some("ill".into()), Some("P1".into()), Some(SplitPart::Train)));
+        assert_eq!(
+            (row(0).class(), row(0).group, row(0).part),
+            (Some("ill".into()), Some("P1".into()), Some(SplitPart::Train))
+        );
         assert_eq!((row(1).class(), row(1).part), (Some("well".into()), Some(SplitPart::Test)));
         assert_eq!((row(2).class(), row(2).group, row(2).part), (Some("ill".into()), Some("P3".into()), None));
     }

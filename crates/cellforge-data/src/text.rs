@@ -17,7 +17,8 @@ pub(crate) fn read(path: &Path) -> Result<String> {
         [0xFE, 0xFF, rest @ ..] => utf16(rest, u16::from_be_bytes),
         [b'P', b'K', 3, 4, ..] => Err(bad("the file is a spreadsheet or a zip: save the table as CSV")),
         bytes => {
-            let text = std::str::from_utf8(bytes).map_err(|_| bad("the file is not UTF-8 or UTF-16 text: save it as UTF-8"))?;
+            let text = std::str::from_utf8(bytes)
+                .map_err(|_| bad("the file is not UTF-8 or UTF-16 text: save it as UTF-8"))?;
             Ok(text.trim_start_matches('\u{feff}').to_owned())
         }
     }
@@ -62,9 +63,14 @@ mod tests {
 
     #[test]
     fn the_first_line_tells_what_separates() {
-        for (text, found) in
-            [("a,b\n", b','), ("a;b,c;d\n", b';'), ("\"x,y,z\"\tb\n", b'\t'), ("a|b", b'|'), ("alone", b','), ("", b',')]
-        {
+        for (text, found) in [
+            ("a,b\n", b','),
+            ("a;b,c;d\n", b';'),
+            ("\"x,y,z\"\tb\n", b'\t'),
+            ("a|b", b'|'),
+            ("alone", b','),
+            ("", b','),
+        ] {
             assert_eq!(delimiter(text), found, "{text:?}");
         }
     }

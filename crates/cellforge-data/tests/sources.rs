@@ -115,7 +115,10 @@ fn folders_that_could_be_either_are_named() {
         let mut given = options();
         given.layout = Some("group/class".parse().unwrap());
         let index = Index::open(path, &given).unwrap();
-        assert_eq!((index.classes, index.entries[3].group.as_deref()), (vec!["a".to_owned(), "b".to_owned()], Some("right")));
+        assert_eq!(
+            (index.classes, index.entries[3].group.as_deref()),
+            (vec!["a".to_owned(), "b".to_owned()], Some("right"))
+        );
     });
 }
 

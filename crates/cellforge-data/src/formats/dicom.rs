@@ -4,7 +4,9 @@
 //! Of what a file states of its patient, only who it is leaves this module, and the index makes a pseudonym of that.
 
 use dicom_object::{DefaultDicomObject, OpenFileOptions, Tag};
-use dicom_pixeldata::{ConvertOptions, DecodedPixelData, PhotometricInterpretation, PixelDecoder, VoiLutFunction, VoiLutOption};
+use dicom_pixeldata::{
+    ConvertOptions, DecodedPixelData, PhotometricInterpretation, PixelDecoder, VoiLutFunction, VoiLutOption,
+};
 
 use super::{Contents, Depth, Frame, MAX_FRAMES, MAX_STACK_BYTES, Outcome, Samples};
 use crate::decode::MAX_IMAGE_SIDE;
@@ -75,6 +77,12 @@ fn frames(object: &DefaultDicomObject) -> Outcome<usize> {
 /// The frames of a file, and its patient.
 pub(super) fn look(bytes: &[u8], stacks: &Stacks) -> Outcome<Contents> {
     let object = object(bytes, false)?;
+    if number(&object, ROWS).is_none() || number(&object, COLUMNS).is_none() {
+        return Ok(Contents {
+            left_out: Some("DICOM files without an image, such as directories and reports"),
+            ..Contents::default()
+        });
+    }
     // The same number of two hospitals is of two patients.
     let patient = text(&object, PATIENT_ID)
         .map(|id| format!("{}\0{id}", text(&object, ISSUER_OF_PATIENT_ID).unwrap_or_default()));
@@ -86,7 +94,11 @@ impl Dicom {
         let object = object(bytes, true)?;
         frames(&object)?;
         let pixels = object.decode_pixel_data().map_err(|error| {
-            format!("its pixels cannot be decoded (transfer syntax {}: {})", object.meta().transfer_syntax(), chain(&error))
+            format!(
+                "its pixels cannot be decoded (transfer syntax {}: {})",
+                object.meta().transfer_syntax(),
+                chain(&error)
+            )
         })?;
         Ok(Self { pixels: pixels.to_owned(), windows })
     }
@@ -135,7 +147,8 @@ impl Dicom {
         {
             let most = ((1u32 << table.bits_stored.clamp(1, 16)) - 1) as f64;
             let entry = |value: f32| {
-                let at = (value.round() as i64 - i64::from(table.min_pixel_value)).clamp(0, table.data.len() as i64 - 1);
+                let at =
+                    (value.round() as i64 - i64::from(table.min_pixel_value)).clamp(0, table.data.len() as i64 - 1);
                 shade(f64::from(table.data[at as usize]) / most * 255.0)
             };
             return Ok(Samples::Bytes(values.into_iter().map(entry).collect()));
@@ -167,18 +180,25 @@ impl Dicom {
         if pixels.bits_allocated() != 8 {
             return Err(format!("its colours have {} bits, which is not read", pixels.bits_allocated()));
         }
-        let data = pixels.frame_data(frame).map_err(|error| format!("its pixels cannot be decoded ({})", chain(&error)))?;
+        let data =
+            pixels.frame_data(frame).map_err(|error| format!("its pixels cannot be decoded ({})", chain(&error)))?;
         let planar = pixels.planar_configuration() == dicom_pixeldata::PlanarConfiguration::PixelFirst;
         let plane = data.len() / 3;
         let pixel = |at: usize| {
-            if planar { [data[at], data[plane + at], data[2 * plane + at]] } else { [data[3 * at], data[3 * at + 1], data[3 * at + 2]] }
+            if planar {
+                [data[at], data[plane + at], data[2 * plane + at]]
+            } else {
+                [data[3 * at], data[3 * at + 1], data[3 * at + 2]]
+            }
         };
         let of_light = matches!(
             pixels.photometric_interpretation(),
             PhotometricInterpretation::YbrFull | PhotometricInterpretation::YbrFull422
         );
         match pixels.photometric_interpretation() {
-            PhotometricInterpretation::Rgb | PhotometricInterpretation::YbrFull | PhotometricInterpretation::YbrFull422 => {}
+            PhotometricInterpretation::Rgb
+            | PhotometricInterpretation::YbrFull
+            | PhotometricInterpretation::YbrFull422 => {}
             other => return Err(format!("its pixels are {other}, which is not read")),
         }
         Ok((0..plane).flat_map(|at| if of_light { rgb(pixel(at)) } else { pixel(at) }).collect())
@@ -191,7 +211,11 @@ fn windowed(value: f64, centre: f64, width: f64, function: VoiLutFunction) -> f6
         VoiLutFunction::Sigmoid => 255.0 / (1.0 + (-4.0 * (value - centre) / width.max(f64::MIN_POSITIVE)).exp()),
         VoiLutFunction::LinearExact => ((value - centre) / width.max(f64::MIN_POSITIVE) + 0.5).clamp(0.0, 1.0) * 255.0,
         VoiLutFunction::Linear if width <= 1.0 => {
-            if value <= centre - 0.5 { 0.0 } else { 255.0 }
+            if value <= centre - 0.5 {
+                0.0
+            } else {
+                255.0
+            }
         }
         VoiLutFunction::Linear => ((value - (centre - 0.5)) / (width - 1.0) + 0.5).clamp(0.0, 1.0) * 255.0,
     }

@@ -60,7 +60,10 @@ impl Format {
             [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Some(Self::Npy),
             [b'P', b'K', ..] if ends(".npz") => Some(Self::Npz),
             // Two letters are not much of a mark: the size of the header that follows has to be one of a BMP's too.
-            [b'B', b'M', ..] if ends(".bmp") || matches!(head.get(14..18), Some([12 | 16 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0])) => {
+            [b'B', b'M', ..]
+                if ends(".bmp")
+                    || matches!(head.get(14..18), Some([12 | 16 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0])) =>
+            {
                 Some(Self::Raster(ImageFormat::Bmp))
             }
             _ if head.get(128..132) == Some(b"DICM") => Some(Self::Dicom),
@@ -300,11 +303,7 @@ impl Depth {
 }
 
 /// Turns rows and columns of an image as an orientation of EXIF's says; the result has its width and height.
-fn oriented<T: Copy>(
-    data: &[T],
-    (width, height, channels): (usize, usize, usize),
-    exif: u8,
-) -> (Vec<T>, usize, usize) {
+fn oriented<T: Copy>(data: &[T], (width, height, channels): (usize, usize, usize), exif: u8) -> (Vec<T>, usize, usize) {
     // For each place of the result, the place that it comes from.
     let (w, h) = if matches!(exif, 5..=8) { (height, width) } else { (width, height) };
     let from = |x: usize, y: usize| match exif {

@@ -108,7 +108,10 @@ impl Volume {
         let start = told(&unpacked(bytes, HEADER as u64)?)?;
         let Told { dim, number, channels, offset, slope, intercept } = start;
         if dim[..3].iter().any(|size| *size > MAX_IMAGE_SIDE as usize) {
-            return Err(format!("it has {} x {} x {} voxels, at most {MAX_IMAGE_SIDE} along an axis are read", dim[0], dim[1], dim[2]));
+            return Err(format!(
+                "it has {} x {} x {} voxels, at most {MAX_IMAGE_SIDE} along an axis are read",
+                dim[0], dim[1], dim[2]
+            ));
         }
         let size = dim.iter().try_fold(number.width * channels, |size, n| size.checked_mul(*n));
         let size = size.filter(|size| *size as u64 <= MAX_STACK_BYTES).ok_or("its voxels take more than 2 GiB")?;
@@ -188,7 +191,8 @@ pub(crate) mod tests {
     #[test]
     fn volumes_are_cut_across_any_axis() {
         // 2 x 3 x 4 voxels, each with the value 100 z + 10 y + x.
-        let all: Vec<i16> = (0..4).flat_map(|z| (0..3).flat_map(move |y| (0..2).map(move |x| 100 * z + 10 * y + x))).collect();
+        let all: Vec<i16> =
+            (0..4).flat_map(|z| (0..3).flat_map(move |y| (0..2).map(move |x| 100 * z + 10 * y + x))).collect();
         let bytes = nii(&[2, 3, 4], &all, 2.0, -1.0);
         for bytes in [bytes.clone(), gz(&bytes)] {
             let cut = |axis, frame| {

@@ -79,7 +79,9 @@ pub(super) fn frame(bytes: &[u8], page: usize) -> Outcome<Frame> {
         return raster::frame(bytes, ImageFormat::Tiff);
     }
     if width.max(height) > MAX_IMAGE_SIDE {
-        return Err(format!("it cannot be decoded (its sides of {width} and {height} pixels are above {MAX_IMAGE_SIDE})"));
+        return Err(format!(
+            "it cannot be decoded (its sides of {width} and {height} pixels are above {MAX_IMAGE_SIDE})"
+        ));
     }
     let (stored, kind) = match colour {
         ColorType::Gray(_) => (1, "grey"),
@@ -151,7 +153,7 @@ fn over_black(values: Vec<f32>, stored: usize, depth: Depth) -> (Vec<f32>, usize
 mod tests {
     use super::*;
     use crate::stacks::Slices;
-    use tiff::encoder::{TiffEncoder, colortype};
+    use tiff::encoder::{TiffEncoder, TiffValue, colortype};
 
     fn pages(n: u16) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
@@ -179,9 +181,9 @@ mod tests {
 
     #[test]
     fn depths_are_read_as_they_are() {
-        fn one<C: tiff::encoder::colortype::ColorType>(data: &[C::Inner], side: u32, big: bool) -> Frame
+        fn one<C: colortype::ColorType>(data: &[C::Inner], side: u32, big: bool) -> Frame
         where
-            [C::Inner]: tiff::encoder::TiffValue,
+            [C::Inner]: TiffValue,
         {
             let mut bytes = Cursor::new(Vec::new());
             if big {
@@ -196,7 +198,10 @@ mod tests {
             Samples::Bytes(_) => panic!("not deep"),
         };
         let (values, depth, mode) = deep(one::<colortype::GrayI16>(&[-5, 0, 7, 9], 4, false));
-        assert_eq!((values, depth, mode.as_str()), (vec![-5.0, 0.0, 7.0, 9.0], Depth::signed(16), "16-bit signed grey"));
+        assert_eq!(
+            (values, depth, mode.as_str()),
+            (vec![-5.0, 0.0, 7.0, 9.0], Depth::signed(16), "16-bit signed grey")
+        );
         let (values, depth, _) = deep(one::<colortype::Gray32Float>(&[0.5, -1.0, 2.0, 3.0], 4, true));
         assert_eq!((values, depth), (vec![0.5, -1.0, 2.0, 3.0], Depth::Measured));
         let (values, ..) = deep(one::<colortype::Gray32>(&[1, 2, 3, 1 << 20], 4, false));

@@ -69,7 +69,10 @@ fn united(groups: Vec<Vec<usize>>, twins: &[Vec<usize>]) -> Vec<Vec<usize>> {
         together.entry(root(&first, group)).or_default().extend(images);
     }
     if together.len() < apart {
-        tracing::warn!("{} groups (patients) share identical images with others, and stay on one side with them", apart - together.len());
+        tracing::warn!(
+            "{} groups (patients) share identical images with others, and stay on one side with them",
+            apart - together.len()
+        );
     }
     together.into_values().collect()
 }

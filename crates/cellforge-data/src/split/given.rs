@@ -29,7 +29,10 @@ pub(super) fn given(view: &View, options: &SplitOptions) -> Result<Split> {
     }
     let unused = view.len() - split.train.len() - split.val.len() - split.test.len();
     if unused > 0 {
-        tracing::warn!("{} that the source puts into no part of its split: left out of it", counted(unused, "image", "images"));
+        tracing::warn!(
+            "{} that the source puts into no part of its split: left out of it",
+            counted(unused, "image", "images")
+        );
     }
     if options.duplicates == Duplicates::SameSide {
         part_twins(view, &mut split);
@@ -57,7 +60,9 @@ fn part_twins(view: &View, split: &mut Split) {
 }
 
 fn warn_of_groups(view: &View, split: &Split) {
-    let names = |images: &[usize]| view.part(images).group_names().into_iter().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+    let names = |images: &[usize]| {
+        view.part(images).group_names().into_iter().map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
     let (train, test) = (names(&split.train), names(&split.test));
     let both = train.intersection(&test).count();
     if both > 0 {
