@@ -167,7 +167,7 @@ fn arrays_of_medmnist_have_classes_and_parts() {
     let mut zip = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
     for (part, n) in [("train", 6usize), ("val", 2), ("test", 4)] {
         for (name, array) in [
-            ("images", npy(&format!("{n}, 8, 8"), &(0..n * 64).map(|i| (i % 251) as u8).collect::<Vec<_>>())),
+            ("images", npy(&format!("{n}, 8, 8"), &(0..n * 64).map(|i| (i % 251 + n) as u8).collect::<Vec<_>>())),
             ("labels", npy(&format!("{n}, 1"), &(0..n).map(|i| (i % 2) as u8).collect::<Vec<_>>())),
         ] {
             zip.start_file(format!("{part}_{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();

@@ -447,7 +447,7 @@ pub(crate) mod tests {
     #[test]
     fn the_layout_of_medmnist_has_parts_and_classes() {
         let images = |n: usize, from: u8| {
-            npy("|u1", false, &[n, 4, 4], &(0..n * 16).map(|i| from + (i / 16) as u8).collect::<Vec<_>>())
+            npy("|u1", false, &[n, 4, 5], &(0..n * 20).map(|i| from + (i / 20) as u8).collect::<Vec<_>>())
         };
         let labels = |values: &[u8]| npy("|u1", false, &[values.len(), 1], values);
         let bytes = npz(&[
@@ -467,13 +467,13 @@ pub(crate) mod tests {
         assert_eq!(found[5], ("test_images_2", "00", SplitPart::Test));
         let arrays = open_npz(&bytes).unwrap();
         assert_eq!(arrays.len(), 3);
-        assert_eq!(bytes_of(frame(&arrays, 5).unwrap()), [21; 16]);
+        assert_eq!(bytes_of(frame(&arrays, 5).unwrap()), [21; 20]);
         assert!(frame(&arrays, 6).is_err());
     }
 
     #[test]
     fn several_labels_an_image_are_one_class() {
-        let images = npy("|u1", false, &[2, 4, 4], &[0; 32]);
+        let images = npy("|u1", false, &[2, 4, 5], &[0; 40]);
         let bytes = npz(&[("x", images), ("y", npy("|u1", false, &[2, 3], &[1, 0, 1, 0, 0, 0]))]);
         let labels: Vec<_> = look_npz(&bytes).unwrap().slots.into_iter().map(|slot| slot.label.unwrap()).collect();
         assert_eq!(labels, ["0+2", "none"]);
