@@ -73,7 +73,8 @@ fn main() -> Result<()> {
         }
         path => View::open(path, &nih::open_options(SIDE, 3))?,
     };
-    let sides = split(&set, &SplitOptions { by: SplitRule::Group, val: 0.2, test: 0.0, seed: 0 })?;
+    let sides =
+        split(&set, &SplitOptions { by: SplitRule::Group, val: 0.2, test: 0.0, seed: 0, ..SplitOptions::default() })?;
     let (train, val) = (set.part(&sides.train), set.part(&sides.val));
     let judge = judge(&train, &val, iterations)?;
 

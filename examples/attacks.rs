@@ -111,7 +111,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let wanted: usize = args.next().map_or(Ok(200), |text| text.parse())?;
     let by = SplitRule::Group;
-    let parts = split(&all, &SplitOptions { by, val: 0.25, test: 0.2, seed: 1 })?;
+    let parts = split(&all, &SplitOptions { by, val: 0.25, test: 0.2, seed: 1, ..SplitOptions::default() })?;
     // Patients of a third kind stand for what a good generator makes: new images.
     let (training, holdout, third) = (all.part(&parts.train), all.part(&parts.test), all.part(&parts.val));
     let patients = |view: &View| view.groups().ok_or("the patients of the images are not known");

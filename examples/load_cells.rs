@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     println!("{:>6} patients", set.group_names().len());
 
     let by = SplitRule::Auto.settled(&set);
-    let sides = split(&set, &SplitOptions { by, val: 0.1, test: 0.2, seed: 0 })?;
+    let sides = split(&set, &SplitOptions { by, val: 0.1, test: 0.2, seed: 0, ..SplitOptions::default() })?;
     println!("split {by:?}: {} train, {} val, {} test", sides.train.len(), sides.val.len(), sides.test.len());
 
     // The order and each cell's change are functions of the seed, the epoch and the cell: nothing else is remembered.

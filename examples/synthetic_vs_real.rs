@@ -21,7 +21,8 @@ fn main() -> Result<()> {
     let epochs = std::env::args().nth(1).map_or(Ok(4), |n| n.parse())?;
     let cells = PhantomConfig { side: 32, images_per_class: 600, ..PhantomConfig::default() };
     let set = phantom::render(&cells)?;
-    let sides = split(&set, &SplitOptions { by: SplitRule::Group, val: 0.1, test: 0.2, seed: 0 })?;
+    let sides =
+        split(&set, &SplitOptions { by: SplitRule::Group, val: 0.1, test: 0.2, seed: 0, ..SplitOptions::default() })?;
     let mut config = ClassifierTrainConfig::recipe("cnn-1").unwrap();
     config.model = ClassifierConfig::Cnn(CnnConfig { image_size: 32, ..CnnConfig::default() });
     config.epochs = epochs;

@@ -52,7 +52,10 @@ fn main() -> Result<()> {
         }
     };
     let by = SplitRule::Auto;
-    let split = split(&set, &SplitOptions { by, val: 0.1, test: 0.2, seed: derive_seed(1, "split") })?;
+    let split = split(
+        &set,
+        &SplitOptions { by, val: 0.1, test: 0.2, seed: derive_seed(1, "split"), ..SplitOptions::default() },
+    )?;
     let train = set.part(&split.train);
     let test = match part.as_str() {
         "val" => set.part(&split.val),

@@ -67,7 +67,10 @@ fn main() -> Result<()> {
     let control = Control::default();
     let network = folder.path().join("network");
     let learned = of(learned);
-    let sides = split(&learned, &SplitOptions { by: SplitRule::Group, val: 0.1, test: 0.0, seed: 1 })?;
+    let sides = split(
+        &learned,
+        &SplitOptions { by: SplitRule::Group, val: 0.1, test: 0.0, seed: 1, ..SplitOptions::default() },
+    )?;
     println!("a small network learns the classes of {} images", learned.len());
     let model = ResNetConfig {
         image_size: all.side(),

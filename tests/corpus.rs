@@ -12,9 +12,10 @@ use cellforge::{
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 7] = [
+const TARGETS: [Target; 8] = [
     ("zip_index", targets::zip_index),
     ("image", targets::image),
+    ("stack", targets::stack),
     ("csv", targets::csv),
     ("toml", targets::toml),
     ("checkpoint", targets::checkpoint),

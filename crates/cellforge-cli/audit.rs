@@ -10,7 +10,9 @@ use cellforge::{
 };
 
 use crate::{
-    common::{Given, Globals, Interrupted, Shorthands, check_unchanged, effective, is_of, save, say, shell_word},
+    common::{
+        Given, Globals, Interrupted, Shorthands, check_unchanged, effective, is_of, save, say, shell_word, with_reading,
+    },
     images,
     train::{RunArgs, control},
 };
@@ -47,7 +49,7 @@ pub struct Args {
 pub struct AuditShorthands;
 
 impl Shorthands for AuditShorthands {
-    const FLAGS: &'static [(&'static str, &'static str)] = &[
+    const FLAGS: &'static [(&'static str, &'static str)] = with_reading![
         ("data", "data.path"),
         ("side", "data.side"),
         ("groups", "data.groups"),
@@ -88,7 +90,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         bail!("{} is of no audit, which would empty it: move it away, or name another --out", folder.display());
     }
 
-    let mut options = images::options(&config.data, config.data.groups, Some(whole.cache()), session.progress);
+    let mut options = images::options(&config.data, Some(whole.cache()), session.progress)?;
     options.allow_one_class = true;
     let all = images::open(&config, &options)?;
     let used = match &config.inputs.class {

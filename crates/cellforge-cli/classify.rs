@@ -17,7 +17,7 @@ use cellforge::{
 use serde::Serialize;
 
 use crate::{
-    common::{Given, Globals, Shorthands, check_free, save, say, settings},
+    common::{Given, Globals, Shorthands, check_free, save, say, settings, with_reading},
     images::{self, bootstrap, table},
 };
 
@@ -64,7 +64,7 @@ pub struct Args {
 pub struct ClassifyShorthands;
 
 impl Shorthands for ClassifyShorthands {
-    const FLAGS: &'static [(&'static str, &'static str)] = &[
+    const FLAGS: &'static [(&'static str, &'static str)] = with_reading![
         ("checkpoint", "inputs.checkpoint"),
         ("data", "data.path"),
         ("split", "inputs.split"),
@@ -121,7 +121,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     )?;
     let classes = classifier.classes();
 
-    let mut options = images::options(&config.data, config.data.groups, None, session.progress);
+    let mut options = images::options(&config.data, None, session.progress)?;
     (options.side, options.channels) = (classifier.side(), classifier.channels());
     let all = images::open_unlabelled_at(path, &options)?;
     let set = match images::named_split(&config, &all)? {

@@ -24,6 +24,7 @@ pub use outputs::{check_free, check_outside, save, shell_word};
 pub use settings::{
     changes, check_settings, check_unchanged, effective, is_of, resumed, save_beside, save_effective, settings,
 };
+pub(crate) use shorthand::with_reading;
 pub use shorthand::{Given, SETTINGS, Shorthands, nested};
 pub use terminal::{ARGUMENT, Interrupted, output_failed, report, say, start_log};
 

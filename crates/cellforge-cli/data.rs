@@ -1,52 +1,32 @@
 //! `cellforge data`: look at, render, download and split sets of images.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+mod info;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
-    data::{self, Progress, Split, SplitOptions, View, counted, fetch, phantom},
+    data::{self, Progress, Split, View, counted, fetch, phantom},
     settings::Layer,
     study::{self, StudyConfig},
 };
-use serde::Serialize;
 
 use crate::{
-    common::{Given, Globals, Shorthands, check_free, effective, nested, save_beside, say, settings},
+    common::{Given, Globals, Shorthands, check_free, effective, nested, save_beside, say, settings, with_reading},
     images::{self, settled},
 };
 
 /// What to do with images.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Read all images and report classes, patients and unreadable files
-    Info(InfoArgs),
+    /// Read all images and report classes, patients, kinds of images, and what was left out
+    Info(info::InfoArgs),
     /// Render the phantom: stand-in images that come from no patient
     Phantom(PhantomArgs),
     /// Download the images of the study (337 MB)
     Fetch(FetchArgs),
     /// Split a set into training, validation and test parts, saved as CSV
     Split(SplitArgs),
-}
-
-/// Arguments of `data info`.
-#[derive(clap::Args)]
-#[command(after_help = "\
-Examples:
-  cellforge data info images.zip
-  cellforge data info images --group-csv abnormal.csv --group-csv normal.csv
-  cellforge data info images --skip-bad --json")]
-pub struct InfoArgs {
-    /// Folder or zip with one folder of images per class
-    #[arg(value_name = "PATH")]
-    path: String,
-    #[command(flatten)]
-    given: Given<ImageShorthands>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// Arguments of `data phantom`.
@@ -101,9 +81,10 @@ pub struct FetchArgs {
 Examples:
   cellforge data split images.zip --out split.csv
   cellforge data split images.zip --by image --val 0.1 --test 0.2 --out split.csv
-  cellforge data split images.zip --folds 5 --out fold.csv        (fold-1.csv to fold-5.csv)")]
+  cellforge data split images.zip --folds 5 --out fold.csv        (fold-1.csv to fold-5.csv)
+  cellforge data split images --out split.csv        (as folders train and test have it, where there are such)")]
 pub struct SplitArgs {
-    /// Folder or zip with one folder of images per class
+    /// Folder or zip of images, or a file that holds many
     #[arg(value_name = "PATH")]
     path: String,
     #[command(flatten)]
@@ -121,24 +102,11 @@ pub struct SplitArgs {
 
 pub fn run(globals: Globals, command: &Command) -> Result<()> {
     match command {
-        Command::Info(args) => info(globals, args),
+        Command::Info(args) => info::run(globals, args),
         Command::Phantom(args) => render(globals, args),
         Command::Fetch(args) => download(globals, args),
         Command::Split(args) => split(globals, args),
     }
-}
-
-/// The shorthands of `data info`.
-pub struct ImageShorthands;
-
-impl Shorthands for ImageShorthands {
-    const FLAGS: &'static [(&'static str, &'static str)] = &[
-        ("side", "data.side"),
-        ("channels", "data.channels"),
-        ("groups", "data.groups"),
-        ("group-csv", "data.group_csv"),
-        ("skip-bad", "data.skip_bad"),
-    ];
 }
 
 /// The shorthands of `data phantom`.
@@ -156,7 +124,7 @@ impl Shorthands for PhantomShorthands {
 pub struct SplitShorthands;
 
 impl Shorthands for SplitShorthands {
-    const FLAGS: &'static [(&'static str, &'static str)] = &[
+    const FLAGS: &'static [(&'static str, &'static str)] = with_reading![
         ("by", "data.split_by"),
         ("val", "data.val"),
         ("test", "data.test"),
@@ -173,70 +141,9 @@ fn path_layer(path: &str) -> Layer {
 
 /// The images that the settings name.
 fn open(config: &StudyConfig, progress: bool) -> Result<View> {
-    let mut options = images::options(&config.data, config.data.groups, None, progress);
+    let mut options = images::options(&config.data, None, progress)?;
     options.allow_one_class = true;
     images::open(config, &options)
-}
-
-/// What `data info --json` prints.
-#[derive(Serialize)]
-struct Info<'a> {
-    path: &'a str,
-    images: usize,
-    classes: BTreeMap<&'a str, usize>,
-    groups: Option<usize>,
-    single_class_groups: BTreeMap<&'a str, usize>,
-    skipped: Vec<BTreeMap<&'static str, &'a str>>,
-    fingerprint: String,
-}
-
-fn info(globals: Globals, args: &InfoArgs) -> Result<()> {
-    let given = [args.given.layers()?, vec![path_layer(&args.path)]].concat();
-    let config = settings(&globals, Vec::new(), given, None)?;
-    let session = globals.open(config.precision)?;
-    let set = open(&config, session.progress)?;
-    let counts = set.class_counts();
-    let groups = set.group_names().len();
-    let info = Info {
-        path: &args.path,
-        images: set.len(),
-        classes: set.classes().iter().map(String::as_str).zip(counts).collect(),
-        groups: (groups > 0).then_some(groups),
-        single_class_groups: single_class_groups(&set),
-        skipped: set
-            .skipped()
-            .iter()
-            .map(|s| BTreeMap::from([("name", s.name.as_str()), ("reason", s.reason.as_str())]))
-            .collect(),
-        fingerprint: set.fingerprint(),
-    };
-    if args.json {
-        say(serde_json::to_string_pretty(&info)?);
-        return Ok(());
-    }
-    let classes = counted(info.classes.len(), "class", "classes");
-    say(format!("{}: {} in {classes}", info.path, counted(info.images, "image", "images")));
-    for (class, count) in &info.classes {
-        say(format!("  {class}: {count}"));
-    }
-    match info.groups {
-        None => say("groups (patients): not known"),
-        Some(n) => {
-            say(format!("groups (patients): {n}"));
-            for (class, n) in info.single_class_groups.iter().filter(|(_, n)| **n > 0) {
-                say(format!("  with {class} images only: {n}"));
-            }
-        }
-    }
-    if !info.skipped.is_empty() {
-        say(format!("skipped: {}", info.skipped.len()));
-    }
-    say(format!("fingerprint at {0}x{0} pixels: {1}", set.side(), info.fingerprint));
-    Ok(())
-}
-
-fn single_class_groups(set: &View) -> BTreeMap<&str, usize> {
-    set.classes().iter().map(String::as_str).zip(set.single_class_groups().into_iter().map(|of| of.groups)).collect()
 }
 
 fn render(globals: Globals, args: &PhantomArgs) -> Result<()> {
@@ -320,7 +227,7 @@ fn split(globals: Globals, args: &SplitArgs) -> Result<()> {
     let set = open(&config, session.progress)?;
     let by = settled(of.split_by, &set);
     let Some(k) = args.folds else {
-        let split = data::split(&set, &SplitOptions { by, val: of.val, test: of.test, seed: config.seed })?;
+        let split = data::split(&set, &images::split_options(&config, by))?;
         write_split(out, &set, &split)?;
         return save_beside(out, &effective("data split", &config, session.precision, &["data"])?);
     };

@@ -10,14 +10,14 @@ use cellforge::{
     },
     data::{self, Source, SplitPart, View},
     eval::Estimate,
-    study::{Origin, StudyConfig, config::GroupSetting},
+    study::{Origin, StudyConfig, config::DataConfig},
     train::{RunDir, TrainedClassifier},
 };
 
 use crate::{
     common::{
         Given, Globals, Interrupted, Shorthands, check_outside, check_settings, check_unchanged, effective, is_of,
-        resumed, save, say, settings, shell_word,
+        resumed, save, say, settings, shell_word, with_reading,
     },
     images,
     train::control,
@@ -67,7 +67,7 @@ pub struct Args {
 pub struct EvaluateShorthands;
 
 impl Shorthands for EvaluateShorthands {
-    const FLAGS: &'static [(&'static str, &'static str)] = &[
+    const FLAGS: &'static [(&'static str, &'static str)] = with_reading![
         ("data", "data.path"),
         ("split", "inputs.split"),
         ("real", "inputs.real"),
@@ -142,20 +142,20 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         }
         None => (config.data.side, config.data.channels),
     };
-    let open = |path: &str, groups| -> Result<View> {
-        let mut options = images::options(&config.data, groups, None, session.progress);
+    let open = |path: &str, data: &DataConfig| -> Result<View> {
+        let mut options = images::options(data, None, session.progress)?;
         (options.side, options.channels) = size;
         options.allow_one_class = true;
         images::open_at(path, &options)
     };
-    let groups = config.data.groups;
+    let real_data = &config.data;
     let (real_part, holdout_part) = match &reals {
         Reals::Sets { real, holdout } => {
-            let part = |path: &String| anyhow::Ok(Part::new(open(path, groups)?, shown(path)));
+            let part = |path: &String| anyhow::Ok(Part::new(open(path, real_data)?, shown(path)));
             (part(real)?, holdout.as_ref().map(part).transpose()?)
         }
         Reals::Split { data, file } => {
-            let all = open(data, groups)?;
+            let all = open(data, real_data)?;
             let split = data::read_manifest(file, &all)?;
             let part = |part: SplitPart| {
                 let (images, name) = (split.part(part), part.name());
@@ -168,7 +168,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
             (part(SplitPart::Train)?, Some(part(SplitPart::Test)?))
         }
     };
-    let synthetic_set = open(&synthetic, GroupSetting::None)?;
+    let synthetic_set = open(&synthetic, &config.data.of_folders())?;
     let names: Vec<String> = synthetic_set.names().map(str::to_owned).collect();
     let control = control(&session);
     let origin = Origin::of(&real_part.images);

@@ -4,24 +4,17 @@ use std::{fmt::Write, path::PathBuf};
 
 use anyhow::{Result, bail};
 use cellforge::{
-    data::{self, OpenOptions, Progress, Split, SplitOptions, SplitRule, View, phantom},
+    data::{self, OpenOptions, Progress, Split, SplitOptions, SplitRule, TwinCounts, View, counted, phantom},
     eval::{BootstrapOptions, ClassifierReport},
-    study::{
-        StudyConfig,
-        config::{DataConfig, GroupSetting},
-        open_options,
-    },
+    study::{StudyConfig, config::DataConfig},
 };
 
-/// How the images of `data` are read, its groups by `groups`.
-pub fn options(data: &DataConfig, groups: GroupSetting, cache_dir: Option<PathBuf>, progress: bool) -> OpenOptions {
-    let mut options = open_options(data.side, data.channels);
-    let csv: &[PathBuf] = if groups == GroupSetting::None { &[] } else { &data.group_csv };
-    options.groups = groups.groups(csv);
-    options.skip_bad = data.skip_bad;
+/// How the images of `data` are read.
+pub fn options(data: &DataConfig, cache_dir: Option<PathBuf>, progress: bool) -> Result<OpenOptions> {
+    let mut options = data.open_options()?;
     options.cache_dir = cache_dir;
     options.progress = progress.then(Progress::images_bar);
-    options
+    Ok(options)
 }
 
 /// Reads the images that the settings name, or renders the phantom where they name none.
@@ -40,21 +33,21 @@ pub fn open(config: &StudyConfig, options: &OpenOptions) -> Result<View> {
             phantom::render(&phantom)?.resized(options.side, options.channels)?
         }
     };
-    list_skipped(&images);
+    tell(&images);
     Ok(images)
 }
 
 /// Reads the images at a path, sorted into classes or not.
 pub fn open_at(path: &str, options: &OpenOptions) -> Result<View> {
     let images = View::open(path, options)?;
-    list_skipped(&images);
+    tell(&images);
     Ok(images)
 }
 
 /// As [`open_at`], for images that need not be sorted into classes.
 pub fn open_unlabelled_at(path: &str, options: &OpenOptions) -> Result<View> {
     let images = View::open_unlabelled(path, options)?;
-    list_skipped(&images);
+    tell(&images);
     Ok(images)
 }
 
@@ -71,8 +64,14 @@ pub fn split(config: &StudyConfig, images: &View) -> Result<Split> {
     if let Some(split) = named_split(config, images)? {
         return Ok(split);
     }
-    let (by, data) = (settled(config.data.split_by, images), &config.data);
-    Ok(data::split(images, &SplitOptions { by, val: data.val, test: data.test, seed: config.seed })?)
+    let by = settled(config.data.split_by, images);
+    Ok(data::split(images, &split_options(config, by))?)
+}
+
+/// How images are split by the settings, once it is clear by what.
+pub fn split_options(config: &StudyConfig, by: SplitRule) -> SplitOptions {
+    let data = &config.data;
+    SplitOptions { by, val: data.val, test: data.test, seed: config.seed, duplicates: data.duplicates }
 }
 
 /// The split that the settings name.
@@ -85,6 +84,7 @@ pub fn settled(rule: SplitRule, images: &View) -> SplitRule {
     let by = rule.settled(images);
     let patients = images.group_names().len();
     match by {
+        SplitRule::Given => tracing::info!("split as the folders, the table or the file say"),
         SplitRule::Group => tracing::info!("split by patient: each of {patients} is on one side"),
         _ if patients > 1 => {
             tracing::info!("split by image: each of {patients} patients may be on several sides");
@@ -94,11 +94,37 @@ pub fn settled(rule: SplitRule, images: &View) -> SplitRule {
     by
 }
 
-/// Names what was left out as unreadable.
-pub fn list_skipped(images: &View) {
+/// Tells how images were read: what was left out, what folders were taken for, and how intensities became grey levels.
+fn tell(images: &View) {
     for skipped in images.skipped() {
         tracing::warn!("skipped {}: {}", skipped.name, skipped.reason);
     }
+    let facts = images.facts();
+    let left_out: Vec<String> =
+        facts.left_out.iter().filter(|left| left.reason != "hidden").map(ToString::to_string).collect();
+    if !left_out.is_empty() {
+        tracing::info!("left out: {}", left_out.join("; "));
+    }
+    if !matches!(facts.layout.as_str(), "" | "class") {
+        tracing::info!("folders above the images: {} (--layout says otherwise)", facts.layout);
+    }
+    if let Some(found) = &facts.intensities {
+        tracing::info!("intensities of {}: {found} (--window sets others)", counted(found.images, "image", "images"));
+    }
+    let twins = images.twin_counts();
+    if twins.images > 0 {
+        tracing::warn!("{}", twins_in_words(twins));
+    }
+}
+
+/// How many images are the same picture.
+pub fn twins_in_words(twins: TwinCounts) -> String {
+    let across = match twins.across_classes {
+        0 => String::new(),
+        n => format!(", {n} of them under several classes"),
+    };
+    let pictures = counted(twins.pictures, "picture", "pictures");
+    format!("{} are identical to others: {pictures}{across}", counted(twins.images, "image", "images"))
 }
 
 /// How the intervals of printed figures are made.

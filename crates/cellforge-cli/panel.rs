@@ -8,14 +8,14 @@ use cellforge::{
         self,
         panel::{Key, PanelConfig, PanelImages, Source},
     },
-    study::{Origin, config::GroupSetting},
+    study::{Origin, config::DataConfig},
     train::RunDir,
 };
 
 use crate::{
     common::{
         Given, Globals, Shorthands, check_outside, check_settings, effective, is_of, save, save_effective, say,
-        settings, shell_word,
+        settings, shell_word, with_reading,
     },
     images::{self, bootstrap},
 };
@@ -55,7 +55,7 @@ pub struct MakeArgs {
 pub struct MakeShorthands;
 
 impl Shorthands for MakeShorthands {
-    const FLAGS: &'static [(&'static str, &'static str)] = &[
+    const FLAGS: &'static [(&'static str, &'static str)] = with_reading![
         ("real", "inputs.real"),
         ("synthetic", "inputs.synthetic"),
         ("images", "panel.images"),
@@ -138,10 +138,10 @@ fn make(globals: &Globals, args: &MakeArgs) -> Result<()> {
     }
 
     let session = globals.open(config.precision)?;
-    let open = |path: &str, groups| {
-        images::open_unlabelled_at(path, &images::options(&config.data, groups, None, session.progress))
+    let open = |path: &str, data: &DataConfig| {
+        images::open_unlabelled_at(path, &images::options(data, None, session.progress)?)
     };
-    let (real_set, synthetic_set) = (open(real, config.data.groups)?, open(synthetic, GroupSetting::None)?);
+    let (real_set, synthetic_set) = (open(real, &config.data)?, open(synthetic, &config.data.of_folders())?);
     let origin = Origin::of(&real_set);
     let (words, drawn_by_program) = (origin.words(&config.data)?, origin.provenance("").drawn_by_program);
     let chosen = PanelConfig { seed: config.seed, ..config.panel.clone() };

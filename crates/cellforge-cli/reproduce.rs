@@ -11,7 +11,9 @@ use cellforge::{
     train::RunDir,
 };
 
-use crate::common::{Given, Globals, Interrupted, Shorthands, changes, check_outside, say, settings, shell_word};
+use crate::common::{
+    Given, Globals, Interrupted, Shorthands, changes, check_outside, say, settings, shell_word, with_reading,
+};
 
 /// Arguments of `reproduce`.
 #[derive(clap::Args)]
@@ -46,7 +48,7 @@ pub struct Args {
 pub struct StudyShorthands;
 
 impl Shorthands for StudyShorthands {
-    const FLAGS: &'static [(&'static str, &'static str)] = &[
+    const FLAGS: &'static [(&'static str, &'static str)] = with_reading![
         ("data", "data.path"),
         ("preset", "preset"),
         ("side", "data.side"),

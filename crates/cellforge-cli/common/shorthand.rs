@@ -28,6 +28,28 @@ pub trait Shorthands {
     }
 }
 
+/// Flags with their keys, and with them those that say how images are read.
+macro_rules! with_reading {
+    ($($flag:expr),* $(,)?) => {
+        &[
+            $($flag,)*
+            ("layout", "data.layout"),
+            ("table", "data.table.file"),
+            ("name", "data.table.name"),
+            ("label", "data.table.label"),
+            ("group", "data.table.group"),
+            ("side-column", "data.table.part"),
+            ("group-pattern", "data.group_pattern"),
+            ("slices", "data.slices"),
+            ("axis", "data.axis"),
+            ("window", "data.window"),
+            ("masks", "data.masks"),
+            ("duplicates", "data.duplicates"),
+        ]
+    };
+}
+pub(crate) use with_reading;
+
 /// The settings that a verb's shorthands were given, in the order of the table of flags.
 #[derive(Debug, Clone)]
 pub struct Given<T> {
@@ -58,6 +80,7 @@ impl<T: Shorthands> Given<T> {
             let between = if *kind == Kind::Bool { '=' } else { ' ' };
             let one = |value: &str| format!("--{flag}{between}{}", super::shell_word(value));
             match kind {
+                Kind::List(_) if *key == WINDOW => vec![one(&values.join(" "))],
                 // A text may have a comma in it.
                 Kind::List(inside) if **inside == Kind::Text => values.iter().map(|value| one(value)).collect(),
                 _ => vec![one(&values.join(","))],
@@ -162,6 +185,9 @@ fn arg(flag: &'static str, setting: &'static Setting, defaults: &StudyConfig) ->
             arg.value_name("NAME").value_parser(PossibleValuesParser::new(choices(&setting.key, words)))
         }
         Kind::List(inside) => {
+            if setting.key == WINDOW {
+                return arg.num_args(2).allow_negative_numbers(true).value_names(["LOW", "HIGH"]);
+            }
             let arg = arg.action(ArgAction::Append);
             match inside.as_ref() {
                 Kind::Choice(words) => {
@@ -178,11 +204,18 @@ fn arg(flag: &'static str, setting: &'static Setting, defaults: &StudyConfig) ->
     }
 }
 
+/// A setting of two numbers, each a value of its flag.
+const WINDOW: &str = "data.window";
+
 /// What a text is called in help.
 fn text_name(key: &str) -> &'static str {
     match key {
         "data.path" | "inputs.real" | "inputs.holdout" | "inputs.synthetic" => "PATH",
-        "data.group_csv" | "inputs.split" | "inputs.strata" => "FILE",
+        "data.group_csv" | "data.table.file" | "inputs.split" | "inputs.strata" => "FILE",
+        "data.table.name" | "data.table.label" | "data.table.group" | "data.table.part" => "COL",
+        "data.group_pattern" => "REGEX",
+        "data.layout" => "LEVELS",
+        "data.slices" => "all|middle|N",
         "inputs.judge" | "inputs.checkpoint" | "inputs.discriminators" => "DIR",
         "inputs.features" => "SOURCE",
         _ => "NAME",

@@ -131,7 +131,21 @@ fn data_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a da
 fn advice(error: &data::Error) -> Option<&'static str> {
     Some(match error {
         data::Error::BadImage { .. } => "--skip-bad leaves out images that cannot be used, and lists them",
-        data::Error::Layout { .. } => "--skip-bad leaves out what is not beside the first, and lists it",
+        data::Error::Layout { .. } => {
+            "--layout says what each level of folders is, as in class/group; --skip-bad leaves out what is not beside the first, and lists it"
+        }
+        data::Error::Ambiguous { .. } => {
+            "--layout says what each level of folders is: class/group or group/class (patients), part/class (train, test), */class"
+        }
+        data::Error::OneClass { .. } => {
+            "put the images of each class into a folder of their own, or name a table of classes: --table FILE --label COL. \
+             `train gan` takes images of one class"
+        }
+        data::Error::NoImages { .. } => "save the files in one of the formats that are read, or name another folder",
+        data::Error::Columns { .. } => {
+            "--table FILE --name COL --group COL reads a table of more columns; --label COL takes the classes from it"
+        }
+        data::Error::LoneImage(_) => "a folder of images is read as one class, or by its folders",
         data::Error::EmptyClass { .. } => "--skip-bad leaves out folders without an image, and lists them",
         data::Error::Offline { .. } => "every verb takes the file, once it is there, with --data",
         data::Error::NoVision(_) => "build the program with --features candle-datasets",

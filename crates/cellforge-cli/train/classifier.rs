@@ -9,7 +9,7 @@ use cellforge::{
 
 use super::{RunArgs, control, failed, stopped};
 use crate::{
-    common::{Given, Globals, Shorthands, effective, save, say},
+    common::{Given, Globals, Shorthands, effective, save, say, with_reading},
     images::{self, bootstrap, table},
 };
 
@@ -40,7 +40,7 @@ pub struct ClassifierArgs {
 pub struct ClassifierShorthands;
 
 impl Shorthands for ClassifierShorthands {
-    const FLAGS: &'static [(&'static str, &'static str)] = &[
+    const FLAGS: &'static [(&'static str, &'static str)] = with_reading![
         ("data", "data.path"),
         ("side", "data.side"),
         ("group-csv", "data.group_csv"),
@@ -63,7 +63,7 @@ pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
     let (config, session) = args.run.begin(&globals, &args.given, "train classifier")?;
     let dir = RunDir::new(out);
     let data = &config.data;
-    let all = images::open(&config, &images::options(data, data.groups, Some(dir.cache()), session.progress))?;
+    let all = images::open(&config, &images::options(data, Some(dir.cache()), session.progress)?)?;
     let training = ClassifierTrainConfig { seed: config.seed, ..config.classifier.clone() };
     let training = training.for_images(all.side(), all.channels(), all.classes().len());
     training.validate()?;

@@ -10,7 +10,7 @@ use cellforge::{
 
 use super::{RunArgs, control, failed, stopped};
 use crate::{
-    common::{Given, Globals, Session, Shorthands, effective, say},
+    common::{Given, Globals, Session, Shorthands, effective, say, with_reading},
     images,
 };
 
@@ -44,7 +44,7 @@ pub struct GanArgs {
 pub struct GanShorthands;
 
 impl Shorthands for GanShorthands {
-    const FLAGS: &'static [(&'static str, &'static str)] = &[
+    const FLAGS: &'static [(&'static str, &'static str)] = with_reading![
         ("data", "data.path"),
         ("side", "data.side"),
         ("group-csv", "data.group_csv"),
@@ -76,7 +76,7 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
     let base = GanTrainConfig { seed: config.seed, ..config.gan.clone() };
     base.clone().for_images(data.side, data.channels, 2).validate()?;
 
-    let mut options = images::options(data, data.groups, Some(RunDir::new(out).cache()), session.progress);
+    let mut options = images::options(data, Some(RunDir::new(out).cache()), session.progress)?;
     options.allow_one_class = true;
     let all = images::open(&config, &options)?;
     let (usable, val) = match &config.inputs.split {

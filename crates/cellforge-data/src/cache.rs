@@ -15,15 +15,16 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::atomic::{remove_unfinished, write_with};
-use crate::decode::image_bytes;
+use crate::decode::{by_file, image_bytes};
 use crate::index::{Index, Skipped};
+use crate::intensity::Intensities;
 use crate::source::Source;
-use crate::view::{Pixels, hex};
+use crate::view::{Original, Pixels, hex};
 use crate::{Error, OpenOptions, Result};
 
 const MAGIC: &[u8; 8] = b"CELLFRGE";
 /// Rises with any change of the file's form or of what decoding yields; a test of [`crate::decode`] pins the latter.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 const HEADER: usize = 128;
 /// The part of the header that the digest covers.
 const DIGESTED: usize = 80;
@@ -35,21 +36,38 @@ type Key = [u8; 32];
 pub(crate) struct Kept {
     pub(crate) places: Vec<usize>,
     pub(crate) skipped: Vec<Skipped>,
+    /// How intensities beyond 8 bits became grey levels.
+    pub(crate) intensities: Option<Intensities>,
+    /// What the images were before.
+    pub(crate) originals: Vec<Original>,
+    /// The least and the greatest value of all pixels.
+    pub(crate) span: Option<(u8, u8)>,
 }
 
 /// The key: SHA-256 of the settings and of every entry's name and content. What stands for the content is the SHA-256 of a file in
 /// a folder, but only size and CRC-32, as the zip's directory gives them, of one in a zip. Those cost no reading; an image that is
 /// replaced by another with the same two goes unnoticed.
 pub(crate) fn key(source: &Source, index: &Index, options: &OpenOptions) -> Result<Key> {
-    let ids: Vec<Result<Vec<u8>>> =
-        index.entries.par_iter().map_init(|| source.reader(), |reader, entry| reader.content_id(&entry.name)).collect();
+    let runs = by_file(&index.entries);
+    let ids: Vec<Result<Vec<u8>>> = runs
+        .par_iter()
+        .map_init(|| source.reader(), |reader, run| reader.content_id(&index.entries[run.start].file))
+        .collect();
     let mut hash = Sha256::new();
-    hash.update(format!("{VERSION} {} {} {}\n", options.side, options.channels, options.skip_bad));
-    for (entry, id) in index.entries.iter().zip(ids) {
+    let stacks = &options.stacks;
+    hash.update(format!(
+        "{VERSION} {} {} {} {:?} {} {}\n",
+        options.side, options.channels, options.skip_bad, options.window, stacks.axis, stacks.windows
+    ));
+    let mut ids_of_entries = Vec::with_capacity(index.entries.len());
+    for (run, id) in runs.iter().zip(ids) {
         let id = match id {
             Err(Error::BadImage { .. }) if options.skip_bad => Vec::new(),
             other => other?,
         };
+        ids_of_entries.extend(run.clone().map(|_| id.clone()));
+    }
+    for (entry, id) in index.entries.iter().zip(ids_of_entries) {
         hash.update((entry.name.len() as u64).to_le_bytes());
         hash.update(&entry.name);
         hash.update((id.len() as u64).to_le_bytes());
@@ -200,7 +218,8 @@ mod tests {
             built = true;
             sink(&[fill; 16])?;
             sink(&[fill + 1; 16])?;
-            Ok(Kept { places: vec![0, 2], skipped: vec![Skipped { name: "b".into(), reason: "bad".into() }] })
+            let skipped = vec![Skipped { name: "b".into(), reason: "bad".into() }];
+            Ok(Kept { places: vec![0, 2], skipped, ..Kept::default() })
         })
         .unwrap();
         assert_eq!((kept.places, kept.skipped.len()), (vec![0, 2], 1));

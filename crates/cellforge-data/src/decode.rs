@@ -1,17 +1,20 @@
 //! From image files to `u8` pixels of one size, in parallel.
 
-use std::io::Cursor;
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use rayon::prelude::*;
 
 use crate::cache::{self, Kept};
-use crate::index::{Index, Skipped};
-use crate::source::Source;
-use crate::view::{Pixels, Stored};
+use crate::duplicates::Duplicates;
+use crate::formats::{Format, Frame, Opened, Outcome, Samples, formats};
+use crate::index::{Entry, Index, Skipped};
+use crate::intensity::{Gathered, Intensities};
+use crate::source::{MAX_FILE_BYTES, Reader, Source};
+use crate::view::{Facts, Original, Pixels, Stored};
 use crate::{Error, OpenOptions, Result, View};
 
 /// The largest side an image file may have, in pixels.
@@ -23,8 +26,6 @@ pub const MAX_IMAGE_SIDE: u32 = 8192;
 /// Decoders of PNG and TIFF keep within the same limit. Those of JPEG and BMP know none: the coefficients of a progressive JPEG,
 /// up to 8 bytes a pixel, are the most that comes on top.
 pub const MAX_IMAGE_BYTES: u64 = 256 << 20;
-/// Bytes a pixel of the two copies, RGBA and RGB, that [`MAX_IMAGE_BYTES`] makes room for.
-const COPIES: u64 = 4 + 3;
 /// The smallest side an image file may have: below this there is no image to see.
 pub const MIN_IMAGE_SIDE: u32 = 4;
 /// The sides an image can be resized to.
@@ -32,12 +33,15 @@ pub const SIDES: std::ops::RangeInclusive<usize> = 4..=1024;
 
 /// Images decoded between two writes; the order of images, and which bad one is reported, do not depend on it.
 const CHUNK: usize = 512;
+/// Grey levels that a set of images should span at least, or a warning tells that it is nearly of one.
+const SMALL_SPAN: u8 = 64;
 
 impl View {
     /// Decodes the images of an index, or maps the cache that an earlier call left.
     ///
-    /// Alpha is laid over black, 16-bit values are scaled to 8, grey becomes RGB or the other way round, and images of another
-    /// size are resized with a Lanczos filter of 3 lobes, within 2/255 of Pillow.
+    /// Images are turned as their EXIF data say, alpha is laid over black, grey becomes RGB or the other way round, and images of another
+    /// size are resized with a Lanczos filter of 3 lobes, within 2/255 of Pillow. Intensities beyond 8 bits become grey levels by one rule
+    /// for the set: see [`OpenOptions::window`]. The rule is kept in [`View::facts`].
     ///
     /// # Errors
     /// [`Error::Invalid`] for options out of range; [`Error::BadImage`] for the first image (in order of name) that cannot be
@@ -45,6 +49,7 @@ impl View {
     /// [`Error::Io`].
     pub fn load(index: &Index, options: &OpenOptions) -> Result<Self> {
         check_shape(options.side, options.channels)?;
+        check_window(options.window)?;
         let source = Source::open(&index.root)?;
         let (kept, pixels) = match &options.cache_dir {
             Some(dir) => {
@@ -61,22 +66,58 @@ impl View {
                 (kept, Pixels::Memory(bytes))
             }
         };
+        warn_of(&kept);
         let entries = || kept.places.iter().map(|place| &index.entries[*place]);
+        let facts = Facts {
+            layout: index.layout.clone(),
+            left_out: index.left_out.clone(),
+            intensities: kept.intensities.clone(),
+            originals: kept.originals.clone(),
+        };
         let view = Stored {
             classes: index.classes.clone(),
             names: entries().map(|entry| entry.name.clone()).collect(),
             labels: entries().map(|entry| entry.class as u32).collect(),
             groups: entries().map(|entry| entry.group.clone()).collect(),
+            parts: entries().map(|entry| entry.part).collect(),
             skipped: index.skipped.iter().chain(&kept.skipped).cloned().collect(),
+            facts,
             side: options.side,
             channels: options.channels,
             pixels,
         }
         .into_view()?;
+        let view = if options.duplicates == Duplicates::Drop { view.without_twins() } else { view };
         if let Some(class) = view.class_counts().iter().position(|count| *count == 0) {
-            return Err(Error::EmptyClass { path: index.root.clone(), class: index.classes[class].clone() });
+            let class = index.classes[class].clone();
+            return Err(Error::EmptyClass { path: index.root.clone(), class, left_out: Vec::new() });
         }
         Ok(view)
+    }
+}
+
+/// Tells of intensities of which little would be seen.
+fn warn_of(kept: &Kept) {
+    match (&kept.intensities, kept.span) {
+        (Some(found), _) if found.use_small_part() => tracing::warn!(
+            "99% of the intensities lie between {} and {}, a small part of the range {found} by which they are scaled: the images show little \
+             contrast",
+            found.middle.0,
+            found.middle.1
+        ),
+        (None, Some((low, high))) if high - low < SMALL_SPAN => tracing::warn!(
+            "the images have grey levels from {low} to {high} of 0 to 255 alone, and show little contrast"
+        ),
+        _ => {}
+    }
+}
+
+fn check_window(window: Option<(f64, f64)>) -> Result<()> {
+    match window {
+        Some((low, high)) if !(low.is_finite() && high.is_finite() && low < high) => {
+            Err(Error::Invalid(format!("a window goes from a low intensity to a higher one, not from {low} to {high}")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -114,6 +155,33 @@ pub(crate) fn image_bytes(options: &OpenOptions) -> usize {
     options.side * options.side * options.channels
 }
 
+/// An image of the set's size, and what it was before.
+struct Decoded {
+    pixels: Vec<u8>,
+    original: Original,
+}
+
+/// The entries of each file, which lie together.
+pub(crate) fn by_file(entries: &[Entry]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for at in 0..entries.len() {
+        match runs.last_mut() {
+            Some(run) if entries[run.start].file == entries[at].file => run.end = at + 1,
+            _ => runs.push(at..at + 1),
+        }
+    }
+    runs
+}
+
+/// What decoding an index takes.
+struct Decoder<'a> {
+    source: &'a Source,
+    index: &'a Index,
+    options: &'a OpenOptions,
+    intensities: Option<Intensities>,
+    done: AtomicU64,
+}
+
 /// Decodes every entry in order into `sink`, an image at a time.
 fn decode_all(
     source: &Source,
@@ -121,100 +189,147 @@ fn decode_all(
     options: &OpenOptions,
     sink: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<Kept> {
-    let (done, total) = (AtomicU64::new(0), index.entries.len() as u64);
-    let told = |done| options.progress.iter().for_each(|progress| progress.tell(done, Some(total)));
-    let mut kept = Kept::default();
-    for (chunk, entries) in index.entries.chunks(CHUNK).enumerate() {
-        let decoded: Vec<Result<Vec<u8>>> = entries
-            .par_iter()
-            .map_init(
-                || source.reader(),
-                |reader, entry| {
-                    let bytes = reader.read(&entry.name)?;
-                    let image = decode(&bytes, options.side, options.channels);
-                    // The end is told of once, below.
-                    told((done.fetch_add(1, Ordering::Relaxed) + 1).min(total.saturating_sub(1)));
-                    image.map_err(|reason| Error::BadImage {
-                        path: index.root.clone(),
-                        name: entry.name.clone(),
-                        reason,
-                    })
-                },
-            )
-            .collect();
-        for (place, image) in decoded.into_iter().enumerate() {
-            match image {
-                Ok(image) => {
-                    sink(&image)?;
-                    kept.places.push(chunk * CHUNK + place);
-                }
-                Err(Error::BadImage { name, reason, .. }) if options.skip_bad => {
-                    kept.skipped.push(Skipped { name, reason });
-                }
-                Err(error) => return Err(error),
-            }
+    let mut decoder = Decoder { source, index, options, intensities: None, done: AtomicU64::new(0) };
+    decoder.intensities = decoder.gathered().rule(options.window);
+    let mut kept = Kept { intensities: decoder.intensities.clone(), ..Kept::default() };
+    let mut originals: BTreeMap<Original, usize> = BTreeMap::new();
+    let mut take = |place: usize, image: Result<Decoded>, kept: &mut Kept| match image {
+        Ok(Decoded { pixels, original }) => {
+            let (low, high) = kept.span.unwrap_or((255, 0));
+            kept.span = Some(pixels.iter().fold((low, high), |(low, high), v| (low.min(*v), high.max(*v))));
+            *originals.entry(original).or_default() += 1;
+            kept.places.push(place);
+            sink(&pixels)
         }
+        Err(Error::BadImage { name, reason, .. }) if options.skip_bad => {
+            kept.skipped.push(Skipped { name, reason });
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    let runs = by_file(&index.entries);
+    let mut rest = runs.as_slice();
+    while let Some(first) = rest.first() {
+        if first.len() > CHUNK {
+            // One file of many images is opened once.
+            match decoder.opened(&mut source.reader(), &index.entries[first.start]) {
+                Err(error) => take(first.start, Err(error), &mut kept)?,
+                Ok(opened) => {
+                    for places in chunks(first) {
+                        let images: Vec<_> =
+                            places.clone().into_par_iter().map(|at| decoder.image(&opened, at)).collect();
+                        places.zip(images).try_for_each(|(place, image)| take(place, image, &mut kept))?;
+                    }
+                }
+            }
+            rest = &rest[1..];
+            continue;
+        }
+        let mut images = 0;
+        let many = rest.iter().take_while(|run| {
+            images += run.len();
+            run.len() <= CHUNK && images <= CHUNK
+        });
+        let (batch, later) = rest.split_at(many.count().max(1));
+        let decoded: Vec<Vec<(usize, Result<Decoded>)>> =
+            batch.par_iter().map_init(|| source.reader(), |reader, run| decoder.file(reader, run)).collect();
+        decoded.into_iter().flatten().try_for_each(|(place, image)| take(place, image, &mut kept))?;
+        rest = later;
     }
-    told(total);
+    let total = index.entries.len() as u64;
+    options.progress.iter().for_each(|progress| progress.tell(total, Some(total)));
+    let of = |(original, images): (Original, usize)| Original { images, ..original };
+    kept.originals = originals.into_iter().map(of).collect();
     Ok(kept)
 }
 
-/// One image file as an image: `side * side * channels` bytes, row by row, channels last. The error is the reason in words.
-fn decode(bytes: &[u8], side: usize, channels: usize) -> std::result::Result<Vec<u8>, String> {
-    if bytes.is_empty() {
-        return Err("the file is empty (0 bytes)".to_owned());
+/// A range in pieces of [`CHUNK`].
+fn chunks(range: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+    let end = range.end;
+    range.clone().step_by(CHUNK).map(move |start| start..(start + CHUNK).min(end))
+}
+
+impl Decoder<'_> {
+    fn bad(&self, name: &str, reason: String) -> Error {
+        Error::BadImage { path: self.index.root.clone(), name: name.to_owned(), reason }
     }
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
-    let format = reader.format();
-    if !matches!(format, Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff)) {
-        return Err("its content is not PNG, JPEG, BMP or TIFF, whatever its name says".to_owned());
+
+    /// What the images have in common that may have more than 8 bits. One that cannot be read says so when it is decoded.
+    fn gathered(&self) -> Gathered {
+        let entries = &self.index.entries;
+        let runs: Vec<Range<usize>> =
+            by_file(entries).into_iter().filter(|run| entries[run.start].may_be_deep).collect();
+        let share = Gathered::share(runs.iter().map(Range::len).sum());
+        let add = |mut all: Gathered, one: Gathered| {
+            all.add(one);
+            all
+        };
+        let of_run = |reader: &mut Reader<'_>, run: &Range<usize>| {
+            let Ok(opened) = self.opened(reader, &entries[run.start]) else { return Gathered::default() };
+            let images = run.clone().into_par_iter().filter_map(|at| {
+                let frame = opened.frame(entries[at].frame).ok()?;
+                Gathered::of(&frame.samples, share)
+            });
+            images.reduce(Gathered::default, add)
+        };
+        runs.par_iter().map_init(|| self.source.reader(), of_run).reduce(Gathered::default, add)
     }
-    if format == Some(ImageFormat::Jpeg) && !jpeg_ends(bytes) {
-        return Err("the JPEG is cut short".to_owned());
+
+    /// The file of an entry, to be decoded image by image.
+    fn opened(&self, reader: &mut Reader<'_>, entry: &Entry) -> Result<Opened> {
+        let bytes = reader.read(&entry.file, entry.format.map_or(MAX_FILE_BYTES, Format::max_bytes))?;
+        let bad = |reason| self.bad(&entry.file, reason);
+        match entry.format {
+            _ if bytes.is_empty() => Err(bad("the file is empty (0 bytes)".to_owned())),
+            None => {
+                Err(bad(format!("its content is not {}, whatever its name says", formats().replace(" and ", " or "))))
+            }
+            Some(format) => Opened::new(bytes, format, &self.options.stacks).map_err(bad),
+        }
     }
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_IMAGE_SIDE);
-    limits.max_image_height = Some(MAX_IMAGE_SIDE);
-    limits.max_alloc = Some(MAX_IMAGE_BYTES);
-    reader.limits(limits.clone());
-    let undecodable = |error: ImageError| format!("it cannot be decoded ({error})");
-    let mut decoder = reader.into_decoder().map_err(undecodable)?;
-    let (width, height) = decoder.dimensions();
-    let needed = u64::from(width) * u64::from(height) * (u64::from(decoder.color_type().bytes_per_pixel()) + COPIES);
-    if needed > MAX_IMAGE_BYTES {
-        return Err(format!(
-            "it cannot be decoded (its {width}x{height} pixels would take {} MiB, at most {} are given)",
-            needed >> 20,
-            MAX_IMAGE_BYTES >> 20
-        ));
+
+    /// The images of one file, each with its place; one error for all where the file cannot be opened.
+    fn file(&self, reader: &mut Reader<'_>, run: &Range<usize>) -> Vec<(usize, Result<Decoded>)> {
+        match self.opened(reader, &self.index.entries[run.start]) {
+            Ok(opened) => run.clone().map(|at| (at, self.image(&opened, at))).collect(),
+            Err(error) => vec![(run.start, Err(error))],
+        }
     }
-    // What the decoder needs beside the pixels has to do with the rest.
-    limits.reserve(decoder.total_bytes()).and_then(|()| decoder.set_limits(limits)).map_err(undecodable)?;
-    let image = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
-    if width.min(height) < MIN_IMAGE_SIDE {
+
+    fn image(&self, opened: &Opened, at: usize) -> Result<Decoded> {
+        let entry = &self.index.entries[at];
+        let image = opened
+            .frame(entry.frame)
+            .and_then(|frame| finished(frame, self.intensities.as_ref(), self.options.side, self.options.channels));
+        let total = self.index.entries.len() as u64;
+        if let Some(progress) = &self.options.progress {
+            // The end is told of once, when all is written.
+            let done = (self.done.fetch_add(1, Ordering::Relaxed) + 1).min(total.saturating_sub(1));
+            progress.tell(done, Some(total));
+        }
+        image.map_err(|reason| self.bad(&entry.name, reason))
+    }
+}
+
+/// A frame as an image: `side * side * channels` bytes, row by row, channels last. The error is the reason in words.
+fn finished(frame: Frame, intensities: Option<&Intensities>, side: usize, channels: usize) -> Outcome<Decoded> {
+    let Frame { width, height, channels: stored, samples, mode } = frame;
+    if width.min(height) < MIN_IMAGE_SIDE as usize {
         return Err(format!("it is too small ({width}x{height}, at least {MIN_IMAGE_SIDE}x{MIN_IMAGE_SIDE})"));
     }
-    let rgb = rgb8(image);
-    let pixels = if channels == 1 { luma(&rgb) } else { rgb };
-    lanczos(pixels, width as usize, height as usize, channels, side)
-}
-
-/// Whether a JPEG has its end marker after its last scan: the decoder fills a missing part with grey and says nothing.
-fn jpeg_ends(bytes: &[u8]) -> bool {
-    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xFF, marker]);
-    const END: u8 = 0xD9;
-    const SCAN: u8 = 0xDA;
-    last(END) > last(SCAN)
-}
-
-/// RGB, 8 bits, with alpha laid over black.
-fn rgb8(image: DynamicImage) -> Vec<u8> {
-    if !image.color().has_alpha() {
-        return image.into_rgb8().into_raw();
-    }
-    let over_black = |value: u8, alpha: u8| ((u16::from(value) * u16::from(alpha) + 127) / 255) as u8;
-    let rgba = image.into_rgba8();
-    rgba.pixels().flat_map(|p| [over_black(p[0], p[3]), over_black(p[1], p[3]), over_black(p[2], p[3])]).collect()
+    let bytes = match (samples, intensities) {
+        (Samples::Bytes(bytes), _) => bytes,
+        (Samples::Deep(values, _), Some(rule)) => values.into_iter().map(|value| rule.level(value)).collect(),
+        (Samples::Deep(..), None) => return Err("its samples have more bits than its header says".to_owned()),
+    };
+    let grey = stored == 1 || bytes.chunks_exact(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2]);
+    let original = Original { width, height, mode, is_grey: grey, images: 0 };
+    let pixels = match (stored, channels) {
+        (1, 3) => bytes.into_iter().flat_map(|value| [value; 3]).collect(),
+        (3, 1) => luma(&bytes),
+        _ => bytes,
+    };
+    Ok(Decoded { pixels: lanczos(pixels, width, height, channels, side)?, original })
 }
 
 /// ITU-R 601 luma in 16-bit fixed point; grey stays as it is.
@@ -252,9 +367,19 @@ fn lanczos(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stacks::Stacks;
     use crate::view::hex;
-    use image::{ImageBuffer, Luma, LumaA, Rgb, Rgba};
+    use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
     use sha2::{Digest, Sha256};
+    use std::io::Cursor;
+
+    /// An image file of its own, 16 bits scaled by all that they may be.
+    fn decode(bytes: &[u8], side: usize, channels: usize) -> Outcome<Vec<u8>> {
+        let format = Format::of(bytes, "").ok_or("not PNG")?;
+        let frame = Opened::new(bytes.to_vec(), format, &Stacks::default())?.frame(0)?;
+        let rule = Gathered::of(&frame.samples, 1000).and_then(|found| found.rule(Some((0.0, 65535.0))));
+        Ok(finished(frame, rule.as_ref(), side, channels)?.pixels)
+    }
 
     fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
@@ -300,7 +425,6 @@ mod tests {
     #[test]
     fn reasons_are_in_words() {
         let reason = |bytes: &[u8]| decode(bytes, 8, 3).unwrap_err();
-        assert!(reason(b"").contains("empty"));
         assert!(reason(b"just some text").contains("not PNG"));
         let one = encode(ImageBuffer::from_pixel(1, 1, Rgb([1u8, 2, 3])), ImageFormat::Png);
         assert!(reason(&one).contains("1x1"));
@@ -339,7 +463,7 @@ mod tests {
 
     #[test]
     fn what_decoding_yields_is_pinned() {
-        const PINNED: (u32, &str) = (2, "233a0e922d964985f6163c736a87e8d4c113fbc4175cd9332384f316c415ac75");
+        const PINNED: (u32, &str) = (3, "233a0e922d964985f6163c736a87e8d4c113fbc4175cd9332384f316c415ac75");
         let value = |x: u32, y: u32, channel: u32| x * 3701 + y * 10_103 + channel * 5903 + x * y * 701;
         let (eight, sixteen) =
             (|x, y, channel| value(x, y, channel) as u8, |x, y, channel| value(x, y, channel) as u16);

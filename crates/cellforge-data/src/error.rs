@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::left_out::LeftOut;
+
 /// The error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,7 +17,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The path given does not exist.
-    #[error("{0} does not exist: give a folder or a .zip with one folder of images per class")]
+    #[error("{0} does not exist: give a folder or a .zip of images")]
     NotFound(PathBuf),
     /// A file that is neither a folder nor a readable zip.
     #[error("{path} is not a whole zip file ({reason}): it may be cut short or not a zip at all; fetch it again")]
@@ -35,38 +37,64 @@ pub enum Error {
         /// What it tries.
         reason: String,
     },
-    /// No folder of images was found.
-    #[error("no class folders under {0}: expected one folder of images per class, e.g. ill/ and healthy/")]
-    NoClasses(PathBuf),
-    /// Images that do not lie in class folders side by side.
+    /// A file that is one image, where a set of them is wanted.
+    #[error("{0} is one image, and no set of images: give the folder or zip that holds it")]
+    LoneImage(PathBuf),
+    /// No image was found.
     #[error(
-        "the class folders in {path} are not side by side: {first:?} lies in {:?}, but {second:?} in {:?}; put all class folders into one folder, or give a source with some of them alone",
+        "no image under {path}: {} ({} are read)",
+        listed(.left_out),
+        crate::formats::formats()
+    )]
+    NoImages {
+        /// The folder or zip.
+        path: PathBuf,
+        /// What there is instead.
+        left_out: Vec<LeftOut>,
+    },
+    /// Folders that can be read in several ways.
+    #[error("it is not clear which folders in {path} are the classes: above the images are {levels}")]
+    Ambiguous {
+        /// The folder or zip.
+        path: PathBuf,
+        /// The levels of folders that differ, with examples.
+        levels: String,
+    },
+    /// Images that do not lie as deep as the others.
+    #[error(
+        "the images in {path} are not side by side: {first:?} lies in {:?} ({layout}), but {second:?} in {:?}; move what does not belong there, or give a source with some of them alone",
         folder_of(.first),
         folder_of(.second)
     )]
     Layout {
         /// The folder or zip.
         path: PathBuf,
+        /// How most of the images lie, as a layout.
+        layout: String,
         /// An image where most of them are.
         first: String,
         /// One that is elsewhere.
         second: String,
     },
     /// A class folder without a single image.
-    #[error("class {class:?} under {path} has no image (PNG, JPEG, BMP or TIFF): remove the folder or fill it")]
+    #[error("class {class:?} under {path} has no image{}: remove the folder or fill it", in_folder(.left_out))]
     EmptyClass {
         /// The folder or zip.
         path: PathBuf,
         /// The class.
         class: String,
+        /// What there is instead, as far as it was told apart.
+        left_out: Vec<LeftOut>,
     },
     /// Only one class where two are needed.
-    #[error("only one class, {class:?}, under {path}: a classifier needs two or more folders of images")]
+    #[error("only one class, {class:?}, under {path}: {layout}, and a classifier needs two or more classes")]
     OneClass {
         /// The folder or zip.
         path: PathBuf,
         /// The class.
         class: String,
+        /// How the images lie.
+        layout: String,
     },
     /// An image that cannot be used.
     #[error("cannot use image {name} in {path}: {reason}; mend or remove it")]
@@ -87,6 +115,16 @@ pub enum Error {
         line: u64,
         /// What is wrong.
         reason: String,
+    },
+    /// A CSV file of groups that has not two columns.
+    #[error("{path}, line {line}: expected two columns, file and group, but found {columns}")]
+    Columns {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: u64,
+        /// Its columns.
+        columns: usize,
     },
     /// A setting out of its range.
     #[error("{0}")]
@@ -166,6 +204,19 @@ pub enum Error {
 /// The folder of an image inside a source; the source itself is `.`.
 pub(crate) fn folder_of(image: &str) -> &str {
     image.rsplit_once('/').map_or(".", |(folder, _)| folder)
+}
+
+/// What was left out, in words.
+fn listed(left_out: &[LeftOut]) -> String {
+    if left_out.is_empty() {
+        return "there are no files".to_owned();
+    }
+    left_out.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// As [`listed`], in parentheses where there is something.
+fn in_folder(left_out: &[LeftOut]) -> String {
+    if left_out.is_empty() { String::new() } else { format!(" ({})", listed(left_out)) }
 }
 
 impl Error {

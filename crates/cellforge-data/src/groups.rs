@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 
 use regex_lite::Regex;
 
-use crate::{Error, OpenOptions, Result};
+use crate::layout::normal;
+use crate::{Error, OpenOptions, Result, text};
 
 /// Where an image's group comes from, with the pattern or the files that it takes. A program's setting names one of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Groups {
-    /// [`Groups::Names`] with the first of [`OpenOptions::patterns`] that fits every file name and finds at least two groups, else
-    /// [`Groups::None`]. A warning tells of names that do not fit where others are of two groups or more.
+    /// The patients that the files state (DICOM), under pseudonyms; else the folders of groups, where the layout has some; else
+    /// [`Groups::Names`] with the first of [`OpenOptions::patterns`] that fits every file name and finds at least two groups; else the
+    /// volumes and stacks that images are cut from; else [`Groups::None`]. A warning tells of names that do not fit where others are of
+    /// two groups or more.
     #[default]
     Auto,
     /// No groups.
@@ -51,11 +54,17 @@ impl GroupPattern {
         Ok(Self(regex))
     }
 
-    /// The group in a name, which is the last part of a path; none where the name does not fit or the group is empty.
+    /// The group in a name; none where the name does not fit or the group is empty. Images are looked up by the last part of their path, or
+    /// by all of it where the pattern has a `/`.
     #[must_use]
     pub fn group<'a>(&self, name: &'a str) -> Option<&'a str> {
         let found = self.0.captures(name)?.get(1)?.as_str();
         (!found.is_empty()).then_some(found)
+    }
+
+    /// The group of an image by its path.
+    fn group_of<'a>(&self, path: &'a str) -> Option<&'a str> {
+        self.group(if self.as_str().contains('/') { path } else { file_name(path) })
     }
 
     /// The regular expression.
@@ -84,7 +93,7 @@ pub(crate) fn file_name(path: &str) -> &str {
 /// Looks up the group of every name (a path inside the source).
 pub(crate) fn assign(names: &[&str], options: &OpenOptions) -> Result<Assigned> {
     let found = |pattern: &GroupPattern| -> Vec<Option<String>> {
-        names.iter().map(|name| pattern.group(file_name(name)).map(str::to_owned)).collect()
+        names.iter().map(|name| pattern.group_of(name).map(str::to_owned)).collect()
     };
     match &options.groups {
         Groups::None => Ok(vec![Ok(None); names.len()]),
@@ -103,7 +112,8 @@ pub(crate) fn assign(names: &[&str], options: &OpenOptions) -> Result<Assigned> 
             Ok(names
                 .iter()
                 .map(|name| {
-                    let group = table.get(*name).or_else(|| table.get(file_name(name)));
+                    let name = normal(name);
+                    let group = table.get(&name).or_else(|| table.get(file_name(&name)));
                     group
                         .map(|group| Some(group.clone()))
                         .ok_or_else(|| "the CSV of groups has no line for it".to_owned())
@@ -135,11 +145,9 @@ fn auto(names: &[&str], patterns: &[GroupPattern], found: impl Fn(&GroupPattern)
 }
 
 fn read_csv(path: &Path, patterns: &[GroupPattern], table: &mut BTreeMap<String, String>) -> Result<()> {
-    let text = std::fs::read(path).map_err(Error::io(path))?;
+    let text = &text::read(path)?;
     let csv_error = |line: u64, reason: String| Error::Csv { path: path.to_path_buf(), line, reason };
-    let text = String::from_utf8(text).map_err(|_| csv_error(0, "the file is not UTF-8 text".to_owned()))?;
-    let text = text.trim_start_matches('\u{feff}');
-    let mut insert = |line: u64, file: String, group: &str| match table.insert(file.clone(), group.to_owned()) {
+    let mut insert = |line: u64, file: String, group: &str| match table.insert(normal(&file), group.to_owned()) {
         Some(before) if before != group => {
             Err(csv_error(line, format!("{file:?} is in group {group:?} here and in {before:?} before")))
         }
@@ -161,14 +169,19 @@ fn read_csv(path: &Path, patterns: &[GroupPattern], table: &mut BTreeMap<String,
         }
         return Ok(());
     }
-    let mut reader =
-        csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .delimiter(text::delimiter(text))
+        .trim(csv::Trim::All)
+        .from_reader(text.as_bytes());
     for (place, record) in reader.records().enumerate() {
         let record =
             record.map_err(|error| csv_error(error.position().map_or(0, csv::Position::line), error.to_string()))?;
         let line = record.position().map_or(0, csv::Position::line);
         let (Some(file), Some(group), 2) = (record.get(0), record.get(1), record.len()) else {
-            return Err(csv_error(line, format!("expected two columns, file and group, but found {}", record.len())));
+            let columns = record.len();
+            return Err(Error::Columns { path: path.to_path_buf(), line, columns });
         };
         if place == 0 && is_one_of(&GROUP_WORDS, file) && is_one_of(&FILE_WORDS, group) {
             let reason =
@@ -316,7 +329,8 @@ mod tests {
     fn bad_two_column_files_are_named_by_line() {
         for (text, line) in [("a.png,p1\nb.png\n", 2), ("a.png,p1\na.png,p2\n", 2), ("a.png,\n", 1), ("a,b,c\n", 1)] {
             let error = csv(text).unwrap_err();
-            assert!(matches!(&error, Error::Csv { line: l, .. } if *l == line), "{error} for {text:?}");
+            let found = matches!(&error, Error::Csv { line: l, .. } | Error::Columns { line: l, .. } if *l == line);
+            assert!(found, "{error} for {text:?}");
         }
     }
 

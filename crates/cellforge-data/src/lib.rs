@@ -1,6 +1,7 @@
 //! Folders and zips of images: index, decode, cache, split, augment, batch, write, phantom, fetch.
 //!
-//! A source is a folder or a zip with one folder of images per class. [`View::open`] reads it. A [`View`] holds its images decoded to
+//! A source is a folder or a zip of images, which folders, a table or the files themselves sort into classes, or one file that holds
+//! many. [`View::open`] reads it: see [`formats()`] and [`Layout`]. A [`View`] holds its images decoded to
 //! one size and says which of them are meant; [`split`](split()) deals them out with no patient on two sides, and [`Batch`] hands them to
 //! a model:
 //!
@@ -51,12 +52,18 @@ pub mod augment;
 pub mod batch;
 mod cache;
 pub mod decode;
+mod duplicates;
 pub mod error;
 #[cfg(feature = "fetch")]
 pub mod fetch;
+mod formats;
 pub mod groups;
 pub mod images;
 pub mod index;
+pub mod intensity;
+pub mod layout;
+mod left_out;
+mod masks;
 mod names;
 pub mod options;
 pub mod order;
@@ -66,7 +73,10 @@ mod progress;
 mod rng;
 pub mod source;
 pub mod split;
+mod stacks;
 mod strata;
+mod table;
+mod text;
 pub mod view;
 #[cfg(feature = "candle-datasets")]
 pub mod vision;
@@ -76,10 +86,16 @@ pub use atomic::{remove_unfinished, write_atomic};
 pub use augment::Augment;
 #[cfg(feature = "tensor")]
 pub use batch::{Batch, Scale};
+pub use duplicates::{Duplicates, TwinCounts};
 pub use error::{Error, Result};
+pub use formats::{MAX_FRAMES, MAX_STACK_BYTES, formats};
 pub use groups::{GroupPattern, Groups};
 pub use images::{ImageWriter, read_class, sample_grid, save_grid};
 pub use index::{Entry, Index, Skipped};
+pub use intensity::{Intensities, IntensityRule};
+pub use layout::{Layout, Level};
+pub use left_out::LeftOut;
+pub use masks::Masks;
 pub use names::{counted, derive_seed, folder_name, folder_names};
 pub use options::OpenOptions;
 pub use order::{balanced_draw, epoch_order, replacement_draw};
@@ -87,5 +103,7 @@ pub use prefetch::{Prefetch, prefetch};
 pub use progress::Progress;
 pub use source::Source;
 pub use split::{Split, SplitOptions, SplitPart, SplitRule, k_fold, read_manifest, split, write_manifest};
+pub use stacks::{Slices, Stacks};
 pub use strata::read_strata;
-pub use view::{SingleClass, View, ViewParts};
+pub use table::Table;
+pub use view::{Facts, Original, SingleClass, View, ViewParts};

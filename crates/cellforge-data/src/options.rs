@@ -2,9 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::duplicates::Duplicates;
 use crate::groups::{GroupPattern, Groups};
-use crate::index::{Entry, Index, is_image};
-use crate::{Error, Progress, Result, Source, View};
+use crate::index::Index;
+use crate::layout::Layout;
+use crate::masks::Masks;
+use crate::stacks::Stacks;
+use crate::table::Table;
+use crate::{Progress, Result, View};
 
 /// How images are found, grouped and decoded.
 ///
@@ -27,12 +32,24 @@ pub struct OpenOptions {
     /// How the names of known data sets tell a group: what [`Groups::Auto`] tries, in this order, and what [`Groups::Csv`] looks for in
     /// the names of slides. There are none by default.
     pub patterns: Vec<GroupPattern>,
-    /// Accept a source of a single class, enough for a GAN.
+    /// What the folders above the images mean; without it, that is found out.
+    pub layout: Option<Layout>,
+    /// A table of classes, groups and parts of a split. It goes before folders, names and what the files state.
+    pub table: Option<Table>,
+    /// How volumes and other files of several images are cut into images.
+    pub stacks: Stacks,
+    /// The intensities that are black and white, of samples of more than 8 bits. Without it, they are the least and the greatest of the set for
+    /// whole numbers, and its [percentiles](crate::intensity::PERCENTILES) where some are measured (floats, volumes, DICOM).
+    pub window: Option<(f64, f64)>,
+    /// What becomes of masks that lie beside the images.
+    pub masks: Masks,
+    /// What becomes of identical images. [`SplitOptions`](crate::SplitOptions) says it of a split.
+    pub duplicates: Duplicates,
+    /// Accept a source of a single class, enough for a GAN. Images that nothing sorts into classes are one class, called as the source is.
     pub allow_one_class: bool,
     /// Leave out what cannot be used and list it in [`View::skipped`], rather than fail at the first in order of name: images that cannot
-    /// be decoded, unreadable names, images whose class folder is not beside the others, class folders without an image, images without
-    /// a group. Where class folders lie in several folders (`train/a` and `test/a`), the one that holds most images is kept, or else the
-    /// first by name.
+    /// be decoded, unreadable names, images that lie deeper or less deep than most, class folders without an image, images without a group
+    /// or a line in a table.
     pub skip_bad: bool,
     /// Folder for a memory-mapped cache, made if absent; delete it at will. Without one, pixels stay in memory.
     ///
@@ -54,6 +71,12 @@ impl OpenOptions {
             channels,
             groups: Groups::Auto,
             patterns: Vec::new(),
+            layout: None,
+            table: None,
+            stacks: Stacks::default(),
+            window: None,
+            masks: Masks::default(),
+            duplicates: Duplicates::default(),
             allow_one_class: false,
             skip_bad: false,
             cache_dir: None,
@@ -70,8 +93,8 @@ impl Default for OpenOptions {
 }
 
 impl View {
-    /// Reads a folder or zip with one folder of images per class, or `cifar10:DIR` or `mnist:DIR`, the folders that `candle-datasets`
-    /// reads.
+    /// Reads a folder, a zip or a file of many images, sorted into classes by folders, a table or the file itself; or `cifar10:DIR` or
+    /// `mnist:DIR`, the folders that `candle-datasets` reads.
     ///
     /// # Errors
     /// As [`Index::open`] and [`View::load`]; [`Error::NoVision`] for `cifar10:` and `mnist:` in a build without the feature
@@ -84,33 +107,22 @@ impl View {
         Self::load(&Index::open(path, options)?, options)
     }
 
-    /// As [`View::open`], for images that need not be sorted into classes: a folder or zip of loose images becomes one class without a
-    /// name, and a single class will do.
+    /// As [`View::open`], for images that need not be sorted into classes: those that nothing sorts are one class without a name, and a
+    /// single class will do.
     ///
     /// # Errors
     /// As [`View::open`].
     pub fn open_unlabelled(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
-        let options = OpenOptions { allow_one_class: true, ..options.clone() };
-        match Self::open(path, &options) {
-            Err(Error::NoClasses(root)) => {
-                let names = loose_images(&root)?;
-                if names.is_empty() {
-                    return Err(Error::NoClasses(root));
-                }
-                let entries = names.into_iter().map(|name| Entry { name, class: 0, group: None }).collect();
-                let index = Index { root, classes: vec![String::new()], entries, ignored: 0, skipped: Vec::new() };
-                Self::load(&index, &options)
-            }
-            other => other,
+        let (path, options) = (path.as_ref(), OpenOptions { allow_one_class: true, ..options.clone() });
+        if path.to_str().is_some_and(|text| text.starts_with("cifar10:") || text.starts_with("mnist:")) {
+            return Self::open(path, &options);
         }
+        let mut index = Index::open(path, &options)?;
+        if index.is_unlabelled {
+            index.classes = vec![String::new()];
+        }
+        Self::load(&index, &options)
     }
-}
-
-/// Names of the images directly in a folder or zip, sorted.
-fn loose_images(root: &Path) -> Result<Vec<String>> {
-    let mut names = Source::open(root)?.list().files;
-    names.retain(|name| !name.contains('/') && is_image(name));
-    Ok(names)
 }
 
 #[cfg(feature = "candle-datasets")]
@@ -123,19 +135,5 @@ fn vision(kind: &str, dir: &Path) -> Result<View> {
 
 #[cfg(not(feature = "candle-datasets"))]
 fn vision(kind: &str, _dir: &Path) -> Result<View> {
-    Err(Error::NoVision(kind.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loose_images_are_found_and_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["b.PNG", "a.jpg", "notes.txt", ".hidden.png"] {
-            std::fs::write(dir.path().join(name), "x").unwrap();
-        }
-        assert_eq!(loose_images(dir.path()).unwrap(), ["a.jpg", "b.PNG"]);
-    }
+    Err(crate::Error::NoVision(kind.to_owned()))
 }

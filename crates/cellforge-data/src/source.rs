@@ -2,6 +2,7 @@
 //!
 //! A zip is not trusted. Names that point outside it, entries that overlap, repeat or unpack into far more than they hold are
 //! refused as a whole ([`Error::HostileZip`]) before a byte is unpacked, and reading never goes past the size an entry declares.
+//! An entry that is merely larger than is read, or packs very well, is a bad image and condemns none but itself.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -13,25 +14,36 @@ use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 use zip::ZipArchive;
 
+use crate::formats::{Format, HEAD, MAX_STACK_BYTES};
 use crate::index::{Skipped, is_image};
 use crate::{Error, Result};
 
-/// The most bytes one image file may have, as a file or unpacked from a zip: 64 MiB.
+/// The most bytes one image file may have, as a file or unpacked from a zip: 64 MiB. Files that hold many images may have
+/// [`MAX_STACK_BYTES`].
 pub const MAX_FILE_BYTES: u64 = 64 << 20;
-/// The most times larger than its packed size an entry of a zip may be, where it is larger than [`RATIO_FREE_BYTES`].
+/// The most times larger than its packed size an entry of a zip may be, where it is larger than [`MAX_FILE_BYTES`]: what is smaller may
+/// have any ratio, as a black image has.
 pub const MAX_RATIO: u64 = 200;
-/// Entries up to this size (1 MiB) may have any ratio: a small black image packs very well.
-pub const RATIO_FREE_BYTES: u64 = 1 << 20;
+/// The most bytes that all entries of a zip may unpack into whatever their ratio (4 GiB); above, it is [`MAX_RATIO`] for them together.
+pub const RATIO_FREE_BYTES: u64 = 4 << 30;
 /// The most entries a zip may have.
 pub const MAX_ENTRIES: usize = 2_000_000;
 /// How deep files may lie in a folder: at most so many steps below it. What lies deeper is a problem of the listing.
 pub const MAX_DEPTH: usize = 32;
 
-/// An opened folder or zip.
+/// An opened folder or zip, or one file that holds many images.
 #[derive(Debug)]
 pub struct Source {
     path: PathBuf,
-    zip: Option<Zip>,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Folder,
+    Zip(Box<Zip>),
+    /// A volume, a stack of pages or an array, under its name.
+    File(String),
 }
 
 #[derive(Debug)]
@@ -56,10 +68,11 @@ pub struct Listing {
 }
 
 impl Source {
-    /// Opens a folder, or a zip whose directory is checked against the limits of this module.
+    /// Opens a folder, a zip whose directory is checked against the limits of this module, or a file that holds many images.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Io`], [`Error::Zip`] where the file is no whole zip, [`Error::HostileZip`].
+    /// [`Error::NotFound`], [`Error::Io`], [`Error::Zip`] where a file is no whole zip, [`Error::LoneImage`] where it is one image,
+    /// [`Error::HostileZip`].
     pub fn open(path: &Path) -> Result<Self> {
         let metadata = match std::fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NotFound(path.to_path_buf())),
@@ -68,8 +81,8 @@ impl Source {
         if !metadata.is_dir() && !metadata.is_file() {
             return Err(Error::Zip { path: path.to_path_buf(), reason: NOT_REGULAR.to_owned() });
         }
-        let zip = if metadata.is_dir() { None } else { Some(open_zip(path)?) };
-        Ok(Self { path: path.to_path_buf(), zip })
+        let kind = if metadata.is_dir() { Kind::Folder } else { open_file(path)? };
+        Ok(Self { path: path.to_path_buf(), kind })
     }
 
     /// The folder or zip.
@@ -81,9 +94,10 @@ impl Source {
     /// Lists files and folders. Links are followed; one that leads in a circle is a problem of the listing.
     #[must_use]
     pub fn list(&self) -> Listing {
-        let mut listing = match &self.zip {
-            Some(zip) => list_zip(zip),
-            None => list_folder(&self.path),
+        let mut listing = match &self.kind {
+            Kind::Zip(zip) => list_zip(zip),
+            Kind::Folder => list_folder(&self.path),
+            Kind::File(name) => Listing { files: vec![name.clone()], ..Listing::default() },
         };
         listing.files.sort_unstable();
         for file in &listing.files {
@@ -106,14 +120,20 @@ impl Source {
             if let Some(folder) = to.parent() {
                 std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
             }
-            crate::write_atomic(&to, &reader.read(name)?)?;
+            crate::write_atomic(&to, &reader.read(name, MAX_STACK_BYTES)?)?;
         }
         Ok(())
     }
 
     /// A reader of this source; each thread takes its own.
     pub(crate) fn reader(&self) -> Reader<'_> {
-        Reader { source: self, archive: self.zip.as_ref().map(|zip| zip.archive.clone()) }
+        let archive = if let Kind::Zip(zip) = &self.kind { Some(zip.archive.clone()) } else { None };
+        Reader { source: self, archive }
+    }
+
+    /// Where a file of a folder lies, or the source where that is a file.
+    fn place(&self, name: &str) -> PathBuf {
+        if let Kind::File(_) = self.kind { self.path.clone() } else { self.path.join(name) }
     }
 
     fn bad(&self, name: &str, reason: impl Into<String>) -> Error {
@@ -128,29 +148,25 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The bytes of one file: [`Error::BadImage`] where they cannot be had, [`Error::HostileZip`] where an entry unpacks into
-    /// more than it declares.
-    pub(crate) fn read(&mut self, name: &str) -> Result<Vec<u8>> {
+    /// The bytes of one file, of which there may be `limit`: [`Error::BadImage`] where they cannot be had, [`Error::HostileZip`] where an
+    /// entry unpacks into more than it declares.
+    pub(crate) fn read(&mut self, name: &str, limit: u64) -> Result<Vec<u8>> {
         let source = self.source;
         let bad = |error: &dyn std::fmt::Display| source.bad(name, format!("it cannot be read: {error}"));
-        let (Some(archive), Some(zip)) = (&mut self.archive, &source.zip) else {
+        let too_large = || source.bad(name, format!("it is larger than {} MiB", limit >> 20));
+        let (Some(archive), Kind::Zip(zip)) = (&mut self.archive, &source.kind) else {
             let mut bytes = Vec::new();
-            let path = source.path.join(name);
-            // To open a pipe is to wait for someone to write into it.
-            if !std::fs::metadata(&path).map_err(|error| bad(&error))?.is_file() {
-                return Err(source.bad(name, NOT_REGULAR));
-            }
-            let file = File::open(path).map_err(|error| bad(&error))?;
-            file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| bad(&error))?;
-            if bytes.len() as u64 > MAX_FILE_BYTES {
-                return Err(source.bad(name, format!("it is larger than {} MiB", MAX_FILE_BYTES >> 20)));
-            }
-            return Ok(bytes);
+            self.file(name)?.take(limit + 1).read_to_end(&mut bytes).map_err(|error| bad(&error))?;
+            return if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) };
         };
         let place = *zip.places.get(name).ok_or_else(|| source.bad(name, "it is no longer in the zip"))?;
         let entry = archive.by_index(place).map_err(|error| bad(&error))?;
-        let declared = entry.size().min(MAX_FILE_BYTES);
-        let mut bytes = Vec::with_capacity(declared as usize);
+        let declared = entry.size();
+        if declared > limit {
+            return Err(too_large());
+        }
+        // No more room than a small file needs: what is declared may not be there.
+        let mut bytes = Vec::with_capacity(declared.min(MAX_FILE_BYTES) as usize);
         // One byte more than declared shows an entry that lies, and lets the reader reach the end, where it checks the CRC.
         let read = entry.take(declared + 1).read_to_end(&mut bytes);
         // The zip crate finds some lies itself, and has no other mark for them than its words.
@@ -163,15 +179,43 @@ impl Reader<'_> {
         Ok(bytes)
     }
 
+    /// The first bytes of a file, [`HEAD`] of them where it has as many.
+    pub(crate) fn head(&mut self, name: &str) -> Result<Vec<u8>> {
+        let source = self.source;
+        let bad = |error: &dyn std::fmt::Display| source.bad(name, format!("it cannot be read: {error}"));
+        let mut bytes = Vec::with_capacity(HEAD);
+        let read = match (&mut self.archive, &source.kind) {
+            (Some(archive), Kind::Zip(zip)) => {
+                let place = *zip.places.get(name).ok_or_else(|| source.bad(name, "it is no longer in the zip"))?;
+                let entry = archive.by_index(place).map_err(|error| bad(&error))?;
+                entry.take(HEAD as u64).read_to_end(&mut bytes)
+            }
+            _ => self.file(name)?.take(HEAD as u64).read_to_end(&mut bytes),
+        };
+        read.map_err(|error| bad(&error))?;
+        Ok(bytes)
+    }
+
+    fn file(&self, name: &str) -> Result<File> {
+        let source = self.source;
+        let bad = |error: io::Error| source.bad(name, format!("it cannot be read: {error}"));
+        let path = source.place(name);
+        // To open a pipe is to wait for someone to write into it.
+        if !std::fs::metadata(&path).map_err(bad)?.is_file() {
+            return Err(source.bad(name, NOT_REGULAR));
+        }
+        File::open(path).map_err(bad)
+    }
+
     /// What identifies a file's content: size and CRC-32 from a zip's directory, SHA-256 of a file in a folder.
     pub(crate) fn content_id(&mut self, name: &str) -> Result<Vec<u8>> {
-        if let (Some(archive), Some(zip)) = (&self.archive, &self.source.zip)
+        if let (Some(archive), Kind::Zip(zip)) = (&self.archive, &self.source.kind)
             && let Some(place) = zip.places.get(name)
             && let Ok(entry) = archive.by_index_data(*place)
         {
             return Ok([entry.size().to_le_bytes().as_slice(), &entry.crc32().to_le_bytes()].concat());
         }
-        Ok(Sha256::digest(self.read(name)?).to_vec())
+        Ok(Sha256::digest(self.read(name, MAX_STACK_BYTES)?).to_vec())
     }
 }
 
@@ -254,6 +298,18 @@ fn list_zip(zip: &Zip) -> Listing {
     listing
 }
 
+/// A file that is a source: a zip, or one that holds many images.
+fn open_file(path: &Path) -> Result<Kind> {
+    let mut head = Vec::with_capacity(HEAD);
+    File::open(path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head)).map_err(Error::io(path))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match Format::of(&head, &name) {
+        Some(Format::Raster(_)) => Err(Error::LoneImage(path.to_path_buf())),
+        Some(_) => Ok(Kind::File(name)),
+        None => Ok(Kind::Zip(Box::new(open_zip(path)?))),
+    }
+}
+
 fn open_zip(path: &Path) -> Result<Zip> {
     let not_whole = |error: zip::result::ZipError| Error::Zip { path: path.to_path_buf(), reason: error.to_string() };
     let file = File::open(path).map_err(Error::io(path))?;
@@ -262,6 +318,7 @@ fn open_zip(path: &Path) -> Result<Zip> {
     let hostile =
         |entry: &str, reason: String| Error::HostileZip { path: path.to_path_buf(), entry: entry.to_owned(), reason };
     let mut places = HashMap::with_capacity(archive.len().min(MAX_ENTRIES));
+    let mut total = 0u64;
     for place in 0..archive.len() {
         let entry = archive.by_index_data(place).map_err(not_whole)?;
         // Several tools write UTF-8 without setting the flag that says so.
@@ -274,11 +331,15 @@ fn open_zip(path: &Path) -> Result<Zip> {
         }
         let clean = clean_name(&name).map_err(|reason| hostile(&name, reason.to_owned()))?;
         let (size, packed) = (entry.size(), entry.compressed_size());
-        if size > RATIO_FREE_BYTES && size / MAX_RATIO > packed {
+        if size > MAX_FILE_BYTES && size / MAX_RATIO > packed {
             return Err(hostile(&name, format!("unpacks from {packed} bytes into {size}, like a decompression bomb")));
         }
-        if size > MAX_FILE_BYTES && is_image(&name) {
-            return Err(hostile(&name, format!("unpacks into {size} bytes: at most {MAX_FILE_BYTES} are read")));
+        total = total.saturating_add(size);
+        if is_bomb(total, length) {
+            return Err(hostile(
+                &name,
+                format!("and those before it unpack from {length} bytes into {total}, like a decompression bomb"),
+            ));
         }
         if !clean.is_empty() && places.insert(clean, place).is_some() {
             return Err(hostile(&name, "is there twice".to_owned()));
@@ -293,14 +354,17 @@ fn open_zip(path: &Path) -> Result<Zip> {
     Ok(Zip { archive, places })
 }
 
-/// Drops `.` and empty parts of an entry's name, keeping the `/` that ends a folder's; refuses what leads out of the zip.
+/// Whether entries that unpack into `total` bytes are too much for a zip of `length` bytes.
+fn is_bomb(total: u64, length: u64) -> bool {
+    total > RATIO_FREE_BYTES && total / MAX_RATIO > length
+}
+
+/// Takes `\` for the separator that some programs write, and drops `.` and empty parts of an entry's name, keeping the `/` that ends a folder's; refuses what leads out of the zip.
 fn clean_name(name: &str) -> std::result::Result<String, &'static str> {
+    let name = name.replace('\\', "/");
     let bytes = name.as_bytes();
     if name.contains('\0') {
         return Err("has a NUL character in its name");
-    }
-    if name.contains('\\') {
-        return Err("has a backslash in its name");
     }
     if name.starts_with('/') || (bytes.len() > 1 && bytes[1] == b':' && bytes[0].is_ascii_alphabetic()) {
         return Err("has an absolute path for a name");
@@ -357,9 +421,17 @@ mod tests {
         assert_eq!(clean_name("a/./b/").unwrap(), "a/b/");
         assert_eq!(clean_name("./").unwrap(), "");
         assert_eq!(clean_name("a..b/..c.png").unwrap(), "a..b/..c.png");
-        for hostile in ["../a", "a/../../b", "/etc/x.png", "C:/x.png", "a\\b.png", "..\\x", "a\0.png"] {
+        assert_eq!(clean_name("a\\b\\c.png").unwrap(), "a/b/c.png");
+        for hostile in ["../a", "a/../../b", "/etc/x.png", "C:/x.png", "\\x.png", "a\\..\\..\\x", "..\\x", "a\0.png"] {
             assert!(clean_name(hostile).is_err(), "{hostile:?}");
         }
+    }
+
+    #[test]
+    fn much_is_a_bomb_only_where_little_is_packed() {
+        assert!(!is_bomb(RATIO_FREE_BYTES, 100));
+        assert!(is_bomb(RATIO_FREE_BYTES + 1, 100));
+        assert!(!is_bomb(100 << 30, 1 << 30));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::groups::file_name;
-use crate::{Error, Result, View};
+use crate::{Error, Result, View, text};
 
 /// The stratum of each image: what stands in a column of a CSV file in the line of the image, or of its group (patient).
 ///
@@ -16,10 +16,9 @@ use crate::{Error, Result, View};
 /// values, an empty value, or an image of which neither the name nor the group has a line; [`Error::Io`].
 pub fn read_strata(path: &Path, column: Option<&str>, view: &View) -> Result<Vec<String>> {
     let bad = |line: u64, reason: String| Error::Csv { path: path.to_path_buf(), line, reason };
-    let text = std::fs::read(path).map_err(Error::io(path))?;
-    let text = String::from_utf8(text).map_err(|_| bad(0, "the file is not UTF-8 text".to_owned()))?;
-    let text = text.trim_start_matches('\u{feff}');
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
+    let text = text::read(path)?;
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(text::delimiter(&text)).trim(csv::Trim::All).from_reader(text.as_bytes());
     let from_csv = |error: csv::Error| bad(error.position().map_or(0, csv::Position::line), error.to_string());
     let header = reader.headers().map_err(from_csv)?.clone();
     let others: Vec<&str> = header.iter().skip(1).collect();

@@ -1,5 +1,7 @@
 //! Batches as training draws them: augmented, in order, ahead of time, the same at any thread count.
 
+#![cfg(feature = "tensor")]
+
 use candle_core::Device;
 use cellforge_data::phantom::{self, PhantomConfig};
 use cellforge_data::{Augment, Batch, Scale, View, balanced_draw, epoch_order, prefetch, replacement_draw};

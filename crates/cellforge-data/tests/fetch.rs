@@ -1,5 +1,7 @@
 //! Downloads from a server on this machine that misbehaves in every way that matters.
 
+#![cfg(feature = "fetch")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;

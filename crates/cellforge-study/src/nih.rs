@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use cellforge_data::{GroupPattern, Groups, OpenOptions, View, fetch::FetchOptions};
-
-use crate::config::GroupSetting;
+use cellforge_data::{GroupPattern, OpenOptions, View, fetch::FetchOptions};
 
 /// Where NLM distributes the malaria images, about 337 MB.
 pub const NLM_URL: &str = "https://data.lhncbc.nlm.nih.gov/public/Malaria/cell_images.zip";
@@ -38,25 +36,23 @@ pub fn patients() -> GroupPattern {
     GroupPattern::new("^(C[0-9]+)").expect("a constant pattern is a regular expression")
 }
 
+/// As [`patients`], but for whole names of NLM's alone, of an image (`C..ThinF.._cell_N.png`) or of a slide (`C..thin..`): what else begins
+/// with `C` and digits, such as `C0_1.png`, is somebody else's.
+///
+/// # Panics
+/// Never: the pattern is a constant that a test compiles.
+#[must_use]
+pub fn whole_names() -> GroupPattern {
+    let pattern = r"^(C[0-9]+)[A-Za-z0-9]*_?[Tt]hin(?:[^.]*_cell_[0-9]+\.[A-Za-z]+|[^.]*)$";
+    GroupPattern::new(pattern).expect("a constant pattern is a regular expression")
+}
+
 /// How cells of `side` by `side` pixels in `channels` channels are read: the patients of NIH names are recognised.
 #[must_use]
 pub fn open_options(side: usize, channels: usize) -> OpenOptions {
     let mut options = OpenOptions::new(side, channels);
-    options.patterns = vec![patients()];
+    options.patterns = vec![whole_names()];
     options
-}
-
-impl GroupSetting {
-    /// The rule by which images get their groups. CSV files, where there are some, win over names.
-    #[must_use]
-    pub fn groups(self, csv: &[PathBuf]) -> Groups {
-        match self {
-            _ if !csv.is_empty() => Groups::Csv(csv.to_vec()),
-            Self::Auto => Groups::Auto,
-            Self::Nih => Groups::Names(patients()),
-            Self::None => Groups::None,
-        }
-    }
 }
 
 /// Whether there are cells among the images that were rendered as a phantom: one among real ones is one too many.
@@ -93,6 +89,20 @@ mod tests {
             ("C5P.png", "C5"),
         ] {
             assert_eq!(patients().group(name), Some(patient), "{name}");
+        }
+        for (name, patient) in [
+            ("C39P4thinF_original_IMG_1_cell_9.png", "C39"),
+            ("C51AP12thinF_IMG_1_cell_9.png", "C51"),
+            ("C47P8thin_Original_Motic_cell_1.png", "C47"),
+            ("C47P8thinOriginalOlympusCX21_cell_1.png", "C47"),
+            ("C1_thinF_IMG_1_cell_9.png", "C1"),
+            ("C12P3ThinF_phantom_cell_7.png", "C12"),
+            ("C47P8thinA", "C47"),
+        ] {
+            assert_eq!(whole_names().group(name), Some(patient), "{name}");
+        }
+        for name in ["C0_1.png", "C1_cell_2.png", "C5AxP3.png", "C1thin.png", "C12_think_1.png"] {
+            assert_eq!(whole_names().group(name), None, "{name}");
         }
         for name in ["", "C", "CP1.png", "c1P1.png", "xC1P1.png", "Cell_1.png"] {
             assert_eq!(patients().group(name), None, "{name}");

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use cellforge::candle::Device;
-use cellforge::data::{Groups, Index, OpenOptions, View, ViewParts, read_manifest};
+use cellforge::data::{Groups, Index, OpenOptions, Slices, Table, View, ViewParts, read_manifest};
 use cellforge::nn::Precision;
 use cellforge::study::{Results, StudyConfig, report::render};
 use cellforge::train::{TrainedClassifier, TrainedGan, load_dinov2, load_inception, read_feature_file};
@@ -41,6 +41,20 @@ pub fn image(data: &[u8]) {
     let _ = View::open(dir.path(), &small(if *choice < 128 { 3 } else { 1 }));
 }
 
+/// One file that may hold many images; the first byte chooses its name's ending, and how it is cut.
+pub fn stack(data: &[u8]) {
+    let Some((choice, bytes)) = data.split_first() else { return };
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let endings = ["tif", "dcm", "nii.gz", "nii", "npy", "npz", "gif", "webp", "pgm"];
+    let name = format!("stack.{}", endings[usize::from(*choice) % endings.len()]);
+    fs::write(dir.path().join(name), bytes).expect("a temporary file");
+    let mut options = small(if *choice < 128 { 3 } else { 1 });
+    options.allow_one_class = true;
+    options.stacks.axis = 1 + usize::from(*choice) % 3;
+    options.stacks.slices = if *choice % 2 == 0 { Slices::All } else { Slices::Middle };
+    let _ = View::open(dir.path(), &options);
+}
+
 /// A manifest of a split, and a table of patients, of four cells.
 pub fn csv(data: &[u8]) {
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -54,7 +68,10 @@ pub fn csv(data: &[u8]) {
         fs::write(&file, []).expect("a temporary file");
     }
     let mut options = cellforge::study::nih::open_options(8, 3);
-    options.groups = Groups::Csv(vec![path]);
+    options.groups = Groups::Csv(vec![path.clone()]);
+    let _ = Index::open(&cells, &options);
+    options.groups = Groups::Auto;
+    options.table = Some(Table { path, label: vec!["class".to_owned()], ..Table::default() });
     let _ = Index::open(&cells, &options);
 }
 

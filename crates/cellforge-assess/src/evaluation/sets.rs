@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cellforge_data::{SplitOptions, SplitRule, View, folder_name, split};
+use cellforge_data::{Duplicates, SplitOptions, SplitRule, View, folder_name, split};
 use cellforge_eval::effective_groups;
 
 use super::{Part, SetInfo};
@@ -192,7 +192,7 @@ pub(crate) fn pick(images: &View, rows: &[usize], n: usize, seed: u64) -> Vec<us
 /// Splits the rows of a set in two: `share` of each class, as nearly as whole patients allow where several are known, and the rest.
 pub(super) fn parted(images: &SetImages, share: f64, seed: u64) -> Result<[Vec<usize>; 2]> {
     let by = if images.several_patients() { SplitRule::Group } else { SplitRule::Image };
-    let parts = split(&images.view, &SplitOptions { by, val: 0.0, test: share, seed })
+    let parts = split(&images.view, &SplitOptions { by, val: 0.0, test: share, seed, duplicates: Duplicates::Keep })
         .map_err(|error| Error::EvaluationImages { part: "real", problem: error.to_string() })?;
     Ok([parts.test, parts.train])
 }

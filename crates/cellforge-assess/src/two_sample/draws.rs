@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cellforge_data::{SplitOptions, SplitRule, View, derive_seed, epoch_order, k_fold, split};
+use cellforge_data::{Duplicates, SplitOptions, SplitRule, View, derive_seed, epoch_order, k_fold, split};
 use cellforge_eval::effective_groups;
 
 use super::{TwoSampleConfig, TwoSampleData};
@@ -44,7 +44,7 @@ impl Draws {
         let mut halvings = Vec::with_capacity(config.seeds);
         for number in 0..config.seeds {
             let seed = derive_seed(config.seed, &format!("two_sample/halves/{number}"));
-            let options = SplitOptions { by, val: 0.0, test: 0.5, seed };
+            let options = SplitOptions { by, val: 0.0, test: 0.5, seed, duplicates: Duplicates::Keep };
             let parts = split(real, &options).map_err(|error| error.to_string())?;
             halvings.push([parts.train, parts.test]);
         }

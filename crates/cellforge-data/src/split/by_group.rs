@@ -7,7 +7,8 @@ use rand::seq::SliceRandom;
 use super::rng;
 use crate::{Error, Result, View, counted};
 
-pub(super) fn by_group(view: &View, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
+/// `twins` has the positions of the images of each picture that is there several times: groups that share one stay together.
+pub(super) fn by_group(view: &View, shares: &[f64], seed: u64, twins: &[Vec<usize>]) -> Result<Vec<Vec<usize>>> {
     let mut members: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (image, group) in (0..view.len()).map(|image| (image, view.group(image))) {
         let group = group.ok_or_else(|| {
@@ -19,14 +20,16 @@ pub(super) fn by_group(view: &View, shares: &[f64], seed: u64) -> Result<Vec<Vec
         members.entry(group).or_default().push(image);
     }
     let wanted: Vec<usize> = (0..shares.len()).filter(|side| shares[*side] > 0.0).collect();
-    if members.len() < wanted.len() {
+    let known = members.len();
+    let mut groups = united(members.into_values().collect(), twins);
+    if groups.len() < wanted.len() {
+        let share = if groups.len() < known { ", once those are one that share identical images," } else { "" };
         return Err(Error::Invalid(format!(
-            "{} for {} sides of a split: more groups (patients) are needed, or a split by image",
-            counted(members.len(), "group (patient)", "groups (patients)"),
+            "{}{share} for {} sides of a split: more groups (patients) are needed, or a split by image",
+            counted(groups.len(), "group (patient)", "groups (patients)"),
             wanted.len()
         )));
     }
-    let mut groups: Vec<Vec<usize>> = members.into_values().collect();
     groups.shuffle(&mut rng(seed, "groups"));
     let mut balance = Balance::new(view, &groups, shares);
     for group in 0..groups.len() {
@@ -40,6 +43,38 @@ pub(super) fn by_group(view: &View, shares: &[f64], seed: u64) -> Result<Vec<Vec
         sides[side].extend(images);
     }
     Ok(sides)
+}
+
+/// The groups, those that share a picture made one.
+fn united(groups: Vec<Vec<usize>>, twins: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    let of_image: BTreeMap<usize, usize> =
+        groups.iter().enumerate().flat_map(|(group, images)| images.iter().map(move |image| (*image, group))).collect();
+    // The group that each is united with, the first of them; its own where it is that.
+    let mut first: Vec<usize> = (0..groups.len()).collect();
+    fn root(first: &[usize], mut group: usize) -> usize {
+        while first[group] != group {
+            group = first[group];
+        }
+        group
+    }
+    for members in twins {
+        let roots: Vec<usize> =
+            members.iter().filter_map(|image| of_image.get(image)).map(|group| root(&first, *group)).collect();
+        let least = roots.iter().copied().min().unwrap_or_default();
+        roots.into_iter().for_each(|group| first[group] = least);
+    }
+    let mut together: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    let apart = groups.len();
+    for (group, images) in groups.into_iter().enumerate() {
+        together.entry(root(&first, group)).or_default().extend(images);
+    }
+    if together.len() < apart {
+        tracing::warn!(
+            "{} groups (patients) share identical images with others, and stay on one side with them",
+            apart - together.len()
+        );
+    }
+    together.into_values().collect()
 }
 
 /// Class counts of sides as groups are put on them, against what their shares ask for. The cost of a state is the sum over

@@ -1,11 +1,14 @@
 //! Splits in which each image goes its own way, class by class.
 
+use std::collections::BTreeMap;
+
 use rand::seq::SliceRandom;
 
 use super::rng;
 use crate::{Error, Result, View, counted};
 
-pub(super) fn by_image(view: &View, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
+/// `twins` has the positions of the images of each picture that is there several times: they go where the first of them is.
+pub(super) fn by_image(view: &View, shares: &[f64], seed: u64, twins: &[Vec<usize>]) -> Result<Vec<Vec<usize>>> {
     let mut sides = vec![Vec::new(); shares.len()];
     let wanted = shares.iter().filter(|share| **share > 0.0).count();
     for (class, name) in view.classes().iter().enumerate() {
@@ -29,7 +32,32 @@ pub(super) fn by_image(view: &View, shares: &[f64], seed: u64) -> Result<Vec<Vec
             rest = left;
         }
     }
+    unite(&mut sides, twins);
     Ok(sides)
+}
+
+/// Moves identical images to the side of the first of them.
+fn unite(sides: &mut [Vec<usize>], twins: &[Vec<usize>]) {
+    if twins.is_empty() {
+        return;
+    }
+    let mut side_of: BTreeMap<usize, usize> = BTreeMap::new();
+    for (side, images) in sides.iter().enumerate() {
+        side_of.extend(images.iter().map(|image| (*image, side)));
+    }
+    let mut moved: BTreeMap<usize, usize> = BTreeMap::new();
+    for members in twins {
+        let to = side_of[&members[0]];
+        moved.extend(members.iter().filter(|image| side_of[*image] != to).map(|image| (*image, to)));
+    }
+    for side in sides.iter_mut() {
+        side.retain(|image| !moved.contains_key(image));
+    }
+    let images = moved.len();
+    moved.into_iter().for_each(|(image, to)| sides[to].push(image));
+    if images > 0 {
+        tracing::warn!("{images} images are identical to ones on another side of the split, and were moved to them");
+    }
 }
 
 /// Whole numbers that sum to `n`, nearest to the shares (largest remainders; equal ones in turn from side `first`), at least 1

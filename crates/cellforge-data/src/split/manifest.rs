@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::Split;
 use crate::atomic::write_atomic;
+use crate::layout::normal;
 use crate::{Error, Result, View};
 
 const COLUMNS: [&str; 4] = ["name", "class", "group", "split"];
@@ -61,7 +62,7 @@ pub fn read_manifest(path: &Path, view: &View) -> Result<Split> {
         let record = record.map_err(from_csv)?;
         let line = record.position().map_or(0, csv::Position::line);
         let (name, class, group, side) = (&record[0], &record[1], &record[2], &record[3]);
-        let image = *places.get(name).ok_or_else(|| bad(line, format!("{name:?} is not among the images")))?;
+        let image = *places.get(&normal(name)).ok_or_else(|| bad(line, format!("{name:?} is not among the images")))?;
         let (own_class, own_group) = (view.class_of(image), view.group(image));
         if class != own_class || group != own_group.unwrap_or_default() {
             return Err(bad(
@@ -93,10 +94,10 @@ pub fn read_manifest(path: &Path, view: &View) -> Result<Split> {
 }
 
 /// Where each name is in the view.
-fn places(view: &View) -> Result<BTreeMap<&str, usize>> {
+fn places(view: &View) -> Result<BTreeMap<String, usize>> {
     let mut places = BTreeMap::new();
     for (image, name) in view.names().enumerate() {
-        if places.insert(name, image).is_some() {
+        if places.insert(normal(name), image).is_some() {
             return Err(Error::Invalid(format!("two images are named {name:?}: a manifest needs names that differ")));
         }
     }

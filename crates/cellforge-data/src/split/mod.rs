@@ -2,6 +2,7 @@
 
 mod by_group;
 mod by_image;
+mod given;
 mod manifest;
 
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::duplicates::Duplicates;
 use crate::{Error, Result, View};
 use by_group::by_group;
 use by_image::by_image;
@@ -30,7 +32,7 @@ pub struct Split {
 }
 
 /// A part of a split.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitPart {
     /// The training images.
@@ -70,24 +72,31 @@ impl Split {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitRule {
-    /// By group where every image has one and there are at least two, otherwise by image.
+    /// As the source splits its images where it does, by group where every image has one and there are at least two, otherwise by image.
     #[default]
     Auto,
     /// By image, every class in the same proportion. Images of one patient end up on several sides.
     Image,
     /// By group (patient): all images of a group are on one side.
     Group,
+    /// As the source splits its images, by folders such as `train` and `test`, by a table, or in the file itself.
+    Given,
 }
 
 impl SplitRule {
-    /// What the rule means for these images: [`SplitRule::Image`] or [`SplitRule::Group`].
+    /// What the rule means for these images: [`SplitRule::Image`], [`SplitRule::Group`] or [`SplitRule::Given`].
     #[must_use]
     pub fn settled(self, view: &View) -> Self {
         match self {
-            Self::Auto if view.has_groups() => Self::Group,
-            Self::Auto => Self::Image,
+            Self::Auto if view.has_given_parts() => Self::Given,
+            Self::Auto => Self::drawn(view),
             rule => rule,
         }
+    }
+
+    /// The rule by which sides of these images are drawn: [`SplitRule::Group`] where groups are known, else [`SplitRule::Image`].
+    fn drawn(view: &View) -> Self {
+        if view.has_groups() { Self::Group } else { Self::Image }
     }
 }
 
@@ -103,12 +112,14 @@ pub struct SplitOptions {
     pub test: f64,
     /// The same seed gives the same split of the same images.
     pub seed: u64,
+    /// What becomes of identical images: on one side together, unless they are [kept](Duplicates::Keep) apart.
+    pub duplicates: Duplicates,
 }
 
 impl Default for SplitOptions {
     /// 70% to train, 10% to validate, 20% to test; groups stay whole where they are known.
     fn default() -> Self {
-        Self { by: SplitRule::Auto, val: 0.1, test: 0.2, seed: 0 }
+        Self { by: SplitRule::Auto, val: 0.1, test: 0.2, seed: 0, duplicates: Duplicates::SameSide }
     }
 }
 
@@ -116,7 +127,8 @@ impl Default for SplitOptions {
 ///
 /// By image, every class is dealt out in the same proportion, at least one image to each side that is asked for. By group, groups go
 /// one at a time, in an order drawn from the seed, to the side that lacks their classes most, and are then moved while that
-/// brings the sides' class counts closer to their shares; no group is on two sides.
+/// brings the sides' class counts closer to their shares; no group is on two sides. Identical images are on one side, which unites their
+/// groups. As the source splits its images, only what it does not split is drawn.
 ///
 /// # Errors
 /// [`Error::Invalid`] for shares out of range, too few images of a class or too few groups, an image without a group, or a side of a
@@ -134,8 +146,11 @@ pub fn split(view: &View, options: &SplitOptions) -> Result<Split> {
             options.val, options.test
         )));
     }
+    if options.by.settled(view) == SplitRule::Given {
+        return given::given(view, options);
+    }
     let shares = [train, options.val, options.test];
-    let parts = sides(view, options.by, &shares, options.seed)?;
+    let parts = sides(view, options.by, &shares, options.seed, options.duplicates)?;
     let wanted = shares.iter().filter(|share| **share > 0.0).count();
     for ((name, share), part) in ["training", "validation", "test"].into_iter().zip(shares).zip(&parts) {
         if share > 0.0
@@ -168,7 +183,7 @@ fn groups_with(view: &View, class: usize) -> usize {
     images.into_iter().filter_map(|image| view.group(image)).collect::<BTreeSet<&str>>().len()
 }
 
-/// Splits images into `k` equal folds: split `i` tests on fold `i` and trains on the others; none validates.
+/// Splits images into `k` equal folds, identical images together: split `i` tests on fold `i` and trains on the others; none validates.
 ///
 /// # Errors
 /// As [`split`], and for `k` below 2. A fold may lack a class, but no training part.
@@ -176,7 +191,7 @@ pub fn k_fold(view: &View, k: usize, by: SplitRule, seed: u64) -> Result<Vec<Spl
     if k < 2 {
         return Err(Error::Invalid(format!("k-fold splits need 2 folds or more, not {k}")));
     }
-    let folds = sides(view, by, &vec![1.0 / k as f64; k], seed)?;
+    let folds = sides(view, by, &vec![1.0 / k as f64; k], seed, Duplicates::SameSide)?;
     let splits: Vec<Split> = (0..k)
         .map(|test| {
             let mut train: Vec<usize> = folds
@@ -201,14 +216,19 @@ pub fn k_fold(view: &View, k: usize, by: SplitRule, seed: u64) -> Result<Vec<Spl
     }
 }
 
-/// The images of each side, sorted; a side of share 0 stays empty.
-fn sides(view: &View, by: SplitRule, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
+/// The images of each side, sorted; a side of share 0 stays empty. What the source says of a split does not matter here.
+fn sides(view: &View, by: SplitRule, shares: &[f64], seed: u64, duplicates: Duplicates) -> Result<Vec<Vec<usize>>> {
     if view.is_empty() {
         return Err(Error::Invalid("there are no images to split".to_owned()));
     }
-    let mut sides = match by.settled(view) {
-        SplitRule::Group => by_group(view, shares, seed)?,
-        _ => by_image(view, shares, seed)?,
+    let by = match by {
+        SplitRule::Auto | SplitRule::Given => SplitRule::drawn(view),
+        rule => rule,
+    };
+    let twins = if duplicates == Duplicates::Keep { Vec::new() } else { view.twin_sets() };
+    let mut sides = match by {
+        SplitRule::Group => by_group(view, shares, seed, &twins)?,
+        _ => by_image(view, shares, seed, &twins)?,
     };
     sides.iter_mut().for_each(|side| side.sort_unstable());
     Ok(sides)

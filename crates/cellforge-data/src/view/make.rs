@@ -3,7 +3,7 @@
 use image::{DynamicImage, GrayImage, RgbImage};
 use rayon::prelude::*;
 
-use super::{Pixels, Stored, View, ViewParts, rgb_image};
+use super::{Facts, Pixels, Stored, View, ViewParts, rgb_image};
 use crate::{Error, Result};
 
 /// Making a view.
@@ -30,7 +30,8 @@ impl View {
             groups = vec![None; n];
         }
         let pixels = Pixels::Memory(pixels);
-        Stored { classes, names, labels, groups, skipped: Vec::new(), side, channels, pixels }.into_view()
+        let (parts, skipped, facts) = (Vec::new(), Vec::new(), Facts::default());
+        Stored { classes, names, labels, groups, parts, skipped, facts, side, channels, pixels }.into_view()
     }
 
     /// RGB images of one class without a name. [`ViewParts::from_rgb`] lets one add labels, groups and names.

@@ -1,5 +1,6 @@
 //! Images with labels, groups and names, and which of them are meant.
 
+mod facts;
 mod make;
 mod narrow;
 mod parts;
@@ -14,7 +15,9 @@ use image::RgbImage;
 use sha2::{Digest, Sha256};
 
 use crate::index::Skipped;
+use crate::split::SplitPart;
 
+pub use facts::{Facts, Original};
 pub use parts::ViewParts;
 pub(crate) use stored::{Pixels, Stored};
 
@@ -182,6 +185,25 @@ impl View {
     #[must_use]
     pub fn skipped(&self) -> &[Skipped] {
         &self.set.skipped
+    }
+
+    /// The part of a split that the source puts image `i` into: its folders, a table, or the file itself.
+    #[must_use]
+    pub fn given_part(&self, i: usize) -> Option<SplitPart> {
+        self.set.parts.get(self.row(i)).copied().flatten()
+    }
+
+    /// Whether the source itself splits the images: some are for training, and some for validation or the test.
+    #[must_use]
+    pub fn has_given_parts(&self) -> bool {
+        let has = |part| (0..self.len()).any(|i| self.given_part(i) == Some(part));
+        has(SplitPart::Train) && (has(SplitPart::Val) || has(SplitPart::Test))
+    }
+
+    /// How the stored set was read.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.set.facts
     }
 
     /// Image `i`: `side * side * channels` bytes, row by row, channels last.

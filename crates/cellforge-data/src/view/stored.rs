@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::View;
+use super::{Facts, View};
 use crate::index::Skipped;
+use crate::split::SplitPart;
 use crate::{Error, Result};
 
 /// What views share.
@@ -12,7 +13,10 @@ pub(crate) struct Stored {
     pub(crate) names: Vec<String>,
     pub(crate) labels: Vec<u32>,
     pub(crate) groups: Vec<Option<String>>,
+    /// The part of a split that the source puts each image into; empty where it says nothing of any.
+    pub(crate) parts: Vec<Option<SplitPart>>,
     pub(crate) skipped: Vec<Skipped>,
+    pub(crate) facts: Facts,
     pub(crate) side: usize,
     pub(crate) channels: usize,
     pub(crate) pixels: Pixels,

@@ -21,7 +21,7 @@ use toml::{Table, Value};
 use crate::{Error, Origin, Result, presets::Preset};
 
 pub use classifiers::{CnnRun, CnnStage};
-pub use data::{DataConfig, GroupSetting, PhantomStage, SplitRule};
+pub use data::{DataConfig, GroupSetting, PhantomStage, SplitRule, TableConfig};
 pub use generate::{GenerateStage, JudgeStage};
 pub use inputs::Inputs;
 

@@ -7,14 +7,13 @@ use cellforge_assess::{
     files::{hash_file, hash_texts},
 };
 use cellforge_data::{
-    OpenOptions, Progress, Split, SplitOptions, SplitRule, View, derive_seed, folder_names, phantom, save_grid, split,
+    Progress, Split, SplitOptions, SplitPart, SplitRule, View, derive_seed, folder_names, phantom, save_grid, split,
 };
 use cellforge_train::{RunDir, Stage};
 
 use crate::{
     Origin, Result, StudyConfig,
-    config::{DataConfig, PhantomStage},
-    nih,
+    config::{DataConfig, PhantomStage, TableConfig},
     runner::{Makes, Runner},
     stamp::Stamp,
 };
@@ -39,10 +38,13 @@ pub(crate) struct Cells {
 pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cells, Stamp)> {
     let (dir, made) = (runner.dir(), Makes::Folder(Stage::Data.folder()));
     let rendered = dir.phantom();
-    let options = open_options(&config.data, dir.cache(), runner.control.progress);
+    let mut options = config.data.open_options()?;
+    options.cache_dir = Some(dir.cache());
+    options.progress = runner.control.progress.then(Progress::images_bar);
     // Where the images and the names of their patients lie, and what they are called, is no input of this stage: only what they are.
     let noun = DataConfig::default().noun;
-    let settings = DataConfig { noun, path: None, group_csv: Vec::new(), ..config.data.clone() };
+    let (path, group_csv, table) = (None, Vec::new(), TableConfig::default());
+    let settings = DataConfig { noun, path, group_csv, table, ..config.data.clone() };
     let mut loaded = None;
     let stamp = match &config.data.path {
         Some(path) => {
@@ -50,7 +52,7 @@ pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cell
             let cells = prepare(View::open(path, &options)?, config)?;
             runner.carry = clock.elapsed().as_secs_f64();
             let settings = DataConfig { phantom: PhantomStage::default(), ..settings };
-            let inputs = (settings, config.seed, cells.all.fingerprint());
+            let inputs = (settings, config.seed, fingerprint(&cells.all));
             let stamp = runner.stage("data", &inputs, &[], made, |_| write(&dir, &cells))?;
             loaded = Some(cells);
             stamp
@@ -95,13 +97,13 @@ fn write(dir: &RunDir, cells: &Cells) -> Result<()> {
     Ok(())
 }
 
-fn open_options(data: &DataConfig, cache_dir: PathBuf, progress: bool) -> OpenOptions {
-    let mut options = nih::open_options(data.side, data.channels);
-    options.groups = data.groups.groups(&data.group_csv);
-    options.skip_bad = data.skip_bad;
-    options.cache_dir = Some(cache_dir);
-    options.progress = progress.then(Progress::images_bar);
-    options
+/// What the images are, and the parts of a split that their source puts them into where it does.
+fn fingerprint(all: &View) -> String {
+    if !all.has_given_parts() {
+        return all.fingerprint();
+    }
+    let parts = (0..all.len()).map(|i| all.given_part(i).map_or("none", SplitPart::name));
+    hash_texts(std::iter::once(all.fingerprint().as_str()).chain(parts))
 }
 
 fn prepare(all: View, config: &StudyConfig) -> Result<Cells> {
@@ -112,7 +114,8 @@ fn prepare(all: View, config: &StudyConfig) -> Result<Cells> {
     let words = origin.words(data)?;
     let seed = derive_seed(config.seed, "split");
     let split_by = settled(data.split_by, &all, &words);
-    let split = split(&all, &SplitOptions { by: split_by, val: data.val, test: data.test, seed })?;
+    let options = SplitOptions { by: split_by, val: data.val, test: data.test, seed, duplicates: data.duplicates };
+    let split = split(&all, &options)?;
     let limited = |positions: &[usize], limit| limit_per_class(&all.part(positions), limit, config.seed);
     Ok(Cells {
         train: limited(&split.train, data.train_limit),
@@ -132,6 +135,7 @@ fn settled(rule: SplitRule, cells: &View, words: &Words) -> SplitRule {
     let by = rule.settled(cells);
     let patients = cells.group_names().len();
     match by {
+        SplitRule::Given => tracing::info!("split as the source splits its images"),
         SplitRule::Group => tracing::info!("split by patient: each of {patients} is on one side"),
         _ if patients > 1 => {
             tracing::info!("split by {one}: each of {patients} patients may be on several sides");

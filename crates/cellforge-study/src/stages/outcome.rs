@@ -103,7 +103,12 @@ fn summary(config: &StudyConfig, cells: &Cells) -> DataSummary {
         images_per_class: per_class(all),
         groups: group_count(all),
         single_class_groups: single_class_groups(all),
-        split_by: if cells.split_by == SplitRule::Group { "group" } else { "image" }.to_owned(),
+        split_by: match cells.split_by {
+            SplitRule::Given => "given",
+            SplitRule::Group => "group",
+            _ => "image",
+        }
+        .to_owned(),
         parts,
         skipped: all
             .skipped()

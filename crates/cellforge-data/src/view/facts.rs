@@ -1,0 +1,36 @@
+//! What is known of how a set was read.
+
+use serde::{Deserialize, Serialize};
+
+use crate::intensity::Intensities;
+use crate::left_out::LeftOut;
+
+/// What is known of how the images of a set were read; nothing where they were made in memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Facts {
+    /// What the folders above the images were taken for, as a layout; empty where they say nothing.
+    pub layout: String,
+    /// What is no image of the set, counted by reason and ending.
+    pub left_out: Vec<LeftOut>,
+    /// How intensities beyond 8 bits became grey levels; none where no image has any.
+    pub intensities: Option<Intensities>,
+    /// Sizes and kinds of the images before they were made alike, each with the number of images.
+    pub originals: Vec<Original>,
+}
+
+/// What images were before they were made alike.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Original {
+    /// Pixels across.
+    pub width: usize,
+    /// Pixels down.
+    pub height: usize,
+    /// How they are stored, as in "16-bit grey".
+    pub mode: String,
+    /// Whether they show no colour, however they are stored.
+    pub is_grey: bool,
+    /// How many images there are of this kind.
+    pub images: usize,
+}
