@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use cellforge::{
     assess::{
         self, Evaluation, EvaluationConfig,
-        evaluation::{EvaluationInputs, FeatureSource, FidelityScope, Part, Prepared},
+        evaluation::{EvaluationInputs, FeatureSource, FidelityScope, Measure, Part, Prepared},
     },
     data::{self, Source, SplitPart, View},
     eval::Estimate,
@@ -112,6 +112,11 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         if config.evaluate.max_images > 0 {
             bail!("--drop-copies needs all synthetic images looked at: leave out --max-images");
         }
+        if !config.evaluate.copies.near || !config.evaluate.measures(Measure::Privacy) {
+            bail!(
+                "--drop-copies needs near copies looked for: let --measure have privacy, and leave evaluate.copies.near true"
+            );
+        }
     }
     let session = globals.open_stoppable(config.precision)?;
     let measured = EvaluationConfig { seed: config.seed, level: config.judge.level, ..config.evaluate.clone() };
@@ -188,8 +193,11 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     begin(&out, args, &text)?;
     let found = ready.run(&out).map_err(|error| match (error, &args.out) {
         (assess::Error::Interrupted, Some(out)) => {
-            let out = shell_word(&out.display().to_string());
-            Interrupted(format!("stopped; go on with: cellforge evaluate --resume --out {out}")).into()
+            let word = |path: &Path| shell_word(&path.display().to_string());
+            let drop =
+                args.drop_copies.as_ref().map(|into| format!(" --drop-copies {}", word(into))).unwrap_or_default();
+            let out = word(out);
+            Interrupted(format!("stopped; go on with: cellforge evaluate --resume --out {out}{drop}")).into()
         }
         (assess::Error::Interrupted, None) => Interrupted("stopped".to_owned()).into(),
         (error, _) => anyhow::Error::from(error),
@@ -198,7 +206,11 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     if let Some(into) = &args.drop_copies {
         let others: Vec<&str> = found.copies.others(names.len()).into_iter().map(|i| names[i].as_str()).collect();
         Source::open(Path::new(&synthetic))?.copy(others.iter().copied(), into)?;
-        say(format!("{} without copies: {} of {}", into.display(), others.len(), names.len()));
+        let which = match &found.copies.not_searched {
+            None => "without copies".to_owned(),
+            Some(reason) => format!("without identical copies alone (near ones were not looked for: {reason})"),
+        };
+        say(format!("{} {which}: {} of {}", into.display(), others.len(), names.len()));
     }
     if args.out.is_some() {
         let dir = RunDir::new(&out);
@@ -382,6 +394,12 @@ fn summary(found: &Evaluation) -> String {
     }
     if let Some(left_out) = found.left_out() {
         lines.push(format!("not compared: {left_out}"));
+    }
+    if let Some(twice) = found.copies.twice_in_words(&found.words, found.sets.synthetic.images) {
+        lines.push(twice);
+    }
+    if let Some(reason) = found.copies.not_searched.as_ref().filter(|_| found.settings.copies.near) {
+        lines.push(format!("near copies were not looked for: {reason}"));
     }
     for (part, reason) in &found.not_measured {
         lines.push(format!("not measured, {part}: {reason}"));

@@ -15,7 +15,7 @@ pub fn check_outside<'a>(out: &Path, sources: impl IntoIterator<Item = &'a Strin
         };
         let Ok(folder) = Path::new(folder).canonicalize() else { continue };
         if folder.is_dir() && leads_to.starts_with(&folder) {
-            bail!("--out {} lies inside the images' folder {source}: choose another", out.display());
+            bail!("{} lies inside the images' folder {source}: choose another for what is written", out.display());
         }
     }
     Ok(())

@@ -373,6 +373,15 @@ impl CopiesPart {
         (0..images).filter(|&i| !copied[i]).collect()
     }
 
+    /// How many synthetic images are there more than once, in a sentence. None where none is.
+    #[must_use]
+    pub fn twice_in_words(&self, words: &Words, images: usize) -> Option<String> {
+        let twice = self.identical.among_synthetic.images;
+        let (one, are) = (&words.one, if twice == 1 { "is" } else { "are" });
+        (twice > 0)
+            .then(|| format!("{twice} of {images} synthetic {} {are} equal to a synthetic {one} before.", words.many))
+    }
+
     /// The copies in words: how many, and how many patients they are of. None where there is none.
     #[must_use]
     pub fn in_words(&self, words: &Words, images: usize) -> Option<String> {

@@ -148,6 +148,9 @@ fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
         "- Copies: {}{searched}",
         copies.unwrap_or_else(|| format!("no copy of a training {} was found.", found.words.one))
     )?;
+    if let Some(twice) = found.copies.twice_in_words(&found.words, found.sets.synthetic.images) {
+        writeln!(text, "- {twice}")?;
+    }
     if let Some(near) = &found.copies.near {
         let alarms = &near.false_alarms;
         writeln!(

@@ -252,6 +252,12 @@ fn sentence(found: &PanelScore) -> String {
     let many = if found.raters.len() == 1 { "The rater" } else { "The raters" };
     match found.pooled.auc {
         None => format!("{many} did not answer for real and synthetic images: there is no AUC."),
+        // Every draw of answers that are all alike has an area of one half.
+        Some(auc) if auc.low == 0.5 && auc.high == 0.5 => {
+            format!(
+                "{many} gave the same answer to real and synthetic images alike: that says nothing about the images."
+            )
+        }
         Some(auc) if auc.low > 0.5 => {
             format!("{many} told synthetic from real images better than chance: AUC {}.", number(auc))
         }
@@ -351,6 +357,13 @@ mod tests {
         {
             assert!(text.contains(expected), "{expected} in\n{text}");
         }
+    }
+
+    #[test]
+    fn the_same_answer_to_all_says_nothing() {
+        let same = answers("AB", &[(1, 3), (2, 3), (3, 3), (4, 3)]);
+        let text = markdown(&score(&key(), &[same], &BootstrapOptions::default()).unwrap(), "images");
+        assert!(text.contains("says nothing about the images") && !text.contains("is not excluded"), "{text}");
     }
 
     #[test]
