@@ -87,7 +87,7 @@ impl View {
             pixels,
         }
         .into_view()?;
-        let view = if options.duplicates == Duplicates::Drop { view.without_twins() } else { view };
+        let view = if options.duplicates == Duplicates::Drop { view.without_twins()? } else { view };
         if let Some(class) = view.class_counts().iter().position(|count| *count == 0) {
             let class = index.classes[class].clone();
             return Err(Error::EmptyClass { path: index.root.clone(), class, left_out: Vec::new() });

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::View;
+use crate::{Result, View};
 
 /// What becomes of identical images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -77,19 +77,19 @@ impl View {
         members.iter().any(|i| self.label(*i) != self.label(members[0]))
     }
 
-    /// The images without those that [`Duplicates::Drop`] drops.
-    pub(crate) fn without_twins(&self) -> Self {
+    /// The images without those that [`Duplicates::Drop`] drops, as a set of its own.
+    pub(crate) fn without_twins(&self) -> Result<Self> {
         let mut kept = vec![true; self.len()];
         for members in self.twin_sets() {
             let first = usize::from(!self.in_several_classes(&members));
             members[first..].iter().for_each(|i| kept[*i] = false);
         }
         if kept.iter().all(|kept| *kept) {
-            return self.clone();
+            return Ok(self.clone());
         }
         let dropped = kept.iter().filter(|kept| !**kept).count();
         tracing::warn!("{dropped} images are identical to others, and are dropped");
-        self.part(&(0..self.len()).filter(|i| kept[*i]).collect::<Vec<_>>())
+        self.copied(&(0..self.len()).filter(|i| kept[*i]).collect::<Vec<_>>())
     }
 }
 
@@ -116,7 +116,8 @@ mod tests {
         let view = images(&[1, 2, 1, 0, 0, 2, 3], &[0, 0, 0, 0, 1, 1, 1]);
         assert_eq!(view.twins(), [0, 1, 0, 3, 4, 1, 6]);
         assert_eq!(view.twin_counts(), TwinCounts { images: 4, pictures: 2, across_classes: 1 });
-        let kept = view.without_twins();
-        assert_eq!(kept.rows(), [0, 3, 4, 6]);
+        let kept = view.without_twins().unwrap();
+        assert_eq!(kept.names().collect::<Vec<_>>(), ["000001", "000004", "000005", "000007"]);
+        assert_eq!((kept.labels(), kept.image(3)[0], kept.rows()), (vec![0, 0, 1, 1], 3, vec![0, 1, 2, 3]));
     }
 }

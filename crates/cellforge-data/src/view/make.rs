@@ -97,6 +97,24 @@ impl View {
         Self::new(all)
     }
 
+    /// The images at these positions as a set of its own, with all that is known of how the set was read. Pixels are copied.
+    pub(crate) fn copied(&self, positions: &[usize]) -> Result<Self> {
+        let pixels: Vec<&[u8]> = positions.iter().map(|&i| self.image(i)).collect();
+        Stored {
+            classes: self.classes().to_vec(),
+            names: positions.iter().map(|&i| self.name(i).to_owned()).collect(),
+            labels: positions.iter().map(|&i| self.label(i)).collect(),
+            groups: positions.iter().map(|&i| self.group(i).map(str::to_owned)).collect(),
+            parts: positions.iter().map(|&i| self.given_part(i)).collect(),
+            skipped: self.skipped().to_vec(),
+            facts: self.facts().clone(),
+            side: self.side(),
+            channels: self.channels(),
+            pixels: Pixels::Memory(pixels.concat()),
+        }
+        .into_view()
+    }
+
     /// A copy of what the view holds.
     #[must_use]
     pub fn to_parts(&self) -> ViewParts {

@@ -1,6 +1,6 @@
 //! The data stage: the cells, their split, and a look at them.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{collections::BTreeMap, time::Instant};
 
 use cellforge_assess::{
     evaluation::Words,
