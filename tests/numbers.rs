@@ -109,7 +109,12 @@ fn a_class_that_is_very_rare() {
     assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
     assert!(said(&refused).contains("rare") && !said(&refused).contains("panicked"), "{}", said(&refused));
 
+    // Three times the same image cannot be in three parts.
     let data = images(&dir, &[("common", 3000, common), ("rare", 3, |_, p| 255 - p as u8 / 2)]);
+    let refused = run(&args, &data, &dir.join("same"));
+    assert!(said(&refused).contains("its 3 images are 1 of different content, for 3 parts"), "{}", said(&refused));
+
+    let data = images(&dir, &[("common", 3000, common), ("rare", 3, |n, p| 255 - p as u8 / 2 - n as u8)]);
     let out = dir.join("three");
     let trained = run(&args, &data, &out);
     assert_trained(&trained, &out);

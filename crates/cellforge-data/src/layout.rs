@@ -214,10 +214,8 @@ pub(crate) fn found(paths: &[&str]) -> std::result::Result<Reading, Ambiguous> {
 /// Which of several levels of folders names classes and which groups. Numbers tell groups from classes, or else there are many more of them.
 fn class_and_group(levels: &[usize], names: &[BTreeSet<&str>]) -> std::result::Result<(usize, usize), Ambiguous> {
     let has_digit = |name: &&str| name.bytes().any(|byte| byte.is_ascii_digit());
-    let named: Vec<usize> =
-        levels.iter().copied().filter(|at| !names[*at].iter().any(|name| has_digit(name))).collect();
-    let numbered: Vec<usize> =
-        levels.iter().copied().filter(|at| names[*at].iter().all(|name| has_digit(name))).collect();
+    let named: Vec<usize> = levels.iter().copied().filter(|at| !names[*at].iter().any(&has_digit)).collect();
+    let numbered: Vec<usize> = levels.iter().copied().filter(|at| names[*at].iter().all(&has_digit)).collect();
     let count = |at: &usize| names[*at].len();
     let mut by_count = levels.to_vec();
     by_count.sort_by_key(count);

@@ -58,15 +58,15 @@ pub(crate) fn found(files: &[&str], two_valued: impl Fn(usize) -> bool) -> BTree
     // Names by folder, and by the folder above it.
     let mut beside: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     let mut around: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for at in 0..files.len() {
-        beside.insert((folder(at), &stems[at]), at);
+    for (at, name) in stems.iter().enumerate() {
+        beside.insert((folder(at), name), at);
         if !is_mask_folder(folder(at)) {
-            around.entry(above(folder(at))).or_default().insert(&stems[at]);
+            around.entry(above(folder(at))).or_default().insert(name);
         }
     }
     let mut masks = BTreeMap::new();
-    for at in 0..files.len() {
-        let (folder, name) = (folder(at), stems[at].as_str());
+    for (at, name) in stems.iter().enumerate() {
+        let (folder, name) = (folder(at), name.as_str());
         let plain = without_word(name);
         let is_around = |name: &str| around.get(above(folder)).is_some_and(|names| names.contains(name));
         if is_mask_folder(folder) && (is_around(name) || plain.is_some_and(is_around)) {

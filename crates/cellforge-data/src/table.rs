@@ -194,10 +194,11 @@ impl Table {
     }
 }
 
-/// Whether a cell of a column of ones and zeros is one.
-fn is_true(cell: &str) -> bool {
-    cell.parse::<f64>()
-        .map_or_else(|_| matches!(cell.to_ascii_lowercase().as_str(), "true" | "yes" | "y"), |value| value > 0.5)
+/// Whether an entry of a column of ones and zeros is one.
+fn is_true(entry: &str) -> bool {
+    entry
+        .parse::<f64>()
+        .map_or_else(|_| matches!(entry.to_ascii_lowercase().as_str(), "true" | "yes" | "y"), |value| value > 0.5)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Formats beyond the usual ones: depths, pages, volumes, arrays and DICOM files become images by one rule for a set.
 
+#[allow(dead_code, reason = "other tests use the rest of it")]
 mod common;
 
 use std::io::{Cursor, Write};

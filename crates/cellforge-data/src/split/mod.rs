@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::duplicates::Duplicates;
-use crate::{Error, Result, View};
+use crate::{Error, Result, View, counted};
 use by_group::by_group;
 use by_image::by_image;
 
@@ -156,12 +156,25 @@ pub fn split(view: &View, options: &SplitOptions) -> Result<Split> {
         if share > 0.0
             && let Some(class) = lacking(view, part)
         {
-            return Err(Error::Invalid(format!(
-                "a split by group leaves the {name} part without class {:?} (groups, or patients, that have it: {}; parts that \
-                 want it: {wanted}): give more patients, ask for fewer parts, or split by image",
-                view.classes()[class],
-                groups_with(view, class)
-            )));
+            let has = if drawn_by(view, options.by) == SplitRule::Group {
+                format!(
+                    "a split by group leaves the {name} part without class {:?} (groups, or patients, that have it: {}; parts that \
+                     want it: {wanted}): give more patients, ask for fewer parts, or split by image",
+                    view.classes()[class],
+                    groups_with(view, class)
+                )
+            } else {
+                let images = view.class_indices(class as u32);
+                let twins = view.twins();
+                format!(
+                    "the {name} part is left without class {:?}: its {} are {} of different content, for {wanted} parts, and \
+                     identical images stay in one part; give more, ask for fewer parts, or keep duplicates apart",
+                    view.classes()[class],
+                    counted(images.len(), "image", "images"),
+                    images.iter().map(|i| twins[*i]).collect::<BTreeSet<_>>().len()
+                )
+            };
+            return Err(Error::Invalid(has));
         }
     }
     let [train, val, test] = parts.try_into().map_err(|_| Error::Invalid("a split has three sides".to_owned()))?;
@@ -221,10 +234,7 @@ fn sides(view: &View, by: SplitRule, shares: &[f64], seed: u64, duplicates: Dupl
     if view.is_empty() {
         return Err(Error::Invalid("there are no images to split".to_owned()));
     }
-    let by = match by {
-        SplitRule::Auto | SplitRule::Given => SplitRule::drawn(view),
-        rule => rule,
-    };
+    let by = drawn_by(view, by);
     let twins = if duplicates == Duplicates::Keep { Vec::new() } else { view.twin_sets() };
     let mut sides = match by {
         SplitRule::Group => by_group(view, shares, seed, &twins)?,
@@ -232,6 +242,14 @@ fn sides(view: &View, by: SplitRule, shares: &[f64], seed: u64, duplicates: Dupl
     };
     sides.iter_mut().for_each(|side| side.sort_unstable());
     Ok(sides)
+}
+
+/// By what images are dealt out where the source says nothing of a split.
+fn drawn_by(view: &View, by: SplitRule) -> SplitRule {
+    match by {
+        SplitRule::Auto | SplitRule::Given => SplitRule::drawn(view),
+        rule => rule,
+    }
 }
 
 /// A generator for one purpose of one seed.
