@@ -97,7 +97,7 @@ impl View {
     /// `mnist:DIR`, the folders that `candle-datasets` reads.
     ///
     /// # Errors
-    /// As [`Index::open`] and [`View::load`]; [`Error::NoVision`] for `cifar10:` and `mnist:` in a build without the feature
+    /// As [`Index::open`] and [`View::load`]; [`Error::NoVision`](crate::Error::NoVision) for `cifar10:` and `mnist:` in a build without the feature
     /// `candle-datasets`.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = path.as_ref();
