@@ -19,6 +19,7 @@ use cellforge::data::{SplitOptions, SplitRule, View, phantom, split};
 use cellforge::gan::loss::GanLoss;
 use cellforge::gan::{AugmentConfig, DiscriminatorKind, GeneratorKind};
 use cellforge::study::nih;
+use cellforge::train::Dihedral;
 use cellforge::train::{
     ClassifierTrainConfig, Control, GanTrainConfig, Judge, Mode, OptimizerConfig, RunDir, figures, read_log,
 };
@@ -43,7 +44,7 @@ const VARIANTS: [Variant; 15] = [
     ("no-augment", "without augmentation", |c| c.augment = AugmentConfig::default()),
     ("cutout", "with cutout too", |c| c.augment.cutout = 0.5),
     ("always", "augmentation of every image", |c| c.augment.ada_target = None),
-    ("orientation", "real cells as they lie", |c| c.dihedral = false),
+    ("orientation", "real cells as they lie", |c| c.dihedral = Dihedral::Off),
     ("no-average", "without the moving average", |c| c.ema_decay = 0.0),
     ("no-cooldown", "without falling rates", |c| c.lr_decay = 0.0),
     ("hinge", "hinge loss", |c| c.loss = GanLoss::Hinge),

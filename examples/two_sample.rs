@@ -11,6 +11,9 @@
 
 #![allow(clippy::print_stdout, reason = "an example prints what it shows")]
 
+#[path = "common/defects.rs"]
+mod defects;
+
 use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -100,7 +103,7 @@ fn simulate(images: &View, simulations: usize) -> Result<()> {
         by_learner += usize::from(network.tells());
         either += usize::from(statistics || network.tells());
         if number % DEFECTS == 0 {
-            for (name, changed) in defects(&synthetic)? {
+            for (name, changed) in with_defects(&synthetic)? {
                 let data = TwoSampleData { synthetic: changed, ..data.clone() };
                 let found = two_sample(&config, &data, folder.path(), &Control::default())?;
                 let tells = found.telling_statistics().next().is_some();
@@ -132,10 +135,8 @@ fn simulate(images: &View, simulations: usize) -> Result<()> {
 }
 
 /// The images with each defect.
-fn defects(images: &View) -> Result<Vec<(String, View)>> {
-    let smaller = images.resized(images.side() / 2, images.channels())?;
-    let enlarged = smaller.resized(images.side(), images.channels())?;
-    let mut sets = vec![("half the pixels, enlarged".to_owned(), enlarged)];
+fn with_defects(images: &View) -> Result<Vec<(String, View)>> {
+    let mut sets = vec![("half the pixels, enlarged".to_owned(), defects::enlarged(images)?)];
     for difference in [
         Difference::Checkerboard(1),
         Difference::Checkerboard(6),
@@ -147,14 +148,7 @@ fn defects(images: &View) -> Result<Vec<(String, View)>> {
     ] {
         sets.push((difference.to_string(), plant(images, difference, 1)?));
     }
-    // Ten images of each class, each many times over.
-    let rows: Vec<usize> = (0..images.classes().len())
-        .flat_map(|label| {
-            let of_class = images.class_indices(label as u32);
-            (0..of_class.len()).map(move |i| of_class[i % of_class.len().min(10)])
-        })
-        .collect();
-    sets.push(("ten images, repeated".to_owned(), images.part(&rows)));
+    sets.push(("ten images, repeated".to_owned(), defects::repeated(images, 10)));
     Ok(sets)
 }
 
@@ -210,7 +204,7 @@ fn networks(images: &View, other: Option<String>) -> Result<()> {
     let mut options = OpenOptions::new(64, 3);
     options.groups = cellforge::data::Groups::None;
     let mut sets = vec![("other patients, untouched".to_owned(), untouched.clone())];
-    sets.extend(defects(&untouched)?);
+    sets.extend(with_defects(&untouched)?);
     if let Some(path) = other {
         sets.insert(0, (path.clone(), View::open(path, &options)?));
     }

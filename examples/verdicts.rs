@@ -12,6 +12,9 @@
 
 #![allow(clippy::print_stdout, reason = "an example prints what it shows")]
 
+#[path = "common/defects.rs"]
+mod defects;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
@@ -149,22 +152,13 @@ fn main() -> Result<()> {
 /// The images of other patients, untouched and with each defect.
 fn sets(other: &View, seed: u64) -> Result<Vec<(String, View)>> {
     let mut sets = vec![("untouched".to_owned(), other.clone())];
-    let small = other.resized(other.side() / 2, other.channels())?.resized(other.side(), other.channels())?;
-    sets.push(("half the pixels, enlarged".to_owned(), small));
+    sets.push(("half the pixels, enlarged".to_owned(), defects::enlarged(other)?));
     for difference in
         [Difference::Checkerboard(6), Difference::Square(0.1), Difference::Blur(0.8), Difference::Labels(1.0)]
     {
         sets.push((difference.to_string(), plant(other, difference, seed)?));
     }
-    // Twenty images of each class, each many times over.
-    let rows: Vec<usize> = (0..other.classes().len())
-        .flat_map(|label| {
-            let of_class = other.class_indices(label as u32);
-            let kept = of_class.len().min(20);
-            (0..of_class.len()).map(move |i| of_class[i % kept])
-        })
-        .collect();
-    sets.push(("twenty images, repeated".to_owned(), other.part(&rows)));
+    sets.push(("twenty images, repeated".to_owned(), defects::repeated(other, 20)));
     Ok(sets)
 }
 

@@ -218,6 +218,7 @@ fn text_name(key: &str) -> &'static str {
         "data.slices" => "all|middle|N",
         "inputs.judge" | "inputs.checkpoint" | "inputs.discriminators" => "DIR",
         "inputs.features" => "SOURCE",
+        "gan.from" => "DIR|built-in",
         _ => "NAME",
     }
 }

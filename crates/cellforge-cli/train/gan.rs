@@ -53,6 +53,7 @@ impl Shorthands for GanShorthands {
         ("class", "inputs.class"),
         ("judge", "inputs.judge"),
         ("recipe", "gan.recipe"),
+        ("from", "gan.from"),
         ("iterations", "gan.iterations"),
         ("batch", "gan.batch"),
         ("lr", "gan.lr"),

@@ -166,11 +166,10 @@ impl Index {
             })
         };
         let entries: Vec<Entry> = of_files().filter_map(entry).collect();
-        if let Some((file, _)) = of_files().find(|(file, slot)| !is_unlabelled && file.class(slot).is_none()) {
-            skip.bad(
-                file.name.clone(),
-                "nothing tells its class, and there are images of which it is told".to_owned(),
-            )?;
+        let untold = |file: &&File| !is_unlabelled && file.contents.slots.iter().any(|slot| file.class(slot).is_none());
+        for file in files.iter().filter(untold) {
+            let reason = "nothing tells its class, and there are images of which it is told";
+            skip.bad(file.name.clone(), reason.to_owned())?;
         }
         if entries.is_empty() {
             return Err(Error::NoImages { path: path.to_path_buf(), left_out });

@@ -55,7 +55,13 @@ impl ParamStore {
     /// and follow every update, and a backward pass through them does not compute what nobody asks for. A GAN trains
     /// its generator through a discriminator that is built this way. Running statistics are the store's own.
     pub fn frozen_vb(&self) -> VarBuilder<'static> {
-        VarBuilder::from_backend(Box::new(Frozen(self.clone())), DType::F32, self.0.device.clone())
+        self.vb_frozen_at(|_| true)
+    }
+
+    /// As [`ParamStore::vb`], but the parameters whose path is `frozen` take no gradient, as those of [`ParamStore::frozen_vb`].
+    pub fn vb_frozen_at(&self, frozen: impl Fn(&str) -> bool + Send + Sync + 'static) -> VarBuilder<'static> {
+        let backend = Frozen { store: self.clone(), frozen: Box::new(frozen) };
+        VarBuilder::from_backend(Box::new(backend), DType::F32, self.0.device.clone())
     }
 
     /// The variables that an optimizer changes, sorted by path: all but the running statistics.
@@ -221,25 +227,28 @@ impl SimpleBackend for ParamStore {
     }
 }
 
-/// A store whose parameters are handed out without their gradient.
-struct Frozen(ParamStore);
+/// A store some of whose parameters are handed out without their gradient.
+struct Frozen {
+    store: ParamStore,
+    frozen: Box<dyn Fn(&str) -> bool + Send + Sync>,
+}
 
 impl Frozen {
-    fn detach(name: &str, tensor: Tensor) -> Tensor {
-        if is_buffer(name) { tensor } else { tensor.detach() }
+    fn handed_out(&self, name: &str, tensor: Tensor) -> Tensor {
+        if is_buffer(name) || !(self.frozen)(name) { tensor } else { tensor.detach() }
     }
 }
 
 impl SimpleBackend for Frozen {
     fn get(&self, shape: Shape, name: &str, init: Init, dtype: DType, device: &Device) -> Result<Tensor> {
-        Ok(Self::detach(name, self.0.get(shape, name, init, dtype, device)?))
+        Ok(self.handed_out(name, self.store.get(shape, name, init, dtype, device)?))
     }
 
     fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
-        Ok(Self::detach(name, self.0.get_unchecked(name, dtype, device)?))
+        Ok(self.handed_out(name, self.store.get_unchecked(name, dtype, device)?))
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        self.0.contains_tensor(name)
+        self.store.contains_tensor(name)
     }
 }

@@ -11,7 +11,9 @@ use crate::gan_step::GanStep;
 use crate::guard::Guard;
 use crate::observers::{Checkpoints, Criterion, JsonlLog, Judge, Monitor, Progress, SampleGrids, TensorBoard};
 use crate::run::{self, Control};
-use crate::{Error, FitPlan, Observer, Result, RunDir, Slot, figures, fit};
+use crate::start::Start;
+use crate::upright::check_upright;
+use crate::{Dihedral, Error, FitPlan, Observer, Result, RunDir, Slot, figures, fit};
 
 /// What the `state.json` of a GAN calls it.
 pub(crate) const KIND: &str = "gan";
@@ -53,6 +55,21 @@ pub struct GanOutcome {
     pub grids: Vec<(u64, PathBuf)>,
     /// The log; read it with [`crate::read_log`].
     pub log: PathBuf,
+}
+
+impl GanOutcome {
+    /// That of a run which was stopped before its first iteration.
+    fn stopped(dir: &RunDir) -> Self {
+        Self {
+            iterations: 0,
+            interrupted: true,
+            best: None,
+            rollbacks: 0,
+            checkpoint: dir.slot(Slot::Last),
+            grids: Vec::new(),
+            log: dir.log(),
+        }
+    }
 }
 
 /// Trains a GAN on `images` (those of one class, or of all if the model is of as many classes as they are) into the folder `dir`:
@@ -107,11 +124,31 @@ pub fn train_judged_gan(
     if monitor.is_none() && config.monitor.every > 0 {
         tracing::info!("no judge was named: the generator is not judged as it trains");
     }
+    let resumes = dir.resumes();
+    let start = match &config.from {
+        // What it has become since is in the checkpoint.
+        Some(from) if !resumes => Some(Start::open(from, config, &control.device)?),
+        _ => None,
+    };
     let mut step = GanStep::new(config, &control.device)?;
+    if let Some(start) = &start {
+        step.start_from(start, &classes)?;
+    }
     let data = run::data_fingerprint(&[images]);
-    let fresh =
-        State { judge: judge.map(Judge::fingerprint), ..State::new(KIND, config.seed, classes, data, config.clone()) };
-    let run = dir.open_of_length(&mut step, fresh, &control.device, &GanTrainConfig::lengthen)?;
+    let fresh = State {
+        judge: judge.map(Judge::fingerprint),
+        started_from: start.as_ref().map(Start::record),
+        ..State::new(KIND, config.seed, classes, data, config.clone())
+    };
+    let mut run = dir.open_of_length(&mut step, fresh, &control.device, &GanTrainConfig::lengthen)?;
+    if config.dihedral == Dihedral::Auto {
+        if run.state.upright.is_none() {
+            run.state.upright = check_upright(images, config.seed, control)?;
+        }
+        let Some(found) = &run.state.upright else { return Ok(GanOutcome::stopped(dir)) };
+        tracing::info!("{found}");
+        step.set_dihedral(found.any_direction);
+    }
     step.scale_rates(run.state.guard.rate());
 
     let noise = config.key().with("grid").normal((config.grid_images, config.model.latent), &control.device)?;

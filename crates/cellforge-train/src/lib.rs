@@ -32,16 +32,19 @@ mod names;
 pub mod observers;
 mod orientation;
 mod pack;
+mod packed;
 mod predict;
 mod rejection;
 mod run;
 mod run_dir;
 mod schedule;
 mod seen;
+mod start;
 mod supplied;
 mod torch_file;
 mod trained_classifier;
 mod trained_gan;
+mod upright;
 
 #[cfg(feature = "builtin")]
 pub use builtin::DATASHEET as BUILTIN_DATASHEET;
@@ -49,7 +52,7 @@ pub use checkpoint::{Best, Checkpoint, State};
 pub(crate) use classifier::check_classes;
 pub use classifier::{ClassifierOutcome, ClassifierState, train_classifier};
 pub use classifier_step::{ClassifierStep, LossKind, OptimizerConfig};
-pub use config::{CLASSIFIER_RECIPES, ClassifierTrainConfig, GAN_RECIPES, GanTrainConfig, Recipe};
+pub use config::{CLASSIFIER_RECIPES, ClassifierTrainConfig, Dihedral, GAN_RECIPES, GanTrainConfig, Recipe};
 pub use error::{Error, Result};
 pub use features::{FeatureMatrix, dinov2_features, inception_features, pixel_features};
 pub use fit::{Event, FitPlan, Losses, Observer, Outcome, Phase, Position, Snapshot, Step, fit};
@@ -63,12 +66,14 @@ pub use observers::{
     Criterion, EarlyStop, Judge, LogEvent, LogLine, Monitor, MonitorConfig, Patience, Progress, read_log,
 };
 pub use orientation::{Orientation, oriented};
-pub use pack::pack_generator;
+pub use pack::pack_gan;
 pub use predict::Score;
 pub use run::Control;
 pub use run_dir::{Mode, Run, RunDir, RunLock, Slot, Stage};
 pub use schedule::Schedule;
 pub use seen::{PixelHashes, Seen, SeenImages};
+pub use start::{BUILT_IN, StartedFrom};
 pub use supplied::{load_dinov2, load_inception, read_feature_file};
 pub use trained_classifier::TrainedClassifier;
 pub use trained_gan::TrainedGan;
+pub use upright::{UprightCheck, check_upright};

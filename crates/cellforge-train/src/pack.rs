@@ -1,4 +1,4 @@
-//! A generator alone, in half precision: what is given away or built into a program.
+//! A GAN without what it takes to go on, in half precision: what is given away or built into a program.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,52 +6,76 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use cellforge_data::write_atomic;
-use cellforge_gan::Generator;
+use cellforge_gan::{Discriminator, Generator};
 use cellforge_nn::Precision;
 
-use crate::checkpoint::{self, Checkpoint, FORMAT_VERSION, WEIGHTS};
+use crate::checkpoint::{self, Checkpoint, DISCRIMINATOR, FORMAT_VERSION, WEIGHTS};
 use crate::gan::KIND;
 use crate::trained_gan::network;
 use crate::{Error, GanState, Position, Result, RunDir};
 
-/// Packs the generator of the checkpoint folder, or run's folder, `dir` into the folder `out`, and returns what its `state.json` says.
+/// What may lie in a packed GAN's folder.
+const PACKED: [&str; 2] = [WEIGHTS, DISCRIMINATOR];
+
+/// Packs the GAN of the checkpoint folder, or run's folder, `dir` into the folder `out`, and returns what its `state.json` says.
 ///
-/// `out` gets `weights.safetensors` with the weights in `f16`, half the size, and `state.json` with the configuration, classes, seed,
-/// iterations, fingerprint of the training images and the SHA-256 of the weights. The sums of the log, the discriminator and the optimizer stay
-/// behind, so that it can be generated from ([`TrainedGan`](crate::TrainedGan)) but not trained on.
+/// `out` gets `weights.safetensors` with the generator's weights in `f16`, half the size, and `state.json` with the configuration, classes,
+/// seed, iterations, fingerprint of the training images and the SHA-256 of the weights. With `discriminator` it gets
+/// `discriminator.safetensors` too, so that images can be chosen by its score and other GANs can start from both networks. It has seen the
+/// training images themselves, and tells more of them than the generator does. The sums of the log and the optimizer stay behind.
+///
 /// `f16` keeps 11 binary digits of a weight: images differ from those of the checkpoint by a grey level or a few. The files are the same bytes
-/// whenever the same checkpoint is packed. Other files in `out` are left alone, and a generator that was packed there before is replaced.
+/// whenever the same checkpoint is packed. Other files in `out` are left alone, and a GAN that was packed there before is replaced.
 ///
 /// # Errors
-/// As [`TrainedGan::load`](crate::TrainedGan::load); [`Error::Unsuitable`] if a weight is not finite or beyond the range of `f16`, 65504;
-/// [`Error::Occupied`] if `out` holds a run or a checkpoint that is more than a packed generator.
-pub fn pack_generator(dir: &Path, out: &Path) -> Result<GanState> {
+/// As [`TrainedGan::load`](crate::TrainedGan::load); [`Error::Unsuitable`] if a weight is not finite or beyond the range of `f16`, 65504, or
+/// if there is no discriminator; [`Error::Occupied`] if `out` holds a run or a checkpoint that is more than a packed GAN.
+pub fn pack_gan(dir: &Path, out: &Path, discriminator: bool) -> Result<GanState> {
     let found = Checkpoint::find(dir)?;
     let state: GanState = found.state(KIND)?;
-    let all = found.tensors(WEIGHTS, &Device::Cpu)?;
-    network(&state, Precision::F32, all.clone(), &Device::Cpu, Generator::new)?;
+    let read = |stem| found.tensors(stem, &Device::Cpu);
+    let weights = read(WEIGHTS)?;
+    network(&state, Precision::F32, weights.clone(), &Device::Cpu, Generator::new)?;
+    let mut packed = BTreeMap::from([(WEIGHTS, halves(&found, weights)?)]);
+    if discriminator {
+        if !state.may_have(DISCRIMINATOR) {
+            let reason = "it has no discriminator to pack: it was packed without".to_owned();
+            return Err(Error::Unsuitable { path: found.path().to_path_buf(), reason });
+        }
+        let weights = read(DISCRIMINATOR)?;
+        network(&state, Precision::F32, weights.clone(), &Device::Cpu, Discriminator::new)?;
+        packed.insert(DISCRIMINATOR, halves(&found, weights)?);
+    }
+
+    check_free(out)?;
+    let position = Position { epoch_sums: BTreeMap::new(), ..state.position.clone() };
+    let files = packed.iter().map(|(stem, bytes)| (checkpoint::file_name(stem), checkpoint::hex(bytes))).collect();
+    let state = GanState { format_version: FORMAT_VERSION, position, best: None, files, ..state };
+    let json = checkpoint::state_json(out, &state)?;
+    fs::create_dir_all(out).map_err(Error::io(out))?;
+    // A crash between the files leaves a state whose sums are not those of the weights, which is an error when they are loaded.
+    for (stem, bytes) in &packed {
+        write_atomic(&out.join(checkpoint::file_name(stem)), bytes)?;
+    }
+    write_atomic(&checkpoint::state_path(out), &json)?;
+    if !discriminator {
+        checkpoint::remove(&out.join(checkpoint::file_name(DISCRIMINATOR)))?;
+    }
+    Ok(state)
+}
+
+/// The bytes of a file of these weights in `f16`.
+fn halves(found: &Checkpoint, weights: BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
     let mut halves = BTreeMap::new();
     // PyTorch counts batches in its running statistics, and nothing here needs the count.
-    for (name, weights) in all.into_iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")) {
+    for (name, weights) in weights.into_iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")) {
         let half = half(&weights)?.map_err(|value| {
             let reason = format!("{name} holds {value}, and packed weights are finite numbers from -65504 to 65504");
             Error::Unsuitable { path: found.path().to_path_buf(), reason }
         })?;
         halves.insert(name, half);
     }
-    let weights = safetensors::serialize(&halves, None).map_err(candle_core::Error::from)?;
-
-    check_free(out)?;
-    let position = Position { epoch_sums: BTreeMap::new(), ..state.position.clone() };
-    let file = checkpoint::file_name(WEIGHTS);
-    let files = BTreeMap::from([(file.clone(), checkpoint::hex(&weights))]);
-    let state = GanState { format_version: FORMAT_VERSION, position, best: None, files, ..state };
-    let json = checkpoint::state_json(out, &state)?;
-    fs::create_dir_all(out).map_err(Error::io(out))?;
-    // A crash between the two leaves a state whose sum is not that of the weights, which is an error when they are loaded.
-    write_atomic(&out.join(file), &weights)?;
-    write_atomic(&checkpoint::state_path(out), &json)?;
-    Ok(state)
+    Ok(safetensors::serialize(&halves, None).map_err(candle_core::Error::from)?)
 }
 
 /// The weights in `f16`, or the first that `f16` cannot hold.
@@ -67,7 +91,7 @@ fn half(weights: &Tensor) -> Result<std::result::Result<Tensor, f32>> {
 /// Fails if there is anything in `out` that packing would spoil.
 fn check_free(out: &Path) -> Result<()> {
     let holds_more = || match checkpoint::read_state::<serde_json::Value>(out, KIND) {
-        Ok(state) => state.files.keys().any(|file| *file != checkpoint::file_name(WEIGHTS)),
+        Ok(state) => state.files.keys().any(|file| PACKED.iter().all(|stem| *file != checkpoint::file_name(stem))),
         Err(Error::NoCheckpoint(_)) => false,
         Err(_) => true,
     };

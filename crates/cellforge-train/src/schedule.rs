@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{Error, Result};
+
 /// How the learning rate changes during a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -89,21 +91,24 @@ impl LearningRate {
     }
 }
 
-/// Checks that a run which has made `made` updates by the rates of `before` has made them as a longer or shorter run by those of `after`
-/// would have. `length` is that run's, in words: "400 iterations".
+/// Checks that a run which has made `made` updates, by the rates of `before`, can go on as one of `updates` by those of `after`: every update
+/// so far has had the rate that it has in that run. `length` is its length in words: "400 iterations".
 ///
 /// # Errors
-/// [`Error::Length`](crate::Error::Length).
+/// [`Error::Length`].
 pub(crate) fn check_length(
+    length: String,
+    updates: u64,
     made: u64,
     before: &LearningRate,
     after: &LearningRate,
-    length: String,
-) -> crate::Result<()> {
-    let different = (1..=made).find(|&update| before.at(update).total_cmp(&after.at(update)).is_ne());
-    match different {
+) -> Result<()> {
+    if updates < made {
+        return Err(Error::Length { length, reason: format!("of {updates} updates, {made} are made already") });
+    }
+    match (1..=made).find(|&update| before.at(update).total_cmp(&after.at(update)).is_ne()) {
         None => Ok(()),
-        Some(update) => Err(crate::Error::Length {
+        Some(update) => Err(Error::Length {
             length,
             reason: format!(
                 "update {update} was made at a learning rate of {:.3e}, and a run of that length makes it at {:.3e}",

@@ -12,12 +12,13 @@ use cellforge_data::View;
 use cellforge_gan::{Discriminator, GanConfig, Generator};
 use cellforge_nn::{ParamStore, Precision};
 
-use crate::checkpoint::{self, Checkpoint, DISCRIMINATOR, WEIGHTS};
+use crate::checkpoint::{self, Checkpoint, DISCRIMINATOR};
 use crate::features::discriminator_scores;
 use crate::gan::KIND;
 use crate::generate::{SampleOptions, Series};
 use crate::interpolate::Path as Way;
 use crate::loaders::loaders;
+use crate::packed::Packed;
 use crate::{Error, GanState, Result, rejection};
 
 /// A GAN that was trained. It makes images, and tells how real its discriminator takes images to be. Its networks take no gradients, so
@@ -30,8 +31,14 @@ pub struct TrainedGan {
     state: GanState,
     device: Device,
     precision: Precision,
-    /// Where it lies; nowhere, if it was in memory.
-    found: Option<Checkpoint>,
+    source: Source,
+}
+
+/// Where its discriminator is to be found.
+#[derive(Clone)]
+enum Source {
+    Folder(Checkpoint),
+    Memory(Option<BTreeMap<String, Tensor>>),
 }
 
 loaders!(
@@ -42,23 +49,22 @@ loaders!(
 impl TrainedGan {
     fn open(path: &Path, device: &Device, precision: Option<Precision>) -> Result<Self> {
         let (found, state, tensors) = Checkpoint::load(path, KIND, device)?;
-        Ok(Self { found: Some(found), ..Self::new(state, tensors, device, precision)? })
+        Self::new((state, tensors), Source::Folder(found), device, precision)
     }
 
     fn new(
-        state: GanState,
-        tensors: BTreeMap<String, Tensor>,
+        (state, tensors): (GanState, BTreeMap<String, Tensor>),
+        source: Source,
         device: &Device,
         precision: Option<Precision>,
     ) -> Result<Self> {
         let precision = precision.unwrap_or(state.config.model.precision);
         let generator = network(&state, precision, tensors, device, Generator::new)?;
         let (discriminator, device) = (OnceLock::new(), device.clone());
-        Ok(Self { generator, discriminator, state, device, precision, found: None })
+        Ok(Self { generator, discriminator, state, device, precision, source })
     }
 
-    /// The generator that is built into this crate, on the CPU. There is no discriminator to it. Another version of this crate may have
-    /// another generator.
+    /// The GAN that is built into this crate, on the CPU. Another version of this crate may have another.
     ///
     /// ```
     /// use cellforge_train::{BUILTIN_DATASHEET, TrainedGan};
@@ -83,7 +89,7 @@ impl TrainedGan {
     /// Those of the device.
     #[cfg(feature = "builtin")]
     pub fn builtin_on(device: &Device) -> Result<Self> {
-        Self::parse(crate::builtin::WEIGHTS, crate::builtin::STATE, device, None)
+        Self::unpack(crate::builtin::BUILTIN, device, None)
     }
 
     /// As [`TrainedGan::builtin_on`], in a precision of choice.
@@ -92,27 +98,21 @@ impl TrainedGan {
     /// Those of the device.
     #[cfg(feature = "builtin")]
     pub fn builtin_in(device: &Device, precision: Precision) -> Result<Self> {
-        Self::parse(crate::builtin::WEIGHTS, crate::builtin::STATE, device, Some(precision))
+        Self::unpack(crate::builtin::BUILTIN, device, Some(precision))
     }
 
-    /// A packed generator ([`crate::pack_generator`]) from the bytes of its `weights.safetensors` and `state.json`, such as
-    /// `include_bytes!` gives. The weights become `f32` again.
+    /// A packed GAN ([`crate::pack_gan`]) from the bytes of its `weights.safetensors`, its `discriminator.safetensors` where that was packed
+    /// too, and its `state.json`, such as `include_bytes!` gives. The weights become `f32` again.
     ///
     /// # Errors
     /// [`Error::Damaged`] if the bytes do not fit together, [`Error::Unsuitable`] if they are of another kind or format version.
-    pub fn from_bytes(weights: &[u8], state: &[u8], device: &Device) -> Result<Self> {
-        Self::parse(weights, state, device, None)
+    pub fn from_bytes(weights: &[u8], discriminator: Option<&[u8]>, state: &[u8], device: &Device) -> Result<Self> {
+        Self::unpack(Packed { weights, discriminator, state }, device, None)
     }
 
-    fn parse(weights: &[u8], state: &[u8], device: &Device, precision: Option<Precision>) -> Result<Self> {
-        let path = Path::new("in memory");
-        let state: GanState = checkpoint::parse_state(path, KIND, state)?;
-        let file = checkpoint::file_name(WEIGHTS);
-        if state.weights_sha256().is_some_and(|sum| checkpoint::hex(weights) != *sum) {
-            return Err(checkpoint::damaged(path, format!("the SHA-256 of {file} is not the one in its state")));
-        }
-        let tensors = checkpoint::parse_tensors(path, &file, weights, device)?;
-        Self::new(state, tensors, device, precision)
+    fn unpack(packed: Packed<'_>, device: &Device, precision: Option<Precision>) -> Result<Self> {
+        let (state, weights, discriminator) = packed.read(device)?;
+        Self::new((state, weights), Source::Memory(discriminator), device, precision)
     }
 
     /// Makes the images of these numbers: image `i` is a function of the generator, `seed`, `class` and `i` alone, so that the first images
@@ -229,11 +229,11 @@ impl TrainedGan {
             let reason = format!("it has no {file}: it was packed, and holds a generator alone");
             Error::Unsuitable { path: path.to_path_buf(), reason }
         };
-        let Some(found) = &self.found else { return Err(none(Path::new("in memory"))) };
-        if !self.state.may_have(DISCRIMINATOR) {
-            return Err(none(found.path()));
-        }
-        let tensors = found.tensors(DISCRIMINATOR, &self.device)?;
+        let tensors = match &self.source {
+            Source::Folder(found) if self.state.may_have(DISCRIMINATOR) => found.tensors(DISCRIMINATOR, &self.device)?,
+            Source::Folder(found) => return Err(none(found.path())),
+            Source::Memory(tensors) => tensors.clone().ok_or_else(|| none(Path::new("in memory")))?,
+        };
         let discriminator = network(&self.state, self.precision, tensors, &self.device, Discriminator::new)?;
         Ok(self.discriminator.get_or_init(|| discriminator))
     }
@@ -270,6 +270,6 @@ pub(crate) fn network<T>(
 
 impl fmt::Debug for TrainedGan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TrainedGan").field("state", &self.state).field("found", &self.found).finish_non_exhaustive()
+        f.debug_struct("TrainedGan").field("state", &self.state).finish_non_exhaustive()
     }
 }

@@ -102,7 +102,7 @@ pub fn checkpoint(data: &[u8]) {
     let Some((length, rest)) = data.split_at_checked(2) else { return };
     let length = usize::from(u16::from_le_bytes([length[0], length[1]])).min(rest.len());
     let (state, weights) = rest.split_at(length);
-    let _ = TrainedGan::from_bytes(weights, state, &Device::Cpu);
+    let _ = TrainedGan::from_bytes(weights, None, state, &Device::Cpu);
     let dir = tempfile::tempdir().expect("a temporary folder");
     let file = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).expect("a temporary file");
     file("state.json", state);

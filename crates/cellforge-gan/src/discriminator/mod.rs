@@ -138,6 +138,16 @@ impl Discriminator {
 }
 
 impl GanConfig {
+    /// The layers of a valid configuration's discriminator between image and answer, from the image on, each as the paths below which its
+    /// parameters lie. A residual block is one layer, and a convolution with its batch norm is one.
+    #[must_use]
+    pub fn discriminator_layers(&self) -> Vec<Vec<String>> {
+        match self.discriminator {
+            DiscriminatorKind::Study => study::layers(self),
+            DiscriminatorKind::Residual => residual::layers(self),
+        }
+    }
+
     /// The layers of a valid configuration's discriminator, as [`Discriminator::new`] builds them. Multiply-adds are those of
     /// convolutions and dense layers. The study's last layer ends in a sigmoid; here it is part of the loss.
     pub fn discriminator_summary(&self) -> ModelSummary {

@@ -209,6 +209,13 @@ impl ResidualDiscriminator {
     }
 }
 
+/// See [`GanConfig::discriminator_layers`].
+pub(super) fn layers(cfg: &GanConfig) -> Vec<Vec<String>> {
+    let blocks = (0..cfg.down_filters().len() - 1).map(|i| format!("blocks.{i}"));
+    let ends = ["conv", "fc"].map(str::to_owned);
+    ["stem".to_owned()].into_iter().chain(blocks).chain(ends).map(|path| vec![path]).collect()
+}
+
 /// The layers of the discriminator.
 pub(super) fn summary(cfg: &GanConfig) -> ModelSummary {
     let mut table = Table::new("discriminator", &[cfg.channels, cfg.image_size, cfg.image_size]);

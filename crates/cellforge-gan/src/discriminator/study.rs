@@ -107,6 +107,12 @@ impl StudyDiscriminator {
     }
 }
 
+/// See [`GanConfig::discriminator_layers`].
+pub(super) fn layers(cfg: &GanConfig) -> Vec<Vec<String>> {
+    let numbers = |block: &BlockPlan| [Some(block.conv), block.bn].into_iter().flatten().map(|n| format!("body.{n}"));
+    plan(cfg).0.iter().map(|block| numbers(block).collect()).collect()
+}
+
 /// The layers of the discriminator.
 pub(super) fn summary(cfg: &GanConfig) -> ModelSummary {
     let mut table = Table::new("discriminator", &[cfg.channels, cfg.image_size, cfg.image_size]);

@@ -33,6 +33,8 @@ const STATE: &str = "state.json";
 pub const WEIGHTS: &str = "weights";
 /// The stem of the file of a GAN's discriminator.
 pub const DISCRIMINATOR: &str = "discriminator";
+/// The stem of the file of the generator's weights as they are trained, where [`WEIGHTS`] holds their average.
+pub(crate) const TRAINED: &str = "generator";
 /// The stem of the file of the optimizers' state. The spelling is part of the format.
 pub const OPTIMIZER: &str = "optimiser";
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::files::hex;
 use super::{FORMAT_VERSION, STATE, WEIGHTS, damaged, file_name};
-use crate::{Error, GuardState, Position, Result, SeenImages};
+use crate::{Error, GuardState, Position, Result, SeenImages, StartedFrom, UprightCheck};
 
 /// The first version whose configuration lies under its name in a settings file, with today's names.
 const NESTED: u32 = 3;
@@ -39,6 +39,12 @@ pub struct State<C> {
     /// The images of `data` one by one, of a classifier; none in checkpoints that were written before this was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<SeenImages>,
+    /// What a GAN's networks were before the first update, if they were trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_from: Option<StartedFrom>,
+    /// Whether the images were found to have an up and a down, where the settings left it to be found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upright: Option<UprightCheck>,
     /// What a GAN's guard remembers.
     #[serde(default, skip_serializing_if = "GuardState::is_new")]
     pub guard: GuardState,
@@ -75,6 +81,8 @@ impl<C> State<C> {
             data,
             judge: None,
             seen: None,
+            started_from: None,
+            upright: None,
             guard: GuardState::default(),
             config,
             files: BTreeMap::new(),
@@ -93,6 +101,8 @@ impl<C> State<C> {
             data: self.data.clone(),
             judge: self.judge.clone(),
             seen: self.seen.clone(),
+            started_from: self.started_from.clone(),
+            upright: self.upright,
             guard: self.guard.clone(),
             config,
             files: self.files.clone(),

@@ -84,20 +84,12 @@ impl ClassifierTrainConfig {
     /// Gives a run that stands at `position`, in epochs of `epoch_len` updates, the length of `asked`. It then ends as if it had been started
     /// with that length.
     pub(crate) fn lengthen(&mut self, asked: &Self, position: &Position, epoch_len: u64) -> Result<()> {
-        let (from, to, made) = (self.epochs, asked.epochs, position.iteration);
-        if from == to {
-            return Ok(());
+        let (from, to) = (self.epochs, asked.epochs);
+        if from != to {
+            let rate = |epochs| LearningRate::scheduled(self.optimizer.lr(), self.schedule, epoch_len, epochs);
+            check_length(format!("{to} epochs"), to * epoch_len, position.iteration, &rate(from), &rate(to))?;
+            self.epochs = to;
         }
-        let length = format!("{to} epochs");
-        if to * epoch_len < made {
-            return Err(Error::Length {
-                length,
-                reason: format!("{made} updates are made already, {epoch_len} an epoch"),
-            });
-        }
-        let rate = |epochs| LearningRate::scheduled(self.optimizer.lr(), self.schedule, epoch_len, epochs);
-        check_length(made, &rate(from), &rate(to), length)?;
-        self.epochs = to;
         Ok(())
     }
 

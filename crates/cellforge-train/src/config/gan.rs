@@ -4,11 +4,46 @@ use cellforge_gan::loss::GanLoss;
 use cellforge_gan::{AugmentConfig, DiscriminatorKind, GanConfig};
 use cellforge_nn::Key;
 use schemars::JsonSchema;
+use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 
 use super::GAN_RECIPES;
 use crate::schedule::{LearningRate, check_length};
 use crate::{Error, GuardConfig, MonitorConfig, Position, Result};
+
+/// Whether real images are shown in all orientations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Dihedral {
+    /// They are shown as they lie.
+    #[default]
+    Off,
+    /// They are.
+    On,
+    /// They are if nothing tells turned images from upright ones ([`check_upright`](crate::check_upright)).
+    Auto,
+}
+
+impl<'de> Deserialize<'de> for Dihedral {
+    /// A word, or true or false as before there was a choice.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected off, on or auto")]
+        enum Given {
+            Flag(bool),
+            Word(String),
+        }
+        match Given::deserialize(deserializer)? {
+            Given::Flag(on) => Ok(if on { Self::On } else { Self::Off }),
+            Given::Word(word) => match word.as_str() {
+                "off" => Ok(Self::Off),
+                "on" => Ok(Self::On),
+                "auto" => Ok(Self::Auto),
+                other => Err(D::Error::unknown_variant(other, &["off", "on", "auto"])),
+            },
+        }
+    }
+}
 
 /// Everything that decides what a GAN becomes. The default is the study's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +54,16 @@ pub struct GanTrainConfig {
     pub recipe: String,
     /// One GAN for all classes, instead of one for each.
     pub conditional: bool,
+    /// A trained GAN to start from: the folder of its run or checkpoint, or `built-in`. Without it, networks start from chance.
+    ///
+    /// Its networks must be of the same kind. What depends on other classes, channels or sizes starts anew, and is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Freeze: the first layers of the discriminator of `from` that stay as they are (FreezeD, Mo et al. 2020).
+    ///
+    /// With few images the discriminator forgets less, and each iteration is faster.
+    #[schemars(range(min = 0, max = 64))]
+    pub freeze: usize,
     /// The networks.
     pub model: GanConfig,
     /// Iterations: updates of each network. The study calls them epochs.
@@ -69,11 +114,12 @@ pub struct GanTrainConfig {
     /// Lazy regularisation (Karras et al. 2020): iterations between gradient penalties, which count that many times.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub penalty_every: u64,
-    /// Dihedral augmentation: real images are shown in all eight orientations, mirrored and turned by right angles.
+    /// Dihedral augmentation: whether real images are shown in all eight orientations, mirrored and turned by right angles.
     ///
     /// It suits images without an up or down, such as those of a microscope, and makes eight images of each. The generator learns to make all
-    /// orientations. With `augment.flips`, which changes both kinds of images, it need not.
-    pub dihedral: bool,
+    /// orientations. With `augment.flips`, which changes both kinds of images, it need not. At `auto` two small networks are asked first to
+    /// tell turned images from upright ones. Where there are 40 images or more and the networks surely cannot, it is on.
+    pub dihedral: Dihedral,
     /// Differentiable augmentation of the images that the discriminator sees.
     pub augment: AugmentConfig,
     /// EMA: decay of the exponential moving average of the generator's weights. 0 is none.
@@ -116,6 +162,8 @@ impl Default for GanTrainConfig {
         Self {
             recipe: GAN_RECIPES[0].name.to_owned(),
             conditional: false,
+            from: None,
+            freeze: 0,
             model: GanConfig::default(),
             iterations: 15_000,
             batch: 32,
@@ -130,7 +178,7 @@ impl Default for GanTrainConfig {
             r1: 0.0,
             r2: 0.0,
             penalty_every: 1,
-            dihedral: false,
+            dihedral: Dihedral::Off,
             augment: AugmentConfig::default(),
             ema_decay: 0.0,
             accumulation_steps: 1,
@@ -155,17 +203,12 @@ impl GanTrainConfig {
 
     /// Gives a run that stands at `position` the length of `asked`. It then ends as if it had been started with that length.
     pub(crate) fn lengthen(&mut self, asked: &Self, position: &Position) -> Result<()> {
-        let (from, to, made) = (self.iterations, asked.iterations, position.iteration);
-        if from == to {
-            return Ok(());
+        let (from, to) = (self.iterations, asked.iterations);
+        if from != to {
+            let rate = |iterations| LearningRate::decaying(self.lr, self.lr_decay, iterations);
+            check_length(format!("{to} iterations"), to, position.iteration, &rate(from), &rate(to))?;
+            self.iterations = to;
         }
-        let length = format!("{to} iterations");
-        if to < made {
-            return Err(Error::Length { length, reason: format!("{made} are made already") });
-        }
-        let rate = |iterations| LearningRate::decaying(self.lr, self.lr_decay, iterations);
-        check_length(made, &rate(from), &rate(to), length)?;
-        self.iterations = to;
         Ok(())
     }
 
@@ -206,6 +249,15 @@ impl GanTrainConfig {
         self.model.validate()?;
         self.monitor.validate()?;
         let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
+        let layers = self.model.discriminator_layers().len();
+        if self.freeze > layers {
+            let reason = format!("{}, but the discriminator has {layers} layers to freeze", self.freeze);
+            return invalid("gan.freeze", reason);
+        }
+        if self.freeze > 0 && self.from.is_none() {
+            let reason = format!("{}, but layers that start from chance must learn: name a GAN in gan.from", self.freeze);
+            return invalid("gan.freeze", reason);
+        }
         for (field, weight) in [("gan.r1", self.r1), ("gan.r2", self.r2)] {
             if weight > 0.0 && self.model.discriminator == DiscriminatorKind::Study {
                 let reason =

@@ -5,7 +5,7 @@ mod gan;
 mod recipe;
 
 pub use classifier::ClassifierTrainConfig;
-pub use gan::GanTrainConfig;
+pub use gan::{Dihedral, GanTrainConfig};
 pub use recipe::{CLASSIFIER_RECIPES, GAN_RECIPES, Recipe};
 
 use serde_json::Value;
@@ -86,7 +86,7 @@ mod tests {
         });
         migrate("gan", &mut old);
         let found: GanTrainConfig = serde_json::from_value(old).unwrap();
-        assert_eq!((found.lr_decay, found.joint_update, found.dihedral), (0.5, true, true));
+        assert_eq!((found.lr_decay, found.joint_update, found.dihedral), (0.5, true, Dihedral::On));
         assert_eq!((found.ema_decay, found.accumulation_steps, found.model.negative_slope), (0.9, 2, 0.1));
         assert_eq!((found.augment.p, found.augment.ada_target, found.augment.ada_speed), (0.5, Some(0.6), 7));
         assert!(found.guard.enabled && found.conditional);

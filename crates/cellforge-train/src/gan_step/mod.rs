@@ -9,24 +9,22 @@ mod tally;
 use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use cellforge_data::Batch;
 use cellforge_gan::{AugmentConfig, Discriminator, Generator};
 use cellforge_nn::{Adam, AdamConfig, AnyOptimizer, Key, ParamStore, ops};
 
 use crate::GanTrainConfig;
-use crate::checkpoint::{DISCRIMINATOR, OPTIMIZER, WEIGHTS};
+use crate::checkpoint::{DISCRIMINATOR, OPTIMIZER, TRAINED, WEIGHTS};
 use crate::schedule::LearningRate;
-use crate::{Losses, Result, Snapshot, Step};
+use crate::start::Start;
+use crate::{Dihedral, Losses, Result, Snapshot, Step};
 use adaptive_augment::AdaptiveAugment;
 use ema::Ema;
 use tally::Tally;
 
 /// Keras's epsilon, as in the study; PyTorch's default is 1e-8.
 const ADAM_EPS: f64 = 1e-7;
-
-/// The file of the generator's weights as they are trained, where `weights` holds their average.
-const TRAINED: &str = "generator";
 
 /// Generator, discriminator and their optimizers.
 pub struct GanStep {
@@ -42,6 +40,8 @@ pub struct GanStep {
     discriminator_rate: LearningRate,
     ema: Option<Ema>,
     augment: AdaptiveAugment,
+    /// Whether real images are shown in all orientations.
+    dihedral: bool,
     /// Of the iterations whose losses were not read yet.
     unread: Vec<Tally>,
     /// Losses that were read and that nobody asked for yet.
@@ -94,13 +94,17 @@ impl GanStep {
         let generator_store = ParamStore::new(key.with("generator"), device);
         let generator = Generator::new(&config.model, generator_store.vb())?;
         let discriminator_store = ParamStore::new(key.with("discriminator"), device);
-        let discriminator = Discriminator::new(&config.model, discriminator_store.vb())?;
+        let still = still_layers(config);
+        let is_still = move |name: &str| still.iter().any(|layer| name.starts_with(layer.as_str()));
+        let discriminator = Discriminator::new(&config.model, discriminator_store.vb_frozen_at(is_still.clone()))?;
         let frozen = Discriminator::new(&config.model, discriminator_store.frozen_vb())?;
         let (lr, discriminator_lr) = (config.lr, config.discriminator_lr.unwrap_or(config.lr));
-        let adam = |store: &ParamStore, lr: f64| -> Result<AnyOptimizer> {
+        let adam = |trained: Vec<(String, Var)>, lr: f64| -> Result<AnyOptimizer> {
             let settings = AdamConfig { lr, beta1: config.beta1, beta2: config.beta2, eps: ADAM_EPS };
-            Ok(AnyOptimizer::Adam(Adam::named(store.trainable(), settings)?))
+            Ok(AnyOptimizer::Adam(Adam::named(trained, settings)?))
         };
+        let mut moving = discriminator_store.trainable();
+        moving.retain(|(name, _)| !is_still(name));
         let rate = |lr: f64| LearningRate::decaying(lr, config.lr_decay, config.iterations);
         let ema = if config.ema_decay > 0.0 {
             Some(Ema::new(&config.model, config.ema_decay, key.with("generator"), device)?)
@@ -108,8 +112,8 @@ impl GanStep {
             None
         };
         Ok(Self {
-            generator_optimizer: adam(&generator_store, lr)?,
-            discriminator_optimizer: adam(&discriminator_store, discriminator_lr)?,
+            generator_optimizer: adam(generator_store.trainable(), lr)?,
+            discriminator_optimizer: adam(moving, discriminator_lr)?,
             generator_rate: rate(lr),
             discriminator_rate: rate(discriminator_lr),
             generator,
@@ -119,6 +123,7 @@ impl GanStep {
             discriminator_store,
             ema,
             augment: AdaptiveAugment::new(&config.augment),
+            dihedral: config.dihedral == Dihedral::On,
             unread: Vec::new(),
             read: Vec::new(),
             config: config.clone(),
@@ -130,6 +135,17 @@ impl GanStep {
     /// The generator as it stands: its average, where there is one.
     pub fn generator(&self) -> &Generator {
         self.ema.as_ref().map_or(&self.generator, |ema| &ema.generator)
+    }
+
+    /// Shows real images in all orientations from the next step on, or as they lie, whatever the configuration says.
+    pub(crate) fn set_dihedral(&mut self, on: bool) {
+        self.dihedral = on;
+    }
+
+    /// Starts from trained networks, as far as they fit. `classes` are those of the images.
+    pub(crate) fn start_from(&mut self, start: &Start, classes: &[String]) -> Result<()> {
+        start.generator(&self.generator_store, self.ema.as_ref().map(|ema| &ema.store), classes)?;
+        start.discriminator(&self.discriminator_store, &self.config, classes)
     }
 
     /// Multiplies both learning rates of the configuration by `factor`, from the next step on.
@@ -160,7 +176,7 @@ impl GanStep {
             .map(|number| {
                 let part = |xs: &Tensor| xs.narrow(0, number as usize * size, size)?.contiguous();
                 let reals = if parts == 1 { batch.images.clone() } else { part(&batch.images)? };
-                let reals = if self.config.dihedral {
+                let reals = if self.dihedral {
                     let flips = AugmentConfig { flips: true, ..AugmentConfig::default() };
                     flips.apply(&reals, 1.0, &self.random("orientation", iteration, Pass::Real, number))?
                 } else {
@@ -226,6 +242,12 @@ impl GanStep {
         }
         Ok(())
     }
+}
+
+/// The paths of the discriminator's parameters that a run does not change.
+fn still_layers(config: &GanTrainConfig) -> Vec<String> {
+    let layers = config.model.discriminator_layers();
+    layers.into_iter().take(config.freeze).flatten().map(|path| format!("{path}.")).collect()
 }
 
 /// As [`cellforge_nn::one_hot`], of labels (b) that stay where they are.

@@ -98,6 +98,11 @@ impl RunDir {
         Slot::ALL.iter().any(|slot| Checkpoint::exists(&self.slot(*slot)))
     }
 
+    /// Whether there is something to go on from, and the run is to go on.
+    pub(crate) fn resumes(&self) -> bool {
+        self.mode == Mode::Resume && Checkpoint::exists(&self.slot(Slot::Last))
+    }
+
     /// The whole checkpoint in a slot; `None` if there is none. Changes nothing on disk.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use cellforge_data::{Scale, View, ViewParts};
 use cellforge_nn::{Key, one_hot};
 use cellforge_train::{
-    Control, Error, GanTrainConfig, SampleOptions, TrainedGan, pack_generator, train_classifier, train_gan,
+    Control, Error, GanTrainConfig, SampleOptions, TrainedGan, pack_gan, train_classifier, train_gan,
 };
 use rand_distr::{Distribution, StandardNormal};
 
@@ -152,7 +152,7 @@ fn a_packed_generator_makes_nearly_the_same_images() {
         let (run, out) = (folder.path().join("run"), folder.path().join("packed"));
         let gan = trained(&run, of_two);
         let state = gan.state();
-        let packed = pack_generator(&run, &out).unwrap();
+        let packed = pack_gan(&run, &out, false).unwrap();
         assert_eq!((&packed.classes, &packed.config, &packed.data), (&state.classes, &state.config, &state.data));
         assert_eq!(packed.position.iteration, 3);
         let [weights, json] = ["weights.safetensors", "state.json"].map(|name| fs::read(out.join(name)).unwrap());
@@ -161,7 +161,7 @@ fn a_packed_generator_makes_nearly_the_same_images() {
         assert!((weights.len() as f64) < 0.6 * whole, "{} of {whole} bytes", weights.len());
 
         // From memory and from the folder it is the same generator, and its images are a few grey levels from the checkpoint's.
-        let small = TrainedGan::from_bytes(&weights, &json, &CPU).unwrap();
+        let small = TrainedGan::from_bytes(&weights, None, &json, &CPU).unwrap();
         assert_eq!(*small.state(), packed);
         let images = small.sample(9, class, 0..8).unwrap();
         assert_eq!(TrainedGan::load(&out).unwrap().sample(9, class, 0..8).unwrap(), images);
@@ -176,29 +176,29 @@ fn a_packed_generator_makes_nearly_the_same_images() {
         // Packed again, from the checkpoint or from itself, it is the same bytes, and what lies beside it stays.
         fs::write(out.join("DATASHEET.md"), "# It").unwrap();
         for from in [&run, &out] {
-            pack_generator(from, &out).unwrap();
+            pack_gan(from, &out, false).unwrap();
             assert_eq!(fs::read(out.join("weights.safetensors")).unwrap(), weights);
             assert_eq!(fs::read(out.join("state.json")).unwrap(), json);
         }
         assert!(out.join("DATASHEET.md").is_file());
         // A run and its checkpoint are not replaced.
         for taken in [&run, &run.join("last")] {
-            assert!(matches!(pack_generator(&out, taken), Err(Error::Occupied(_))));
+            assert!(matches!(pack_gan(&out, taken, false), Err(Error::Occupied(_))));
         }
 
         // Where the run has a best checkpoint, it is that one, as for whoever generates from the run.
         let better = folder.path().join("better");
         train(&better, of_two, GanTrainConfig { seed: 99, ..state.config.clone() });
-        pack_generator(&better, &folder.path().join("other")).unwrap();
+        pack_gan(&better, &folder.path().join("other"), false).unwrap();
         fs::rename(better.join("last"), run.join("best")).unwrap();
-        pack_generator(&run, &out).unwrap();
+        pack_gan(&run, &out, false).unwrap();
         let other = fs::read(folder.path().join("other/weights.safetensors")).unwrap();
         assert!(fs::read(out.join("weights.safetensors")).unwrap() == other && other != weights);
 
         let mut other = weights.clone();
         *other.last_mut().unwrap() ^= 1;
-        assert!(matches!(TrainedGan::from_bytes(&other, &json, &CPU).map(|_| ()), Err(Error::Damaged { .. })));
-        assert!(matches!(TrainedGan::from_bytes(&weights, b"{}", &CPU).map(|_| ()), Err(Error::Damaged { .. })));
+        assert!(matches!(TrainedGan::from_bytes(&other, None, &json, &CPU).map(|_| ()), Err(Error::Damaged { .. })));
+        assert!(matches!(TrainedGan::from_bytes(&weights, None, b"{}", &CPU).map(|_| ()), Err(Error::Damaged { .. })));
     }
 }
 
@@ -219,13 +219,13 @@ fn weights_that_cannot_be_packed_are_named() {
         let bias = tensors["start.bias"].dims().to_vec();
         tensors.insert("start.bias".into(), Tensor::full(value, bias, &CPU).unwrap());
         candle_core::safetensors::save(&tensors, &file).unwrap();
-        let error = pack_generator(&run, &out).unwrap_err().to_string();
+        let error = pack_gan(&run, &out, false).unwrap_err().to_string();
         assert!(error.contains("start.bias") && error.contains(shown), "{error}");
     }
     assert!(!out.exists());
 
     let other = folder.path().join("cnn");
     train_classifier(&cnn(1), &split().train, &split().val, &fresh(&other), &Control::default(), &mut []).unwrap();
-    assert!(matches!(pack_generator(&other, &out), Err(Error::Unsuitable { .. })));
-    assert!(matches!(pack_generator(&folder.path().join("none"), &out), Err(Error::NoCheckpoint(_))));
+    assert!(matches!(pack_gan(&other, &out, false), Err(Error::Unsuitable { .. })));
+    assert!(matches!(pack_gan(&folder.path().join("none"), &out, false), Err(Error::NoCheckpoint(_))));
 }
