@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use cellforge::assess::evaluation::{EvaluationInputs, FeatureSource, Part, datasheet};
 use cellforge::assess::{EvaluationConfig, evaluate, report};
 use cellforge::data::phantom::{self, PhantomConfig};
-use cellforge::data::{ImageWriter, SplitOptions, View, save_grid, split};
+use cellforge::data::{ImageWriter, SplitOptions, View, WriteOptions, save_grid, split};
 use cellforge::study::{Origin, nih};
 use cellforge::train::{Control, GanTrainConfig, Mode, RunDir, TrainedGan, train_gan};
 
@@ -51,7 +51,7 @@ fn main() -> Result<()> {
     let gan = TrainedGan::load(&outcome.checkpoint)?;
     let counts = gan.classes().iter().zip(test.class_counts());
     let made = counts.map(|(class, count)| gan.sample(SEED, class, 0..count)).collect::<Result<Vec<View>, _>>()?;
-    let mut writer = ImageWriter::create(&out.join("synthetic.zip"))?;
+    let mut writer = ImageWriter::create(&out.join("synthetic.zip"), &WriteOptions::default())?;
     for images in &made {
         writer.write(images)?;
     }

@@ -44,10 +44,11 @@ fn generate(out: &Path, checkpoint: Option<&Path>, flags: &[&str]) -> String {
     String::from_utf8(command.assert().success().get_output().stderr.clone()).unwrap()
 }
 
-/// The PNG files under a folder, without the settings.
+/// The PNG files under a folder, without the settings and the manifest, which strips have none of.
 fn pictures(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = files(root);
     found.remove(Path::new("config.toml")).expect("the settings lie beside the pictures");
+    found.remove(Path::new("manifest.csv"));
     found
 }
 
@@ -94,7 +95,7 @@ fn without_a_checkpoint_the_built_in_generator_is_used() {
         .success()
         .stdout(contains("# ").and(contains("trained")).and(contains("not")));
     refused(&["--class", "Martian"], &classes[0]);
-    refused(&["--keep", "0.5"], "built-in generator has none");
+    refused(&["--keep", "0.5"], "--keep needs the GAN's discriminator");
     cellforge().args(["generate", "--count", "2"]).assert().code(1).stderr(contains("--out is missing"));
 }
 
@@ -128,9 +129,9 @@ fn strips_are_rows_between_images() {
         command.arg("generate").args(flags).arg("--checkpoint").arg(both()).arg("--out").arg(dir.join(out));
         command.assert().code(1).stderr(contains(reason));
     };
-    into("strips", &["--strips", "1"], "1 more");
-    into("images", &["--strips", "4"], "do not share");
-    into("strips", &["--count", "4"], "do not share");
+    into("strips", &["--strips", "1"], "Parasitized/strip_000002.png, which these images would not replace");
+    into("images", &["--strips", "4"], "Parasitized/synthetic_000001.png");
+    into("strips", &["--count", "4"], "Parasitized/strip_000001.png");
     // With the built-in generator too.
     generate(&dir.join("built-in"), None, &["--strips", "1", "--strip-steps", "3"]);
 
@@ -146,7 +147,7 @@ fn strips_are_rows_between_images() {
         &["--checkpoint", study, "--class", "Uninfected", "--strips", "1", "--strip-to", "Uninfected"],
         "several classes",
     );
-    cellforge().args(["generate", "--strips", "1", "--out", "x.zip"]).assert().code(1).stderr(contains("is a zip"));
+    cellforge().args(["generate", "--strips", "1", "--out", "x.zip"]).assert().code(1).stderr(contains("is a file"));
     cellforge().args(["generate", "--strips", "1", "--strip-steps", "1"]).assert().code(2);
 }
 
@@ -165,22 +166,73 @@ fn what_others_made_is_neither_replaced_nor_mixed_with() {
     fs::write(study.join("config.toml"), "preset = \"quick\"\n").unwrap();
     into(&study, "config.toml is not of `cellforge generate`");
     into(&gans().join("study"), "config.toml is not of `cellforge generate`");
+    // Whatever lies in a folder that it did not make: images, also under names like its own, or a text.
     let images = dir.join("images");
-    for name in ["cell_1.png", "synthetic_1.png", "SYNTHETIC_000001.JPG"] {
-        let class = images.join("Uninfected");
-        fs::create_dir_all(&class).unwrap();
-        fs::write(class.join(name), "a real image").unwrap();
-        into(&images, name);
-        fs::remove_dir_all(&class).unwrap();
+    for name in ["Uninfected/cell_1.png", "Uninfected/synthetic_000001.png", "notes.txt", "manifest.csv"] {
+        let file = images.join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "somebody's").unwrap();
+        into(&images, "is not of `cellforge generate`");
+        fs::remove_dir_all(&images).unwrap();
     }
-    // Its own are made again, also where a run was stopped before it saved its settings.
+    // Its own are made again, but not beside what they would not replace.
     let own = dir.join("own");
     generate(&own, Some(&both()), &["--count", "1"]);
     let made = files(&own);
     generate(&own, Some(&both()), &["--count", "1"]);
-    fs::remove_file(own.join("config.toml")).unwrap();
-    generate(&own, Some(&both()), &["--count", "1"]);
     assert!(made == files(&own));
+    for name in [
+        "Uninfected/synthetic_1.png",
+        "Uninfected/synthetic_000002.png",
+        "Uninfected/SYNTHETIC_000001.JPG",
+        "notes.txt",
+    ] {
+        fs::write(own.join(name), "somebody's").unwrap();
+        into(&own, &format!("holds {name}, which these images would not replace"));
+        fs::remove_file(own.join(name)).unwrap();
+    }
+    // A class that is not made again would be left of another series.
+    let mut command = cellforge();
+    command.args(["generate", "--count", "1", "--class", "Uninfected", "--checkpoint"]).arg(both());
+    command.arg("--out").arg(&own).assert().code(1).stderr(contains("holds Parasitized"));
+}
+
+#[test]
+fn names_formats_and_the_manifest() {
+    let dir = folder("formats");
+    let lines = |path: &Path| -> Vec<String> { fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect() };
+    generate(&dir.join("png"), Some(&both()), &["--count", "2", "--seed", "4"]);
+    let manifest = lines(&dir.join("png/manifest.csv"));
+    assert_eq!(manifest[..2], ["file,class,number,seed", "Parasitized/synthetic_000001.png,Parasitized,1,4"]);
+    assert_eq!(manifest.len(), 5);
+
+    // With scores: those of the images in order of how real they look, which rejection goes by.
+    let jpg = ["--count", "2", "--seed", "4", "--format", "jpg", "--prefix", "case-", "--scores"];
+    generate(&dir.join("jpg.zip"), Some(&both()), &jpg);
+    let manifest = lines(&dir.join("jpg.zip.manifest.csv"));
+    assert_eq!(manifest[0], "file,class,number,seed,score");
+    assert!(manifest[4].starts_with("Uninfected/case-000002.jpg,Uninfected,2,4,"), "{manifest:?}");
+    let scores: Vec<f64> = manifest[1..].iter().map(|line| line.rsplit(',').next().unwrap().parse().unwrap()).collect();
+    assert!(scores.iter().all(|score| score.is_finite()) && scores[0] != scores[1]);
+
+    // One file of arrays, which is read again with the names of its classes, and is as the PNG files are.
+    generate(&dir.join("made.npz"), Some(&both()), &["--count", "2", "--seed", "4", "--format", "npz"]);
+    assert_eq!(lines(&dir.join("made.npz.manifest.csv"))[4], "3,Uninfected,2,4");
+    let info = |path: &str| {
+        let run = cellforge().args(["data", "info", "--side", "32"]).arg(dir.join(path)).assert().success();
+        let text = String::from_utf8(run.get_output().stdout.clone()).unwrap();
+        ["  Parasitized: 2", "  Uninfected: 2"].iter().for_each(|line| assert!(text.contains(line), "{text}"));
+    };
+    info("made.npz");
+    info("png");
+    info("jpg.zip");
+
+    refused(&["--count", "1", "--format", "npz"], "does not end in .npz");
+    refused(&["--count", "1", "--prefix", "../x"], "cannot begin the names of files");
+    refused(&["--strips", "1", "--format", "jpg"], "--format is of images");
+    let mut command = cellforge();
+    command.args(["generate", "--count", "1", "--out", "x.npz"]);
+    command.assert().code(1).stderr(contains("give --format npz"));
 }
 
 #[test]
@@ -254,6 +306,7 @@ fn a_packed_generator_is_generated_from() {
     }
 
     refused(&["--checkpoint", packed.to_str().unwrap(), "--keep", "0.5"], "holds a generator alone");
+    refused(&["--checkpoint", packed.to_str().unwrap(), "--scores"], "holds a generator alone");
     pack(&packed, &both()).code(1).stderr(contains("already holds"));
     pack(&gans().join("study"), &dir.join("no")).code(1).stderr(contains("no checkpoint"));
     cellforge().args(["pack", "--out", "x"]).assert().code(2).stderr(contains("--checkpoint"));

@@ -123,6 +123,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
 
     let mut options = images::options(&config.data, None, session.progress)?;
     (options.side, options.channels) = (classifier.side(), classifier.channels());
+    images::by_rule_of(&mut options, classifier.state().intensities.as_ref());
     let all = images::open_unlabelled_at(path, &options)?;
     let set = match images::named_split(&config, &all)? {
         Some(split) => {

@@ -14,15 +14,15 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use cellforge::kernels::Precision;
 
 pub use device::DeviceChoice;
 pub(crate) use device::open_cuda;
-pub use outputs::{check_free, check_outside, save, shell_word};
+pub use outputs::{beside, check_free, check_outside, csv_field, save, shell_word};
 pub use settings::{
-    changes, check_settings, check_unchanged, effective, is_of, resumed, save_beside, save_effective, settings,
+    changes, check_settings, check_unchanged, effective, is_of, made_by, resumed, save_beside, save_effective, settings,
 };
 pub(crate) use shorthand::with_reading;
 pub use shorthand::{Given, SETTINGS, Shorthands, nested};
@@ -69,6 +69,9 @@ impl Shorthands for General {
     const GLOBAL: bool = true;
 }
 
+/// The most threads for each that the machine runs at once.
+const MOST_THREADS: usize = 16;
+
 /// What a verb computes with.
 pub struct Session {
     pub device: Device,
@@ -97,6 +100,13 @@ impl Globals {
         let from_environment = || std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok().filter(|n| *n > 0);
         let all = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.map(usize::from).or_else(from_environment).unwrap_or_else(all);
+        if threads > MOST_THREADS * all() {
+            bail!(
+                "--threads {threads}: this machine runs {} at once, and more than {} of each only wait for each other",
+                all(),
+                MOST_THREADS
+            );
+        }
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         // It fails only if the pool is already running, and nothing has used it before this point.
         if threads > 1 { pool.use_current_thread() } else { pool }

@@ -64,7 +64,7 @@ pub struct FetchArgs {
     /// Where to download from [default: the National Library of Medicine]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// The file to write, or a folder to write it into [default: the name it has there]
+    /// The file to write, or a folder (a name without an ending) to write it into [default: the name it has there]
     #[arg(long, value_name = "FILE|DIR")]
     out: Option<PathBuf>,
     /// Expected SHA-256; a file with another is refused
@@ -178,7 +178,9 @@ fn render(globals: Globals, args: &PhantomArgs) -> Result<()> {
 fn download(globals: Globals, args: &FetchArgs) -> Result<()> {
     let session = globals.open(None)?;
     let mut out = args.out.clone().unwrap_or_default();
-    if args.out.is_none() || out.is_dir() || out.as_os_str().to_string_lossy().ends_with(['/', '\\']) {
+    // A name without an ending is a folder's.
+    let is_folder = out.extension().is_none() && !out.is_file();
+    if is_folder || out.is_dir() || out.as_os_str().to_string_lossy().ends_with(['/', '\\']) {
         out.push(study::DOWNLOAD_NAME);
     }
     let there = out.exists();

@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail};
 use cellforge::{
     assess::{
         self, Evaluation, EvaluationConfig,
-        evaluation::{EvaluationInputs, FeatureSource, FidelityScope, Measure, Part, Prepared},
+        evaluation::{EvaluationInputs, FeatureSource, FidelityScope, Measure, Part, Prepared, Provenance},
     },
-    data::{self, Source, SplitPart, View},
+    data::{self, Intensities, Source, SplitPart, View},
     eval::Estimate,
     study::{Origin, StudyConfig, config::DataConfig},
     train::{RunDir, TrainedClassifier},
@@ -17,7 +17,7 @@ use cellforge::{
 use crate::{
     common::{
         Given, Globals, Interrupted, Shorthands, check_outside, check_settings, check_unchanged, effective, is_of,
-        resumed, save, say, settings, shell_word, with_reading,
+        made_by, resumed, save, say, settings, shell_word, with_reading,
     },
     images,
     train::control,
@@ -147,20 +147,25 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         }
         None => (config.data.side, config.data.channels),
     };
-    let open = |path: &str, data: &DataConfig| -> Result<View> {
+    let open = |path: &str, data: &DataConfig, rule: Option<&Intensities>| -> Result<View> {
         let mut options = images::options(data, None, session.progress)?;
         (options.side, options.channels) = size;
         options.allow_one_class = true;
+        images::by_rule_of(&mut options, rule);
         images::open_at(path, &options)
     };
     let real_data = &config.data;
     let (real_part, holdout_part) = match &reals {
         Reals::Sets { real, holdout } => {
-            let part = |path: &String| anyhow::Ok(Part::new(open(path, real_data)?, shown(path)));
-            (part(real)?, holdout.as_ref().map(part).transpose()?)
+            let part = |path: &String, rule| anyhow::Ok(Part::new(open(path, real_data, rule)?, shown(path)));
+            let real = part(real, None)?;
+            // Grey levels mean the same in all sets.
+            let rule = real.images.facts().intensities.clone();
+            let holdout = holdout.as_ref().map(|path| part(path, rule.as_ref())).transpose()?;
+            (real, holdout)
         }
         Reals::Split { data, file } => {
-            let all = open(data, real_data)?;
+            let all = open(data, real_data, None)?;
             let split = data::read_manifest(file, &all)?;
             let part = |part: SplitPart| {
                 let (images, name) = (split.part(part), part.name());
@@ -173,7 +178,8 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
             (part(SplitPart::Train)?, Some(part(SplitPart::Test)?))
         }
     };
-    let synthetic_set = open(&synthetic, &config.data.of_folders())?;
+    let rule = real_part.images.facts().intensities.clone();
+    let synthetic_set = open(&synthetic, &config.data.of_folders(), rule.as_ref())?;
     let names: Vec<String> = synthetic_set.names().map(str::to_owned).collect();
     let control = control(&session);
     let origin = Origin::of(&real_part.images);
@@ -181,7 +187,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         holdout: holdout_part,
         discriminators: inputs.discriminators.clone(),
         words: origin.words(&config.data)?,
-        provenance: origin.provenance("cellforge evaluate --config config.toml --out AGAIN"),
+        provenance: recorded(&synthetic, origin.provenance("cellforge evaluate --config config.toml --out AGAIN")),
         features,
         ..EvaluationInputs::new(real_part, Part::new(synthetic_set, shown(&synthetic)), FeatureSource::Pixels)
     };
@@ -270,6 +276,20 @@ fn reals(config: &StudyConfig, asked: bool) -> Result<Reals> {
 fn shown(path: &str) -> String {
     let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
     name.unwrap_or_else(|| path.to_owned())
+}
+
+/// With what is known of how the synthetic images were made, where `generate` left its settings.
+fn recorded(synthetic: &str, provenance: Provenance) -> Provenance {
+    let Some(made) = made_by(Path::new(synthetic), "generate") else { return provenance };
+    let from = made.inputs.checkpoint.as_deref().map(|dir| shown(&dir.to_string_lossy()));
+    let mut generator = format!("`cellforge generate` from {}", from.as_deref().unwrap_or("the built-in generator"));
+    if let Some(truncation) = made.generate.truncation {
+        generator.push_str(&format!(", noise truncated at {truncation}"));
+    }
+    if made.generate.keep < 1.0 {
+        generator.push_str(&format!(", of which the discriminator chose the share {}", made.generate.keep));
+    }
+    Provenance { generator: Some(generator), seed: Some(made.seed), ..provenance }
 }
 
 /// Refuses a folder that holds an evaluation, unless the flags say what to do with it, and one that holds anything else of these names.

@@ -8,15 +8,15 @@ use std::{
 use anyhow::{Context, Result, bail};
 use cellforge::{
     assess::ProgressBar,
-    data::{self, View, counted, index::is_image},
+    data::{self, ImageFormat, View, WriteOptions, counted},
     shipped,
     study::StudyConfig,
     train::{Checkpoint, RunDir, SampleOptions, Stage, TrainedGan},
 };
 
 use crate::common::{
-    Given, Globals, Interrupted, Session, Shorthands, check_free, check_settings, effective, save_beside,
-    save_effective, say, settings,
+    Given, Globals, Interrupted, Session, Shorthands, beside, check_free, check_settings, csv_field, effective, is_of,
+    save, save_beside, save_effective, say, settings,
 };
 
 /// Arguments of `generate`.
@@ -29,8 +29,14 @@ Examples:
   cellforge generate --checkpoint runs/best --keep 0.25 --count 100 --out chosen
   cellforge generate --strips 5 --strip-to Uninfected --out strips
 
-Images are PNG files in one folder per class. The same checkpoint, seed, --truncation and --keep give the same files. A smaller --count
-gives the first of them. Another version of the program may have another built-in generator.
+  cellforge generate --count 500 --format npz --out images.npz
+  cellforge generate --checkpoint runs/best --prefix case_ --scores --count 100 --out scored
+
+Images are PNG files in one folder per class, or what --format says. The same checkpoint, seed, --truncation and --keep give the same files. A
+smaller --count gives the first of them. Another version of the program may have another built-in generator.
+
+A manifest, manifest.csv in the folder or FILE.manifest.csv beside a file, has the class, number and seed of each image. --scores adds what the
+discriminator says of it. A folder that this verb did not make is refused.
 
 --keep X (rejection) makes 1/X candidates for each image, rounded up, and keeps the one that the discriminator scores highest. Images look
 more real to the discriminator and vary less.
@@ -40,13 +46,13 @@ With --strip-to, strip 1 leads from image 1 to the other class with the same noi
 pub struct Args {
     #[command(flatten)]
     given: Given<GenerateShorthands>,
-    /// Output: a folder, or a file that ends in .zip
-    #[arg(long, value_name = "DIR|FILE.zip")]
+    /// Output: a folder, a file that ends in .zip, or with --format npz one that ends in .npz
+    #[arg(long, value_name = "DIR|FILE")]
     out: Option<PathBuf>,
     /// Also draw the first images of each class as one picture
     #[arg(long, value_name = "FILE.png")]
     grid: Option<PathBuf>,
-    /// Replace the zip of --out and the picture of --grid that are there
+    /// Replace the file of --out and the picture of --grid that are there
     #[arg(long)]
     overwrite: bool,
     /// Print the data sheet of the built-in generator: its training, its figures, its limits
@@ -82,6 +88,9 @@ impl Shorthands for GenerateShorthands {
         ("count", "generate.per_class"),
         ("truncation", "generate.truncation"),
         ("keep", "generate.keep"),
+        ("format", "generate.format"),
+        ("prefix", "generate.prefix"),
+        ("scores", "generate.scores"),
         ("strips", "generate.strips"),
         ("strip-steps", "generate.strip_steps"),
         ("strip-to", "generate.strip_to"),
@@ -95,18 +104,45 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     }
     let config = settings(&globals, Vec::new(), args.given.layers()?, None)?;
     let session = globals.open_stoppable(config.precision)?;
-    let out = args.out.as_deref().context("--out is missing: name a folder, or a file that ends in .zip")?;
+    let out = args.out.as_deref().context("--out is missing: name a folder, or a file that ends in .zip or .npz")?;
     check(args, &config, out)?;
     let sources = sources(&config, &session)?;
     options(&config).validate()?;
-    if config.generate.strips > 0 {
-        strips(&config, &session, &sources, out)?;
-    } else {
-        images(args, &config, &session, &sources, out)?;
-    }
-    // Beside a zip the settings get its name, so that the archive holds images alone.
     let text = effective("generate", &config, session.precision, &["inputs", "generate"])?;
-    if is_zip(out) { save_beside(out, &text) } else { save_effective(out, &text) }
+    if config.generate.strips > 0 {
+        strips(&config, &session, &sources, out, &text)
+    } else {
+        images(args, &config, &session, &sources, out, &text)
+    }
+}
+
+/// Saves the settings: in the folder, or beside a file under its name, so that an archive holds images alone.
+fn save_settings(out: &Path, text: &str) -> Result<()> {
+    if is_file(out) { save_beside(out, text) } else { save_effective(out, text) }
+}
+
+/// How images are written.
+fn write_options(config: &StudyConfig) -> WriteOptions {
+    WriteOptions { format: config.generate.format, prefix: config.generate.prefix.clone(), window: None }
+}
+
+/// The intensities of black and white that PNG files of 16 bits are to hold: those of the images that all sources learned from, where they had
+/// such. It is told what becomes of them.
+fn window(config: &StudyConfig, sources: &[Source]) -> Option<(u16, u16)> {
+    let rules = || sources.iter().map(|source| source.gan.state().intensities.as_ref());
+    let first = rules().next()??;
+    let one = rules().all(|rule| rule.is_some_and(|rule| (rule.low, rule.high) == (first.low, first.high)));
+    let is_grey = sources.iter().all(|source| source.gan.channels() == 1);
+    let whole = first.in_16_bits().filter(|_| one && is_grey && config.generate.format == ImageFormat::Png);
+    match whole {
+        Some((low, high)) => {
+            tracing::info!(
+                "PNG files of 16 bits with the intensities of the training images, {low} to {high}, in 256 steps"
+            );
+        }
+        None => tracing::info!("black and white stand for intensities of the training images: {first}"),
+    }
+    whole
 }
 
 /// The share of the images to keep, where not all are.
@@ -121,10 +157,16 @@ fn check(args: &Args, config: &StudyConfig, out: &Path) -> Result<()> {
     {
         bail!("--grid {} does not end in .png", grid.display());
     }
-    if is_zip(out) && out.is_dir() {
-        bail!("{} is a folder; a zip needs another name", out.display());
+    write_options(config).validate()?;
+    if is_file(out) && out.is_dir() {
+        bail!("{} is a folder; a file needs another name", out.display());
     }
-    let out_file = is_zip(out).then(|| out.to_path_buf());
+    let is_npz = ends_in(out, "npz");
+    if is_npz != (config.generate.format == ImageFormat::Npz) {
+        let hint = if is_npz { "ends in .npz: give --format npz" } else { "does not end in .npz, and --format is npz" };
+        bail!("--out {} {hint}", out.display());
+    }
+    let out_file = is_file(out).then(|| out.to_path_buf());
     check_free(out_file.iter().chain(&args.grid), args.overwrite)?;
     if config.generate.per_class == 0 {
         bail!("--count is 0, and only a study knows how many images the GAN was trained on: make 1 or more");
@@ -138,13 +180,19 @@ fn check(args: &Args, config: &StudyConfig, out: &Path) -> Result<()> {
         }
         return Ok(());
     }
-    let of_images =
-        [("--count", args.given.has("count")), ("--keep", args.given.has("keep")), ("--grid", args.grid.is_some())];
+    let of_images = [
+        ("--count", args.given.has("count")),
+        ("--keep", args.given.has("keep")),
+        ("--format", args.given.has("format")),
+        ("--prefix", args.given.has("prefix")),
+        ("--scores", args.given.has("scores")),
+        ("--grid", args.grid.is_some()),
+    ];
     if let Some(flag) = given(&of_images) {
         bail!("--strips makes pictures in place of images, and {flag} is of images");
     }
-    if is_zip(out) {
-        bail!("--strips makes pictures for a folder, and --out {} is a zip", out.display());
+    if is_file(out) {
+        bail!("--strips makes pictures for a folder, and --out {} is a file", out.display());
     }
     Ok(())
 }
@@ -159,14 +207,10 @@ fn sources(config: &StudyConfig, session: &Session) -> Result<Vec<Source>> {
         }
     };
     let name = match &config.inputs.checkpoint {
-        None if kept(config).is_some() => {
-            bail!(
-                "--keep needs a discriminator and the built-in generator has none: name a trained GAN's folder with --checkpoint"
-            )
-        }
         None => {
             let gan = TrainedGan::builtin_in(&session.device, session.precision)
                 .context("cannot load the built-in generator")?;
+            check_discriminator(config, &gan)?;
             tracing::info!(
                 "no --checkpoint: the built-in generator, \"{}\"; `cellforge generate --about` prints its data sheet",
                 shipped::name()
@@ -177,9 +221,7 @@ fn sources(config: &StudyConfig, session: &Session) -> Result<Vec<Source>> {
         Some(checkpoint) => {
             for dir in generator_folders(checkpoint)? {
                 let gan = TrainedGan::load_in(&dir, &session.device, session.precision)?;
-                if kept(config).is_some() {
-                    gan.discriminator().context("--keep needs the GAN's discriminator")?;
-                }
+                check_discriminator(config, &gan)?;
                 add(&dir, gan);
             }
             checkpoint.display().to_string()
@@ -205,18 +247,46 @@ fn sources(config: &StudyConfig, session: &Session) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-fn images(args: &Args, config: &StudyConfig, session: &Session, sources: &[Source], out: &Path) -> Result<()> {
+/// Loads the discriminator where it has something to say.
+fn check_discriminator(config: &StudyConfig, gan: &TrainedGan) -> Result<()> {
+    let flag = match (kept(config), config.generate.scores) {
+        (Some(_), _) => "--keep",
+        (None, true) => "--scores",
+        (None, false) => return Ok(()),
+    };
+    gan.discriminator().with_context(|| format!("{flag} needs the GAN's discriminator"))?;
+    Ok(())
+}
+
+fn images(
+    args: &Args,
+    config: &StudyConfig,
+    session: &Session,
+    sources: &[Source],
+    out: &Path,
+    settings: &str,
+) -> Result<()> {
     let count = config.generate.per_class;
-    if !is_zip(out) {
+    let writing = WriteOptions { window: window(config, sources), ..write_options(config) };
+    let manifest = if is_file(out) { beside(out, ".manifest.csv") } else { RunDir::new(out).manifest() };
+    if !is_file(out) {
         let folders = sources.iter().map(|source| data::folder_name(&source.class));
-        check_folder(out, folders, "synthetic_", count)?;
+        check_folder(out, folders, |name| writing.number(name).is_some_and(|number| number <= count))?;
+        // With its settings a folder is known for ours, even if this is stopped. A manifest of earlier images is not to lie beside these.
+        save_settings(out, settings)?;
+        remove_if_there(&manifest)?;
     }
     let options = options(config);
     let make = |source: &Source, first, count| source.gan.sample_with(&options, &source.class, first..first + count);
     let candidates = options.candidates()?;
     let part = (PART / candidates).max(1);
 
-    let mut writer = data::ImageWriter::create(out)?;
+    let mut writer = data::ImageWriter::create(out, &writing)?;
+    let mut listed = String::from(if config.generate.scores {
+        "file,class,number,seed,score\n"
+    } else {
+        "file,class,number,seed\n"
+    });
     let mut shown: Vec<View> = Vec::new();
     for source in sources {
         let class = &source.class;
@@ -232,13 +302,28 @@ fn images(args: &Args, config: &StudyConfig, session: &Session, sources: &[Sourc
         for first in (0..count).step_by(part) {
             stop_if_asked(session)?;
             let images = make(source, first, part.min(count - first))?;
-            writer.write(&images)?;
+            let scores = match config.generate.scores {
+                true => source.gan.scores(class, &images)?,
+                false => Vec::new(),
+            };
+            for (at, name) in writer.write(&images)?.names.iter().enumerate() {
+                let (name, class) = (csv_field(name), csv_field(class));
+                listed.push_str(&format!("{name},{class},{},{}", first + at + 1, config.seed));
+                if let Some(score) = scores.get(at) {
+                    listed.push_str(&format!(",{score:.6}"));
+                }
+                listed.push('\n');
+            }
             bar.set((first + images.len()) as u64);
         }
         bar.finish();
         tracing::info!("{} of {class} in {}", counted(count, "synthetic image", "synthetic images"), out.display());
     }
     writer.finish()?;
+    save(&manifest, &listed)?;
+    if is_file(out) {
+        save_settings(out, settings)?;
+    }
     if let Some(path) = &args.grid {
         data::save_grid(path, &View::joined(&shown)?, GRID.1)?;
         tracing::info!("a picture of them in {}", path.display());
@@ -247,7 +332,7 @@ fn images(args: &Args, config: &StudyConfig, session: &Session, sources: &[Sourc
 }
 
 /// A class, or the way to another, has a folder of pictures.
-fn strips(config: &StudyConfig, session: &Session, sources: &[Source], out: &Path) -> Result<()> {
+fn strips(config: &StudyConfig, session: &Session, sources: &[Source], out: &Path, settings: &str) -> Result<()> {
     let options = options(config);
     let (count, steps) = (config.generate.strips, config.generate.strip_steps);
     let mut ways = Vec::new();
@@ -275,13 +360,15 @@ fn strips(config: &StudyConfig, session: &Session, sources: &[Source], out: &Pat
         let to = config.generate.strip_to.as_deref().unwrap_or_default();
         bail!("--strip-to {to} is where the strips start: name another class");
     }
-    check_folder(out, ways.iter().map(|(.., folder)| folder.clone()), "strip_", count)?;
+    let named = |number: usize| format!("strip_{number:06}.png");
+    check_folder(out, ways.iter().map(|(.., folder)| folder.clone()), |name| (1..=count).any(|n| named(n) == name))?;
+    save_settings(out, settings)?;
     for (source, to, folder) in ways {
         for number in 0..count {
             stop_if_asked(session)?;
             let strips = number..number + 1;
             for strip in source.gan.interpolate(&options, &source.class, to.as_deref(), steps, strips)? {
-                data::save_grid(&out.join(&folder).join(format!("strip_{:06}.png", number + 1)), &strip, steps)?;
+                data::save_grid(&out.join(&folder).join(named(number + 1)), &strip, steps)?;
             }
         }
         tracing::info!("{} of {steps} images in {}", counted(count, "strip", "strips"), out.join(&folder).display());
@@ -296,43 +383,60 @@ fn stop_if_asked(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a folder in which the pictures would lie beside others or replace what they should not. They are `PREFIX000001.png` and so on
-/// in each of `folders`.
-fn check_folder(out: &Path, folders: impl Iterator<Item = String>, prefix: &str, count: usize) -> Result<()> {
+/// Refuses a folder that this verb did not make, or that holds what would not be replaced: something else than `folders` with files that are
+/// `own`.
+fn check_folder(out: &Path, folders: impl Iterator<Item = String>, own: impl Fn(&str) -> bool) -> Result<()> {
+    let names = |folder: &Path| -> Vec<String> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();
+        names.sort();
+        names
+    };
     if RunDir::new(out).holds_run() || Checkpoint::is_at(out) {
         bail!("{} is the folder of a trained network; name another for the images", out.display());
     }
     check_settings(out, "generate")?;
-    for folder in folders {
-        let folder = out.join(folder);
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-        let names: Vec<String> =
-            entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();
-        let number = |name: &str| name.strip_prefix(prefix)?.strip_suffix(".png")?.parse::<usize>().ok();
-        let other = if prefix == "strip_" { "synthetic_" } else { "strip_" };
-        if let Some(name) = names.iter().find(|name| name.starts_with(other)) {
-            bail!("{} holds {name}: strips and images do not share a folder; name another", folder.display());
+    let there = names(out);
+    let Some(first) = there.first() else { return Ok(()) };
+    if !is_of(out, "generate") {
+        bail!("{} holds {first} and is not of `cellforge generate`: name a new folder for the images", out.display());
+    }
+    let dir = RunDir::new(out);
+    let records = [dir.settings(), dir.manifest()];
+    let folders: Vec<String> = folders.collect();
+    let stale = there.iter().filter(|name| !records.contains(&out.join(name))).find_map(|name| {
+        if !folders.contains(name) {
+            return Some(name.clone());
         }
-        let own = |name: &str| number(name).is_some_and(|n| name == format!("{prefix}{n:06}.png"));
-        if let Some(name) = names.iter().find(|name| is_image(name) && !own(name)) {
-            bail!("{} holds {name}, which is not of `cellforge generate`: name another --out", folder.display());
-        }
-        let more = names.iter().filter(|name| number(name).is_some_and(|n| n > count)).count();
-        if more > 0 {
-            bail!(
-                "{} holds {} than the {count} that would replace them; remove it, or name another",
-                folder.display(),
-                counted(more, "more synthetic image", "more synthetic images")
-            );
-        }
+        names(&out.join(name)).into_iter().find(|file| !own(file)).map(|file| format!("{name}/{file}"))
+    });
+    if let Some(stale) = stale {
+        bail!(
+            "{} holds {stale}, which these images would not replace: remove the folder, or name another",
+            out.display()
+        );
     }
     Ok(())
 }
 
-fn is_zip(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("zip"))
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
+/// Whether images are to go into one file.
+fn is_file(path: &Path) -> bool {
+    ends_in(path, "zip") || ends_in(path, "npz")
+}
+
+fn ends_in(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending))
+}
 /// The folders of generators under `dir`: itself, or those in its `gan` folder, or those directly in it.
 fn generator_folders(dir: &Path) -> Result<Vec<PathBuf>> {
     if !dir.is_dir() {

@@ -4,7 +4,9 @@ use std::{fmt::Write, path::PathBuf};
 
 use anyhow::{Result, bail};
 use cellforge::{
-    data::{self, OpenOptions, Progress, Split, SplitOptions, SplitRule, TwinCounts, View, counted, phantom},
+    data::{
+        self, Intensities, OpenOptions, Progress, Split, SplitOptions, SplitRule, TwinCounts, View, counted, phantom,
+    },
     eval::{BootstrapOptions, ClassifierReport},
     study::{StudyConfig, config::DataConfig},
 };
@@ -15,6 +17,13 @@ pub fn options(data: &DataConfig, cache_dir: Option<PathBuf>, progress: bool) ->
     options.cache_dir = cache_dir;
     options.progress = progress.then(Progress::images_bar);
     Ok(options)
+}
+
+/// Reads intensities by this rule, of other images that these are compared with, unless the settings say which are black and white.
+pub fn by_rule_of(options: &mut OpenOptions, rule: Option<&Intensities>) {
+    if options.window.is_none() {
+        options.window = rule.map(|rule| (rule.low, rule.high));
+    }
 }
 
 /// Reads the images that the settings name, or renders the phantom where they name none.
@@ -100,8 +109,7 @@ fn tell(images: &View) {
         tracing::warn!("skipped {}: {}", skipped.name, skipped.reason);
     }
     let facts = images.facts();
-    let left_out: Vec<String> =
-        facts.left_out.iter().filter(|left| left.reason != "hidden").map(ToString::to_string).collect();
+    let left_out: Vec<String> = facts.told().map(ToString::to_string).collect();
     if !left_out.is_empty() {
         tracing::info!("left out: {}", left_out.join("; "));
     }

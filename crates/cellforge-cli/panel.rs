@@ -8,6 +8,7 @@ use cellforge::{
         self,
         panel::{Key, PanelConfig, PanelImages, Source},
     },
+    data::Intensities,
     study::{Origin, config::DataConfig},
     train::RunDir,
 };
@@ -138,10 +139,13 @@ fn make(globals: &Globals, args: &MakeArgs) -> Result<()> {
     }
 
     let session = globals.open(config.precision)?;
-    let open = |path: &str, data: &DataConfig| {
-        images::open_unlabelled_at(path, &images::options(data, None, session.progress)?)
+    let open = |path: &str, data: &DataConfig, rule: Option<&Intensities>| {
+        let mut options = images::options(data, None, session.progress)?;
+        images::by_rule_of(&mut options, rule);
+        images::open_unlabelled_at(path, &options)
     };
-    let (real_set, synthetic_set) = (open(real, &config.data)?, open(synthetic, &config.data.of_folders())?);
+    let real_set = open(real, &config.data, None)?;
+    let synthetic_set = open(synthetic, &config.data.of_folders(), real_set.facts().intensities.as_ref())?;
     let origin = Origin::of(&real_set);
     let (words, drawn_by_program) = (origin.words(&config.data)?, origin.provenance("").drawn_by_program);
     let chosen = PanelConfig { seed: config.seed, ..config.panel.clone() };

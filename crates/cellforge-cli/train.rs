@@ -5,7 +5,7 @@ mod gan;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use cellforge::{
     data,
     study::StudyConfig,
@@ -59,6 +59,12 @@ impl RunArgs {
         let session = globals.open_stoppable(config.precision)?;
         check_settings(&self.out, verb)?;
         check_outside(&self.out, config.data.path.as_ref())?;
+        if let Some(path) = config.data.path.as_deref().filter(|path| self.resume && is_gone(path)) {
+            bail!(
+                "{path}, the images of the run in {}, is not there any more: name where they are now with --data",
+                self.out.display()
+            );
+        }
         Ok((config, session))
     }
 
@@ -69,6 +75,12 @@ impl RunArgs {
             (false, false) => Mode::New,
         }
     }
+}
+
+/// Whether images that were there are not there any more.
+fn is_gone(path: &str) -> bool {
+    let place = path.strip_prefix("cifar10:").or(path.strip_prefix("mnist:")).unwrap_or(path);
+    !Path::new(place).exists()
 }
 
 /// How to run.

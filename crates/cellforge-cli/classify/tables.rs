@@ -7,17 +7,19 @@ use cellforge::{
     eval::{ClassifierReport, GroupFigures},
 };
 
+use crate::common::csv_field;
+
 /// A line for each image.
 pub(super) fn csv(set: &View, classes: &[String], probabilities: &[Vec<f32>], predicted: &[u32]) -> String {
     let mut text = String::from("name,folder,predicted");
     for class in classes {
         text.push(',');
-        text.push_str(&quoted(&format!("p_{class}")));
+        text.push_str(&csv_field(&format!("p_{class}")));
     }
     text.push('\n');
     for (i, row) in probabilities.iter().enumerate() {
         let fields = [set.name(i), set.class_of(i), &classes[predicted[i] as usize]];
-        text.push_str(&fields.map(quoted).join(","));
+        text.push_str(&fields.map(csv_field).join(","));
         for p in row {
             text.push_str(&format!(",{p:.6}"));
         }
@@ -32,9 +34,9 @@ pub(super) fn patient_csv(patients: &[GroupFigures], classes: &[String]) -> Stri
     for class in classes {
         header.extend(["images", "correct", "recall"].map(|what| format!("{what}_{class}")));
     }
-    let mut text = header.iter().map(|field| quoted(field)).collect::<Vec<_>>().join(",") + "\n";
+    let mut text = header.iter().map(|field| csv_field(field)).collect::<Vec<_>>().join(",") + "\n";
     for patient in patients {
-        text.push_str(&quoted(&patient.group));
+        text.push_str(&csv_field(&patient.group));
         let all = std::iter::once(&patient.accuracy).chain(classes.iter().map(|class| &patient.recall[class]));
         for found in all {
             let rate = if found.total > 0 { format!("{:.6}", found.rate) } else { String::new() };
@@ -85,15 +87,6 @@ pub(super) fn strata(strata: &BTreeMap<String, ClassifierReport>, classes: &[Str
     text.trim_end().to_owned()
 }
 
-/// A CSV field (RFC 4180).
-fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use cellforge::eval::{self, BootstrapOptions};
@@ -135,9 +128,9 @@ mod tests {
     }
 
     #[test]
-    fn fields_with_commas_and_quotes_are_quoted() {
-        assert_eq!(quoted("a"), "a");
-        assert_eq!(quoted("a,b"), "\"a,b\"");
-        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+    fn fields_with_commas_and_quotes_are_csv_field() {
+        assert_eq!(csv_field("a"), "a");
+        assert_eq!(csv_field("a,b"), "\"a,b\"");
+        assert_eq!(csv_field("a\"b"), "\"a\"\"b\"");
     }
 }

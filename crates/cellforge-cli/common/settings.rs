@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use cellforge::{
     kernels::Precision,
-    settings::Layer,
+    settings::{self, Layer},
     study::{self, Preset, StudyConfig},
     train::RunDir,
 };
 
-use super::{Globals, save, shorthand::assigned};
+use super::{Globals, beside, save, shorthand::assigned};
 
 /// The settings that `below`, the file of `--config`, `--set` and `given` make, the last on top, over the defaults or over `preset`.
 pub fn settings(
@@ -28,8 +28,27 @@ pub fn settings(
         layers.push(assigned(text)?);
     }
     layers.extend(globals.given.layers()?);
-    Ok(StudyConfig::layered(&layers, preset)?)
+    StudyConfig::layered(&layers, preset).map_err(|error| match &error {
+        study::Error::Settings(settings::Error::Unknown { key, .. }) if FLAGS.contains(&key.as_str()) => {
+            anyhow!("{error}: how the program runs is no setting of its work. Give the flag --{key}")
+        }
+        _ => error.into(),
+    })
 }
+
+/// Flags that some take for settings.
+const FLAGS: [&str; 7] = ["device", "threads", "quiet", "verbose", "profile", "out", "overwrite"];
+
+/// The settings by which `verb` made what is at `path`, a folder or a file, where it left them.
+pub fn made_by(path: &Path, verb: &str) -> Option<StudyConfig> {
+    let file = if path.is_dir() { RunDir::new(path).settings() } else { beside(path, ENDING) };
+    let text = std::fs::read_to_string(&file).ok()?;
+    let layer = Layer::parse(file.display().to_string(), text.starts_with(&heading(verb)).then_some(&text)?).ok()?;
+    StudyConfig::layered(&[layer], None).ok()
+}
+
+/// What follows the name of a file in that of its settings.
+const ENDING: &str = ".settings.toml";
 
 /// A settings file.
 fn read(path: &Path) -> Result<Layer> {
@@ -141,7 +160,5 @@ pub fn save_effective(folder: &Path, text: &str) -> Result<()> {
 
 /// Saves effective settings beside an output: those of `images.zip` as `images.zip.settings.toml`.
 pub fn save_beside(out: &Path, text: &str) -> Result<()> {
-    let mut name = out.file_name().unwrap_or_default().to_owned();
-    name.push(".settings.toml");
-    save(&out.with_file_name(name), text)
+    save(&beside(out, ENDING), text)
 }

@@ -178,7 +178,7 @@ fn say_facts(facts: &Facts, channels: usize) {
     if let Some(found) = &facts.intensities {
         say(format!("intensities: {found}"));
     }
-    for left in facts.left_out.iter().filter(|left| left.reason != "hidden") {
+    for left in facts.told() {
         say(format!("left out: {left}, such as {}", left.example));
     }
     let tables = facts.left_out.iter().find(|left| matches!(left.ending.as_str(), ".csv" | ".tsv"));

@@ -46,6 +46,13 @@ impl Intensities {
         (self.middle.1 - self.middle.0) < SMALL_PART * (self.high - self.low)
     }
 
+    /// The intensities of black and of white, where both are whole numbers of 16 bits: what a grey PNG file of 16 bits can hold.
+    #[must_use]
+    pub fn in_16_bits(&self) -> Option<(u16, u16)> {
+        let whole = |value: f64| (value.fract() == 0.0 && (0.0..=65535.0).contains(&value)).then_some(value as u16);
+        Some((whole(self.low)?, whole(self.high)?)).filter(|_| self.rule != IntensityRule::Percentiles)
+    }
+
     /// The grey level of an intensity.
     pub(crate) fn level(&self, value: f32) -> u8 {
         let share = (f64::from(value) - self.low) / (self.high - self.low);

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// The reason of what nobody means by its name, such as `.DS_Store`.
+pub(crate) const HIDDEN: &str = "hidden";
+
 /// Files that were left out for one reason, with one ending.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
@@ -37,7 +40,7 @@ impl Counted {
     /// Hidden files, of which only the number is known.
     pub(crate) fn hidden(&mut self, files: usize) {
         if files > 0 {
-            self.0.insert(("hidden".to_owned(), String::new()), (files, String::new()));
+            self.0.insert((HIDDEN.to_owned(), String::new()), (files, String::new()));
         }
     }
 

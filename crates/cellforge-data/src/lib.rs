@@ -80,6 +80,7 @@ mod text;
 pub mod view;
 #[cfg(feature = "candle-datasets")]
 pub mod vision;
+mod writer;
 mod zip_file;
 
 pub use atomic::{remove_unfinished, write_atomic};
@@ -90,7 +91,7 @@ pub use duplicates::{Duplicates, TwinCounts};
 pub use error::{Error, Result};
 pub use formats::{MAX_FRAMES, MAX_STACK_BYTES, formats};
 pub use groups::{GroupPattern, Groups};
-pub use images::{ImageWriter, read_class, sample_grid, save_grid};
+pub use images::{read_class, sample_grid, save_grid};
 pub use index::{Entry, Index, Skipped};
 pub use intensity::{Intensities, IntensityRule};
 pub use layout::{Layout, Level};
@@ -107,3 +108,4 @@ pub use stacks::{Slices, Stacks};
 pub use strata::read_strata;
 pub use table::Table;
 pub use view::{Facts, Original, SingleClass, View, ViewParts};
+pub use writer::{ImageFormat, ImageWriter, WriteOptions, Written};

@@ -131,6 +131,12 @@ pub struct DataSummary {
     pub split_by: String,
     /// The parts, in the order training, validation, test.
     pub parts: Vec<PartSummary>,
+    /// What lies beside the images and is none of them, counted by ending and reason, in words.
+    #[serde(default)]
+    pub not_read: Vec<String>,
+    /// How intensities of more than 8 bits became grey levels, in words, where there are such.
+    #[serde(default)]
+    pub intensities: Option<String>,
     /// Images left out because they could not be read.
     pub skipped: Vec<SkippedImage>,
     /// SHA-256 of the decoded images and their labels, in hexadecimal.

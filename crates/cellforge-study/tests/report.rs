@@ -129,6 +129,8 @@ fn sample(dir: &Path, classes: [&str; 2], is_phantom: bool) -> Results {
                     groups: Some(n / 68),
                 })
                 .to_vec(),
+            not_read: vec!["1 .toml: not a format of images that is read".to_owned()],
+            intensities: None,
             skipped: vec![SkippedImage { name: "a/<b>.png".to_owned(), reason: "cut short".to_owned() }],
             fingerprint: "0123456789abcdef".repeat(4),
         },

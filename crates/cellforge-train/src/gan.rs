@@ -137,6 +137,7 @@ pub fn train_judged_gan(
     let data = run::data_fingerprint(&[images]);
     let fresh = State {
         judge: judge.map(Judge::fingerprint),
+        intensities: images.facts().intensities.clone(),
         started_from: start.as_ref().map(Start::record),
         ..State::new(KIND, config.seed, classes, data, config.clone())
     };

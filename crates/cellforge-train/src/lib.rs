@@ -72,7 +72,7 @@ pub use run::Control;
 pub use run_dir::{Mode, Run, RunDir, RunLock, Slot, Stage};
 pub use schedule::Schedule;
 pub use seen::{PixelHashes, Seen, SeenImages};
-pub use start::{BUILT_IN, StartedFrom};
+pub use start::{BUILT_IN, StartedFrom, start_sha256};
 pub use supplied::{load_dinov2, load_inception, read_feature_file};
 pub use trained_classifier::TrainedClassifier;
 pub use trained_gan::TrainedGan;

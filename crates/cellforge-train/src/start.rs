@@ -15,6 +15,15 @@ use crate::{Error, GanState, GanTrainConfig, Result};
 /// What `gan.from` calls the generator that is built in.
 pub const BUILT_IN: &str = "built-in";
 
+/// The SHA-256 of the weights of the GAN that `gan.from` names, by which a start is known from others.
+///
+/// # Errors
+/// [`Error::NoCheckpoint`] or [`Error::Damaged`].
+pub fn start_sha256(from: &str) -> Result<String> {
+    let start = if from == BUILT_IN { Start::built_in(&Device::Cpu)? } else { Start::read(from, &Device::Cpu)? };
+    Ok(start.record().weights)
+}
+
 type Tensors = BTreeMap<String, Tensor>;
 
 /// What a GAN's networks were before its first update, if it was not chance.
@@ -61,9 +70,13 @@ impl Start {
         }
         let texts = [&alike, &config.model].map(|model| serde_json::to_value(model).unwrap_or_default());
         let fields = texts[0].as_object().into_iter().flatten();
-        let differing = fields.filter(|(name, value)| texts[1].get(name.as_str()) != Some(value)).map(|(name, value)| {
-            format!("gan.model.{name} is {value} there and {} here", texts[1].get(name.as_str()).unwrap_or_default())
-        });
+        let differing =
+            fields.filter(|(name, value)| texts[1].get(name.as_str()) != Some(value)).map(|(name, value)| {
+                format!(
+                    "gan.model.{name} is {value} there and {} here",
+                    texts[1].get(name.as_str()).unwrap_or_default()
+                )
+            });
         let differing = differing.collect::<Vec<_>>().join(", ");
         let reason = format!(
             "its networks are others than those of these settings: {differing}. It was trained by the recipe {}",
@@ -106,12 +119,7 @@ impl Start {
     }
 
     /// Gives the generator, and its average where there is one, the weights that fit.
-    pub(crate) fn generator(
-        &self,
-        store: &ParamStore,
-        average: Option<&ParamStore>,
-        classes: &[String],
-    ) -> Result<()> {
+    pub(crate) fn generator(&self, store: &ParamStore, average: Option<&ParamStore>, classes: &[String]) -> Result<()> {
         let taken = self.give(store, self.trained.as_ref().unwrap_or(&self.average), classes, str::to_owned)?;
         if let Some(average) = average {
             self.give(average, &self.average, classes, str::to_owned)?;

@@ -230,7 +230,9 @@ impl TrainedGan {
             Error::Unsuitable { path: path.to_path_buf(), reason }
         };
         let tensors = match &self.source {
-            Source::Folder(found) if self.state.may_have(DISCRIMINATOR) => found.tensors(DISCRIMINATOR, &self.device)?,
+            Source::Folder(found) if self.state.may_have(DISCRIMINATOR) => {
+                found.tensors(DISCRIMINATOR, &self.device)?
+            }
             Source::Folder(found) => return Err(none(found.path())),
             Source::Memory(tensors) => tensors.clone().ok_or_else(|| none(Path::new("in memory")))?,
         };

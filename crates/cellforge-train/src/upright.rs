@@ -12,11 +12,11 @@ use crate::{ClassifierTrainConfig, Control, Orientation, Result, oriented, train
 /// Pixels a side at which the networks see the images.
 const SIDE: usize = 32;
 /// The most images that are looked at.
-const MOST: usize = 2000;
+const MOST: usize = 1000;
 /// With fewer images nothing is found either way.
 const LEAST: usize = 40;
 /// Updates of each of the two networks.
-const UPDATES: u64 = 300;
+const UPDATES: u64 = 200;
 /// Images are taken to lie in any direction only where the area under the ROC curve surely lies below this.
 const BOUND: f64 = 0.6;
 
@@ -40,7 +40,11 @@ impl fmt::Display for UprightCheck {
             ("one way up", "they are shown as they lie")
         };
         match &self.auc {
-            None => write!(f, "orientation: {} images are too few to tell whether they have an up and a down, so {therefore}", self.images),
+            None => write!(
+                f,
+                "orientation: {} images are too few to tell whether they have an up and a down, so {therefore}",
+                self.images
+            ),
             Some(auc) => write!(
                 f,
                 "orientation: a network tells turned images from upright ones with an AUC of {:.2} ({:.2} to {:.2}), of {} images: they lie {so}, and {therefore}",
@@ -51,7 +55,7 @@ impl fmt::Display for UprightCheck {
 }
 
 /// Trains two small networks to tell the images from the same ones turned by right angles or mirrored, each on half of the groups (of the
-/// images, where no groups are known), and asks each about the other half. None if `control` stopped it. It takes seconds: at most 2,000
+/// images, where no groups are known), and asks each about the other half. None if `control` stopped it. It takes seconds: at most 1,000
 /// images are looked at, at 32 pixels a side.
 ///
 /// Images that are equal but for their direction cannot be told, whatever the network. Such a one may also fail to learn what is there to
@@ -70,13 +74,16 @@ pub fn check_upright(images: &View, seed: u64, control: &Control) -> Result<Opti
     let seed = derive_seed(seed, "upright/halves");
     // Classes are mixed: what tells turned images is to hold for all.
     let mixed = one_class(&images)?;
-    let Ok(halves) = split(&mixed, &SplitOptions { by, val: 0.0, test: 0.5, seed, duplicates: Duplicates::Keep }) else {
+    let Ok(halves) = split(&mixed, &SplitOptions { by, val: 0.0, test: 0.5, seed, duplicates: Duplicates::Keep })
+    else {
         return Ok(Some(unknown));
     };
     let groups = images.group_names();
     let unit = |i: usize| images.group(i).and_then(|group| groups.binary_search(&group).ok()).unwrap_or(i);
     let mut scored = Vec::new();
-    for (network, (seen, asked)) in [(&halves.train, &halves.test), (&halves.test, &halves.train)].into_iter().enumerate() {
+    for (network, (seen, asked)) in
+        [(&halves.train, &halves.test), (&halves.test, &halves.train)].into_iter().enumerate()
+    {
         let config = training(images.channels(), derive_seed(seed, &format!("network/{network}")))?;
         let (train, test) = (both_ways(&mixed.part(seen))?, both_ways(&mixed.part(asked))?);
         let Some(classifier) = train_for_steps(&config, UPDATES, &train, control, &mut [])? else { return Ok(None) };

@@ -54,6 +54,9 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     if let Some(left_out) = found.left_out() {
         writeln!(text, "- Not compared: {left_out}.")?;
     }
+    for sentence in found.reading() {
+        writeln!(text, "- {sentence}")?;
+    }
     if let Some(shared) = sets.shared_patients {
         writeln!(text, "- Patients on both sides: {shared}.")?;
     }

@@ -194,6 +194,27 @@ impl SetInfo {
 }
 
 impl Evaluation {
+    /// What is known of how each set was read, a sentence each: what lies beside its images, and how their intensities became grey levels.
+    #[must_use]
+    pub fn reading(&self) -> Vec<String> {
+        let all = [
+            ("training", Some(&self.sets.real)),
+            ("held-out", self.sets.holdout.as_ref()),
+            ("synthetic", Some(&self.sets.synthetic)),
+        ];
+        let mut told = Vec::new();
+        for (name, set) in all.into_iter().filter_map(|(name, set)| Some((name, set?))) {
+            let many = &self.words.many;
+            if !set.not_read.is_empty() {
+                told.push(format!("Left out beside the {name} {many}: {}.", set.not_read.join("; ")));
+            }
+            if let Some(intensities) = &set.intensities {
+                told.push(format!("Intensities of the {name} {many}, from black to white: {intensities}."));
+            }
+        }
+        told
+    }
+
     /// What was not compared, because there are no synthetic images of its class; `None` where nothing was left out.
     #[must_use]
     pub fn left_out(&self) -> Option<String> {
@@ -250,6 +271,12 @@ pub struct SetInfo {
     pub available: usize,
     /// Images of classes that were not compared, because the synthetic images have none of them. Copies were looked for among them too.
     pub left_out: BTreeMap<String, usize>,
+    /// What lies beside the images and is none of them, counted by ending and reason, in words.
+    #[serde(default)]
+    pub not_read: Vec<String>,
+    /// How intensities of more than 8 bits became grey levels, in words, where there are such.
+    #[serde(default)]
+    pub intensities: Option<String>,
     /// Patients of the images used, where all are known.
     pub patients: Option<usize>,
     /// Kish's effective number of these patients, `(Σ nᵢ)² / Σ nᵢ²` for `nᵢ` images of patient `i`: as many patients with one number of

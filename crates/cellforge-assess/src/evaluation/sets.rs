@@ -116,6 +116,8 @@ impl SetImages {
             images: view.len(),
             available: (0..images.len()).filter(|&i| is_compared(i)).count(),
             left_out,
+            not_read: images.facts().told().map(ToString::to_string).collect(),
+            intensities: images.facts().intensities.as_ref().map(ToString::to_string),
             patients: patients.as_deref().map(counted),
             effective_patients: patients.as_deref().map(effective_groups),
             patients_per_class: per_class

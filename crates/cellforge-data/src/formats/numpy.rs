@@ -140,8 +140,15 @@ fn no_image() -> Contents {
     Contents { left_out: Some(why), ..Contents::default() }
 }
 
-/// Shape, type and order of an array, with the reader at its first number.
+/// Shape, type and order of an array of numbers, with the reader at the first.
 fn header(reader: &mut dyn Read) -> Outcome<(Vec<usize>, Number, bool)> {
+    let (descr, shape, fortran) = description(reader)?;
+    let number = number(&descr).ok_or_else(|| format!("its array is of type {descr:?}, which is no image's"))?;
+    Ok((shape, number, fortran))
+}
+
+/// Type, shape and order of an array, with the reader behind its header.
+fn description(reader: &mut dyn Read) -> Outcome<(String, Vec<usize>, bool)> {
     let broken = || "its header is not that of an array of NumPy's".to_owned();
     let mut fixed = [0u8; 8];
     reader.read_exact(&mut fixed).map_err(|_| broken())?;
@@ -165,7 +172,6 @@ fn header(reader: &mut dyn Read) -> Outcome<(Vec<usize>, Number, bool)> {
     let descr = after("descr").ok_or_else(broken)?;
     let descr = descr.strip_prefix('\'').and_then(|rest| rest.split('\'').next());
     let descr = descr.ok_or("its array is of records, which are no images")?;
-    let number = number(descr).ok_or_else(|| format!("its array is of type {descr:?}, which is no image's"))?;
     let fortran = after("fortran_order").ok_or_else(broken)?.starts_with("True");
     let shape = after("shape").and_then(|rest| rest.strip_prefix('(')?.split(')').next()).ok_or_else(broken)?;
     let sizes = shape.split(',').map(str::trim).filter(|size| !size.is_empty());
@@ -174,7 +180,7 @@ fn header(reader: &mut dyn Read) -> Outcome<(Vec<usize>, Number, bool)> {
     if shape.len() > 8 {
         return Err(broken());
     }
-    Ok((shape, number, fortran))
+    Ok((descr.to_owned(), shape, fortran))
 }
 
 /// The type that NumPy calls so, as in `<f4`.
@@ -320,8 +326,15 @@ pub(super) fn look_npz(bytes: &[u8]) -> Outcome<Contents> {
         return Ok(no_image());
     }
     let labels = arrays(bytes, |name, _| is_labels(name))?;
-    let texts: Vec<Option<Vec<String>>> =
-        of_images.iter().map(|(name, shape)| classes(name, shape[0], &labels)).collect();
+    let names = class_names(bytes)?;
+    let named = |text: String| match text.parse::<usize>().ok().and_then(|label| names.get(label)) {
+        Some(name) => name.clone(),
+        None => text,
+    };
+    let texts: Vec<Option<Vec<String>>> = of_images
+        .iter()
+        .map(|(name, shape)| Some(classes(name, shape[0], &labels)?.into_iter().map(named).collect()))
+        .collect();
     // Numbers of one length sort as they count.
     let width = texts.iter().flatten().flatten().map(String::len).max().unwrap_or_default();
     let (mut slots, mut first) = (Vec::new(), 0);
@@ -341,6 +354,24 @@ pub(super) fn look_npz(bytes: &[u8]) -> Outcome<Contents> {
         first += count;
     }
     Ok(Contents { slots, ..Contents::default() })
+}
+
+/// What labels are called: the texts of the array `class_names`. Empty where there is none.
+fn class_names(bytes: &[u8]) -> Outcome<Vec<String>> {
+    let mut archive = archive(bytes)?;
+    let Ok(mut entry) = archive.by_name("class_names.npy") else { return Ok(Vec::new()) };
+    let (descr, shape, _) = description(&mut entry)?;
+    let width = descr.strip_prefix("<U").and_then(|width| width.parse::<usize>().ok());
+    let (Some(width), [count]) = (width, shape.as_slice()) else { return Ok(Vec::new()) };
+    let size = width.checked_mul(*count).and_then(|texts| texts.checked_mul(4));
+    let Some(size) = size.filter(|size| width > 0 && *size as u64 <= entry.size().min(MAX_HEADER as u64 * 64)) else {
+        return Ok(Vec::new());
+    };
+    let mut data = Vec::new();
+    entry.take(size as u64).read_to_end(&mut data).map_err(|error| format!("its array cannot be read: {error}"))?;
+    let point = |bytes: &[u8]| char::from_u32(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+    let text = |bytes: &[u8]| bytes.chunks_exact(4).filter_map(point).take_while(|c| *c != '\0').collect();
+    Ok(data.chunks_exact(4 * width).map(text).collect())
 }
 
 /// A number with zeros before it, up to a width; any other text as it is.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::intensity::Intensities;
-use crate::left_out::LeftOut;
+use crate::left_out::{HIDDEN, LeftOut};
 
 /// What is known of how the images of a set were read; nothing where they were made in memory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,13 @@ pub struct Facts {
     pub intensities: Option<Intensities>,
     /// Sizes and kinds of the images before they were made alike, each with the number of images.
     pub originals: Vec<Original>,
+}
+
+impl Facts {
+    /// What was left out, but for hidden files and folders, which are nobody's images.
+    pub fn told(&self) -> impl Iterator<Item = &LeftOut> {
+        self.left_out.iter().filter(|left| left.reason != HIDDEN)
+    }
 }
 
 /// What images were before they were made alike.

@@ -1,5 +1,6 @@
 //! The settings of the synthetic images and of the figures of the classifiers.
 
+use cellforge_data::{ImageFormat, WriteOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,12 @@ pub struct GenerateStage {
     /// Synthetic images of each class. In a study, 0 makes as many as the class has training images.
     #[schemars(range(max = 1_000_000))]
     pub per_class: usize,
+    /// Format of the images: PNG or JPEG files, or one file of NumPy's arrays. A study writes PNG files.
+    pub format: ImageFormat,
+    /// Prefix of the names of images: a number of six digits follows. A study's images are called `synthetic_`.
+    pub prefix: String,
+    /// Whether the manifest has the discriminator's score of each image: the higher, the more real the image looks to it.
+    pub scores: bool,
     /// Truncated-normal noise: numbers beyond this many standard deviations are redrawn.
     ///
     /// Lower values give more typical and less varied images.
@@ -34,7 +41,18 @@ pub struct GenerateStage {
 
 impl Default for GenerateStage {
     fn default() -> Self {
-        Self { per_class: 1_000, truncation: None, keep: 1.0, strips: 0, strip_steps: 8, strip_to: None }
+        let WriteOptions { format, prefix, .. } = WriteOptions::default();
+        Self {
+            per_class: 1_000,
+            format,
+            prefix,
+            scores: false,
+            truncation: None,
+            keep: 1.0,
+            strips: 0,
+            strip_steps: 8,
+            strip_to: None,
+        }
     }
 }
 

@@ -275,6 +275,10 @@ impl StudyConfig {
         }
         self.classifier.clone().for_images(data.side, data.channels, 2).validate()?;
         self.gan.clone().for_images(data.side, data.channels, 2).validate()?;
+        let plain = GenerateStage::default();
+        check(self.generate.format == plain.format, "generate.format", "must be png: a study reads its images again")?;
+        check(self.generate.prefix == plain.prefix, "generate.prefix", "must be synthetic_ in a study")?;
+        check(!self.generate.scores, "generate.scores", "must be false: a study writes no manifest")?;
         check(self.generate.strips == 0, "generate.strips", "must be 0: a study makes images")?;
         Ok(self.evaluation().validate()?)
     }

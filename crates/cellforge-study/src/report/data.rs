@@ -52,6 +52,8 @@ pub(super) fn used(results: &Results) -> Markup {
         }
         (table(&format!("{} by class and part", data.words.many_at_start()), body))
         (confound(results))
+        @if let Some(intensities) = &data.intensities { p { "Intensities, from black to white: " (intensities) "." } }
+        @if !data.not_read.is_empty() { p { "Left out beside the " (many) ": " (data.not_read.join("; ")) "." } }
         @if !data.skipped.is_empty() {
             details {
                 summary {

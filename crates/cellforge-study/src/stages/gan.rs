@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use cellforge_assess::ProgressBar;
-use cellforge_data::{ImageWriter, View, derive_seed};
+use cellforge_data::{ImageWriter, View, WriteOptions, derive_seed};
 use cellforge_train::{GanTrainConfig, Judge, SampleOptions, Stage, TrainedGan, train_judged_gan};
+
+use serde::Serialize;
 
 use super::data::Cells;
 use crate::{
@@ -27,6 +29,15 @@ pub(crate) struct GanRun {
     pub(crate) folder: String,
     /// Cells of the class that it learned from.
     pub(crate) learned: usize,
+}
+
+/// What decides what a GAN becomes, beside the images.
+#[derive(Serialize)]
+struct GanInputs<'a> {
+    #[serde(flatten)]
+    config: &'a GanTrainConfig,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<String>,
 }
 
 /// Trains the GANs on the training part of the split, so that no cell the classifiers are tested on has been seen by a generator. Where
@@ -53,7 +64,10 @@ pub(crate) fn train(
         let judged = train_config.monitor.every > 0;
         let upstream: &[&Stamp] = if judged { &[data, resnet] } else { &[data] };
         let network = runner.folder(Stage::Resnet);
-        runner.stage(folder, train_config, upstream, Makes::Folder(folder), |resume| {
+        // A start is known by its weights, wherever it lies.
+        let start = config.gan.from.as_deref().map(cellforge_train::start_sha256).transpose()?;
+        let inputs = GanInputs { config: train_config, start };
+        runner.stage(folder, &inputs, upstream, Makes::Folder(folder), |resume| {
             let (dir, how) = (run_dir(&out, resume), control.training(config));
             let judge = if judged { Some(Judge::load(&network, &cells.val, &how)?) } else { None };
             let outcome = train_judged_gan(train_config, reals, judge.as_ref(), &dir, &how, &mut [])?;
@@ -109,7 +123,7 @@ pub(crate) fn generate(
     let sources: Vec<(&GanRun, PathBuf)> = gans.iter().map(|gan| (gan, runner.path(&gan.folder))).collect();
     let made = Makes::Folder(Stage::Synthetic.folder());
     runner.stage("generate", &(&config.generate, config.seed), &upstream, made, |_| {
-        let mut writer = ImageWriter::create(&out)?;
+        let mut writer = ImageWriter::create(&out, &WriteOptions::default())?;
         let bar = ProgressBar::new(control.progress, "generate", gans.iter().map(|gan| count(gan) as u64).sum());
         for (gan, source) in &sources {
             let trained = TrainedGan::load_in(source, &control.device, config.precision_on(&control.device))?;

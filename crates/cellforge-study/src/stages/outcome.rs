@@ -110,6 +110,8 @@ fn summary(config: &StudyConfig, cells: &Cells) -> DataSummary {
         }
         .to_owned(),
         parts,
+        not_read: all.facts().told().map(ToString::to_string).collect(),
+        intensities: all.facts().intensities.as_ref().map(ToString::to_string),
         skipped: all
             .skipped()
             .iter()

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use cellforge_data::Intensities;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -39,6 +40,9 @@ pub struct State<C> {
     /// The images of `data` one by one, of a classifier; none in checkpoints that were written before this was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<SeenImages>,
+    /// How intensities of more than 8 bits became the grey levels that were trained on; none where no image has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intensities: Option<Intensities>,
     /// What a GAN's networks were before the first update, if they were trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_from: Option<StartedFrom>,
@@ -81,6 +85,7 @@ impl<C> State<C> {
             data,
             judge: None,
             seen: None,
+            intensities: None,
             started_from: None,
             upright: None,
             guard: GuardState::default(),
@@ -101,6 +106,7 @@ impl<C> State<C> {
             data: self.data.clone(),
             judge: self.judge.clone(),
             seen: self.seen.clone(),
+            intensities: self.intensities.clone(),
             started_from: self.started_from.clone(),
             upright: self.upright,
             guard: self.guard.clone(),

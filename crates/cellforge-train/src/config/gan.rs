@@ -255,7 +255,8 @@ impl GanTrainConfig {
             return invalid("gan.freeze", reason);
         }
         if self.freeze > 0 && self.from.is_none() {
-            let reason = format!("{}, but layers that start from chance must learn: name a GAN in gan.from", self.freeze);
+            let reason =
+                format!("{}, but layers that start from chance must learn: name a GAN in gan.from", self.freeze);
             return invalid("gan.freeze", reason);
         }
         for (field, weight) in [("gan.r1", self.r1), ("gan.r2", self.r2)] {

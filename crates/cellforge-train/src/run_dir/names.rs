@@ -69,6 +69,12 @@ impl RunDir {
         self.path.join("config.toml")
     }
 
+    /// What is known of each synthetic image in the folder: a CSV file.
+    #[must_use]
+    pub fn manifest(&self) -> PathBuf {
+        self.path.join("manifest.csv")
+    }
+
     /// The folder of decoded images, which can be removed at any time.
     #[must_use]
     pub fn cache(&self) -> PathBuf {
