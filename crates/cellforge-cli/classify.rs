@@ -122,6 +122,10 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let classes = classifier.classes();
 
     let mut options = images::options(&config.data, None, session.progress)?;
+    if args.given.has("channels") && options.channels != classifier.channels() {
+        let (asked, takes) = (options.channels, classifier.channels());
+        bail!("--channels is {asked}, but this classifier takes images of {takes}: leave it out");
+    }
     (options.side, options.channels) = (classifier.side(), classifier.channels());
     images::by_rule_of(&mut options, classifier.state().intensities.as_ref());
     let all = images::open_unlabelled_at(path, &options)?;

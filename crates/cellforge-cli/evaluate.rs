@@ -80,7 +80,6 @@ impl Shorthands for EvaluateShorthands {
         ("resamples", "evaluate.resamples"),
         ("pairs", "evaluate.privacy.pairs"),
         ("side", "data.side"),
-        ("channels", "data.channels"),
         ("groups", "data.groups"),
         ("group-csv", "data.group_csv"),
         ("skip-bad", "data.skip_bad"),

@@ -62,7 +62,6 @@ impl Shorthands for MakeShorthands {
         ("images", "panel.images"),
         ("repeats", "panel.repeats"),
         ("side", "data.side"),
-        ("channels", "data.channels"),
         ("groups", "data.groups"),
         ("group-csv", "data.group_csv"),
         ("skip-bad", "data.skip_bad"),

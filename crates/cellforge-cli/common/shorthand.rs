@@ -33,6 +33,7 @@ macro_rules! with_reading {
     ($($flag:expr),* $(,)?) => {
         &[
             $($flag,)*
+            ("channels", "data.channels"),
             ("layout", "data.layout"),
             ("table", "data.table.file"),
             ("name", "data.table.name"),

@@ -46,7 +46,6 @@ pub struct ImageShorthands;
 impl Shorthands for ImageShorthands {
     const FLAGS: &'static [(&'static str, &'static str)] = with_reading![
         ("side", "data.side"),
-        ("channels", "data.channels"),
         ("groups", "data.groups"),
         ("group-csv", "data.group_csv"),
         ("skip-bad", "data.skip_bad"),

@@ -160,7 +160,7 @@ pub(super) fn too_few(part: &FidelityPart) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use cellforge_eval::{Features, FidelityOptions, Interval, Prdc, Sample, fidelity};
 
@@ -174,7 +174,7 @@ mod tests {
     }
 
     /// Figures of real and synthetic images with these intervals around precision and distance, among floors of 0.9 and a distance of 1.
-    fn scope(precision: [Estimate; 2], frechet: [Estimate; 2]) -> FidelityScope {
+    pub(in super::super) fn scope(precision: [Estimate; 2], frechet: [Estimate; 2]) -> FidelityScope {
         let values: Vec<f32> = (0..40).map(|i| (i as f32 * 0.7).sin()).collect();
         let sample = Sample { features: Features::new(&values, 2).unwrap(), groups: None };
         let plain = fidelity(&sample, &sample, &FidelityOptions::default()).unwrap();
@@ -200,7 +200,7 @@ mod tests {
         }
     }
 
-    fn around(value: f64, reach: f64) -> Estimate {
+    pub(in super::super) fn around(value: f64, reach: f64) -> Estimate {
         Estimate { value, low: value - reach, high: value + reach }
     }
 

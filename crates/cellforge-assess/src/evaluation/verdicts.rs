@@ -1,5 +1,7 @@
 //! Answers to the four questions, drawn from intervals.
 
+use std::collections::BTreeMap;
+
 use cellforge_eval::Estimate;
 
 use super::{
@@ -162,7 +164,7 @@ fn of_figures(all: &ByFeatures<'_>, few: Option<&str>, alone: bool, words: &Word
             digits(margin(DISTANCE) * found.variance),
         )
     };
-    verdict("realism", answer, format!("{start} {}.", each(all, of)))
+    verdict("realism", answer, format!("{start} {}.", each(all, [DISTANCE, PRECISION], of)))
 }
 
 /// What synthetic images are compared with.
@@ -171,16 +173,46 @@ fn reference(scope: &FidelityScope, words: &Words) -> String {
     format!("the {which} {}", words.many)
 }
 
-/// A clause for each class, by each kind of features.
-fn each(all: &ByFeatures<'_>, of: impl Fn(&FeatureInfo, &str, &FidelityScope) -> String) -> String {
+/// As many classes have a clause each; more are counted.
+const TOLD: usize = 3;
+
+/// A clause for each class, by each kind of features; where there are many classes, how many of them are worse by one of `figures`.
+fn each(all: &ByFeatures<'_>, figures: [&str; 2], of: impl Fn(&FeatureInfo, &str, &FidelityScope) -> String) -> String {
     let by_features = |(features, part): &(&FeatureInfo, &super::FidelityPart)| {
-        let classes: Vec<String> = part.per_class.iter().map(|(class, scope)| of(features, class, scope)).collect();
+        let told = if part.per_class.len() > TOLD {
+            counted(&part.per_class, figures)
+        } else {
+            let clauses = part.per_class.iter().map(|(class, scope)| of(features, class, scope));
+            clauses.collect::<Vec<_>>().join("; ")
+        };
         match all.len() {
-            1 => classes.join("; "),
-            _ => format!("By {}: {}", features.name, classes.join("; ")),
+            1 => told,
+            _ => format!("By {}: {told}", features.name),
         }
     };
     all.iter().map(by_features).collect::<Vec<_>>().join(". ")
+}
+
+/// How many classes are worse, and which, and how many cannot be told.
+fn counted(per_class: &BTreeMap<String, FidelityScope>, figures: [&str; 2]) -> String {
+    let has = |scope: &FidelityScope, answer: Equivalence| {
+        scope.comparisons.iter().any(|one| figures.contains(&one.figure.as_str()) && one.answer == answer)
+    };
+    let n = per_class.len();
+    let worse: Vec<&str> =
+        per_class.iter().filter(|(_, scope)| has(scope, Equivalence::Worse)).map(|(class, _)| class.as_str()).collect();
+    let unclear = |scope: &&FidelityScope| !has(scope, Equivalence::Worse) && has(scope, Equivalence::Unclear);
+    let unclear = per_class.values().filter(unclear).count();
+    let which = match worse.len() {
+        0 => String::new(),
+        few if few <= TOLD => format!(" ({})", worse.join(", ")),
+        many => format!(" ({} and {} more)", worse[..TOLD].join(", "), many - TOLD),
+    };
+    let good = n - worse.len() - unclear;
+    format!(
+        "{} of {n} classes are worse{which}, {good} as good, and {unclear} cannot be told; the table has each",
+        worse.len()
+    )
 }
 
 fn coverage(all: &ByFeatures<'_>, few: Option<&str>, words: &Words) -> Verdict {
@@ -212,7 +244,7 @@ fn coverage(all: &ByFeatures<'_>, few: Option<&str>, words: &Words) -> Verdict {
             share(real.recall),
         )
     };
-    verdict("coverage", answer, format!("{start} {}.", each(all, of)))
+    verdict("coverage", answer, format!("{start} {}.", each(all, [RECALL, COVERAGE], of)))
 }
 
 fn of_utility(part: &UtilityPart, words: &Words) -> Verdict {
@@ -386,6 +418,29 @@ pub(crate) fn digits(x: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_classes_are_counted() {
+        use crate::evaluation::equivalence::{
+            comparisons,
+            tests::{around, scope},
+        };
+        let frechet = [around(1.0, 0.1); 2];
+        let of = |found: Estimate| {
+            let mut scope = scope([found, around(0.9, 0.04)], frechet);
+            scope.comparisons = comparisons(&scope);
+            scope
+        };
+        let (good, unclear, worse) = (around(0.88, 0.04), around(0.88, 0.3), around(0.7, 0.04));
+        let all = [good, worse, worse, unclear, worse, worse, worse];
+        let per_class = all.into_iter().enumerate().map(|(i, found)| (format!("c{i}"), of(found))).collect();
+        assert_eq!(
+            counted(&per_class, [DISTANCE, PRECISION]),
+            "5 of 7 classes are worse (c1, c2, c4 and 2 more), 1 as good, and 1 cannot be told; the table has each"
+        );
+        // By figures that all classes have alike.
+        assert!(counted(&per_class, [DISTANCE, DISTANCE]).starts_with("0 of 7 classes are worse, 7 as good"));
+    }
 
     #[test]
     fn three_digits() {

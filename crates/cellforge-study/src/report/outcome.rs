@@ -57,6 +57,23 @@ pub(super) fn banners(results: &Results) -> Markup {
     }
 }
 
+/// As many classes are told one by one; of more, those that are recognised least and most.
+const TOLD: usize = 3;
+/// As many classes have their lines drawn.
+const DRAWN: usize = 8;
+
+/// The classes that are recognised least and most, of more than are told one by one.
+fn ends(results: &Results) -> Option<[(&String, &Recognition); 2]> {
+    if results.recognition.len() <= TOLD {
+        return None;
+    }
+    let by_rate = |a: &(&String, &Recognition), b: &(&String, &Recognition)| a.1.rate.total_cmp(&b.1.rate);
+    // The first of equal ones, in order of name.
+    let least = results.recognition.iter().min_by(by_rate)?;
+    let most = results.recognition.iter().rev().max_by(by_rate)?;
+    Some([least, most])
+}
+
 /// The outcome in plain words, then as large figures.
 pub(super) fn summary(results: &Results) -> Markup {
     let (many, is_phantom) = (&results.data.words.many, results.data.is_phantom);
@@ -69,7 +86,11 @@ pub(super) fn summary(results: &Results) -> Markup {
             @if super::gans::by_gan(results).len() < results.gan.len() { "One GAN of all classes" } @else { "One GAN per class" }
             " learned to draw " @if is_phantom { "phantom " } (drawn) ". A ResNet that was trained on "
             @if is_phantom { "phantom " } @else { "real " } (many) " then judged what they drew. "
-            @for (class, r) in &results.recognition {
+            @if let Some([(worst, low), (best, high)]) = ends(results) {
+                "Of " (count(low.total)) " synthetic " (many) " of each of " (count(results.recognition.len() as u64)) " classes it recognised from "
+                b { (percent(low.rate)) " (" (worst) ")" } " to " b { (percent(high.rate)) " (" (best) ")" } "; "
+                a href="#recognition" { "a table" } " has each class. "
+            } @else { @for (class, r) in &results.recognition {
                 "Of " (count(r.total)) " synthetic " b { (class) } " " (many) " it recognised "
                 b { (count(r.recognised)) " (" (percent(r.rate)) ", " (level(results)) " interval " (percent_range(r.low, r.high)) ")" }
                 @if let Some(study) = results.published_recognition(class) {
@@ -77,7 +98,7 @@ pub(super) fn summary(results: &Results) -> Markup {
                     (percent_range(study.low, study.high)) ")"
                 }
                 ". "
-            }
+            } }
             "On " (kind) " the ResNet is right " (percent(test.accuracy)) " of the time (" (percent_range(interval.low, interval.high)) ")"
             @if let Some(study) = results.published_resnet() {
                 ", against " (percent(study)) " in the study" @if is_phantom { ", on real cells" }
@@ -85,13 +106,21 @@ pub(super) fn summary(results: &Results) -> Markup {
             "."
         }
         div.cards {
-            @for (class, r) in &results.recognition {
+            @if let Some(ends) = ends(results) {
+                @for ((class, r), which) in ends.into_iter().zip(["fewest", "most"]) {
+                    div.card {
+                        p.card-title { "Recognised, " (which) ": synthetic " (class) }
+                        p.big { (percent(r.rate)) }
+                        p.note { (percent_range(r.low, r.high)) }
+                    }
+                }
+            } @else { @for (class, r) in &results.recognition {
                 div.card {
                     p.card-title { "Synthetic " (class) " recognised" }
                     p.big { (percent(r.rate)) }
                     p.note { (percent_range(r.low, r.high)) @if let Some(s) = results.published_recognition(class) { " · study " (percent(s.rate)) } }
                 }
-            }
+            } }
             div.card {
                 p.card-title { "ResNet accuracy on " (kind) }
                 p.big { (percent(test.accuracy)) }
@@ -136,7 +165,8 @@ pub(super) fn recognition(results: &Results) -> Markup {
             (many) " are Wilson's, " (level(results)) @if of_study { "; those of the study are computed from its counts, 95%" } ". Those of held-out "
             (many) " cover the differences between patients, where the patients are known." }
         (table("Images taken for their own class by the ResNet", body))
-        @for (class, r) in &results.recognition {
+        // The table says the same: of many classes the lines would fill pages.
+        @for (class, r) in results.recognition.iter().filter(|_| results.recognition.len() <= DRAWN) {
             div.dots {
                 h3 { (class) }
                 (dot_row("Synthetic, this run", r, "ours"))
