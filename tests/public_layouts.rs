@@ -245,7 +245,7 @@ fn medmnist_as_arrays() {
 }
 
 #[test]
-fn blood_cells_deep_below_folders_that_mean_nothing() {
+fn histology_deep_below_folders_that_mean_nothing() {
     // BreaKHis: class/SOB/subtype/patient/magnification, here with the levels that tell something named.
     let root = folder("deep");
     for (label, class) in ["benign", "malignant"].into_iter().enumerate() {

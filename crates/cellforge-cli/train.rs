@@ -61,7 +61,7 @@ impl RunArgs {
         check_outside(&self.out, config.data.path.as_ref())?;
         if let Some(path) = config.data.path.as_deref().filter(|path| self.resume && is_gone(path)) {
             bail!(
-                "{path}, the images of the run in {}, is not there any more: name where they are now with --data",
+                "the images of the run in {} are not at {path} any more: name where they are now with --data",
                 self.out.display()
             );
         }

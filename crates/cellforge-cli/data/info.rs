@@ -1,9 +1,15 @@
 //! `cellforge data info`: what is known of a set of images.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
-use cellforge::data::{self, Facts, SplitPart, TwinCounts, View, counted};
+use cellforge::{
+    data::{self, Facts, LeftOut, SplitPart, TwinCounts, View, counted},
+    train::RunDir,
+};
 use serde::Serialize;
 
 use super::{open, path_layer};
@@ -180,7 +186,11 @@ fn say_facts(facts: &Facts, channels: usize) {
     for left in facts.told() {
         say(format!("left out: {left}, such as {}", left.example));
     }
-    let tables = facts.left_out.iter().find(|left| matches!(left.ending.as_str(), ".csv" | ".tsv"));
+    // The manifest of synthetic images tells no more of them than their folders do.
+    let manifest = RunDir::new("").manifest();
+    let is_table =
+        |left: &&LeftOut| matches!(left.ending.as_str(), ".csv" | ".tsv") && Path::new(&left.example) != manifest;
+    let tables = facts.left_out.iter().find(is_table);
     if let Some(table) = tables {
         say(format!("a table lies beside the images: --table with --label and --group reads {}", table.example));
     }
