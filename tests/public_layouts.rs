@@ -61,9 +61,15 @@ impl Set {
     }
 }
 
+/// Where what is made of a set goes.
+fn out_of(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("public_layouts/out-{name}"))
+}
+
 /// Brings the set from its images to a study's report, and to one GAN by the recipe best, whose images are judged.
 fn goes_to_a_report(name: &str, set: &Set) {
-    let out = common::folder(&format!("public_layouts/out-{name}"));
+    let out = out_of(name);
+    fs::remove_dir_all(&out).unwrap_or_default();
     let run = |verb: &[&str], flags: &[&str], to: &str| {
         let mut command = cellforge();
         command.args(verb).args(["-q", "--data"]).arg(&set.data).args(&set.flags).args(flags);
@@ -109,6 +115,9 @@ fn goes_to_a_report(name: &str, set: &Set) {
         .arg(out.join("judged"));
     command.assert().success();
     assert!(out.join("judged/report.html").is_file());
+    // What generate recorded beside the images is known of them.
+    let sheet = fs::read_to_string(out.join("judged/datasheet.md")).unwrap();
+    assert!(sheet.contains("Made by: `cellforge generate` from gan."), "{sheet}");
 }
 
 /// The preset quick with trainings of a few updates: all of its stages and figures, on sets this small.
@@ -280,6 +289,17 @@ fn microscopy_of_12_bits_in_16_with_the_class_below_the_well() {
         "microscopy",
         &Set::new(root, &["--channels", "1", "--layout", "group/class"], &["control", "treated"]),
     );
+    // Synthetic images have the intensities of the real ones, by whose rule they are read.
+    let out = out_of("microscopy");
+    let made = image::open(out.join("made/control/synthetic_000001.png")).unwrap();
+    assert_eq!(made.color(), image::ColorType::L16);
+    let found: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(out.join("judged/evaluation.json")).unwrap()).unwrap();
+    let range = |set: &str| {
+        let text = found["sets"][set]["intensities"].as_str().unwrap().to_owned();
+        text.split(" (").next().unwrap().to_owned()
+    };
+    assert_eq!(range("real"), range("synthetic"));
 }
 
 #[test]
@@ -299,4 +319,23 @@ fn pages_of_a_table_with_several_labels() {
     let flags =
         ["--table", file.to_str().unwrap(), "--label", "Finding Labels", "--group", "Patient ID", "--channels", "1"];
     goes_to_a_report("findings", &Set::new(root.join("images"), &flags, &["No Finding", "Effusion"]));
+}
+
+#[test]
+fn images_with_an_up_and_a_down_are_not_turned() {
+    let root = folder("upright");
+    for number in 0..48 {
+        save(grey(1, number, (32, 32)), &root.join(format!("chest/{number}.png")));
+    }
+    let train = |setting: &[&str], out: &str| {
+        let mut command = cellforge();
+        command.args(["train", "gan", "--recipe", "best", "--side", "32", "--width", "0.05", "--channels", "1"]);
+        command.args(["--iterations", "1", "--batch", "4", "--data"]).arg(&root).args(setting);
+        let done = command.arg("--out").arg(out_of("upright").join(out)).arg("--overwrite").assert().success();
+        String::from_utf8_lossy(&done.get_output().stderr).into_owned()
+    };
+    let said = train(&[], "found");
+    assert!(said.contains("they lie one way up, and they are shown as they lie"), "{said}");
+    let said = train(&["--set", "gan.dihedral=on"], "set");
+    assert!(!said.contains("orientation"), "{said}");
 }
