@@ -20,7 +20,7 @@ use cellforge::kernels::Precision;
 
 pub use device::DeviceChoice;
 pub(crate) use device::open_cuda;
-pub use outputs::{check_free, check_outside, save, shell_word};
+pub use outputs::{check_free, check_outside, save, shell_word, shown};
 pub use settings::{
     changes, check_settings, check_unchanged, effective, is_of, resumed, save_beside, save_effective, settings,
 };

@@ -17,7 +17,7 @@ use cellforge::{
 use crate::{
     common::{
         Given, Globals, Interrupted, Shorthands, check_outside, check_settings, check_unchanged, effective, is_of,
-        resumed, save, say, settings, shell_word, with_reading,
+        resumed, save, say, settings, shell_word, shown, with_reading,
     },
     images,
     train::control,
@@ -264,12 +264,6 @@ fn reals(config: &StudyConfig, asked: bool) -> Result<Reals> {
             Ok(Reals::Sets { real, holdout: inputs.holdout.clone() })
         }
     }
-}
-
-/// The last part of a path: where a folder lies on this machine is nobody's business.
-fn shown(path: &str) -> String {
-    let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
-    name.unwrap_or_else(|| path.to_owned())
 }
 
 /// Refuses a folder that holds an evaluation, unless the flags say what to do with it, and one that holds anything else of these names.

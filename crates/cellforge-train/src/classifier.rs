@@ -62,7 +62,8 @@ pub fn train_classifier(
         });
     }
     let epoch_len = train.len().div_ceil(config.batch) as u64;
-    let mut step = ClassifierStep::new(config, epoch_len, &control.device)?;
+    let step = ClassifierStep::new(config, epoch_len, &control.device)?;
+    let mut step = step.weighted(config.balance.weights(train));
     let data = run::data_fingerprint(&[train, val]);
     let fresh = State {
         seen: Some(SeenImages::new(train, val)),
@@ -126,7 +127,7 @@ fn check_val(train: &View, val: &View) -> Result<()> {
     Err(Error::Invalid { field: "validation images", reason })
 }
 
-/// The batch of each iteration: its slice of the epoch's order, scaled to [0, 1], augmented if that is asked for.
+/// The batch of each iteration: its slice of the epoch's order, or a balanced draw, scaled to [0, 1], augmented if that is asked for.
 fn batches(
     config: &ClassifierTrainConfig,
     train: &View,
@@ -136,8 +137,12 @@ fn batches(
     let (train, device) = (train.clone(), device.clone());
     let all: Vec<usize> = (0..train.len()).collect();
     let (seed, b, augment) = (config.seed, config.batch, config.augment.clone());
+    let draws = config.balance.draws(&train);
     let mut shuffled: Option<(u64, Vec<usize>)> = None;
     move |iteration| {
+        if let Some(draws) = &draws {
+            return draws.batch(&train, (seed, iteration, b), &augment, &device);
+        }
         let epoch = (iteration - 1) / epoch_len;
         let order = match shuffled.take() {
             Some((at, order)) if at == epoch => order,

@@ -12,6 +12,7 @@
 //! Whatever is random is a function of the seed and of the iteration, epoch or image it is for. Nothing depends on the
 //! number of threads, and a run that was stopped and resumed ends with the same bytes as one that never stopped.
 
+mod balance;
 #[cfg(feature = "builtin")]
 mod builtin;
 pub mod checkpoint;
@@ -43,6 +44,7 @@ mod torch_file;
 mod trained_classifier;
 mod trained_gan;
 
+pub use balance::{Balance, class_weights};
 #[cfg(feature = "builtin")]
 pub use builtin::DATASHEET as BUILTIN_DATASHEET;
 pub use checkpoint::{Best, Checkpoint, State};

@@ -39,6 +39,10 @@ pub struct State<C> {
     /// The images of `data` one by one, of a classifier; none in checkpoints that were written before this was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<SeenImages>,
+    /// What a classifier's logits are divided by before they become probabilities, fitted on the validation images
+    /// ([`fit_temperature`](cellforge_eval::fit_temperature)); none between epochs, and where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f32>,
     /// What a GAN's guard remembers.
     #[serde(default, skip_serializing_if = "GuardState::is_new")]
     pub guard: GuardState,
@@ -75,6 +79,7 @@ impl<C> State<C> {
             data,
             judge: None,
             seen: None,
+            temperature: None,
             guard: GuardState::default(),
             config,
             files: BTreeMap::new(),
@@ -93,6 +98,7 @@ impl<C> State<C> {
             data: self.data.clone(),
             judge: self.judge.clone(),
             seen: self.seen.clone(),
+            temperature: self.temperature,
             guard: self.guard.clone(),
             config,
             files: self.files.clone(),

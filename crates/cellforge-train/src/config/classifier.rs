@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CLASSIFIER_RECIPES;
 use crate::schedule::{LearningRate, check_length};
-use crate::{Error, LossKind, OptimizerConfig, Position, Result, Schedule};
+use crate::{Balance, Error, LossKind, OptimizerConfig, Position, Result, Schedule};
 
 /// Everything that decides what a classifier becomes. The default is the study's ResNet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +32,10 @@ pub struct ClassifierTrainConfig {
     pub loss: LossKind,
     /// L2 penalties of the network, as in Keras. Only SGD has them.
     pub l2: bool,
+    /// What is done about classes of which there are fewer images: weights in the loss, or batches with as many of each class.
+    ///
+    /// Of `n` images in `k` classes, one of a class of `m` images has the weight `n / (k m)`, which is 1 in the mean over the images.
+    pub balance: Balance,
     /// Random changes to each training image.
     pub augment: Augment,
     /// Seed of everything random.
@@ -60,6 +64,7 @@ impl Default for ClassifierTrainConfig {
             schedule: Schedule::Linear,
             loss: LossKind::SoftmaxBce,
             l2: true,
+            balance: Balance::None,
             augment: Augment::default(),
             seed: 0,
             patience: None,

@@ -225,7 +225,7 @@ impl RunDir {
     fn clear(&self, occupied: bool) -> Result<()> {
         if occupied {
             // The figures on the test images, too, are those of the run that goes.
-            for leftover in [self.log(), self.tensorboard(), self.grids(), self.test_figures()] {
+            for leftover in [self.log(), self.tensorboard(), self.grids(), self.test_figures(), self.report()] {
                 checkpoint::remove(&leftover)?;
             }
         }
