@@ -277,8 +277,9 @@ impl Known {
 
 /// What probabilities were scaled by, as a line.
 fn temperature_in_words(temperature: Option<f64>) -> String {
-    let line =
-        |t| format!("probabilities are scaled by a temperature of {t:.4}, fitted on the training's validation images\n");
+    let line = |t| {
+        format!("probabilities are scaled by a temperature of {t:.4}, fitted on the training's validation images\n")
+    };
     temperature.map_or_else(String::new, line)
 }
 
@@ -305,7 +306,11 @@ fn classifier_folder(dir: &Path, model: Option<&str>) -> Result<PathBuf> {
     let of_study = RunDir::new(dir);
     let fold = of_study.fold(1);
     if fold.path().is_dir() {
-        bail!("{} holds a cross-validation: name one of its networks, such as {}", dir.display(), fold.path().display());
+        bail!(
+            "{} holds a cross-validation: name one of its networks, such as {}",
+            dir.display(),
+            fold.path().display()
+        );
     }
     if !of_study.stage(Stage::Resnet).path().is_dir() {
         if model.is_some() {

@@ -222,7 +222,8 @@ fn split(globals: Globals, args: &SplitArgs) -> Result<()> {
             bail!("{key} is of a single split, and each image is in the test part of one of {k} folds: leave it out");
         }
     }
-    let out = args.out.as_ref().context("--folds writes a CSV file for each fold: give --out, and leave out --folders")?;
+    let out =
+        args.out.as_ref().context("--folds writes a CSV file for each fold: give --out, and leave out --folders")?;
     let stem = out.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let files: Vec<PathBuf> = (1..=k).map(|fold| out.with_file_name(format!("{stem}-{fold}.csv"))).collect();
     check_free(&files, args.overwrite)?;
@@ -253,7 +254,8 @@ fn split_once(args: &SplitArgs, config: &StudyConfig, session: &Session) -> Resu
         save_beside(out, &text)?;
     }
     if let Some(folders) = &args.folders {
-        let source = data::Source::open(Path::new(&args.path)).context("--folders copies the files of a folder or zip")?;
+        let source =
+            data::Source::open(Path::new(&args.path)).context("--folders copies the files of a folder or zip")?;
         // Before anything is copied, so that a folder that was left half made is known for what it is.
         save_effective(folders, &text)?;
         data::remove_folders(folders)?;

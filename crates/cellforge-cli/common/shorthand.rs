@@ -218,6 +218,7 @@ fn text_name(key: &str) -> &'static str {
         "data.slices" => "all|middle|N",
         "inputs.judge" | "inputs.checkpoint" | "inputs.discriminators" => "DIR",
         "inputs.features" => "SOURCE",
+        "classifier.from" => "DIR|FILE",
         _ => "NAME",
     }
 }

@@ -34,12 +34,16 @@ Examples:
   cellforge train classifier --data images.zip --split-by image --side 32 --width 0.5 --out narrow
   cellforge train classifier --data images.zip --balance weights --out balanced
   cellforge train classifier --data images.zip --folds 5 --out folds
+  cellforge train classifier --data images.zip --recipe resnet18 --from resnet18.safetensors --out finetuned
   cellforge train classifier --resume --out resnet
 
 The flags are the settings that are changed most. `cellforge config show classifier` lists all; --set KEY=VALUE sets one, --config FILE many.
 
 The split is saved as OUT/split.csv, the figures on the test images as OUT/test.json, and a page with them as OUT/report.html. Probabilities
 are scaled by a temperature that is fitted on the validation images.
+
+--from takes the folder of a classifier of the same network, or a file of weights with PyTorch's names (safetensors, or torch.save's), such as
+torchvision's for --recipe resnet18 and resnet50. The last layer starts anew where the classes are others.
 
 With --folds K, K networks are trained in OUT/fold-1 to OUT/fold-K, each on the images that are not in its fold, of which --val is the share
 for validation. Each image is judged once, by the network that did not see it: OUT/folds.json has the figures of all together, with intervals
@@ -66,6 +70,7 @@ impl Shorthands for ClassifierShorthands {
         ("val", "data.val"),
         ("test", "data.test"),
         ("recipe", "classifier.recipe"),
+        ("from", "classifier.from"),
         ("epochs", "classifier.epochs"),
         ("batch", "classifier.batch"),
         ("lr", "classifier.optimizer.lr"),
@@ -181,6 +186,14 @@ impl Work<'_> {
         }
         let network = TrainedClassifier::load_in(&outcome.checkpoint, &session.device, session.precision)?;
         let probabilities = network.predict(&test)?;
+        if let Some(seen) = network.seen(&test).filter(|seen| seen.train + seen.val > 0) {
+            let of = counted(seen.images, "test image", "test images");
+            tracing::warn!(
+                "of {of} the network was trained on {} and chosen by {}, as parts have images in common or by what it started from",
+                seen.train,
+                seen.val
+            );
+        }
         let report = self.report(&test, &probabilities)?;
         let report = report.scaled_by(network.temperature(), &test.labels(), &probabilities);
         Ok(Judged { network, checkpoint: outcome.checkpoint, report, probabilities })

@@ -254,9 +254,9 @@ pub fn classifier_report(
         macro_average: average(found.macro_average, |f| f.complete.then_some(f.macro_average))?,
         weighted_average: average(found.weighted_average, |f| Some(f.weighted_average))?,
         roc_auc: found.auc.map(|value| intervals.estimate(value, fewest, |f| f.auc)).transpose()?,
-        balanced_accuracy: Some(intervals.estimate(found.balanced_accuracy, fewest, |f| {
-            f.complete.then_some(f.balanced_accuracy)
-        })?),
+        balanced_accuracy: Some(
+            intervals.estimate(found.balanced_accuracy, fewest, |f| f.complete.then_some(f.balanced_accuracy))?,
+        ),
         average_precision: found
             .average_precision
             .map(|value| intervals.estimate(value, fewest, |f| f.average_precision))

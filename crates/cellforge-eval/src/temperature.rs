@@ -1,6 +1,8 @@
 //! Temperature scaling: one number that makes a classifier as sure as it is right.
 
-use crate::{ClassifierReport, Error, Result, TemperatureScaling, calibration::Sureness, confusion::check_labels, predictions};
+use crate::{
+    ClassifierReport, Error, Result, TemperatureScaling, calibration::Sureness, confusion::check_labels, predictions,
+};
 
 /// The temperatures that are looked for, from the least to the greatest.
 const TEMPERATURES: [f64; 2] = [0.01, 100.0];

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{D, DType, Device, Tensor};
-use cellforge_classify::Classifier;
+use cellforge_classify::{Classifier, ClassifierConfig};
 use cellforge_data::Batch;
 use cellforge_nn::{Adam, AdamConfig, AnyOptimizer, Key, ParamStore, Sgd, SgdConfig, gradients, ops};
 use schemars::JsonSchema;
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ClassifierTrainConfig;
 use crate::checkpoint::{OPTIMIZER, WEIGHTS};
+use crate::classifier_start::ClassifierStart;
 use crate::schedule::LearningRate;
 use crate::{Losses, Result, Snapshot, Step, losses};
 
@@ -148,6 +149,16 @@ impl ClassifierStep {
     #[must_use]
     pub fn weighted(self, weights: Option<Vec<f32>>) -> Self {
         Self { weights, ..self }
+    }
+
+    /// Gives the network the weights to start from.
+    pub(crate) fn start_from(
+        &self,
+        start: &ClassifierStart,
+        model: &ClassifierConfig,
+        classes: &[String],
+    ) -> Result<()> {
+        start.give(&self.store, model, classes)
     }
 
     /// The classifier as it stands.

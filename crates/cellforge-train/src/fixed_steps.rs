@@ -4,6 +4,7 @@ use candle_core::{Device, Tensor};
 use cellforge_data::{Batch, Scale, View, epoch_order};
 
 use crate::classifier::KIND;
+use crate::classifier_start::ClassifierStart;
 use crate::observers::check_finite;
 use crate::run::{self, Control};
 use crate::{
@@ -60,6 +61,10 @@ pub fn train_for_steps(
     check_classes(&config.model, train)?;
     let step = ClassifierStep::new(&config, 1, &control.device)?;
     let mut step = step.weighted(config.balance.weights(train));
+    let start = ClassifierStart::of(&config, &control.device)?;
+    if let Some(start) = &start {
+        step.start_from(start, &config.model, train.classes())?;
+    }
     let plan = FitPlan::new(&Position::default(), steps, control);
     let outcome = fit(&mut step, stream(&config, train, &control.device), plan, observers)?;
     if outcome.interrupted {

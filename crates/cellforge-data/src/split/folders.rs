@@ -85,7 +85,9 @@ fn files<'a>(source: &Source, view: &'a View, split: &Split) -> Result<BTreeMap<
     for (side, (part, _)) in PARTS.iter().enumerate() {
         for &image in split.part(*part) {
             let place = part_of.get_mut(image);
-            let place = place.ok_or_else(|| Error::Invalid(format!("the split names image {image}, but there are {}", view.len())))?;
+            let place = place.ok_or_else(|| {
+                Error::Invalid(format!("the split names image {image}, but there are {}", view.len()))
+            })?;
             *place = Some(side);
         }
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::files::hex;
 use super::{FORMAT_VERSION, STATE, WEIGHTS, damaged, file_name};
-use crate::{Error, GuardState, Position, Result, SeenImages};
+use crate::{Error, GuardState, Position, Result, SeenImages, StartedFrom};
 
 /// The first version whose configuration lies under its name in a settings file, with today's names.
 const NESTED: u32 = 3;
@@ -39,6 +39,9 @@ pub struct State<C> {
     /// The images of `data` one by one, of a classifier; none in checkpoints that were written before this was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<SeenImages>,
+    /// What the networks were before the first update, if they were trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_from: Option<StartedFrom>,
     /// What a classifier's logits are divided by before they become probabilities, fitted on the validation images
     /// ([`fit_temperature`](cellforge_eval::fit_temperature)); none between epochs, and where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,6 +82,7 @@ impl<C> State<C> {
             data,
             judge: None,
             seen: None,
+            started_from: None,
             temperature: None,
             guard: GuardState::default(),
             config,
@@ -98,6 +102,7 @@ impl<C> State<C> {
             data: self.data.clone(),
             judge: self.judge.clone(),
             seen: self.seen.clone(),
+            started_from: self.started_from.clone(),
             temperature: self.temperature,
             guard: self.guard.clone(),
             config,

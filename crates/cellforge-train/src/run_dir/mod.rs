@@ -98,6 +98,11 @@ impl RunDir {
         Slot::ALL.iter().any(|slot| Checkpoint::exists(&self.slot(*slot)))
     }
 
+    /// Whether there is something to go on from, and the run is to go on.
+    pub(crate) fn resumes(&self) -> bool {
+        self.mode == Mode::Resume && Checkpoint::exists(&self.slot(Slot::Last))
+    }
+
     /// The whole checkpoint in a slot; `None` if there is none. Changes nothing on disk.
     ///
     /// # Errors
@@ -196,8 +201,10 @@ impl RunDir {
         let mut saved: State<C> = last.state(&fresh.kind)?;
         lengthen(&mut saved.config, &fresh.config, &saved.position)?;
         check_same(last.path(), &saved, fresh)?;
-        // The same images, of which earlier versions did not record each.
-        saved.seen.clone_from(&fresh.seen);
+        if saved.seen.is_none() {
+            // The same images, of which earlier versions did not record each.
+            saved.seen.clone_from(&fresh.seen);
+        }
         step.restore(&last.snapshot(&saved, device)?)?;
         self.settle_best(&mut saved)?;
         tracing::info!("resuming {} after iteration {}", self.path.display(), saved.position.iteration);
