@@ -176,8 +176,8 @@ pub fn rocs(curves: &[&[(f64, f64)]]) -> String {
     canvas.finish()
 }
 
-/// The share of each bin that is right, by its mean probability, with the line where both are alike. The area of a dot is the share of images in
-/// its bin. `None` where no bin has an image.
+/// The share of each bin that is right, by its mean probability, with the line where both are alike. A dot is the larger, the more images its
+/// bin has. `None` where no bin has an image.
 pub fn reliability(bins: &[CalibrationBin]) -> Option<String> {
     let filled: Vec<&CalibrationBin> = bins.iter().filter(|bin| bin.images > 0).collect();
     let total: u64 = filled.iter().map(|bin| bin.images).sum();

@@ -99,7 +99,7 @@ pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
     if split.test.is_empty() {
         bail!("the split has no test images; give a larger --test");
     }
-    work.tell(&split);
+    work.warn(&split);
     let run = dir.clone().mode(args.run.mode()).save_settings(text);
     let judged = work.train(&work.training, &split, &run)?;
     save(&dir.test_figures(), &(serde_json::to_string_pretty(&judged.report)? + "\n"))?;
@@ -155,10 +155,8 @@ pub(super) struct Judged {
 }
 
 impl Work<'_> {
-    /// Says what is trained on, and warns of classes with few images.
-    fn tell(&self, split: &Split) {
-        let (train, val, test) = (split.train.len(), split.val.len(), split.test.len());
-        tracing::info!("training on {}, validation {val}, test {test}", counted(train, "image", "images"));
+    /// Warns of classes with few images, and of uneven ones.
+    fn warn(&self, split: &Split) {
         let counts = self.all.part(&split.train).class_counts();
         let few: Vec<String> = (self.all.classes().iter().zip(&counts).filter(|(_, n)| **n < FEW_IMAGES))
             .map(|(class, n)| format!("{class} ({n})"))
@@ -177,6 +175,8 @@ impl Work<'_> {
     /// Trains in the folder of `run`, and judges the network on the test images.
     fn train(&self, training: &ClassifierTrainConfig, split: &Split, run: &RunDir) -> Result<Judged> {
         let (out, session) = (&self.args.run.out, self.session);
+        let (train, val, test) = (split.train.len(), split.val.len(), split.test.len());
+        tracing::info!("training on {}, validation {val}, test {test}", counted(train, "image", "images"));
         let [learn, val, test] = [&split.train, &split.val, &split.test].map(|part| self.all.part(part));
         let outcome = train::train_classifier(training, &learn, &val, run, &control(session), &mut [])
             .map_err(|error| failed(error, "classifier", run.path(), out, self.globals))?;
@@ -189,7 +189,7 @@ impl Work<'_> {
         if let Some(seen) = network.seen(&test).filter(|seen| seen.train + seen.val > 0) {
             let of = counted(seen.images, "test image", "test images");
             tracing::warn!(
-                "of {of} the network was trained on {} and chosen by {}, as parts have images in common or by what it started from",
+                "of {of} the network was trained on {} and chosen by {}: parts share images, or what it started from has seen them",
                 seen.train,
                 seen.val
             );

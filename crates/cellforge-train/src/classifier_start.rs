@@ -34,17 +34,12 @@ pub(crate) struct ClassifierStart {
 }
 
 impl ClassifierStart {
-    /// The classifier that `config.from` names, if it names one: the folder of a run, a checkpoint or a study, or a file of weights. All
-    /// tensors of the network of `config` must be there in their shapes, and no others, but for the last layer's.
+    /// The classifier that `config.from` names, if it names one: the folder of a run, a checkpoint or a study, or a file of weights.
     ///
     /// # Errors
-    /// [`Error::NoCheckpoint`], [`Error::Damaged`] or [`Error::Io`]; [`Error::Supplied`] naming the first tensor that does not fit, and what the
-    /// weights seem to be.
+    /// [`Error::NoCheckpoint`], [`Error::Damaged`] or [`Error::Io`]; [`Error::Supplied`] for a file without weights.
     pub(crate) fn of(config: &ClassifierTrainConfig, device: &Device) -> Result<Option<Self>> {
-        let Some(from) = &config.from else { return Ok(None) };
-        let start = Self::read(Path::new(from), device)?;
-        start.check(&config.model)?;
-        Ok(Some(start))
+        config.from.as_ref().map(|from| Self::read(Path::new(from), device)).transpose()
     }
 
     fn read(path: &Path, device: &Device) -> Result<Self> {
@@ -65,9 +60,7 @@ impl ClassifierStart {
     }
 
     /// Whether the weights are of this network, but for its last layer.
-    fn check(&self, model: &ClassifierConfig) -> Result<()> {
-        let store = ParamStore::new(cellforge_nn::Key::new(0), &Device::Cpu);
-        cellforge_classify::Classifier::new(model, store.vb())?;
+    fn check(&self, store: &ParamStore, model: &ClassifierConfig) -> Result<()> {
         let own: BTreeMap<String, Vec<usize>> =
             store.all().into_iter().map(|(name, var)| (name, var.dims().to_vec())).collect();
         let last = format!("{}.", model.last_layer());
@@ -136,8 +129,13 @@ impl ClassifierStart {
         self.seen.as_ref()
     }
 
-    /// Gives the network its weights. The last layer keeps its own where the classes are others, and that is said.
+    /// Gives the network its weights: all its tensors must be there in their shapes, and no others. The last layer keeps its own where the
+    /// classes are others, and that is said.
+    ///
+    /// # Errors
+    /// [`Error::Supplied`] naming the first tensor that does not fit, and what the weights seem to be.
     pub(crate) fn give(&self, store: &ParamStore, model: &ClassifierConfig, classes: &[String]) -> Result<()> {
+        self.check(store, model)?;
         let last = format!("{}.", model.last_layer());
         let other_classes = !self.record.classes.is_empty() && self.record.classes != classes;
         let mut anew = Vec::new();

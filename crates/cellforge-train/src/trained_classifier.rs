@@ -47,8 +47,8 @@ impl TrainedClassifier {
         predict::predict(&self.network, images, self.state.temperature.unwrap_or(1.0), &self.device)
     }
 
-    /// The temperature that was fitted on the validation images when the checkpoint was written; none where there were no such images, where
-    /// none was best, and in checkpoints of earlier versions.
+    /// The temperature that was fitted on the validation images when the checkpoint was written; none where there were fewer than 30 of
+    /// these, where none was best, and in checkpoints of earlier versions.
     #[must_use]
     pub fn temperature(&self) -> Option<f64> {
         self.state.temperature.map(f64::from)

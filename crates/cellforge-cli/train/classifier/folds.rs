@@ -1,11 +1,11 @@
 //! `cellforge train classifier --folds`: a network for each fold, and all of them together.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use cellforge::{
     data::{self, Split, SplitOptions, SplitRule, View},
     eval::CrossValidation,
     study::StudyConfig,
-    train::{ClassifierTrainConfig, RunDir},
+    train::{ClassifierTrainConfig, Mode, RunDir},
 };
 
 use super::Work;
@@ -19,12 +19,15 @@ pub(super) fn run(work: &Work<'_>, k: usize, settings: &str) -> Result<()> {
     let dir = RunDir::new(&work.args.run.out);
     let _lock = dir.lock()?;
     let splits = splits(work.config, work.all, k)?;
+    if work.args.run.mode() == Mode::Overwrite {
+        remove_further(&dir, k)?;
+    }
+    work.warn(&splits[0]);
     let mut rows = vec![Vec::new(); work.all.len()];
     let mut reports = Vec::with_capacity(k);
-    let mut described = Vec::new();
+    let (mut described, mut scaled) = (Vec::new(), 0);
     for (number, split) in (1..).zip(&splits) {
         tracing::info!("fold {number} of {k}");
-        work.tell(split);
         // Networks that start alike would agree more than new ones do.
         let seed = data::derive_seed(work.config.seed, &format!("fold {number}"));
         let training = ClassifierTrainConfig { seed, ..work.training.clone() };
@@ -34,14 +37,27 @@ pub(super) fn run(work: &Work<'_>, k: usize, settings: &str) -> Result<()> {
             rows[image] = row;
         }
         described = vec![work.described(&judged.network)];
+        scaled += usize::from(judged.network.temperature().is_some());
         reports.push(judged.report);
     }
     let found = CrossValidation::new(work.report(work.all, &rows)?, reports);
     save(&dir.cross_validation(), &(serde_json::to_string_pretty(&found)? + "\n"))?;
     described.push(format!("{k} networks, each judged on a fold that it was not trained on."));
+    if scaled > 0 {
+        described.push(format!("Probabilities of {scaled} of them are scaled, each by a temperature of its own."));
+    }
     save(&dir.report(), &work.page(&found.pooled, &dir.cross_validation(), &described, Some(&found))?)?;
     say(format!("all {k} folds, each image judged by the network that did not see it:\n{}", table(&found.pooled)));
     say(format!("\n{}\nreport: {}", over_folds(&found), dir.report().display()));
+    Ok(())
+}
+
+/// Removes the folds beyond `k` of a cross-validation that is replaced.
+fn remove_further(dir: &RunDir, k: usize) -> Result<()> {
+    for fold in (k + 1..).map(|number| dir.fold(number)).take_while(RunDir::holds_run) {
+        let path = fold.path();
+        std::fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
     Ok(())
 }
 

@@ -5,6 +5,9 @@ use crate::classifier_step::ClassifierStep;
 use crate::predict::evaluate;
 use crate::{Error, Event, Observer, Phase, Result, figures};
 
+/// Validation images below which no temperature is fitted: a few of them would call for any.
+const FEWEST: usize = 30;
+
 /// Judges the classifier on the validation images after each epoch and adds `val_loss`, `val_accuracy` and `temperature` to
 /// the epoch's figures; with no validation images it adds nothing. A loss that is not finite ends the run.
 #[derive(Debug)]
@@ -38,7 +41,9 @@ impl Observer<ClassifierStep> for Evaluate {
             }
             event.figures.push((figures::VAL_LOSS.to_owned(), score.loss));
             event.figures.push((figures::VAL_ACCURACY.to_owned(), score.accuracy));
-            if let Some(temperature) = cellforge_eval::fit_temperature(&logits, &self.images.labels())? {
+            if self.images.len() >= FEWEST
+                && let Some(temperature) = cellforge_eval::fit_temperature(&logits, &self.images.labels())?
+            {
                 event.figures.push((figures::TEMPERATURE.to_owned(), temperature as f32));
             }
         }
