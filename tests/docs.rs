@@ -124,7 +124,7 @@ fn words_are_found() {
 /// What code would say that makes a path of one of the names that stand in `RunDir`.
 fn names_in_paths() -> Vec<String> {
     // Files, whose names mean nothing else; and folders, whose names are words of their own where they are not joined to a path.
-    let files = "log.jsonl test.json config.toml split.csv evaluation.json audit.json report.html datasheet.md results.json judgement.json phantom.zip";
+    let files = "log.jsonl test.json folds.json config.toml split.csv evaluation.json audit.json report.html datasheet.md results.json judgement.json phantom.zip";
     let folders = "tensorboard grids cache features gans runs pairs stamps data cnn resnet gan synthetic judge evaluation last best";
     let mut found = Vec::new();
     for name in files.split(' ') {

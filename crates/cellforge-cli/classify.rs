@@ -17,7 +17,7 @@ use cellforge::{
 use serde::Serialize;
 
 use crate::{
-    common::{Given, Globals, Shorthands, check_free, save, say, settings, with_reading},
+    common::{Given, Globals, Shorthands, check_free, save, say, settings, shown, with_reading},
     images::{self, bootstrap, table},
 };
 
@@ -26,7 +26,7 @@ use crate::{
 #[command(after_help = "\
 Examples:
   cellforge classify --checkpoint runs/quick --data images.zip
-  cellforge classify --checkpoint resnet --data some-folder --csv each.csv --json figures.json
+  cellforge classify --checkpoint resnet --data some-folder --csv each.csv --json figures.json --report page.html
   cellforge classify --checkpoint runs/quick --model cnn --data images.zip
   cellforge classify --checkpoint resnet --data images.zip --split resnet/split.csv
   cellforge classify --checkpoint resnet --data images.zip --split resnet/split.csv --part val
@@ -39,6 +39,8 @@ If the class folders of the data have the names of the classifier's classes, fig
 folder of loose images, only predictions are. The CSV has one line per image, that of --patient-csv one per patient. With --strata, images are
 also judged by site, scanner or whatever else a column says of each image, or of its patient.
 
+Probabilities are scaled by the temperature that the checkpoint has, fitted on the validation images of its training.
+
 For research and teaching. Not a diagnostic device.")]
 pub struct Args {
     #[command(flatten)]
@@ -49,6 +51,9 @@ pub struct Args {
     /// Write all figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write a page with the figures to this file
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// Write each image's probabilities to this file
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -87,6 +92,8 @@ struct Findings<'a> {
     images: usize,
     /// Those that the classifier was trained on, and that its best epoch was chosen by; null where its checkpoint does not say.
     seen: Option<Seen>,
+    /// What logits were divided by; null where nothing was fitted.
+    temperature: Option<f64>,
     /// Images taken for each class.
     predicted: BTreeMap<&'a str, usize>,
     /// The figures, where the class folders have names the classifier knows.
@@ -99,7 +106,12 @@ struct Findings<'a> {
 }
 
 pub fn run(globals: Globals, args: &Args) -> Result<()> {
-    let files = [("--json", &args.json), ("--csv", &args.csv), ("--patient-csv", &args.patient_csv)];
+    let files = [
+        ("--json", &args.json),
+        ("--csv", &args.csv),
+        ("--patient-csv", &args.patient_csv),
+        ("--report", &args.report),
+    ];
     for (at, (flag, file)) in files.iter().enumerate() {
         if let Some((other, _)) = files[..at].iter().find(|(_, other)| file.is_some() && other == file) {
             bail!("{other} and {flag} name the same file");
@@ -148,6 +160,11 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let predicted = eval::predictions(&probabilities, classes.len())?;
     let Figures { report, patients, strata } =
         known.figures(classes, &probabilities, &predicted, &bootstrap(&config))?;
+    let truth = known.truth.unwrap_or_default();
+    let report = report.map(|report| report.scaled_by(classifier.temperature(), &truth, &probabilities));
+    if args.report.is_some() && report.is_none() {
+        bail!("--report needs class folders with the classifier's names: {}", classes.join(", "));
+    }
     let mut counts: BTreeMap<&str, usize> = classes.iter().map(|class| (class.as_str(), 0)).collect();
     for &class in &predicted {
         *counts.entry(&classes[class as usize]).or_default() += 1;
@@ -157,6 +174,11 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     }
     if let Some(file) = &args.patient_csv {
         save(file, &tables::patient_csv(&patients, classes))?;
+    }
+    if let (Some(file), Some(found)) = (&args.report, &report) {
+        let lead = [format!("{} of {}: {}.", counted(set.len(), "image", "images"), shown(path), seen_in_words(seen))];
+        let source = args.json.as_deref().unwrap_or(Path::new("cellforge classify"));
+        save(file, &images::classifier_page("A classifier, applied", &config, &set, found, source, &lead, None)?)?;
     }
     if let Some(file) = &args.json {
         let skipped =
@@ -168,6 +190,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
             classes,
             images: set.len(),
             seen,
+            temperature: classifier.temperature(),
             predicted: counts.clone(),
             report: report.clone(),
             patients: &patients,
@@ -190,7 +213,8 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
             }
         }
         None => say(format!(
-            "no figures: the data's class folders are not the classifier's classes ({})",
+            "{}no figures: the data's class folders are not the classifier's classes ({})",
+            temperature_in_words(classifier.temperature()),
             classes.join(", ")
         )),
     }
@@ -256,6 +280,14 @@ impl Known {
     }
 }
 
+/// What probabilities were scaled by, as a line.
+fn temperature_in_words(temperature: Option<f64>) -> String {
+    let line = |t| {
+        format!("probabilities are scaled by a temperature of {t:.4}, fitted on the training's validation images\n")
+    };
+    temperature.map_or_else(String::new, line)
+}
+
 /// Whether the classifier has seen the images before.
 fn seen_in_words(seen: Option<Seen>) -> String {
     match seen {
@@ -277,6 +309,14 @@ fn classifier_folder(dir: &Path, model: Option<&str>) -> Result<PathBuf> {
         bail!("{} is not a folder; --checkpoint takes the folder of a trained classifier or of a study", dir.display());
     }
     let of_study = RunDir::new(dir);
+    let fold = of_study.fold(1);
+    if fold.path().is_dir() {
+        bail!(
+            "{} holds a cross-validation: name one of its networks, such as {}",
+            dir.display(),
+            fold.path().display()
+        );
+    }
     if !of_study.stage(Stage::Resnet).path().is_dir() {
         if model.is_some() {
             bail!("{} holds a single classifier, and --model chooses one of a study: leave it out", dir.display());

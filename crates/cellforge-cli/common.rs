@@ -20,7 +20,7 @@ use cellforge::kernels::Precision;
 
 pub use device::DeviceChoice;
 pub(crate) use device::open_cuda;
-pub use outputs::{beside, check_free, check_outside, csv_field, save, shell_word};
+pub use outputs::{beside, check_free, check_outside, csv_field, save, shell_word, shown};
 pub use settings::{
     changes, check_settings, check_unchanged, effective, is_of, made_by, resumed, save_beside, save_effective, settings,
 };

@@ -12,7 +12,10 @@ use cellforge::{
 };
 
 use crate::{
-    common::{Given, Globals, Shorthands, check_free, effective, nested, save_beside, say, settings, with_reading},
+    common::{
+        Given, Globals, Session, Shorthands, check_free, check_outside, effective, is_of, nested, save_beside,
+        save_effective, say, settings, with_reading,
+    },
     images::{self, settled},
 };
 
@@ -25,7 +28,7 @@ pub enum Command {
     Phantom(PhantomArgs),
     /// Download the images of the study (337 MB)
     Fetch(FetchArgs),
-    /// Split a set into training, validation and test parts, saved as CSV
+    /// Split a set into training, validation and test parts, saved as CSV or as folders
     Split(SplitArgs),
 }
 
@@ -82,7 +85,11 @@ Examples:
   cellforge data split images.zip --out split.csv
   cellforge data split images.zip --by image --val 0.1 --test 0.2 --out split.csv
   cellforge data split images.zip --folds 5 --out fold.csv        (fold-1.csv to fold-5.csv)
-  cellforge data split images --out split.csv        (as folders train and test have it, where there are such)")]
+  cellforge data split images.zip --folders parts        (parts/train/CLASS, parts/val/CLASS, parts/test/CLASS)
+  cellforge data split images --out split.csv        (as folders train and test have it, where there are such)
+
+With --folders DIR the files are copied, byte for byte. DIR/images.csv has the class, the group and the original path of each: it is a table
+for --table, with --name name --label class --group group --side-column split.")]
 pub struct SplitArgs {
     /// Folder or zip of images, or a file that holds many
     #[arg(value_name = "PATH")]
@@ -90,12 +97,12 @@ pub struct SplitArgs {
     #[command(flatten)]
     given: Given<SplitShorthands>,
     /// The CSV file to write
-    #[arg(long, value_name = "FILE.csv")]
-    out: PathBuf,
-    /// Make K folds instead of one split; each image is in the test part of one fold
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(2..=1000))]
-    folds: Option<u16>,
-    /// Replace files that are there
+    #[arg(long, value_name = "FILE.csv", required_unless_present = "folders")]
+    out: Option<PathBuf>,
+    /// Copy the images into folders of parts and classes below this one
+    #[arg(long, value_name = "DIR", conflicts_with = "folds")]
+    folders: Option<PathBuf>,
+    /// Replace files that are there, and folders that --folders made
     #[arg(long)]
     overwrite: bool,
 }
@@ -125,6 +132,7 @@ pub struct SplitShorthands;
 
 impl Shorthands for SplitShorthands {
     const FLAGS: &'static [(&'static str, &'static str)] = with_reading![
+        ("folds", "inputs.folds"),
         ("by", "data.split_by"),
         ("val", "data.val"),
         ("test", "data.test"),
@@ -210,39 +218,78 @@ fn split(globals: Globals, args: &SplitArgs) -> Result<()> {
     let given = [args.given.layers()?, vec![path_layer(&args.path)]].concat();
     let config = settings(&globals, Vec::new(), given, None)?;
     let session = globals.open(config.precision)?;
-    let (out, of) = (&args.out, &config.data);
-    let files: Vec<PathBuf> = match args.folds {
-        None => vec![out.clone()],
-        Some(k) => {
-            for (flag, key) in [("val", "data.val"), ("test", "data.test")] {
-                if args.given.has(flag) || globals.sets(key) {
-                    bail!(
-                        "{key} is of a single split, and each image is in the test part of one of {k} folds: leave it out"
-                    );
-                }
-            }
-            let stem = out.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            (1..=k).map(|fold| out.with_file_name(format!("{stem}-{fold}.csv"))).collect()
+    let Some(k) = config.inputs.folds else { return split_once(args, &config, &session) };
+    for (flag, key) in [("val", "data.val"), ("test", "data.test")] {
+        if args.given.has(flag) || globals.sets(key) {
+            bail!("{key} is of a single split, and each image is in the test part of one of {k} folds: leave it out");
         }
-    };
+    }
+    let out =
+        args.out.as_ref().context("--folds writes a CSV file for each fold: give --out, and leave out --folders")?;
+    let stem = out.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let files: Vec<PathBuf> = (1..=k).map(|fold| out.with_file_name(format!("{stem}-{fold}.csv"))).collect();
     check_free(&files, args.overwrite)?;
     let set = open(&config, session.progress)?;
-    let by = settled(of.split_by, &set);
-    let Some(k) = args.folds else {
-        let split = data::split(&set, &images::split_options(&config, by))?;
-        write_split(out, &set, &split)?;
-        return save_beside(out, &effective("data split", &config, session.precision, &["data"])?);
-    };
-    for (file, fold) in files.iter().zip(data::k_fold(&set, usize::from(k), by, config.seed)?) {
+    let by = settled(config.data.split_by, &set);
+    for (file, fold) in files.iter().zip(data::k_fold(&set, k, by, config.seed)?) {
         write_split(file, &set, &fold)?;
     }
-    save_beside(out, &effective("data split", &config, session.precision, &["data"])?)
+    save_beside(out, &effective(VERB, &config, session.precision, &TABLES)?)
+}
+
+/// What saved settings call the verb, and the tables that it uses.
+const VERB: &str = "data split";
+const TABLES: [&str; 2] = ["data", "inputs"];
+
+/// A single split, as a CSV file, as folders, or as both.
+fn split_once(args: &SplitArgs, config: &StudyConfig, session: &Session) -> Result<()> {
+    check_free(&args.out, args.overwrite)?;
+    if let Some(folders) = &args.folders {
+        check_outside(folders, [&args.path])?;
+        check_folders(folders, args.overwrite)?;
+    }
+    let set = open(config, session.progress)?;
+    let split = data::split(&set, &images::split_options(config, settled(config.data.split_by, &set)))?;
+    let text = effective(VERB, config, session.precision, &TABLES)?;
+    if let Some(out) = &args.out {
+        write_split(out, &set, &split)?;
+        save_beside(out, &text)?;
+    }
+    if let Some(folders) = &args.folders {
+        let source =
+            data::Source::open(Path::new(&args.path)).context("--folders copies the files of a folder or zip")?;
+        // Before anything is copied, so that a folder that was left half made is known for what it is.
+        save_effective(folders, &text)?;
+        data::remove_folders(folders)?;
+        let table = data::write_folders(&source, &set, &split, folders)?;
+        tell_split(folders, &split);
+        say(format!("classes, groups and original paths: {}", table.display()));
+    }
+    Ok(())
+}
+
+/// Refuses a folder that holds anything, but for one that this verb made and may replace.
+fn check_folders(folders: &Path, overwrite: bool) -> Result<()> {
+    let is_empty = match std::fs::read_dir(folders) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(error).with_context(|| format!("cannot look into {}", folders.display())),
+    };
+    if is_empty || overwrite && is_of(folders, VERB) {
+        return Ok(());
+    }
+    let again = if is_of(folders, VERB) { ", or replace what is there with --overwrite" } else { "" };
+    bail!("{} is not empty: name another folder for --folders{again}", folders.display())
+}
+
+fn tell_split(to: &Path, split: &Split) {
+    let (train, val, test) = (split.train.len(), split.val.len(), split.test.len());
+    let train = counted(train, "image", "images");
+    say(format!("{}: {train} for training, {val} for validation, {test} for the test", to.display()));
 }
 
 fn write_split(path: &Path, set: &View, split: &Split) -> Result<()> {
     data::write_manifest(path, set, split)?;
-    let (train, val, test) = (split.train.len(), split.val.len(), split.test.len());
-    let train = counted(train, "image", "images");
-    say(format!("{}: {train} for training, {val} for validation, {test} for the test", path.display()));
+    tell_split(path, split);
     Ok(())
 }

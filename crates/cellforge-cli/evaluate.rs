@@ -17,7 +17,7 @@ use cellforge::{
 use crate::{
     common::{
         Given, Globals, Interrupted, Shorthands, check_outside, check_settings, check_unchanged, effective, is_of,
-        made_by, resumed, save, say, settings, shell_word, with_reading,
+        made_by, resumed, save, say, settings, shell_word, shown, with_reading,
     },
     images,
     train::control,
@@ -269,12 +269,6 @@ fn reals(config: &StudyConfig, asked: bool) -> Result<Reals> {
             Ok(Reals::Sets { real, holdout: inputs.holdout.clone() })
         }
     }
-}
-
-/// The last part of a path: where a folder lies on this machine is nobody's business.
-fn shown(path: &str) -> String {
-    let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
-    name.unwrap_or_else(|| path.to_owned())
 }
 
 /// With what is known of how the synthetic images were made, where `generate` left its settings.

@@ -1,14 +1,18 @@
 //! Which images to use, and how figures of a classifier are printed.
 
-use std::{fmt::Write, path::PathBuf};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Result, bail};
 use cellforge::{
+    assess::report::classifier::{self, ClassifierPage},
     data::{
         self, Intensities, OpenOptions, Progress, Split, SplitOptions, SplitRule, TwinCounts, View, counted, phantom,
     },
-    eval::{BootstrapOptions, ClassifierReport},
-    study::{StudyConfig, config::DataConfig},
+    eval::{BootstrapOptions, ClassifierReport, CrossValidation, FEW_IMAGES},
+    study::{Origin, StudyConfig, config::DataConfig},
 };
 
 /// How the images of `data` are read.
@@ -140,6 +144,30 @@ pub fn bootstrap(config: &StudyConfig) -> BootstrapOptions {
     BootstrapOptions { resamples: config.judge.resamples, seed: config.seed, level: config.judge.level }
 }
 
+/// A page with the figures of a classifier, which `source` has as JSON. `lead` says what it is, a sentence each.
+pub fn classifier_page(
+    title: &str,
+    config: &StudyConfig,
+    images: &View,
+    found: &ClassifierReport,
+    source: &Path,
+    lead: &[String],
+    folds: Option<&CrossValidation>,
+) -> Result<String> {
+    let origin = Origin::of(images);
+    let words = origin.words(&config.data)?;
+    let source = source.file_name().unwrap_or_default().to_string_lossy();
+    Ok(classifier::render(&ClassifierPage {
+        title: title.to_owned(),
+        lead: lead.to_vec(),
+        notices: origin.notices(),
+        words: &words,
+        found,
+        folds,
+        source: &source,
+    }))
+}
+
 /// The figures of a classifier as a table.
 pub fn table(report: &ClassifierReport) -> String {
     let mut text = String::new();
@@ -150,8 +178,11 @@ pub fn table(report: &ClassifierReport) -> String {
         "accuracy {:.4} ({:.4} to {:.4}), {} of {} right",
         report.accuracy, interval.low, interval.high, report.correct, report.total
     );
-    let _ = writeln!(text, "\n{:<width$}  {:^24}  {:^24}  {:^24}  support", "class", "precision", "recall", "f1");
     let image = |value: f64, low: f64, high: f64| format!("{value:.4} ({low:.4} to {high:.4})");
+    if let Some(found) = &report.balanced_accuracy {
+        let _ = writeln!(text, "balanced accuracy {}", image(found.value, found.low, found.high));
+    }
+    let _ = writeln!(text, "\n{:<width$}  {:^24}  {:^24}  {:^24}  support", "class", "precision", "recall", "f1");
     for class in &report.per_class {
         let (p, r, f) = (&class.precision, &class.recall, &class.f1);
         let _ = writeln!(
@@ -171,9 +202,23 @@ pub fn table(report: &ClassifierReport) -> String {
     if let Some(auc) = &report.roc_auc {
         let _ = writeln!(text, "\nROC AUC {}", image(auc.value, auc.low, auc.high));
     }
+    if let Some(found) = &report.average_precision {
+        let _ = writeln!(text, "\naverage precision (AUC-PR) {}", image(found.value, found.low, found.high));
+        for class in &report.per_class {
+            let found = class.average_precision.map_or("none".to_owned(), |e| image(e.value, e.low, e.high));
+            let _ = writeln!(text, "  {:<width$}{found}", class.class);
+        }
+    }
     if let Some(found) = &report.calibration {
         let [ece, brier] = [found.ece, found.brier].map(|e| image(e.value, e.low, e.high));
         let _ = writeln!(text, "\ncalibration error {ece} ({} bins), Brier score {brier}", found.bins.len());
+        if let Some(scaling) = &found.scaling {
+            let _ = writeln!(
+                text,
+                "probabilities are scaled by a temperature of {:.4}, fitted on the validation images; without it {:.4} and {:.4}",
+                scaling.temperature, scaling.unscaled_ece, scaling.unscaled_brier
+            );
+        }
     }
     if let Some(first) = report.per_class.iter().find(|class| !class.sensitivity_at.is_empty()) {
         let _ = write!(text, "\n{:<width$}", "sensitivity");
@@ -186,6 +231,12 @@ pub fn table(report: &ClassifierReport) -> String {
             let columns: Vec<_> = found.map(|e| format!("  {:<25}", image(e.value, e.low, e.high))).collect();
             let _ = writeln!(text, "{:<width$}{}", class.class, columns.concat().trim_end());
         }
+    }
+    let few: Vec<String> = (report.per_class.iter().filter(|class| class.support < FEW_IMAGES as u64))
+        .map(|class| format!("{} ({})", class.class, class.support))
+        .collect();
+    if !few.is_empty() {
+        let _ = writeln!(text, "\nfew images: below {FEW_IMAGES} a class, figures are rough: {}", few.join(", "));
     }
     let _ = writeln!(text, "\nconfusion (rows: truth, columns: predicted)");
     for (class, row) in report.per_class.iter().zip(&report.confusion.counts) {

@@ -2,7 +2,6 @@
 
 use anyhow::{Result, bail};
 use cellforge::{
-    classify::ClassifierConfig,
     settings::{Layer, assignment},
     study::StudyConfig,
 };
@@ -68,10 +67,7 @@ fn check(args: &Args, config: &StudyConfig) -> Result<()> {
     if let Some(flag) = ["recipe", "latent"].into_iter().find(|flag| args.given.has(flag)) {
         bail!("--{flag} is of GANs: it goes with generator or discriminator");
     }
-    let made = match config.classifier.model {
-        ClassifierConfig::Cnn(_) => "cnn",
-        ClassifierConfig::Resnet(_) => "resnet",
-    };
+    let made = config.classifier.model.name();
     if let Some(named) = named.filter(|named| *named != made) {
         bail!(
             "the settings make a {made} of the {named}: leave out what does, or name `classifier`, which is what they say"

@@ -1,6 +1,8 @@
-//! Histograms, ROC curves, accuracies with error bars and clouds of points, as inline SVG. Legends are left to the page.
+//! Histograms, ROC curves, reliability, accuracies with error bars and clouds of points, as inline SVG. Legends are left to the page.
 
 use std::fmt::Write;
+
+use cellforge_eval::CalibrationBin;
 
 use crate::plots::css_colour;
 
@@ -174,6 +176,28 @@ pub fn rocs(curves: &[&[(f64, f64)]]) -> String {
     canvas.finish()
 }
 
+/// The share of each bin that is right, by its mean probability, with the line where both are alike. A dot is the larger, the more images its
+/// bin has. `None` where no bin has an image.
+pub fn reliability(bins: &[CalibrationBin]) -> Option<String> {
+    let filled: Vec<&CalibrationBin> = bins.iter().filter(|bin| bin.images > 0).collect();
+    let total: u64 = filled.iter().map(|bin| bin.images).sum();
+    let from = if filled.first()?.low >= 0.4 { 0.4 } else { 0.0 };
+    let (x, y) = (Axis::shares(from, 1.0, "probability of the predicted class"), Axis::shares(0.0, 1.0, "right"));
+    let mut canvas = Canvas::new(x, y);
+    canvas.line(&[(from, from), (1.0, 1.0)], "stroke=\"#9696a0\" stroke-dasharray=\"5 4\"");
+    let colour = css_colour(0);
+    let points: Vec<(f64, f64)> = filled.iter().map(|bin| (bin.confidence, bin.accuracy)).collect();
+    canvas.line(&points, &format!("stroke=\"{colour}\" stroke-width=\"1.5\" stroke-opacity=\"0.6\""));
+    for (bin, (x, y)) in filled.iter().zip(points) {
+        let radius = 3.0 + 12.0 * (bin.images as f64 / total as f64).sqrt();
+        let (x, y) = canvas.at(x, y);
+        canvas.add(format_args!(
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius:.1}\" fill=\"{colour}\" fill-opacity=\"0.75\"/>"
+        ));
+    }
+    Some(canvas.finish())
+}
+
 /// Values with error bars over the numbers `0..labels.len()`, one line per series.
 pub fn bars(series: &[Vec<ErrorBar>], labels: &[String], x_title: &str, y_title: &str) -> Option<String> {
     let all = || series.iter().flatten();
@@ -251,6 +275,10 @@ mod tests {
         assert!(clouds(&[vec![], vec![]], ["", ""]).is_none());
         assert!(clouds(&[vec![(1.0, 1.0)]], ["", ""]).is_some_and(|svg| !svg.contains("NaN")));
         assert!(bars(&[], &[], "", "").is_none());
+        let bin = |images| CalibrationBin { low: 0.8, high: 0.9, images, confidence: 0.85, accuracy: 0.5 };
+        assert!(reliability(&[bin(0)]).is_none() && reliability(&[]).is_none());
+        // From 40% to 100% on 470 units from 66 on, and from 0 to 100% on 238 from 248 up: 0.85 is at 418.5, and 0.5 at 129.
+        assert!(reliability(&[bin(0), bin(3)]).is_some_and(|svg| svg.contains("cx=\"418.5\" cy=\"129.0\" r=\"15.0\"")));
         assert!(rocs(&[&[(0.0, 0.0), (1.0, 1.0)]]).contains("polyline"));
     }
 }

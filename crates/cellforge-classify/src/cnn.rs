@@ -92,6 +92,11 @@ impl CnnConfig {
         table.finish()
     }
 
+    /// The path of the last layer.
+    pub(crate) fn last_layer(&self) -> String {
+        (BLOCK * self.filters.len() + 3).to_string()
+    }
+
     fn scaled_filters(&self) -> Vec<usize> {
         self.filters.iter().map(|&n| scaled(n, self.width, 1)).collect()
     }

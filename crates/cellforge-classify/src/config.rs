@@ -1,6 +1,7 @@
 //! Which classifier, and the checks that all configurations share.
 
-use crate::{CnnConfig, ResNetConfig};
+use crate::torchvision::Depth;
+use crate::{CnnConfig, ResNetConfig, TorchvisionConfig};
 use candle_core::{Result, bail};
 use cellforge_nn::summary::ModelSummary;
 use cellforge_nn::{Precision, images::check_size};
@@ -11,8 +12,8 @@ use std::collections::BTreeMap;
 /// No layer is narrower than this, whatever the width multiplier.
 const MIN_FILTERS: usize = 8;
 
-/// Which classifier, and its size. In TOML or JSON the field `kind` is `cnn` or `resnet`, beside the fields of that
-/// network; those left out are the study's.
+/// Which classifier, and its size. In TOML or JSON the field `kind` is `cnn`, `resnet`, `resnet18` or `resnet50`, beside the fields
+/// of that network; those left out are the study's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum ClassifierConfig {
@@ -20,6 +21,10 @@ pub enum ClassifierConfig {
     Cnn(CnnConfig),
     /// The pre-activation ResNet.
     Resnet(ResNetConfig),
+    /// ResNet-18 with torchvision's names, which takes weights that were trained on ImageNet.
+    Resnet18(TorchvisionConfig),
+    /// ResNet-50 with torchvision's names, likewise.
+    Resnet50(TorchvisionConfig),
 }
 
 impl Default for ClassifierConfig {
@@ -45,6 +50,7 @@ impl ClassifierConfig {
         match self {
             Self::Cnn(cfg) => cfg.image_size,
             Self::Resnet(cfg) => cfg.image_size,
+            Self::Resnet18(cfg) | Self::Resnet50(cfg) => cfg.image_size,
         }
     }
 
@@ -53,6 +59,7 @@ impl ClassifierConfig {
         match self {
             Self::Cnn(cfg) => cfg.channels,
             Self::Resnet(cfg) => cfg.channels,
+            Self::Resnet18(cfg) | Self::Resnet50(cfg) => cfg.channels,
         }
     }
 
@@ -61,6 +68,7 @@ impl ClassifierConfig {
         match self {
             Self::Cnn(cfg) => cfg.classes,
             Self::Resnet(cfg) => cfg.classes,
+            Self::Resnet18(cfg) | Self::Resnet50(cfg) => cfg.classes,
         }
     }
 
@@ -69,6 +77,7 @@ impl ClassifierConfig {
         match self {
             Self::Cnn(cfg) => cfg.precision,
             Self::Resnet(cfg) => cfg.precision,
+            Self::Resnet18(cfg) | Self::Resnet50(cfg) => cfg.precision,
         }
     }
 
@@ -78,6 +87,7 @@ impl ClassifierConfig {
         match &mut self {
             Self::Cnn(cfg) => cfg.precision = precision,
             Self::Resnet(cfg) => cfg.precision = precision,
+            Self::Resnet18(cfg) | Self::Resnet50(cfg) => cfg.precision = precision,
         }
         self
     }
@@ -87,6 +97,7 @@ impl ClassifierConfig {
         match self {
             Self::Cnn(cfg) => cfg.validate(),
             Self::Resnet(cfg) => cfg.validate(),
+            Self::Resnet18(cfg) | Self::Resnet50(cfg) => cfg.validate(),
         }
     }
 
@@ -95,14 +106,34 @@ impl ClassifierConfig {
         match self {
             Self::Cnn(cfg) => cfg.summary(),
             Self::Resnet(cfg) => cfg.summary(),
+            Self::Resnet18(cfg) => cfg.summary(Depth::D18),
+            Self::Resnet50(cfg) => cfg.summary(Depth::D50),
         }
     }
 
-    /// Keras's `l2(r)` by parameter name, for [`Sgd`](cellforge_nn::Sgd): empty for the CNN, which has none, and see
+    /// Its name, which is its `kind`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Cnn(_) => "cnn",
+            Self::Resnet(_) => "resnet",
+            Self::Resnet18(_) => Depth::D18.name(),
+            Self::Resnet50(_) => Depth::D50.name(),
+        }
+    }
+
+    /// The path of its last layer, which has a row for each class.
+    pub fn last_layer(&self) -> String {
+        match self {
+            Self::Cnn(cfg) => cfg.last_layer(),
+            Self::Resnet(_) | Self::Resnet18(_) | Self::Resnet50(_) => "fc".to_owned(),
+        }
+    }
+
+    /// Keras's `l2(r)` by parameter name, for [`Sgd`](cellforge_nn::Sgd): empty for the networks that have none, and see
     /// [`ResNetConfig::keras_l2`].
     pub fn keras_l2(&self) -> BTreeMap<String, f64> {
         match self {
-            Self::Cnn(_) => BTreeMap::new(),
+            Self::Cnn(_) | Self::Resnet18(_) | Self::Resnet50(_) => BTreeMap::new(),
             Self::Resnet(cfg) => cfg.keras_l2(),
         }
     }

@@ -1,7 +1,8 @@
-//! The classifiers of the study: a small convolutional network and a pre-activation ResNet. Beside them [`Inception`], whose
+//! The classifiers of the study: a small convolutional network and a pre-activation ResNet; and torchvision's ResNet-18 and ResNet-50, which
+//! take weights that were trained on ImageNet ([`TorchvisionResNet`]). Beside them [`Inception`], whose
 //! features the Fréchet Inception distance compares, and [`DinoV2`], which knows photographs and no labels.
 //!
-//! Both follow the published architectures at their default configurations, and scale with them in image side,
+//! The first two follow the published architectures at their default configurations, and scale with them in image side,
 //! channels, classes, width and depth. Parameters have the names and layouts of the same networks written in PyTorch,
 //! so that checkpoints go both ways. This crate knows no files, data sets or optimizers.
 //!
@@ -30,6 +31,7 @@ mod cnn;
 mod config;
 mod encoders;
 mod resnet;
+mod torchvision;
 
 pub use cnn::{CnnConfig, SmallCnn};
 pub use config::ClassifierConfig;
@@ -37,11 +39,13 @@ pub use encoders::{
     DINOV2_SIDE, DinoV2, DinoV2Config, INCEPTION_FEATURES, INCEPTION_SIDE, Inception, dinov2_input, inception_input,
 };
 pub use resnet::{Bottleneck, ResNet, ResNetConfig};
+pub use torchvision::{TorchvisionConfig, TorchvisionResNet};
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
+use torchvision::Depth;
 
-/// Either network, behind one interface.
+/// Any of the networks, behind one interface.
 #[derive(Debug, Clone)]
 pub struct Classifier {
     network: Network,
@@ -52,14 +56,17 @@ pub struct Classifier {
 enum Network {
     Cnn(SmallCnn),
     Resnet(ResNet),
+    Torchvision(TorchvisionResNet),
 }
 
 impl Classifier {
-    /// Builds the network in `vb`; weights start Glorot uniform, biases at zero.
+    /// Builds the network in `vb`; weights start Glorot uniform (convolutions of torchvision's networks as there), biases at zero.
     pub fn new(cfg: &ClassifierConfig, vb: VarBuilder) -> Result<Self> {
         let network = match cfg {
             ClassifierConfig::Cnn(cfg) => Network::Cnn(SmallCnn::new(cfg, vb)?),
             ClassifierConfig::Resnet(cfg) => Network::Resnet(ResNet::new(cfg, vb)?),
+            ClassifierConfig::Resnet18(cfg) => Network::Torchvision(TorchvisionResNet::new(cfg, Depth::D18, vb)?),
+            ClassifierConfig::Resnet50(cfg) => Network::Torchvision(TorchvisionResNet::new(cfg, Depth::D50, vb)?),
         };
         Ok(Self { network, input: [cfg.channels(), cfg.image_size(), cfg.image_size()] })
     }
@@ -71,16 +78,18 @@ impl Classifier {
         match &self.network {
             Network::Cnn(cnn) => cnn.forward(xs),
             Network::Resnet(resnet) => resnet.forward_t(xs, train),
+            Network::Torchvision(resnet) => resnet.forward_t(xs, train),
         }
     }
 
     /// What the last layer judges by, in inference mode: images `(b, channels, side, side)` in `[0, 1]` to
-    /// `(b, features)`, the hidden dense layer of the CNN or the averaged last feature map of the ResNet.
+    /// `(b, features)`, the hidden dense layer of the CNN or the averaged last feature map of a ResNet.
     pub fn features(&self, xs: &Tensor) -> Result<Tensor> {
         self.check(xs)?;
         match &self.network {
             Network::Cnn(cnn) => cnn.features(xs),
             Network::Resnet(resnet) => resnet.features(xs),
+            Network::Torchvision(resnet) => resnet.features(xs),
         }
     }
 
@@ -89,6 +98,7 @@ impl Classifier {
         match &self.network {
             Network::Cnn(cnn) => cnn.logits(features),
             Network::Resnet(resnet) => resnet.logits(features),
+            Network::Torchvision(resnet) => resnet.logits(features),
         }
     }
 

@@ -220,6 +220,7 @@ fn text_name(key: &str) -> &'static str {
         "inputs.judge" | "inputs.checkpoint" | "inputs.discriminators" => "DIR",
         "inputs.features" => "SOURCE",
         "gan.from" => "DIR|built-in",
+        "classifier.from" => "DIR|FILE",
         _ => "NAME",
     }
 }

@@ -1,17 +1,25 @@
 //! `cellforge train classifier`.
 
+mod folds;
+
+use std::path::{Path, PathBuf};
+
 use anyhow::{Result, bail};
 use cellforge::{
-    data::{self, counted},
-    eval,
-    train::{self, ClassifierTrainConfig, RunDir, TrainedClassifier},
+    data::{self, Split, View, counted},
+    eval::{self, ClassifierReport, CrossValidation, FEW_IMAGES},
+    study::StudyConfig,
+    train::{self, Balance, ClassifierTrainConfig, RunDir, TrainedClassifier},
 };
 
 use super::{RunArgs, control, failed, stopped};
 use crate::{
-    common::{Given, Globals, Shorthands, effective, save, say, with_reading},
+    common::{Given, Globals, Session, Shorthands, effective, save, say, with_reading},
     images::{self, bootstrap, table},
 };
+
+/// How many times more images the largest class has than the smallest where it is said.
+const UNEVEN: usize = 3;
 
 /// The tables of settings that the verb uses.
 const TABLES: [&str; 4] = ["data", "inputs", "classifier", "judge"];
@@ -24,11 +32,22 @@ Examples:
   cellforge train classifier --data images.zip --recipe cnn-paper-1 --out cnn
   cellforge train classifier --data images.zip --recipe resnet-flips --out flips
   cellforge train classifier --data images.zip --split-by image --side 32 --width 0.5 --out narrow
+  cellforge train classifier --data images.zip --balance weights --out balanced
+  cellforge train classifier --data images.zip --folds 5 --out folds
+  cellforge train classifier --data images.zip --recipe resnet18 --from resnet18.safetensors --out finetuned
   cellforge train classifier --resume --out resnet
 
 The flags are the settings that are changed most. `cellforge config show classifier` lists all; --set KEY=VALUE sets one, --config FILE many.
 
-The split is saved as OUT/split.csv, the figures on the test images as OUT/test.json.")]
+The split is saved as OUT/split.csv, the figures on the test images as OUT/test.json, and a page with them as OUT/report.html. Probabilities
+are scaled by a temperature that is fitted on the validation images.
+
+--from takes the folder of a classifier of the same network, or a file of weights with PyTorch's names (safetensors, or torch.save's), such as
+torchvision's for --recipe resnet18 and resnet50. The last layer starts anew where the classes are others.
+
+With --folds K, K networks are trained in OUT/fold-1 to OUT/fold-K, each on the images that are not in its fold, of which --val is the share
+for validation. Each image is judged once, by the network that did not see it: OUT/folds.json has the figures of all together, with intervals
+over patients, of each fold, and their mean and spread. Stopped, it goes on with --resume; folds that are finished are not trained again.")]
 pub struct ClassifierArgs {
     #[command(flatten)]
     given: Given<ClassifierShorthands>,
@@ -46,14 +65,17 @@ impl Shorthands for ClassifierShorthands {
         ("group-csv", "data.group_csv"),
         ("skip-bad", "data.skip_bad"),
         ("split", "inputs.split"),
+        ("folds", "inputs.folds"),
         ("split-by", "data.split_by"),
         ("val", "data.val"),
         ("test", "data.test"),
         ("recipe", "classifier.recipe"),
+        ("from", "classifier.from"),
         ("epochs", "classifier.epochs"),
         ("batch", "classifier.batch"),
         ("lr", "classifier.optimizer.lr"),
         ("width", "classifier.model.width"),
+        ("balance", "classifier.balance"),
         ("patience", "classifier.patience"),
     ];
 }
@@ -62,37 +84,152 @@ pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
     let out = &args.run.out;
     let (config, session) = args.run.begin(&globals, &args.given, "train classifier")?;
     let dir = RunDir::new(out);
+    check_kind(&dir, &config, args.given.has("test") || globals.sets("data.test"))?;
     let data = &config.data;
     let all = images::open(&config, &images::options(data, Some(dir.cache()), session.progress)?)?;
     let training = ClassifierTrainConfig { seed: config.seed, ..config.classifier.clone() };
     let training = training.for_images(all.side(), all.channels(), all.classes().len());
     training.validate()?;
+    let text = effective("train classifier", &config, session.precision, &TABLES)?;
+    let work = Work { globals: &globals, args, config: &config, session: &session, all: &all, training };
+    if let Some(k) = config.inputs.folds {
+        return folds::run(&work, k, &text);
+    }
     let split = images::split(&config, &all)?;
     if split.test.is_empty() {
         bail!("the split has no test images; give a larger --test");
     }
-
-    tracing::info!(
-        "training on {}, validation {}, test {}",
-        counted(split.train.len(), "image", "images"),
-        split.val.len(),
-        split.test.len()
-    );
-    let text = effective("train classifier", &config, session.precision, &TABLES)?;
+    work.warn(&split);
     let run = dir.clone().mode(args.run.mode()).save_settings(text);
-    let [learn, val, test] = [&split.train, &split.val, &split.test].map(|side| all.part(side));
-    let outcome = train::train_classifier(&training, &learn, &val, &run, &control(&session), &mut [])
-        .map_err(|error| failed(error, "classifier", out, out, &globals))?;
-    data::write_manifest(&dir.split(), &all, &split)?;
-    if outcome.interrupted {
-        return Err(stopped("classifier", outcome.iterations, out, &globals));
-    }
-    let network = TrainedClassifier::load_in(&outcome.checkpoint, &session.device, session.precision)?;
-    let probabilities = network.predict(&test)?;
-    let (truth, groups) = (test.labels(), test.groups());
-    let report =
-        eval::classifier_report(&truth, &probabilities, all.classes(), groups.as_deref(), &bootstrap(&config))?;
-    save(&dir.test_figures(), &(serde_json::to_string_pretty(&report)? + "\n"))?;
-    say(format!("on the test images:\n{}\n\ncheckpoint in {}", table(&report), outcome.checkpoint.display()));
+    let judged = work.train(&work.training, &split, &run)?;
+    save(&dir.test_figures(), &(serde_json::to_string_pretty(&judged.report)? + "\n"))?;
+    let page = work.page(&judged.report, &dir.test_figures(), &[work.described(&judged.network)], None)?;
+    save(&dir.report(), &page)?;
+    say(format!(
+        "on the test images:\n{}\n\ncheckpoint in {}\nreport: {}",
+        table(&judged.report),
+        judged.checkpoint.display(),
+        dir.report().display()
+    ));
     Ok(())
+}
+
+/// Refuses a folder that holds the other kind of work, one training or one for each fold, and settings that folds have no use for.
+fn check_kind(dir: &RunDir, config: &StudyConfig, test_given: bool) -> Result<()> {
+    let out = dir.path().display();
+    if config.inputs.folds.is_none() {
+        if dir.fold(1).path().is_dir() {
+            bail!("{out} holds a cross-validation: name another --out, or give --folds");
+        }
+        return Ok(());
+    }
+    if dir.holds_run() {
+        bail!("{out} holds a single training: name another --out for --folds");
+    }
+    if config.inputs.split.is_some() {
+        bail!("--split is a single split, and --folds makes its own: leave one of them out");
+    }
+    if test_given {
+        bail!("data.test is of a single split, and each image is in the test part of one of the folds: leave it out");
+    }
+    Ok(())
+}
+
+/// What a training needs.
+pub(super) struct Work<'a> {
+    globals: &'a Globals,
+    args: &'a ClassifierArgs,
+    config: &'a StudyConfig,
+    session: &'a Session,
+    all: &'a View,
+    training: ClassifierTrainConfig,
+}
+
+/// A trained classifier and what it does on its test images.
+pub(super) struct Judged {
+    network: TrainedClassifier,
+    checkpoint: PathBuf,
+    report: ClassifierReport,
+    /// Of the test images, in their order.
+    probabilities: Vec<Vec<f32>>,
+}
+
+impl Work<'_> {
+    /// Warns of classes with few images, and of uneven ones.
+    fn warn(&self, split: &Split) {
+        let counts = self.all.part(&split.train).class_counts();
+        let few: Vec<String> = (self.all.classes().iter().zip(&counts).filter(|(_, n)| **n < FEW_IMAGES))
+            .map(|(class, n)| format!("{class} ({n})"))
+            .collect();
+        if !few.is_empty() {
+            tracing::warn!("few training images, below {FEW_IMAGES} a class: {}", few.join(", "));
+        }
+        let (least, most) = (counts.iter().min().unwrap_or(&0), counts.iter().max().unwrap_or(&0));
+        if *most >= UNEVEN * least && self.training.balance == Balance::None {
+            tracing::warn!(
+                "the largest class has {most} training images and the smallest {least}: --balance weights or --balance batches has them count alike"
+            );
+        }
+    }
+
+    /// Trains in the folder of `run`, and judges the network on the test images.
+    fn train(&self, training: &ClassifierTrainConfig, split: &Split, run: &RunDir) -> Result<Judged> {
+        let (out, session) = (&self.args.run.out, self.session);
+        let (train, val, test) = (split.train.len(), split.val.len(), split.test.len());
+        tracing::info!("training on {}, validation {val}, test {test}", counted(train, "image", "images"));
+        let [learn, val, test] = [&split.train, &split.val, &split.test].map(|part| self.all.part(part));
+        let outcome = train::train_classifier(training, &learn, &val, run, &control(session), &mut [])
+            .map_err(|error| failed(error, "classifier", run.path(), out, self.globals))?;
+        data::write_manifest(&run.split(), self.all, split)?;
+        if outcome.interrupted {
+            return Err(stopped("classifier", outcome.iterations, out, self.globals));
+        }
+        let network = TrainedClassifier::load_in(&outcome.checkpoint, &session.device, session.precision)?;
+        let probabilities = network.predict(&test)?;
+        if let Some(seen) = network.seen(&test).filter(|seen| seen.train + seen.val > 0) {
+            let of = counted(seen.images, "test image", "test images");
+            tracing::warn!(
+                "of {of} the network was trained on {} and chosen by {}: parts share images, or what it started from has seen them",
+                seen.train,
+                seen.val
+            );
+        }
+        let report = self.report(&test, &probabilities)?;
+        let report = report.scaled_by(network.temperature(), &test.labels(), &probabilities);
+        Ok(Judged { network, checkpoint: outcome.checkpoint, report, probabilities })
+    }
+
+    fn report(&self, images: &View, probabilities: &[Vec<f32>]) -> Result<ClassifierReport> {
+        let (truth, groups) = (images.labels(), images.groups());
+        let options = bootstrap(self.config);
+        Ok(eval::classifier_report(&truth, probabilities, self.all.classes(), groups.as_deref(), &options)?)
+    }
+
+    /// The network and its training in a sentence.
+    fn described(&self, network: &TrainedClassifier) -> String {
+        let config = &network.state().config;
+        let balance = match config.balance {
+            Balance::None => "",
+            Balance::Weights => ", with classes weighted by inverse frequency",
+            Balance::Batches => ", with as many images of each class in a batch",
+        };
+        format!(
+            "Recipe {}, {} parameters, {} epochs of batches of {}{balance}.",
+            config.recipe,
+            config.model.summary().params(),
+            config.epochs,
+            config.batch
+        )
+    }
+
+    fn page(
+        &self,
+        found: &ClassifierReport,
+        source: &Path,
+        lead: &[String],
+        folds: Option<&CrossValidation>,
+    ) -> Result<String> {
+        let title = if folds.is_some() { "A classifier, cross-validated" } else { "A classifier, tested" };
+        images::classifier_page(title, self.config, self.all, found, source, lead, folds)
+    }
 }

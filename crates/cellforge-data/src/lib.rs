@@ -103,7 +103,10 @@ pub use order::{balanced_draw, epoch_order, replacement_draw};
 pub use prefetch::{Prefetch, prefetch};
 pub use progress::Progress;
 pub use source::Source;
-pub use split::{Split, SplitOptions, SplitPart, SplitRule, k_fold, read_manifest, split, write_manifest};
+pub use split::{
+    Split, SplitOptions, SplitPart, SplitRule, k_fold, read_manifest, remove_folders, split, write_folders,
+    write_manifest,
+};
 pub use stacks::{Slices, Stacks};
 pub use strata::read_strata;
 pub use table::Table;

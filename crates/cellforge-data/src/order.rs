@@ -31,10 +31,11 @@ pub fn replacement_draw(indices: &[usize], seed: u64, iteration: u64, b: usize) 
 /// # Panics
 /// If there is no class, or one is empty.
 #[must_use]
-pub fn balanced_draw(classes: &[Vec<usize>], seed: u64, iteration: u64, b: usize) -> Vec<usize> {
-    assert!(!classes.is_empty() && classes.iter().all(|class| !class.is_empty()), "nothing to draw from");
+pub fn balanced_draw<C: AsRef<[usize]>>(classes: &[C], seed: u64, iteration: u64, b: usize) -> Vec<usize> {
+    assert!(!classes.is_empty() && classes.iter().all(|class| !class.as_ref().is_empty()), "nothing to draw from");
     let mut rng = keyed("balanced draw", &[seed, iteration]);
-    classes.iter().cycle().take(b).map(|class| class[rng.random_range(0..class.len())]).collect()
+    let one = |class: &[usize]| class[rng.random_range(0..class.len())];
+    classes.iter().map(AsRef::as_ref).cycle().take(b).map(one).collect()
 }
 
 #[cfg(test)]

@@ -111,12 +111,17 @@ impl Source {
     /// # Errors
     /// [`Error::BadImage`] for a file that cannot be read or whose name leads out of the folder, [`Error::HostileZip`], [`Error::Io`].
     pub fn copy<'a>(&self, names: impl IntoIterator<Item = &'a str>, into: &Path) -> Result<()> {
+        self.copy_as(names.into_iter().map(|name| (name, name)), into)
+    }
+
+    /// As [`Source::copy`], each file under a name of choice, which comes second.
+    pub(crate) fn copy_as<'a>(&self, names: impl IntoIterator<Item = (&'a str, &'a str)>, into: &Path) -> Result<()> {
         let mut reader = self.reader();
-        for name in names {
-            if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
+        for (name, new) in names {
+            if !Path::new(new).components().all(|part| matches!(part, Component::Normal(_))) {
                 return Err(self.bad(name, "its name leads out of the folder"));
             }
-            let to = into.join(name);
+            let to = into.join(new);
             if let Some(folder) = to.parent() {
                 std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
             }

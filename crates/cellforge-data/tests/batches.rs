@@ -95,7 +95,7 @@ fn balanced_draws_reach_every_class_alike() {
 #[test]
 #[should_panic(expected = "nothing to draw from")]
 fn no_class_is_nothing_to_draw_from() {
-    let _ = balanced_draw(&[], 1, 1, 4);
+    let _ = balanced_draw::<Vec<usize>>(&[], 1, 1, 4);
 }
 
 #[test]

@@ -23,6 +23,20 @@ pub struct Calibration {
     pub brier: Estimate,
     /// The bins, from the lowest probability.
     pub bins: Vec<CalibrationBin>,
+    /// The temperature that the probabilities were scaled by; none where they were not, and in reports of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<TemperatureScaling>,
+}
+
+/// That probabilities were scaled by a temperature, and what the calibration was before.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TemperatureScaling {
+    /// What the logits were divided by: above 1 where the classifier was too sure on validation images, below 1 where it was not sure enough.
+    pub temperature: f64,
+    /// Expected calibration error of the same images without it.
+    pub unscaled_ece: f64,
+    /// Brier score of the same images without it.
+    pub unscaled_brier: f64,
 }
 
 /// Images whose predicted class has a probability above `low` and of at most `high`.

@@ -72,6 +72,7 @@ mod by_group;
 mod calibration;
 mod confusion;
 pub mod copies;
+mod cross_validation;
 mod distances;
 mod error;
 mod features;
@@ -80,14 +81,16 @@ pub mod panel;
 pub mod privacy;
 mod proportion;
 mod report;
+mod temperature;
 pub mod two_sample;
 mod utility;
 
 pub use auc::roc_auc;
 pub use bootstrap::{BootstrapOptions, Resampler, effective_groups};
 pub use by_group::{GroupFigures, by_group};
-pub use calibration::{CALIBRATION_BINS, Calibration, CalibrationBin};
+pub use calibration::{CALIBRATION_BINS, Calibration, CalibrationBin, TemperatureScaling};
 pub use confusion::{Confusion, confusion};
+pub use cross_validation::{CrossValidation, OverFolds};
 pub use distances::{Neighbour, nearest, nearest_in_groups, nearest_other};
 pub use error::{Error, Result};
 pub use features::Features;
@@ -98,8 +101,9 @@ pub use fidelity::{
 pub use privacy::{Privacy, PrivacyInput, PrivacyOptions, clopper_pearson, privacy};
 pub use proportion::{Estimate, Interval, LEVEL, Proportion, recognition, wilson, wilson_at};
 pub use report::{
-    Average, ClassReport, ClassifierReport, IntervalMethod, SensitivityAt, classifier_report, predictions,
+    Average, ClassReport, ClassifierReport, FEW_IMAGES, IntervalMethod, SensitivityAt, classifier_report, predictions,
 };
+pub use temperature::fit_temperature;
 pub use utility::{Difference, accuracy_over_seeds, holm, paired_difference};
 
 /// The example of the README compiles and runs too.

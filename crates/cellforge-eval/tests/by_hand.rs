@@ -1,8 +1,8 @@
 //! Every figure against numbers worked out by hand; the derivations are in the comments.
 
 use cellforge_eval::{
-    BootstrapOptions, Error, IntervalMethod, Resampler, by_group, classifier_report, confusion, recognition, roc_auc,
-    wilson, wilson_at,
+    BootstrapOptions, CrossValidation, Error, IntervalMethod, Resampler, by_group, classifier_report, confusion,
+    fit_temperature, recognition, roc_auc, wilson, wilson_at,
 };
 
 fn close(found: f64, expected: f64, tolerance: f64) {
@@ -177,6 +177,95 @@ fn sensitivities_at_a_specificity_by_hand() {
     }
     let read: cellforge_eval::ClassifierReport = serde_json::from_value(old).unwrap();
     assert_eq!((read.calibration, read.correct), (None, report.correct));
+}
+
+#[test]
+fn balanced_accuracy_leaves_out_what_is_not_there() {
+    // Class 0: 2 of 4 right; class 1: 1 of 1; class 2 has no images, and one was taken for it.
+    let rows: Vec<_> = [0, 0, 1, 2, 1].map(|class| row(class, 3)).into();
+    let classes = names(&["a", "b", "none"]);
+    let options = BootstrapOptions { resamples: 200, ..Default::default() };
+    let report = classifier_report(&[0, 0, 0, 0, 1], &rows, &classes, None, &options).unwrap();
+    close(report.balanced_accuracy.unwrap().value, 0.75, 1e-12);
+    assert_eq!((report.average_precision, report.per_class[2].average_precision), (None, None));
+    // Reports of before have neither.
+    let mut old = serde_json::to_value(&report).unwrap();
+    for name in ["balanced_accuracy", "average_precision"] {
+        old.as_object_mut().unwrap().remove(name);
+    }
+    let read: cellforge_eval::ClassifierReport = serde_json::from_value(old).unwrap();
+    assert_eq!((read.balanced_accuracy, read.total), (None, 5));
+}
+
+/// Logits in tenths from the generator of `scikit_learn.rs` of 60 images in three classes. SciPy's `minimize_scalar` of the mean negative
+/// log-likelihood over the temperature, bounded by 0.05 and 50, finds 4.816580254756686.
+#[test]
+fn the_temperature_is_scipys() {
+    let mut x: u64 = 7;
+    let mut next = || {
+        x = (1_103_515_245 * x + 12_345) % (1 << 31);
+        x / 65_536 % 100
+    };
+    let truth: Vec<u32> = (0..60).map(|_| (next() % 3) as u32).collect();
+    let logits: Vec<Vec<f32>> = truth
+        .iter()
+        .map(|&label| {
+            let logit = |class| (next() as f32 - 50.0) / 10.0 + if class == label { 2.0 } else { 0.0 };
+            (0..3).map(logit).collect()
+        })
+        .collect();
+    let found = fit_temperature(&logits, &truth).unwrap().unwrap();
+    close(found, 4.816_580_254_756_686, 1e-5);
+    // All right: the lower, the likelier. All wrong: the higher.
+    let sure = vec![vec![2.0, 0.0], vec![0.0, 1.0]];
+    assert_eq!(fit_temperature(&sure, &[0, 1]).unwrap(), None);
+    assert_eq!(fit_temperature(&sure, &[1, 0]).unwrap(), None);
+    assert!(fit_temperature(&sure, &[0]).is_err() && fit_temperature(&sure, &[0, 2]).is_err());
+    assert!(fit_temperature(&[], &[]).is_err() && fit_temperature(&[vec![f32::NAN, 0.0]], &[0]).is_err());
+
+    // The report says what the calibration was before, which is that of probabilities without a temperature.
+    let softmax = |t: f64| -> Vec<Vec<f32>> {
+        let one = |row: &Vec<f32>| {
+            let exps: Vec<f64> = row.iter().map(|&z| (f64::from(z) / t).exp()).collect();
+            exps.iter().map(|exp| (exp / exps.iter().sum::<f64>()) as f32).collect()
+        };
+        logits.iter().map(one).collect()
+    };
+    let (classes, options) = (names(&["a", "b", "c"]), BootstrapOptions { resamples: 20, ..Default::default() });
+    let report = |rows: &[Vec<f32>]| classifier_report(&truth, rows, &classes, None, &options).unwrap();
+    let (plain, scaled) = (softmax(1.0), softmax(found));
+    let before = report(&plain).calibration.unwrap();
+    let after = report(&scaled).scaled_by(Some(found), &truth, &scaled);
+    let calibration = after.calibration.as_ref().unwrap();
+    let scaling = calibration.scaling.unwrap();
+    assert_eq!(scaling.temperature, found);
+    close(scaling.unscaled_ece, before.ece.value, 1e-5);
+    close(scaling.unscaled_brier, before.brier.value, 1e-5);
+    assert!(calibration.ece.value < 0.5 * before.ece.value && calibration.brier.value < before.brier.value);
+    assert_eq!(report(&scaled).scaled_by(None, &truth, &scaled).calibration.unwrap().scaling, None);
+}
+
+#[test]
+fn folds_have_a_mean_and_a_spread() {
+    let options = BootstrapOptions { resamples: 20, ..Default::default() };
+    let classes = names(&["a", "b"]);
+    // One of two right, both right, and a fold with one class alone, which has no area.
+    let report = |truth: &[u32], predicted: &[usize]| {
+        let rows: Vec<_> = predicted.iter().map(|&class| row(class, 2)).collect();
+        classifier_report(truth, &rows, &classes, None, &options).unwrap()
+    };
+    let folds = vec![report(&[0, 1], &[0, 0]), report(&[0, 1], &[0, 1]), report(&[0], &[0])];
+    let pooled = report(&[0, 1, 0, 1, 0], &[0, 0, 0, 1, 0]);
+    let found = CrossValidation::new(pooled, folds);
+    let over = |name: &str| found.over_folds.iter().find(|over| over.figure == name).unwrap();
+    // Accuracies 0.5, 1 and 1: mean 5/6, squares (1/9 + 1/36 + 1/36) / 2 = 1/12.
+    let accuracy = over("accuracy");
+    close(accuracy.mean, 5.0 / 6.0, 1e-12);
+    close(accuracy.sd.unwrap(), (1.0f64 / 12.0).sqrt(), 1e-12);
+    // Areas 0.5 and 1, of two folds.
+    let area = over("ROC AUC");
+    assert_eq!((area.folds, area.mean, accuracy.folds), (2, 0.75, 3));
+    close(area.sd.unwrap(), 0.125f64.sqrt(), 1e-12);
 }
 
 #[test]

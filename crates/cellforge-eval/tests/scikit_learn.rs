@@ -2,7 +2,8 @@
 //!
 //! ```python
 //! import numpy as np
-//! from sklearn.metrics import classification_report, confusion_matrix, roc_auc_score
+//! from sklearn.metrics import average_precision_score, balanced_accuracy_score, classification_report
+//! from sklearn.metrics import confusion_matrix, roc_auc_score
 //!
 //! def lcg(n, seed):
 //!     out, x = [], seed
@@ -20,6 +21,8 @@
 //! print(confusion_matrix(y, p.argmax(1)))
 //! print(classification_report(y, p.argmax(1), output_dict=True, zero_division=0))
 //! print([roc_auc_score(y == c, p[:, c]) for c in range(k)])
+//! print([average_precision_score(y == c, p[:, c]) for c in range(k)])
+//! print(balanced_accuracy_score(y, p.argmax(1)))
 //! # Two classes with many ties.
 //! print(roc_auc_score([v % 2 for v in r[:n]], [v // 10 + 2 * (u % 2) for u, v in zip(r[:n], r[n:2 * n])]))
 //! ```
@@ -83,6 +86,14 @@ fn classification_report_and_areas() {
     close(weighted.recall.value, 0.5333333333333333);
     close(weighted.f1.value, 0.5338333333333334);
     close(report.roc_auc.unwrap().value, 0.7581604957874623);
+    let average_precision = [0.5653696512274944, 0.7048463317244408, 0.5709956894253715];
+    for (class, expected) in report.per_class.iter().zip(average_precision) {
+        let found = class.average_precision.unwrap();
+        close(found.value, expected);
+        assert!(found.low < expected && expected < found.high, "{found:?}");
+    }
+    close(report.average_precision.unwrap().value, 0.6137372241257689);
+    close(report.balanced_accuracy.unwrap().value, 0.5379084967320261);
     for Estimate { value, low, high } in [mean.f1, weighted.f1, report.roc_auc.unwrap(), report.per_class[0].f1] {
         assert!(low < value && value < high, "{low} {value} {high}");
     }

@@ -96,6 +96,7 @@ impl TestFigures {
         let seed = derive_seed(config.seed, &format!("bootstrap/{}", run.name));
         let options = BootstrapOptions { resamples: config.judge.resamples, seed, level: config.judge.level };
         let test = classifier_report(&truth, &probabilities, cells.all.classes(), groups.as_deref(), &options)?;
+        let test = test.scaled_by(classifier.temperature(), &truth, &probabilities);
         let log = RunDir::new(&run.folder).log();
         let history = history(&log)?;
         let last = history.last().and_then(|point| point.val_accuracy);

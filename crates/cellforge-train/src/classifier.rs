@@ -7,6 +7,7 @@ use cellforge_classify::ClassifierConfig;
 use cellforge_data::{Batch, Scale, View, epoch_order};
 
 use crate::checkpoint::{Best, State};
+use crate::classifier_start::ClassifierStart;
 use crate::classifier_step::ClassifierStep;
 use crate::observers::{Checkpoints, Criterion, EarlyStop, Evaluate, JsonlLog, Patience, Progress, TensorBoard};
 use crate::run::{self, Control};
@@ -62,10 +63,18 @@ pub fn train_classifier(
         });
     }
     let epoch_len = train.len().div_ceil(config.batch) as u64;
-    let mut step = ClassifierStep::new(config, epoch_len, &control.device)?;
+    // What it has become since is in the checkpoint.
+    let start = if dir.resumes() { None } else { ClassifierStart::of(config, &control.device)? };
+    let step = ClassifierStep::new(config, epoch_len, &control.device)?;
+    let mut step = step.weighted(config.balance.weights(train));
+    if let Some(start) = &start {
+        step.start_from(start, &config.model, train.classes())?;
+    }
     let data = run::data_fingerprint(&[train, val]);
     let fresh = State {
-        seen: Some(SeenImages::new(train, val)),
+        intensities: train.facts().intensities.clone(),
+        seen: Some(SeenImages::new(train, val).and(start.as_ref().and_then(ClassifierStart::seen))),
+        started_from: start.as_ref().map(ClassifierStart::record),
         ..State::new(KIND, config.seed, train.classes().to_vec(), data, config.clone())
     };
     let run = dir.open_of_length(&mut step, fresh, &control.device, &|saved, asked, position| {
@@ -81,10 +90,7 @@ pub fn train_classifier(
     let mut jsonl = JsonlLog::new(dir.log(), config.log_every, config.checkpoint_every);
     let mut board = TensorBoard::new(dir.tensorboard(), config.log_every);
     let mut checkpoints = Checkpoints::new(run, config.checkpoint_every, Some(best_by));
-    let mut progress = Progress::new(match config.model {
-        ClassifierConfig::Cnn(_) => "cnn",
-        ClassifierConfig::Resnet(_) => "resnet",
-    });
+    let mut progress = Progress::new(config.model.name());
     let mut all: Vec<&mut dyn Observer<ClassifierStep>> = vec![&mut evaluate, &mut jsonl, &mut board, &mut checkpoints];
     if let Some(early) = &mut early {
         all.push(early);
@@ -126,7 +132,7 @@ fn check_val(train: &View, val: &View) -> Result<()> {
     Err(Error::Invalid { field: "validation images", reason })
 }
 
-/// The batch of each iteration: its slice of the epoch's order, scaled to [0, 1], augmented if that is asked for.
+/// The batch of each iteration: its slice of the epoch's order, or a balanced draw, scaled to [0, 1], augmented if that is asked for.
 fn batches(
     config: &ClassifierTrainConfig,
     train: &View,
@@ -136,8 +142,12 @@ fn batches(
     let (train, device) = (train.clone(), device.clone());
     let all: Vec<usize> = (0..train.len()).collect();
     let (seed, b, augment) = (config.seed, config.batch, config.augment.clone());
+    let draws = config.balance.draws(&train);
     let mut shuffled: Option<(u64, Vec<usize>)> = None;
     move |iteration| {
+        if let Some(draws) = &draws {
+            return draws.batch(&train, (seed, iteration, b), &augment, &device);
+        }
         let epoch = (iteration - 1) / epoch_len;
         let order = match shuffled.take() {
             Some((at, order)) if at == epoch => order,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{D, DType, Device, Tensor};
-use cellforge_classify::Classifier;
+use cellforge_classify::{Classifier, ClassifierConfig};
 use cellforge_data::Batch;
 use cellforge_nn::{Adam, AdamConfig, AnyOptimizer, Key, ParamStore, Sgd, SgdConfig, gradients, ops};
 use schemars::JsonSchema;
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ClassifierTrainConfig;
 use crate::checkpoint::{OPTIMIZER, WEIGHTS};
+use crate::classifier_start::ClassifierStart;
 use crate::schedule::LearningRate;
 use crate::{Losses, Result, Snapshot, Step, losses};
 
@@ -34,6 +35,30 @@ impl LossKind {
             LossKind::CrossEntropy => ops::cross_entropy(logits, targets),
             LossKind::SoftmaxBce => ops::softmax_bce(logits, targets),
         }
+    }
+
+    /// Mean over the images of their loss times the weight of their class; shapes as in [`LossKind::of`], and a weight for each class.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn weighted(&self, logits: &Tensor, targets: &Tensor, weights: &[f32]) -> candle_core::Result<Tensor> {
+        // The kernels take means over all rows. So each class is judged with the other rows set to 0, whose loss is a constant.
+        let (b, k) = logits.dims2()?;
+        let zeros = Tensor::zeros((1, k), DType::F32, logits.device())?;
+        let of_zeros = self.of(&zeros, &Tensor::zeros(1, DType::U32, logits.device())?)?.detach();
+        let mut sum: Option<Tensor> = None;
+        for (class, weight) in weights.iter().enumerate() {
+            let is_of_class = targets.eq(class as u32)?.to_dtype(DType::F32)?; // (b)
+            let others = is_of_class.affine(-1., 1.)?.mean_all()?;
+            let alone = ops::mul(logits, &is_of_class.unsqueeze(1)?.broadcast_as((b, k))?.contiguous()?)?;
+            let loss = ops::sub(&self.of(&alone, targets)?, &(others * &of_zeros)?.detach())?;
+            let loss = ops::scale(&loss, *weight)?;
+            sum = Some(match sum {
+                None => loss,
+                Some(sum) => ops::add(&sum, &loss)?,
+            });
+        }
+        sum.ok_or_else(|| candle_core::Error::msg("there is no class to weigh"))
     }
 }
 
@@ -91,6 +116,8 @@ pub struct ClassifierStep {
     store: ParamStore,
     optimizer: AnyOptimizer,
     loss: LossKind,
+    /// Of the classes, in the loss.
+    weights: Option<Vec<f32>>,
     rate: LearningRate,
     /// Of the steps whose losses nobody asked for yet: loss, number of correct answers, number of images.
     unread: Vec<(Tensor, Tensor, usize)>,
@@ -115,7 +142,23 @@ impl ClassifierStep {
             }
         };
         let rate = LearningRate::scheduled(config.optimizer.lr(), config.schedule, epoch_len, config.epochs);
-        Ok(Self { classifier, store, optimizer, loss: config.loss, rate, unread: Vec::new() })
+        Ok(Self { classifier, store, optimizer, loss: config.loss, weights: None, rate, unread: Vec::new() })
+    }
+
+    /// The same with a weight for each class in the loss ([`class_weights`](crate::class_weights)); none for images that count alike.
+    #[must_use]
+    pub fn weighted(self, weights: Option<Vec<f32>>) -> Self {
+        Self { weights, ..self }
+    }
+
+    /// Gives the network the weights to start from.
+    pub(crate) fn start_from(
+        &self,
+        start: &ClassifierStart,
+        model: &ClassifierConfig,
+        classes: &[String],
+    ) -> Result<()> {
+        start.give(&self.store, model, classes)
     }
 
     /// The classifier as it stands.
@@ -123,7 +166,7 @@ impl ClassifierStep {
         &self.classifier
     }
 
-    /// The loss it minimises.
+    /// The loss it minimises, but for weights of classes.
     pub fn loss(&self) -> LossKind {
         self.loss
     }
@@ -141,7 +184,10 @@ impl Step for ClassifierStep {
         let (loss, grads) = gradients(|| {
             let logits = self.classifier.forward_t(&batch.images, true)?; // (b, classes)
             correct = Some(correct_answers(&logits, &batch.labels)?);
-            self.loss.of(&logits, &batch.labels)
+            match &self.weights {
+                Some(weights) => self.loss.weighted(&logits, &batch.labels, weights),
+                None => self.loss.of(&logits, &batch.labels),
+            }
         })?;
         self.optimizer.step(&grads)?;
         self.unread.extend(correct.map(|correct| (loss.detach(), correct, batch.indices.len())));

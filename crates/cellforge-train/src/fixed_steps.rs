@@ -4,6 +4,7 @@ use candle_core::{Device, Tensor};
 use cellforge_data::{Batch, Scale, View, epoch_order};
 
 use crate::classifier::KIND;
+use crate::classifier_start::ClassifierStart;
 use crate::observers::check_finite;
 use crate::run::{self, Control};
 use crate::{
@@ -58,7 +59,12 @@ pub fn train_for_steps(
     config.validate()?;
     run::check_images(train, config.model.image_size(), config.model.channels())?;
     check_classes(&config.model, train)?;
-    let mut step = ClassifierStep::new(&config, 1, &control.device)?;
+    let step = ClassifierStep::new(&config, 1, &control.device)?;
+    let mut step = step.weighted(config.balance.weights(train));
+    let start = ClassifierStart::of(&config, &control.device)?;
+    if let Some(start) = &start {
+        step.start_from(start, &config.model, train.classes())?;
+    }
     let plan = FitPlan::new(&Position::default(), steps, control);
     let outcome = fit(&mut step, stream(&config, train, &control.device), plan, observers)?;
     if outcome.interrupted {
@@ -71,7 +77,7 @@ pub fn train_for_steps(
     Ok(Some(TrainedClassifier::new(step.classifier().clone(), state, &control.device)))
 }
 
-/// The batch of each iteration: the next `config.batch` images of pass after pass, scaled to [0, 1], augmented if that is asked for.
+/// The batch of each iteration: the next `config.batch` images of pass after pass, or a balanced draw, scaled to [0, 1], augmented if that is asked for.
 fn stream(
     config: &ClassifierTrainConfig,
     train: &View,
@@ -80,8 +86,12 @@ fn stream(
     let (train, device) = (train.clone(), device.clone());
     let all: Vec<usize> = (0..train.len()).collect();
     let (seed, size, augment) = (config.seed, config.batch as u64, config.augment.clone());
+    let draws = config.balance.draws(&train);
     let mut shuffled: Option<(u64, Vec<usize>)> = None;
     move |iteration| {
+        if let Some(draws) = &draws {
+            return draws.batch(&train, (seed, iteration, size as usize), &augment, &device);
+        }
         let length = train.len() as u64;
         let (mut next, end) = ((iteration - 1) * size, iteration * size);
         let mut parts = Vec::new();

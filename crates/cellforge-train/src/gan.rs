@@ -7,11 +7,11 @@ use cellforge_data::{Batch, Scale, View, balanced_draw, replacement_draw};
 
 use crate::GanTrainConfig;
 use crate::checkpoint::{Best, State};
+use crate::gan_start::Start;
 use crate::gan_step::GanStep;
 use crate::guard::Guard;
 use crate::observers::{Checkpoints, Criterion, JsonlLog, Judge, Monitor, Progress, SampleGrids, TensorBoard};
 use crate::run::{self, Control};
-use crate::start::Start;
 use crate::upright::check_upright;
 use crate::{Dihedral, Error, FitPlan, Observer, Result, RunDir, Slot, figures, fit};
 

@@ -12,10 +12,12 @@
 //! Whatever is random is a function of the seed and of the iteration, epoch or image it is for. Nothing depends on the
 //! number of threads, and a run that was stopped and resumed ends with the same bytes as one that never stopped.
 
+mod balance;
 #[cfg(feature = "builtin")]
 mod builtin;
 pub mod checkpoint;
 mod classifier;
+mod classifier_start;
 mod classifier_step;
 mod config;
 mod error;
@@ -23,6 +25,7 @@ mod features;
 mod fit;
 mod fixed_steps;
 mod gan;
+mod gan_start;
 mod gan_step;
 mod generate;
 mod guard;
@@ -39,16 +42,16 @@ mod run;
 mod run_dir;
 mod schedule;
 mod seen;
-mod start;
 mod supplied;
 mod torch_file;
 mod trained_classifier;
 mod trained_gan;
 mod upright;
 
+pub use balance::{Balance, class_weights};
 #[cfg(feature = "builtin")]
 pub use builtin::DATASHEET as BUILTIN_DATASHEET;
-pub use checkpoint::{Best, Checkpoint, State};
+pub use checkpoint::{Best, Checkpoint, StartedFrom, State};
 pub(crate) use classifier::check_classes;
 pub use classifier::{ClassifierOutcome, ClassifierState, train_classifier};
 pub use classifier_step::{ClassifierStep, LossKind, OptimizerConfig};
@@ -58,6 +61,7 @@ pub use features::{FeatureMatrix, dinov2_features, inception_features, pixel_fea
 pub use fit::{Event, FitPlan, Losses, Observer, Outcome, Phase, Position, Snapshot, Step, fit};
 pub use fixed_steps::train_for_steps;
 pub use gan::{GanOutcome, GanState, train_gan, train_judged_gan};
+pub use gan_start::{BUILT_IN, gan_start_sha256};
 pub use gan_step::GanStep;
 pub use generate::{LOWEST_TRUNCATION, SampleOptions};
 pub use guard::{GuardConfig, GuardState, Rollback};
@@ -72,7 +76,6 @@ pub use run::Control;
 pub use run_dir::{Mode, Run, RunDir, RunLock, Slot, Stage};
 pub use schedule::Schedule;
 pub use seen::{PixelHashes, Seen, SeenImages};
-pub use start::{BUILT_IN, StartedFrom, start_sha256};
 pub use supplied::{load_dinov2, load_inception, read_feature_file};
 pub use trained_classifier::TrainedClassifier;
 pub use trained_gan::TrainedGan;

@@ -30,6 +30,9 @@ pub mod figures {
     pub const VAL_LOSS: &str = "val_loss";
     /// Its accuracy on them, in `[0, 1]`.
     pub const VAL_ACCURACY: &str = "val_accuracy";
+    /// The temperature that its logits are divided by, fitted on them: see [`fit_temperature`](cellforge_eval::fit_temperature). Missing where
+    /// none is best, and of fewer than 30 images.
+    pub const TEMPERATURE: &str = "temperature";
     /// Fréchet distance between the features of generated images and of validation images: 0 or above, lower is better.
     pub const FD: &str = "fd";
     /// Share of generated images near a validation image, in `[0, 1]`.

@@ -10,13 +10,18 @@ use crate::classifier_step::{LossKind, count_correct};
 /// Images judged at once. Fixed, so that the same images in the same order always give the same bytes.
 const BATCH: usize = 64;
 
-/// Class probabilities (softmax) of the images, in their order.
-pub(crate) fn predict(classifier: &Classifier, images: &View, device: &Device) -> Result<Vec<Vec<f32>>> {
+/// Class probabilities of the images, in their order: the softmax of the logits divided by `temperature`.
+pub(crate) fn predict(
+    classifier: &Classifier,
+    images: &View,
+    temperature: f32,
+    device: &Device,
+) -> Result<Vec<Vec<f32>>> {
     let mut rows = Vec::with_capacity(images.len());
     for chunk in positions(images).chunks(BATCH) {
         let batch = Batch::gather(images, chunk, Scale::Unit, None, device)?;
         let logits = classifier.forward_t(&batch.images, false)?.detach(); // (b, classes)
-        rows.extend(logits.to_vec2::<f32>()?.iter().map(|row| softmax(row)));
+        rows.extend(logits.to_vec2::<f32>()?.iter().map(|row| softmax(row, temperature)));
     }
     Ok(rows)
 }
@@ -26,9 +31,9 @@ pub(crate) fn positions(view: &View) -> Vec<usize> {
     (0..view.len()).collect()
 }
 
-fn softmax(logits: &[f32]) -> Vec<f32> {
+fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exps: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+    let exps: Vec<f32> = logits.iter().map(|logit| ((logit - largest) / temperature).exp()).collect();
     let sum: f32 = exps.iter().sum();
     exps.iter().map(|exp| exp / sum).collect()
 }
@@ -42,8 +47,14 @@ pub struct Score {
     pub accuracy: f32,
 }
 
-/// Judges `classifier` in inference mode on the images.
-pub(crate) fn evaluate(classifier: &Classifier, images: &View, loss: LossKind, device: &Device) -> Result<Score> {
+/// Judges `classifier` in inference mode on the images, and gives its logits.
+pub(crate) fn evaluate(
+    classifier: &Classifier,
+    images: &View,
+    loss: LossKind,
+    device: &Device,
+) -> Result<(Score, Vec<Vec<f32>>)> {
+    let mut rows = Vec::with_capacity(images.len());
     let (mut total, mut correct) = (0f64, 0f64);
     for chunk in positions(images).chunks(BATCH) {
         let batch = Batch::gather(images, chunk, Scale::Unit, None, device)?;
@@ -51,9 +62,10 @@ pub(crate) fn evaluate(classifier: &Classifier, images: &View, loss: LossKind, d
         let mean: f32 = loss.of(&logits, &batch.labels)?.to_scalar()?;
         total += f64::from(mean) * chunk.len() as f64;
         correct += f64::from(count_correct(&logits, &batch.labels)?);
+        rows.extend(logits.to_vec2::<f32>()?);
     }
     let n = images.len() as f64;
-    Ok(Score { loss: (total / n) as f32, accuracy: (correct / n) as f32 })
+    Ok((Score { loss: (total / n) as f32, accuracy: (correct / n) as f32 }, rows))
 }
 
 #[cfg(test)]
@@ -63,7 +75,10 @@ mod tests {
     #[test]
     fn softmax_by_hand() {
         // e^0 : e^ln3 = 1 : 3, however large the logits are.
-        let row = softmax(&[1000.0, 1000.0 + 3f32.ln()]);
+        let row = softmax(&[1000.0, 1000.0 + 3f32.ln()], 1.0);
         assert!((row[0] - 0.25).abs() < 1e-4 && (row[1] - 0.75).abs() < 1e-4, "{row:?}");
+        // At half the temperature the odds are squared, 1 : 9.
+        let row = softmax(&[0.0, 3f32.ln()], 0.5);
+        assert!((row[0] - 0.1).abs() < 1e-6 && (row[1] - 0.9).abs() < 1e-6, "{row:?}");
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// tell whether it is among them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenImages {
-    /// What was trained on.
+    /// What was trained on, by the network that it started from too.
     pub train: PixelHashes,
     /// What the best epoch was chosen by.
     pub val: PixelHashes,
@@ -36,6 +36,15 @@ impl SeenImages {
     /// Those of a run.
     pub(crate) fn new(train: &View, val: &View) -> Self {
         Self { train: PixelHashes::new(train), val: PixelHashes::new(val) }
+    }
+
+    /// These and those of the network that this one started from.
+    pub(crate) fn and(mut self, earlier: Option<&Self>) -> Self {
+        if let Some(Self { train, val }) = earlier {
+            self.train = PixelHashes::sorted([self.train.0, train.0.clone()].concat());
+            self.val = PixelHashes::sorted([self.val.0, val.0.clone()].concat());
+        }
+        self
     }
 
     /// How many of these images were seen.

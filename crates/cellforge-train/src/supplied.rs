@@ -94,7 +94,7 @@ fn published_names(tensors: HashMap<String, Tensor>) -> candle_core::Result<Hash
 }
 
 /// The floating-point tensors of a file, as `f32`.
-fn read_weights(path: &Path) -> Result<HashMap<String, Tensor>> {
+pub(crate) fn read_weights(path: &Path) -> Result<HashMap<String, Tensor>> {
     let size = fs::metadata(path).map_err(Error::io(path))?.len();
     if size > MAX_WEIGHTS {
         return Err(supplied(path, format!("has {size} bytes: at most {MAX_WEIGHTS} of weights are read")));

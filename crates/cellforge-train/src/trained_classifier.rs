@@ -38,12 +38,20 @@ impl TrainedClassifier {
         Self { network, state, device: device.clone() }
     }
 
-    /// Probabilities (softmax) of the classes for the images, in their order: a row an image, a number a class.
+    /// Probabilities of the classes for the images, in their order: a row an image, a number a class. They are the softmax of the logits, which
+    /// are divided by the [`temperature`](Self::temperature) where the checkpoint has one.
     ///
     /// # Errors
     /// If the images' size or channels are not the classifier's.
     pub fn predict(&self, images: &View) -> Result<Vec<Vec<f32>>> {
-        predict::predict(&self.network, images, &self.device)
+        predict::predict(&self.network, images, self.state.temperature.unwrap_or(1.0), &self.device)
+    }
+
+    /// The temperature that was fitted on the validation images when the checkpoint was written; none where there were fewer than 30 of
+    /// these, where none was best, and in checkpoints of earlier versions.
+    #[must_use]
+    pub fn temperature(&self) -> Option<f64> {
+        self.state.temperature.map(f64::from)
     }
 
     /// What the classifier's last layer judges the images by, in their order: see [`Classifier::features`]. Equal images have equal features,
@@ -60,7 +68,7 @@ impl TrainedClassifier {
     /// # Errors
     /// If the images' size or channels are not the classifier's.
     pub fn evaluate(&self, images: &View, loss: LossKind) -> Result<Score> {
-        predict::evaluate(&self.network, images, loss, &self.device)
+        Ok(predict::evaluate(&self.network, images, loss, &self.device)?.0)
     }
 
     /// How many of these images it was trained on, and its epoch was chosen by; `None` where its checkpoint does not say, because an earlier

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cellforge_classify::{ClassifierConfig, DinoV2, Inception};
+use cellforge_classify::{DinoV2, Inception};
 use cellforge_data::{View, ViewParts};
 use cellforge_train::{
     Checkpoint, FeatureMatrix, Orientation, RunDir, TrainedClassifier, checkpoint, dinov2_features, inception_features,
@@ -82,10 +82,7 @@ impl Extractor {
             FeatureSource::Classifier(dir) => {
                 let dir = RunDir::new(dir).classifier();
                 let classifier = TrainedClassifier::load_in(&dir, &control.device, control.precision)?;
-                let kind = match classifier.state().config.model {
-                    ClassifierConfig::Cnn(_) => "cnn",
-                    ClassifierConfig::Resnet(_) => "resnet",
-                };
+                let kind = classifier.state().config.model.name();
                 let (side, channels) = (classifier.side(), classifier.channels());
                 let pixels = vec![0; side * side * channels];
                 let blank = View::new(ViewParts { side, channels, pixels, ..ViewParts::default() })?;

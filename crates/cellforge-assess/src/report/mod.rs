@@ -1,8 +1,10 @@
 //! The report: one HTML page drawn from the outcome alone, with the pictures it names embedded.
 //!
 //! The page needs no network, no script and no other file, so that it can be mailed, printed and kept. [`section`] is the same without the page
-//! around it, for a report of more than an evaluation; [`mod@format`] has the pieces that such a report is made of.
+//! around it, for a report of more than an evaluation; [`mod@format`] has the pieces that such a report is made of. [`classifier`] draws what a classifier
+//! does on labelled images.
 
+pub mod classifier;
 mod evaluation;
 pub mod format;
 

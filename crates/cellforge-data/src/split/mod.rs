@@ -1,7 +1,8 @@
-//! Training, validation and test images: by image or by patient, from a seed, kept as a CSV manifest.
+//! Training, validation and test images: by image or by patient, from a seed, kept as a CSV manifest or laid out as folders.
 
 mod by_group;
 mod by_image;
+mod folders;
 mod given;
 mod manifest;
 
@@ -18,6 +19,7 @@ use crate::{Error, Result, View, counted};
 use by_group::by_group;
 use by_image::by_image;
 
+pub use folders::{remove_folders, write_folders};
 pub use manifest::{read_manifest, write_manifest};
 
 /// Positions of images in a view, sorted, each on one side at most. [`View::part`] makes views of them.

@@ -64,6 +64,21 @@ impl Ranked {
         Some((won as f64 / pairs, at.unwrap_or(m as f64) / members as f64))
     }
 
+    /// The average precision, as scikit-learn's `average_precision_score`: the sum over the runs of equal scores, from the highest, of the
+    /// share of members in the run times the share of members among all down to it. `counts` as in [`figures`](Self::figures). `None` where
+    /// members or others are missing.
+    pub(crate) fn average_precision(&self, counts: impl Fn(usize) -> (u32, u32)) -> Option<f64> {
+        let (mut found, mut taken, mut sum) = (0_u64, 0_u64, 0.0);
+        for (members, others) in self.runs(counts) {
+            found += members;
+            taken += members + others;
+            if members > 0 {
+                sum += members as f64 * (found as f64 / taken as f64);
+            }
+        }
+        (found > 0 && taken > found).then(|| sum / found as f64)
+    }
+
     /// The ROC curve as `(false positive rate, true positive rate)` from (0, 0) to (1, 1), thinned to at most 200 points.
     pub(crate) fn curve(&self, counts: impl Fn(usize) -> (u32, u32)) -> Vec<(f64, f64)> {
         let mut points = vec![(0_u64, 0_u64)];
@@ -134,6 +149,22 @@ mod tests {
         let expected = [(0.0, 0.0), (0.0, 2.0 * third), (0.5, 2.0 * third), (0.5, 1.0), (1.0, 1.0)];
         assert!(curve.iter().zip(expected).all(|(a, b)| (a.0 - b.0).abs() + (a.1 - b.1).abs() < 1e-12), "{curve:?}");
         assert_eq!(curve.len(), expected.len());
+    }
+
+    #[test]
+    fn average_precision_by_hand() {
+        // Members on places 1, 2 and 4: (1/1 + 2/2 + 3/4) / 3.
+        let ranked = Ranked::new(&[0.9, 0.8, 0.7, 0.6, 0.5]);
+        let found = ranked.average_precision(sides(&[1, 1, 0, 1, 0])).unwrap();
+        assert!((found - 2.75 / 3.0).abs() < 1e-12);
+        // One score for all: the share of members.
+        let flat = Ranked::new(&[3.0; 8]);
+        assert_eq!(flat.average_precision(sides(&[1, 0, 1, 0, 1, 0, 0, 0])), Some(3.0 / 8.0));
+        // An image that counts twice: members on places 1, 2 and 4 of four.
+        let weighted = Ranked::new(&[0.9, 0.7, 0.6]).average_precision(|i| [(2, 0), (0, 1), (1, 0)][i]).unwrap();
+        assert!((weighted - 2.75 / 3.0).abs() < 1e-12);
+        assert_eq!(flat.average_precision(|_| (1, 0)), None);
+        assert_eq!(flat.average_precision(|_| (0, 1)), None);
     }
 
     #[test]

@@ -18,6 +18,12 @@ pub struct Inputs {
     /// An evaluation takes its training part for the real images, and its test part for the held-out ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<PathBuf>,
+    /// Folds: so many splits or trainings, in each of which another part of the images is the test.
+    ///
+    /// `data split` writes a file for each. `train classifier` trains a network for each, and judges every image by the one that did not see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 1000))]
+    pub folds: Option<usize>,
     /// Part of the split that is classified. Without it, test.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part: Option<SplitPart>,

@@ -228,7 +228,7 @@ impl StudyConfig {
         let mut config = self.clone();
         let (data, inputs) = (&mut config.data, &mut config.inputs);
         let named = [&mut data.path, &mut inputs.real, &mut inputs.holdout, &mut inputs.synthetic];
-        let named = named.into_iter().chain([&mut config.gan.from]);
+        let named = named.into_iter().chain([&mut config.gan.from, &mut config.classifier.from]);
         named.flatten().chain(&mut inputs.features).for_each(|text| *text = absolute(text));
         let single = [&mut inputs.split, &mut inputs.strata, &mut inputs.judge, &mut inputs.checkpoint];
         let files = single.into_iter().flatten().chain(&mut data.group_csv).chain(&mut inputs.discriminators);

@@ -65,7 +65,7 @@ pub(crate) fn train(
         let upstream: &[&Stamp] = if judged { &[data, resnet] } else { &[data] };
         let network = runner.folder(Stage::Resnet);
         // A start is known by its weights, wherever it lies.
-        let start = config.gan.from.as_deref().map(cellforge_train::start_sha256).transpose()?;
+        let start = config.gan.from.as_deref().map(cellforge_train::gan_start_sha256).transpose()?;
         let inputs = GanInputs { config: train_config, start };
         runner.stage(folder, &inputs, upstream, Makes::Folder(folder), |resume| {
             let (dir, how) = (run_dir(&out, resume), control.training(config));

@@ -21,7 +21,7 @@ use self::state::parse_header;
 use crate::{Error, Result, RunDir, Slot, Snapshot};
 
 pub(crate) use self::files::{hex, remove};
-pub use self::state::{Best, State};
+pub use self::state::{Best, StartedFrom, State};
 pub(crate) use self::state::{parse_state, read_state, state_json};
 
 /// Version of the folder's layout and of `state.json`. Versions from 1 on are read; since 2, `state.json` holds its own sum.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::files::hex;
 use super::{FORMAT_VERSION, STATE, WEIGHTS, damaged, file_name};
-use crate::{Error, GuardState, Position, Result, SeenImages, StartedFrom, UprightCheck};
+use crate::{Error, GuardState, Position, Result, SeenImages, UprightCheck};
 
 /// The first version whose configuration lies under its name in a settings file, with today's names.
 const NESTED: u32 = 3;
@@ -43,12 +43,16 @@ pub struct State<C> {
     /// How intensities of more than 8 bits became the grey levels that were trained on; none where no image has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intensities: Option<Intensities>,
-    /// What a GAN's networks were before the first update, if they were trained.
+    /// What the networks were before the first update, if they were trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_from: Option<StartedFrom>,
     /// Whether the images were found to have an up and a down, where the settings left it to be found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upright: Option<UprightCheck>,
+    /// What a classifier's logits are divided by before they become probabilities, fitted on the validation images
+    /// ([`fit_temperature`](cellforge_eval::fit_temperature)); none between epochs, and where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f32>,
     /// What a GAN's guard remembers.
     #[serde(default, skip_serializing_if = "GuardState::is_new")]
     pub guard: GuardState,
@@ -57,6 +61,17 @@ pub struct State<C> {
     /// SHA-256 of each safetensors file, by file name.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
+}
+
+/// What a network was before its first update, if it was not chance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedFrom {
+    /// SHA-256 of the weights that it started from: of a checkpoint's, or of the file.
+    pub weights: String,
+    /// Fingerprint of the images that those were trained on; empty for a file, which says nothing of them.
+    pub data: String,
+    /// The classes of those images; empty for a file.
+    pub classes: Vec<String>,
 }
 
 /// The best moment so far.
@@ -88,6 +103,7 @@ impl<C> State<C> {
             intensities: None,
             started_from: None,
             upright: None,
+            temperature: None,
             guard: GuardState::default(),
             config,
             files: BTreeMap::new(),
@@ -109,6 +125,7 @@ impl<C> State<C> {
             intensities: self.intensities.clone(),
             started_from: self.started_from.clone(),
             upright: self.upright,
+            temperature: self.temperature,
             guard: self.guard.clone(),
             config,
             files: self.files.clone(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CLASSIFIER_RECIPES;
 use crate::schedule::{LearningRate, check_length};
-use crate::{Error, LossKind, OptimizerConfig, Position, Result, Schedule};
+use crate::{Balance, Error, LossKind, OptimizerConfig, Position, Result, Schedule};
 
 /// Everything that decides what a classifier becomes. The default is the study's ResNet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,6 +16,11 @@ pub struct ClassifierTrainConfig {
     /// Recipe: a named set of settings, which lies below everything else that is given.
     #[schemars(extend("enum" = CLASSIFIER_RECIPES.iter().map(|recipe| recipe.name).collect::<Vec<_>>()))]
     pub recipe: String,
+    /// A trained classifier to start from: the folder of its run, or a file of weights with PyTorch's names. Without it, the network starts from chance.
+    ///
+    /// The network must be the same. The last layer starts anew where the classes are others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// The network.
     pub model: ClassifierConfig,
     /// Epochs: passes over the training images.
@@ -32,6 +37,10 @@ pub struct ClassifierTrainConfig {
     pub loss: LossKind,
     /// L2 penalties of the network, as in Keras. Only SGD has them.
     pub l2: bool,
+    /// What is done about classes of which there are fewer images: weights in the loss, or batches with as many of each class.
+    ///
+    /// Of `n` images in `k` classes, one of a class of `m` images has the weight `n / (k m)`, which is 1 in the mean over the images.
+    pub balance: Balance,
     /// Random changes to each training image.
     pub augment: Augment,
     /// Seed of everything random.
@@ -53,6 +62,7 @@ impl Default for ClassifierTrainConfig {
     fn default() -> Self {
         Self {
             recipe: CLASSIFIER_RECIPES[0].name.to_owned(),
+            from: None,
             model: ClassifierConfig::study_resnet(),
             epochs: 4,
             batch: 32,
@@ -60,6 +70,7 @@ impl Default for ClassifierTrainConfig {
             schedule: Schedule::Linear,
             loss: LossKind::SoftmaxBce,
             l2: true,
+            balance: Balance::None,
             augment: Augment::default(),
             seed: 0,
             patience: None,
@@ -76,6 +87,9 @@ impl ClassifierTrainConfig {
         let (image_size, own_channels, own_classes) = match &mut self.model {
             ClassifierConfig::Cnn(model) => (&mut model.image_size, &mut model.channels, &mut model.classes),
             ClassifierConfig::Resnet(model) => (&mut model.image_size, &mut model.channels, &mut model.classes),
+            ClassifierConfig::Resnet18(model) | ClassifierConfig::Resnet50(model) => {
+                (&mut model.image_size, &mut model.channels, &mut model.classes)
+            }
         };
         (*image_size, *own_channels, *own_classes) = (side, channels, classes);
         self
@@ -93,12 +107,13 @@ impl ClassifierTrainConfig {
         Ok(())
     }
 
-    /// With another width of the network; 1 is the study's.
+    /// With another width of the network; 1 is the study's. Torchvision's networks have one width.
     #[must_use]
     pub fn with_width(mut self, width: f64) -> Self {
         match &mut self.model {
             ClassifierConfig::Cnn(model) => model.width = width,
             ClassifierConfig::Resnet(model) => model.width = width,
+            ClassifierConfig::Resnet18(_) | ClassifierConfig::Resnet50(_) => {}
         }
         self
     }

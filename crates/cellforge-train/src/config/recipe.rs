@@ -23,7 +23,7 @@ macro_rules! recipes {
 pub const GAN_RECIPES: &[Recipe] = recipes!("gan": "study", "best");
 
 /// The recipes for classifiers, the default first.
-pub const CLASSIFIER_RECIPES: &[Recipe] = recipes!("classifier": "resnet", "resnet-flips", "cnn-1", "cnn-2", "cnn-3", "cnn-paper-1", "cnn-paper-2", "cnn-paper-3");
+pub const CLASSIFIER_RECIPES: &[Recipe] = recipes!("classifier": "resnet", "resnet-flips", "cnn-1", "cnn-2", "cnn-3", "cnn-paper-1", "cnn-paper-2", "cnn-paper-3", "resnet18", "resnet50");
 
 impl Recipe {
     /// What it is, in a line: the comment at its top.

@@ -16,8 +16,8 @@ use cellforge_nn::{Adam, AdamConfig, AnyOptimizer, Key, ParamStore, ops};
 
 use crate::GanTrainConfig;
 use crate::checkpoint::{DISCRIMINATOR, OPTIMIZER, TRAINED, WEIGHTS};
+use crate::gan_start::Start;
 use crate::schedule::LearningRate;
-use crate::start::Start;
 use crate::{Dihedral, Losses, Result, Snapshot, Step};
 use adaptive_augment::AdaptiveAugment;
 use ema::Ema;

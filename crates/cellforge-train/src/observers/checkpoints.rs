@@ -2,7 +2,7 @@ use candle_core::DType;
 use serde::Serialize;
 
 use crate::checkpoint::{Best, State};
-use crate::{Error, Event, Observer, Outcome, Phase, Position, Result, Run, Slot, Snapshot, Step};
+use crate::{Error, Event, Observer, Outcome, Phase, Position, Result, Run, Slot, Snapshot, Step, figures};
 
 /// By which figure, and in which direction, one moment of a run is better than another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +125,8 @@ impl<S: Step, C: Serialize + Clone> Observer<S> for Checkpoints<C> {
     }
 
     fn on_step(&mut self, step: &mut S, event: &mut Event<'_>) -> Result<()> {
+        // It was fitted to the weights at the end of an epoch.
+        self.run.state.temperature = None;
         // Before `last`: should the run die in between, the step is run again and writes the same best again.
         self.save_if_best(step, event)?;
         // At the end of an epoch, `on_epoch` saves: a checkpoint before it would skip the epoch's evaluation on resume.
@@ -137,6 +139,7 @@ impl<S: Step, C: Serialize + Clone> Observer<S> for Checkpoints<C> {
     }
 
     fn on_epoch(&mut self, step: &mut S, event: &mut Event<'_>) -> Result<()> {
+        self.run.state.temperature = event.figure(figures::TEMPERATURE);
         self.save_if_best(step, event)?;
         self.run.state.position = event.position.clone();
         self.save_last(step)

@@ -201,8 +201,10 @@ impl RunDir {
         let mut saved: State<C> = last.state(&fresh.kind)?;
         lengthen(&mut saved.config, &fresh.config, &saved.position)?;
         check_same(last.path(), &saved, fresh)?;
-        // The same images, of which earlier versions did not record each.
-        saved.seen.clone_from(&fresh.seen);
+        if saved.seen.is_none() {
+            // The same images, of which earlier versions did not record each.
+            saved.seen.clone_from(&fresh.seen);
+        }
         step.restore(&last.snapshot(&saved, device)?)?;
         self.settle_best(&mut saved)?;
         tracing::info!("resuming {} after iteration {}", self.path.display(), saved.position.iteration);
@@ -230,7 +232,7 @@ impl RunDir {
     fn clear(&self, occupied: bool) -> Result<()> {
         if occupied {
             // The figures on the test images, too, are those of the run that goes.
-            for leftover in [self.log(), self.tensorboard(), self.grids(), self.test_figures()] {
+            for leftover in [self.log(), self.tensorboard(), self.grids(), self.test_figures(), self.report()] {
                 checkpoint::remove(&leftover)?;
             }
         }

@@ -137,6 +137,18 @@ impl RunDir {
         self.path.join("test.json")
     }
 
+    /// The run of a fold, counted from 1, of a cross-validation in this folder.
+    #[must_use]
+    pub fn fold(&self, number: usize) -> Self {
+        Self::new(self.path.join(format!("fold-{number}")))
+    }
+
+    /// The figures of a cross-validation, as JSON.
+    #[must_use]
+    pub fn cross_validation(&self) -> PathBuf {
+        self.path.join("folds.json")
+    }
+
     /// Which images were trained on, as CSV.
     #[must_use]
     pub fn split(&self) -> PathBuf {
@@ -152,7 +164,7 @@ impl RunDir {
         self.path.join("evaluation.json")
     }
 
-    /// The report to be read in a browser, also of a study.
+    /// The report to be read in a browser, also of a trained classifier and of a study.
     #[must_use]
     pub fn report(&self) -> PathBuf {
         self.path.join("report.html")

@@ -1,5 +1,6 @@
 //! Whole runs of tiny networks on phantom images. One binary, because linking is the slowest part.
 
+mod balance;
 mod common;
 mod features;
 mod fit;

@@ -6,11 +6,10 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use cellforge_gan::{DiscriminatorKind, GanConfig};
 use cellforge_nn::ParamStore;
-use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Checkpoint, DISCRIMINATOR, TRAINED};
 use crate::gan::KIND;
-use crate::{Error, GanState, GanTrainConfig, Result};
+use crate::{Error, GanState, GanTrainConfig, Result, StartedFrom};
 
 /// What `gan.from` calls the generator that is built in.
 pub const BUILT_IN: &str = "built-in";
@@ -19,23 +18,12 @@ pub const BUILT_IN: &str = "built-in";
 ///
 /// # Errors
 /// [`Error::NoCheckpoint`] or [`Error::Damaged`].
-pub fn start_sha256(from: &str) -> Result<String> {
+pub fn gan_start_sha256(from: &str) -> Result<String> {
     let start = if from == BUILT_IN { Start::built_in(&Device::Cpu)? } else { Start::read(from, &Device::Cpu)? };
     Ok(start.record().weights)
 }
 
 type Tensors = BTreeMap<String, Tensor>;
-
-/// What a GAN's networks were before its first update, if it was not chance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StartedFrom {
-    /// SHA-256 of the weights that it started from.
-    pub weights: String,
-    /// Fingerprint of the images that those were trained on: it has learned from them too.
-    pub data: String,
-    /// The classes of those images.
-    pub classes: Vec<String>,
-}
 
 /// A trained GAN to start from.
 pub(crate) struct Start {
