@@ -133,8 +133,8 @@ fn simulate(images: &View, simulations: usize) -> Result<()> {
 
 /// The images with each defect.
 fn defects(images: &View) -> Result<Vec<(String, View)>> {
-    let smaller = images.resized(images.side() / 2, images.channels())?;
-    let enlarged = smaller.resized(images.side(), images.channels())?;
+    let smaller = images.resized(images.size().height / 2, images.channels())?;
+    let enlarged = smaller.resized(images.size(), images.channels())?;
     let mut sets = vec![("half the pixels, enlarged".to_owned(), enlarged)];
     for difference in [
         Difference::Checkerboard(1),

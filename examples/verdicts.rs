@@ -73,7 +73,7 @@ fn main() -> Result<()> {
     )?;
     println!("a small network learns the classes of {} images", learned.len());
     let model = ResNetConfig {
-        image_size: all.side(),
+        image_size: all.size(),
         channels: all.channels(),
         stages: vec![1, 1, 1],
         filters: vec![16, 32, 64, 128],
@@ -149,7 +149,7 @@ fn main() -> Result<()> {
 /// The images of other patients, untouched and with each defect.
 fn sets(other: &View, seed: u64) -> Result<Vec<(String, View)>> {
     let mut sets = vec![("untouched".to_owned(), other.clone())];
-    let small = other.resized(other.side() / 2, other.channels())?.resized(other.side(), other.channels())?;
+    let small = other.resized(other.size().height / 2, other.channels())?.resized(other.size(), other.channels())?;
     sets.push(("half the pixels, enlarged".to_owned(), small));
     for difference in
         [Difference::Checkerboard(6), Difference::Square(0.1), Difference::Blur(0.8), Difference::Labels(1.0)]
@@ -176,7 +176,7 @@ fn without_patients(view: &View) -> Result<View> {
         labels: view.labels(),
         groups: vec![None; view.len()],
         pixels: view.pixels().to_vec(),
-        side: view.side(),
+        size: view.size(),
         channels: view.channels(),
     })?)
 }

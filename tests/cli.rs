@@ -475,7 +475,7 @@ fn what_contradicts_itself_is_refused() {
             1,
             "leave out --real and --holdout",
         ),
-        (&["data", "phantom", "--side", "48", "--out", "x.zip"], 2, "data.side is 48"),
+        (&["data", "phantom", "--side", "50", "--out", "x.zip"], 2, "data.side is 50"),
     ] {
         cellforge().args(args).current_dir(&dir).assert().code(code).stderr(contains(words));
     }

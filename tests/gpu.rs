@@ -27,7 +27,7 @@ fn gpu() -> Option<Device> {
 }
 
 fn cells(side: usize) -> View {
-    phantom::render(&phantom::PhantomConfig { side, images_per_class: 40, ..Default::default() }).expect("cells")
+    phantom::render(&phantom::PhantomConfig { size, images_per_class: 40, ..Default::default() }).expect("cells")
 }
 
 fn values(xs: &Tensor) -> Vec<f32> {
@@ -66,11 +66,11 @@ fn residual_gan(side: usize) -> GanConfig {
 }
 
 fn resnet() -> ClassifierConfig {
-    ClassifierConfig::Resnet(ResNetConfig { image_size: 32, width: 0.25, ..ResNetConfig::default() })
+    ClassifierConfig::Resnet(ResNetConfig { image_size: 32.into(), width: 0.25, ..ResNetConfig::default() })
 }
 
 fn cnn() -> ClassifierConfig {
-    ClassifierConfig::Cnn(CnnConfig { image_size: 32, ..CnnConfig::default() })
+    ClassifierConfig::Cnn(CnnConfig { image_size: 32.into(), ..CnnConfig::default() })
 }
 
 /// What a network says and the gradient of every parameter, by name.

@@ -122,7 +122,8 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let classes = classifier.classes();
 
     let mut options = images::options(&config.data, None, session.progress)?;
-    (options.side, options.channels) = (classifier.side(), classifier.channels());
+    (options.size, options.channels) = (classifier.image_size(), classifier.channels());
+    images::fit_as(&mut options, classifier.state().fit);
     let all = images::open_unlabelled_at(path, &options)?;
     let set = match images::named_split(&config, &all)? {
         Some(split) => {

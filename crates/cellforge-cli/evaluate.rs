@@ -1,6 +1,9 @@
 //! `cellforge evaluate`: fidelity, utility and privacy of synthetic images.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
@@ -140,18 +143,23 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         FeatureSource::Classifier(dir) => Some(RunDir::new(dir).classifier()),
         _ => None,
     });
-    let size = match classifier {
+    let (size, fit) = match classifier {
         Some(dir) => {
             let classifier = TrainedClassifier::load(dir)?;
-            (classifier.side(), classifier.channels())
+            ((classifier.image_size(), classifier.channels()), classifier.state().fit)
         }
-        None => (config.data.side, config.data.channels),
+        None => ((config.data.side, config.data.channels), config.data.fit),
     };
+    // All sets are fitted alike: as the classifier's were, or as suits the real images.
+    let fit = Cell::new(fit);
     let open = |path: &str, data: &DataConfig| -> Result<View> {
         let mut options = images::options(data, None, session.progress)?;
-        (options.side, options.channels) = size;
+        (options.size, options.channels) = size;
+        images::fit_as(&mut options, fit.get());
         options.allow_one_class = true;
-        images::open_at(path, &options)
+        let images = images::open_at(path, &options)?;
+        fit.set(images.facts().used_fit());
+        Ok(images)
     };
     let real_data = &config.data;
     let (real_part, holdout_part) = match &reals {

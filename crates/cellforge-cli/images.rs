@@ -4,7 +4,7 @@ use std::{fmt::Write, path::PathBuf};
 
 use anyhow::{Result, bail};
 use cellforge::{
-    data::{self, OpenOptions, Progress, Split, SplitOptions, SplitRule, TwinCounts, View, counted, phantom},
+    data::{self, Fit, OpenOptions, Progress, Split, SplitOptions, SplitRule, TwinCounts, View, counted, phantom},
     eval::{BootstrapOptions, ClassifierReport},
     study::{StudyConfig, config::DataConfig},
 };
@@ -17,6 +17,13 @@ pub fn options(data: &DataConfig, cache_dir: Option<PathBuf>, progress: bool) ->
     Ok(options)
 }
 
+/// Fits images of another shape as those of a set or a checkpoint were, unless the settings say how.
+pub fn fit_as(options: &mut OpenOptions, fit: Fit) {
+    if options.fit == Fit::Auto {
+        options.fit = fit;
+    }
+}
+
 /// Reads the images that the settings name, or renders the phantom where they name none.
 pub fn open(config: &StudyConfig, options: &OpenOptions) -> Result<View> {
     let images = match &config.data.path {
@@ -24,13 +31,15 @@ pub fn open(config: &StudyConfig, options: &OpenOptions) -> Result<View> {
         None => {
             tracing::info!("no --data was given: using the phantom, images that a program renders");
             let of = &config.data.phantom;
+            // Small squares are resized from one size, as in all versions.
+            let small = options.size.is_square() && options.size.height <= 128;
             let phantom = phantom::PhantomConfig {
+                size: if small { 64.into() } else { phantom::crop_size(options.size) },
                 images_per_class: of.images_per_class,
                 patients: of.patients,
                 seed: config.seed,
-                ..phantom::PhantomConfig::default()
             };
-            phantom::render(&phantom)?.resized(options.side, options.channels)?
+            phantom::render(&phantom)?.resized(options.size, options.channels)?
         }
     };
     tell(&images);
@@ -108,6 +117,9 @@ fn tell(images: &View) {
     if !matches!(facts.layout.as_str(), "" | "class") {
         tracing::info!("folders above the images: {} (--layout says otherwise)", facts.layout);
     }
+    if let Some(words) = fit_in_words(images) {
+        tracing::info!("{words}");
+    }
     if let Some(found) = &facts.intensities {
         tracing::info!("intensities of {}: {found} (--window sets others)", counted(found.images, "image", "images"));
     }
@@ -115,6 +127,31 @@ fn tell(images: &View) {
     if twins.images > 0 {
         tracing::warn!("{}", twins_in_words(twins));
     }
+}
+
+/// How images of another shape became ones of this size, where there are any.
+pub fn fit_in_words(images: &View) -> Option<String> {
+    let (facts, size) = (images.facts(), images.size());
+    let other = |of: &&data::Original| of.width * size.height != of.height * size.width;
+    let count: usize = facts.originals.iter().filter(other).map(|of| of.images).sum();
+    if count == 0 {
+        return None;
+    }
+    let done = match facts.fit {
+        Fit::Auto | Fit::Stretch => "stretched",
+        Fit::Pad => "padded with the colour of their border",
+        Fit::Crop => "cropped",
+    };
+    let others = match facts.fit {
+        Fit::Auto | Fit::Stretch => "pad or crop",
+        Fit::Pad => "stretch or crop",
+        Fit::Crop => "stretch or pad",
+    };
+    let factor = data::shape_factor(&facts.originals, size);
+    Some(format!(
+        "{} of another shape than {size:#} pixels (95% differ by a factor of {factor:.2} or less): {done} (--fit {others} does otherwise)",
+        counted(count, "image", "images")
+    ))
 }
 
 /// How many images are the same picture.

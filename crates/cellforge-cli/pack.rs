@@ -35,12 +35,12 @@ pub fn run(args: &Args) -> Result<()> {
     let bytes = std::fs::metadata(&weights).with_context(|| format!("cannot read {}", weights.display()))?.len();
     let model = &state.config.model;
     say(format!(
-        "a generator of {} at {side}x{side} pixels after {}, {} KiB, in {}",
+        "a generator of {} at {size:#} pixels after {}, {} KiB, in {}",
         state.classes.join(" and "),
         counted(state.position.iteration as usize, "iteration", "iterations"),
         bytes.div_ceil(1024),
         out.display(),
-        side = model.image_size,
+        size = model.image_size,
     ));
     Ok(())
 }

@@ -138,10 +138,13 @@ fn make(globals: &Globals, args: &MakeArgs) -> Result<()> {
     }
 
     let session = globals.open(config.precision)?;
-    let open = |path: &str, data: &DataConfig| {
-        images::open_unlabelled_at(path, &images::options(data, None, session.progress)?)
+    let open = |path: &str, data: &DataConfig, fit: Fit| {
+        let mut options = images::options(data, None, session.progress)?;
+        images::fit_as(&mut options, fit);
+        images::open_unlabelled_at(path, &options)
     };
-    let (real_set, synthetic_set) = (open(real, &config.data)?, open(synthetic, &config.data.of_folders())?);
+    let real_set = open(real, &config.data, Fit::Auto)?;
+    let synthetic_set = open(synthetic, &config.data.of_folders(), real_set.facts().used_fit())?;
     let origin = Origin::of(&real_set);
     let (words, drawn_by_program) = (origin.words(&config.data)?, origin.provenance("").drawn_by_program);
     let chosen = PanelConfig { seed: config.seed, ..config.panel.clone() };

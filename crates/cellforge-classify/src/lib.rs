@@ -11,7 +11,7 @@
 //! use cellforge_nn::{Key, ParamStore};
 //!
 //! # fn main() -> candle_core::Result<()> {
-//! let cfg = ClassifierConfig::Resnet(ResNetConfig { image_size: 32, width: 0.125, ..Default::default() });
+//! let cfg = ClassifierConfig::Resnet(ResNetConfig { image_size: 32.into(), width: 0.125, ..Default::default() });
 //! let store = ParamStore::new(Key::new(7), &Device::Cpu);
 //! let classifier = Classifier::new(&cfg, store.vb())?;
 //!
@@ -31,6 +31,7 @@ mod config;
 mod encoders;
 mod resnet;
 
+pub use cellforge_settings::ImageSize;
 pub use cnn::{CnnConfig, SmallCnn};
 pub use config::ClassifierConfig;
 pub use encoders::{
@@ -61,10 +62,10 @@ impl Classifier {
             ClassifierConfig::Cnn(cfg) => Network::Cnn(SmallCnn::new(cfg, vb)?),
             ClassifierConfig::Resnet(cfg) => Network::Resnet(ResNet::new(cfg, vb)?),
         };
-        Ok(Self { network, input: [cfg.channels(), cfg.image_size(), cfg.image_size()] })
+        Ok(Self { network, input: [cfg.channels(), cfg.image_size().height, cfg.image_size().width] })
     }
 
-    /// Images `(b, channels, side, side)` in `[0, 1]` to logits `(b, classes)`. With `train`, batch norm uses the
+    /// Images `(b, channels, height, width)` in `[0, 1]` to logits `(b, classes)`. With `train`, batch norm uses the
     /// statistics of this batch and moves its running ones towards them.
     pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
         self.check(xs)?;
@@ -74,7 +75,7 @@ impl Classifier {
         }
     }
 
-    /// What the last layer judges by, in inference mode: images `(b, channels, side, side)` in `[0, 1]` to
+    /// What the last layer judges by, in inference mode: images `(b, channels, height, width)` in `[0, 1]` to
     /// `(b, features)`, the hidden dense layer of the CNN or the averaged last feature map of the ResNet.
     pub fn features(&self, xs: &Tensor) -> Result<Tensor> {
         self.check(xs)?;

@@ -65,7 +65,7 @@ pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
     let data = &config.data;
     let all = images::open(&config, &images::options(data, Some(dir.cache()), session.progress)?)?;
     let training = ClassifierTrainConfig { seed: config.seed, ..config.classifier.clone() };
-    let training = training.for_images(all.side(), all.channels(), all.classes().len());
+    let training = training.for_images(all.size(), all.channels(), all.classes().len());
     training.validate()?;
     let split = images::split(&config, &all)?;
     if split.test.is_empty() {

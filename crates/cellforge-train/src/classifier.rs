@@ -51,8 +51,8 @@ pub fn train_classifier(
     let precision = control.precision_of_run(config.model.precision())?;
     let config = &ClassifierTrainConfig { model: config.model.clone().in_precision(precision), ..config.clone() };
     config.validate()?;
-    let (side, channels) = (config.model.image_size(), config.model.channels());
-    run::check_images(train, side, channels)?;
+    let (size, channels) = (config.model.image_size(), config.model.channels());
+    run::check_images(train, size, channels)?;
     check_classes(&config.model, train)?;
     check_val(train, val)?;
     if config.patience.is_some() && val.is_empty() {
@@ -66,6 +66,7 @@ pub fn train_classifier(
     let data = run::data_fingerprint(&[train, val]);
     let fresh = State {
         seen: Some(SeenImages::new(train, val)),
+        fit: train.facts().used_fit(),
         ..State::new(KIND, config.seed, train.classes().to_vec(), data, config.clone())
     };
     let run = dir.open_of_length(&mut step, fresh, &control.device, &|saved, asked, position| {
@@ -118,7 +119,7 @@ pub(crate) fn check_classes(model: &ClassifierConfig, images: &View) -> Result<(
 
 /// Checks that validation images, where there are some, are of the size and classes of the training images.
 fn check_val(train: &View, val: &View) -> Result<()> {
-    let kind = |view: &View| (view.side(), view.channels(), view.classes().to_vec());
+    let kind = |view: &View| (view.size(), view.channels(), view.classes().to_vec());
     if val.is_empty() || kind(train) == kind(val) {
         return Ok(());
     }

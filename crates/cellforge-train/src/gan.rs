@@ -109,8 +109,11 @@ pub fn train_judged_gan(
     }
     let mut step = GanStep::new(config, &control.device)?;
     let data = run::data_fingerprint(&[images]);
-    let fresh =
-        State { judge: judge.map(Judge::fingerprint), ..State::new(KIND, config.seed, classes, data, config.clone()) };
+    let fresh = State {
+        judge: judge.map(Judge::fingerprint),
+        fit: images.facts().used_fit(),
+        ..State::new(KIND, config.seed, classes, data, config.clone())
+    };
     let run = dir.open_of_length(&mut step, fresh, &control.device, &GanTrainConfig::lengthen)?;
     step.scale_rates(run.state.guard.rate());
 

@@ -10,7 +10,7 @@ use super::*;
 
 /// Real images of so many patients, and others.
 fn sets() -> (View, Vec<String>, View) {
-    let config = PhantomConfig { side: 32, images_per_class: 160, patients: 24, ..PhantomConfig::default() };
+    let config = PhantomConfig { size: 32.into(), images_per_class: 160, patients: 24, ..PhantomConfig::default() };
     let all = phantom::render(&config).unwrap();
     let patients = all.groups().unwrap();
     let names: std::collections::BTreeSet<&String> = patients.iter().collect();
@@ -21,7 +21,7 @@ fn sets() -> (View, Vec<String>, View) {
 }
 
 fn set_of(like: &View, pixels: Vec<u8>) -> View {
-    View::new(ViewParts { side: like.side(), channels: like.channels(), pixels, ..ViewParts::default() }).unwrap()
+    View::new(ViewParts { size: like.size(), channels: like.channels(), pixels, ..ViewParts::default() }).unwrap()
 }
 
 fn run(training: &View, patients: &[String], synthetic: &View, config: &CopyConfig) -> CopiesPart {
@@ -65,14 +65,14 @@ fn near_copies_of_one_patient_are_found_and_new_patients_are_not() {
 #[test]
 fn identical_images_are_found_turned_and_without_patients() {
     let (training, _, new) = sets();
-    let (side, channels) = (training.side(), training.channels());
-    let turned = Orientation::Transverse.apply(training.image(9), side, channels);
+    let (size, channels) = (training.size(), training.channels());
+    let turned = Orientation::Transverse.apply(training.image(9), size, channels);
     let pixels = [
         training.image(3).to_vec(),
         turned,
         new.image(0).to_vec(),
         new.image(0).to_vec(),
-        vec![7; side * side * channels],
+        vec![7; size.area() * channels],
     ];
     let synthetic = set_of(&training, pixels.concat());
     let config = CopyConfig { near: false, ..CopyConfig::default() };

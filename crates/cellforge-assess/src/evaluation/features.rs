@@ -6,7 +6,7 @@ use std::{
 };
 
 use cellforge_classify::{ClassifierConfig, DinoV2, Inception};
-use cellforge_data::{View, ViewParts};
+use cellforge_data::{ImageSize, View, ViewParts};
 use cellforge_train::{
     Checkpoint, FeatureMatrix, Orientation, RunDir, TrainedClassifier, checkpoint, dinov2_features, inception_features,
     load_dinov2, load_inception, oriented, pixel_features, read_feature_file,
@@ -45,7 +45,7 @@ pub(super) struct Extractor {
 
 enum Kind {
     Classifier(Box<TrainedClassifier>),
-    Pixels(usize),
+    Pixels(ImageSize),
     SelfSupervised(Box<SelfSupervised>),
     Inception(Box<Inception>),
     DinoV2(Box<DinoV2>),
@@ -86,9 +86,9 @@ impl Extractor {
                     ClassifierConfig::Cnn(_) => "cnn",
                     ClassifierConfig::Resnet(_) => "resnet",
                 };
-                let (side, channels) = (classifier.side(), classifier.channels());
-                let pixels = vec![0; side * side * channels];
-                let blank = View::new(ViewParts { side, channels, pixels, ..ViewParts::default() })?;
+                let (size, channels) = (classifier.image_size(), classifier.channels());
+                let pixels = vec![0; size.area() * channels];
+                let blank = View::new(ViewParts { size, channels, pixels, ..ViewParts::default() })?;
                 let dims = classifier.features(&blank)?.dims;
                 let (_, weights) = hash_file(&Checkpoint::find(&dir)?.file(checkpoint::WEIGHTS))?;
                 let title = if kind == "cnn" { "small network" } else { "residual network" };
@@ -138,15 +138,15 @@ impl Extractor {
         })
     }
 
-    /// The pixels, averaged to at most `pixel_side` a side.
+    /// The pixels, averaged to at most `pixel_side` along the longer side.
     pub(super) fn pixels(images: &View, pixel_side: usize) -> Self {
-        let to = pixel_side.min(images.side());
+        let to = images.size().within(pixel_side);
         let info = FeatureInfo {
             family: FeatureFamily::Pixels,
             name: "pixels".to_owned(),
             metric: "fd_pixels".to_owned(),
-            dims: to * to * images.channels(),
-            source: format!("the pixels, averaged to {to} x {to}"),
+            dims: to.area() * images.channels(),
+            source: format!("the pixels, averaged to {} x {}", to.width, to.height),
             seen: None,
         };
         Self { kind: Kind::Pixels(to), id: format!("pixels {to}"), info }
@@ -156,10 +156,10 @@ impl Extractor {
         matches!(self.kind, Kind::Pixels(_))
     }
 
-    /// The orientations in which nearest neighbours are searched: all eight, where the features are computed here and cheap enough.
-    pub(super) fn orientations(&self) -> &'static [Orientation] {
+    /// The orientations in which nearest neighbours of images of this size are searched: all that keep their shape, where the features are computed here and cheap enough.
+    pub(super) fn orientations(&self, size: ImageSize) -> &'static [Orientation] {
         match self.kind {
-            Kind::Classifier(_) | Kind::Pixels(_) | Kind::SelfSupervised(_) => &Orientation::ALL,
+            Kind::Classifier(_) | Kind::Pixels(_) | Kind::SelfSupervised(_) => Orientation::of(size),
             Kind::Inception(_) | Kind::DinoV2(_) | Kind::File(..) => &[Orientation::Identity],
         }
     }
@@ -230,7 +230,7 @@ impl Extractor {
             let images = images.part(chunk);
             let part = match &self.kind {
                 Kind::Classifier(classifier) => classifier.features(&images)?,
-                Kind::Pixels(side) => pixel_features(&images, *side)?,
+                Kind::Pixels(size) => pixel_features(&images, *size)?,
                 Kind::SelfSupervised(encoder) => encoder.features(&images, control)?,
                 Kind::Inception(network) => inception_features(network, &images, &control.device)?,
                 Kind::DinoV2(network) => dinov2_features(network, &images, &control.device)?,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use cellforge_data::Fit;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -39,6 +40,9 @@ pub struct State<C> {
     /// The images of `data` one by one, of a classifier; none in checkpoints that were written before this was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<SeenImages>,
+    /// How images of another shape became ones of the network's size; `stretch` in checkpoints that were written before this was recorded.
+    #[serde(default = "stretch", skip_serializing_if = "is_stretch")]
+    pub fit: Fit,
     /// What a GAN's guard remembers.
     #[serde(default, skip_serializing_if = "GuardState::is_new")]
     pub guard: GuardState,
@@ -47,6 +51,14 @@ pub struct State<C> {
     /// SHA-256 of each safetensors file, by file name.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
+}
+
+fn stretch() -> Fit {
+    Fit::Stretch
+}
+
+fn is_stretch(fit: &Fit) -> bool {
+    *fit == Fit::Stretch
 }
 
 /// The best moment so far.
@@ -75,6 +87,7 @@ impl<C> State<C> {
             data,
             judge: None,
             seen: None,
+            fit: Fit::Stretch,
             guard: GuardState::default(),
             config,
             files: BTreeMap::new(),
@@ -93,6 +106,7 @@ impl<C> State<C> {
             data: self.data.clone(),
             judge: self.judge.clone(),
             seen: self.seen.clone(),
+            fit: self.fit,
             guard: self.guard.clone(),
             config,
             files: self.files.clone(),

@@ -1,7 +1,7 @@
 //! The settings of a GAN's training.
 
 use cellforge_gan::loss::GanLoss;
-use cellforge_gan::{AugmentConfig, DiscriminatorKind, GanConfig};
+use cellforge_gan::{AugmentConfig, DiscriminatorKind, GanConfig, ImageSize};
 use cellforge_nn::Key;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -176,8 +176,8 @@ impl GanTrainConfig {
 
     /// For images of this size, and of so many classes: these are facts of the images, not settings.
     #[must_use]
-    pub fn for_images(mut self, side: usize, channels: usize, classes: usize) -> Self {
-        self.model.image_size = side;
+    pub fn for_images(mut self, size: impl Into<ImageSize>, channels: usize, classes: usize) -> Self {
+        self.model.image_size = size.into();
         self.model.channels = channels;
         self.model.classes = if self.conditional { classes } else { 1 };
         self

@@ -13,7 +13,8 @@ use cellforge_train::{ClassifierTrainConfig, GanTrainConfig, Mode, OptimizerConf
 use sha2::{Digest, Sha256};
 
 pub fn images() -> View {
-    phantom::render(&PhantomConfig { side: 32, images_per_class: 12, patients: 4, ..PhantomConfig::default() }).unwrap()
+    phantom::render(&PhantomConfig { size: 32.into(), images_per_class: 12, patients: 4, ..PhantomConfig::default() })
+        .unwrap()
 }
 
 /// A folder for a new run.
