@@ -27,7 +27,8 @@ fn gpu() -> Option<Device> {
 }
 
 fn cells(side: usize) -> View {
-    phantom::render(&phantom::PhantomConfig { size, images_per_class: 40, ..Default::default() }).expect("cells")
+    phantom::render(&phantom::PhantomConfig { size: side.into(), images_per_class: 40, ..Default::default() })
+        .expect("cells")
 }
 
 fn values(xs: &Tensor) -> Vec<f32> {
@@ -48,7 +49,7 @@ fn assert_close(what: &str, got: &Tensor, want: &Tensor, least: f64) {
 }
 
 fn study_gan(side: usize) -> GanConfig {
-    GanConfig { image_size: side, width: 0.125, latent: 16, dropout: 0.25, ..GanConfig::default() }
+    GanConfig { image_size: side.into(), width: 0.125, latent: 16, dropout: 0.25, ..GanConfig::default() }
 }
 
 fn best_gan(side: usize) -> GanConfig {

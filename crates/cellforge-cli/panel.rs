@@ -8,6 +8,7 @@ use cellforge::{
         self,
         panel::{Key, PanelConfig, PanelImages, Source},
     },
+    data::Fit,
     study::{Origin, config::DataConfig},
     train::RunDir,
 };

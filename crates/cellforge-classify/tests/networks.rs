@@ -26,11 +26,17 @@ const CNN: [(&str, &[usize], usize); 12] = [
 ];
 
 fn cnn(image_size: usize, channels: usize, classes: usize, width: f64) -> ClassifierConfig {
-    ClassifierConfig::Cnn(CnnConfig { image_size, channels, classes, width, ..Default::default() })
+    ClassifierConfig::Cnn(CnnConfig { image_size: image_size.into(), channels, classes, width, ..Default::default() })
 }
 
 fn resnet(image_size: usize, channels: usize, classes: usize, width: f64) -> ClassifierConfig {
-    ClassifierConfig::Resnet(ResNetConfig { image_size, channels, classes, width, ..Default::default() })
+    ClassifierConfig::Resnet(ResNetConfig {
+        image_size: image_size.into(),
+        channels,
+        classes,
+        width,
+        ..Default::default()
+    })
 }
 
 fn build(cfg: &ClassifierConfig) -> Result<(Classifier, ParamStore)> {
@@ -206,7 +212,7 @@ fn bad_configurations_and_inputs_name_the_field_or_the_shape() -> Result<()> {
     let small = CnnConfig::default;
     let study = ResNetConfig::default;
     for (cfg, field) in [
-        (cnn(48, 3, 2, 1.0), "image_size is 48"),
+        (cnn(50, 3, 2, 1.0), "image_size is 50"),
         (resnet(64, 2, 2, 1.0), "channels is 2"),
         (cnn(64, 3, 1, 1.0), "classes is 1"),
         (resnet(64, 3, 2, 0.0), "width is 0"),

@@ -267,7 +267,7 @@ fn configurations_read_with_defaults_and_refuse_what_they_do_not_know() {
 fn bad_configurations_and_inputs_name_the_field_or_the_shape() -> Result<()> {
     let study = GanConfig::default;
     for (cfg, field) in [
-        (GanConfig { image_size: 48.into(), ..study() }, "image_size is 48"),
+        (GanConfig { image_size: 50.into(), ..study() }, "image_size is 50"),
         (GanConfig { channels: 4, ..study() }, "channels is 4"),
         (GanConfig { latent: 0, ..study() }, "latent is 0"),
         (GanConfig { width: f64::NAN, ..study() }, "model.width is not finite"),

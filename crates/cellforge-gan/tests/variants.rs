@@ -57,7 +57,7 @@ fn there_is_a_pair_of_each_kind() {
 fn shapes_ranges_and_counts() -> Result<()> {
     for (image_size, channels) in [(32, 1), (32, 3), (64, 1), (64, 3), (128, 1), (128, 3)] {
         for cfg in pairs() {
-            let cfg = GanConfig { image_size, channels, ..cfg };
+            let cfg = GanConfig { image_size: image_size.into(), channels, ..cfg };
             let gan = build(&cfg)?;
             let classes = rows(&[1, 0], &cfg)?;
             let noise = Key::new(2).normal((2, LATENT), &Device::Cpu)?;
@@ -103,7 +103,7 @@ fn gradients_are_those_of_candles_graph() -> Result<()> {
     let augment = AugmentConfig { flips: true, translation: 0.2, cutout: 0.3, colour: 0.2, ..AugmentConfig::default() };
     for (image_size, channels) in [(32, 3), (64, 1), (128, 3)] {
         for cfg in pairs() {
-            let cfg = GanConfig { image_size, channels, dropout: 0.0, ..cfg };
+            let cfg = GanConfig { image_size: image_size.into(), channels, dropout: 0.0, ..cfg };
             let gan = build(&cfg)?;
             shake(&gan.g_store)?;
             shake(&gan.d_store)?;

@@ -53,7 +53,7 @@ pub fn gan(iterations: u64) -> GanTrainConfig {
         log_every: 1,
         ..GanTrainConfig::default()
     };
-    (config.model.image_size, config.model.width, config.model.latent) = (32, 0.03, 8);
+    (config.model.image_size, config.model.width, config.model.latent) = (32.into(), 0.03, 8);
     config
 }
 
@@ -97,7 +97,7 @@ pub fn gan_of_two(iterations: u64) -> GanTrainConfig {
         grid_at: vec![],
         ..GanTrainConfig::recipe("best").unwrap().for_images(64, 3, 2)
     };
-    (config.model.image_size, config.model.width, config.model.latent) = (32, 0.05, 8);
+    (config.model.image_size, config.model.width, config.model.latent) = (32.into(), 0.05, 8);
     config
 }
 
@@ -113,7 +113,7 @@ pub fn cnn(epochs: u64) -> ClassifierTrainConfig {
         ..ClassifierTrainConfig::recipe("cnn-1").unwrap()
     };
     if let ClassifierConfig::Cnn(model) = &mut config.model {
-        (model.image_size, model.width) = (32, 0.25);
+        (model.image_size, model.width) = (32.into(), 0.25);
     }
     config
 }

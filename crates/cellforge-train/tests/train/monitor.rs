@@ -28,7 +28,7 @@ fn both(iterations: u64) -> GanTrainConfig {
         lr_decay: 0.0,
         ..GanTrainConfig::recipe("best").unwrap().for_images(64, 3, 2)
     };
-    (config.model.image_size, config.model.width, config.model.latent) = (32, 0.1, 8);
+    (config.model.image_size, config.model.width, config.model.latent) = (32.into(), 0.1, 8);
     config
 }
 
@@ -191,7 +191,7 @@ fn a_judge_that_does_not_fit_is_refused() {
     let one = |classes: &[&str], side: usize| {
         let classes = classes.iter().map(|class| (*class).to_owned()).collect();
         let pixels = vec![0; side * side * 3];
-        View::new(ViewParts { classes, size, channels: 3, pixels, ..ViewParts::default() }).unwrap()
+        View::new(ViewParts { classes, size: side.into(), channels: 3, pixels, ..ViewParts::default() }).unwrap()
     };
     let error = Judge::load(&dir, &one(&["a"], 32), &Control::default()).unwrap_err().to_string();
     assert!(error.contains("Parasitized, Uninfected apart, the images are of a"), "{error}");
