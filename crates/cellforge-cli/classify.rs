@@ -17,7 +17,7 @@ use cellforge::{
 use serde::Serialize;
 
 use crate::{
-    common::{Given, Globals, Shorthands, check_free, save, say, settings, with_reading},
+    common::{Given, Globals, Shorthands, check_free, memory, save, say, settings, with_reading},
     images::{self, bootstrap, table},
 };
 
@@ -124,6 +124,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let mut options = images::options(&config.data, None, session.progress)?;
     (options.size, options.channels) = (classifier.image_size(), classifier.channels());
     images::fit_as(&mut options, classifier.state().fit);
+    options.memory = Some(memory::free(&globals));
     let all = images::open_unlabelled_at(path, &options)?;
     let set = match images::named_split(&config, &all)? {
         Some(split) => {

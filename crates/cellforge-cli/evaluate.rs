@@ -20,7 +20,7 @@ use cellforge::{
 use crate::{
     common::{
         Given, Globals, Interrupted, Shorthands, check_outside, check_settings, check_unchanged, effective, is_of,
-        resumed, save, say, settings, shell_word, with_reading,
+        memory, resumed, save, say, settings, shell_word, with_reading,
     },
     images,
     train::control,
@@ -155,6 +155,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let open = |path: &str, data: &DataConfig| -> Result<View> {
         let mut options = images::options(data, None, session.progress)?;
         (options.size, options.channels) = size;
+        options.memory = Some(memory::free(&globals));
         images::fit_as(&mut options, fit.get());
         options.allow_one_class = true;
         let images = images::open_at(path, &options)?;
@@ -194,6 +195,13 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         ..EvaluationInputs::new(real_part, Part::new(synthetic_set, shown(&synthetic)), FeatureSource::Pixels)
     };
     let ready = Prepared::new(&measured, &judged, &control)?;
+    let need = ready.memory();
+    memory::check(&globals, &session.device, "the evaluation", need, |free| {
+        let rest = need.total() - need.images;
+        let each = ready.max_images_within(free.saturating_sub(rest));
+        let fewer = (each > 0).then(|| format!("--max-images {each}"));
+        fewer.into_iter().chain(["a smaller --side".to_owned()]).collect()
+    })?;
     if args.resume {
         check_images(&ready, &out)?;
     }

@@ -9,7 +9,7 @@ use cellforge::{
 
 use super::{RunArgs, control, failed, stopped};
 use crate::{
-    common::{Given, Globals, Shorthands, effective, save, say, with_reading},
+    common::{Given, Globals, Shorthands, effective, memory, save, say, with_reading},
     images::{self, bootstrap, table},
 };
 
@@ -63,8 +63,11 @@ pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
     let (config, session) = args.run.begin(&globals, &args.given, "train classifier")?;
     let dir = RunDir::new(out);
     let data = &config.data;
-    let all = images::open(&config, &images::options(data, Some(dir.cache()), session.progress)?)?;
     let training = ClassifierTrainConfig { seed: config.seed, ..config.classifier.clone() };
+    let asked = training.clone().for_images(data.side, data.channels, 2);
+    asked.validate()?;
+    memory::check_classifier(&globals, &session.device, &asked)?;
+    let all = images::open(&config, &images::options(data, Some(dir.cache()), session.progress)?)?;
     let training = training.for_images(all.size(), all.channels(), all.classes().len());
     training.validate()?;
     let split = images::split(&config, &all)?;

@@ -10,7 +10,7 @@ use cellforge::{
 
 use super::{RunArgs, control, failed, stopped};
 use crate::{
-    common::{Given, Globals, Session, Shorthands, effective, say, with_reading},
+    common::{Given, Globals, Session, Shorthands, effective, memory, say, with_reading},
     images,
 };
 
@@ -74,7 +74,9 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
     }
     let data = &config.data;
     let base = GanTrainConfig { seed: config.seed, ..config.gan.clone() };
-    base.clone().for_images(data.side, data.channels, 2).validate()?;
+    let asked = base.clone().for_images(data.side, data.channels, 2);
+    asked.validate()?;
+    memory::check_gan(&globals, &session.device, &asked)?;
 
     let mut options = images::options(data, Some(RunDir::new(out).cache()), session.progress)?;
     options.allow_one_class = true;

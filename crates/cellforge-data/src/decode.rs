@@ -45,7 +45,7 @@ impl View {
     /// for the set: see [`OpenOptions::window`]. The rule is kept in [`View::facts`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] for options out of range; [`Error::BadImage`] for the first image (in order of name) that cannot be
+    /// [`Error::Invalid`] for options out of range; [`Error::Memory`] for more images than may be held; [`Error::BadImage`] for the first image (in order of name) that cannot be
     /// used, unless `skip_bad`; [`Error::EmptyClass`] where no image of a class can; [`Error::HostileZip`] always;
     /// [`Error::Io`].
     pub fn load(index: &Index, options: &OpenOptions) -> Result<Self> {
@@ -60,6 +60,7 @@ impl View {
                 cache::open_or_build(dir, &key, options, |sink| decode_all(&source, index, options, sink))?
             }
             None => {
+                check_memory(index.entries.len(), options)?;
                 let mut bytes = Vec::new();
                 bytes.reserve_exact(index.entries.len() * image_bytes(options));
                 let kept = decode_all(&source, index, options, &mut |image| {
@@ -97,6 +98,18 @@ impl View {
             return Err(Error::EmptyClass { path: index.root.clone(), class, left_out: Vec::new() });
         }
         Ok(view)
+    }
+}
+
+/// Refuses images whose pixels would take more memory than they may.
+fn check_memory(images: usize, options: &OpenOptions) -> Result<()> {
+    let bytes = (images as u64).saturating_mul(image_bytes(options) as u64);
+    match options.memory {
+        Some(limit) if bytes > limit => {
+            let (size, channels) = (options.size, options.channels);
+            Err(Error::Memory { images, size, channels, bytes, limit })
+        }
+        _ => Ok(()),
     }
 }
 

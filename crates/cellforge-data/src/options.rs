@@ -59,6 +59,8 @@ pub struct OpenOptions {
     /// but no more than the size and CRC-32 that a zip's directory gives for each file in it. So it goes stale in one case: where
     /// an image in a zip is replaced by another of the same name, size and CRC-32.
     pub cache_dir: Option<PathBuf>,
+    /// The most bytes that pixels may take in memory, where there is no cache. Without it, there is no limit.
+    pub memory: Option<u64>,
     /// Is told how many images of all are decoded. None are told of where the cache is there already.
     pub progress: Option<Progress>,
 }
@@ -83,6 +85,7 @@ impl OpenOptions {
             allow_one_class: false,
             skip_bad: false,
             cache_dir: None,
+            memory: None,
             progress: None,
         }
     }

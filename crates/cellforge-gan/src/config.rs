@@ -23,9 +23,9 @@ pub(crate) const STRIDED: usize = 3;
 /// on up to 512. The side of a rectangle is the square root of its area. Each doubling has four times as many pixels, so counts fall.
 const STUDY_FILTERS: [usize; 8] = [256, 256, 256, 128, 128, 64, 32, 16];
 /// The same of the other generators.
-const UP_FILTERS: [usize; 8] = [192, 192, 128, 64, 32, 16, 8, 8];
+const UP_FILTERS: [usize; 8] = [192, 192, 128, 64, 32, 16, 16, 8];
 /// The same of the residual discriminator.
-const DOWN_FILTERS: [usize; 8] = [192, 192, 96, 48, 24, 12, 8, 8];
+const DOWN_FILTERS: [usize; 8] = [192, 192, 96, 48, 24, 12, 12, 8];
 
 /// The architecture of a generator.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -83,7 +83,7 @@ pub struct GanConfig {
     /// Filters of the generator's upsampling blocks at width 1, smallest image first.
     ///
     /// There is one count for each doubling from the first map to the images' size. Without it, counts go by the size of the maps: from 8 pixels
-    /// a side on, doubling by doubling, they are 256, 256, 128, 128, 64, 32, 16 in the study's generator and 192, 128, 64, 32, 16, 8, 8 in the
+    /// a side on, doubling by doubling, they are 256, 256, 128, 128, 64, 32, 16 in the study's generator and 192, 128, 64, 32, 16, 16, 8 in the
     /// others. The side of a rectangle is the square root of its area.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(inner(range(min = 1, max = 4096)))]
@@ -92,7 +92,7 @@ pub struct GanConfig {
     ///
     /// In the study's discriminator the first three have stride 2 and later ones stride 1. It needs at least three; its own are 32, 64, 128,
     /// 256, 512. The residual discriminator takes a count for the images' size and one for each halving from there to the smallest map. Without it, those
-    /// go by the size of the maps: 8 from 256 pixels a side on, 12 from 128, 24 from 64, 48 from 32, 96 from 16, and 192 below.
+    /// go by the size of the maps: 8 at 512 pixels a side, 12 from 128 on, 24 from 64, 48 from 32, 96 from 16, and 192 below.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(inner(range(min = 1, max = 4096)))]
     pub discriminator_filters: Option<Vec<usize>>,

@@ -28,6 +28,7 @@ mod generate;
 mod guard;
 mod interpolate;
 mod loaders;
+mod memory;
 mod names;
 pub mod observers;
 mod orientation;
@@ -58,6 +59,7 @@ pub use gan::{GanOutcome, GanState, train_gan, train_judged_gan};
 pub use gan_step::GanStep;
 pub use generate::{LOWEST_TRUNCATION, SampleOptions};
 pub use guard::{GuardConfig, GuardState, Rollback};
+pub use memory::MemoryNeed;
 pub use names::{figures, losses};
 pub use observers::{
     Criterion, EarlyStop, Judge, LogEvent, LogLine, Monitor, MonitorConfig, Patience, Progress, read_log,

@@ -1,7 +1,7 @@
 //! The search on rendered images: what leaks is found, what does not is left alone.
 
 use cellforge_data::{
-    View, ViewParts,
+    ImageSize, View, ViewParts,
     phantom::{self, PhantomConfig},
 };
 use cellforge_train::Orientation;
@@ -29,6 +29,25 @@ fn run(training: &View, patients: &[String], synthetic: &View, config: &CopyConf
     let control = Control::default();
     let search = Search { config, alpha: 0.025, seed: 1, spaces: Ok(&[]), folder: folder.path(), control: &control };
     search.run(Known { view: training, patients: Some(patients) }, None, synthetic).unwrap()
+}
+
+/// Rectangles: copies are found whichever of the four ways they lie.
+#[test]
+fn turned_copies_of_rectangles_are_found() {
+    let size = ImageSize::new(28, 40);
+    let config = PhantomConfig { size, images_per_class: 40, patients: 10, ..PhantomConfig::default() };
+    let training = phantom::render(&config).unwrap();
+    let keys = exact::Keys::new(&training);
+    let units: Vec<usize> = (0..training.len()).collect();
+    let searcher = Searcher::new(&training, None, &units).unwrap();
+    for (i, turn) in Orientation::of(size).iter().enumerate() {
+        let pixels = turn.apply(training.image(i), size, 3);
+        let copy = View::new(ViewParts { size, channels: 3, pixels, ..ViewParts::default() }).unwrap();
+        assert_eq!(exact::Keys::new(&copy).found_in(&keys), [Some(i)]);
+        let near = searcher.search(&copy, None, "test", &Control::default()).unwrap();
+        assert_eq!(near[0].training, i, "{turn:?}");
+        assert!(near[0].ratio() < 0.5, "{turn:?}: {:?}", near[0]);
+    }
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::{
 use cellforge_classify::{ClassifierConfig, DinoV2, Inception};
 use cellforge_data::{ImageSize, View, ViewParts};
 use cellforge_train::{
-    Checkpoint, FeatureMatrix, Orientation, RunDir, TrainedClassifier, checkpoint, dinov2_features, inception_features,
-    load_dinov2, load_inception, oriented, pixel_features, read_feature_file,
+    Checkpoint, ClassifierTrainConfig, FeatureMatrix, MemoryNeed, Orientation, RunDir, TrainedClassifier, checkpoint,
+    dinov2_features, inception_features, load_dinov2, load_inception, oriented, pixel_features, read_feature_file,
 };
 
 use super::{
@@ -150,6 +150,17 @@ impl Extractor {
             seen: None,
         };
         Self { kind: Kind::Pixels(to), id: format!("pixels {to}"), info }
+    }
+
+    /// What computing its features takes of memory beside the features.
+    pub(super) fn memory(&self) -> MemoryNeed {
+        match &self.kind {
+            Kind::Classifier(classifier) => {
+                ClassifierTrainConfig { batch: 1, ..classifier.state().config.clone() }.memory()
+            }
+            Kind::SelfSupervised(encoder) => encoder.training().memory(),
+            Kind::Pixels(_) | Kind::Inception(_) | Kind::DinoV2(_) | Kind::File(..) => MemoryNeed::default(),
+        }
     }
 
     pub(super) fn is_pixels(&self) -> bool {

@@ -11,6 +11,7 @@ mod equivalence;
 mod features;
 mod fidelity;
 mod inputs;
+mod memory;
 mod outcome;
 pub(crate) mod pairs;
 mod privacy;

@@ -101,7 +101,8 @@ impl SelfSupervised {
         Ok(network.features(images)?)
     }
 
-    fn train(&self, control: &Control) -> Result<TrainedClassifier> {
+    /// How it is trained.
+    pub(super) fn training(&self) -> ClassifierTrainConfig {
         let model = ResNetConfig {
             image_size: self.exemplars.size(),
             channels: self.exemplars.channels(),
@@ -110,7 +111,7 @@ impl SelfSupervised {
             filters: FILTERS.to_vec(),
             ..ResNetConfig::default()
         };
-        let config = ClassifierTrainConfig {
+        ClassifierTrainConfig {
             model: ClassifierConfig::Resnet(model),
             batch: BATCH.min(self.exemplars.len()),
             optimizer: OptimizerConfig::Adam { lr: 2e-3 },
@@ -126,7 +127,11 @@ impl SelfSupervised {
             },
             seed: self.seed,
             ..ClassifierTrainConfig::default()
-        };
+        }
+    }
+
+    fn train(&self, control: &Control) -> Result<TrainedClassifier> {
+        let config = self.training();
         let updates = self.config.updates as u64;
         let mut bar = ProgressBar::new(control.progress, "self-supervised encoder", updates);
         let network = train_for_steps(&config, updates, &self.exemplars, control, &mut [&mut bar])?;

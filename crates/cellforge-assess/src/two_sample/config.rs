@@ -76,7 +76,7 @@ impl TwoSampleConfig {
     }
 
     /// How the network of `run` is trained, for images of this size in so many classes.
-    pub(super) fn training(
+    pub(crate) fn training(
         &self,
         size: ImageSize,
         channels: usize,

@@ -292,7 +292,7 @@ mod tests {
     use super::*;
     use cellforge_data::ViewParts;
 
-    fn of(size: usize, channels: usize, pixels: Vec<u8>) -> impl Fn(&str) -> f32 {
+    fn of(size: impl Into<ImageSize>, channels: usize, pixels: Vec<u8>) -> impl Fn(&str) -> f32 {
         let view = View::new(ViewParts { size: size.into(), channels, pixels, ..ViewParts::default() }).unwrap();
         let row = image_statistics(&view).values;
         let names = names(channels);
@@ -322,6 +322,20 @@ mod tests {
         // All power but that of the mean lies in one number: 6^2 for each of 64 pixels.
         assert!((found("log power of a checkerboard") - (36.0_f32 * 64.0 + 0.001).log10()).abs() < 1e-5);
         assert!((found("log power in band 1 of 8 of the spectrum") + 3.0).abs() < 1e-5);
+    }
+
+    #[test]
+    fn rectangles_are_seen_row_by_row() {
+        // Four rows of eight columns: as in the square, and columns alone.
+        let found =
+            of(ImageSize::new(4, 8), 1, (0..32).map(|i| if (i % 8 + i / 8) % 2 == 0 { 106 } else { 94 }).collect());
+        assert_eq!(found("checkerboard (mean difference between black and white squares)"), 12.0);
+        assert_eq!(found("sharpness (mean of the absolute Laplacian)"), 48.0);
+        // The middle square of 4x4 pixels is transformed.
+        assert!((found("log power of a checkerboard") - (36.0_f32 * 16.0 + 0.001).log10()).abs() < 1e-5);
+        let found = of(ImageSize::new(4, 8), 1, (0..32).map(|i| if i % 2 == 0 { 106 } else { 94 }).collect());
+        assert_eq!(found("difference between even and odd columns"), 12.0);
+        assert_eq!(found("difference between even and odd rows"), 0.0);
     }
 
     #[test]

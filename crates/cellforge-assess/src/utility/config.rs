@@ -126,7 +126,7 @@ impl UtilityConfig {
     }
 
     /// How the network for these images is trained in training number `seed`.
-    pub(super) fn training(&self, images: &View, seed: usize) -> Result<ClassifierTrainConfig> {
+    pub(crate) fn training(&self, images: &View, seed: usize) -> Result<ClassifierTrainConfig> {
         let recipe = match self.classifier {
             UtilityClassifier::Cnn => ClassifierTrainConfig::recipe("cnn-3")?,
             UtilityClassifier::Resnet => ClassifierTrainConfig::default(),

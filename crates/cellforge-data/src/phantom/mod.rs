@@ -277,6 +277,19 @@ mod tests {
     }
 
     #[test]
+    fn a_rectangle_has_the_square_in_its_middle() {
+        let of = |size| render_cell(&PhantomConfig { size, ..small() }, 0, 1, 2);
+        let (square, wide) = (of(ImageSize::square(28)), of(ImageSize::new(28, 40)));
+        // Six columns more on either side. Grain alone is another: it is drawn pixel by pixel.
+        for y in 0..28 {
+            assert_eq!(wide.mask[y * 40 + 6..y * 40 + 34], square.mask[y * 28..y * 28 + 28], "row {y}");
+            assert!(wide.mask[y * 40..y * 40 + 6].iter().all(|&value| value == 0));
+        }
+        assert_eq!(crop_size(ImageSize::new(28, 40)), ImageSize::new(84, 120));
+        assert_eq!([32, 64, 128].map(|side| crop_size(side.into())), [64, 64, 128].map(ImageSize::square));
+    }
+
+    #[test]
     fn a_zip_has_the_same_bytes_twice() {
         let dir = tempfile::tempdir().unwrap();
         let config = PhantomConfig { images_per_class: 5, ..small() };

@@ -10,3 +10,4 @@ mod own;
 mod precision;
 mod recipes;
 mod resume;
+mod sizes;
