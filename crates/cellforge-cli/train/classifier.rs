@@ -43,6 +43,7 @@ impl Shorthands for ClassifierShorthands {
     const FLAGS: &'static [(&'static str, &'static str)] = with_reading![
         ("data", "data.path"),
         ("side", "data.side"),
+        ("channels", "data.channels"),
         ("group-csv", "data.group_csv"),
         ("skip-bad", "data.skip_bad"),
         ("split", "inputs.split"),

@@ -7,14 +7,10 @@ use cellforge_eval::Features;
 use cellforge_gan::Discriminator;
 use cellforge_nn::{Key, one_hot};
 
-use crate::predict::positions;
+use crate::predict::{at_once, positions};
 use crate::{Error, Result};
 
-/// Images judged at once. The last batch is filled up with images whose rows are thrown away: sums of another number of rows may run
-/// in another order, and then two equal images would not have equal features.
-const BATCH: usize = 64;
-
-/// The same for Inception-v3 and DINOv2, whose images are larger.
+/// Images judged at once by Inception-v3 and DINOv2, whose images are larger than those of the other networks.
 const ENCODER_BATCH: usize = 16;
 
 /// Features of images as they were computed or read: rows of numbers, one row an image, that belong to whoever holds them and that nobody
@@ -60,7 +56,7 @@ impl FeatureMatrix {
 
 /// What the classifier's last layer judges the images by, in their order.
 pub(crate) fn features(classifier: &Classifier, images: &View, device: &Device) -> Result<FeatureMatrix> {
-    in_batches(images, BATCH, |chunk| {
+    in_batches(images, at_once(images.size()), |chunk| {
         Ok(classifier.features(&Batch::gather(images, chunk, Scale::Unit, None, device)?.images)?)
     })
 }
@@ -117,8 +113,9 @@ pub(crate) fn discriminator_scores(
     images: &View,
     device: &Device,
 ) -> Result<Vec<f64>> {
-    let classes = label.map(|(label, of)| one_hot(&[label; BATCH], of, device)).transpose()?; // (BATCH, of)
-    let logits = in_batches(images, BATCH, |chunk| {
+    let batch = at_once(images.size());
+    let classes = label.map(|(label, of)| one_hot(&vec![label; batch], of, device)).transpose()?; // (batch, of)
+    let logits = in_batches(images, batch, |chunk| {
         let xs = Batch::gather(images, chunk, Scale::SignedUnit, None, device)?.images;
         // The key is of dropout, which inference has none of.
         Ok(discriminator.forward_class_t(&xs, classes.as_ref(), false, &Key::new(0))?)
@@ -126,7 +123,8 @@ pub(crate) fn discriminator_scores(
     Ok(logits.values.into_iter().map(f64::from).collect())
 }
 
-/// The rows `(batch, dims)` that `of` makes of so many images at a time.
+/// The rows `(batch, dims)` that `of` makes of so many images at a time. The last batch is filled up with images whose rows are thrown away: sums
+/// of another number of rows may run in another order, and then two equal images would not have equal features.
 fn in_batches(images: &View, batch: usize, of: impl Fn(&[usize]) -> Result<Tensor>) -> Result<FeatureMatrix> {
     check(images)?;
     let mut matrix = FeatureMatrix { values: Vec::new(), dims: 0 };

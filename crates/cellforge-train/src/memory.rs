@@ -5,7 +5,7 @@
 //!
 //! - weights: `8 P` in a GAN and `6 P` in a classifier (weights, gradients, two moments of Adam or one of SGD, the average of a generator, and
 //!   what a checkpoint copies);
-//! - a classifier: `b A`, or what judging [`JUDGED`] images at once takes, `3 L` of each, where that is more;
+//! - a classifier: `b A`, or what judging 64 images at once takes (fewer of more than 128x128 pixels), `3 L` of each, where that is more;
 //! - the study's iteration of a GAN: `b (A_generator + A_discriminator)`, of a part of the batch where it is accumulated;
 //! - the joint iteration: `b A_generator`, whose way is kept from one update to the next, and `4 A_discriminator` of a part: of real and of generated
 //!   images, and of the two passes of a penalty (`2 A_discriminator` where there is none);
@@ -17,14 +17,13 @@
 
 use cellforge_nn::summary::ModelSummary;
 
+use crate::predict::at_once;
 use crate::{ClassifierTrainConfig, GanTrainConfig};
 
 /// Bytes of a program that has yet to begin.
 const PROGRAM: u64 = 64 << 20;
 /// Bytes of a number.
 const NUMBER: u64 = 4;
-/// Images that a trained classifier judges at once.
-const JUDGED: u64 = 64;
 
 /// What a run takes of memory, in bytes. Measured peaks are 0.75 to 1.0 of the sum (`benches/README.md`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -133,9 +132,10 @@ impl ClassifierTrainConfig {
         let kept = Kept::of(&self.model.summary());
         let batch = self.batch as u64;
         let trained = batch.saturating_mul(kept.all + 3 * kept.largest);
+        let judged = at_once(self.model.image_size()) as u64;
         MemoryNeed {
             weights: 6 * NUMBER * kept.parameters,
-            activations: NUMBER * trained.max(JUDGED * 3 * kept.largest),
+            activations: NUMBER * trained.max(judged * 3 * kept.largest),
             program: PROGRAM,
             ..MemoryNeed::default()
         }
@@ -183,7 +183,8 @@ mod tests {
     fn estimates_are_near_measured_peaks() {
         // Peaks in MiB of `/usr/bin/time -v cellforge train gan|classifier --recipe .. --side .. --batch ..` of the phantom.
         let gan = |recipe: &str, side: usize, batch, parts, classes| {
-            let config = GanTrainConfig::recipe(recipe).unwrap().for_images(side, 3, classes);
+            let channels = if side == 256 { 1 } else { 3 };
+            let config = GanTrainConfig::recipe(recipe).unwrap().for_images(side, channels, classes);
             GanTrainConfig { batch, accumulation_steps: parts, ..config }.memory()
         };
         let classifier = |recipe: &str, side: usize, batch| {
@@ -197,6 +198,7 @@ mod tests {
             (gan("best", 128, 16, 1, 2), 737.4),
             (gan("best", 128, 32, 1, 2), 1372.1),
             (gan("best", 128, 32, 4, 2), 750.6),
+            (gan("best", 256, 16, 1, 2), 1962.1),
             (gan("study", 64, 32, 1, 1), 465.2),
             (gan("study", 128, 16, 1, 1), 519.1),
             (gan("study", 128, 64, 1, 1), 1817.8),
