@@ -70,7 +70,7 @@ fn main() -> Result<()> {
     }
     let set = match data.as_str() {
         "phantom" => {
-            phantom::render(&phantom::PhantomConfig { side: SIDE, images_per_class: 150, ..Default::default() })?
+            phantom::render(&phantom::PhantomConfig { size: SIDE.into(), images_per_class: 150, ..Default::default() })?
         }
         path => View::open(path, &nih::open_options(SIDE, 3))?,
     };
@@ -100,7 +100,11 @@ fn main() -> Result<()> {
 /// A ResNet that learns from the cells the GANs learn from, and judges on those of the validation patients.
 fn judge(train: &View, val: &View, iterations: u64) -> Result<Judge> {
     let config = ClassifierTrainConfig {
-        model: ClassifierConfig::Resnet(ResNetConfig { image_size: SIDE, width: 0.5, ..ResNetConfig::default() }),
+        model: ClassifierConfig::Resnet(ResNetConfig {
+            image_size: SIDE.into(),
+            width: 0.5,
+            ..ResNetConfig::default()
+        }),
         epochs: if iterations < 10 { 1 } else { 4 },
         optimizer: OptimizerConfig::Sgd { lr: 0.01, momentum: 0.9, nesterov: false },
         ..ClassifierTrainConfig::default()

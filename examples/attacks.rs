@@ -70,7 +70,7 @@ fn blurred(image: &[u8], side: usize, channels: usize, reach: usize) -> Vec<u8> 
 }
 
 fn changed(view: &View, i: usize, change: Change, lot: &mut Lot) -> Vec<u8> {
-    let (side, channels) = (view.side(), view.channels());
+    let (side, channels) = (view.size().height, view.channels());
     let image = &blurred(view.image(i), side, channels, change.blur / 2);
     let half = (side as f32 - 1.0) / 2.0;
     let (sin, cos) = lot.within(change.degrees[0], change.degrees[1]).to_radians().sin_cos();
@@ -155,7 +155,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let mut draw = || changed(&training, rows[lot.next() as usize % rows.len()], change, &mut lot);
             let mut image = draw();
             if change.halves {
-                let (other, width) = (draw(), all.side() * all.channels());
+                let (other, width) = (draw(), all.size().width * all.channels());
                 let right = |i: &usize| i % width >= width / 2;
                 (0..image.len()).filter(right).for_each(|i| image[i] = other[i]);
             }
@@ -165,7 +165,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let fresh: Vec<usize> = fresh.into_iter().take(wanted - copies).collect();
         pixels.extend(third.part(&fresh).pixels());
         let synthetic =
-            View::new(ViewParts { side: all.side(), channels: all.channels(), pixels, ..ViewParts::default() })?;
+            View::new(ViewParts { size: all.size(), channels: all.channels(), pixels, ..ViewParts::default() })?;
         // The copies that are made on purpose are the same for every set.
         let config = CopyConfig { planted: if number == 0 { 60 } else { 0 }, ..CopyConfig::default() };
         let search =

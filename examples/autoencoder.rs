@@ -75,7 +75,8 @@ impl Step for Autoencoder {
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
     let total = std::env::args().nth(1).map_or(Ok(200), |n| n.parse())?;
-    let set = phantom::render(&phantom::PhantomConfig { side: 32, images_per_class: 100, ..Default::default() })?;
+    let set =
+        phantom::render(&phantom::PhantomConfig { size: 32.into(), images_per_class: 100, ..Default::default() })?;
     let (dir, control) = (RunDir::new("runs/examples/autoencoder").mode(Mode::Resume), Control::default());
 
     let mut step = Autoencoder::new()?;

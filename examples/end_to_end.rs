@@ -33,7 +33,7 @@ fn main() -> Result<()> {
     // Images in. Each has a class, and a patient where the name of its file tells one.
     let images = match &path {
         Some(path) => View::open(path, &nih::open_options(SIDE, 3))?,
-        None => phantom::render(&PhantomConfig { side: SIDE, images_per_class: 100, patients: 20, seed: SEED })?,
+        None => phantom::render(&PhantomConfig { size: SIDE.into(), images_per_class: 100, patients: 20, seed: SEED })?,
     };
 
     // No patient is on two sides. The GAN sees the first side alone, and its images are compared with the last.

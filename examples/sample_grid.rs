@@ -28,7 +28,7 @@ fn main() -> Result<()> {
         gan.sample(0, &gan.classes()[0], 0..25)?
     } else {
         println!("no checkpoint at {}: drawing from an untrained generator", checkpoint.display());
-        let config = GanConfig { image_size: 32, width: 0.25, ..GanConfig::default() };
+        let config = GanConfig { image_size: 32.into(), width: 0.25, ..GanConfig::default() };
         let store = ParamStore::new(Key::new(0), &Device::Cpu);
         let noise = Key::new(0).normal((25, config.latent), &Device::Cpu)?;
         let made = Generator::new(&config, store.vb())?.forward_t(&noise, false)?;

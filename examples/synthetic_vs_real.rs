@@ -19,12 +19,12 @@ use cellforge::train::{ClassifierTrainConfig, Control, Mode, RunDir, TrainedClas
 fn main() -> Result<()> {
     cellforge::kernels::keep_freed_memory();
     let epochs = std::env::args().nth(1).map_or(Ok(4), |n| n.parse())?;
-    let cells = PhantomConfig { side: 32, images_per_class: 600, ..PhantomConfig::default() };
+    let cells = PhantomConfig { size: 32.into(), images_per_class: 600, ..PhantomConfig::default() };
     let set = phantom::render(&cells)?;
     let sides =
         split(&set, &SplitOptions { by: SplitRule::Group, val: 0.1, test: 0.2, seed: 0, ..SplitOptions::default() })?;
     let mut config = ClassifierTrainConfig::recipe("cnn-1").unwrap();
-    config.model = ClassifierConfig::Cnn(CnnConfig { image_size: 32, ..CnnConfig::default() });
+    config.model = ClassifierConfig::Cnn(CnnConfig { image_size: 32.into(), ..CnnConfig::default() });
     config.epochs = epochs;
     let control = Control { progress: true, ..Control::default() };
     let dir = RunDir::new("runs/examples/cnn").mode(Mode::Overwrite);

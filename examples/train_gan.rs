@@ -17,9 +17,9 @@ use cellforge::train::{Control, GanTrainConfig, Mode, RunDir, train_gan};
 fn main() -> Result<()> {
     cellforge::kernels::keep_freed_memory();
     let iterations = std::env::args().nth(1).map_or(Ok(150), |n| n.parse())?;
-    let set = phantom::render(&PhantomConfig { side: 32, images_per_class: 300, ..PhantomConfig::default() })?;
+    let set = phantom::render(&PhantomConfig { size: 32.into(), images_per_class: 300, ..PhantomConfig::default() })?;
     let config = GanTrainConfig {
-        model: GanConfig { image_size: 32, width: 0.25, ..GanConfig::default() },
+        model: GanConfig { image_size: 32.into(), width: 0.25, ..GanConfig::default() },
         iterations,
         lr: 4e-4,
         grid_at: vec![1, iterations / 2, iterations],

@@ -21,11 +21,11 @@ use cellforge::train::{
 fn main() -> Result<()> {
     cellforge::kernels::keep_freed_memory();
     let epochs = std::env::args().nth(1).map_or(Ok(4), |n| n.parse())?;
-    let set = phantom::render(&PhantomConfig { side: 32, images_per_class: 600, ..PhantomConfig::default() })?;
+    let set = phantom::render(&PhantomConfig { size: 32.into(), images_per_class: 600, ..PhantomConfig::default() })?;
     let sides =
         split(&set, &SplitOptions { by: SplitRule::Group, val: 0.1, test: 0.2, seed: 0, ..SplitOptions::default() })?;
     let config = ClassifierTrainConfig {
-        model: ClassifierConfig::Resnet(ResNetConfig { image_size: 32, width: 0.25, ..ResNetConfig::default() }),
+        model: ClassifierConfig::Resnet(ResNetConfig { image_size: 32.into(), width: 0.25, ..ResNetConfig::default() }),
         epochs,
         optimizer: OptimizerConfig::Sgd { lr: 0.05, momentum: 0.9, nesterov: false },
         ..ClassifierTrainConfig::default()

@@ -76,7 +76,7 @@ fn main() -> Result<()> {
     )?;
     println!("a small network learns the classes of {} images", learned.len());
     let model = ResNetConfig {
-        image_size: all.side(),
+        image_size: all.size(),
         channels: all.channels(),
         stages: vec![1, 1, 1],
         filters: vec![16, 32, 64, 128],
@@ -170,7 +170,7 @@ fn without_patients(view: &View) -> Result<View> {
         labels: view.labels(),
         groups: vec![None; view.len()],
         pixels: view.pixels().to_vec(),
-        side: view.side(),
+        size: view.size(),
         channels: view.channels(),
     })?)
 }

@@ -27,7 +27,8 @@ fn gpu() -> Option<Device> {
 }
 
 fn cells(side: usize) -> View {
-    phantom::render(&phantom::PhantomConfig { side, images_per_class: 40, ..Default::default() }).expect("cells")
+    phantom::render(&phantom::PhantomConfig { size: side.into(), images_per_class: 40, ..Default::default() })
+        .expect("cells")
 }
 
 fn values(xs: &Tensor) -> Vec<f32> {
@@ -48,7 +49,7 @@ fn assert_close(what: &str, got: &Tensor, want: &Tensor, least: f64) {
 }
 
 fn study_gan(side: usize) -> GanConfig {
-    GanConfig { image_size: side, width: 0.125, latent: 16, dropout: 0.25, ..GanConfig::default() }
+    GanConfig { image_size: side.into(), width: 0.125, latent: 16, dropout: 0.25, ..GanConfig::default() }
 }
 
 fn best_gan(side: usize) -> GanConfig {
@@ -66,11 +67,11 @@ fn residual_gan(side: usize) -> GanConfig {
 }
 
 fn resnet() -> ClassifierConfig {
-    ClassifierConfig::Resnet(ResNetConfig { image_size: 32, width: 0.25, ..ResNetConfig::default() })
+    ClassifierConfig::Resnet(ResNetConfig { image_size: 32.into(), width: 0.25, ..ResNetConfig::default() })
 }
 
 fn cnn() -> ClassifierConfig {
-    ClassifierConfig::Cnn(CnnConfig { image_size: 32, ..CnnConfig::default() })
+    ClassifierConfig::Cnn(CnnConfig { image_size: 32.into(), ..CnnConfig::default() })
 }
 
 /// What a network says and the gradient of every parameter, by name.

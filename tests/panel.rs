@@ -103,7 +103,7 @@ fn the_page_holds_nothing_of_the_key() {
     }
     // Nothing but the columns that it needs, and nothing from elsewhere.
     let fields: BTreeSet<&str> = data.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(fields, BTreeSet::from(["panel", "columns", "side", "order", "images"]));
+    assert_eq!(fields, BTreeSet::from(["panel", "columns", "width", "height", "order", "images"]));
     assert!(!words.contains("http:") && !words.contains("https:") && words.contains("default-src 'none'"));
 
     // Ids are listed in their own order, and pictures are alike in all but their pixels.

@@ -46,6 +46,7 @@ fn value(setting: &Setting, kind: &Kind) -> Option<Value> {
             .iter()
             .find(|number| default.as_u64() != Some(**number))
             .map(|number| Value::Integer(*number as i64)),
+        Kind::Size => Some(Value::String("320x240".to_owned())),
         Kind::Optional(kind) => value(setting, kind),
         Kind::List(kind) => {
             let entry = match kind.as_ref() {
@@ -207,7 +208,9 @@ fn what_is_wrong_is_told_with_what_is_meant() {
         ("gan.model.generator_filters", "[100000000000]", &["generator_filters[0] is 100000000000", "from 1 to 4096"]),
         // As a floating-point number it would be the bound itself.
         ("seed", "9007199254740993", &["seed is 9007199254740993", "from 0 to 9007199254740992"]),
-        ("data.side", "48", &["data.side is 48", "it must be 32, 64 or 128"]),
+        ("data.side", "50", &["data.side is 50", "24, 28, 40, 56, or a multiple of 16 from 32 to 512"]),
+        ("data.side", "\"64x50\"", &["data.side is \"64x50\"", "\"WIDTHxHEIGHT\""]),
+        ("data.side", "\"wide\"", &["data.side", "\"wide\"", "\"WIDTHxHEIGHT\""]),
         ("data.channels", "2", &["data.channels is 2", "it must be 1 or 3"]),
         ("generate.truncation", "0.001", &["generate.truncation is 0.001", "it must be 0.01 or more"]),
         (

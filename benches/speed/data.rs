@@ -11,7 +11,7 @@ const BATCH: usize = 32;
 /// 32 PNG crops of 130 pixels a side, read, decoded and resized to 64x64, no cache.
 pub fn decode(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = phantom::PhantomConfig { side: 130, images_per_class: BATCH / 2, ..Default::default() };
+    let config = phantom::PhantomConfig { size: 130.into(), images_per_class: BATCH / 2, ..Default::default() };
     phantom::write_folder(&config, folder.path(), false).expect("phantom cells");
     let index = Index::open(folder.path(), &OpenOptions::default()).expect("an index");
     let options = OpenOptions::new(64, 3);
@@ -22,7 +22,7 @@ pub fn decode(c: &mut Criterion) {
 
 /// 32 cells augmented, scaled and gathered into one tensor.
 pub fn batch(c: &mut Criterion) {
-    let config = phantom::PhantomConfig { side: 64, images_per_class: 64, ..Default::default() };
+    let config = phantom::PhantomConfig { size: 64.into(), images_per_class: 64, ..Default::default() };
     let set = phantom::render(&config).expect("phantom cells");
     let indices: Vec<usize> = (0..BATCH).collect();
     let augment = Augment::default();

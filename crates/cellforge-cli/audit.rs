@@ -11,7 +11,8 @@ use cellforge::{
 
 use crate::{
     common::{
-        Given, Globals, Interrupted, Shorthands, check_unchanged, effective, is_of, save, say, shell_word, with_reading,
+        Given, Globals, Interrupted, Shorthands, check_unchanged, effective, is_of, memory, save, say, shell_word,
+        with_reading,
     },
     images,
     train::{RunArgs, control},
@@ -73,7 +74,9 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     }
     let chosen = AuditConfig { seed: config.seed, level: config.judge.level, ..config.audit.clone() };
     chosen.validate()?;
-    config.gan.clone().for_images(config.data.side, config.data.channels, 2).validate()?;
+    let asked = config.gan.clone().for_images(config.data.side, config.data.channels, 2);
+    asked.validate()?;
+    memory::check_gan(&globals, &session.device, &asked)?;
     let whole = RunDir::new(out);
     if whole.holds_run() || whole.results().exists() || whole.evaluation().exists() {
         bail!("{} is the folder of a network, a study or an evaluation; name another for the audit", out.display());

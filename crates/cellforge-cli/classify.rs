@@ -17,7 +17,7 @@ use cellforge::{
 use serde::Serialize;
 
 use crate::{
-    common::{Given, Globals, Shorthands, check_free, save, say, settings, shown, with_reading},
+    common::{Given, Globals, Shorthands, check_free, memory, save, say, settings, shown, with_reading},
     images::{self, bootstrap, table},
 };
 
@@ -138,8 +138,10 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         let (asked, takes) = (options.channels, classifier.channels());
         bail!("--channels is {asked}, but this classifier takes images of {takes}: leave it out");
     }
-    (options.side, options.channels) = (classifier.side(), classifier.channels());
-    images::by_rule_of(&mut options, classifier.state().intensities.as_ref());
+    (options.size, options.channels) = (classifier.image_size(), classifier.channels());
+    let state = classifier.state();
+    images::read_alike(&mut options, state.fit, state.intensities.as_ref());
+    options.memory = Some(memory::free(&globals));
     let all = images::open_unlabelled_at(path, &options)?;
     let set = match images::named_split(&config, &all)? {
         Some(split) => {

@@ -1,6 +1,7 @@
 //! What every verb shares: global flags, settings files, the device, Ctrl-C, and how errors are shown.
 
 mod device;
+pub mod memory;
 mod outputs;
 mod settings;
 mod shorthand;
@@ -43,6 +44,9 @@ pub struct Globals {
     /// Threads; results do not depend on their number [default: one per core]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_THREADS)), help_heading = "Global options")]
     pub threads: Option<u16>,
+    /// Memory that a run may take, in GiB; one that would take more is refused before it starts [default: what is free]
+    #[arg(long, global = true, value_name = "GIB", value_parser = gibibytes, help_heading = "Global options")]
+    pub memory: Option<f64>,
     /// Settings file (TOML); flags and --set win over it
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub config: Option<PathBuf>,
@@ -71,6 +75,14 @@ impl Shorthands for General {
 
 /// The most threads for each that the machine runs at once.
 const MOST_THREADS: usize = 16;
+
+/// A number of GiB above 0.
+fn gibibytes(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(gib) if gib.is_finite() && gib > 0.0 => Ok(gib),
+        _ => Err("give a number of GiB above 0".to_owned()),
+    }
+}
 
 /// What a verb computes with.
 pub struct Session {

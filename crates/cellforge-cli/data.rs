@@ -161,7 +161,7 @@ fn render(globals: Globals, args: &PhantomArgs) -> Result<()> {
     let is_zip = out.extension().is_some_and(|e| e.eq_ignore_ascii_case("zip"));
     check_free(is_zip.then_some(out), args.overwrite)?;
     let config = phantom::PhantomConfig {
-        side: all.data.side,
+        size: all.data.side,
         images_per_class: all.data.phantom.images_per_class,
         patients: all.data.phantom.patients,
         seed: all.seed,

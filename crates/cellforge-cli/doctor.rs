@@ -9,9 +9,14 @@ use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
 use cellforge::kernels::{Conv2dConfig, Padding, Precision, SimdLevel, conv2d, profile};
 use cellforge::nn::Key;
+use cellforge::{
+    data::ImageSize,
+    train::{CLASSIFIER_RECIPES, ClassifierTrainConfig, GAN_RECIPES, GanTrainConfig, MemoryNeed},
+};
+use clap::builder::PossibleValuesParser;
 use sysinfo::{CpuRefreshKind, Disks, MemoryRefreshKind, RefreshKind, System};
 
-use crate::common::{DeviceChoice, Globals, open_cuda, say};
+use crate::common::{DeviceChoice, Given, Globals, Shorthands, memory, memory::gib, open_cuda, say, settings};
 
 /// Arguments of `doctor`.
 #[derive(clap::Args)]
@@ -19,21 +24,35 @@ use crate::common::{DeviceChoice, Globals, open_cuda, say};
 Examples:
   cellforge doctor
   cellforge doctor --dir /data/runs
+  cellforge doctor --side 256 --channels 1 --batch 16 --recipe best
+  cellforge doctor --side 320x240 --memory 4
 
 It fails only if this program was built for an accelerator and can open none.")]
 pub struct Args {
     /// Folder for runs; its free disk space is shown
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
+    #[command(flatten)]
+    given: Given<DoctorShorthands>,
+    /// Batch size of the trainings whose memory is told [default: that of each recipe]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    batch: Option<u16>,
+    /// Recipe of the training whose memory is told [default: each]
+    #[arg(long, value_name = "NAME", value_parser = recipes())]
+    recipe: Option<String>,
 }
 
-/// Memory of one training or of generating at batch 32 and 64x64 on the CPU, as `benches/README.md` has it.
-const NEEDS: [(&str, &str); 4] = [
-    ("the study's GAN", "0.45 GiB"),
-    ("the study's ResNet", "0.49 GiB"),
-    ("the study's small CNN", "0.09 GiB"),
-    ("generating", "0.22 GiB"),
-];
+/// The shorthands of `doctor`.
+pub struct DoctorShorthands;
+
+impl Shorthands for DoctorShorthands {
+    const FLAGS: &'static [(&'static str, &'static str)] = &[("side", "data.side"), ("channels", "data.channels")];
+}
+
+/// The names of all recipes.
+fn recipes() -> PossibleValuesParser {
+    GAN_RECIPES.iter().chain(CLASSIFIER_RECIPES).map(|recipe| recipe.name).collect::<Vec<_>>().into()
+}
 
 /// Multiplications and additions that one step of the study's GAN takes in our kernels, and the share of the peak that it reaches
 /// (`crates/cellforge-kernels/README.md`).
@@ -53,7 +72,8 @@ const LIBRARIES: [(&str, &[&str], &str); 5] = [
 
 pub fn run(globals: Globals, args: &Args) -> Result<()> {
     // The threads, as any other verb would have them; the device is looked for below.
-    Globals { device: Some(DeviceChoice::Cpu), ..globals }.open(None)?;
+    Globals { device: Some(DeviceChoice::Cpu), ..globals.clone() }.open(None)?;
+    let config = settings(&globals, Vec::new(), args.given.layers()?, None)?;
     let system = System::new_with_specifics(
         RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::nothing().with_ram()),
     );
@@ -64,11 +84,12 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let bf16 = if Precision::Bf16.is_supported() { "with" } else { "without" };
     line("instructions", format!("{}, {bf16} products of bf16 (--precision bf16)", SimdLevel::current().name()));
     line("peak", format!("{:.0} GFLOP/s in f32, measured just now", peak / 1e9));
-    line("memory", format!("{} of {} free", gib(system.available_memory()), gib(system.total_memory())));
+    let free = memory::free(&globals);
+    line("memory", format!("{} of {} free", gib(free), gib(system.total_memory())));
     line("disk", disk(&args.dir));
     let accelerator = accelerators();
-    for (work, memory) in NEEDS {
-        line("needs", format!("{work}: {memory} at 64x64 and batch 32"));
+    for need in needs(args, config.data.side, config.data.channels, free)? {
+        line("needs", need);
     }
     let (flop, share) = GAN_STEP;
     let seconds = flop / (share * peak);
@@ -82,12 +103,39 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     accelerator
 }
 
-fn line(what: &str, text: impl std::fmt::Display) {
-    say(format_args!("{what:<13} {text}"));
+/// What the training of each recipe takes of memory, and the largest batch that fits.
+fn needs(args: &Args, size: ImageSize, channels: usize, free: u64) -> Result<Vec<String>> {
+    let told = |name: &str, batch: usize, need: &dyn Fn(usize) -> MemoryNeed| {
+        let fits = match memory::batch_within(batch, free, need) {
+            Some(fitting) if fitting == batch => "which fits".to_owned(),
+            Some(fitting) => format!("which does not fit; batch {fitting} does, with {}", gib(need(fitting).total())),
+            None => "which does not fit in any batch".to_owned(),
+        };
+        let size = format!("{size:#} pixels in {channels} {}", if channels == 1 { "channel" } else { "channels" });
+        format!("recipe {name}, {size}, batch {batch}: {} of memory, {fits}", gib(need(batch).total()))
+    };
+    let wanted = |name: &str| args.recipe.as_deref().is_none_or(|recipe| recipe == name);
+    let batch = |own: usize| args.batch.map_or(own, usize::from);
+    let mut lines = Vec::new();
+    for recipe in GAN_RECIPES.iter().filter(|recipe| wanted(recipe.name)) {
+        let config = GanTrainConfig::recipe(recipe.name)?;
+        let classes = if config.conditional { 2 } else { 1 };
+        let config = config.for_images(size, channels, classes);
+        config.validate()?;
+        let need = |batch| GanTrainConfig { batch, ..config.clone() }.memory();
+        lines.push(told(recipe.name, batch(config.batch), &need));
+    }
+    for recipe in CLASSIFIER_RECIPES.iter().filter(|recipe| wanted(recipe.name)) {
+        let config = ClassifierTrainConfig::recipe(recipe.name)?.for_images(size, channels, 2);
+        config.validate()?;
+        let need = |batch| ClassifierTrainConfig { batch, ..config.clone() }.memory();
+        lines.push(told(recipe.name, batch(config.batch), &need));
+    }
+    Ok(lines)
 }
 
-fn gib(bytes: u64) -> String {
-    format!("{:.1} GiB", bytes as f64 / f64::from(1u32 << 30))
+fn line(what: &str, text: impl std::fmt::Display) {
+    say(format_args!("{what:<13} {text}"));
 }
 
 /// The free space of the disk that `dir` is on, or will be.

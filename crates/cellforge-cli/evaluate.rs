@@ -1,6 +1,9 @@
 //! `cellforge evaluate`: fidelity, utility and privacy of synthetic images.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
@@ -17,7 +20,7 @@ use cellforge::{
 use crate::{
     common::{
         Given, Globals, Interrupted, Shorthands, check_outside, check_settings, check_unchanged, effective, is_of,
-        made_by, resumed, save, say, settings, shell_word, shown, with_reading,
+        made_by, memory, resumed, save, say, settings, shell_word, shown, with_reading,
     },
     images,
     train::control,
@@ -139,19 +142,24 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         FeatureSource::Classifier(dir) => Some(RunDir::new(dir).classifier()),
         _ => None,
     });
-    let size = match classifier {
+    let (size, fit) = match classifier {
         Some(dir) => {
             let classifier = TrainedClassifier::load(dir)?;
-            (classifier.side(), classifier.channels())
+            ((classifier.image_size(), classifier.channels()), classifier.state().fit)
         }
-        None => (config.data.side, config.data.channels),
+        None => ((config.data.side, config.data.channels), config.data.fit),
     };
+    // All sets are fitted alike: as the classifier's were, or as suits the real images.
+    let fit = Cell::new(fit);
     let open = |path: &str, data: &DataConfig, rule: Option<&Intensities>| -> Result<View> {
         let mut options = images::options(data, None, session.progress)?;
-        (options.side, options.channels) = size;
+        (options.size, options.channels) = size;
+        options.memory = Some(memory::free(&globals));
+        images::read_alike(&mut options, fit.get(), rule);
         options.allow_one_class = true;
-        images::by_rule_of(&mut options, rule);
-        images::open_at(path, &options)
+        let images = images::open_at(path, &options)?;
+        fit.set(images.facts().used_fit());
+        Ok(images)
     };
     let real_data = &config.data;
     let (real_part, holdout_part) = match &reals {
@@ -191,6 +199,13 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         ..EvaluationInputs::new(real_part, Part::new(synthetic_set, shown(&synthetic)), FeatureSource::Pixels)
     };
     let ready = Prepared::new(&measured, &judged, &control)?;
+    let need = ready.memory();
+    memory::check(&globals, &session.device, "the evaluation", need, |free| {
+        let rest = need.total() - need.images;
+        let each = ready.max_images_within(free.saturating_sub(rest));
+        let fewer = (each > 0).then(|| format!("--max-images {each}"));
+        fewer.into_iter().chain(["a smaller --side".to_owned()]).collect()
+    })?;
     if args.resume {
         check_images(&ready, &out)?;
     }

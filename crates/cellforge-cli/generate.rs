@@ -292,7 +292,7 @@ fn images(
         let class = &source.class;
         if args.grid.is_some() {
             let images = make(source, 0, GRID.0)?;
-            let size = |images: &View| (images.side(), images.channels());
+            let size = |images: &View| (images.size(), images.channels());
             if shown.first().is_some_and(|first| size(first) != size(&images)) {
                 bail!("--grid needs generators of one image size");
             }

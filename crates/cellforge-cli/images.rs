@@ -9,7 +9,8 @@ use anyhow::{Result, bail};
 use cellforge::{
     assess::report::classifier::{self, ClassifierPage},
     data::{
-        self, Intensities, OpenOptions, Progress, Split, SplitOptions, SplitRule, TwinCounts, View, counted, phantom,
+        self, Fit, Intensities, OpenOptions, Progress, Split, SplitOptions, SplitRule, TwinCounts, View, counted,
+        phantom,
     },
     eval::{BootstrapOptions, ClassifierReport, CrossValidation, FEW_IMAGES},
     study::{Origin, StudyConfig, config::DataConfig},
@@ -23,10 +24,14 @@ pub fn options(data: &DataConfig, cache_dir: Option<PathBuf>, progress: bool) ->
     Ok(options)
 }
 
-/// Reads intensities by this rule, of other images that these are compared with, unless the settings say which are black and white.
-pub fn by_rule_of(options: &mut OpenOptions, rule: Option<&Intensities>) {
+/// Reads images as those of a set or a checkpoint were: fitted so where they have another shape, and intensities by this rule. What the
+/// settings say goes before.
+pub fn read_alike(options: &mut OpenOptions, fit: Fit, rule: Option<&Intensities>) {
     if options.window.is_none() {
         options.window = rule.map(|rule| (rule.low, rule.high));
+    }
+    if options.fit == Fit::Auto {
+        options.fit = fit;
     }
 }
 
@@ -37,13 +42,15 @@ pub fn open(config: &StudyConfig, options: &OpenOptions) -> Result<View> {
         None => {
             tracing::info!("no --data was given: using the phantom, images that a program renders");
             let of = &config.data.phantom;
+            // Small squares are resized from one size, as in all versions.
+            let small = options.size.is_square() && options.size.height <= 128;
             let phantom = phantom::PhantomConfig {
+                size: if small { 64.into() } else { phantom::crop_size(options.size) },
                 images_per_class: of.images_per_class,
                 patients: of.patients,
                 seed: config.seed,
-                ..phantom::PhantomConfig::default()
             };
-            phantom::render(&phantom)?.resized(options.side, options.channels)?
+            phantom::render(&phantom)?.resized(options.size, options.channels)?
         }
     };
     tell(&images);
@@ -120,6 +127,9 @@ fn tell(images: &View) {
     if !matches!(facts.layout.as_str(), "" | "class") {
         tracing::info!("folders above the images: {} (--layout says otherwise)", facts.layout);
     }
+    if let Some(words) = fit_in_words(images) {
+        tracing::info!("{words}");
+    }
     if let Some(found) = &facts.intensities {
         tracing::info!("intensities of {}: {found} (--window sets others)", counted(found.images, "image", "images"));
     }
@@ -127,6 +137,31 @@ fn tell(images: &View) {
     if twins.images > 0 {
         tracing::warn!("{}", twins_in_words(twins));
     }
+}
+
+/// How images of another shape became ones of this size, where there are any.
+pub fn fit_in_words(images: &View) -> Option<String> {
+    let (facts, size) = (images.facts(), images.size());
+    let other = |of: &&data::Original| of.width * size.height != of.height * size.width;
+    let count: usize = facts.originals.iter().filter(other).map(|of| of.images).sum();
+    if count == 0 {
+        return None;
+    }
+    let done = match facts.fit {
+        Fit::Auto | Fit::Stretch => "stretched",
+        Fit::Pad => "padded with the colour of their border",
+        Fit::Crop => "cropped",
+    };
+    let others = match facts.fit {
+        Fit::Auto | Fit::Stretch => "pad or crop",
+        Fit::Pad => "stretch or crop",
+        Fit::Crop => "stretch or pad",
+    };
+    let factor = data::shape_factor(&facts.originals, size);
+    Some(format!(
+        "{} of another shape than {size:#} pixels (95% differ by a factor of {factor:.2} or less): {done} (--fit {others} does otherwise)",
+        counted(count, "image", "images")
+    ))
 }
 
 /// How many images are the same picture.

@@ -46,13 +46,13 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let model = &state.config.model;
     say(format!(
-        "a {} of {} at {side}x{side} pixels after {}, {} KiB, in {}",
+        "a {} of {} at {size:#} pixels after {}, {} KiB, in {}",
         if *discriminator { "generator and a discriminator" } else { "generator" },
         state.classes.join(" and "),
         counted(state.position.iteration as usize, "iteration", "iterations"),
         bytes.div_ceil(1024),
         out.display(),
-        side = model.image_size,
+        size = model.image_size,
     ));
     Ok(())
 }

@@ -8,7 +8,7 @@ use cellforge::{
         self,
         panel::{Key, PanelConfig, PanelImages, Source},
     },
-    data::Intensities,
+    data::{Fit, Intensities},
     study::{Origin, config::DataConfig},
     train::RunDir,
 };
@@ -138,13 +138,14 @@ fn make(globals: &Globals, args: &MakeArgs) -> Result<()> {
     }
 
     let session = globals.open(config.precision)?;
-    let open = |path: &str, data: &DataConfig, rule: Option<&Intensities>| {
+    let open = |path: &str, data: &DataConfig, fit: Fit, rule: Option<&Intensities>| {
         let mut options = images::options(data, None, session.progress)?;
-        images::by_rule_of(&mut options, rule);
+        images::read_alike(&mut options, fit, rule);
         images::open_unlabelled_at(path, &options)
     };
-    let real_set = open(real, &config.data, None)?;
-    let synthetic_set = open(synthetic, &config.data.of_folders(), real_set.facts().intensities.as_ref())?;
+    let real_set = open(real, &config.data, Fit::Auto, None)?;
+    let facts = real_set.facts();
+    let synthetic_set = open(synthetic, &config.data.of_folders(), facts.used_fit(), facts.intensities.as_ref())?;
     let origin = Origin::of(&real_set);
     let (words, drawn_by_program) = (origin.words(&config.data)?, origin.provenance("").drawn_by_program);
     let chosen = PanelConfig { seed: config.seed, ..config.panel.clone() };

@@ -12,7 +12,7 @@ use cellforge::{
 };
 
 use crate::common::{
-    Given, Globals, Interrupted, Shorthands, changes, check_outside, say, settings, shell_word, with_reading,
+    Given, Globals, Interrupted, Shorthands, changes, check_outside, memory, say, settings, shell_word, with_reading,
 };
 
 /// Arguments of `reproduce`.
@@ -69,6 +69,9 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let config = settings(&globals, Vec::new(), args.given.layers()?, Some(Preset::default()))?;
     config.validate()?;
     let session = globals.open_stoppable(config.precision)?;
+    let (size, channels) = (config.data.side, config.data.channels);
+    memory::check_gan(&globals, &session.device, &config.gan.clone().for_images(size, channels, 2))?;
+    memory::check_classifier(&globals, &session.device, &config.classifier.clone().for_images(size, channels, 2))?;
     let out = args.out.clone().unwrap_or_else(|| default_out(&config));
     check_outside(&out, config.data.path.as_ref())?;
     if !args.overwrite {

@@ -5,8 +5,8 @@ use cellforge::data::View;
 
 /// With half the pixels, enlarged again.
 pub fn enlarged(images: &View) -> Result<View> {
-    let half = images.resized(images.side() / 2, images.channels())?;
-    Ok(half.resized(images.side(), images.channels())?)
+    let half = images.resized(images.size().height / 2, images.channels())?;
+    Ok(half.resized(images.size(), images.channels())?)
 }
 
 /// As many images of each class, which are the first `different` of it, each many times over.

@@ -102,7 +102,7 @@ mod tests {
         let view = |known: bool| {
             View::new(ViewParts {
                 groups: (0..20).map(|i| known.then(|| format!("{}", i.min(3)))).collect(),
-                side: 1,
+                size: 1.into(),
                 channels: 1,
                 pixels: vec![0; 20],
                 ..ViewParts::default()

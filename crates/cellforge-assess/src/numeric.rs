@@ -1,12 +1,15 @@
 //! Small computations that several parts share.
 
-/// A Gaussian blur of an image `(side, side, channels)`, separable, cut off at three standard deviations `sigma`, which is in pixels. Pixels
+use cellforge_data::ImageSize;
+
+/// A Gaussian blur of an image `(height, width, channels)`, separable, cut off at three standard deviations `sigma`, which is in pixels. Pixels
 /// beyond the edge repeat it.
-pub(crate) fn blur(image: &[f32], side: usize, channels: usize, sigma: f32) -> Vec<f32> {
+pub(crate) fn blur(image: &[f32], size: ImageSize, channels: usize, sigma: f32) -> Vec<f32> {
     let reach = (3.0 * sigma).ceil() as isize;
     let weights: Vec<f32> = (-reach..=reach).map(|at| (-0.5 * (at as f32 / sigma).powi(2)).exp()).collect();
     let total: f32 = weights.iter().sum();
-    let along = |from: &[f32], step: usize, place: &dyn Fn(usize) -> usize| -> Vec<f32> {
+    let ImageSize { height, width } = size;
+    let along = |from: &[f32], (step, side): (usize, usize), place: &dyn Fn(usize) -> usize| -> Vec<f32> {
         let one = |i: usize| {
             let at = place(i) as isize;
             let value = |shift: isize| {
@@ -17,8 +20,8 @@ pub(crate) fn blur(image: &[f32], side: usize, channels: usize, sigma: f32) -> V
         };
         (0..from.len()).map(one).collect()
     };
-    let across = along(image, channels, &|i| i / channels % side);
-    along(&across, channels * side, &|i| i / channels / side)
+    let across = along(image, (channels, width), &|i| i / channels % width);
+    along(&across, (channels * width, height), &|i| i / channels / width)
 }
 
 /// The median, between the two middle values where there is an even number; 0 of none.

@@ -10,7 +10,7 @@ use cellforge_data::{View, ViewParts, phantom};
 use cellforge_eval::BootstrapOptions;
 
 fn phantom(seed: u64, images_per_class: usize, patients: usize) -> View {
-    phantom::render(&phantom::PhantomConfig { side: 32, images_per_class, patients, seed }).unwrap()
+    phantom::render(&phantom::PhantomConfig { size: 32.into(), images_per_class, patients, seed }).unwrap()
 }
 
 /// A generator knows no patients.

@@ -12,7 +12,7 @@ use cellforge_eval::BootstrapOptions;
 
 /// Phantom images; those of another seed are of other patients.
 fn phantom(seed: u64, images_per_class: usize) -> View {
-    phantom::render(&phantom::PhantomConfig { side: 32, images_per_class, patients: 12, seed }).unwrap()
+    phantom::render(&phantom::PhantomConfig { size: 32.into(), images_per_class, patients: 12, seed }).unwrap()
 }
 
 struct Fixture {
@@ -261,7 +261,7 @@ fn images_that_do_not_fit_are_named() {
     renamed.classes[1] = "Healthy".to_owned();
     let error = synthetic(&View::new(renamed).unwrap());
     assert!(error.contains("\"Healthy\"") && error.contains("Uninfected"), "{error}");
-    let small = phantom::PhantomConfig { side: 16, images_per_class: 4, patients: 4, seed: 1 };
+    let small = phantom::PhantomConfig { size: 16.into(), images_per_class: 4, patients: 4, seed: 1 };
     let error = synthetic(&phantom::render(&small).unwrap());
     assert!(error.contains("16x16") && error.contains("32x32"), "{error}");
     assert!(synthetic(&images.synthetic.part(&[])).contains("synthetic images: there are none"));

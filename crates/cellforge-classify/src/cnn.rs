@@ -6,10 +6,11 @@ use candle_nn::{Module, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding, Precision};
 use cellforge_nn::{conv2d, linear, ops};
+use cellforge_settings::ImageSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Convolutions take only whole 3x3 windows, so each shortens the side by 2.
+/// Convolutions take only whole 3x3 windows, so each shortens both sides by 2.
 const VALID: Conv2dConfig = Conv2dConfig::new(1, Padding::NONE);
 /// Layers of one block in the checkpoint's numbering: convolution, ReLU, max pooling.
 const BLOCK: usize = 3;
@@ -18,9 +19,9 @@ const BLOCK: usize = 3;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CnnConfig {
-    /// Side of the square images in pixels, one of [`SIDES`](cellforge_nn::images::SIDES).
+    /// Height and width of the images, within the rule of [`ImageSize::check`].
     #[schemars(skip)]
-    pub image_size: usize,
+    pub image_size: ImageSize,
     /// Channels of an image: 3 (RGB) or 1 (grey).
     #[schemars(skip)]
     pub channels: usize,
@@ -47,7 +48,7 @@ pub struct CnnConfig {
 impl Default for CnnConfig {
     fn default() -> Self {
         Self {
-            image_size: 64,
+            image_size: ImageSize::square(64),
             channels: 3,
             classes: 2,
             width: 1.0,
@@ -65,9 +66,9 @@ impl CnnConfig {
         cellforge_settings::check(self, "model").map_err(candle_core::Error::wrap)?;
         check_counts("filters", &self.filters)?;
         check_counts("dense", &[self.dense])?;
-        if self.final_side() == 0 {
+        if self.final_size().area() == 0 {
             bail!(
-                "filters has {} counts: images of {} pixels are used up before the last of them",
+                "filters has {} counts: images of {:#} pixels are used up before the last of them",
                 self.filters.len(),
                 self.image_size
             )
@@ -78,7 +79,7 @@ impl CnnConfig {
     /// The layers of a valid configuration, as [`SmallCnn::new`] builds them. The hidden dense layer's ReLU is part of
     /// its row, as in the study's table, and multiply-adds are those of convolutions and dense layers.
     pub fn summary(&self) -> ModelSummary {
-        let mut table = Table::new("cnn", &[self.channels, self.image_size, self.image_size]);
+        let mut table = Table::new("cnn", &[self.channels, self.image_size.height, self.image_size.width]);
         for (i, filters) in self.scaled_filters().into_iter().enumerate() {
             table.conv(&(BLOCK * i).to_string(), filters, 3, true, VALID);
             table.keep(&(BLOCK * i + 1).to_string(), "Activation relu");
@@ -105,9 +106,10 @@ impl CnnConfig {
         scaled(self.dense, self.width, 1)
     }
 
-    /// Side of what is flattened, 0 where the image is too small for so many layers.
-    fn final_side(&self) -> usize {
-        self.filters.iter().fold(self.image_size, |side, _| side.saturating_sub(2) / 2)
+    /// Size of what is flattened, with a side of 0 where the image is too small for so many layers.
+    fn final_size(&self) -> ImageSize {
+        let left = |side: usize| self.filters.iter().fold(side, |side, _| side.saturating_sub(2) / 2);
+        ImageSize::new(left(self.image_size.height), left(self.image_size.width))
     }
 }
 
@@ -132,13 +134,13 @@ impl SmallCnn {
             convs.push(conv2d(c, filters, 3, true, VALID.in_precision(cfg.precision), vb.pp(BLOCK * i))?);
             c = filters;
         }
-        let (side, flatten) = (cfg.final_side(), BLOCK * convs.len());
-        let hidden = linear(c * side * side, cfg.hidden(), vb.pp(flatten + 1))?.in_precision(cfg.precision);
+        let (size, flatten) = (cfg.final_size(), BLOCK * convs.len());
+        let hidden = linear(c * size.area(), cfg.hidden(), vb.pp(flatten + 1))?.in_precision(cfg.precision);
         let out = linear(cfg.hidden(), cfg.classes, vb.pp(flatten + 3))?.in_precision(cfg.precision);
         Ok(Self { convs, hidden, out })
     }
 
-    /// Images `(b, channels, side, side)` to logits `(b, classes)`. No layer depends on the mode.
+    /// Images `(b, channels, height, width)` to logits `(b, classes)`. No layer depends on the mode.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         self.logits(&self.features(xs)?)
     }
@@ -148,7 +150,7 @@ impl SmallCnn {
         self.out.forward(features)
     }
 
-    /// Images `(b, channels, side, side)` to the hidden layer's output `(b, dense)`.
+    /// Images `(b, channels, height, width)` to the hidden layer's output `(b, dense)`.
     pub fn features(&self, xs: &Tensor) -> Result<Tensor> {
         let mut xs = xs.clone();
         for conv in &self.convs {

@@ -3,8 +3,9 @@
 use crate::torchvision::Depth;
 use crate::{CnnConfig, ResNetConfig, TorchvisionConfig};
 use candle_core::{Result, bail};
+use cellforge_nn::Precision;
 use cellforge_nn::summary::ModelSummary;
-use cellforge_nn::{Precision, images::check_size};
+use cellforge_settings::{ImageSize, check_image};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -45,8 +46,8 @@ impl ClassifierConfig {
         Self::Resnet(ResNetConfig::default())
     }
 
-    /// Side of the square images in pixels.
-    pub fn image_size(&self) -> usize {
+    /// Height and width of the images.
+    pub fn image_size(&self) -> ImageSize {
         match self {
             Self::Cnn(cfg) => cfg.image_size,
             Self::Resnet(cfg) => cfg.image_size,
@@ -140,8 +141,8 @@ impl ClassifierConfig {
 }
 
 /// The checks of the fields that every classifier has.
-pub(crate) fn check_common(image_size: usize, channels: usize, classes: usize) -> Result<()> {
-    check_size(image_size, channels)?;
+pub(crate) fn check_common(image_size: ImageSize, channels: usize, classes: usize) -> Result<()> {
+    check_image(image_size, channels).map_err(candle_core::Error::msg)?;
     if classes < 2 {
         bail!("classes is {classes}: a classifier needs at least 2 to tell apart")
     }

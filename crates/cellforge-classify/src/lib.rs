@@ -12,7 +12,7 @@
 //! use cellforge_nn::{Key, ParamStore};
 //!
 //! # fn main() -> candle_core::Result<()> {
-//! let cfg = ClassifierConfig::Resnet(ResNetConfig { image_size: 32, width: 0.125, ..Default::default() });
+//! let cfg = ClassifierConfig::Resnet(ResNetConfig { image_size: 32.into(), width: 0.125, ..Default::default() });
 //! let store = ParamStore::new(Key::new(7), &Device::Cpu);
 //! let classifier = Classifier::new(&cfg, store.vb())?;
 //!
@@ -33,6 +33,7 @@ mod encoders;
 mod resnet;
 mod torchvision;
 
+pub use cellforge_settings::ImageSize;
 pub use cnn::{CnnConfig, SmallCnn};
 pub use config::ClassifierConfig;
 pub use encoders::{
@@ -68,10 +69,10 @@ impl Classifier {
             ClassifierConfig::Resnet18(cfg) => Network::Torchvision(TorchvisionResNet::new(cfg, Depth::D18, vb)?),
             ClassifierConfig::Resnet50(cfg) => Network::Torchvision(TorchvisionResNet::new(cfg, Depth::D50, vb)?),
         };
-        Ok(Self { network, input: [cfg.channels(), cfg.image_size(), cfg.image_size()] })
+        Ok(Self { network, input: [cfg.channels(), cfg.image_size().height, cfg.image_size().width] })
     }
 
-    /// Images `(b, channels, side, side)` in `[0, 1]` to logits `(b, classes)`. With `train`, batch norm uses the
+    /// Images `(b, channels, height, width)` in `[0, 1]` to logits `(b, classes)`. With `train`, batch norm uses the
     /// statistics of this batch and moves its running ones towards them.
     pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
         self.check(xs)?;
@@ -82,7 +83,7 @@ impl Classifier {
         }
     }
 
-    /// What the last layer judges by, in inference mode: images `(b, channels, side, side)` in `[0, 1]` to
+    /// What the last layer judges by, in inference mode: images `(b, channels, height, width)` in `[0, 1]` to
     /// `(b, features)`, the hidden dense layer of the CNN or the averaged last feature map of a ResNet.
     pub fn features(&self, xs: &Tensor) -> Result<Tensor> {
         self.check(xs)?;

@@ -6,13 +6,14 @@ use candle_nn::{Module, ModuleT, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, Padding, Precision};
 use cellforge_nn::{batch_norm2d, conv2d, linear, ops};
+use cellforge_settings::ImageSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// 1x1 convolution with stride 1.
 const POINT: Conv2dConfig = Conv2dConfig::new(1, Padding::NONE);
-/// The stem keeps the side of the image.
+/// The stem keeps the size of the image.
 const STEM: Conv2dConfig = Conv2dConfig::new(1, Padding::uniform(2));
 /// Keras `l2` of the stem's and the dense layer's weights.
 const L2_ENDS: f64 = 5e-4;
@@ -23,9 +24,9 @@ const L2_BLOCKS: f64 = 1e-4;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResNetConfig {
-    /// Side of the square images in pixels, one of [`SIDES`](cellforge_nn::images::SIDES).
+    /// Height and width of the images, within the rule of [`ImageSize::check`].
     #[schemars(skip)]
-    pub image_size: usize,
+    pub image_size: ImageSize,
     /// Channels of an image: 3 (RGB) or 1 (grey).
     #[schemars(skip)]
     pub channels: usize,
@@ -35,7 +36,7 @@ pub struct ResNetConfig {
     /// Width: factor on every filter count, which is rounded to a multiple of 4 and never below 8.
     #[schemars(range(max = 16.0), extend("exclusiveMinimum" = 0.0))]
     pub width: f64,
-    /// Bottleneck blocks in each stage of the ResNet. Stages after the first halve the side.
+    /// Bottleneck blocks in each stage of the ResNet. Stages after the first halve both sides.
     #[schemars(inner(range(min = 1, max = 256)))]
     pub stages: Vec<usize>,
     /// Filters of the ResNet at width 1: the stem's, then each stage's output. One more count than `stages` has.
@@ -61,7 +62,7 @@ pub struct ResNetConfig {
 impl Default for ResNetConfig {
     fn default() -> Self {
         Self {
-            image_size: 64,
+            image_size: ImageSize::square(64),
             channels: 3,
             classes: 2,
             width: 1.0,
@@ -80,8 +81,8 @@ struct BlockPlan {
     c_in: usize,
     c_out: usize,
     stride: usize,
-    /// Side of its input.
-    side: usize,
+    /// Size of its input.
+    size: ImageSize,
     /// Whether its shortcut is a 1x1 convolution; only a stage's first block's is.
     project: bool,
 }
@@ -93,7 +94,7 @@ impl BlockPlan {
     }
 
     fn conv2(&self) -> Conv2dConfig {
-        Conv2dConfig::new(self.stride, Padding::same(self.side, self.side, 3, self.stride))
+        Conv2dConfig::new(self.stride, Padding::same(self.size.height, self.size.width, 3, self.stride))
     }
 
     /// Key of the 3x3 convolution. Where it is strided, PyTorch's network has explicit padding as layer 0 of a
@@ -121,9 +122,9 @@ impl ResNetConfig {
                 self.stages.len()
             )
         }
-        // Pooling leaves half of the side and each stage after the first halves it again.
-        if self.image_size >> self.stages.len().min(32) == 0 {
-            bail!("stages has {} counts: images of {} pixels are too small", self.stages.len(), self.image_size)
+        // Pooling leaves half of each side and each stage after the first halves it again.
+        if self.image_size.shorter() >> self.stages.len().min(32) == 0 {
+            bail!("stages has {} counts: images of {:#} pixels are too small", self.stages.len(), self.image_size)
         }
         if !(self.bn_momentum > 0.0 && self.bn_momentum <= 1.0) {
             bail!("bn_momentum is {}: it must be above 0 and at most 1", self.bn_momentum)
@@ -137,12 +138,12 @@ impl ResNetConfig {
     /// The layers of a valid configuration, as [`ResNet::new`] builds them. Multiply-adds are those of convolutions
     /// and dense layers.
     pub fn summary(&self) -> ModelSummary {
-        let mut table = Table::new("resnet", &[self.channels, self.image_size, self.image_size]);
+        let mut table = Table::new("resnet", &[self.channels, self.image_size.height, self.image_size.width]);
         if self.spread_ends {
             table.reshape(
                 "spread",
                 "Concatenate log-odds",
-                vec![self.stem_channels(), self.image_size, self.image_size],
+                vec![self.stem_channels(), self.image_size.height, self.image_size.width],
             );
         }
         table.batch_norm("bn0");
@@ -210,14 +211,15 @@ impl ResNetConfig {
     }
 
     fn plan(&self) -> Vec<BlockPlan> {
-        let (mut c_in, mut side) = (self.stem_filters(), self.image_size / 2);
+        let ImageSize { height, width } = self.image_size;
+        let (mut c_in, mut size) = (self.stem_filters(), ImageSize::new(height / 2, width / 2));
         let mut blocks = Vec::new();
         for (stage, (&count, &filters)) in self.stages.iter().zip(self.filters.iter().skip(1)).enumerate() {
             let c_out = self.scaled(filters);
             for j in 0..count {
                 let stride = if stage > 0 && j == 0 { 2 } else { 1 };
-                blocks.push(BlockPlan { c_in, c_out, stride, side, project: j == 0 });
-                side = side.div_ceil(stride);
+                blocks.push(BlockPlan { c_in, c_out, stride, size, project: j == 0 });
+                size = ImageSize::new(size.height.div_ceil(stride), size.width.div_ceil(stride));
                 c_in = c_out;
             }
         }
@@ -265,7 +267,7 @@ impl ResNet {
         })
     }
 
-    /// Images `(b, channels, side, side)` to logits `(b, classes)`. With `train`, batch norm uses the statistics of
+    /// Images `(b, channels, height, width)` to logits `(b, classes)`. With `train`, batch norm uses the statistics of
     /// this batch and moves its running ones towards them.
     pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
         self.logits(&self.pooled(xs, train)?)
@@ -276,7 +278,7 @@ impl ResNet {
         self.fc.forward(features)
     }
 
-    /// Images `(b, channels, side, side)` to the averaged last feature map `(b, filters)`, in inference mode.
+    /// Images `(b, channels, height, width)` to the averaged last feature map `(b, filters)`, in inference mode.
     pub fn features(&self, xs: &Tensor) -> Result<Tensor> {
         self.pooled(xs, false)
     }

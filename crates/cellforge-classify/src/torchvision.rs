@@ -7,6 +7,7 @@ use candle_nn::{Init, Module, ModuleT, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, Padding, Precision};
 use cellforge_nn::{batch_norm2d, conv2d_with, linear, ops};
+use cellforge_settings::ImageSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,9 +28,9 @@ const FILTERS: usize = 64;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TorchvisionConfig {
-    /// Side of the square images in pixels, one of [`SIDES`](cellforge_nn::images::SIDES).
+    /// Size of the images in pixels, one that [`ImageSize::check`] allows.
     #[schemars(skip)]
-    pub image_size: usize,
+    pub image_size: ImageSize,
     /// Channels of an image: 3 (RGB) or 1 (grey), which the network sees three times.
     #[schemars(skip)]
     pub channels: usize,
@@ -44,7 +45,7 @@ pub struct TorchvisionConfig {
 
 impl Default for TorchvisionConfig {
     fn default() -> Self {
-        Self { image_size: 64, channels: 3, classes: 2, precision: Precision::F32 }
+        Self { image_size: ImageSize::square(64), channels: 3, classes: 2, precision: Precision::F32 }
     }
 }
 
@@ -138,8 +139,12 @@ impl TorchvisionConfig {
     }
 
     pub(crate) fn summary(&self, depth: Depth) -> ModelSummary {
-        let mut table = Table::new(depth.name(), &[self.channels, self.image_size, self.image_size]);
-        table.reshape("normalise", "Normalisation as for ImageNet", vec![3, self.image_size, self.image_size]);
+        let mut table = Table::new(depth.name(), &[self.channels, self.image_size.height, self.image_size.width]);
+        table.reshape(
+            "normalise",
+            "Normalisation as for ImageNet",
+            vec![3, self.image_size.height, self.image_size.width],
+        );
         table.conv("conv1", FILTERS, 7, false, STEM);
         table.batch_norm("bn1");
         table.keep("relu", "Activation relu");
@@ -203,7 +208,7 @@ impl TorchvisionResNet {
         })
     }
 
-    /// Images `(b, channels, side, side)` in `[0, 1]` to logits `(b, classes)`. With `train`, batch norm uses the statistics of this batch and
+    /// Images `(b, channels, height, width)` in `[0, 1]` to logits `(b, classes)`. With `train`, batch norm uses the statistics of this batch and
     /// moves its running ones towards them.
     pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
         self.logits(&self.pooled(xs, train)?)
@@ -214,7 +219,7 @@ impl TorchvisionResNet {
         self.fc.forward(features)
     }
 
-    /// Images `(b, channels, side, side)` in `[0, 1]` to the averaged last feature map, in inference mode.
+    /// Images `(b, channels, height, width)` in `[0, 1]` to the averaged last feature map, in inference mode.
     pub fn features(&self, xs: &Tensor) -> Result<Tensor> {
         self.pooled(xs, false)
     }
@@ -222,9 +227,9 @@ impl TorchvisionResNet {
     fn pooled(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
         let [mean, sd] = &self.imagenet;
         let xs = if xs.dim(1)? == 1 { Tensor::cat(&[xs, xs, xs], 1)? } else { xs.clone() };
-        let xs = xs.broadcast_sub(mean)?.broadcast_div(sd)?; // (b, 3, s, s)
-        let ys = self.bn1.forward_relu_t(&self.conv1.forward(&xs)?, train)?; // (b, 64, s/2, s/2)
-        let mut ys = ops::max_pool2d(&ys, 3, 2, 1)?; // (b, 64, s/4, s/4)
+        let xs = xs.broadcast_sub(mean)?.broadcast_div(sd)?; // (b, 3, h, w)
+        let ys = self.bn1.forward_relu_t(&self.conv1.forward(&xs)?, train)?; // (b, 64, h/2, w/2)
+        let mut ys = ops::max_pool2d(&ys, 3, 2, 1)?; // (b, 64, h/4, w/4)
         for block in &self.blocks {
             ys = block.forward_t(&ys, train)?;
         }

@@ -4,9 +4,9 @@
 mod tape;
 
 use candle_core::{DType, Device, Result, Tensor};
-use cellforge_classify::{Classifier, ClassifierConfig, CnnConfig, ResNetConfig};
+use cellforge_classify::{Classifier, ClassifierConfig, CnnConfig, ImageSize, ResNetConfig};
 use cellforge_nn::summary::ModelSummary;
-use cellforge_nn::{AnyOptimizer, Key, ParamStore, Sgd, SgdConfig, ops};
+use cellforge_nn::{Adam, AdamConfig, AnyOptimizer, Key, ParamStore, Sgd, SgdConfig, gradients, one_hot, ops};
 use tape::assert_same_gradients;
 
 /// Kind, output (channels first) and parameters of each layer of the study's small CNN.
@@ -26,11 +26,17 @@ const CNN: [(&str, &[usize], usize); 12] = [
 ];
 
 fn cnn(image_size: usize, channels: usize, classes: usize, width: f64) -> ClassifierConfig {
-    ClassifierConfig::Cnn(CnnConfig { image_size, channels, classes, width, ..Default::default() })
+    ClassifierConfig::Cnn(CnnConfig { image_size: image_size.into(), channels, classes, width, ..Default::default() })
 }
 
 fn resnet(image_size: usize, channels: usize, classes: usize, width: f64) -> ClassifierConfig {
-    ClassifierConfig::Resnet(ResNetConfig { image_size, channels, classes, width, ..Default::default() })
+    ClassifierConfig::Resnet(ResNetConfig {
+        image_size: image_size.into(),
+        channels,
+        classes,
+        width,
+        ..Default::default()
+    })
 }
 
 fn build(cfg: &ClassifierConfig) -> Result<(Classifier, ParamStore)> {
@@ -206,7 +212,7 @@ fn bad_configurations_and_inputs_name_the_field_or_the_shape() -> Result<()> {
     let small = CnnConfig::default;
     let study = ResNetConfig::default;
     for (cfg, field) in [
-        (cnn(48, 3, 2, 1.0), "image_size is 48"),
+        (cnn(50, 3, 2, 1.0), "image_size is 50"),
         (resnet(64, 2, 2, 1.0), "channels is 2"),
         (cnn(64, 3, 1, 1.0), "classes is 1"),
         (resnet(64, 3, 2, 0.0), "width is 0"),
@@ -229,5 +235,32 @@ fn bad_configurations_and_inputs_name_the_field_or_the_shape() -> Result<()> {
     let (classifier, _) = build(&cnn(32, 3, 2, 0.25))?;
     let error = classifier.forward_t(&Tensor::zeros((2, 1, 32, 32), DType::F32, &Device::Cpu)?, false).unwrap_err();
     assert!(error.to_string().contains("(batch, 3, 32, 32)"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn both_are_built_and_trained_at_every_size() -> Result<()> {
+    let sizes = [(24, 24), (28, 28), (48, 48), (96, 96), (224, 224), (240, 320), (28, 40)];
+    for (height, width) in sizes {
+        let image_size = ImageSize::new(height, width);
+        let cnn = CnnConfig { image_size, channels: 1, width: 1e-3, ..Default::default() };
+        let resnet = ResNetConfig { image_size, channels: 1, width: 1e-3, ..Default::default() };
+        for cfg in [ClassifierConfig::Cnn(cnn), ClassifierConfig::Resnet(resnet)] {
+            let (classifier, store) = build(&cfg)?;
+            assert_counts(&cfg.summary(), &store);
+            let images = Key::new(2).uniform(0.0, 1.0, (2, 1, height, width), &Device::Cpu)?;
+            let labels = one_hot(&[0, 1], 2, &Device::Cpu)?;
+            let adam = AdamConfig { lr: 1e-3, ..Default::default() };
+            let mut optimizer = AnyOptimizer::Adam(Adam::named(store.trainable(), adam)?);
+            for _ in 0..2 {
+                let (loss, grads) = gradients(|| ops::mse(&classifier.forward_t(&images, true)?, &labels))?;
+                assert!(loss.to_scalar::<f32>()?.is_finite(), "{cfg:?}");
+                optimizer.step(&grads)?;
+            }
+            let logits = classifier.forward_t(&images, false)?;
+            assert_eq!(logits.dims(), [2, 2], "{cfg:?}");
+            assert!(logits.flatten_all()?.to_vec1::<f32>()?.iter().all(|value| value.is_finite()), "{cfg:?}");
+        }
+    }
     Ok(())
 }

@@ -28,7 +28,7 @@ fn parameter(name: &str, dims: &[usize]) -> Vec<f32> {
 }
 
 fn config(name: &str, image_size: usize, channels: usize, classes: usize) -> ClassifierConfig {
-    let config = TorchvisionConfig { image_size, channels, classes, ..Default::default() };
+    let config = TorchvisionConfig { image_size: image_size.into(), channels, classes, ..Default::default() };
     if name == "resnet18" { ClassifierConfig::Resnet18(config) } else { ClassifierConfig::Resnet50(config) }
 }
 

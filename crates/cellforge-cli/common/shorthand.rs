@@ -3,7 +3,7 @@
 use std::{marker::PhantomData, sync::LazyLock};
 
 use cellforge::{
-    settings::{Kind, Layer, Setting, assignment, list},
+    settings::{ImageSize, Kind, Layer, Setting, assignment, list},
     study::{Preset, StudyConfig},
     train::{CLASSIFIER_RECIPES, GAN_RECIPES},
 };
@@ -34,6 +34,7 @@ macro_rules! with_reading {
         &[
             $($flag,)*
             ("channels", "data.channels"),
+            ("fit", "data.fit"),
             ("layout", "data.layout"),
             ("table", "data.table.file"),
             ("name", "data.table.name"),
@@ -161,6 +162,7 @@ impl<T: Shorthands> clap::Args for Given<T> {
 fn arg(flag: &'static str, setting: &'static Setting, defaults: &StudyConfig) -> Arg {
     let limits = match &setting.kind {
         Kind::Numbers(_) => setting.kind.to_string(),
+        Kind::Size => format!("each side {}", ImageSize::RULE),
         _ => setting.limits(),
     };
     let mut facts = vec![setting.key.clone()];
@@ -200,6 +202,7 @@ fn arg(flag: &'static str, setting: &'static Setting, defaults: &StudyConfig) ->
             }
         }
         Kind::Integer | Kind::Numbers(_) => arg.value_name("N").allow_negative_numbers(true),
+        Kind::Size => arg.value_name("N|WxH").allow_negative_numbers(true),
         Kind::Number => arg.value_name("X").allow_negative_numbers(true),
         Kind::Text | Kind::Table(_) | Kind::Optional(_) => arg.value_name(text_name(&setting.key)),
     }

@@ -157,7 +157,10 @@ fn say_info(info: &Info<'_>, set: &View) {
     if !info.skipped.is_empty() {
         say(format!("skipped: {}", info.skipped.len()));
     }
-    say(format!("fingerprint at {0}x{0} pixels: {1}", set.side(), info.fingerprint));
+    if let Some(words) = images::fit_in_words(set) {
+        say(words);
+    }
+    say(format!("fingerprint at {:#} pixels: {}", set.size(), info.fingerprint));
 }
 
 /// What the images were before they were made alike, how their intensities became grey levels, and what was left out.

@@ -14,7 +14,7 @@ use cellforge::{
 
 use super::{RunArgs, control, failed, stopped};
 use crate::{
-    common::{Given, Globals, Session, Shorthands, effective, save, say, with_reading},
+    common::{Given, Globals, Session, Shorthands, effective, memory, save, say, with_reading},
     images::{self, bootstrap, table},
 };
 
@@ -86,9 +86,12 @@ pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
     let dir = RunDir::new(out);
     check_kind(&dir, &config, args.given.has("test") || globals.sets("data.test"))?;
     let data = &config.data;
-    let all = images::open(&config, &images::options(data, Some(dir.cache()), session.progress)?)?;
     let training = ClassifierTrainConfig { seed: config.seed, ..config.classifier.clone() };
-    let training = training.for_images(all.side(), all.channels(), all.classes().len());
+    let asked = training.clone().for_images(data.side, data.channels, 2);
+    asked.validate()?;
+    memory::check_classifier(&globals, &session.device, &asked)?;
+    let all = images::open(&config, &images::options(data, Some(dir.cache()), session.progress)?)?;
+    let training = training.for_images(all.size(), all.channels(), all.classes().len());
     training.validate()?;
     let text = effective("train classifier", &config, session.precision, &TABLES)?;
     let work = Work { globals: &globals, args, config: &config, session: &session, all: &all, training };

@@ -10,7 +10,7 @@ use cellforge::{
 
 use super::{RunArgs, control, failed, stopped};
 use crate::{
-    common::{Given, Globals, Session, Shorthands, effective, say, with_reading},
+    common::{Given, Globals, Session, Shorthands, effective, memory, say, with_reading},
     images,
 };
 
@@ -75,7 +75,9 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
     }
     let data = &config.data;
     let base = GanTrainConfig { seed: config.seed, ..config.gan.clone() };
-    base.clone().for_images(data.side, data.channels, 2).validate()?;
+    let asked = base.clone().for_images(data.side, data.channels, 2);
+    asked.validate()?;
+    memory::check_gan(&globals, &session.device, &asked)?;
 
     let mut options = images::options(data, Some(RunDir::new(out).cache()), session.progress)?;
     options.allow_one_class = true;
@@ -105,7 +107,7 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
     let (control, text) = (control(&session), effective("train gan", &config, session.precision, &TABLES)?);
     let mode = args.run.mode();
     if together {
-        let base = base.for_images(all.side(), all.channels(), chosen.len());
+        let base = base.for_images(all.size(), all.channels(), chosen.len());
         tracing::info!(
             "training a GAN on {} of {} in {}",
             counted(usable.len(), "image", "images"),
@@ -125,7 +127,7 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
         let name = &all.classes()[class as usize];
         let folder = if chosen.len() == 1 { out.clone() } else { out.join(data::folder_name(name)) };
         let images = usable.class(class);
-        let config = GanTrainConfig { class: name.clone(), ..base.clone().for_images(all.side(), all.channels(), 1) };
+        let config = GanTrainConfig { class: name.clone(), ..base.clone().for_images(all.size(), all.channels(), 1) };
         let counted = counted(images.len(), "image", "images");
         tracing::info!("training a GAN on {counted} of {name} in {}", folder.display());
         let dir = RunDir::new(&folder).mode(mode).save_settings_in(&whole, text.clone());

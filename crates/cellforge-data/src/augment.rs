@@ -5,13 +5,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rng::keyed;
-use crate::{Error, Result};
+use crate::{Error, ImageSize, Result};
 
 /// How far images are changed at random. The default is the study's. Each image's change is a function of the seed, the
 /// epoch and the image's index alone.
 ///
 /// The transformations are those of Keras: for output pixel `p`, the input is read at `M (p - c) + c` with
-/// `M = rotation * shift * shear * zoom` around the centre `c = (side - 1) / 2`, bilinearly, and pixels outside repeat
+/// `M = rotation * shift * shear * zoom` around the centre `c`, bilinearly, and pixels outside repeat
 /// the nearest edge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -22,7 +22,7 @@ pub struct Augment {
     /// Zoom of each axis, drawn from `[1 - zoom, 1 + zoom]`.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub zoom: f64,
-    /// Shift: largest way along each axis, as a share of the side.
+    /// Shift: largest way along each axis, as a share of the side that it runs along.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub shift: f64,
     /// Shear: largest angle either way, in degrees.
@@ -67,30 +67,39 @@ impl Augment {
         *self != Self::NONE
     }
 
-    /// The change of image number `index` in `epoch`. `image` holds `side * side * channels` bytes, channels last, and
+    /// The change of image number `index` in `epoch`. `image` holds `height * width * channels` bytes, channels last, and
     /// so does the result.
     ///
     /// # Panics
     /// If `image` has another length; where a field is out of its range, perhaps as well (see [`Augment::validate`]).
     #[must_use]
-    pub fn apply(&self, image: &[u8], side: usize, channels: usize, seed: u64, epoch: u64, index: u64) -> Vec<u8> {
-        assert_eq!(image.len(), side * side * channels, "an image of another size");
-        let change = self.draw(side, seed, epoch, index);
+    pub fn apply(
+        &self,
+        image: &[u8],
+        size: impl Into<ImageSize>,
+        channels: usize,
+        seed: u64,
+        epoch: u64,
+        index: u64,
+    ) -> Vec<u8> {
+        let size = size.into();
+        assert_eq!(image.len(), size.area() * channels, "an image of another size");
+        let change = self.draw(size, seed, epoch, index);
         let (m, t) = affine(change.rotation, change.shift, change.shear, change.zoom);
-        let mut out = warp(image, side, channels, m, t, change.flip);
+        let mut out = warp(image, size, channels, m, t, change.flip);
         if change.upside_down {
-            out = out.chunks_exact(side * channels).rev().flatten().copied().collect();
+            out = out.chunks_exact(size.width * channels).rev().flatten().copied().collect();
         }
         out
     }
 
     /// What is drawn for one image.
-    fn draw(&self, side: usize, seed: u64, epoch: u64, index: u64) -> Change {
+    fn draw(&self, size: ImageSize, seed: u64, epoch: u64, index: u64) -> Change {
         let mut rng = keyed("augment", &[seed, epoch, index]);
         let mut within = |limit: f64| if limit > 0.0 { rng.random_range(-limit..=limit) } else { 0.0 };
         Change {
             rotation: within(self.rotation),
-            shift: [within(self.shift) * side as f64, within(self.shift) * side as f64],
+            shift: [within(self.shift) * size.height as f64, within(self.shift) * size.width as f64],
             shear: within(self.shear),
             zoom: [1.0 + within(self.zoom), 1.0 + within(self.zoom)],
             flip: self.horizontal_flip && rng.random::<bool>(),
@@ -120,21 +129,21 @@ fn affine(rotation: f64, shift: [f64; 2], shear: f64, zoom: [f64; 2]) -> ([[f64;
 }
 
 /// Reads `image` at `m (p - c) + c + t` for each pixel `p` (row, column) around the centre `c`, then mirrors if `flip`.
-fn warp(image: &[u8], side: usize, channels: usize, m: [[f64; 2]; 2], t: [f64; 2], flip: bool) -> Vec<u8> {
+fn warp(image: &[u8], size: ImageSize, channels: usize, m: [[f64; 2]; 2], t: [f64; 2], flip: bool) -> Vec<u8> {
     let mut out = vec![0; image.len()];
     let (m, t) = (m.map(|row| row.map(|v| v as f32)), t.map(|v| v as f32));
     match channels {
         // With the number of channels known to the compiler, a pixel's loop unrolls.
-        1 => warp_into::<1>(image, side, m, t, flip, &mut out),
-        3 => warp_into::<3>(image, side, m, t, flip, &mut out),
+        1 => warp_into::<1>(image, size, m, t, flip, &mut out),
+        3 => warp_into::<3>(image, size, m, t, flip, &mut out),
         // Any other number, one channel at a time.
         _ => {
-            let (mut plane, mut warped) = (vec![0; side * side], vec![0; side * side]);
+            let (mut plane, mut warped) = (vec![0; size.area()], vec![0; size.area()]);
             for channel in 0..channels {
                 for (to, from) in plane.iter_mut().zip(image[channel..].iter().step_by(channels)) {
                     *to = *from;
                 }
-                warp_into::<1>(&plane, side, m, t, flip, &mut warped);
+                warp_into::<1>(&plane, size, m, t, flip, &mut warped);
                 for (to, from) in out[channel..].iter_mut().step_by(channels).zip(&warped) {
                     *to = *from;
                 }
@@ -144,24 +153,25 @@ fn warp(image: &[u8], side: usize, channels: usize, m: [[f64; 2]; 2], t: [f64; 2
     out
 }
 
-fn warp_into<const C: usize>(image: &[u8], side: usize, m: [[f32; 2]; 2], t: [f32; 2], flip: bool, out: &mut [u8]) {
-    let centre = (side as f32 - 1.0) / 2.0;
-    let last = side as f32 - 1.0;
+fn warp_into<const C: usize>(image: &[u8], size: ImageSize, m: [[f32; 2]; 2], t: [f32; 2], flip: bool, out: &mut [u8]) {
+    let ImageSize { height, width } = size;
+    let [last_y, last_x] = [height, width].map(|side| side as f32 - 1.0);
+    let (middle_y, middle_x) = (last_y / 2.0, last_x / 2.0);
     let (pixels, _) = image.as_chunks::<C>();
     let (out, _) = out.as_chunks_mut::<C>();
-    for (row, line) in out.chunks_exact_mut(side).enumerate() {
-        let dy = row as f32 - centre;
+    for (row, line) in out.chunks_exact_mut(width).enumerate() {
+        let dy = row as f32 - middle_y;
         let (from_y, from_x) = (m[0][0] * dy + t[0], m[1][0] * dy + t[1]);
         for (column, out) in line.iter_mut().enumerate() {
             // Keras mirrors after the affine map, so the output's column is mirrored before it is looked up.
-            let seen = if flip { side - 1 - column } else { column };
-            let dx = seen as f32 - centre;
-            let y = (m[0][1] * dx + from_y + centre).clamp(0.0, last);
-            let x = (m[1][1] * dx + from_x + centre).clamp(0.0, last);
+            let seen = if flip { width - 1 - column } else { column };
+            let dx = seen as f32 - middle_x;
+            let y = (m[0][1] * dx + from_y + middle_y).clamp(0.0, last_y);
+            let x = (m[1][1] * dx + from_x + middle_x).clamp(0.0, last_x);
             let (y0, x0) = (y as u32 as usize, x as u32 as usize);
             let (fy, fx) = (y - y0 as f32, x - x0 as f32);
-            let (below, right) = (if y0 + 1 < side { side } else { 0 }, usize::from(x0 + 1 < side));
-            let at = y0 * side + x0;
+            let (below, right) = (if y0 + 1 < height { width } else { 0 }, usize::from(x0 + 1 < width));
+            let at = y0 * width + x0;
             let (a, b) = (&pixels[at], &pixels[at + right]);
             let (c, d) = (&pixels[at + below], &pixels[at + below + right]);
             for channel in 0..C {
@@ -198,12 +208,12 @@ mod tests {
         ];
         let grey: Vec<u8> = (0..25).map(|i| (i * 89 % 251) as u8).collect();
         let (m, t) = affine(17.0, [0.3, -0.6], 8.0, [0.9, 1.15]);
-        assert_eq!(warp(&grey, 5, 1, m, t, true), expected);
+        assert_eq!(warp(&grey, 5.into(), 1, m, t, true), expected);
         // Each channel alike, whatever their number.
         for channels in [2, 3] {
             let repeated: Vec<u8> = grey.iter().flat_map(|v| vec![*v; channels]).collect();
             let all: Vec<u8> = expected.iter().flat_map(|v| vec![*v; channels]).collect();
-            assert_eq!(warp(&repeated, 5, channels, m, t, true), all);
+            assert_eq!(warp(&repeated, 5.into(), channels, m, t, true), all);
         }
     }
 
@@ -258,7 +268,7 @@ mod tests {
             .map(|axis| -> Vec<u8> { (0..SIDE * SIDE).map(|p| 100 + 4 * [p / SIDE, p % SIDE][axis] as u8).collect() });
         let mut changed = 0;
         for index in 0..50 {
-            let drawn = augment.draw(SIDE, 3, 1, index);
+            let drawn = augment.draw(SIDE.into(), 3, 1, index);
             for (axis, image) in images.iter().enumerate() {
                 let out = augment.apply(image, SIDE, 1, 3, 1, index);
                 changed += usize::from(out != *image);
@@ -298,7 +308,7 @@ mod tests {
     #[test]
     fn what_is_drawn_fills_its_range_and_stays_within() {
         let (augment, side) = (Augment::default(), 64);
-        let drawn: Vec<Change> = (0..2000).map(|index| augment.draw(side, 5, 0, index)).collect();
+        let drawn: Vec<Change> = (0..2000).map(|index| augment.draw(side.into(), 5, 0, index)).collect();
         let fills = |name: &str, limit: f64, value: &dyn Fn(&Change) -> f64| {
             let values: Vec<f64> = drawn.iter().map(value).collect();
             let (low, high) =

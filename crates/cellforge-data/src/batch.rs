@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
-use crate::{Augment, Error, Result, View, ViewParts};
+use crate::{Augment, ImageSize, Result, View, ViewParts};
 
 /// How bytes become numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Batch {
 }
 
 impl View {
-    /// All images, (n, channels, side, side) in f32.
+    /// All images, (n, channels, height, width) in f32.
     ///
     /// # Errors
     /// Those of the device the tensor goes to.
@@ -79,14 +79,14 @@ impl View {
         gather(self, &(0..self.len()).collect::<Vec<_>>(), scale, None, device)
     }
 
-    /// The images of a tensor (n, channels, side, side), of one class without a name. [`ViewParts::from_tensor`] lets one add labels,
+    /// The images of a tensor (n, channels, height, width), of one class without a name. [`ViewParts::from_tensor`] lets one add labels,
     /// groups and names.
     ///
     /// ```
     /// use candle_core::Device;
     /// use cellforge_data::{Scale, View, ViewParts};
     ///
-    /// let view = View::new(ViewParts { side: 4, channels: 3, pixels: (0..96).collect(), ..ViewParts::default() })?;
+    /// let view = View::new(ViewParts { size: 4.into(), channels: 3, pixels: (0..96).collect(), ..ViewParts::default() })?;
     /// let tensor = view.tensor(Scale::SignedUnit, &Device::Cpu)?; // (2, 3, 4, 4) in [-1, 1]
     /// assert_eq!(View::from_tensor(&tensor, Scale::SignedUnit)?.pixels(), view.pixels());
     /// # Ok::<(), cellforge_data::Error>(())
@@ -100,23 +100,20 @@ impl View {
 }
 
 impl ViewParts {
-    /// The size and pixels of a tensor (n, channels, side, side) in the range of `scale`; a value becomes the nearest byte, and one
+    /// The size and pixels of a tensor (n, channels, height, width) in the range of `scale`; a value becomes the nearest byte, and one
     /// outside of the range its end.
     ///
     /// # Errors
     /// [`Error::Invalid`] where images are not square; [`Error::Candle`] for a tensor of another number of dimensions.
     pub fn from_tensor(images: &Tensor, scale: Scale) -> Result<Self> {
-        let (_, channels, side, width) = images.dims4()?;
-        if side != width {
-            return Err(Error::Invalid(format!("images of {side}x{width} pixels are not square")));
-        }
+        let (_, channels, height, width) = images.dims4()?;
         let values = images.permute((0, 2, 3, 1))?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?; // b, h, w, c
         let pixels = values.into_iter().map(|value| scale.byte(value)).collect();
-        Ok(Self { side, channels, pixels, ..Self::default() })
+        Ok(Self { size: ImageSize::new(height, width), channels, pixels, ..Self::default() })
     }
 }
 
-/// Images as (b, channels, side, side) in f32.
+/// Images as (b, channels, height, width) in f32.
 fn gather(
     view: &View,
     positions: &[usize],
@@ -124,14 +121,14 @@ fn gather(
     augment: Option<(&Augment, u64, u64)>,
     device: &Device,
 ) -> Result<Tensor> {
-    let (side, channels) = (view.side(), view.channels());
-    let area = side * side;
+    let (size, channels) = (view.size(), view.channels());
+    let area = size.area();
     let mut values = vec![0f32; positions.len() * channels * area];
     values.par_chunks_mut((channels * area).max(1)).zip(positions).for_each(|(planes, &i)| {
         let changed;
         let image = match augment {
             Some((augment, seed, epoch)) => {
-                changed = augment.apply(view.image(i), side, channels, seed, epoch, view.row(i) as u64);
+                changed = augment.apply(view.image(i), size, channels, seed, epoch, view.row(i) as u64);
                 &changed
             }
             None => view.image(i),
@@ -142,7 +139,7 @@ fn gather(
             }
         }
     });
-    Ok(Tensor::from_vec(values, (positions.len(), channels, side, side), device)?)
+    Ok(Tensor::from_vec(values, (positions.len(), channels, size.height, size.width), device)?)
 }
 
 #[cfg(test)]
@@ -153,7 +150,7 @@ mod tests {
         View::new(ViewParts {
             classes: vec!["a".into(), "b".into()],
             labels: (0..n as u32).map(|i| i % 2).collect(),
-            side: 4,
+            size: 4.into(),
             channels: 3,
             pixels: (0..n * 16 * 3).map(|i| (i * 37 % 256) as u8).collect(),
             ..ViewParts::default()

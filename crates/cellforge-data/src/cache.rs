@@ -1,6 +1,6 @@
 //! The cache of decoded images: one file per content and settings (see [`key`]), written whole or not at all, and memory-mapped.
 //!
-//! File: a header of 128 bytes (little-endian: magic, version, side, channels, images, bytes of pixels, bytes of notes, key,
+//! File: a header of 128 bytes (little-endian: magic, version, width, channels, height, images, bytes of pixels, bytes of notes, key,
 //! digest), the pixels, then notes in JSON: which entries were kept and what was skipped. The digest is the SHA-256 of pixels,
 //! notes and the header before it, so a damaged or shortened file is found out and built again.
 
@@ -20,7 +20,7 @@ use crate::index::{Index, Skipped};
 use crate::intensity::Intensities;
 use crate::source::Source;
 use crate::view::{Original, Pixels, hex};
-use crate::{Error, OpenOptions, Result};
+use crate::{Error, Fit, OpenOptions, Result};
 
 const MAGIC: &[u8; 8] = b"CELLFRGE";
 /// Rises with any change of the file's form or of what decoding yields; a test of [`crate::decode`] pins the latter.
@@ -57,8 +57,12 @@ pub(crate) fn key(source: &Source, index: &Index, options: &OpenOptions) -> Resu
     let stacks = &options.stacks;
     hash.update(format!(
         "{VERSION} {} {} {} {:?} {} {}\n",
-        options.side, options.channels, options.skip_bad, options.window, stacks.axis, stacks.windows
+        options.size, options.channels, options.skip_bad, options.window, stacks.axis, stacks.windows
     ));
+    // Caches of earlier versions, which stretched all images, are found again.
+    if options.fit != Fit::Stretch {
+        hash.update(format!("{:?}\n", options.fit));
+    }
     let mut ids_of_entries = Vec::with_capacity(index.entries.len());
     for (run, id) in runs.iter().zip(ids) {
         let id = match id {
@@ -133,7 +137,7 @@ fn write(
 
         let mut header = Vec::with_capacity(HEADER);
         header.extend(MAGIC);
-        for value in [VERSION, options.side as u32, options.channels as u32, 0] {
+        for value in head(options) {
             header.extend(value.to_le_bytes());
         }
         for value in [kept.places.len() as u64, pixels, notes.len() as u64] {
@@ -147,6 +151,12 @@ fn write(
         file.write_all(&header).map_err(io)?;
         file.flush().map_err(io)
     })
+}
+
+/// The version, width, channels and height of the images. The height of squares is 0, as in caches of earlier versions.
+fn head(options: &OpenOptions) -> [u32; 4] {
+    let height = if options.size.is_square() { 0 } else { options.size.height };
+    [VERSION, options.size.width as u32, options.channels as u32, height as u32]
 }
 
 /// Maps a cache file that is there and whole.
@@ -175,8 +185,7 @@ fn check(bytes: &[u8], key: &Key, options: &OpenOptions) -> Option<(Kept, Range<
     let (header, body) = bytes.split_at_checked(HEADER)?;
     let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap_or_default());
     let u64_at = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().unwrap_or_default());
-    let settings = (VERSION, options.side as u32, options.channels as u32);
-    if &header[..8] != MAGIC || (u32_at(8), u32_at(12), u32_at(16)) != settings || header[48..DIGESTED] != key[..] {
+    if &header[..8] != MAGIC || [8, 12, 16, 20].map(u32_at) != head(options) || header[48..DIGESTED] != key[..] {
         return None;
     }
     let [images, pixels, notes] = [24, 32, 40].map(|at| usize::try_from(u64_at(at)).unwrap_or(usize::MAX));

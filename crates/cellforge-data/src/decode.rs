@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use rayon::prelude::*;
 
 use crate::cache::{self, Kept};
 use crate::duplicates::Duplicates;
+use crate::fit::fitted;
 use crate::formats::{Format, Frame, Opened, Outcome, Samples, formats};
 use crate::index::{Entry, Index, Skipped};
 use crate::intensity::{Gathered, Intensities};
 use crate::source::{MAX_FILE_BYTES, Reader, Source};
 use crate::view::{Facts, Original, Pixels, Stored};
-use crate::{Error, OpenOptions, Result, View};
+use crate::{Error, Fit, ImageSize, OpenOptions, Result, View};
 
 /// The largest side an image file may have, in pixels.
 pub const MAX_IMAGE_SIDE: u32 = 8192;
@@ -33,6 +32,8 @@ pub const SIDES: std::ops::RangeInclusive<usize> = 4..=1024;
 
 /// Images decoded between two writes; the order of images, and which bad one is reported, do not depend on it.
 const CHUNK: usize = 512;
+/// Files at most whose images are looked at to learn of their shapes.
+const SHAPES: usize = 200;
 /// Grey levels that a set of images should span at least, or a warning tells that it is nearly of one.
 const SMALL_SPAN: u8 = 64;
 
@@ -40,23 +41,26 @@ impl View {
     /// Decodes the images of an index, or maps the cache that an earlier call left.
     ///
     /// Images are turned as their EXIF data say, alpha is laid over black, grey becomes RGB or the other way round, and images of another
-    /// size are resized with a Lanczos filter of 3 lobes, within 2/255 of Pillow. Intensities beyond 8 bits become grey levels by one rule
+    /// size are resized with a Lanczos filter of 3 lobes, within 2/255 of Pillow; [`OpenOptions::fit`] says what becomes of another shape. Intensities beyond 8 bits become grey levels by one rule
     /// for the set: see [`OpenOptions::window`]. The rule is kept in [`View::facts`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] for options out of range; [`Error::BadImage`] for the first image (in order of name) that cannot be
+    /// [`Error::Invalid`] for options out of range; [`Error::Memory`] for more images than may be held; [`Error::BadImage`] for the first image (in order of name) that cannot be
     /// used, unless `skip_bad`; [`Error::EmptyClass`] where no image of a class can; [`Error::HostileZip`] always;
     /// [`Error::Io`].
     pub fn load(index: &Index, options: &OpenOptions) -> Result<Self> {
-        check_shape(options.side, options.channels)?;
+        check_shape(options.size, options.channels)?;
         check_window(options.window)?;
         let source = Source::open(&index.root)?;
+        let fit = options.fit.settled(&shapes(&source, index, options), options.size);
+        let options = &OpenOptions { fit, ..options.clone() };
         let (kept, pixels) = match &options.cache_dir {
             Some(dir) => {
                 let key = cache::key(&source, index, options)?;
                 cache::open_or_build(dir, &key, options, |sink| decode_all(&source, index, options, sink))?
             }
             None => {
+                check_memory(index.entries.len(), options)?;
                 let mut bytes = Vec::new();
                 bytes.reserve_exact(index.entries.len() * image_bytes(options));
                 let kept = decode_all(&source, index, options, &mut |image| {
@@ -73,6 +77,7 @@ impl View {
             left_out: index.left_out.clone(),
             intensities: kept.intensities.clone(),
             originals: kept.originals.clone(),
+            fit,
         };
         let view = Stored {
             classes: index.classes.clone(),
@@ -82,7 +87,7 @@ impl View {
             parts: entries().map(|entry| entry.part).collect(),
             skipped: index.skipped.iter().chain(&kept.skipped).cloned().collect(),
             facts,
-            side: options.side,
+            size: options.size,
             channels: options.channels,
             pixels,
         }
@@ -93,6 +98,18 @@ impl View {
             return Err(Error::EmptyClass { path: index.root.clone(), class, left_out: Vec::new() });
         }
         Ok(view)
+    }
+}
+
+/// Refuses images whose pixels would take more memory than they may.
+fn check_memory(images: usize, options: &OpenOptions) -> Result<()> {
+    let bytes = (images as u64).saturating_mul(image_bytes(options) as u64);
+    match options.memory {
+        Some(limit) if bytes > limit => {
+            let (size, channels) = (options.size, options.channels);
+            Err(Error::Memory { images, size, channels, bytes, limit })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -121,10 +138,10 @@ fn check_window(window: Option<(f64, f64)>) -> Result<()> {
     }
 }
 
-fn check_shape(side: usize, channels: usize) -> Result<()> {
-    if !SIDES.contains(&side) {
+fn check_shape(size: ImageSize, channels: usize) -> Result<()> {
+    if !SIDES.contains(&size.height) || !SIDES.contains(&size.width) {
         let (low, high) = SIDES.into_inner();
-        return Err(Error::Invalid(format!("images of side {side} cannot be made: give {low} to {high}")));
+        return Err(Error::Invalid(format!("images of {size:#} pixels cannot be made: a side is {low} to {high}")));
     }
     if !matches!(channels, 1 | 3) {
         return Err(Error::Invalid(format!("images have 1 or 3 channels, not {channels}")));
@@ -132,33 +149,56 @@ fn check_shape(side: usize, channels: usize) -> Result<()> {
     Ok(())
 }
 
-/// Resizes an image as images are: stretched to `side` x `side` pixels with a Lanczos filter of 3 lobes, within 2/255 of Pillow.
+/// Resizes an image as images are: stretched to `size` with a Lanczos filter of 3 lobes, within 2/255 of Pillow.
 ///
-/// `pixels` holds `width * height * channels` bytes and the result `side * side * channels`, row by row, channels last; `channels`
+/// `pixels` holds `width * height * channels` bytes and the result those of `size`, row by row, channels last; `channels`
 /// is 1 or 3.
 ///
 /// # Errors
-/// [`Error::Invalid`] where `pixels` has another length or is empty, `side` is not within [`SIDES`], or `channels` is neither 1
+/// [`Error::Invalid`] where `pixels` has another length or is empty, a side is not within [`SIDES`], or `channels` is neither 1
 /// nor 3.
-pub fn resize(pixels: &[u8], width: usize, height: usize, channels: usize, side: usize) -> Result<Vec<u8>> {
-    check_shape(side, channels)?;
+pub fn resize(
+    pixels: &[u8],
+    width: usize,
+    height: usize,
+    channels: usize,
+    size: impl Into<ImageSize>,
+) -> Result<Vec<u8>> {
+    let size = size.into();
+    check_shape(size, channels)?;
     let wanted = width.checked_mul(height).and_then(|area| area.checked_mul(channels));
     if pixels.is_empty() || wanted != Some(pixels.len()) {
         let bytes = pixels.len();
         return Err(Error::Invalid(format!("an image of {width}x{height}x{channels} is not made of {bytes} bytes")));
     }
-    lanczos(pixels.to_vec(), width, height, channels, side).map_err(Error::Invalid)
+    fitted(pixels.to_vec(), ImageSize::new(height, width), channels, size, Fit::Stretch).map_err(Error::Invalid)
 }
 
 /// Bytes of one decoded image.
 pub(crate) fn image_bytes(options: &OpenOptions) -> usize {
-    options.side * options.side * options.channels
+    options.size.area() * options.channels
 }
 
 /// An image of the set's size, and what it was before.
 struct Decoded {
     pixels: Vec<u8>,
     original: Original,
+}
+
+/// Widths and heights of some of the images, evenly spread over the set, where they decide how images are fitted.
+fn shapes(source: &Source, index: &Index, options: &OpenOptions) -> Vec<(usize, usize)> {
+    if options.fit != Fit::Auto {
+        return Vec::new();
+    }
+    let decoder = Decoder { source, index, options, intensities: None, done: AtomicU64::new(0) };
+    let runs = by_file(&index.entries);
+    let some: Vec<&Range<usize>> = runs.iter().step_by(runs.len().div_ceil(SHAPES).max(1)).collect();
+    // One that cannot be read says so when it is decoded.
+    let shape = |reader: &mut Reader<'_>, run: &&Range<usize>| {
+        let entry = &index.entries[run.start];
+        decoder.opened(reader, entry).ok()?.shape(entry.frame).ok()
+    };
+    some.par_iter().map_init(|| source.reader(), shape).flatten().collect()
 }
 
 /// The entries of each file, which lie together.
@@ -298,9 +338,8 @@ impl Decoder<'_> {
 
     fn image(&self, opened: &Opened, at: usize) -> Result<Decoded> {
         let entry = &self.index.entries[at];
-        let image = opened
-            .frame(entry.frame)
-            .and_then(|frame| finished(frame, self.intensities.as_ref(), self.options.side, self.options.channels));
+        let image =
+            opened.frame(entry.frame).and_then(|frame| finished(frame, self.intensities.as_ref(), self.options));
         let total = self.index.entries.len() as u64;
         if let Some(progress) = &self.options.progress {
             // The end is told of once, when all is written.
@@ -311,8 +350,8 @@ impl Decoder<'_> {
     }
 }
 
-/// A frame as an image: `side * side * channels` bytes, row by row, channels last. The error is the reason in words.
-fn finished(frame: Frame, intensities: Option<&Intensities>, side: usize, channels: usize) -> Outcome<Decoded> {
+/// A frame as an image of the set's size: row by row, channels last. The error is the reason in words.
+fn finished(frame: Frame, intensities: Option<&Intensities>, options: &OpenOptions) -> Outcome<Decoded> {
     let Frame { width, height, channels: stored, samples, mode } = frame;
     if width.min(height) < MIN_IMAGE_SIDE as usize {
         return Err(format!("it is too small ({width}x{height}, at least {MIN_IMAGE_SIDE}x{MIN_IMAGE_SIDE})"));
@@ -324,44 +363,19 @@ fn finished(frame: Frame, intensities: Option<&Intensities>, side: usize, channe
     };
     let grey = stored == 1 || bytes.chunks_exact(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2]);
     let original = Original { width, height, mode, is_grey: grey, images: 0 };
-    let pixels = match (stored, channels) {
+    let pixels = match (stored, options.channels) {
         (1, 3) => bytes.into_iter().flat_map(|value| [value; 3]).collect(),
         (3, 1) => luma(&bytes),
         _ => bytes,
     };
-    Ok(Decoded { pixels: lanczos(pixels, width, height, channels, side)?, original })
+    let from = ImageSize::new(height, width);
+    Ok(Decoded { pixels: fitted(pixels, from, options.channels, options.size, options.fit)?, original })
 }
 
 /// ITU-R 601 luma in 16-bit fixed point; grey stays as it is.
 fn luma(rgb: &[u8]) -> Vec<u8> {
     let weigh = |p: &[u8]| 19595 * u32::from(p[0]) + 38470 * u32::from(p[1]) + 7471 * u32::from(p[2]) + 0x8000;
     rgb.chunks_exact(3).map(|p| (weigh(p) >> 16) as u8).collect()
-}
-
-/// See [`resize`], whose checks are not made again.
-fn lanczos(
-    pixels: Vec<u8>,
-    width: usize,
-    height: usize,
-    channels: usize,
-    side: usize,
-) -> std::result::Result<Vec<u8>, String> {
-    if (width, height) == (side, side) {
-        return Ok(pixels);
-    }
-    let kind = if channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
-    let mut resizer = Resizer::new();
-    // One axis at a time: bytes are clipped between the two passes, so their order shows at hard edges. It is Pillow's (13.0,
-    // found by trying shapes): the width first, unless the height shrinks by more than twice as many pixels.
-    let tall = height > side && height + side > 2 * width;
-    let (between_width, between_height) = if tall { (width, side) } else { (side, height) };
-    let from = ImageRef::new(width as u32, height as u32, &pixels, kind).map_err(|error| error.to_string())?;
-    let mut between = Image::new(between_width as u32, between_height as u32, kind);
-    resizer.resize(&from, &mut between, &options).map_err(|error| error.to_string())?;
-    let mut to = Image::new(side as u32, side as u32, kind);
-    resizer.resize(&between, &mut to, &options).map_err(|error| error.to_string())?;
-    Ok(to.into_vec())
 }
 
 #[cfg(test)]
@@ -375,10 +389,11 @@ mod tests {
 
     /// An image file of its own, 16 bits scaled by all that they may be.
     fn decode(bytes: &[u8], side: usize, channels: usize) -> Outcome<Vec<u8>> {
+        let options = OpenOptions { fit: Fit::Stretch, ..OpenOptions::new(side, channels) };
         let format = Format::of(bytes, "").ok_or("not PNG")?;
         let frame = Opened::new(bytes.to_vec(), format, &Stacks::default())?.frame(0)?;
         let rule = Gathered::of(&frame.samples, 1000).and_then(|found| found.rule(Some((0.0, 65535.0))));
-        Ok(finished(frame, rule.as_ref(), side, channels)?.pixels)
+        Ok(finished(frame, rule.as_ref(), &options)?.pixels)
     }
 
     fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {

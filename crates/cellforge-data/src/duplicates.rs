@@ -103,7 +103,7 @@ mod tests {
         View::new(ViewParts {
             classes: vec!["a".into(), "b".into()],
             labels: labels.to_vec(),
-            side: 2,
+            size: 2.into(),
             channels: 1,
             pixels: values.iter().flat_map(|value| [*value, 0, 0, 0]).collect(),
             ..ViewParts::default()

@@ -2,12 +2,30 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::ImageSize;
 use crate::left_out::LeftOut;
 
 /// The error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The pixels of the images would take more memory than they may.
+    #[error(
+        "{images} images of {size:#} pixels in {channels} channels take {:.1} GiB of memory, and {:.1} GiB are given: take fewer or smaller ones",
+        gib(*bytes), gib(*limit)
+    )]
+    Memory {
+        /// How many there are.
+        images: usize,
+        /// The size at which they are read.
+        size: ImageSize,
+        /// The channels in which they are read.
+        channels: usize,
+        /// What they would take.
+        bytes: u64,
+        /// What they may.
+        limit: u64,
+    },
     /// A file or folder could not be read or written.
     #[error("cannot read or write {path}")]
     Io {
@@ -229,3 +247,7 @@ impl Error {
 
 /// The result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1u32 << 30)
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 use image::{Rgb, RgbImage};
 
 use crate::atomic::write_atomic;
-use crate::{Error, Result, View, ViewParts};
+use crate::{Error, ImageSize, Result, View, ViewParts};
 
 /// Pixels between images of a grid.
 const GAP: usize = 2;
@@ -15,7 +15,8 @@ const GAP: usize = 2;
 ///
 /// # Errors
 /// [`Error::Io`] where the folder cannot be read; [`Error::BadImage`] for an image that cannot be, or has another size.
-pub fn read_class(folder: &Path, side: usize, channels: usize) -> Result<View> {
+pub fn read_class(folder: &Path, size: impl Into<ImageSize>, channels: usize) -> Result<View> {
+    let size = size.into();
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
         let path = entry.map_err(Error::io(folder))?.path();
@@ -25,14 +26,14 @@ pub fn read_class(folder: &Path, side: usize, channels: usize) -> Result<View> {
     }
     paths.sort();
     let file_name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut parts = ViewParts { classes: vec![file_name(folder)], side, channels, ..ViewParts::default() };
+    let mut parts = ViewParts { classes: vec![file_name(folder)], size, channels, ..ViewParts::default() };
     for path in &paths {
         let bad = |reason| Error::BadImage { path: folder.to_path_buf(), name: file_name(path), reason };
         let image = image::open(path).map_err(|error| bad(format!("it cannot be decoded ({error})")))?;
-        let bytes = if channels == 1 { image.into_luma8().into_raw() } else { image.into_rgb8().into_raw() };
-        if bytes.len() != side * side * channels {
-            return Err(bad(format!("the image is not {side} pixels a side")));
+        if (image.height() as usize, image.width() as usize) != (size.height, size.width) {
+            return Err(bad(format!("the image has {}x{} pixels, not {size:#}", image.width(), image.height())));
         }
+        let bytes = if channels == 1 { image.into_luma8().into_raw() } else { image.into_rgb8().into_raw() };
         parts.names.push(file_name(path));
         parts.pixels.extend(bytes);
     }
@@ -44,7 +45,7 @@ pub fn read_class(folder: &Path, side: usize, channels: usize) -> Result<View> {
 /// ```
 /// use cellforge_data::{View, ViewParts, sample_grid};
 ///
-/// let images = View::new(ViewParts { side: 8, channels: 1, pixels: vec![0; 3 * 64], ..ViewParts::default() })?;
+/// let images = View::new(ViewParts { size: 8.into(), channels: 1, pixels: vec![0; 3 * 64], ..ViewParts::default() })?;
 /// // Two columns and two rows of 8 pixels with a gap of 2.
 /// assert_eq!(sample_grid(&images, 2).dimensions(), (18, 18));
 /// # Ok::<(), cellforge_data::Error>(())
@@ -53,11 +54,11 @@ pub fn read_class(folder: &Path, side: usize, channels: usize) -> Result<View> {
 pub fn sample_grid(images: &View, columns: usize) -> RgbImage {
     let columns = columns.clamp(1, images.len().max(1));
     let rows = images.len().div_ceil(columns).max(1);
-    let pitch = images.side() + GAP;
-    let size = |images: usize| (images * pitch - GAP) as u32;
-    let mut grid = RgbImage::from_pixel(size(columns), size(rows), Rgb([255; 3]));
+    let (across, down) = (images.size().width + GAP, images.size().height + GAP);
+    let size = |images: usize, pitch: usize| (images * pitch - GAP) as u32;
+    let mut grid = RgbImage::from_pixel(size(columns, across), size(rows, down), Rgb([255; 3]));
     for (i, image) in images.rgb_images().enumerate() {
-        let (left, top) = (i % columns * pitch, i / columns * pitch);
+        let (left, top) = (i % columns * across, i / columns * down);
         for (x, y, pixel) in image.enumerate_pixels() {
             grid.put_pixel(left as u32 + x, top as u32 + y, *pixel);
         }
@@ -86,7 +87,7 @@ mod tests {
 
     #[test]
     fn images_of_a_grid_go_row_by_row() {
-        let parts = ViewParts { side: 1, channels: 3, pixels: (1..=9).collect(), ..ViewParts::default() };
+        let parts = ViewParts { size: 1.into(), channels: 3, pixels: (1..=9).collect(), ..ViewParts::default() };
         let grid = sample_grid(&View::new(parts).unwrap(), 2);
         assert_eq!(grid.dimensions(), (4, 4));
         assert_eq!(grid.get_pixel(0, 0).0, [1, 2, 3]);

@@ -15,7 +15,7 @@
 //! // Drawn images stand in for real ones here; any folder or zip with one folder of images per class will do.
 //! let dir = tempfile::tempdir()?;
 //! let zip = dir.path().join("images.zip");
-//! phantom::write_zip(&PhantomConfig { side: 32, images_per_class: 20, patients: 8, seed: 1 }, &zip)?;
+//! phantom::write_zip(&PhantomConfig { size: 32.into(), images_per_class: 20, patients: 8, seed: 1 }, &zip)?;
 //!
 //! // Their names begin with the patient.
 //! let mut options = OpenOptions::new(32, 3);
@@ -56,6 +56,7 @@ mod duplicates;
 pub mod error;
 #[cfg(feature = "fetch")]
 pub mod fetch;
+mod fit;
 mod formats;
 pub mod groups;
 pub mod images;
@@ -87,8 +88,10 @@ pub use atomic::{remove_unfinished, write_atomic};
 pub use augment::Augment;
 #[cfg(feature = "tensor")]
 pub use batch::{Batch, Scale};
+pub use cellforge_settings::ImageSize;
 pub use duplicates::{Duplicates, TwinCounts};
 pub use error::{Error, Result};
+pub use fit::{Fit, shape_factor};
 pub use formats::{MAX_FRAMES, MAX_STACK_BYTES, formats};
 pub use groups::{GroupPattern, Groups};
 pub use images::{read_class, sample_grid, save_grid};

@@ -9,7 +9,7 @@ use crate::layout::Layout;
 use crate::masks::Masks;
 use crate::stacks::Stacks;
 use crate::table::Table;
-use crate::{Progress, Result, View};
+use crate::{Fit, ImageSize, Progress, Result, View};
 
 /// How images are found, grouped and decoded.
 ///
@@ -23,8 +23,10 @@ use crate::{Progress, Result, View};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct OpenOptions {
-    /// Pixels a side, within [`SIDES`](crate::decode::SIDES). Images are stretched to a square, as Pillow's `resize` does.
-    pub side: usize,
+    /// Height and width, each within [`SIDES`](crate::decode::SIDES).
+    pub size: ImageSize,
+    /// How an image of another shape becomes one of this size.
+    pub fit: Fit,
     /// 3 for RGB, 1 for grey (ITU-R 601 luma, as Pillow's `L`).
     pub channels: usize,
     /// Where the group (patient) of an image comes from.
@@ -57,17 +59,20 @@ pub struct OpenOptions {
     /// but no more than the size and CRC-32 that a zip's directory gives for each file in it. So it goes stale in one case: where
     /// an image in a zip is replaced by another of the same name, size and CRC-32.
     pub cache_dir: Option<PathBuf>,
+    /// The most bytes that pixels may take in memory, where there is no cache. Without it, there is no limit.
+    pub memory: Option<u64>,
     /// Is told how many images of all are decoded. None are told of where the cache is there already.
     pub progress: Option<Progress>,
 }
 
 impl OpenOptions {
-    /// Images of `side` by `side` pixels in `channels` channels: in memory, of two classes or more, none left out, groups from names where
+    /// Images of `size`, or of as many pixels a side, in `channels` channels: in memory, of two classes or more, none left out, groups from names where
     /// patterns are given.
     #[must_use]
-    pub fn new(side: usize, channels: usize) -> Self {
+    pub fn new(size: impl Into<ImageSize>, channels: usize) -> Self {
         Self {
-            side,
+            size: size.into(),
+            fit: Fit::Auto,
             channels,
             groups: Groups::Auto,
             patterns: Vec::new(),
@@ -80,6 +85,7 @@ impl OpenOptions {
             allow_one_class: false,
             skip_bad: false,
             cache_dir: None,
+            memory: None,
             progress: None,
         }
     }
@@ -102,7 +108,7 @@ impl View {
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = path.as_ref();
         if let Some((kind @ ("cifar10" | "mnist"), dir)) = path.to_str().and_then(|text| text.split_once(':')) {
-            return vision(kind, Path::new(dir))?.resized(options.side, options.channels);
+            return vision(kind, Path::new(dir))?.resized(options.size, options.channels);
         }
         Self::load(&Index::open(path, options)?, options)
     }

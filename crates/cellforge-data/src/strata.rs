@@ -63,7 +63,7 @@ mod tests {
             classes: vec!["a".into()],
             names: ["a/1.png", "a/2.png", "a/3.png"].map(str::to_owned).into(),
             groups: ["P1", "P1", "P2"].map(|group| Some(group.to_owned())).into(),
-            side: 1,
+            size: 1.into(),
             channels: 1,
             pixels: vec![0; 3],
             ..ViewParts::default()

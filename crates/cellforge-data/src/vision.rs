@@ -7,7 +7,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use candle_datasets::vision::{self, Dataset};
 
-use crate::{Batch, Error, Result, Scale, Split, View, ViewParts};
+use crate::{Batch, Error, ImageSize, Result, Scale, Split, View, ViewParts};
 
 /// CIFAR-10's classes, in the order of its labels.
 pub const CIFAR10_CLASSES: [&str; 10] =
@@ -19,7 +19,7 @@ pub const MNIST_CLASSES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "
 /// How many images are turned into bytes at a time, so that no second copy of a whole data set in f32 is made.
 const CHUNK: usize = 1000;
 
-/// The training and test images of `split` as Candle's own kind of data set: images (n, channels, side, side) in f32
+/// The training and test images of `split` as Candle's own kind of data set: images (n, channels, height, width) in f32
 /// within [0, 1], labels (n) in u8, on the CPU. The validation images are left out: that kind has no place for them.
 ///
 /// # Errors
@@ -47,15 +47,15 @@ pub fn to_candle_dataset(view: &View, split: &Split) -> Result<Dataset> {
 /// A Candle data set as images, first the training images, then the test images, named `CLASS/train_N` and
 /// `CLASS/test_N` with N counted from 0 in the data set's order. Groups are unknown.
 ///
-/// Images are within [0, 1], either (n, channels, side, side) or (n, side * side), the latter being grey; `classes`
+/// Images are within [0, 1], either (n, channels, height, width) or (n, side * side), the latter being grey squares; `classes`
 /// names the labels in order.
 ///
 /// # Errors
-/// [`Error::Invalid`] if images are not square, do not have 1 or 3 channels, or a label has no name.
+/// [`Error::Invalid`] if flat images are not square, images do not have 1 or 3 channels, or a label has no name.
 pub fn from_candle_dataset(dataset: &Dataset, classes: &[&str]) -> Result<View> {
-    let (channels, side) = match *dataset.train_images.dims() {
-        [_, channels, height, width] if height == width => (channels, height),
-        [_, area] if area.isqrt().pow(2) == area => (1, area.isqrt()),
+    let (channels, size) = match *dataset.train_images.dims() {
+        [_, channels, height, width] => (channels, ImageSize::new(height, width)),
+        [_, area] if area.isqrt().pow(2) == area => (1, ImageSize::square(area.isqrt())),
         ref dims => return Err(Error::Invalid(format!("images of shape {dims:?} are not square"))),
     };
     let parts =
@@ -74,13 +74,13 @@ pub fn from_candle_dataset(dataset: &Dataset, classes: &[&str]) -> Result<View> 
         let n = images.dim(0)?;
         for start in (0..n).step_by(CHUNK) {
             let chunk = images.narrow(0, start, CHUNK.min(n - start))?;
-            let chunk = chunk.reshape(((), channels, side, side))?.permute((0, 2, 3, 1))?; // (b, h, w, c)
+            let chunk = chunk.reshape(((), channels, size.height, size.width))?.permute((0, 2, 3, 1))?; // (b, h, w, c)
             let values = chunk.flatten_all()?.to_vec1::<f32>()?;
             pixels.extend(values.iter().map(|value| (value * 255.0).round() as u8));
         }
     }
     let classes = classes.iter().map(|class| (*class).to_owned()).collect();
-    View::new(ViewParts { classes, names, labels, groups: Vec::new(), side, channels, pixels })
+    View::new(ViewParts { classes, names, labels, groups: Vec::new(), size, channels, pixels })
 }
 
 /// CIFAR-10 from the folder of its binary version (`data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`):

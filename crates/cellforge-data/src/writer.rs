@@ -13,7 +13,7 @@ use crate::atomic::Temporary;
 use crate::formats::{MAX_FRAMES, MAX_STACK_BYTES};
 use crate::names::folder_name;
 use crate::zip_file::ZipFile;
-use crate::{Error, Result, View};
+use crate::{Error, ImageSize, Result, View};
 
 /// Quality of JPEG files, of 100.
 const QUALITY: u8 = 95;
@@ -134,7 +134,7 @@ enum Target {
     Arrays {
         path: PathBuf,
         temporary: Temporary,
-        size: Option<(usize, usize)>,
+        size: Option<(ImageSize, usize)>,
         classes: Vec<String>,
         labels: Vec<u32>,
         pixels: Vec<u8>,
@@ -243,8 +243,8 @@ impl ImageWriter {
             }
             Target::Arrays { path, temporary, size, classes, labels, pixels } => {
                 let mut zip = ZipFile::new(temporary.handle().map_err(Error::io(&path))?, &path);
-                let (side, channels) = size.unwrap_or((0, 1));
-                let shape = [labels.len(), side, side, channels];
+                let (size, channels) = size.unwrap_or((ImageSize::square(0), 1));
+                let shape = [labels.len(), size.height, size.width, channels];
                 let shape = if channels == 1 { &shape[..3] } else { &shape };
                 zip.add("images.npy".to_owned(), &npy("|u1", shape, &pixels))?;
                 let numbers: Vec<u8> = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
@@ -258,16 +258,16 @@ impl ImageWriter {
     }
 }
 
-/// The arrays of an `.npz` file under way: side and channels, classes, labels and pixels.
-type Arrays<'a> = (&'a mut Option<(usize, usize)>, &'a mut Vec<String>, &'a mut Vec<u32>, &'a mut Vec<u8>);
+/// The arrays of an `.npz` file under way: size and channels, classes, labels and pixels.
+type Arrays<'a> = (&'a mut Option<(ImageSize, usize)>, &'a mut Vec<String>, &'a mut Vec<u32>, &'a mut Vec<u8>);
 
 fn append(path: &Path, images: &View, (size, classes, labels, pixels): Arrays<'_>) -> Result<()> {
     let invalid = |reason: String| Err(Error::Invalid(format!("{}: {reason}", path.display())));
-    let own = (images.side(), images.channels());
+    let own = (images.size(), images.channels());
     if *size.get_or_insert(own) != own {
         return invalid("an array holds images of one size and number of channels".to_owned());
     }
-    let bytes = pixels.len() as u64 + (images.len() * own.0 * own.0 * own.1) as u64;
+    let bytes = pixels.len() as u64 + (images.len() * own.0.area() * own.1) as u64;
     if bytes > MAX_STACK_BYTES || labels.len() + images.len() > MAX_FRAMES {
         return invalid(format!(
             "one file is to hold at most {} MiB of pixels and {MAX_FRAMES} images; a zip of PNG files can hold more",
@@ -290,16 +290,17 @@ fn encoded(images: &View, i: usize, options: &WriteOptions, path: &Path) -> Resu
     let mut bytes = Vec::new();
     let is_grey = images.channels() == 1;
     let colour = if is_grey { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
-    let (side, image) = (images.side() as u32, images.image(i));
+    let [width, height] = [images.size().width, images.size().height].map(|side| side as u32);
+    let image = images.image(i);
     let done = match (options.format, options.window) {
         (ImageFormat::Jpg, _) => {
-            JpegEncoder::new_with_quality(&mut bytes, QUALITY).write_image(image, side, side, colour)
+            JpegEncoder::new_with_quality(&mut bytes, QUALITY).write_image(image, width, height, colour)
         }
         (_, Some(window)) if is_grey => {
             let deep: Vec<u8> = image.iter().flat_map(|level| intensity(*level, window).to_ne_bytes()).collect();
-            PngEncoder::new(&mut bytes).write_image(&deep, side, side, ExtendedColorType::L16)
+            PngEncoder::new(&mut bytes).write_image(&deep, width, height, ExtendedColorType::L16)
         }
-        _ => PngEncoder::new(&mut bytes).write_image(image, side, side, colour),
+        _ => PngEncoder::new(&mut bytes).write_image(image, width, height, colour),
     };
     done.map_err(|source| Error::Encode { path: path.to_path_buf(), source })?;
     Ok(bytes)
@@ -339,7 +340,7 @@ mod tests {
     fn images() -> View {
         View::new(ViewParts {
             classes: vec!["a/b".to_owned()],
-            side: 4,
+            size: 4.into(),
             channels: 3,
             pixels: (0..3 * 4 * 4 * 3).map(|i| (i * 7 % 251) as u8).collect(),
             ..ViewParts::default()
@@ -401,7 +402,7 @@ mod tests {
             let parts = |class: &str, seed: usize| ViewParts {
                 classes: vec![class.to_owned()],
                 labels: vec![0; 2],
-                side: 28,
+                size: 28.into(),
                 channels,
                 pixels: (0..2 * 28 * 28 * channels).map(|i| ((i + seed) * 13 % 251) as u8).collect(),
                 ..ViewParts::default()
@@ -457,7 +458,7 @@ mod tests {
     fn intensities_of_16_bits_come_back() {
         let dir = tempfile::tempdir().unwrap();
         let levels: Vec<u8> = (0..=255).collect();
-        let grey = ViewParts { side: 16, channels: 1, pixels: levels.clone(), ..ViewParts::default() };
+        let grey = ViewParts { size: 16.into(), channels: 1, pixels: levels.clone(), ..ViewParts::default() };
         let grey = View::new(ViewParts { classes: vec!["a".to_owned()], labels: vec![0], ..grey }).unwrap();
         let options = WriteOptions { window: Some((120, 3945)), ..WriteOptions::default() };
         let mut writer = ImageWriter::create(dir.path(), &options).unwrap();

@@ -8,7 +8,7 @@ use cellforge_data::{Augment, Batch, Scale, View, balanced_draw, epoch_order, pr
 use proptest::prelude::*;
 
 fn images() -> View {
-    phantom::render(&PhantomConfig { side: 32, images_per_class: 20, patients: 6, seed: 3 }).unwrap()
+    phantom::render(&PhantomConfig { size: 32.into(), images_per_class: 20, patients: 6, seed: 3 }).unwrap()
 }
 
 fn values(batch: &Batch) -> Vec<f32> {

@@ -12,14 +12,14 @@ fn patients() -> GroupPattern {
 }
 
 fn config() -> PhantomConfig {
-    PhantomConfig { side: 64, images_per_class: 400, patients: 40, seed: 11 }
+    PhantomConfig { size: 64.into(), images_per_class: 400, patients: 40, seed: 11 }
 }
 
 #[test]
 fn a_zip_reads_back_with_the_same_cells_patients_and_classes() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("phantom.zip");
-    let config = PhantomConfig { side: 32, images_per_class: 30, patients: 8, seed: 2 };
+    let config = PhantomConfig { size: 32.into(), images_per_class: 30, patients: 8, seed: 2 };
     phantom::write_zip(&config, &file).unwrap();
     let mut options = OpenOptions::new(32, 3);
     options.groups = Groups::Names(patients());
@@ -125,7 +125,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn a_cell_is_a_function_of_its_arguments(seed: u64, class in 0u32..2, patient in 0usize..50, index in 0usize..1000) {
-        let config = PhantomConfig { side: 32, seed, ..PhantomConfig::default() };
+        let config = PhantomConfig { size: 32.into(), seed, ..PhantomConfig::default() };
         let cell = phantom::render_cell(&config, class, patient, index);
         prop_assert_eq!(&cell, &phantom::render_cell(&config, class, patient, index));
         prop_assert_ne!(&cell.rgb, &phantom::render_cell(&config, class, patient, index + 1).rgb);

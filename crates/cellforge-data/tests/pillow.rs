@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cellforge_data::{OpenOptions, View};
+use cellforge_data::{Fit, OpenOptions, View};
 
 /// The greatest difference between images of ours and those of the same file names in `theirs`, and the share of values
 /// that differ at all.
@@ -28,7 +28,7 @@ fn difference(ours: &View, theirs: &View) -> (u8, f64) {
 
 fn open(path: &Path, side: usize, channels: usize) -> View {
     let mut options = OpenOptions::new(side, channels);
-    options.allow_one_class = true;
+    (options.allow_one_class, options.fit) = (true, Fit::Stretch);
     View::open(path, &options).unwrap()
 }
 

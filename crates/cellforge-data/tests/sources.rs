@@ -306,9 +306,9 @@ fn groups_from_names_and_csv() {
 fn cache_follows_content_and_settings() {
     let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write_folder(dir.path(), &[("a/x.png", &png(1)), ("b/y.png", &png(2)), ("b/z.png", b"")]);
-    let options = |side| {
+    let options = |side: usize| {
         let mut options = options();
-        (options.side, options.skip_bad, options.cache_dir) = (side, true, Some(cache.path().into()));
+        (options.size, options.skip_bad, options.cache_dir) = (side.into(), true, Some(cache.path().into()));
         options
     };
     let load = |side| View::load(&index(dir.path()).unwrap(), &options(side)).unwrap();

@@ -12,7 +12,7 @@ fn images(labels: Vec<u32>, groups: Vec<Option<String>>) -> View {
     let n = labels.len();
     let classes = vec!["a".to_owned(), "b".to_owned()];
     let names = (0..n).map(|i| format!("{}/image, {i}.png", classes[labels[i] as usize])).collect();
-    View::new(ViewParts { classes, names, labels, groups, side: 1, channels: 1, pixels: vec![0; n] }).unwrap()
+    View::new(ViewParts { classes, names, labels, groups, size: 1.into(), channels: 1, pixels: vec![0; n] }).unwrap()
 }
 
 fn grouped(assigned: &[(u32, u8)]) -> View {

@@ -18,16 +18,16 @@ const BLACK: f32 = -1.0;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentConfig {
-    /// Flips: images are mirrored and turned by right angles, all eight ways alike.
+    /// Flips: images are mirrored and turned by right angles, all eight ways alike; those that are not square, the four ways that keep their shape.
     ///
     /// They suit images without an up or down.
     pub flips: bool,
-    /// Translation: largest shift along each axis, as a share of the side. Black comes into view.
+    /// Translation: largest shift along each axis, as a share of the side that it runs along. Black comes into view.
     ///
     /// DiffAugment has 0.125.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub translation: f64,
-    /// Cutout: side of the square that is covered, as a share of the image's side.
+    /// Cutout: sides of the part that is covered, as a share of the image's.
     ///
     /// DiffAugment has 0.5.
     #[schemars(range(min = 0.0, max = 0.99))]
@@ -77,7 +77,7 @@ impl AugmentConfig {
         self.p > 0.0 && (self.flips || self.translation > 0.0 || self.cutout > 0.0 || self.colour > 0.0)
     }
 
-    /// Changes each of the images `(b, channels, side, side)`, of values in `[-1, 1]`, at random; `key` decides how. `chance` is that of
+    /// Changes each of the images `(b, channels, height, width)`, of values in `[-1, 1]`, at random; `key` decides how. `chance` is that of
     /// each kind of change.
     ///
     /// # Errors

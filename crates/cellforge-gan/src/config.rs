@@ -1,13 +1,14 @@
 //! The shape of a GAN: one configuration for both networks.
 
 use candle_core::{Result, bail};
-use cellforge_nn::{Precision, images::check_size};
+use cellforge_nn::Precision;
+use cellforge_settings::{ImageSize, check_image};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Side of the smallest feature map of the generator, the one its dense layer is reshaped to.
-pub(crate) const SEED_SIDE: usize = 4;
-/// Filters of that feature map at width 1.
+/// The least side of the generator's first map, the one its dense layer is reshaped to.
+const SEED_SIDE: usize = 4;
+/// Filters of that map at width 1.
 const SEED_FILTERS: usize = 256;
 /// The longest noise vector; a longer one is a mistake, or a damaged file's.
 const MAX_LATENT: usize = 1 << 14;
@@ -18,10 +19,13 @@ const MIN_FILTERS: usize = 8;
 /// How many of the discriminator's convolutions halve the image; the rest keep its side.
 pub(crate) const STRIDED: usize = 3;
 
-/// Filters of the generator's blocks at width 1 where it is not the study's, for images of 128 pixels. Smaller images take the first.
-const UP_FILTERS: [usize; 5] = [192, 128, 64, 32, 16];
-/// The same of the residual discriminator, from the image's side down to 4 pixels: the last ones for smaller images.
-const DOWN_FILTERS: [usize; 6] = [12, 24, 48, 96, 192, 192];
+/// Filters at width 1 by the size of the map that they make, of the study's generator: for maps of 4 to 7 pixels a side, of 8 to 15 and so
+/// on up to 512. The side of a rectangle is the square root of its area. Each doubling has four times as many pixels, so counts fall.
+const STUDY_FILTERS: [usize; 8] = [256, 256, 256, 128, 128, 64, 32, 16];
+/// The same of the other generators.
+const UP_FILTERS: [usize; 8] = [192, 192, 128, 64, 32, 16, 16, 8];
+/// The same of the residual discriminator.
+const DOWN_FILTERS: [usize; 8] = [192, 192, 96, 48, 24, 12, 12, 8];
 
 /// The architecture of a generator.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -53,9 +57,9 @@ pub enum DiscriminatorKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GanConfig {
-    /// Side of the square images in pixels, one of [`SIDES`](cellforge_nn::images::SIDES).
+    /// Height and width of the images, within the rule of [`ImageSize::check`].
     #[schemars(skip)]
-    pub image_size: usize,
+    pub image_size: ImageSize,
     /// Channels of an image: 3 (RGB) or 1 (grey).
     #[schemars(skip)]
     pub channels: usize,
@@ -78,16 +82,17 @@ pub struct GanConfig {
     pub spectral_norm: bool,
     /// Filters of the generator's upsampling blocks at width 1, smallest image first.
     ///
-    /// There is one count for each doubling from 4 pixels to the images' side. Without it, the study's generator has 256, 256, 128 for 32 pixels, 256, 256, 128, 128 for 64 and 256, 256, 128, 128, 64 for 128,
-    /// and the others as many as are needed of 192, 128, 64, 32, 16.
+    /// There is one count for each doubling from the first map to the images' size. Without it, counts go by the size of the maps: from 8 pixels
+    /// a side on, doubling by doubling, they are 256, 256, 128, 128, 64, 32, 16 in the study's generator and 192, 128, 64, 32, 16, 16, 8 in the
+    /// others. The side of a rectangle is the square root of its area.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(inner(range(min = 1, max = 4096)))]
     pub generator_filters: Option<Vec<usize>>,
     /// Filters of the discriminator's convolutions at width 1, largest image first.
     ///
     /// In the study's discriminator the first three have stride 2 and later ones stride 1. It needs at least three; its own are 32, 64, 128,
-    /// 256, 512. The residual discriminator takes a count for the images' side and one for each halving from there to 4 pixels. Without it, those
-    /// are the last of 12, 24, 48, 96, 192, 192.
+    /// 256, 512. The residual discriminator takes a count for the images' size and one for each halving from there to the smallest map. Without it, those
+    /// go by the size of the maps: 8 at 512 pixels a side, 12 from 128 on, 24 from 64, 48 from 32, 96 from 16, and 192 below.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(inner(range(min = 1, max = 4096)))]
     pub discriminator_filters: Option<Vec<usize>>,
@@ -112,7 +117,7 @@ pub struct GanConfig {
 impl Default for GanConfig {
     fn default() -> Self {
         Self {
-            image_size: 64,
+            image_size: ImageSize::square(64),
             channels: 3,
             latent: 100,
             width: 1.0,
@@ -134,14 +139,14 @@ impl Default for GanConfig {
 impl GanConfig {
     /// Refuses values that no network can be built from; the message names the field and what it may be.
     pub fn validate(&self) -> Result<()> {
-        check_size(self.image_size, self.channels)?;
+        check_image(self.image_size, self.channels).map_err(candle_core::Error::msg)?;
         cellforge_settings::check(self, "model").map_err(candle_core::Error::wrap)?;
         let doublings = self.doublings();
         if let Some(filters) = &self.generator_filters
             && (filters.len() != doublings || filters.contains(&0))
         {
             bail!(
-                "generator_filters is {filters:?}: images of {} pixels take {doublings} counts, each above 0",
+                "generator_filters is {filters:?}: images of {:#} pixels take {doublings} counts, each above 0",
                 self.image_size
             )
         }
@@ -171,12 +176,32 @@ impl GanConfig {
         Ok(())
     }
 
-    /// How often the side doubles from [`SEED_SIDE`] to the image's.
-    fn doublings(&self) -> usize {
-        (self.image_size / SEED_SIDE).ilog2() as usize
+    /// How often both sides double from the generator's first map to the image, and are halved on the discriminator's way back: as often as
+    /// both can be halved to whole numbers of at least [`SEED_SIDE`].
+    pub(crate) fn doublings(&self) -> usize {
+        let ImageSize { height, width } = self.image_size;
+        let halves = |side: usize| side.trailing_zeros().min((side / SEED_SIDE).max(1).ilog2());
+        halves(height).min(halves(width)) as usize
     }
 
-    /// Filters of the 4x4 map that the generator starts from.
+    /// The size of the first map: 4x4 for squares of 32, 64, 128, 256 and 512 pixels.
+    pub(crate) fn seed(&self) -> ImageSize {
+        self.map(0)
+    }
+
+    /// The size of the map after so many doublings of the first.
+    fn map(&self, doublings: usize) -> ImageSize {
+        let halved = |side: usize| side >> (self.doublings() - doublings);
+        ImageSize::new(halved(self.image_size.height), halved(self.image_size.width))
+    }
+
+    /// Filters of a map after so many doublings, by a table that goes by the size of maps.
+    fn by_size(&self, table: &[usize; 8], doublings: usize) -> usize {
+        let side = self.map(doublings).area().isqrt();
+        table[((side / SEED_SIDE).max(1).ilog2() as usize).min(table.len() - 1)]
+    }
+
+    /// Filters of the first map that the generator starts from.
     pub(crate) fn seed_filters(&self) -> usize {
         match self.generator {
             GeneratorKind::Study => self.scaled(SEED_FILTERS),
@@ -186,22 +211,23 @@ impl GanConfig {
 
     /// Filters of each upsampling block of the generator, smallest image first.
     pub(crate) fn up_filters(&self) -> Vec<usize> {
-        let usual: &[usize] = match (self.generator, self.image_size) {
-            (GeneratorKind::Study, 32) => &[256, 256, 128],
-            (GeneratorKind::Study, 64) => &[256, 256, 128, 128],
-            (GeneratorKind::Study, _) => &[256, 256, 128, 128, 64],
-            _ => &UP_FILTERS[..self.doublings()],
+        let table = match self.generator {
+            GeneratorKind::Study => &STUDY_FILTERS,
+            _ => &UP_FILTERS,
         };
-        self.generator_filters.as_deref().unwrap_or(usual).iter().map(|&n| self.scaled(n)).collect()
+        let usual = || (1..=self.doublings()).map(|i| self.by_size(table, i)).collect();
+        self.generator_filters.clone().unwrap_or_else(usual).iter().map(|&n| self.scaled(n)).collect()
     }
 
     /// Filters of each convolution of the study's discriminator, or at each side of the residual one, largest first.
     pub(crate) fn down_filters(&self) -> Vec<usize> {
-        let usual: &[usize] = match self.discriminator {
-            DiscriminatorKind::Study => &[32, 64, 128, 256, 512],
-            DiscriminatorKind::Residual => &DOWN_FILTERS[DOWN_FILTERS.len() - 1 - self.doublings()..],
+        let usual = || match self.discriminator {
+            DiscriminatorKind::Study => vec![32, 64, 128, 256, 512],
+            DiscriminatorKind::Residual => {
+                (0..=self.doublings()).rev().map(|i| self.by_size(&DOWN_FILTERS, i)).collect()
+            }
         };
-        self.discriminator_filters.as_deref().unwrap_or(usual).iter().map(|&n| self.scaled(n)).collect()
+        self.discriminator_filters.clone().unwrap_or_else(usual).iter().map(|&n| self.scaled(n)).collect()
     }
 
     fn scaled(&self, filters: usize) -> usize {

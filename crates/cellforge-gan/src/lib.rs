@@ -11,7 +11,7 @@
 //! use cellforge_nn::{Key, ParamStore};
 //!
 //! # fn main() -> candle_core::Result<()> {
-//! let cfg = GanConfig { image_size: 32, width: 0.125, ..Default::default() };
+//! let cfg = GanConfig { image_size: 32.into(), width: 0.125, ..Default::default() };
 //! let key = Key::new(7);
 //! let g_store = ParamStore::new(key.with("generator"), &Device::Cpu);
 //! let d_store = ParamStore::new(key.with("discriminator"), &Device::Cpu);
@@ -39,7 +39,7 @@ mod generator;
 pub mod loss;
 
 pub use augment::AugmentConfig;
-pub use cellforge_nn::images::{CHANNELS, SIDES};
+pub use cellforge_settings::{CHANNELS, ImageSize};
 pub use config::{DiscriminatorKind, GanConfig, GeneratorKind};
 pub use discriminator::{Discriminator, InputGradient};
 pub use generator::Generator;

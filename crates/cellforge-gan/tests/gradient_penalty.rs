@@ -23,7 +23,7 @@ fn networks() -> Result<Vec<Network>> {
     let mut all = Vec::new();
     for (classes, spectral_norm, channels) in [(1, false, 3), (2, false, 1), (1, true, 1), (2, true, 3)] {
         let cfg = GanConfig {
-            image_size: 32,
+            image_size: 32.into(),
             channels,
             generator: GeneratorKind::Style,
             discriminator: DiscriminatorKind::Residual,
@@ -244,7 +244,7 @@ fn an_input_gradient_leaves_the_network_as_it_was() -> Result<()> {
 
 #[test]
 fn the_studys_discriminator_has_no_input_gradient() -> Result<()> {
-    let cfg = GanConfig { image_size: 32, width: 0.125, ..Default::default() };
+    let cfg = GanConfig { image_size: 32.into(), width: 0.125, ..Default::default() };
     let study = Discriminator::new(&cfg, ParamStore::new(Key::new(1), &Device::Cpu).frozen_vb())?;
     let network = networks()?.swap_remove(0);
     let errors = [

@@ -99,18 +99,19 @@ fn the_default_is_the_study() -> Result<()> {
 #[test]
 fn shapes_and_counts_at_every_side_and_channel_count() -> Result<()> {
     let key = Key::new(2);
-    for image_size in [32, 64, 128] {
+    for side in [32, 64, 128] {
         for channels in [1, 3] {
-            let cfg = GanConfig { image_size, channels, latent: 10, width: 1.0 / 16.0, ..Default::default() };
+            let cfg =
+                GanConfig { image_size: side.into(), channels, latent: 10, width: 1.0 / 16.0, ..Default::default() };
             let gan = build(&cfg)?;
             let images = gan.generator.forward_t(&key.normal((2, 10), &Device::Cpu)?, false)?;
-            assert_eq!(images.dims(), [2, channels, image_size, image_size]);
+            assert_eq!(images.dims(), [2, channels, side, side]);
             let extreme = images.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
             assert!(extreme <= 1.0, "{extreme} is outside of [-1, 1]");
             assert_eq!(gan.discriminator.forward_t(&images, false, &key)?.dims(), [2, 1]);
             assert_counts(&cfg.generator_summary(), &gan.g_store);
             assert_counts(&cfg.discriminator_summary(), &gan.d_store);
-            assert_eq!(cfg.generator_summary().layers.last().unwrap().output, [channels, image_size, image_size]);
+            assert_eq!(cfg.generator_summary().layers.last().unwrap().output, [channels, side, side]);
         }
     }
     Ok(())
@@ -119,7 +120,7 @@ fn shapes_and_counts_at_every_side_and_channel_count() -> Result<()> {
 #[test]
 fn dropout_acts_in_training_alone() -> Result<()> {
     // Batch norm is the other thing that tells the modes apart, so both outputs compared are of the same mode.
-    let cfg = GanConfig { image_size: 32, width: 0.125, ..Default::default() };
+    let cfg = GanConfig { image_size: 32.into(), width: 0.125, ..Default::default() };
     let gan = build(&cfg)?;
     let images = Key::new(3).uniform(-1.0, 1.0, (4, 3, 32, 32), &Device::Cpu)?;
     let logits = |train, key: u64| -> Result<Vec<f32>> {
@@ -133,7 +134,7 @@ fn dropout_acts_in_training_alone() -> Result<()> {
 
 #[test]
 fn a_step_of_each_network_lowers_its_loss() -> Result<()> {
-    let cfg = GanConfig { image_size: 32, width: 0.125, latent: 16, dropout: 0.0, ..Default::default() };
+    let cfg = GanConfig { image_size: 32.into(), width: 0.125, latent: 16, dropout: 0.0, ..Default::default() };
     let gan = build(&cfg)?;
     let key = Key::new(4);
     let reals = key.with("reals").uniform(-1.0, 1.0, (8, 3, 32, 32), &Device::Cpu)?;
@@ -171,7 +172,7 @@ fn a_step_of_each_network_lowers_its_loss() -> Result<()> {
 
 #[test]
 fn gradients_are_those_of_candles_graph() -> Result<()> {
-    let cfg = GanConfig { image_size: 32, width: 0.125, latent: 16, ..Default::default() };
+    let cfg = GanConfig { image_size: 32.into(), width: 0.125, latent: 16, ..Default::default() };
     let gan = build(&cfg)?;
     let key = Key::new(5);
     let reals = key.with("reals").uniform(-1.0, 1.0, (4, 3, 32, 32), &Device::Cpu)?;
@@ -239,7 +240,7 @@ fn other_losses_by_hand() -> Result<()> {
 #[test]
 fn configurations_read_with_defaults_and_refuse_what_they_do_not_know() {
     let cfg: GanConfig = toml::from_str("image_size = 32\nwidth = 0.5").unwrap();
-    assert_eq!(cfg, GanConfig { image_size: 32, width: 0.5, ..Default::default() });
+    assert_eq!(cfg, GanConfig { image_size: 32.into(), width: 0.5, ..Default::default() });
     let written = toml::to_string(&GanConfig::default()).unwrap();
     assert_eq!(toml::from_str::<GanConfig>(&written).unwrap(), GanConfig::default());
     for option in ["generator", "discriminator", "classes", "spectral_norm"] {
@@ -266,7 +267,7 @@ fn configurations_read_with_defaults_and_refuse_what_they_do_not_know() {
 fn bad_configurations_and_inputs_name_the_field_or_the_shape() -> Result<()> {
     let study = GanConfig::default;
     for (cfg, field) in [
-        (GanConfig { image_size: 48, ..study() }, "image_size is 48"),
+        (GanConfig { image_size: 50.into(), ..study() }, "image_size is 50"),
         (GanConfig { channels: 4, ..study() }, "channels is 4"),
         (GanConfig { latent: 0, ..study() }, "latent is 0"),
         (GanConfig { width: f64::NAN, ..study() }, "model.width is not finite"),
@@ -304,7 +305,7 @@ fn bad_configurations_and_inputs_name_the_field_or_the_shape() -> Result<()> {
         assert!(error.contains(field), "{error}");
         assert!(build(&cfg).is_err());
     }
-    let gan = build(&GanConfig { image_size: 32, width: 0.125, ..study() })?;
+    let gan = build(&GanConfig { image_size: 32.into(), width: 0.125, ..study() })?;
     let zeros = Tensor::zeros((2, 3, 64, 64), candle_core::DType::F32, &Device::Cpu)?;
     let error = gan.discriminator.forward_t(&zeros, false, &Key::new(0)).unwrap_err().to_string();
     assert!(error.contains("(batch, 3, 32, 32)"), "{error}");

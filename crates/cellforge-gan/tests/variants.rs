@@ -57,7 +57,7 @@ fn there_is_a_pair_of_each_kind() {
 fn shapes_ranges_and_counts() -> Result<()> {
     for (image_size, channels) in [(32, 1), (32, 3), (64, 1), (64, 3), (128, 1), (128, 3)] {
         for cfg in pairs() {
-            let cfg = GanConfig { image_size, channels, ..cfg };
+            let cfg = GanConfig { image_size: image_size.into(), channels, ..cfg };
             let gan = build(&cfg)?;
             let classes = rows(&[1, 0], &cfg)?;
             let noise = Key::new(2).normal((2, LATENT), &Device::Cpu)?;
@@ -85,7 +85,7 @@ fn shapes_ranges_and_counts() -> Result<()> {
 #[test]
 fn tables_have_the_names_of_checkpoints() -> Result<()> {
     for cfg in pairs() {
-        let cfg = GanConfig { image_size: 32, ..cfg };
+        let cfg = GanConfig { image_size: 32.into(), ..cfg };
         let gan = build(&cfg)?;
         for (summary, store) in [(cfg.generator_summary(), gan.g_store), (cfg.discriminator_summary(), gan.d_store)] {
             let names: Vec<String> = store.all().into_iter().map(|(name, _)| name).collect();
@@ -103,7 +103,7 @@ fn gradients_are_those_of_candles_graph() -> Result<()> {
     let augment = AugmentConfig { flips: true, translation: 0.2, cutout: 0.3, colour: 0.2, ..AugmentConfig::default() };
     for (image_size, channels) in [(32, 3), (64, 1), (128, 3)] {
         for cfg in pairs() {
-            let cfg = GanConfig { image_size, channels, dropout: 0.0, ..cfg };
+            let cfg = GanConfig { image_size: image_size.into(), channels, dropout: 0.0, ..cfg };
             let gan = build(&cfg)?;
             shake(&gan.g_store)?;
             shake(&gan.d_store)?;
@@ -130,7 +130,7 @@ fn gradients_are_those_of_candles_graph() -> Result<()> {
 #[test]
 fn every_class_and_every_noise_is_another_image() -> Result<()> {
     for cfg in pairs() {
-        let cfg = GanConfig { image_size: 32, ..cfg };
+        let cfg = GanConfig { image_size: 32.into(), ..cfg };
         let gan = build(&cfg)?;
         shake(&gan.g_store)?;
         let noise = Key::new(2).normal((1, LATENT), &Device::Cpu)?;
@@ -157,7 +157,7 @@ fn every_class_and_every_noise_is_another_image() -> Result<()> {
 #[test]
 fn images_do_not_mix() -> Result<()> {
     for cfg in pairs().into_iter().filter(|cfg| cfg.classes > 1) {
-        let cfg = GanConfig { image_size: 32, ..cfg };
+        let cfg = GanConfig { image_size: 32.into(), ..cfg };
         let gan = build(&cfg)?;
         shake(&gan.g_store)?;
         let noise = Key::new(2).normal((3, LATENT), &Device::Cpu)?;
@@ -184,7 +184,7 @@ fn images_do_not_mix() -> Result<()> {
 fn classes_that_do_not_fit_are_errors_that_say_so() -> Result<()> {
     let of = |classes: usize| {
         let (generator, discriminator) = (GeneratorKind::Style, DiscriminatorKind::Residual);
-        let cfg = GanConfig { image_size: 32, latent: LATENT, width: WIDTH, ..Default::default() };
+        let cfg = GanConfig { image_size: 32.into(), latent: LATENT, width: WIDTH, ..Default::default() };
         build(&GanConfig { generator, discriminator, classes, ..cfg })
     };
     let (noise, images) =
@@ -225,7 +225,8 @@ fn classes_that_do_not_fit_are_errors_that_say_so() -> Result<()> {
 #[test]
 fn the_start_is_neither_flat_nor_saturated() -> Result<()> {
     let (generator, discriminator) = (GeneratorKind::Style, DiscriminatorKind::Residual);
-    let cfg = GanConfig { image_size: 64, latent: 64, width: 0.25, generator, discriminator, ..Default::default() };
+    let cfg =
+        GanConfig { image_size: 64.into(), latent: 64, width: 0.25, generator, discriminator, ..Default::default() };
     let gan = build(&cfg)?;
     let spread = |xs: &Tensor| -> Result<f64> {
         let xs = values(xs)?;

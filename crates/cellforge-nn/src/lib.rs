@@ -30,7 +30,6 @@
 mod batch_norm;
 mod conv;
 mod dropout;
-pub mod images;
 mod key;
 mod linear;
 pub mod optim;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::list::{Kind, Range, show};
-use crate::{Error, Result, Settings, list};
+use crate::{Error, ImageSize, Result, Settings, list};
 
 /// Checks that each number of `settings` is in its range, and each choice one that there is. Errors name the setting as `prefix.name`, with
 /// an empty `prefix` by its own name.
@@ -33,6 +33,9 @@ fn within(key: &str, value: &Value, kind: &Kind, range: &Range) -> Result<()> {
     let good = match (value, kind) {
         (value, Kind::Optional(kind)) => return within(key, value, kind, range),
         (Value::Number(number), Kind::Numbers(all)) => number.as_u64().is_some_and(|number| all.contains(&number)),
+        (value, Kind::Size) => {
+            serde_json::from_value::<ImageSize>(value.clone()).is_ok_and(|size| size.check().is_ok())
+        }
         (Value::Number(number), _) => range.contains(number),
         // The names of recipes are texts to serde, and choices to the schema.
         (Value::String(word), Kind::Choice(words)) => words.contains(word),
@@ -57,6 +60,7 @@ fn within(key: &str, value: &Value, kind: &Kind, range: &Range) -> Result<()> {
     let expected = match kind {
         Kind::Choice(words) => format!("one of {}", words.join(", ")),
         Kind::Numbers(_) => kind.to_string(),
+        Kind::Size => format!("a {kind}"),
         _ => range.to_string(),
     };
     Err(wrong(key.to_owned(), show(value), expected))

@@ -7,15 +7,18 @@
 //! - Ranges are `#[schemars(range(min = .., max = ..))]`, and `#[schemars(extend("exclusiveMinimum" = ..))]` or `exclusiveMaximum` for open ends.
 //! - The range of the numbers in a list is `#[schemars(inner(range(..)))]`. A few numbers to choose from are `#[schemars(extend("enum" = [..]))]`.
 //! - A whole number has both ends: one of the size of a typing error would otherwise be asked of memory.
+//! - A field of the type [`ImageSize`] is a size for which networks are built.
 //! - A field with `#[schemars(skip)]` is no setting but a fact of a run, such as the side of the images: files may not name it.
 
 mod check;
 mod error;
+mod image_size;
 mod layers;
 mod list;
 
 pub use check::check;
 pub use error::Error;
+pub use image_size::{CHANNELS, ImageSize, check_image};
 pub use layers::{Layer, assemble, assignment, overlay, to_toml};
 pub use list::{Kind, Range, Setting, list, markdown};
 pub use schemars::{self, JsonSchema};

@@ -4,7 +4,7 @@ use std::{cmp::Ordering, fmt};
 
 use serde_json::{Map, Number, Value};
 
-use crate::Settings;
+use crate::{ImageSize, Settings, image_size};
 
 /// One setting.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,6 +73,8 @@ pub enum Kind {
     Choice(Vec<String>),
     /// One of these whole numbers.
     Numbers(Vec<u64>),
+    /// The size of images, an [`ImageSize`](crate::ImageSize).
+    Size,
     /// A list of values.
     List(Box<Kind>),
     /// A table of named values, as an entry of a list. The keys are those within the table.
@@ -94,6 +96,7 @@ impl fmt::Display for Kind {
                 let others = others.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
                 if others.is_empty() { write!(f, "{last}") } else { write!(f, "{others} or {last}") }
             }
+            Self::Size => write!(f, "side, or \"WIDTHxHEIGHT\"; each side {}", ImageSize::RULE),
             Self::List(kind) => write!(f, "list of {kind}"),
             Self::Table(fields) => {
                 let of = |field: &Setting| match &field.kind {
@@ -278,6 +281,9 @@ impl Walk {
             let numbers: Vec<u64> = values.iter().filter_map(Value::as_u64).collect();
             let kind = if numbers.is_empty() { Kind::Choice(words(values)) } else { Kind::Numbers(numbers) };
             return (kind, Range::default());
+        }
+        if object.get("format").and_then(Value::as_str) == Some(image_size::FORMAT) {
+            return (Kind::Size, Range::default());
         }
         let variants = self.variants(schema);
         if !variants.is_empty() {

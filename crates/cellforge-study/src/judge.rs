@@ -118,7 +118,7 @@ fn judge_synthetic(
     resnet: &Trained,
     control: &Control,
 ) -> Result<Vec<u32>> {
-    let images = read_class(folder, cells.all.side(), cells.all.channels())?;
+    let images = read_class(folder, cells.all.size(), cells.all.channels())?;
     let classifier = load(config, resnet, control)?;
     let probabilities = classifier.predict(&images)?;
     Ok(predictions(&probabilities, cells.all.classes().len())?)

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cellforge_data::{GroupPattern, OpenOptions, View, fetch::FetchOptions};
+use cellforge_data::{GroupPattern, ImageSize, OpenOptions, View, fetch::FetchOptions};
 
 /// Where NLM distributes the malaria images, about 337 MB.
 pub const NLM_URL: &str = "https://data.lhncbc.nlm.nih.gov/public/Malaria/cell_images.zip";
@@ -47,10 +47,10 @@ pub fn whole_names() -> GroupPattern {
     GroupPattern::new(pattern).expect("a constant pattern is a regular expression")
 }
 
-/// How cells of `side` by `side` pixels in `channels` channels are read: the patients of NIH names are recognised.
+/// How cells of `size`, or of as many pixels a side, in `channels` channels are read: the patients of NIH names are recognised.
 #[must_use]
-pub fn open_options(side: usize, channels: usize) -> OpenOptions {
-    let mut options = OpenOptions::new(side, channels);
+pub fn open_options(size: impl Into<ImageSize>, channels: usize) -> OpenOptions {
+    let mut options = OpenOptions::new(size, channels);
     options.patterns = vec![whole_names()];
     options
 }

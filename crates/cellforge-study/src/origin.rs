@@ -108,7 +108,7 @@ mod tests {
             classes: classes.map(str::to_owned).to_vec(),
             names: names.map(str::to_owned).to_vec(),
             labels: vec![0, 1],
-            side: 1,
+            size: 1.into(),
             channels: 1,
             pixels: vec![0, 1],
             ..ViewParts::default()

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use cellforge_data::ImageSize;
 use cellforge_eval::{ClassifierReport, Proportion};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -114,8 +115,8 @@ pub struct DataSummary {
     pub is_phantom: bool,
     /// Whether the images are the NIH/NLM malaria cells, whose licence and citation the report then gives.
     pub is_nih: bool,
-    /// Side of the square images, in pixels.
-    pub side: usize,
+    /// Size of the images in pixels: a number for squares, and otherwise a text of width x height.
+    pub side: ImageSize,
     /// 3 for colour, 1 for grey.
     pub channels: usize,
     /// Class names, sorted; labels are positions in this list.

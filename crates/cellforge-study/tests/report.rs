@@ -115,7 +115,7 @@ fn sample(dir: &Path, classes: [&str; 2], is_phantom: bool) -> Results {
             words: Words { one: "cell".to_owned(), many: "cells".to_owned() },
             is_phantom,
             is_nih: !is_phantom,
-            side: 32,
+            side: 32.into(),
             channels: 3,
             classes: classes.clone(),
             images_per_class: counts(13_779),

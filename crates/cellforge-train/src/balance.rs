@@ -85,7 +85,7 @@ mod tests {
         View::new(ViewParts {
             classes: ["a", "b", "c", "empty"].map(str::to_owned).into(),
             labels: [&[0; 12][..], &[1; 3], &[2; 1]].concat(),
-            side: 4,
+            size: 4.into(),
             channels: 1,
             pixels: (0..16 * 16).map(|i| (i % 256) as u8).collect(),
             ..ViewParts::default()

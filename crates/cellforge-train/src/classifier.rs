@@ -52,8 +52,8 @@ pub fn train_classifier(
     let precision = control.precision_of_run(config.model.precision())?;
     let config = &ClassifierTrainConfig { model: config.model.clone().in_precision(precision), ..config.clone() };
     config.validate()?;
-    let (side, channels) = (config.model.image_size(), config.model.channels());
-    run::check_images(train, side, channels)?;
+    let (size, channels) = (config.model.image_size(), config.model.channels());
+    run::check_images(train, size, channels)?;
     check_classes(&config.model, train)?;
     check_val(train, val)?;
     if config.patience.is_some() && val.is_empty() {
@@ -75,6 +75,7 @@ pub fn train_classifier(
         intensities: train.facts().intensities.clone(),
         seen: Some(SeenImages::new(train, val).and(start.as_ref().and_then(ClassifierStart::seen))),
         started_from: start.as_ref().map(ClassifierStart::record),
+        fit: train.facts().used_fit(),
         ..State::new(KIND, config.seed, train.classes().to_vec(), data, config.clone())
     };
     let run = dir.open_of_length(&mut step, fresh, &control.device, &|saved, asked, position| {
@@ -124,7 +125,7 @@ pub(crate) fn check_classes(model: &ClassifierConfig, images: &View) -> Result<(
 
 /// Checks that validation images, where there are some, are of the size and classes of the training images.
 fn check_val(train: &View, val: &View) -> Result<()> {
-    let kind = |view: &View| (view.side(), view.channels(), view.classes().to_vec());
+    let kind = |view: &View| (view.size(), view.channels(), view.classes().to_vec());
     if val.is_empty() || kind(train) == kind(val) {
         return Ok(());
     }

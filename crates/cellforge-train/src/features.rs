@@ -2,19 +2,15 @@
 
 use candle_core::{Device, Tensor};
 use cellforge_classify::{Classifier, DinoV2, Inception, dinov2_input, inception_input};
-use cellforge_data::{Batch, Scale, View};
+use cellforge_data::{Batch, ImageSize, Scale, View};
 use cellforge_eval::Features;
 use cellforge_gan::Discriminator;
 use cellforge_nn::{Key, one_hot};
 
-use crate::predict::positions;
+use crate::predict::{at_once, positions};
 use crate::{Error, Result};
 
-/// Images judged at once. The last batch is filled up with images whose rows are thrown away: sums of another number of rows may run
-/// in another order, and then two equal images would not have equal features.
-const BATCH: usize = 64;
-
-/// The same for Inception-v3 and DINOv2, whose images are larger.
+/// Images judged at once by Inception-v3 and DINOv2, whose images are larger than those of the other networks.
 const ENCODER_BATCH: usize = 16;
 
 /// Features of images as they were computed or read: rows of numbers, one row an image, that belong to whoever holds them and that nobody
@@ -60,7 +56,7 @@ impl FeatureMatrix {
 
 /// What the classifier's last layer judges the images by, in their order.
 pub(crate) fn features(classifier: &Classifier, images: &View, device: &Device) -> Result<FeatureMatrix> {
-    in_batches(images, BATCH, |chunk| {
+    in_batches(images, at_once(images.size()), |chunk| {
         Ok(classifier.features(&Batch::gather(images, chunk, Scale::Unit, None, device)?.images)?)
     })
 }
@@ -73,7 +69,7 @@ pub(crate) fn features(classifier: &Classifier, images: &View, device: &Device) 
 pub fn inception_features(network: &Inception, images: &View, device: &Device) -> Result<FeatureMatrix> {
     in_batches(images, ENCODER_BATCH, |chunk| {
         let bytes: Vec<&[u8]> = chunk.iter().map(|&i| images.image(i)).collect();
-        Ok(network.features(&inception_input(&bytes, images.side(), images.channels(), device)?)?)
+        Ok(network.features(&inception_input(&bytes, images.size(), images.channels(), device)?)?)
     })
 }
 
@@ -85,27 +81,28 @@ pub fn inception_features(network: &Inception, images: &View, device: &Device) -
 pub fn dinov2_features(network: &DinoV2, images: &View, device: &Device) -> Result<FeatureMatrix> {
     in_batches(images, ENCODER_BATCH, |chunk| {
         let bytes: Vec<&[u8]> = chunk.iter().map(|&i| images.image(i)).collect();
-        Ok(network.features(&dinov2_input(&bytes, images.side(), images.channels(), device)?)?)
+        Ok(network.features(&dinov2_input(&bytes, images.size(), images.channels(), device)?)?)
     })
 }
 
-/// The pixels of the images, in their order, each image averaged over areas to `side` by `side` pixels. A row holds
+/// The pixels of the images, in their order, each image averaged over areas to `to`, or as many pixels a side. A row holds
 /// them row by row with the channels of a pixel together, in [0, 1].
 ///
 /// # Errors
-/// [`Error::Invalid`] if `side` is 0 or more than the images', or if there are no images.
-pub fn pixel_features(images: &View, side: usize) -> Result<FeatureMatrix> {
+/// [`Error::Invalid`] if a side of `to` is 0 or more than the images', or if there are no images.
+pub fn pixel_features(images: &View, to: impl Into<ImageSize>) -> Result<FeatureMatrix> {
     check(images)?;
-    if side == 0 || side > images.side() {
-        let reason = format!("{side} is out of range: from 1 to the {0} pixels of the images", images.side());
-        return Err(Error::Invalid { field: "side", reason });
+    let (from, to) = (images.size(), to.into());
+    if to.area() == 0 || to.height > from.height || to.width > from.width {
+        let reason = format!("{to:#} is out of range: from 1x1 to the {from:#} pixels of the images");
+        return Err(Error::Invalid { field: "size", reason });
     }
-    let taps = taps(images.side(), side);
-    let mut values = Vec::with_capacity(images.len() * side * side * images.channels());
+    let taps = (taps(from.height, to.height), taps(from.width, to.width));
+    let mut values = Vec::with_capacity(images.len() * to.area() * images.channels());
     for i in 0..images.len() {
-        average(images.image(i), images.side(), images.channels(), &taps, &mut values);
+        average(images.image(i), from, images.channels(), &taps, &mut values);
     }
-    Ok(FeatureMatrix { values, dims: side * side * images.channels() })
+    Ok(FeatureMatrix { values, dims: to.area() * images.channels() })
 }
 
 /// The logits that the discriminator gives to the images, in their order. One of several classes takes all images for those of the class
@@ -116,8 +113,9 @@ pub(crate) fn discriminator_scores(
     images: &View,
     device: &Device,
 ) -> Result<Vec<f64>> {
-    let classes = label.map(|(label, of)| one_hot(&[label; BATCH], of, device)).transpose()?; // (BATCH, of)
-    let logits = in_batches(images, BATCH, |chunk| {
+    let batch = at_once(images.size());
+    let classes = label.map(|(label, of)| one_hot(&vec![label; batch], of, device)).transpose()?; // (batch, of)
+    let logits = in_batches(images, batch, |chunk| {
         let xs = Batch::gather(images, chunk, Scale::SignedUnit, None, device)?.images;
         // The key is of dropout, which inference has none of.
         Ok(discriminator.forward_class_t(&xs, classes.as_ref(), false, &Key::new(0))?)
@@ -125,7 +123,8 @@ pub(crate) fn discriminator_scores(
     Ok(logits.values.into_iter().map(f64::from).collect())
 }
 
-/// The rows `(batch, dims)` that `of` makes of so many images at a time.
+/// The rows `(batch, dims)` that `of` makes of so many images at a time. The last batch is filled up with images whose rows are thrown away: sums
+/// of another number of rows may run in another order, and then two equal images would not have equal features.
 fn in_batches(images: &View, batch: usize, of: impl Fn(&[usize]) -> Result<Tensor>) -> Result<FeatureMatrix> {
     check(images)?;
     let mut matrix = FeatureMatrix { values: Vec::new(), dims: 0 };
@@ -160,15 +159,21 @@ fn taps(from: usize, side: usize) -> Vec<Cover> {
 }
 
 /// Appends an image's averages. Sums are of whole numbers, so that a turned image has the same averages, turned.
-fn average(image: &[u8], from: usize, channels: usize, taps: &[Cover], values: &mut Vec<f32>) {
-    let whole = (from * from * 255) as f64;
-    for rows in taps {
-        for cols in taps {
+fn average(
+    image: &[u8],
+    from: ImageSize,
+    channels: usize,
+    (down, across): &(Vec<Cover>, Vec<Cover>),
+    values: &mut Vec<f32>,
+) {
+    let whole = (from.area() * 255) as f64;
+    for rows in down {
+        for cols in across {
             for channel in 0..channels {
                 let mut sum = 0;
                 for &(row, height) in rows {
                     let line = |&(col, width): &(usize, u64)| {
-                        width * u64::from(image[(row * from + col) * channels + channel])
+                        width * u64::from(image[(row * from.width + col) * channels + channel])
                     };
                     sum += height * cols.iter().map(line).sum::<u64>();
                 }
@@ -185,8 +190,8 @@ mod tests {
     use cellforge_data::ViewParts;
 
     /// One class of images with these pixels.
-    fn set(side: usize, channels: usize, pixels: Vec<u8>) -> View {
-        View::new(ViewParts { side, channels, pixels, ..ViewParts::default() }).unwrap()
+    fn set(size: impl Into<ImageSize>, channels: usize, pixels: Vec<u8>) -> View {
+        View::new(ViewParts { size: size.into(), channels, pixels, ..ViewParts::default() }).unwrap()
     }
 
     #[test]
@@ -201,6 +206,10 @@ mod tests {
         let pixels = pixel_features(&three.part(&[0, 0]), 2).unwrap();
         let expected = [1.25, 0.25, 0.25, 0.25].map(|sum| (sum / 2.25) as f32);
         assert_eq!((pixels.row(0), pixels.row(1)), (&expected[..], &expected[..]));
+        // Two rows of four to one row of two: (0 + 51 + 102 + 51) / 4 and (255 + 255 + 0 + 0) / 4 of 255.
+        let wide = set(ImageSize::new(2, 4), 1, vec![0, 51, 255, 255, 102, 51, 0, 0]);
+        let expected = [0.2, 0.5];
+        assert_eq!(pixel_features(&wide, ImageSize::new(1, 2)).unwrap().values, expected);
         // The size itself: channels stay together.
         let own = set(1, 3, vec![0, 51, 255, 255, 0, 0]);
         assert_eq!(pixel_features(&own.part(&[1, 0]), 1).unwrap().values, [1., 0., 0., 0., 0.2, 1.]);
@@ -222,7 +231,7 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_told() {
         let images = set(2, 1, vec![0; 8]);
-        for (indices, side, expected) in [(&[][..], 1, "none"), (&[0], 0, "side: 0"), (&[0], 3, "side: 3")] {
+        for (indices, side, expected) in [(&[][..], 1, "none"), (&[0], 0, "size: 0x0"), (&[0], 3, "size: 3x3")] {
             let error = pixel_features(&images.part(indices), side).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }

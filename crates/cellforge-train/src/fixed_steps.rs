@@ -32,7 +32,7 @@ use crate::{
 /// use cellforge_train::{ClassifierTrainConfig, Control, train_for_steps};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let images = phantom::render(&PhantomConfig { side: 32, images_per_class: 3, ..PhantomConfig::default() })?;
+/// let images = phantom::render(&PhantomConfig { size: 32.into(), images_per_class: 3, ..PhantomConfig::default() })?;
 /// let mut config = ClassifierTrainConfig::recipe("cnn-1")?;
 /// if let ClassifierConfig::Cnn(cnn) = &mut config.model {
 ///     (cnn.image_size, cnn.width) = (32, 0.25);
@@ -132,8 +132,8 @@ mod tests {
 
     #[test]
     fn batches_are_full_and_use_every_image_as_often() {
-        let set =
-            phantom::render(&PhantomConfig { side: 16, images_per_class: 4, ..PhantomConfig::default() }).unwrap();
+        let set = phantom::render(&PhantomConfig { size: 16.into(), images_per_class: 4, ..PhantomConfig::default() })
+            .unwrap();
         let config = ClassifierTrainConfig {
             batch: 8,
             augment: Augment::FLIPS,

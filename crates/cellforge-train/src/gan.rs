@@ -139,6 +139,7 @@ pub fn train_judged_gan(
         judge: judge.map(Judge::fingerprint),
         intensities: images.facts().intensities.clone(),
         started_from: start.as_ref().map(Start::record),
+        fit: images.facts().used_fit(),
         ..State::new(KIND, config.seed, classes, data, config.clone())
     };
     let mut run = dir.open_of_length(&mut step, fresh, &control.device, &GanTrainConfig::lengthen)?;

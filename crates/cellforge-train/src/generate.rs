@@ -103,7 +103,7 @@ impl Series<'_> {
         for more in (BATCH..skipped + count).step_by(BATCH) {
             images.pixels.extend(batch(start + more)?.pixels);
         }
-        let image_len = images.side * images.side * images.channels;
+        let image_len = images.size.area() * images.channels;
         images.pixels.truncate((skipped + count) * image_len);
         images.pixels.drain(..skipped * image_len);
         self.named(images, numbers)

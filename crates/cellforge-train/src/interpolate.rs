@@ -52,7 +52,7 @@ impl<'a> Path<'a> {
             }
         }
         let mut images = images.expect("a strip has two images or more");
-        images.pixels.truncate(steps * images.side * images.side * images.channels);
+        images.pixels.truncate(steps * images.size.area() * images.channels);
         Ok(View::new(images)?)
     }
 }

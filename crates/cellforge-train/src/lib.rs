@@ -31,6 +31,7 @@ mod generate;
 mod guard;
 mod interpolate;
 mod loaders;
+mod memory;
 mod names;
 pub mod observers;
 mod orientation;
@@ -65,6 +66,7 @@ pub use gan_start::{BUILT_IN, gan_start_sha256};
 pub use gan_step::GanStep;
 pub use generate::{LOWEST_TRUNCATION, SampleOptions};
 pub use guard::{GuardConfig, GuardState, Rollback};
+pub use memory::MemoryNeed;
 pub use names::{figures, losses};
 pub use observers::{
     Criterion, EarlyStop, Judge, LogEvent, LogLine, Monitor, MonitorConfig, Patience, Progress, read_log,

@@ -2,13 +2,16 @@
 
 use candle_core::Device;
 use cellforge_classify::Classifier;
-use cellforge_data::{Batch, Scale, View};
+use cellforge_data::{Batch, ImageSize, Scale, View};
 
 use crate::Result;
 use crate::classifier_step::{LossKind, count_correct};
 
-/// Images judged at once. Fixed, so that the same images in the same order always give the same bytes.
-const BATCH: usize = 64;
+/// Images judged at once: 64 of up to 128x128 pixels, and of larger ones as many as have as many pixels, but 4. It goes by their size alone, so that
+/// the same images in the same order always give the same bytes.
+pub(crate) fn at_once(size: ImageSize) -> usize {
+    (64 * 128 * 128 / size.area().max(1)).clamp(4, 64)
+}
 
 /// Class probabilities of the images, in their order: the softmax of the logits divided by `temperature`.
 pub(crate) fn predict(
@@ -18,7 +21,7 @@ pub(crate) fn predict(
     device: &Device,
 ) -> Result<Vec<Vec<f32>>> {
     let mut rows = Vec::with_capacity(images.len());
-    for chunk in positions(images).chunks(BATCH) {
+    for chunk in positions(images).chunks(at_once(images.size())) {
         let batch = Batch::gather(images, chunk, Scale::Unit, None, device)?;
         let logits = classifier.forward_t(&batch.images, false)?.detach(); // (b, classes)
         rows.extend(logits.to_vec2::<f32>()?.iter().map(|row| softmax(row, temperature)));
@@ -56,7 +59,7 @@ pub(crate) fn evaluate(
 ) -> Result<(Score, Vec<Vec<f32>>)> {
     let mut rows = Vec::with_capacity(images.len());
     let (mut total, mut correct) = (0f64, 0f64);
-    for chunk in positions(images).chunks(BATCH) {
+    for chunk in positions(images).chunks(at_once(images.size())) {
         let batch = Batch::gather(images, chunk, Scale::Unit, None, device)?;
         let logits = classifier.forward_t(&batch.images, false)?.detach();
         let mean: f32 = loss.of(&logits, &batch.labels)?.to_scalar()?;
@@ -71,6 +74,13 @@ pub(crate) fn evaluate(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn larger_images_are_judged_in_smaller_batches() {
+        let sizes = [ImageSize::square(32), ImageSize::square(128), ImageSize::new(240, 320), ImageSize::square(512)];
+        // 64 * 128 * 128 / (240 * 320) is 13.65.
+        assert_eq!(sizes.map(at_once), [64, 64, 13, 4]);
+    }
 
     #[test]
     fn softmax_by_hand() {

@@ -38,9 +38,9 @@ pub(crate) fn sample(
         let count = (CHUNK - at % CHUNK).min(end - at);
         let images = series.images(at..at + count)?;
         let scores = discriminator_scores(discriminator, series.label, &images, series.device)?;
-        let (side, channels) = (images.side(), images.channels());
-        let kept = kept.get_or_insert(ViewParts { side, channels, ..ViewParts::default() });
-        let image_len = side * side * channels;
+        let (size, channels) = (images.size(), images.channels());
+        let kept = kept.get_or_insert(ViewParts { size, channels, ..ViewParts::default() });
+        let image_len = size.area() * channels;
         for (i, score) in scores.into_iter().enumerate() {
             if !score.is_finite() {
                 let reason = format!("its score of an image is {score}, by which no image can be chosen");

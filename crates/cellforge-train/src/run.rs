@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Device;
-use cellforge_data::View;
+use cellforge_data::{ImageSize, View};
 use cellforge_nn::Precision;
 
 use crate::{Error, Result, checkpoint};
@@ -71,12 +71,12 @@ pub(crate) fn data_fingerprint(views: &[&View]) -> String {
 }
 
 /// Checks that images and model agree on size and channels, and that there is something to train on.
-pub(crate) fn check_images(images: &View, side: usize, channels: usize) -> Result<()> {
+pub(crate) fn check_images(images: &View, size: ImageSize, channels: usize) -> Result<()> {
     let invalid = |field, reason| Err(Error::Invalid { field, reason });
-    if (images.side(), images.channels()) != (side, channels) {
+    if (images.size(), images.channels()) != (size, channels) {
         let reason = format!(
-            "the model takes {side}x{side} pixels and {channels} channels, the images have {0}x{0} and {1}",
-            images.side(),
+            "the model takes {size:#} pixels and {channels} channels, the images have {:#} and {}",
+            images.size(),
             images.channels()
         );
         return invalid("model", reason);
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn images_are_known_by_their_set_and_their_rows() {
         use cellforge_data::phantom::{self, PhantomConfig};
-        let config = PhantomConfig { side: 16, images_per_class: 4, ..PhantomConfig::default() };
+        let config = PhantomConfig { size: 16.into(), images_per_class: 4, ..PhantomConfig::default() };
         let all = phantom::render(&config).unwrap();
         // What a state.json of earlier versions holds: the fingerprint of the whole set, then the rows of each choice.
         let mut text = all.fingerprint().into_bytes();

@@ -121,8 +121,8 @@ mod tests {
 
     #[test]
     fn images_are_known_again_by_their_pixels() {
-        let all =
-            phantom::render(&PhantomConfig { side: 16, images_per_class: 6, ..PhantomConfig::default() }).unwrap();
+        let all = phantom::render(&PhantomConfig { size: 16.into(), images_per_class: 6, ..PhantomConfig::default() })
+            .unwrap();
         let seen = SeenImages::new(&all.part(&[0, 1, 2, 3, 7]), &all.part(&[4, 8]));
         assert_eq!(seen.among(&all), Seen { images: 12, train: 5, val: 2 });
         // In a set of other names and classes; an image that is there twice counts twice.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::Device;
 use cellforge_classify::Classifier;
-use cellforge_data::View;
+use cellforge_data::{ImageSize, View};
 use cellforge_nn::{ParamStore, Precision};
 
 use crate::checkpoint::Checkpoint;
@@ -90,9 +90,9 @@ impl TrainedClassifier {
         &self.state
     }
 
-    /// Side of the images it takes, in pixels.
+    /// Height and width of the images it takes.
     #[must_use]
-    pub fn side(&self) -> usize {
+    pub fn image_size(&self) -> ImageSize {
         self.state.config.model.image_size()
     }
 

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
-use cellforge_data::View;
+use cellforge_data::{ImageSize, View};
 use cellforge_gan::{Discriminator, GanConfig, Generator};
 use cellforge_nn::{ParamStore, Precision};
 
@@ -198,9 +198,9 @@ impl TrainedGan {
         &self.state
     }
 
-    /// Side of its images, in pixels.
+    /// Height and width of its images.
     #[must_use]
-    pub fn side(&self) -> usize {
+    pub fn image_size(&self) -> ImageSize {
         self.state.config.model.image_size
     }
 

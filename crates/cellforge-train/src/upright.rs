@@ -35,7 +35,7 @@ pub struct UprightCheck {
 impl fmt::Display for UprightCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (so, therefore) = if self.any_direction {
-            ("in any direction", "they are shown in all eight orientations")
+            ("in any direction", "they are shown in all orientations")
         } else {
             ("one way up", "they are shown as they lie")
         };
@@ -64,6 +64,8 @@ impl fmt::Display for UprightCheck {
 /// # Errors
 /// Those of [`train_for_steps`].
 pub fn check_upright(images: &View, seed: u64, control: &Control) -> Result<Option<UprightCheck>> {
+    // Those that keep the images' shape, but for the first, which is none.
+    let turns = &Orientation::of(images.size())[1..];
     let order = epoch_order(&(0..images.len()).collect::<Vec<_>>(), derive_seed(seed, "upright/images"), 0);
     let images = images.part(&order[..order.len().min(MOST)]).resized(SIDE, images.channels())?;
     let unknown = UprightCheck { images: images.len(), auc: None, any_direction: false };
@@ -85,7 +87,7 @@ pub fn check_upright(images: &View, seed: u64, control: &Control) -> Result<Opti
         [(&halves.train, &halves.test), (&halves.test, &halves.train)].into_iter().enumerate()
     {
         let config = training(images.channels(), derive_seed(seed, &format!("network/{network}")))?;
-        let (train, test) = (both_ways(&mixed.part(seen))?, both_ways(&mixed.part(asked))?);
+        let (train, test) = (both_ways(&mixed.part(seen), turns)?, both_ways(&mixed.part(asked), turns)?);
         let Some(classifier) = train_for_steps(&config, UPDATES, &train, control, &mut [])? else { return Ok(None) };
         for (i, row) in classifier.predict(&test)?.into_iter().enumerate() {
             let (turned, unit) = (test.label(i) == 1, unit(asked[i % asked.len()]));
@@ -103,8 +105,7 @@ fn one_class(images: &View) -> Result<View> {
 }
 
 /// Each image as often upright (class 0) as turned (class 1): once for each other orientation.
-fn both_ways(images: &View) -> Result<View> {
-    let turns = &Orientation::ALL[1..];
+fn both_ways(images: &View, turns: &[Orientation]) -> Result<View> {
     let mut views = vec![images.clone(); turns.len()];
     for &turn in turns {
         views.push(oriented(images, turn)?);

@@ -15,7 +15,7 @@
 //! assert_eq!(images.class_counts(), [4, 4]);
 //!
 //! // An untrained generator, an eighth as wide as the study's, and four images from it.
-//! let config = GanConfig { image_size: 32, width: 0.125, ..GanConfig::default() };
+//! let config = GanConfig { image_size: 32.into(), width: 0.125, ..GanConfig::default() };
 //! let store = ParamStore::new(Key::new(1), &Device::Cpu);
 //! let generator = Generator::new(&config, store.vb())?;
 //! let noise = Key::new(2).normal((4, config.latent), &Device::Cpu)?;

@@ -18,7 +18,7 @@ fn main() -> Result<()> {
         Some(path) => View::open(&path, &OpenOptions::new(SIDE, 3)).with_context(|| format!("cannot use {path}"))?,
         None => {
             println!("rendering the phantom; name a folder or zip to use other cells");
-            phantom::render(&phantom::PhantomConfig { side: SIDE, images_per_class: 200, ..Default::default() })?
+            phantom::render(&phantom::PhantomConfig { size: SIDE.into(), images_per_class: 200, ..Default::default() })?
         }
     };
     ensure!(cells.classes().len() == 2, "this example needs two classes");
@@ -47,7 +47,7 @@ fn main() -> Result<()> {
         report.total, report.accuracy, interval.low, interval.high
     );
 
-    let config = GanConfig { image_size: SIDE, width: 0.25, ..GanConfig::default() };
+    let config = GanConfig { image_size: SIDE.into(), width: 0.25, ..GanConfig::default() };
     let weights = VarMap::new();
     let generator = Generator::new(&config, VarBuilder::from_varmap(&weights, DType::F32, &Device::Cpu))?;
     let noise = Tensor::randn(0f32, 1f32, (16, config.latent), &Device::Cpu)?;

@@ -82,7 +82,7 @@ fn four_cells() -> View {
     let groups = ["C1", "C2", "C1", "C2"].map(|group| Some(group.to_owned())).to_vec();
     let classes = vec!["a".to_owned(), "b".to_owned()];
     let (labels, pixels) = (vec![0, 0, 1, 1], vec![0; 64]);
-    View::new(ViewParts { classes, names, labels, groups, side: 4, channels: 1, pixels }).expect("four cells")
+    View::new(ViewParts { classes, names, labels, groups, size: 4.into(), channels: 1, pixels }).expect("four cells")
 }
 
 /// The settings of a study.

@@ -1,6 +1,6 @@
 //! The settings of an audit.
 
-use cellforge_data::View;
+use cellforge_data::{ImageSize, View};
 use cellforge_eval::{BootstrapOptions, PrivacyOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -77,9 +77,9 @@ impl AuditConfig {
         Ok(())
     }
 
-    /// The side to which these images are averaged.
-    pub(super) fn side(&self, images: &View) -> usize {
-        self.pixel_side.min(images.side())
+    /// The size to which these images are averaged.
+    pub(super) fn size(&self, images: &View) -> ImageSize {
+        images.size().within(self.pixel_side)
     }
 
     pub(super) fn privacy_options(&self) -> PrivacyOptions {

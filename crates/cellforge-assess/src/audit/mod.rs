@@ -90,7 +90,7 @@ pub fn audit_by(
     for half in &coins.halves {
         let made = train(&half.name, &coins.part(images, half), config.draws)?;
         let made = made.relabelled(images.classes())?;
-        if (made.side(), made.channels()) != (images.side(), images.channels()) {
+        if (made.size(), made.channels()) != (images.size(), images.channels()) {
             return Err(Error::AuditImages(format!(
                 "those that {} made have another size than the real ones",
                 half.name
@@ -105,7 +105,7 @@ pub fn audit_by(
                 return Err(Error::AuditImages(problem));
             }
             let rows = images.class_indices(class);
-            let made = pixel_features(&made, config.side(images))?;
+            let made = pixel_features(&made, config.size(images))?;
             place(&mut draws, &rows, &densities(config, &images.part(&rows), &made.values)?);
         }
         found.push(Statistics { draws, discriminator: None });
@@ -115,7 +115,7 @@ pub fn audit_by(
 
 /// The log density of draws, given as rows of pixels, at each target.
 fn densities(config: &AuditConfig, targets: &View, draws: &[f32]) -> Result<Vec<f64>> {
-    let rows = pixel_features(targets, config.side(targets))?;
+    let rows = pixel_features(targets, config.size(targets))?;
     Ok(log_density(rows.checked()?, cellforge_eval::Features::new(draws, rows.dims)?, config.k)?)
 }
 

@@ -28,7 +28,7 @@ fn images(key: &str, patients: usize, each: usize, groups: bool) -> View {
         names: (0..n).map(|i| format!("{i:04}")).collect(),
         labels: vec![0; n],
         groups: (0..n).map(|i| groups.then(|| format!("P{:03}", i / each))).collect(),
-        side: SIDE,
+        size: SIDE.into(),
         channels: 1,
         pixels,
     })

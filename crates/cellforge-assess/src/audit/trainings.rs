@@ -69,7 +69,7 @@ fn train(
 ) -> Result<TrainedGan> {
     let all = coins.part(images, training.half);
     let images = training.class.map_or_else(|| all.clone(), |class| all.class(class));
-    let mut own = settings.clone().for_images(images.side(), images.channels(), images.classes().len());
+    let mut own = settings.clone().for_images(images.size(), images.channels(), images.classes().len());
     own.seed = training.half.seed;
     own.class = training.class.map_or_else(String::new, |_| images.classes()[0].clone());
     own.monitor.every = 0;
@@ -94,7 +94,7 @@ fn draw(config: &AuditConfig, gan: &TrainedGan, half: &Half, class: &str, contro
             return Err(Error::Interrupted);
         }
         let drawn = gan.sample_with(&options, class, start..config.draws.min(start + PART))?;
-        rows.extend(pixel_features(&drawn, config.side(&drawn))?.values);
+        rows.extend(pixel_features(&drawn, config.size(&drawn))?.values);
         bar.advance(drawn.len() as u64);
     }
     bar.finish();

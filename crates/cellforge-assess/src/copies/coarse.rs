@@ -1,5 +1,6 @@
 //! The images that may be copies of one another: turned, mirrored and recoloured ones are near here.
 
+use cellforge_data::ImageSize;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
@@ -10,7 +11,7 @@ use super::register::{Map, turn};
 /// Samples along the diameter of the disc that is compared.
 pub(super) const SAMPLES: usize = 15;
 /// Radius of the discs that parts are compared in, over that of the whole image's; samples along their diameter; and how far apart they
-/// lie, in half sides.
+/// lie, in halves of the shorter side.
 const PART: f32 = 0.65;
 const PART_SAMPLES: usize = 11;
 const APART: f32 = 0.1;
@@ -47,10 +48,10 @@ impl Frame {
 
     /// The disc that what is in the image asks for: around the middle of its texture, as large as the texture spreads. It moves and
     /// grows with what is shown, so that shifted, cropped and enlarged copies have the same one.
-    fn of(texture: &[f32], side: usize) -> Self {
-        let half = (side as f32 - 1.0) / 2.0;
+    fn of(texture: &[f32], size: ImageSize) -> Self {
+        let [half_y, half_x] = halves(size);
         let (mut total, mut sums) = (1e-12_f32, [0.0_f32; 2]);
-        let at = |i: usize| [(i / side) as f32 - half, (i % side) as f32 - half];
+        let at = |i: usize| [(i / size.width) as f32 - half_y, (i % size.width) as f32 - half_x];
         for (i, value) in texture.iter().enumerate() {
             let weight = value.abs();
             total += weight;
@@ -62,8 +63,8 @@ impl Frame {
             .enumerate()
             .map(|(i, value)| value.abs() * (0..2).map(|axis| (at(i)[axis] - middle[axis]).powi(2)).sum::<f32>())
             .sum();
-        let size = SPREADS * (spread / total).sqrt() / half.max(1.0);
-        Self { middle, size: size.clamp(0.5, 1.3) }
+        let reach = SPREADS * (spread / total).sqrt() / half_y.min(half_x).max(1.0);
+        Self { middle, size: reach.clamp(0.5, 1.3) }
     }
 
     /// The map from the points of an image with this frame, which was looked at under this angle, to those of one with another frame.
@@ -75,23 +76,29 @@ impl Frame {
     }
 }
 
-/// Points of a disc of radius `reach` (1 is half a side) around the middle, in pixels from it.
-pub(super) fn disc(side: usize, samples: usize, reach: f32) -> Vec<[f32; 2]> {
+/// The middle of an image, in pixels from its first.
+fn halves(size: ImageSize) -> [f32; 2] {
+    [size.height, size.width].map(|side| (side as f32 - 1.0) / 2.0)
+}
+
+/// Points of a disc of radius `reach` (1 is half of the shorter side) around the middle, in pixels from it.
+pub(super) fn disc(size: ImageSize, samples: usize, reach: f32) -> Vec<[f32; 2]> {
     let step = 2.0 * reach / (samples - 1) as f32;
     let at = |i: usize| -reach + step * i as f32;
-    let half = (side as f32 - 1.0) / 2.0;
+    let half = (size.shorter() as f32 - 1.0) / 2.0;
     let points = (0..samples * samples).map(|i| [at(i / samples), at(i % samples)]);
     points.filter(|[y, x]| y * y + x * x <= reach * reach * 1.0001).map(|point| point.map(|p| p * half)).collect()
 }
 
 /// Reads between pixels, with repeated edges; `y` and `x` are in pixels from the middle.
-pub(super) fn read(plane: &[f32], side: usize, y: f32, x: f32) -> f32 {
-    let (half, last) = ((side as f32 - 1.0) / 2.0, side as f32 - 1.0);
-    let (y, x) = ((y + half).clamp(0.0, last), (x + half).clamp(0.0, last));
+pub(super) fn read(plane: &[f32], size: ImageSize, y: f32, x: f32) -> f32 {
+    let ImageSize { height, width } = size;
+    let [half_y, half_x] = halves(size);
+    let (y, x) = ((y + half_y).clamp(0.0, height as f32 - 1.0), (x + half_x).clamp(0.0, width as f32 - 1.0));
     let (y0, x0) = (y as usize, x as usize);
-    let (y1, x1) = ((y0 + 1).min(side - 1), (x0 + 1).min(side - 1));
+    let (y1, x1) = ((y0 + 1).min(height - 1), (x0 + 1).min(width - 1));
     let (fy, fx) = (y - y0 as f32, x - x0 as f32);
-    let row = |y: usize| plane[y * side + x0] + fx * (plane[y * side + x1] - plane[y * side + x0]);
+    let row = |y: usize| plane[y * width + x0] + fx * (plane[y * width + x1] - plane[y * width + x0]);
     row(y0) + fy * (row(y1) - row(y0))
 }
 
@@ -121,40 +128,40 @@ struct Pass {
 pub(super) struct Coarse {
     /// The whole image on whole references; what it shows on what they show; its middle on parts of them.
     passes: [Pass; 3],
-    side: usize,
+    size: ImageSize,
 }
 
 impl Coarse {
     pub(super) fn new(refs: &Small) -> Self {
-        let side = refs.side;
-        let shown: Vec<Frame> = (0..refs.len()).into_par_iter().map(|i| Frame::of(refs.texture(i), side)).collect();
-        let half = (side as f32 - 1.0) / 2.0;
+        let size = refs.size;
+        let shown: Vec<Frame> = (0..refs.len()).into_par_iter().map(|i| Frame::of(refs.texture(i), size)).collect();
+        let half = (size.shorter() as f32 - 1.0) / 2.0;
         let parts = (0..9).map(|i| [i / 3, i % 3].map(|at| (at as f32 - 1.0) * APART * half));
         let parts: Vec<Frame> = parts.map(|middle| Frame { middle, size: PART }).collect();
         let all = |frames: &[Frame]| (0..refs.len()).flat_map(|_| frames.iter().copied()).collect::<Vec<_>>();
         let pass = |samples, angles, frames: Vec<Frame>| {
-            let points = disc(side, samples, 0.95);
+            let points = disc(size, samples, 0.95);
             let of_each = frames.len() / refs.len();
             let rows = (0..frames.len()).into_par_iter().flat_map_iter(|i| {
                 let mut out = Vec::with_capacity(points.len());
-                row(refs.texture(i / of_each), side, &points, frames[i], (0.0, false), &mut out);
+                row(refs.texture(i / of_each), size, &points, frames[i], (0.0, false), &mut out);
                 out
             });
             Pass { rows: rows.collect(), points, angles, frames, of_each }
         };
         let passes =
             [pass(SAMPLES, 48, all(&[Frame::WHOLE])), pass(SAMPLES, 48, shown), pass(PART_SAMPLES, 24, all(&parts))];
-        Self { passes, side }
+        Self { passes, size }
     }
 
     /// The references that look most like an image, whose texture this is, at any angle and mirrored or not, in each of the ways. `unit`
     /// says whose each reference is; those of unit `own` are left out.
     pub(super) fn search(&self, texture: &[f32], unit: &[u32], own: Option<u32>) -> Vec<Candidate> {
         let [whole, shown, parts] = &self.passes;
-        let mut found = whole.search(texture, self.side, &[Frame::WHOLE], unit, own);
-        found.extend(shown.search(texture, self.side, &[Frame::of(texture, self.side)], unit, own));
+        let mut found = whole.search(texture, self.size, &[Frame::WHOLE], unit, own);
+        found.extend(shown.search(texture, self.size, &[Frame::of(texture, self.size)], unit, own));
         let middles = ZOOMS.map(|zoom| Frame { size: PART / zoom, ..Frame::WHOLE });
-        found.extend(parts.search(texture, self.side, &middles, unit, own));
+        found.extend(parts.search(texture, self.size, &middles, unit, own));
         found
     }
 }
@@ -162,7 +169,7 @@ impl Coarse {
 /// The texture in a frame, turned by an angle, mirrored first if asked for, as a standardised row.
 fn row(
     texture: &[f32],
-    side: usize,
+    size: ImageSize,
     points: &[[f32; 2]],
     frame: Frame,
     (angle, mirrored): (f32, bool),
@@ -173,13 +180,20 @@ fn row(
     let [middle_y, middle_x] = frame.middle;
     for &[y, x] in points {
         let (y, x) = (frame.size * y, frame.size * if mirrored { -x } else { x });
-        out.push(read(texture, side, cos * y - sin * x + middle_y, sin * y + cos * x + middle_x));
+        out.push(read(texture, size, cos * y - sin * x + middle_y, sin * y + cos * x + middle_x));
     }
     standardise(&mut out[from..]);
 }
 
 impl Pass {
-    fn search(&self, texture: &[f32], side: usize, frames: &[Frame], unit: &[u32], own: Option<u32>) -> Vec<Candidate> {
+    fn search(
+        &self,
+        texture: &[f32],
+        size: ImageSize,
+        frames: &[Frame],
+        unit: &[u32],
+        own: Option<u32>,
+    ) -> Vec<Candidate> {
         let dims = self.points.len();
         let turns = (0..2 * self.angles)
             .map(|look| (std::f32::consts::TAU * (look / 2) as f32 / self.angles as f32, look % 2 == 1));
@@ -187,7 +201,7 @@ impl Pass {
             turns.flat_map(|(angle, mirrored)| frames.iter().map(move |&frame| (frame, angle, mirrored))).collect();
         let mut queries = Vec::with_capacity(looks.len() * dims);
         for &(frame, angle, mirrored) in &looks {
-            row(texture, side, &self.points, frame, (angle, mirrored), &mut queries);
+            row(texture, size, &self.points, frame, (angle, mirrored), &mut queries);
         }
         let mut products = vec![0.0_f32; looks.len() * REFS];
         let mut tops = vec![0.0_f32; REFS];

@@ -49,15 +49,15 @@ pub(crate) struct Keys {
 
 impl Keys {
     pub(super) fn new(images: &View) -> Self {
-        let (side, channels) = (images.side(), images.channels());
+        let (size, channels) = (images.size(), images.channels());
         let key = |i: usize| {
             let image = images.image(i);
             let (first, _) = image.split_at(channels);
             if image.chunks(channels).all(|pixel| pixel == first) {
                 return None;
             }
-            let turned = Orientation::ALL.map(|orientation| orientation.apply(image, side, channels));
-            let canonical = turned.iter().min()?;
+            let turned = Orientation::of(size).iter().map(|orientation| orientation.apply(image, size, channels));
+            let canonical = turned.min()?;
             Some((Sha256::digest(canonical).into(), Sha256::digest(image).into()))
         };
         Self { keys: (0..images.len()).into_par_iter().map(key).collect() }

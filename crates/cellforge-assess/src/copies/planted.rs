@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cellforge_data::{View, ViewParts, derive_seed};
+use cellforge_data::{ImageSize, View, ViewParts, derive_seed};
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -73,10 +73,10 @@ struct Change {
     angle: f32,
     mirrored: bool,
     zoom: f32,
-    /// In sides.
+    /// In shorter sides.
     shift: [f32; 2],
     gains: Vec<f32>,
-    /// Standard deviation, in sides; 0 blurs nothing.
+    /// Standard deviation, in shorter sides; 0 blurs nothing.
     blur: f32,
     /// In grey levels, either way.
     noise: f32,
@@ -95,23 +95,24 @@ impl Change {
         }
     }
 
-    fn apply(&self, image: &[u8], side: usize, rng: &mut ChaCha8Rng) -> Vec<u8> {
+    fn apply(&self, image: &[u8], size: ImageSize, rng: &mut ChaCha8Rng) -> Vec<u8> {
         let channels = self.gains.len();
-        let half = (side as f32 - 1.0) / 2.0;
+        let [half_y, half_x] = [size.height, size.width].map(|side| (side as f32 - 1.0) / 2.0);
+        let shorter = size.shorter() as f32;
         let (sin, cos) = self.angle.sin_cos();
         let plane = |channel: usize| -> Vec<f32> {
             let plane: Vec<f32> = image[channel..].iter().step_by(channels).map(|&value| f32::from(value)).collect();
-            if self.blur > 0.0 { blur(&plane, side, 1, self.blur * side as f32) } else { plane }
+            if self.blur > 0.0 { blur(&plane, size, 1, self.blur * shorter) } else { plane }
         };
         let planes: Vec<Vec<f32>> = (0..channels).map(plane).collect();
         let mut out = Vec::with_capacity(image.len());
-        for y in 0..side {
-            for x in 0..side {
-                let (y, x) = (y as f32 - half, (x as f32 - half) * if self.mirrored { -1.0 } else { 1.0 });
-                let [dy, dx] = self.shift.map(|shift| shift * side as f32);
+        for y in 0..size.height {
+            for x in 0..size.width {
+                let (y, x) = (y as f32 - half_y, (x as f32 - half_x) * if self.mirrored { -1.0 } else { 1.0 });
+                let [dy, dx] = self.shift.map(|shift| shift * shorter);
                 let (y, x) = (self.zoom * (cos * y - sin * x) + dy, self.zoom * (sin * y + cos * x) + dx);
                 for (plane, gain) in planes.iter().zip(&self.gains) {
-                    let value = gain * read(plane, side, y, x) + rng.random_range(-self.noise..=self.noise);
+                    let value = gain * read(plane, size, y, x) + rng.random_range(-self.noise..=self.noise);
                     out.push((value + 0.5).clamp(0.0, 255.0) as u8);
                 }
             }
@@ -168,14 +169,14 @@ pub(super) fn plant(training: &View, units: &[usize], kind: Kind, number: usize,
     }
     let mut of: Vec<usize> = by_unit.into_iter().flatten().take(number).collect();
     of.sort_unstable();
-    let (side, channels) = (training.side(), training.channels());
+    let (size, channels) = (training.size(), training.channels());
     let pixels: Vec<Vec<u8>> = of
         .par_iter()
         .map(|&i| {
             let mut rng = ChaCha8Rng::seed_from_u64(derive_seed(seed, &i.to_string()));
-            kind.change(&mut rng, channels).apply(training.image(i), side, &mut rng)
+            kind.change(&mut rng, channels).apply(training.image(i), size, &mut rng)
         })
         .collect();
-    let images = View::new(ViewParts { side, channels, pixels: pixels.concat(), ..ViewParts::default() })?;
+    let images = View::new(ViewParts { size, channels, pixels: pixels.concat(), ..ViewParts::default() })?;
     Ok(Planted { images, of })
 }

@@ -1,5 +1,7 @@
 //! Lays one image on another as well as an affine map and a change of colours can.
 
+use cellforge_data::ImageSize;
+
 use super::coarse::{disc, read};
 
 /// Parameters of the map.
@@ -27,7 +29,7 @@ pub(super) fn turn(angle: f32, mirrored: bool) -> Map {
 
 /// Lays images of one size on each other, in a disc.
 pub(super) struct Register {
-    side: usize,
+    size: ImageSize,
     channels: usize,
     points: Vec<[f32; 2]>,
     rounds: usize,
@@ -40,9 +42,9 @@ pub(super) struct Sampled {
 }
 
 impl Register {
-    /// For images `(side, side, channels)`, read at so many points along the diameter.
-    pub(super) fn new(side: usize, channels: usize, samples: usize, rounds: usize) -> Self {
-        Self { side, channels, points: disc(side, samples, 0.95), rounds }
+    /// For images `(height, width, channels)`, read at so many points along the diameter.
+    pub(super) fn new(size: ImageSize, channels: usize, samples: usize, rounds: usize) -> Self {
+        Self { size, channels, points: disc(size, samples, 0.95), rounds }
     }
 
     pub(super) fn sample(&self, image: &[f32]) -> Sampled {
@@ -51,7 +53,7 @@ impl Register {
         for channel in 0..self.channels {
             let plane: Vec<f32> = image[channel..].iter().step_by(self.channels).copied().collect();
             let from = values.len();
-            values.extend(self.points.iter().map(|&[y, x]| read(&plane, self.side, y, x)));
+            values.extend(self.points.iter().map(|&[y, x]| read(&plane, self.size, y, x)));
             let own = &values[from..];
             let mean = own.iter().sum::<f32>() / own.len() as f32;
             spread += own.iter().map(|value| (value - mean).powi(2)).sum::<f32>();
@@ -84,7 +86,7 @@ impl Register {
                 }
             }
             let Some(step) = solve(hessian, slope, damping) else { break };
-            let limit = self.side as f32 / 8.0;
+            let limit = self.size.shorter() as f32 / 8.0;
             let limits = [0.2, 0.2, 0.2, 0.2, limit, limit];
             map = std::array::from_fn(|i| map[i] + step[i].clamp(-limits[i], limits[i]));
             let det = map[0] * map[3] - map[1] * map[2];
@@ -97,8 +99,9 @@ impl Register {
 
     /// The squared error after the best change of colours, and the normal equations of the map with that change taken out.
     fn normal(&self, image: &[f32], reference: &[f32], map: &Map) -> (f32, [[f32; MAP]; MAP], [f32; MAP]) {
-        let (side, channels) = (self.side, self.channels);
-        let (half, last) = ((side as f32 - 1.0) / 2.0, side as f32 - 1.0);
+        let (ImageSize { height, width }, channels) = (self.size, self.channels);
+        let [last_y, last_x] = [height, width].map(|side| side as f32 - 1.0);
+        let (half_y, half_x) = (last_y / 2.0, last_x / 2.0);
         let n = self.points.len();
         let (mut hessian, mut slope, mut error) = ([[0.0_f32; MAP]; MAP], [0.0_f32; MAP], 0.0);
         // Value and gradient of the reference at each point, for one channel after the other.
@@ -107,11 +110,11 @@ impl Register {
             let (mut sum_r, mut sum_i, mut sum_rr, mut sum_ri, mut sum_ii) = (0.0, 0.0, 0.0, 0.0, 0.0);
             let own = &image[c * n..][..n];
             for ((value, &[py, px]), &i) in values.iter_mut().zip(&self.points).zip(own) {
-                let y = (map[0] * py + map[1] * px + map[4] + half).clamp(0.0, last);
-                let x = (map[2] * py + map[3] * px + map[5] + half).clamp(0.0, last);
-                let (y0, x0) = ((y as usize).min(side - 2), (x as usize).min(side - 2));
+                let y = (map[0] * py + map[1] * px + map[4] + half_y).clamp(0.0, last_y);
+                let x = (map[2] * py + map[3] * px + map[5] + half_x).clamp(0.0, last_x);
+                let (y0, x0) = ((y as usize).min(height - 2), (x as usize).min(width - 2));
                 let (fy, fx) = (y - y0 as f32, x - x0 as f32);
-                let at = |y: usize, x: usize| reference[(y * side + x) * channels + c];
+                let at = |y: usize, x: usize| reference[(y * width + x) * channels + c];
                 let (a, b, d, e) = (at(y0, x0), at(y0, x0 + 1), at(y0 + 1, x0), at(y0 + 1, x0 + 1));
                 let (top, bottom) = (a + fx * (b - a), d + fx * (e - d));
                 let r = top + fy * (bottom - top);

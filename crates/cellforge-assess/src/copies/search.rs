@@ -60,8 +60,8 @@ impl Searcher {
             refs.extend(&Small::new(holdout)?);
         }
         let units = units.iter().map(|&unit| unit as u32).collect();
-        let rough = Register::new(refs.side, 1, SAMPLES, 6);
-        let register = Register::new(refs.side, refs.channels, refs.side, 10);
+        let rough = Register::new(refs.size, 1, SAMPLES, 6);
+        let register = Register::new(refs.size, refs.channels, refs.size.shorter(), 10);
         let usual = BLURS.iter().map(|&sigma| (sigma, refs.usual_detail(sigma))).collect();
         Ok(Self { coarse: Coarse::new(&refs), rough, register, refs, units, training: training.len(), usual })
     }

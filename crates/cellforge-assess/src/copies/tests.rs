@@ -1,7 +1,7 @@
 //! The search on rendered images: what leaks is found, what does not is left alone.
 
 use cellforge_data::{
-    View, ViewParts,
+    ImageSize, View, ViewParts,
     phantom::{self, PhantomConfig},
 };
 use cellforge_train::Orientation;
@@ -10,7 +10,7 @@ use super::*;
 
 /// Real images of so many patients, and others.
 fn sets() -> (View, Vec<String>, View) {
-    let config = PhantomConfig { side: 32, images_per_class: 160, patients: 24, ..PhantomConfig::default() };
+    let config = PhantomConfig { size: 32.into(), images_per_class: 160, patients: 24, ..PhantomConfig::default() };
     let all = phantom::render(&config).unwrap();
     let patients = all.groups().unwrap();
     let names: std::collections::BTreeSet<&String> = patients.iter().collect();
@@ -21,7 +21,7 @@ fn sets() -> (View, Vec<String>, View) {
 }
 
 fn set_of(like: &View, pixels: Vec<u8>) -> View {
-    View::new(ViewParts { side: like.side(), channels: like.channels(), pixels, ..ViewParts::default() }).unwrap()
+    View::new(ViewParts { size: like.size(), channels: like.channels(), pixels, ..ViewParts::default() }).unwrap()
 }
 
 fn run(training: &View, patients: &[String], synthetic: &View, config: &CopyConfig) -> CopiesPart {
@@ -29,6 +29,25 @@ fn run(training: &View, patients: &[String], synthetic: &View, config: &CopyConf
     let control = Control::default();
     let search = Search { config, alpha: 0.025, seed: 1, spaces: Ok(&[]), folder: folder.path(), control: &control };
     search.run(Known { view: training, patients: Some(patients) }, None, synthetic).unwrap()
+}
+
+/// Rectangles: copies are found whichever of the four ways they lie.
+#[test]
+fn turned_copies_of_rectangles_are_found() {
+    let size = ImageSize::new(28, 40);
+    let config = PhantomConfig { size, images_per_class: 40, patients: 10, ..PhantomConfig::default() };
+    let training = phantom::render(&config).unwrap();
+    let keys = exact::Keys::new(&training);
+    let units: Vec<usize> = (0..training.len()).collect();
+    let searcher = Searcher::new(&training, None, &units).unwrap();
+    for (i, turn) in Orientation::of(size).iter().enumerate() {
+        let pixels = turn.apply(training.image(i), size, 3);
+        let copy = View::new(ViewParts { size, channels: 3, pixels, ..ViewParts::default() }).unwrap();
+        assert_eq!(exact::Keys::new(&copy).found_in(&keys), [Some(i)]);
+        let near = searcher.search(&copy, None, "test", &Control::default()).unwrap();
+        assert_eq!(near[0].training, i, "{turn:?}");
+        assert!(near[0].ratio() < 0.5, "{turn:?}: {:?}", near[0]);
+    }
 }
 
 #[test]
@@ -65,14 +84,14 @@ fn near_copies_of_one_patient_are_found_and_new_patients_are_not() {
 #[test]
 fn identical_images_are_found_turned_and_without_patients() {
     let (training, _, new) = sets();
-    let (side, channels) = (training.side(), training.channels());
-    let turned = Orientation::Transverse.apply(training.image(9), side, channels);
+    let (size, channels) = (training.size(), training.channels());
+    let turned = Orientation::Transverse.apply(training.image(9), size, channels);
     let pixels = [
         training.image(3).to_vec(),
         turned,
         new.image(0).to_vec(),
         new.image(0).to_vec(),
-        vec![7; side * side * channels],
+        vec![7; size.area() * channels],
     ];
     let synthetic = set_of(&training, pixels.concat());
     let config = CopyConfig { near: false, ..CopyConfig::default() };

@@ -28,7 +28,12 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     }
 
     writeln!(text, "## What it is\n")?;
-    let size = format!("{0} x {0} pixels, {1}", sets.side, if sets.channels == 1 { "grey" } else { "colour" });
+    let size = format!(
+        "{} x {} pixels, {}",
+        sets.side.width,
+        sets.side.height,
+        if sets.channels == 1 { "grey" } else { "colour" }
+    );
     writeln!(text, "- {} synthetic {many} of {size}: {}.", sets.synthetic.available, classes(&sets.synthetic))?;
     writeln!(text, "- Source: {}.", sets.synthetic.source)?;
     let generator = provenance.generator.as_deref().unwrap_or("not recorded");

@@ -6,10 +6,10 @@ use std::{
 };
 
 use cellforge_classify::{DinoV2, Inception};
-use cellforge_data::{View, ViewParts};
+use cellforge_data::{ImageSize, View, ViewParts};
 use cellforge_train::{
-    Checkpoint, FeatureMatrix, Orientation, RunDir, TrainedClassifier, checkpoint, dinov2_features, inception_features,
-    load_dinov2, load_inception, oriented, pixel_features, read_feature_file,
+    Checkpoint, ClassifierTrainConfig, FeatureMatrix, MemoryNeed, Orientation, RunDir, TrainedClassifier, checkpoint,
+    dinov2_features, inception_features, load_dinov2, load_inception, oriented, pixel_features, read_feature_file,
 };
 
 use super::{
@@ -45,7 +45,7 @@ pub(super) struct Extractor {
 
 enum Kind {
     Classifier(Box<TrainedClassifier>),
-    Pixels(usize),
+    Pixels(ImageSize),
     SelfSupervised(Box<SelfSupervised>),
     Inception(Box<Inception>),
     DinoV2(Box<DinoV2>),
@@ -83,9 +83,9 @@ impl Extractor {
                 let dir = RunDir::new(dir).classifier();
                 let classifier = TrainedClassifier::load_in(&dir, &control.device, control.precision)?;
                 let kind = classifier.state().config.model.name();
-                let (side, channels) = (classifier.side(), classifier.channels());
-                let pixels = vec![0; side * side * channels];
-                let blank = View::new(ViewParts { side, channels, pixels, ..ViewParts::default() })?;
+                let (size, channels) = (classifier.image_size(), classifier.channels());
+                let pixels = vec![0; size.area() * channels];
+                let blank = View::new(ViewParts { size, channels, pixels, ..ViewParts::default() })?;
                 let dims = classifier.features(&blank)?.dims;
                 let (_, weights) = hash_file(&Checkpoint::find(&dir)?.file(checkpoint::WEIGHTS))?;
                 let title = if kind == "cnn" { "small network" } else { "residual network" };
@@ -135,28 +135,39 @@ impl Extractor {
         })
     }
 
-    /// The pixels, averaged to at most `pixel_side` a side.
+    /// The pixels, averaged to at most `pixel_side` along the longer side.
     pub(super) fn pixels(images: &View, pixel_side: usize) -> Self {
-        let to = pixel_side.min(images.side());
+        let to = images.size().within(pixel_side);
         let info = FeatureInfo {
             family: FeatureFamily::Pixels,
             name: "pixels".to_owned(),
             metric: "fd_pixels".to_owned(),
-            dims: to * to * images.channels(),
-            source: format!("the pixels, averaged to {to} x {to}"),
+            dims: to.area() * images.channels(),
+            source: format!("the pixels, averaged to {} x {}", to.width, to.height),
             seen: None,
         };
         Self { kind: Kind::Pixels(to), id: format!("pixels {to}"), info }
+    }
+
+    /// What computing its features takes of memory beside the features.
+    pub(super) fn memory(&self) -> MemoryNeed {
+        match &self.kind {
+            Kind::Classifier(classifier) => {
+                ClassifierTrainConfig { batch: 1, ..classifier.state().config.clone() }.memory()
+            }
+            Kind::SelfSupervised(encoder) => encoder.training().memory(),
+            Kind::Pixels(_) | Kind::Inception(_) | Kind::DinoV2(_) | Kind::File(..) => MemoryNeed::default(),
+        }
     }
 
     pub(super) fn is_pixels(&self) -> bool {
         matches!(self.kind, Kind::Pixels(_))
     }
 
-    /// The orientations in which nearest neighbours are searched: all eight, where the features are computed here and cheap enough.
-    pub(super) fn orientations(&self) -> &'static [Orientation] {
+    /// The orientations in which nearest neighbours of images of this size are searched: all that keep their shape, where the features are computed here and cheap enough.
+    pub(super) fn orientations(&self, size: ImageSize) -> &'static [Orientation] {
         match self.kind {
-            Kind::Classifier(_) | Kind::Pixels(_) | Kind::SelfSupervised(_) => &Orientation::ALL,
+            Kind::Classifier(_) | Kind::Pixels(_) | Kind::SelfSupervised(_) => Orientation::of(size),
             Kind::Inception(_) | Kind::DinoV2(_) | Kind::File(..) => &[Orientation::Identity],
         }
     }
@@ -227,7 +238,7 @@ impl Extractor {
             let images = images.part(chunk);
             let part = match &self.kind {
                 Kind::Classifier(classifier) => classifier.features(&images)?,
-                Kind::Pixels(side) => pixel_features(&images, *side)?,
+                Kind::Pixels(size) => pixel_features(&images, *size)?,
                 Kind::SelfSupervised(encoder) => encoder.features(&images, control)?,
                 Kind::Inception(network) => inception_features(network, &images, &control.device)?,
                 Kind::DinoV2(network) => dinov2_features(network, &images, &control.device)?,

@@ -346,8 +346,12 @@ mod tests {
 
     /// Patients `from` to `to`, of whom every third has class `b` alone; patient `i` has `2 + i % 5` images of a class.
     fn images(from: usize, to: usize) -> SetImages {
-        let mut parts =
-            ViewParts { classes: vec!["a".to_owned(), "b".to_owned()], side: 1, channels: 1, ..ViewParts::default() };
+        let mut parts = ViewParts {
+            classes: vec!["a".to_owned(), "b".to_owned()],
+            size: 1.into(),
+            channels: 1,
+            ..ViewParts::default()
+        };
         for patient in from..to {
             for label in if patient % 3 == 0 { 1..2 } else { 0..2 } {
                 for image in 0..2 + patient % 5 {
@@ -360,7 +364,7 @@ mod tests {
         }
         let view = View::new(parts).unwrap();
         let classes = view.classes().to_vec();
-        SetImages::new("real", &Part::new(view, "test"), &classes, (1, 1), 0, 1).unwrap()
+        SetImages::new("real", &Part::new(view, "test"), &classes, (1.into(), 1), 0, 1).unwrap()
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod equivalence;
 mod features;
 mod fidelity;
 mod inputs;
+mod memory;
 mod outcome;
 pub(crate) mod pairs;
 mod privacy;
@@ -92,7 +93,7 @@ impl<'a> Prepared<'a> {
     pub fn new(config: &'a EvaluationConfig, inputs: &'a EvaluationInputs, control: &'a Control) -> Result<Self> {
         config.validate()?;
         let classes = &sets::compared_classes(&inputs.real.images, &inputs.synthetic.images)?;
-        let size = (inputs.real.images.side(), inputs.real.images.channels());
+        let size = (inputs.real.images.size(), inputs.real.images.channels());
         let images = |name, part: &Part| {
             SetImages::new(name, part, classes, size, config.max_images, derive_seed(config.seed, "choice"))
         };
@@ -305,7 +306,7 @@ impl<'a> Prepared<'a> {
             found.as_ref().ok_or_else(|| reasons.get(name).map_or("", String::as_str))
         }
         let sets = SetsInfo {
-            side: real.view.side(),
+            side: real.view.size(),
             channels: real.view.channels(),
             shared_patients: holdout.as_ref().and_then(|holdout| sets::shared_patients(&real, holdout)),
             real: real.info,

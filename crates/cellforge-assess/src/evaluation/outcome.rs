@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cellforge_data::ImageSize;
 use cellforge_eval::{
     Estimate, Fidelity, ImageScore, Interval, Prdc,
     privacy::{Finding, Privacy},
@@ -244,8 +245,8 @@ impl Evaluation {
 /// The images that were compared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SetsInfo {
-    /// Side of the images, in pixels.
-    pub side: usize,
+    /// Size of the images in pixels: a number for squares, and otherwise a text of width x height.
+    pub side: ImageSize,
     /// 3 for colour, 1 for grey.
     pub channels: usize,
     /// The images that the generators learned from.

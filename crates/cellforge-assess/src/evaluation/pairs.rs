@@ -25,14 +25,14 @@ pub(super) fn save(
         std::fs::remove_dir_all(&folder).map_err(Error::io("empty the folder", &folder))?;
     }
     let mut saved = Vec::new();
-    let (side, channels) = (real.view.side(), real.view.channels());
+    let (size, channels) = (real.view.size(), real.view.channels());
     // A copy may be of a training image of any class.
     let mut draw = |space: &str, number: usize, turn: Orientation, [left, right]: [usize; 2], distances: [f64; 2]| {
         let real = if space == COPIES { &real.whole } else { &real.view };
-        let mut pixels = turn.apply(synthetic.view.image(left), side, channels);
+        let mut pixels = turn.apply(synthetic.view.image(left), size, channels);
         pixels.extend_from_slice(real.image(right));
         let path = RunDir::pair(&folder_name(space), number + 1);
-        let both = View::new(ViewParts { side, channels, pixels, ..ViewParts::default() })?;
+        let both = View::new(ViewParts { size, channels, pixels, ..ViewParts::default() })?;
         save_grid(&out.join(&path), &both, 2)?;
         let [distance, holdout_distance] = distances;
         let [synthetic, real] = [(&synthetic.view, left), (real, right)].map(|(view, i)| view.name(i).to_owned());
@@ -45,7 +45,7 @@ pub(super) fn save(
     }
     for (space, figures) in privacy.iter().flat_map(|privacy| &privacy.figures.spaces) {
         for (number, pair) in figures.closest.iter().take(pairs).enumerate() {
-            let turn = Orientation::ALL[pair.orientation];
+            let turn = Orientation::of(size)[pair.orientation];
             draw(space, number, turn, [pair.synthetic, pair.train], [pair.distance, pair.holdout_distance])?;
         }
     }

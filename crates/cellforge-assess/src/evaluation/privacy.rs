@@ -43,9 +43,10 @@ pub(super) fn measure(
 ) -> Result<PrivacyPart> {
     let mut spaces = Vec::new();
     for extractor in extractors {
+        let size = sets.real.view.size();
         let rows = |set, images, turn| extractor.rows(set, images, turn, folder, control);
         let turned = |set, images| -> Result<Vec<FeatureMatrix>> {
-            extractor.orientations().iter().map(|&turn| rows(set, images, turn)).collect()
+            extractor.orientations(size).iter().map(|&turn| rows(set, images, turn)).collect()
         };
         spaces.push(Measured {
             name: extractor.info.name.clone(),
@@ -156,7 +157,7 @@ fn score(networks: &[Network], images: &SetImages) -> Result<Vec<f64>> {
     let mut scores = vec![0.0; images.view.len()];
     for (class, network) in networks.iter().enumerate() {
         let rows = images.view.class_indices(class as u32);
-        let view = images.view.part(&rows).resized(network.gan.side(), network.gan.channels())?;
+        let view = images.view.part(&rows).resized(network.gan.image_size(), network.gan.channels())?;
         let found = network.gan.scores(&network.class, &view)?;
         rows.into_iter().zip(found).for_each(|(row, value)| scores[row] = value);
     }

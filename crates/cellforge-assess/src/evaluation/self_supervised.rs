@@ -64,7 +64,7 @@ impl SelfSupervised {
         let exemplars = View::new(ViewParts {
             classes: (0..rows.len()).map(|number| number.to_string()).collect(),
             labels: (0..rows.len() as u32).collect(),
-            side: images.side(),
+            size: images.size(),
             channels: images.channels(),
             pixels: chosen.pixels().to_vec(),
             ..ViewParts::default()
@@ -101,16 +101,17 @@ impl SelfSupervised {
         Ok(network.features(images)?)
     }
 
-    fn train(&self, control: &Control) -> Result<TrainedClassifier> {
+    /// How it is trained.
+    pub(super) fn training(&self) -> ClassifierTrainConfig {
         let model = ResNetConfig {
-            image_size: self.exemplars.side(),
+            image_size: self.exemplars.size(),
             channels: self.exemplars.channels(),
             classes: self.exemplars.len(),
             stages: vec![1; FILTERS.len() - 1],
             filters: FILTERS.to_vec(),
             ..ResNetConfig::default()
         };
-        let config = ClassifierTrainConfig {
+        ClassifierTrainConfig {
             model: ClassifierConfig::Resnet(model),
             batch: BATCH.min(self.exemplars.len()),
             optimizer: OptimizerConfig::Adam { lr: 2e-3 },
@@ -126,7 +127,11 @@ impl SelfSupervised {
             },
             seed: self.seed,
             ..ClassifierTrainConfig::default()
-        };
+        }
+    }
+
+    fn train(&self, control: &Control) -> Result<TrainedClassifier> {
+        let config = self.training();
         let updates = self.config.updates as u64;
         let mut bar = ProgressBar::new(control.progress, "self-supervised encoder", updates);
         let network = train_for_steps(&config, updates, &self.exemplars, control, &mut [&mut bar])?;
@@ -142,7 +147,7 @@ mod tests {
 
     #[test]
     fn it_learns_from_each_class_and_the_same_from_the_same_seed() {
-        let config = PhantomConfig { side: 32, images_per_class: 12, ..PhantomConfig::default() };
+        let config = PhantomConfig { size: 32.into(), images_per_class: 12, ..PhantomConfig::default() };
         let images = phantom::render(&config).unwrap();
         let of = |seed| SelfSupervised::new(EncoderConfig { images: 8, updates: 3 }, &images, seed).unwrap();
         let control = Control::default();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cellforge_data::{Duplicates, SplitOptions, SplitRule, View, folder_name, split};
+use cellforge_data::{Duplicates, ImageSize, SplitOptions, SplitRule, View, folder_name, split};
 use cellforge_eval::effective_groups;
 
 use super::{Part, SetInfo};
@@ -63,7 +63,7 @@ impl SetImages {
         name: &'static str,
         part: &Part,
         classes: &[String],
-        (side, channels): (usize, usize),
+        (size, channels): (ImageSize, usize),
         max_images: usize,
         seed: u64,
     ) -> Result<Self> {
@@ -72,12 +72,12 @@ impl SetImages {
         if images.is_empty() {
             return Err(fail("there are none".to_owned()));
         }
-        if (images.side(), images.channels()) != (side, channels) {
+        if (images.size(), images.channels()) != (size, channels) {
             return Err(fail(format!(
-                "images have {0}x{0} pixels and {1} channels, those of the real images {2}x{2} and {3}",
-                images.side(),
+                "images have {:#} pixels and {} channels, those of the real images {:#} and {}",
+                images.size(),
                 images.channels(),
-                side,
+                size,
                 channels
             )));
         }
@@ -218,7 +218,7 @@ mod tests {
             names: (0..n).map(|i| format!("{i:02}")).collect(),
             labels: (0..n).map(|i| u32::from(i >= n / 2)).collect(),
             groups: (0..n).map(|i| groups.then(|| format!("P{}", i % 6))).collect(),
-            side: 1,
+            size: 1.into(),
             channels: 1,
             pixels: (0..n as u8).collect(),
         })
@@ -249,7 +249,7 @@ mod tests {
     fn no_patient_is_on_both_sides() {
         let whole = set(true);
         let part = Part::new(whole.clone(), "test");
-        let images = SetImages::new("real", &part, whole.classes(), (1, 1), 0, 1).unwrap();
+        let images = SetImages::new("real", &part, whole.classes(), (1.into(), 1), 0, 1).unwrap();
         // Of six patients with as many images each, one is nearer to a fifth than two.
         let [aside, rest] = parted(&images, 0.2, 1).unwrap();
         assert_eq!((aside.len(), rest.len()), (6, 30));
@@ -266,7 +266,7 @@ mod tests {
         let classes = vec!["x y".to_owned(), "z".to_owned()];
         let named =
             |names: [String; 2]| View::new(ViewParts { classes: names.into(), ..set(false).to_parts() }).unwrap();
-        let images = |view| SetImages::new("synthetic", &Part::new(view, "test"), &classes, (1, 1), 0, 1);
+        let images = |view| SetImages::new("synthetic", &Part::new(view, "test"), &classes, (1.into(), 1), 0, 1);
         let found = images(named(["z".to_owned(), folder_name("x y")])).unwrap();
         assert_eq!((found.view.label(0), found.view.label(35), found.view.classes()), (1, 0, &classes[..]));
         // Of a class that nothing is compared with nothing is taken, but what it is left out of says so.
@@ -274,7 +274,7 @@ mod tests {
         assert!(one.contains("none of class \"z\"; they are of x y, q"), "{one}");
         let only = ["z".to_owned()];
         let view = named(["q".to_owned(), "z".to_owned()]);
-        let found = SetImages::new("real", &Part::new(view, "test"), &only, (1, 1), 0, 1).unwrap();
+        let found = SetImages::new("real", &Part::new(view, "test"), &only, (1.into(), 1), 0, 1).unwrap();
         assert_eq!((found.view.len(), found.rows[0], found.available, found.whole.len()), (18, 18, 36, 36));
         assert_eq!(found.info.left_out, BTreeMap::from([("q".to_owned(), 18)]));
         assert_eq!((found.info.available, found.view.classes()), (18, &only[..]));

@@ -80,7 +80,7 @@ pub struct Panel {
 /// use cellforge_assess::{evaluation::Words, panel::{PanelConfig, PanelImages, Source, make}};
 /// use cellforge_data::phantom::{self, PhantomConfig};
 ///
-/// let set = |seed| phantom::render(&PhantomConfig { side: 16, images_per_class: 12, seed, ..PhantomConfig::default() });
+/// let set = |seed| phantom::render(&PhantomConfig { size: 16.into(), images_per_class: 12, seed, ..PhantomConfig::default() });
 /// let (real, synthetic) = (set(1)?, set(2)?);
 /// let images = PanelImages { real: &real, synthetic: &synthetic, words: Words::default(), drawn_by_program: true };
 /// let made = make(&PanelConfig { images: 10, ..PanelConfig::default() }, &images)?;
@@ -93,12 +93,12 @@ pub struct Panel {
 pub fn make(config: &PanelConfig, images: &PanelImages<'_>) -> Result<Panel> {
     cellforge_settings::check(config, "panel")?;
     let (real, synthetic) = (images.real, images.synthetic);
-    if (real.side(), real.channels()) != (synthetic.side(), synthetic.channels()) {
+    if (real.size(), real.channels()) != (synthetic.size(), synthetic.channels()) {
         return Err(Error::PanelImages(format!(
             "the real ones have {0}x{0} pixels and {1} channels, the synthetic ones {2}x{2} and {3}",
-            real.side(),
+            real.size(),
             real.channels(),
-            synthetic.side(),
+            synthetic.size(),
             synthetic.channels()
         )));
     }

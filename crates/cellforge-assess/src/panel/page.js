@@ -77,9 +77,10 @@
   // Whole multiples of the image's own size, so that every pixel is as large as any other.
   function fit() {
     const room = Math.min(window.innerWidth - 40, window.innerHeight * 0.6);
-    const width = panel.side > room ? room : panel.side * Math.floor(room / panel.side);
-    find("image").style.width = `${width}px`;
-    find("image").style.height = `${width}px`;
+    const longer = Math.max(panel.width, panel.height);
+    const times = longer > room ? room / longer : Math.floor(room / longer);
+    find("image").style.width = `${panel.width * times}px`;
+    find("image").style.height = `${panel.height * times}px`;
   }
 
   function scale() {

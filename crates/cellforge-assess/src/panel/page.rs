@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use cellforge_data::ImageSize;
 use cellforge_eval::panel::LEVELS;
 use image::{
     ExtendedColorType, ImageEncoder,
@@ -19,7 +20,8 @@ use crate::{Error, Result};
 struct Shown<'a> {
     panel: &'a str,
     columns: [&'static str; 6],
-    side: usize,
+    width: usize,
+    height: usize,
     /// The ids in the order in which they are shown.
     order: Vec<&'a str>,
     /// PNG files in base64, by id.
@@ -34,12 +36,13 @@ const ANSWERS: [&str; LEVELS as usize] =
 const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 pub(super) fn render(key: &Key, pictures: &[Vec<u8>], images: &PanelImages<'_>) -> Result<String> {
-    let (side, channels) = (images.real.side(), images.real.channels());
+    let (size, channels) = (images.real.size(), images.real.channels());
     let mut encoded = BTreeMap::new();
     for (image, pixels) in key.images.iter().zip(pictures) {
-        encoded.insert(image.id.as_str(), STANDARD.encode(png(pixels, side, channels)?));
+        encoded.insert(image.id.as_str(), STANDARD.encode(png(pixels, size, channels)?));
     }
-    let shown = Shown { panel: &key.panel, columns: COLUMNS, side, order: key.order(), images: encoded };
+    let ImageSize { height, width } = size;
+    let shown = Shown { panel: &key.panel, columns: COLUMNS, width, height, order: key.order(), images: encoded };
     let path = || PathBuf::from("panel.html");
     // `<` would end the script.
     let json = serde_json::to_string(&shown).map_err(Error::json(&path()))?.replace('<', "\\u003c");
@@ -120,11 +123,11 @@ pub(super) fn render(key: &Key, pictures: &[Vec<u8>], images: &PanelImages<'_>) 
 }
 
 /// A PNG file without compression and without anything but pixels: its length depends on the size of the image alone.
-fn png(pixels: &[u8], side: usize, channels: usize) -> Result<Vec<u8>> {
+fn png(pixels: &[u8], size: ImageSize, channels: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let colour = if channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     PngEncoder::new_with_quality(&mut bytes, CompressionType::Uncompressed, FilterType::NoFilter)
-        .write_image(pixels, side as u32, side as u32, colour)
+        .write_image(pixels, size.width as u32, size.height as u32, colour)
         .map_err(|source| cellforge_data::Error::Encode { path: PathBuf::from("panel.html"), source })?;
     Ok(bytes)
 }

@@ -166,7 +166,7 @@ mod tests {
             names: (0..n).map(|i| format!("x/{i}.png")).collect(),
             labels: (0..n).map(|i| u32::from(i >= images)).collect(),
             groups: (0..n).map(|i| (patients > 0).then(|| format!("P{}", i % patients.max(1)))).collect(),
-            side: 1,
+            size: 1.into(),
             channels: 3,
             pixels: (0..n).flat_map(|i| [i as u8, (i >> 8) as u8, offset]).collect(),
         })

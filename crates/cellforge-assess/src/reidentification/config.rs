@@ -1,6 +1,6 @@
 //! The settings of re-identification.
 
-use cellforge_data::Augment;
+use cellforge_data::{Augment, ImageSize};
 use cellforge_train::ClassifierTrainConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,8 +44,14 @@ impl ReidentificationConfig {
     }
 
     /// How a network learns to tell so many patients apart: mirrored or not, which says nothing of a patient.
-    pub(super) fn training(&self, side: usize, channels: usize, patients: usize, seed: u64) -> ClassifierTrainConfig {
+    pub(super) fn training(
+        &self,
+        size: ImageSize,
+        channels: usize,
+        patients: usize,
+        seed: u64,
+    ) -> ClassifierTrainConfig {
         let training = narrow_resnet(self.width, self.batch, seed);
-        ClassifierTrainConfig { augment: Augment::FLIPS, ..training }.for_images(side, channels, patients)
+        ClassifierTrainConfig { augment: Augment::FLIPS, ..training }.for_images(size, channels, patients)
     }
 }

@@ -240,8 +240,12 @@ fn train(
     let names = classes.iter().map(|patient| format!("{patient}")).collect();
     let labels = labels.into_iter().map(|label| label as u32).collect();
     let taught = View::new(ViewParts { classes: names, labels, ..images.to_parts() })?;
-    let training =
-        config.training(SIDE, images.channels(), classes.len(), derive_seed(config.seed, &format!("fold-{fold}")));
+    let training = config.training(
+        SIDE.into(),
+        images.channels(),
+        classes.len(),
+        derive_seed(config.seed, &format!("fold-{fold}")),
+    );
     let trained = train_for_steps(&training, config.updates, &taught, control, &mut [bar]);
     trained
         .map_err(|source| Error::ReidentificationRun { run: fold + 1, source: Box::new(source) })?

@@ -29,7 +29,7 @@ fn images(key: &str, patients: usize, each: usize) -> (View, Vec<String>) {
         names: (0..n).map(|i| format!("{key}/{i:03}")).collect(),
         labels: vec![0; n],
         groups: groups.iter().cloned().map(Some).collect(),
-        side: SIDE,
+        size: SIDE.into(),
         channels: 3,
         pixels,
     };

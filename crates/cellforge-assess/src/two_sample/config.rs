@@ -1,6 +1,6 @@
 //! The settings of the two-sample test.
 
-use cellforge_data::derive_seed;
+use cellforge_data::{ImageSize, derive_seed};
 use cellforge_eval::BootstrapOptions;
 use cellforge_train::ClassifierTrainConfig;
 use schemars::JsonSchema;
@@ -76,8 +76,14 @@ impl TwoSampleConfig {
     }
 
     /// How the network of `run` is trained, for images of this size in so many classes.
-    pub(super) fn training(&self, side: usize, channels: usize, classes: usize, run: &str) -> ClassifierTrainConfig {
-        narrow_resnet(self.width, self.batch, derive_seed(self.seed, run)).for_images(side, channels, classes)
+    pub(crate) fn training(
+        &self,
+        size: ImageSize,
+        channels: usize,
+        classes: usize,
+        run: &str,
+    ) -> ClassifierTrainConfig {
+        narrow_resnet(self.width, self.batch, derive_seed(self.seed, run)).for_images(size, channels, classes)
     }
 }
 
@@ -89,8 +95,8 @@ mod tests {
     fn settings_out_of_range_are_named() {
         let good = TwoSampleConfig::default();
         good.validate().unwrap();
-        good.training(64, 3, 4, "a").validate().unwrap();
-        assert_ne!(good.training(64, 3, 4, "a").seed, good.training(64, 3, 4, "b").seed);
+        good.training(64.into(), 3, 4, "a").validate().unwrap();
+        assert_ne!(good.training(64.into(), 3, 4, "a").seed, good.training(64.into(), 3, 4, "b").seed);
         for (bad, name) in [
             (TwoSampleConfig { images: 29, ..good.clone() }, "images"),
             (TwoSampleConfig { folds: 1, ..good.clone() }, "folds"),

@@ -149,7 +149,7 @@ mod tests {
             classes: vec!["a".to_owned(), "b".to_owned()],
             labels: (0..n).map(|i| (i % 2) as u32).collect(),
             groups: (0..n).map(|i| patients.map(|m| format!("P{}", i / 2 % m))).collect(),
-            side: 1,
+            size: 1.into(),
             channels: 1,
             pixels: vec![0; n],
             ..ViewParts::default()

@@ -76,7 +76,7 @@ pub struct TwoSampleData {
 /// naming a training that failed; [`Error::Interrupted`] when `control.stop` was raised.
 pub fn two_sample(config: &TwoSampleConfig, data: &TwoSampleData, out: &Path, control: &Control) -> Result<TwoSample> {
     config.validate()?;
-    let of = |view: &View| (view.side(), view.channels(), view.classes().to_vec());
+    let of = |view: &View| (view.size(), view.channels(), view.classes().to_vec());
     for (part, view) in [("synthetic", Some(&data.synthetic)), ("real", data.also.as_ref())] {
         if view.is_some_and(|view| of(view) != of(&data.real)) {
             let problem =

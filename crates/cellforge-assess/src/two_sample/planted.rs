@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cellforge_data::{View, ViewParts, epoch_order};
+use cellforge_data::{ImageSize, View, ViewParts, epoch_order};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ pub enum Difference {
     Checkerboard(u8),
     /// A Gaussian blur with this standard deviation, in pixels.
     Blur(f64),
-    /// This share of the images has a bright square, a sixteenth of the side wide, at a random place.
+    /// This share of the images has a bright square, a sixteenth of the shorter side wide, at a random place.
     Square(f64),
     /// This share of the images of each class has the label of the next one.
     Labels(f64),
@@ -51,7 +51,7 @@ pub(super) fn differences(classes: usize) -> Vec<Vec<Difference>> {
 /// # Errors
 /// None is known: the images are of one size.
 pub fn plant(images: &View, difference: Difference, seed: u64) -> Result<View> {
-    let (side, channels) = (images.side(), images.channels());
+    let (size, channels) = (images.size(), images.channels());
     let mut labels = images.labels();
     let some = |share: f64, class: u32| -> Vec<usize> {
         let order = epoch_order(&images.class_indices(class), seed, u64::from(class));
@@ -83,9 +83,9 @@ pub fn plant(images: &View, difference: Difference, seed: u64) -> Result<View> {
                 return image.to_vec();
             }
             match difference {
-                Difference::Checkerboard(levels) => checkerboard(image, side, channels, levels),
-                Difference::Blur(sigma) => blurred(image, side, channels, sigma),
-                Difference::Square(_) => square(image, side, channels, places[i]),
+                Difference::Checkerboard(levels) => checkerboard(image, size, channels, levels),
+                Difference::Blur(sigma) => blurred(image, size, channels, sigma),
+                Difference::Square(_) => square(image, size, channels, places[i]),
                 Difference::Labels(_) => image.to_vec(),
             }
         })
@@ -93,10 +93,10 @@ pub fn plant(images: &View, difference: Difference, seed: u64) -> Result<View> {
     Ok(View::new(ViewParts { pixels: pixels.concat(), labels, ..images.to_parts() })?)
 }
 
-fn checkerboard(image: &[u8], side: usize, channels: usize, levels: u8) -> Vec<u8> {
+fn checkerboard(image: &[u8], size: ImageSize, channels: usize, levels: u8) -> Vec<u8> {
     let change = |(i, &x): (usize, &u8)| {
         let pixel = i / channels;
-        if (pixel % side + pixel / side).is_multiple_of(2) {
+        if (pixel % size.width + pixel / size.width).is_multiple_of(2) {
             x.saturating_add(levels)
         } else {
             x.saturating_sub(levels)
@@ -105,22 +105,21 @@ fn checkerboard(image: &[u8], side: usize, channels: usize, levels: u8) -> Vec<u
     image.iter().enumerate().map(change).collect()
 }
 
-fn blurred(image: &[u8], side: usize, channels: usize, sigma: f64) -> Vec<u8> {
+fn blurred(image: &[u8], size: ImageSize, channels: usize, sigma: f64) -> Vec<u8> {
     let values: Vec<f32> = image.iter().map(|&x| f32::from(x)).collect();
-    blur(&values, side, channels, sigma as f32).into_iter().map(|x| x.round().clamp(0.0, 255.0) as u8).collect()
+    blur(&values, size, channels, sigma as f32).into_iter().map(|x| x.round().clamp(0.0, 255.0) as u8).collect()
 }
 
 /// A square of full brightness in the first channel and none in the others, at place number `place`.
-fn square(image: &[u8], side: usize, channels: usize, place: usize) -> Vec<u8> {
-    let size = (side / 16).max(1);
-    let free = side - size + 1;
+fn square(image: &[u8], of: ImageSize, channels: usize, place: usize) -> Vec<u8> {
+    let size = (of.shorter() / 16).max(1);
     // 0.618 of the range after each other: no two places in a row are near.
-    let spread = |x: f64| ((x * 0.618_033_988_749_895).fract() * free as f64) as usize;
-    let (left, top) = (spread(place as f64), spread(place as f64 * 3.0 + 0.5));
+    let spread = |x: f64, side: usize| ((x * 0.618_033_988_749_895).fract() * (side - size + 1) as f64) as usize;
+    let (left, top) = (spread(place as f64, of.width), spread(place as f64 * 3.0 + 0.5, of.height));
     let mut changed = image.to_vec();
     for y in top..top + size {
         for x in left..left + size {
-            let at = (y * side + x) * channels;
+            let at = (y * of.width + x) * channels;
             changed[at..at + channels].fill(0);
             changed[at] = 255;
         }
@@ -136,7 +135,7 @@ mod tests {
         View::new(ViewParts {
             classes: vec!["a".to_owned(), "b".to_owned()],
             labels: (0..20).map(|i| i % 2).collect(),
-            side: 16,
+            size: 16.into(),
             channels: 3,
             pixels: vec![100; 20 * 16 * 16 * 3],
             ..ViewParts::default()
@@ -152,7 +151,7 @@ mod tests {
         // Of a flat image a blur changes nothing; of a step it makes a slope with the same mean.
         assert_eq!(plant(&images, Difference::Blur(0.8), 1).unwrap().image(3), images.image(3));
         let step: Vec<u8> = (0..64).map(|i| if i % 8 < 4 { 0 } else { 200 }).collect();
-        let soft = blurred(&step, 8, 1, 0.5);
+        let soft = blurred(&step, 8.into(), 1, 0.5);
         assert!(soft[3] > 10 && soft[4] < 190 && soft[3] + soft[4] == 200, "{soft:?}");
         let squares = plant(&images, Difference::Square(0.3), 1).unwrap();
         let changed = (0..20).filter(|&i| squares.image(i) != images.image(i)).count();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cellforge_data::{SplitRule, View, ViewParts, derive_seed};
+use cellforge_data::{ImageSize, SplitRule, View, ViewParts, derive_seed};
 use cellforge_eval::two_sample::Scored;
 use cellforge_train::{TrainedClassifier, train_for_steps};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,6 @@ const FORMAT: &str = "2";
 const LEAST: f32 = 1e-9;
 
 /// Sides that the networks take.
-const SIDES: [usize; 3] = [32, 64, 128];
 
 /// Learns to tell the images of the first view apart, whose labels below the middle are the classes of the first set and the others those of
 /// the second, and scores those of the second view: higher for the second set. Labels of the second view say the class; which set they say must
@@ -131,7 +130,7 @@ impl Trainer<'_> {
         let config = self.config;
         let name = format!("two-sample-{}-fold-{fold}", pair.name);
         let path = self.folder.join(format!("{name}.json"));
-        let training = config.training(joined.side(), joined.channels(), joined.classes().len(), &name);
+        let training = config.training(joined.size(), joined.channels(), joined.classes().len(), &name);
         let json = |text: serde_json::Result<String>| text.map_err(Error::json(&path));
         let settings = json(serde_json::to_string(&training))?;
         let rest = json(serde_json::to_string(&(config.updates, pair.maps, train, test)))?;
@@ -184,37 +183,34 @@ pub(super) fn scores(network: &TrainedClassifier, images: &View) -> cellforge_tr
 /// smaller ones have a black frame, larger ones lose their edges; no pixel is computed anew.
 fn joined(first: &View, second: &View) -> Result<View> {
     let classes = first.classes();
-    let (from, channels) = (first.side(), first.channels());
-    let side = network_side(from);
+    let (from, channels) = (first.size(), first.channels());
+    let size = from.enclosing();
     let named = |which: &str| classes.iter().map(|class| format!("{which} {class}")).collect::<Vec<_>>();
     let mut parts =
-        ViewParts { classes: [named("first"), named("second")].concat(), side, channels, ..ViewParts::default() };
+        ViewParts { classes: [named("first"), named("second")].concat(), size, channels, ..ViewParts::default() };
     for (offset, view) in [(0, first), (classes.len() as u32, second)] {
         for i in 0..view.len() {
             parts.labels.push(view.label(i) + offset);
-            parts.pixels.extend(framed(view.image(i), from, channels, side));
+            parts.pixels.extend(framed(view.image(i), from, channels, size));
         }
     }
     Ok(View::new(parts)?)
 }
 
-/// The side at which a network sees images of this side.
-pub(super) fn network_side(side: usize) -> usize {
-    SIDES.into_iter().find(|&to| to >= side).unwrap_or(SIDES[2])
-}
-
 /// The middle of an image, in a black frame where it is smaller than `to`.
-pub(super) fn framed(image: &[u8], side: usize, channels: usize, to: usize) -> Vec<u8> {
-    if side == to {
+pub(super) fn framed(image: &[u8], size: ImageSize, channels: usize, to: ImageSize) -> Vec<u8> {
+    if size == to {
         return image.to_vec();
     }
-    let kept = side.min(to);
-    let (skip, margin) = ((side - kept) / 2, (to - kept) / 2);
-    let mut pixels = vec![0; to * to * channels];
-    for y in 0..kept {
-        let source = ((skip + y) * side + skip) * channels;
-        let target = ((margin + y) * to + margin) * channels;
-        pixels[target..target + kept * channels].copy_from_slice(&image[source..source + kept * channels]);
+    // Pixels that are kept of a side, and how many are left out or put before them.
+    let part = |side: usize, to: usize| (side.min(to), side.saturating_sub(to) / 2, to.saturating_sub(side) / 2);
+    let (rows, skip_y, margin_y) = part(size.height, to.height);
+    let (columns, skip_x, margin_x) = part(size.width, to.width);
+    let mut pixels = vec![0; to.area() * channels];
+    for y in 0..rows {
+        let source = ((skip_y + y) * size.width + skip_x) * channels;
+        let target = ((margin_y + y) * to.width + margin_x) * channels;
+        pixels[target..target + columns * channels].copy_from_slice(&image[source..source + columns * channels]);
     }
     pixels
 }
@@ -225,9 +221,12 @@ mod tests {
 
     #[test]
     fn frames_and_edges() {
-        assert_eq!(framed(&[1, 2, 3, 4], 2, 1, 4), [0, 0, 0, 0, 0, 1, 2, 0, 0, 3, 4, 0, 0, 0, 0, 0]);
-        assert_eq!(framed(&(0..16).collect::<Vec<u8>>(), 4, 1, 2), [5, 6, 9, 10]);
-        assert_eq!(framed(&[1, 2, 3], 1, 3, 1), [1, 2, 3]);
+        assert_eq!(framed(&[1, 2, 3, 4], 2.into(), 1, 4.into()), [0, 0, 0, 0, 0, 1, 2, 0, 0, 3, 4, 0, 0, 0, 0, 0]);
+        assert_eq!(framed(&(0..16).collect::<Vec<u8>>(), 4.into(), 1, 2.into()), [5, 6, 9, 10]);
+        assert_eq!(framed(&[1, 2, 3], 1.into(), 3, 1.into()), [1, 2, 3]);
+        // One side loses its edges and the other has a frame.
+        let wide = framed(&[1, 2, 3, 4, 5, 6], ImageSize::new(2, 3), 1, ImageSize::new(4, 1));
+        assert_eq!(wide, [0, 2, 5, 0]);
     }
 
     #[test]
@@ -237,7 +236,7 @@ mod tests {
             View::new(ViewParts {
                 classes,
                 labels,
-                side: 32,
+                size: 32.into(),
                 channels: 1,
                 pixels: vec![pixel; 2048],
                 ..ViewParts::default()

@@ -1,6 +1,6 @@
 //! Statistics of single images that a person can read: what a difference that a network sees may consist of.
 
-use cellforge_data::View;
+use cellforge_data::{ImageSize, View};
 use cellforge_train::FeatureMatrix;
 use rayon::prelude::*;
 
@@ -81,16 +81,16 @@ pub(super) enum Unit {
 /// fixed to the grid of pixels.
 #[must_use]
 pub fn image_statistics(images: &View) -> FeatureMatrix {
-    let (side, channels) = (images.side(), images.channels());
+    let (size, channels) = (images.size(), images.channels());
     let dims = names(channels).len();
-    let transform = Transform::new(side);
+    let transform = Transform::new(size.shorter());
     let rows: Vec<Vec<f32>> =
-        (0..images.len()).into_par_iter().map(|i| row(images.image(i), side, channels, &transform)).collect();
+        (0..images.len()).into_par_iter().map(|i| row(images.image(i), size, channels, &transform)).collect();
     debug_assert!(rows.iter().all(|row| row.len() == dims));
     FeatureMatrix { values: rows.concat(), dims }
 }
 
-fn row(image: &[u8], side: usize, channels: usize, transform: &Transform) -> Vec<f32> {
+fn row(image: &[u8], size: ImageSize, channels: usize, transform: &Transform) -> Vec<f32> {
     let grey: Vec<f64> = image
         .chunks_exact(channels)
         .map(|pixel| pixel.iter().map(|&x| f64::from(x)).sum::<f64>() / channels as f64)
@@ -98,9 +98,9 @@ fn row(image: &[u8], side: usize, channels: usize, transform: &Transform) -> Vec
     let mut row: Vec<f64> = Vec::new();
     levels(&grey, &mut row);
     colours(image, channels, &mut row);
-    detail(&grey, side, &mut row);
-    spectrum(&grey, side, transform, &mut row);
-    phases(&grey, side, &mut row);
+    detail(&grey, size, &mut row);
+    spectrum(&grey, size, transform, &mut row);
+    phases(&grey, size, &mut row);
     row.into_iter().map(|x| x as f32).collect()
 }
 
@@ -143,11 +143,12 @@ fn colours(image: &[u8], channels: usize, row: &mut Vec<f64>) {
     }
 }
 
-fn detail(grey: &[f64], side: usize, row: &mut Vec<f64>) {
-    let at = |x: usize, y: usize| grey[y * side + x];
+fn detail(grey: &[f64], size: ImageSize, row: &mut Vec<f64>) {
+    let ImageSize { height, width } = size;
+    let at = |x: usize, y: usize| grey[y * width + x];
     let (mut sum, mut largest, mut inner) = (0.0, 0.0_f64, 0_usize);
-    for y in 1..side.saturating_sub(1) {
-        for x in 1..side - 1 {
+    for y in 1..height.saturating_sub(1) {
+        for x in 1..width.saturating_sub(1) {
             let laplacian = (at(x - 1, y) + at(x + 1, y) + at(x, y - 1) + at(x, y + 1) - 4.0 * at(x, y)).abs();
             sum += laplacian;
             largest = largest.max(laplacian);
@@ -156,8 +157,8 @@ fn detail(grey: &[f64], side: usize, row: &mut Vec<f64>) {
     }
     row.extend([sum / inner.max(1) as f64, largest]);
     let (mut across, mut down, mut flat, mut strong) = (0.0, 0.0, 0_usize, 0_usize);
-    for y in 0..side.saturating_sub(1) {
-        for x in 0..side - 1 {
+    for y in 0..height.saturating_sub(1) {
+        for x in 0..width.saturating_sub(1) {
             let (dx, dy) = (at(x + 1, y) - at(x, y), at(x, y + 1) - at(x, y));
             across += dx.abs();
             down += dy.abs();
@@ -165,14 +166,14 @@ fn detail(grey: &[f64], side: usize, row: &mut Vec<f64>) {
             strong += usize::from(dx.hypot(dy) > 32.0);
         }
     }
-    let n = (side.saturating_sub(1).pow(2)).max(1) as f64;
+    let n = (height.saturating_sub(1) * width.saturating_sub(1)).max(1) as f64;
     row.extend([across / n, down / n, flat as f64 / n, strong as f64 / n]);
 }
 
 /// Log power by distance from the mean level, then at the three corners of the spectrum, where upsampling and compression leave traces.
-fn spectrum(grey: &[f64], side: usize, transform: &Transform, row: &mut Vec<f64>) {
+fn spectrum(grey: &[f64], size: ImageSize, transform: &Transform, row: &mut Vec<f64>) {
     let n = transform.side;
-    let power = transform.power(grey, side);
+    let power = transform.power(grey, size);
     let log = |sum: f64, count: usize| (sum / count.max(1) as f64 + LEAST_POWER).log10();
     let half = n / 2;
     let mut bands = [(0.0, 0_usize); BANDS];
@@ -194,11 +195,12 @@ fn spectrum(grey: &[f64], side: usize, transform: &Transform, row: &mut Vec<f64>
 }
 
 /// Patterns that are fixed to the grid of pixels.
-fn phases(grey: &[f64], side: usize, row: &mut Vec<f64>) {
+fn phases(grey: &[f64], size: ImageSize, row: &mut Vec<f64>) {
+    let ImageSize { height, width } = size;
     let signed = |sign: &dyn Fn(usize, usize) -> bool| {
         let mut sums = [(0.0, 0_usize); 2];
         for (i, &x) in grey.iter().enumerate() {
-            let sum = &mut sums[usize::from(sign(i % side, i / side))];
+            let sum = &mut sums[usize::from(sign(i % width, i / width))];
             sum.0 += x;
             sum.1 += 1;
         }
@@ -213,10 +215,14 @@ fn phases(grey: &[f64], side: usize, row: &mut Vec<f64>) {
         sum.0 += difference.abs();
         sum.1 += 1;
     };
-    for y in 0..side {
-        for x in 1..side {
-            step(x, grey[y * side + x] - grey[y * side + x - 1]);
-            step(x, grey[x * side + y] - grey[(x - 1) * side + y]);
+    for line in 0..size.longer() {
+        for at in 1..size.longer() {
+            if line < height && at < width {
+                step(at, grey[line * width + at] - grey[line * width + at - 1]);
+            }
+            if line < width && at < height {
+                step(at, grey[at * width + line] - grey[(at - 1) * width + line]);
+            }
         }
     }
     row.push(border.0 / border.1.max(1) as f64 - elsewhere.0 / elsewhere.1.max(1) as f64);
@@ -240,10 +246,11 @@ impl Transform {
     }
 
     /// Squared magnitudes over the number of pixels, row by row from frequency 0.
-    fn power(&self, grey: &[f64], side: usize) -> Vec<f64> {
-        let (n, from) = (self.side, (side - self.side) / 2);
+    fn power(&self, grey: &[f64], size: ImageSize) -> Vec<f64> {
+        let n = self.side;
+        let (top, left) = ((size.height - n) / 2, (size.width - n) / 2);
         let mut values: Vec<(f64, f64)> =
-            (0..n * n).map(|i| (grey[(from + i / n) * side + from + i % n], 0.0)).collect();
+            (0..n * n).map(|i| (grey[(top + i / n) * size.width + left + i % n], 0.0)).collect();
         values.chunks_exact_mut(n).for_each(|row| self.line(row));
         let mut column = vec![(0.0, 0.0); n];
         for x in 0..n {
@@ -285,8 +292,8 @@ mod tests {
     use super::*;
     use cellforge_data::ViewParts;
 
-    fn of(side: usize, channels: usize, pixels: Vec<u8>) -> impl Fn(&str) -> f32 {
-        let view = View::new(ViewParts { side, channels, pixels, ..ViewParts::default() }).unwrap();
+    fn of(size: impl Into<ImageSize>, channels: usize, pixels: Vec<u8>) -> impl Fn(&str) -> f32 {
+        let view = View::new(ViewParts { size: size.into(), channels, pixels, ..ViewParts::default() }).unwrap();
         let row = image_statistics(&view).values;
         let names = names(channels);
         assert_eq!(names.len(), row.len());
@@ -318,12 +325,26 @@ mod tests {
     }
 
     #[test]
+    fn rectangles_are_seen_row_by_row() {
+        // Four rows of eight columns: as in the square, and columns alone.
+        let found =
+            of(ImageSize::new(4, 8), 1, (0..32).map(|i| if (i % 8 + i / 8) % 2 == 0 { 106 } else { 94 }).collect());
+        assert_eq!(found("checkerboard (mean difference between black and white squares)"), 12.0);
+        assert_eq!(found("sharpness (mean of the absolute Laplacian)"), 48.0);
+        // The middle square of 4x4 pixels is transformed.
+        assert!((found("log power of a checkerboard") - (36.0_f32 * 16.0 + 0.001).log10()).abs() < 1e-5);
+        let found = of(ImageSize::new(4, 8), 1, (0..32).map(|i| if i % 2 == 0 { 106 } else { 94 }).collect());
+        assert_eq!(found("difference between even and odd columns"), 12.0);
+        assert_eq!(found("difference between even and odd rows"), 0.0);
+    }
+
+    #[test]
     fn the_transform_keeps_the_energy_and_finds_a_wave() {
         let n = 16;
         let transform = Transform::new(n);
         let wave = |i: usize| 3.0 * (std::f64::consts::TAU * 2.0 * (i % n) as f64 / n as f64).cos();
         let grey: Vec<f64> = (0..n * n).map(wave).collect();
-        let power = transform.power(&grey, n);
+        let power = transform.power(&grey, n.into());
         // Parseval.
         let energy: f64 = grey.iter().map(|x| x * x).sum();
         assert!((power.iter().sum::<f64>() - energy).abs() < 1e-9 * energy);

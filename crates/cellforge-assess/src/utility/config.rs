@@ -126,13 +126,13 @@ impl UtilityConfig {
     }
 
     /// How the network for these images is trained in training number `seed`.
-    pub(super) fn training(&self, images: &View, seed: usize) -> Result<ClassifierTrainConfig> {
+    pub(crate) fn training(&self, images: &View, seed: usize) -> Result<ClassifierTrainConfig> {
         let recipe = match self.classifier {
             UtilityClassifier::Cnn => ClassifierTrainConfig::recipe("cnn-3")?,
             UtilityClassifier::Resnet => ClassifierTrainConfig::default(),
         };
-        let (side, channels, classes) = (images.side(), images.channels(), images.classes().len());
-        let mut config = recipe.for_images(side, channels, classes).with_width(self.width);
+        let (size, channels, classes) = (images.size(), images.channels(), images.classes().len());
+        let mut config = recipe.for_images(size, channels, classes).with_width(self.width);
         config.schedule = Schedule::Linear;
         config.augment = Augment::FLIPS;
         config.batch = self.batch;

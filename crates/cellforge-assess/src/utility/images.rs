@@ -97,7 +97,7 @@ fn checked(part: &'static str, images: &View, classes: &[String]) -> Result<View
 }
 
 fn check_size(part: &'static str, images: &View, real: &View) -> Result<()> {
-    let size = |images: &View| (images.side(), images.channels());
+    let size = |images: &View| (images.size(), images.channels());
     let ((side, channels), (real_side, real_channels)) = (size(images), size(real));
     if (side, channels) == (real_side, real_channels) {
         return Ok(());

@@ -1,5 +1,6 @@
 //! Bicubic resampling along an axis, as Pillow and PyTorch do it.
 
+use cellforge_settings::ImageSize;
 use rayon::prelude::*;
 
 /// What a value of the result is made of: values before, each with its weight. Weights sum to 1.
@@ -66,17 +67,18 @@ fn byte(sum: i32) -> u8 {
     (sum >> BITS).clamp(0, 255) as u8
 }
 
-/// An image of `side * side * channels` bytes brought to `to` by `to` pixels, byte for byte as Pillow's `resize` with `BICUBIC`: rows
+/// An image of `height * width * channels` bytes brought to `to` by `to` pixels, byte for byte as Pillow's `resize` with `BICUBIC`: rows
 /// first, then columns, with sums of whole numbers.
-pub(super) fn pillow_bicubic(image: &[u8], side: usize, channels: usize, to: usize) -> Vec<u8> {
-    if side == to {
+pub(super) fn pillow_bicubic(image: &[u8], size: ImageSize, channels: usize, to: usize) -> Vec<u8> {
+    if size == ImageSize::square(to) {
         return image.to_vec();
     }
-    let taps = rounded(&antialiased(side, to));
+    let ImageSize { height, width } = size;
+    let [down, across] = [height, width].map(|side| rounded(&antialiased(side, to)));
     let half = 1 << (BITS - 1);
-    let mut narrow = Vec::with_capacity(side * to * channels); // (side, to, channels)
-    for row in image.chunks_exact(side * channels) {
-        for taps in &taps {
+    let mut narrow = Vec::with_capacity(height * to * channels); // (height, to, channels)
+    for row in image.chunks_exact(width * channels) {
+        for taps in &across {
             for channel in 0..channels {
                 let part = |&(at, weight): &(usize, i32)| i32::from(row[at * channels + channel]) * weight;
                 narrow.push(byte(half + taps.iter().map(part).sum::<i32>()));
@@ -85,7 +87,7 @@ pub(super) fn pillow_bicubic(image: &[u8], side: usize, channels: usize, to: usi
     }
     let row = to * channels;
     let mut resized = vec![0; to * row];
-    resized.par_chunks_mut(row).zip(&taps).for_each(|(line, taps)| {
+    resized.par_chunks_mut(row).zip(&down).for_each(|(line, taps)| {
         for (x, value) in line.iter_mut().enumerate() {
             let part = |&(at, weight): &(usize, i32)| i32::from(narrow[at * row + x]) * weight;
             *value = byte(half + taps.iter().map(part).sum::<i32>());
@@ -130,9 +132,10 @@ mod tests {
     #[test]
     fn its_own_size_and_flat_images_stay() {
         let image: Vec<u8> = (0..48).collect();
-        assert_eq!(pillow_bicubic(&image, 4, 3, 4), image);
+        assert_eq!(pillow_bicubic(&image, 4.into(), 3, 4), image);
         for to in [3, 7, 33] {
-            assert!(pillow_bicubic(&[93; 25], 5, 1, to).iter().all(|&value| value == 93));
+            assert!(pillow_bicubic(&[93; 25], 5.into(), 1, to).iter().all(|&value| value == 93));
+            assert!(pillow_bicubic(&[93; 24], ImageSize::new(3, 8), 1, to).iter().all(|&value| value == 93));
         }
     }
 }

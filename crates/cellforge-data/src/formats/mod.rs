@@ -238,6 +238,14 @@ impl Opened {
         }
     }
 
+    /// Width and height of image `frame`. Those of most formats that hold one image are read without decoding it.
+    pub(crate) fn shape(&self, frame: usize) -> Outcome<(usize, usize)> {
+        match self {
+            Self::Raster(bytes, kind) => raster::shape(bytes, *kind),
+            other => other.frame(frame).map(|frame| (frame.width, frame.height)),
+        }
+    }
+
     /// Decodes image `frame`.
     pub(crate) fn frame(&self, frame: usize) -> Outcome<Frame> {
         match self {

@@ -56,6 +56,17 @@ pub(super) fn frame(bytes: &[u8], kind: ImageFormat) -> Outcome<Frame> {
     Ok(Frame { width, height, channels, samples, mode: mode(colour) })
 }
 
+/// Width and height of an image, turned as its EXIF data say, from its header alone.
+pub(super) fn shape(bytes: &[u8], kind: ImageFormat) -> Outcome<(usize, usize)> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), kind);
+    reader.limits(limits());
+    let mut decoder = reader.into_decoder().map_err(|error| error.to_string())?;
+    let (width, height) = decoder.dimensions();
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let is_turned = (5..=8).contains(&orientation.to_exif());
+    Ok(if is_turned { (height as usize, width as usize) } else { (width as usize, height as usize) })
+}
+
 /// Refuses an image whose pixels, of so many bytes each, and their copies would take more than [`MAX_IMAGE_BYTES`].
 pub(super) fn check_size(width: u32, height: u32, bytes_per_pixel: u64) -> Outcome<()> {
     let needed = (u64::from(width) * u64::from(height)).saturating_mul(bytes_per_pixel + COPIES);

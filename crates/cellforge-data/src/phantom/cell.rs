@@ -6,14 +6,15 @@ use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
 
 use super::parasite::{self, Blob};
+use crate::ImageSize;
 use crate::rng::keyed;
 
 /// A drawn cell of a phantom: made up by this program, from no patient, and no evidence about real cells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
-    /// `side * side * 3` bytes, row by row; black outside of the cell.
+    /// `height * width * 3` bytes, row by row; black outside of the cell.
     pub rgb: Vec<u8>,
-    /// `side * side` bytes: 255 where a parasite is, else 0. All 0 for an uninfected cell.
+    /// `height * width` bytes: 255 where a parasite is, else 0. All 0 for an uninfected cell.
     pub mask: Vec<u8>,
 }
 
@@ -240,7 +241,7 @@ fn artefacts(smear: &Smear, outline: &Outline, rng: &mut ChaCha12Rng) -> Vec<Blo
 }
 
 /// Draws one cell; see [`super::render_cell`].
-pub(super) fn draw(side: usize, seed: u64, class: u32, patient: u64, index: u64) -> Cell {
+pub(super) fn draw(size: ImageSize, seed: u64, class: u32, patient: u64, index: u64) -> Cell {
     let smear = Smear::of(seed, patient);
     let mut rng = keyed("phantom cell", &[seed, u64::from(class), patient, index]);
     let outline = Outline::new(smear.wobble, &mut rng);
@@ -258,13 +259,15 @@ pub(super) fn draw(side: usize, seed: u64, class: u32, patient: u64, index: u64)
         blobs.extend(parasite::infect(&outline, stain, smear.chromatin, &mut rng));
     }
 
-    let pixel = 2.0 / side as f32;
-    let mut cell = Cell { rgb: vec![0; side * side * 3], mask: vec![0; side * side] };
-    for row in 0..side {
-        for column in 0..side {
-            // Pixel centres of the crop in [-1, 1].
-            let at = |i: usize| (i as f32 + 0.5) * pixel - 1.0;
-            let (x, y) = (at(column), at(row));
+    let ImageSize { height, width } = size;
+    let shorter = size.shorter() as f32;
+    let pixel = 2.0 / shorter;
+    let mut cell = Cell { rgb: vec![0; size.area() * 3], mask: vec![0; size.area()] };
+    for row in 0..height {
+        for column in 0..width {
+            // Pixel centres of the crop, whose shorter side is [-1, 1].
+            let at = |i: usize, side: usize| (i as f32 + 0.5) * pixel - side as f32 / shorter;
+            let (x, y) = (at(column, width), at(row, height));
             let grain: f32 = rng.random_range(-1.0f32..1.0) + rng.random_range(-1.0f32..1.0);
             let (depth, inside) = outline.depth(x, y);
             // The part of the pixel that the cell covers.
@@ -291,7 +294,7 @@ pub(super) fn draw(side: usize, seed: u64, class: u32, patient: u64, index: u64)
                     parasite |= blob.parasite && cover >= 0.5;
                 }
             }
-            let i = row * side + column;
+            let i = row * width + column;
             for (byte, c) in cell.rgb[i * 3..].iter_mut().zip(colour) {
                 // Never pure black inside the cell: black means outside.
                 *byte = (c.clamp(0.03, 1.0) * covered * 255.0).round() as u8;

@@ -20,7 +20,7 @@ use crate::atomic::write_with;
 use crate::index::is_image;
 use crate::rng::keyed;
 use crate::zip_file::ZipFile;
-use crate::{Error, Result, View, ViewParts};
+use crate::{Error, ImageSize, Result, View, ViewParts};
 
 pub use cell::Cell;
 
@@ -35,8 +35,8 @@ const FIRST_PATIENT: usize = 1001;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PhantomConfig {
-    /// Pixels a side, 16 to 1024.
-    pub side: usize,
+    /// Height and width, each of 16 to 1024 pixels. A cell fills the shorter side.
+    pub size: ImageSize,
     /// Cells in each of the two classes.
     pub images_per_class: usize,
     /// Patients in all; a quarter of them are healthy and have uninfected cells only.
@@ -47,14 +47,16 @@ pub struct PhantomConfig {
 
 impl Default for PhantomConfig {
     fn default() -> Self {
-        Self { side: 64, images_per_class: 500, patients: 40, seed: 0 }
+        Self { size: 64.into(), images_per_class: 500, patients: 40, seed: 0 }
     }
 }
 
 impl PhantomConfig {
     fn validate(&self) -> Result<()> {
-        if !(16..=1024).contains(&self.side) {
-            return Err(Error::Invalid(format!("phantom: a side of {} pixels is out of range: 16 to 1024", self.side)));
+        let sides = 16..=1024;
+        if !sides.contains(&self.size.height) || !sides.contains(&self.size.width) {
+            let reason = format!("phantom: {:#} pixels are out of range: a side is 16 to 1024", self.size);
+            return Err(Error::Invalid(reason));
         }
         if self.images_per_class == 0 || self.patients == 0 {
             return Err(Error::Invalid("phantom: at least one cell per class and one patient are needed".to_owned()));
@@ -93,13 +95,21 @@ impl PhantomConfig {
     }
 }
 
+/// The size at which a phantom is drawn for images of `size`: the smallest multiple of it whose shorter side has 64 pixels or more, as far as
+/// the longer one has 1024 at most.
+#[must_use]
+pub fn crop_size(size: ImageSize) -> ImageSize {
+    let times = 64_usize.div_ceil(size.shorter().max(1)).min(1024 / size.longer().max(1)).max(1);
+    ImageSize::new(size.height * times, size.width * times)
+}
+
 /// Draws one cell of a phantom: a function of the seed, the class (0 parasitized, 1 uninfected), the patient and the
 /// index alone. It shows no real cell and is no patient's data.
 ///
-/// The same cell drawn with another `side` has the same outline, colours and parasites; only its grain differs.
+/// The same cell drawn with another side has the same outline, colours and parasites; only its grain differs.
 #[must_use]
 pub fn render_cell(config: &PhantomConfig, class: u32, patient: usize, index: usize) -> Cell {
-    cell::draw(config.side, config.seed, class, patient as u64, index as u64)
+    cell::draw(config.size, config.seed, class, patient as u64, index as u64)
 }
 
 /// Draws a whole phantom, in parallel: no patient's data, no evidence about real cells. The same settings give the same
@@ -108,7 +118,7 @@ pub fn render_cell(config: &PhantomConfig, class: u32, patient: usize, index: us
 /// ```
 /// use cellforge_data::phantom::{self, PhantomConfig};
 ///
-/// let set = phantom::render(&PhantomConfig { side: 32, images_per_class: 4, ..Default::default() })?;
+/// let set = phantom::render(&PhantomConfig { size: 32.into(), images_per_class: 4, ..Default::default() })?;
 /// assert_eq!((set.len(), set.image(0).len()), (8, 32 * 32 * 3));
 /// # Ok::<(), cellforge_data::Error>(())
 /// ```
@@ -125,7 +135,7 @@ pub fn render(config: &PhantomConfig) -> Result<View> {
         names: list.iter().map(|cell| cell.0.clone()).collect(),
         labels: list.iter().map(|cell| cell.1).collect(),
         groups: list.iter().map(|cell| Some(format!("C{}", FIRST_PATIENT + cell.2))).collect(),
-        side: config.side,
+        size: config.size,
         channels: 3,
         pixels: images.concat(),
     })
@@ -156,10 +166,10 @@ pub fn write_folder(config: &PhantomConfig, dir: &Path, masks: bool) -> Result<(
     list.par_iter().try_for_each(|(name, class, patient, index)| {
         let cell = render_cell(config, *class, *patient, *index);
         let path = dir.join(name);
-        fs::write(&path, png(&cell.rgb, config.side, image::ExtendedColorType::Rgb8)?).map_err(Error::io(&path))?;
+        fs::write(&path, png(&cell.rgb, config.size, image::ExtendedColorType::Rgb8)?).map_err(Error::io(&path))?;
         if masks {
             let path = mask_dir.join(name);
-            fs::write(&path, png(&cell.mask, config.side, image::ExtendedColorType::L8)?).map_err(Error::io(&path))?;
+            fs::write(&path, png(&cell.mask, config.size, image::ExtendedColorType::L8)?).map_err(Error::io(&path))?;
         }
         Ok(())
     })
@@ -202,7 +212,7 @@ pub fn write_zip(config: &PhantomConfig, file: &Path) -> Result<()> {
             let drawn: Vec<Result<Vec<u8>>> = chunk
                 .par_iter()
                 .map(|&(_, class, patient, index)| {
-                    png(&render_cell(config, class, patient, index).rgb, config.side, image::ExtendedColorType::Rgb8)
+                    png(&render_cell(config, class, patient, index).rgb, config.size, image::ExtendedColorType::Rgb8)
                 })
                 .collect();
             for ((name, ..), bytes) in chunk.iter().zip(drawn) {
@@ -213,10 +223,10 @@ pub fn write_zip(config: &PhantomConfig, file: &Path) -> Result<()> {
     })
 }
 
-fn png(pixels: &[u8], side: usize, colour: image::ExtendedColorType) -> Result<Vec<u8>> {
+fn png(pixels: &[u8], size: ImageSize, colour: image::ExtendedColorType) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
-    image::ImageEncoder::write_image(encoder, pixels, side as u32, side as u32, colour)
+    image::ImageEncoder::write_image(encoder, pixels, size.width as u32, size.height as u32, colour)
         .map_err(|e| Error::Invalid(format!("cannot encode a phantom cell: {e}")))?;
     Ok(bytes)
 }
@@ -226,7 +236,7 @@ mod tests {
     use super::*;
 
     fn small() -> PhantomConfig {
-        PhantomConfig { side: 32, images_per_class: 60, patients: 8, seed: 5 }
+        PhantomConfig { size: 32.into(), images_per_class: 60, patients: 8, seed: 5 }
     }
 
     #[test]
@@ -241,7 +251,7 @@ mod tests {
 
     #[test]
     fn healthy_patients_have_uninfected_cells_only() {
-        let set = render(&PhantomConfig { images_per_class: 300, side: 16, ..small() }).unwrap();
+        let set = render(&PhantomConfig { images_per_class: 300, size: 16.into(), ..small() }).unwrap();
         assert_eq!(set.class_counts(), [300, 300]);
         let patients = |class: u32| -> BTreeSet<String> { set.class(class).groups().unwrap().into_iter().collect() };
         assert_eq!(patients(0).len(), 6);
@@ -251,7 +261,7 @@ mod tests {
 
     #[test]
     fn cells_are_black_outside_and_only_parasitized_ones_have_a_mask() {
-        let config = PhantomConfig { side: 64, ..small() };
+        let config = PhantomConfig { size: 64.into(), ..small() };
         for index in 0..40 {
             for class in 0..2 {
                 let cell = render_cell(&config, class, index % 4, index);
@@ -264,6 +274,19 @@ mod tests {
                 assert!(cell.mask.iter().zip(cell.rgb.chunks(3)).all(|(m, p)| *m == 0 || p != [0, 0, 0]));
             }
         }
+    }
+
+    #[test]
+    fn a_rectangle_has_the_square_in_its_middle() {
+        let of = |size| render_cell(&PhantomConfig { size, ..small() }, 0, 1, 2);
+        let (square, wide) = (of(ImageSize::square(28)), of(ImageSize::new(28, 40)));
+        // Six columns more on either side. Grain alone is another: it is drawn pixel by pixel.
+        for y in 0..28 {
+            assert_eq!(wide.mask[y * 40 + 6..y * 40 + 34], square.mask[y * 28..y * 28 + 28], "row {y}");
+            assert!(wide.mask[y * 40..y * 40 + 6].iter().all(|&value| value == 0));
+        }
+        assert_eq!(crop_size(ImageSize::new(28, 40)), ImageSize::new(84, 120));
+        assert_eq!([32, 64, 128].map(|side| crop_size(side.into())), [64, 64, 128].map(ImageSize::square));
     }
 
     #[test]
@@ -293,7 +316,7 @@ mod tests {
     #[test]
     fn a_used_folder_takes_more_of_the_same_phantom_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let config = PhantomConfig { side: 16, images_per_class: 12, ..small() };
+        let config = PhantomConfig { size: 16.into(), images_per_class: 12, ..small() };
         let folder = dir.path().join("cells");
         let count = || fs::read_dir(folder.join(CLASSES[0])).unwrap().count();
         write_folder(&PhantomConfig { images_per_class: 5, ..config }, &folder, true).unwrap();
@@ -323,7 +346,7 @@ mod tests {
     #[test]
     fn settings_out_of_range_are_refused() {
         for config in [
-            PhantomConfig { side: 8, ..small() },
+            PhantomConfig { size: 8.into(), ..small() },
             PhantomConfig { images_per_class: 0, ..small() },
             PhantomConfig { patients: 0, ..small() },
         ] {

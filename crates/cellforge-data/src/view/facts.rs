@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Fit;
 use crate::intensity::Intensities;
 use crate::left_out::{HIDDEN, LeftOut};
 
@@ -15,6 +16,8 @@ pub struct Facts {
     pub left_out: Vec<LeftOut>,
     /// How intensities beyond 8 bits became grey levels; none where no image has any.
     pub intensities: Option<Intensities>,
+    /// How images of another shape became ones of the set's size; [`Fit::Auto`] where they were made in memory.
+    pub fit: Fit,
     /// Sizes and kinds of the images before they were made alike, each with the number of images.
     pub originals: Vec<Original>,
 }
@@ -23,6 +26,12 @@ impl Facts {
     /// What was left out, but for hidden files and folders, which are nobody's images.
     pub fn told(&self) -> impl Iterator<Item = &LeftOut> {
         self.left_out.iter().filter(|left| left.reason != HIDDEN)
+    }
+
+    /// How images of another shape become ones of the set's size wherever they stand beside this set.
+    #[must_use]
+    pub fn used_fit(&self) -> Fit {
+        if self.fit == Fit::Auto { Fit::Stretch } else { self.fit }
     }
 }
 

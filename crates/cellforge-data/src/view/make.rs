@@ -4,19 +4,19 @@ use image::{DynamicImage, GrayImage, RgbImage};
 use rayon::prelude::*;
 
 use super::{Facts, Pixels, Stored, View, ViewParts, rgb_image};
-use crate::{Error, Result};
+use crate::{Error, ImageSize, Result};
 
 /// Making a view.
 impl View {
     /// A view of all images of a new set in memory.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if lengths differ, a label names no class, the side is 0, or there are neither 1 nor 3 channels.
+    /// [`Error::Invalid`] if lengths differ, a label names no class, a side is 0, or there are neither 1 nor 3 channels.
     pub fn new(parts: ViewParts) -> Result<Self> {
-        let ViewParts { mut classes, mut names, mut labels, mut groups, side, channels, pixels } = parts;
+        let ViewParts { mut classes, mut names, mut labels, mut groups, size, channels, pixels } = parts;
         let given = [names.len(), labels.len(), groups.len()].into_iter().max().unwrap_or_default();
-        let size = side.saturating_mul(side).saturating_mul(channels);
-        let n = if given > 0 { given } else { pixels.len() / size.max(1) };
+        let bytes = size.area().saturating_mul(channels);
+        let n = if given > 0 { given } else { pixels.len() / bytes.max(1) };
         if classes.is_empty() {
             classes.push(String::new());
         }
@@ -31,7 +31,7 @@ impl View {
         }
         let pixels = Pixels::Memory(pixels);
         let (parts, skipped, facts) = (Vec::new(), Vec::new(), Facts::default());
-        Stored { classes, names, labels, groups, parts, skipped, facts, side, channels, pixels }.into_view()
+        Stored { classes, names, labels, groups, parts, skipped, facts, size, channels, pixels }.into_view()
     }
 
     /// RGB images of one class without a name. [`ViewParts::from_rgb`] lets one add labels, groups and names.
@@ -41,7 +41,7 @@ impl View {
     /// use image::{Rgb, RgbImage};
     ///
     /// let view = View::from_rgb((0..3).map(|i| RgbImage::from_pixel(8, 8, Rgb([i, 0, 0]))))?;
-    /// assert_eq!((view.len(), view.side(), view.image(2)[0]), (3, 8, 2));
+    /// assert_eq!((view.len(), view.size(), view.image(2)[0]), (3, 8.into(), 2));
     /// assert_eq!(View::from_rgb(view.rgb_images())?, view);
     /// # Ok::<(), cellforge_data::Error>(())
     /// ```
@@ -69,14 +69,14 @@ impl View {
         let Some(first) = views.first() else {
             return Err(Error::Invalid("no views to join".to_owned()));
         };
-        let mut all = ViewParts { side: first.side(), channels: first.channels(), ..ViewParts::default() };
+        let mut all = ViewParts { size: first.size(), channels: first.channels(), ..ViewParts::default() };
         for view in views {
-            if (view.side(), view.channels()) != (all.side, all.channels) {
+            if (view.size(), view.channels()) != (all.size, all.channels) {
                 return Err(Error::Invalid(format!(
-                    "images of {0}x{0}x{1} and of {2}x{2}x{3} make no set",
-                    all.side,
+                    "images of {:#}x{} and of {:#}x{} make no set",
+                    all.size,
                     all.channels,
-                    view.side(),
+                    view.size(),
                     view.channels()
                 )));
             }
@@ -108,7 +108,7 @@ impl View {
             parts: positions.iter().map(|&i| self.given_part(i)).collect(),
             skipped: self.skipped().to_vec(),
             facts: self.facts().clone(),
-            side: self.side(),
+            size: self.size(),
             channels: self.channels(),
             pixels: Pixels::Memory(pixels.concat()),
         }
@@ -123,44 +123,45 @@ impl View {
             names: self.names().map(str::to_owned).collect(),
             labels: self.labels(),
             groups: (0..self.len()).map(|i| self.group(i).map(str::to_owned)).collect(),
-            side: self.side(),
+            size: self.size(),
             channels: self.channels(),
             pixels: self.pixels(),
         }
     }
 
     /// A set of its own with the same classes, labels, groups and names, in which each image is what `change` makes of its bytes:
-    /// `side * side * channels` of them. Rows are counted anew.
+    /// `height * width * channels` of them. Rows are counted anew.
     ///
     /// # Errors
     /// What `change` fails with; [`Error::Invalid`] where it gives another number of bytes.
     pub fn mapped(
         &self,
-        side: usize,
+        size: impl Into<ImageSize>,
         channels: usize,
         change: impl Fn(&[u8]) -> Result<Vec<u8>> + Sync,
     ) -> Result<Self> {
         let pixels: Vec<Vec<u8>> =
             (0..self.len()).into_par_iter().map(|i| change(self.image(i))).collect::<Result<_>>()?;
         let mut parts = self.to_parts();
-        (parts.side, parts.channels, parts.pixels) = (side, channels, pixels.concat());
+        (parts.size, parts.channels, parts.pixels) = (size.into(), channels, pixels.concat());
         Self::new(parts)
     }
 
-    /// The images with another side and number of channels, as a set of its own (Lanczos3; grey by luma). The view itself where it has
+    /// The images stretched to another size, with another number of channels, as a set of its own (Lanczos3; grey by luma). The view itself where it has
     /// them already.
     ///
     /// # Errors
     /// A side or number of channels that images cannot have.
-    pub fn resized(&self, side: usize, channels: usize) -> Result<Self> {
-        let (from, depth) = (self.side(), self.channels());
-        if (from, depth) == (side, channels) {
+    pub fn resized(&self, size: impl Into<ImageSize>, channels: usize) -> Result<Self> {
+        let size = size.into();
+        let (from, depth) = (self.size(), self.channels());
+        if (from, depth) == (size, channels) {
             return Ok(self.clone());
         }
-        self.mapped(side, channels, |image| {
-            let bytes = crate::decode::resize(image, from, from, depth, side)?;
+        self.mapped(size, channels, |image| {
+            let bytes = crate::decode::resize(image, from.width, from.height, depth, size)?;
             Ok(match (depth, channels) {
-                (3, 1) => DynamicImage::from(rgb_image(side, 3, &bytes)).into_luma8().into_raw(),
+                (3, 1) => DynamicImage::from(rgb_image(size, 3, &bytes)).into_luma8().into_raw(),
                 (1, 3) => bytes.into_iter().flat_map(|grey| [grey; 3]).collect(),
                 _ => bytes,
             })

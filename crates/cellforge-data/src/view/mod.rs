@@ -14,6 +14,7 @@ use std::sync::Arc;
 use image::RgbImage;
 use sha2::{Digest, Sha256};
 
+use crate::ImageSize;
 use crate::index::Skipped;
 use crate::split::SplitPart;
 
@@ -34,7 +35,7 @@ pub(crate) use stored::{Pixels, Stored};
 /// use cellforge_data::phantom::{self, PhantomConfig};
 /// use cellforge_data::{SplitOptions, split};
 ///
-/// let all = phantom::render(&PhantomConfig { side: 16, images_per_class: 20, ..PhantomConfig::default() })?;
+/// let all = phantom::render(&PhantomConfig { size: 16.into(), images_per_class: 20, ..PhantomConfig::default() })?;
 /// let train = all.part(&split(&all, &SplitOptions::default())?.train);
 /// let healthy = train.class(1);
 /// assert_eq!(healthy.classes(), ["Uninfected"]);
@@ -71,10 +72,10 @@ impl View {
         self.len() == 0
     }
 
-    /// Pixels a side.
+    /// Height and width of the images.
     #[must_use]
-    pub fn side(&self) -> usize {
-        self.set.side
+    pub fn size(&self) -> ImageSize {
+        self.set.size
     }
 
     /// 1 (grey) or 3 (RGB).
@@ -206,10 +207,10 @@ impl View {
         &self.set.facts
     }
 
-    /// Image `i`: `side * side * channels` bytes, row by row, channels last.
+    /// Image `i`: `height * width * channels` bytes, row by row, channels last.
     #[must_use]
     pub fn image(&self, i: usize) -> &[u8] {
-        let size = self.set.side * self.set.side * self.set.channels;
+        let size = self.set.size.area() * self.set.channels;
         let row = self.row(i);
         &self.set.pixels.bytes()[row * size..(row + 1) * size]
     }
@@ -226,7 +227,7 @@ impl View {
     /// Image `i` as RGB; grey has three equal channels.
     #[must_use]
     pub fn rgb(&self, i: usize) -> RgbImage {
-        rgb_image(self.side(), self.channels(), self.image(i))
+        rgb_image(self.size(), self.channels(), self.image(i))
     }
 
     /// All images as RGB, in order.
@@ -253,7 +254,7 @@ impl View {
             hash.update(self.label(i).to_le_bytes());
         }
         hash.update([self.channels() as u8]);
-        hash.update((self.side() as u64).to_le_bytes());
+        hash.update(self.size_bytes());
         match &self.rows {
             None => hash.update(self.set.pixels.bytes()),
             Some(_) => (0..self.len()).for_each(|i| hash.update(self.image(i))),
@@ -266,11 +267,18 @@ impl View {
     #[must_use]
     pub fn pixel_hash(&self, i: usize) -> u64 {
         let mut hash = Sha256::new();
-        hash.update((self.side() as u64).to_le_bytes());
+        hash.update(self.size_bytes());
         hash.update([self.channels() as u8]);
         hash.update(self.image(i));
         let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(hash.finalize());
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    /// What hashes know the size by: one number for a square, as there were in earlier versions, and two for a rectangle.
+    fn size_bytes(&self) -> Vec<u8> {
+        let ImageSize { height, width } = self.size();
+        let sides = if height == width { vec![height] } else { vec![width, height] };
+        sides.into_iter().flat_map(|side| (side as u64).to_le_bytes()).collect()
     }
 
     /// The label here of a class of the stored set.
@@ -291,7 +299,7 @@ pub struct SingleClass {
 /// Two views are equal where everything in them is, wherever it is stored.
 impl PartialEq for View {
     fn eq(&self, other: &Self) -> bool {
-        (self.len(), self.side(), self.channels()) == (other.len(), other.side(), other.channels())
+        (self.len(), self.size(), self.channels()) == (other.len(), other.size(), other.channels())
             && self.classes() == other.classes()
             && (0..self.len()).all(|i| {
                 (self.name(i), self.label(i), self.group(i)) == (other.name(i), other.label(i), other.group(i))
@@ -307,17 +315,17 @@ impl std::fmt::Debug for View {
         f.debug_struct("View")
             .field("images", &self.len())
             .field("of", &self.set.names.len())
-            .field("side", &self.side())
+            .field("size", &self.size())
             .field("channels", &self.channels())
             .field("classes", &self.classes())
             .finish_non_exhaustive()
     }
 }
 
-/// An image of `side * side * channels` bytes as RGB.
-fn rgb_image(side: usize, channels: usize, bytes: &[u8]) -> RgbImage {
-    RgbImage::from_fn(side as u32, side as u32, |x, y| {
-        let at = (y as usize * side + x as usize) * channels;
+/// An image of `height * width * channels` bytes as RGB.
+fn rgb_image(size: ImageSize, channels: usize, bytes: &[u8]) -> RgbImage {
+    RgbImage::from_fn(size.width as u32, size.height as u32, |x, y| {
+        let at = (y as usize * size.width + x as usize) * channels;
         let pixel = &bytes[at..at + channels];
         image::Rgb(if channels >= 3 { [pixel[0], pixel[1], pixel[2]] } else { [pixel[0]; 3] })
     })

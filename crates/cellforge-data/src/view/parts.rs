@@ -2,14 +2,14 @@
 
 use image::{GrayImage, RgbImage};
 
-use crate::{Error, Result};
+use crate::{Error, ImageSize, Result};
 
 /// What a view is made from: see [`View::new`](crate::View::new). Lists that are left empty get a value for each image.
 ///
 /// ```
 /// use cellforge_data::{View, ViewParts};
 ///
-/// let black = View::new(ViewParts { side: 4, channels: 1, pixels: vec![0; 3 * 16], ..ViewParts::default() })?;
+/// let black = View::new(ViewParts { size: 4.into(), channels: 1, pixels: vec![0; 3 * 16], ..ViewParts::default() })?;
 /// assert_eq!((black.len(), black.name(2), black.label(2), black.group(2)), (3, "000003", 0, None));
 /// # Ok::<(), cellforge_data::Error>(())
 /// ```
@@ -23,11 +23,11 @@ pub struct ViewParts {
     pub labels: Vec<u32>,
     /// Each image's group, where known: images of one patient are one group. Empty: none is known.
     pub groups: Vec<Option<String>>,
-    /// Pixels a side.
-    pub side: usize,
+    /// Height and width of the images.
+    pub size: ImageSize,
     /// 1 for grey, 3 for RGB.
     pub channels: usize,
-    /// All images one after the other, `side * side * channels` bytes each: row by row, channels last.
+    /// All images one after the other, `height * width * channels` bytes each: row by row, channels last.
     pub pixels: Vec<u8>,
 }
 
@@ -35,7 +35,7 @@ impl ViewParts {
     /// The size and pixels of RGB images, without labels, groups and names.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where there is no image, one is not square, or their sizes differ.
+    /// [`Error::Invalid`] where there is no image, or their sizes differ.
     pub fn from_rgb(images: impl IntoIterator<Item = RgbImage>) -> Result<Self> {
         Self::collect(3, images.into_iter().map(|image| (image.dimensions(), image.into_raw())))
     }
@@ -51,17 +51,18 @@ impl ViewParts {
     fn collect(channels: usize, images: impl Iterator<Item = ((u32, u32), Vec<u8>)>) -> Result<Self> {
         let mut parts = Self { channels, ..Self::default() };
         for (number, ((width, height), bytes)) in images.enumerate() {
+            let size = ImageSize::new(height as usize, width as usize);
             if number == 0 {
-                parts.side = width as usize;
+                parts.size = size;
             }
-            let side = parts.side;
-            if (width as usize, height as usize) != (side, side) {
-                let wanted = if number == 0 { "a square".to_owned() } else { format!("{side}x{side} as the first") };
-                return Err(Error::Invalid(format!("image {number} has {width}x{height} pixels, not {wanted}")));
+            if size != parts.size {
+                let wanted = parts.size;
+                let reason = format!("image {number} has {size:#} pixels, not {wanted:#} as the first");
+                return Err(Error::Invalid(reason));
             }
             parts.pixels.extend(bytes);
         }
-        if parts.side == 0 {
+        if parts.size.area() == 0 {
             return Err(Error::Invalid("there is no image, and so no size of images".to_owned()));
         }
         Ok(parts)

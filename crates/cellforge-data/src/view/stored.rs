@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Facts, View};
 use crate::index::Skipped;
 use crate::split::SplitPart;
-use crate::{Error, Result};
+use crate::{Error, ImageSize, Result};
 
 /// What views share.
 pub(crate) struct Stored {
@@ -17,7 +17,7 @@ pub(crate) struct Stored {
     pub(crate) parts: Vec<Option<SplitPart>>,
     pub(crate) skipped: Vec<Skipped>,
     pub(crate) facts: Facts,
-    pub(crate) side: usize,
+    pub(crate) size: ImageSize,
     pub(crate) channels: usize,
     pub(crate) pixels: Pixels,
 }
@@ -40,8 +40,8 @@ impl Pixels {
 impl Stored {
     /// A view of all images, if the parts fit together.
     pub(crate) fn into_view(self) -> Result<View> {
-        let Self { classes, names, labels, groups, side, channels, pixels, .. } = &self;
-        let (n, side, channels) = (names.len(), *side, *channels);
+        let Self { classes, names, labels, groups, size, channels, pixels, .. } = &self;
+        let (n, size, channels) = (names.len(), *size, *channels);
         if !matches!(channels, 1 | 3) {
             return Err(Error::Invalid(format!("images have 1 or 3 channels, not {channels}")));
         }
@@ -53,9 +53,9 @@ impl Stored {
             )));
         }
         let bytes = pixels.bytes().len();
-        let wanted = side.checked_mul(side).and_then(|area| area.checked_mul(n * channels));
-        if side == 0 || wanted != Some(bytes) {
-            return Err(Error::Invalid(format!("{n} images of {side}x{side}x{channels} do not make {bytes} bytes")));
+        let wanted = size.height.checked_mul(size.width).and_then(|area| area.checked_mul(n * channels));
+        if size.area() == 0 || wanted != Some(bytes) {
+            return Err(Error::Invalid(format!("{n} images of {size:#}x{channels} do not make {bytes} bytes")));
         }
         if let Some(label) = labels.iter().find(|label| **label as usize >= classes.len()) {
             return Err(Error::Invalid(format!("label {label} names none of the {} classes", classes.len())));

@@ -10,7 +10,7 @@ fn parts() -> ViewParts {
         names: vec!["a/1".into(), "b/2".into()],
         labels: vec![0, 1],
         groups: vec![Some("P1".into()), Some("P2".into())],
-        side: 2,
+        size: 2.into(),
         channels: 1,
         pixels: (0..8).collect(),
     }
@@ -24,7 +24,7 @@ fn two() -> View {
 fn parts_that_do_not_fit_are_refused() {
     let make = |labels: Vec<u32>, channels, bytes| {
         let (classes, names, groups) = (vec!["a".into()], vec!["x".to_owned()], vec![None]);
-        View::new(ViewParts { classes, names, labels, groups, side: 2, channels, pixels: vec![0; bytes] })
+        View::new(ViewParts { classes, names, labels, groups, size: 2.into(), channels, pixels: vec![0; bytes] })
     };
     assert!(make(vec![0], 1, 4).is_ok());
     assert!(make(vec![1], 1, 4).unwrap_err().to_string().contains("label 1"));
@@ -33,8 +33,8 @@ fn parts_that_do_not_fit_are_refused() {
     assert!(make(vec![0, 0], 1, 4).is_err());
     // What is left out is filled in; what is given must be of one length.
     assert_eq!(make(vec![], 1, 4).unwrap().labels(), [0]);
-    assert!(View::new(ViewParts { side: 2, channels: 1, pixels: vec![0; 7], ..ViewParts::default() }).is_err());
-    assert!(View::new(ViewParts { side: 0, channels: 1, ..ViewParts::default() }).is_err());
+    assert!(View::new(ViewParts { size: 2.into(), channels: 1, pixels: vec![0; 7], ..ViewParts::default() }).is_err());
+    assert!(View::new(ViewParts { size: 0.into(), channels: 1, ..ViewParts::default() }).is_err());
     assert!(View::new(ViewParts { groups: vec![None; 3], ..parts() }).is_err());
 }
 
@@ -60,7 +60,7 @@ fn views_of_views_know_their_rows() {
     let pixels = (0..6 * 4).collect();
     let classes = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
     let labels = vec![0, 1, 2, 0, 1, 2];
-    let all = View::new(ViewParts { classes, labels, side: 2, channels: 1, pixels, ..ViewParts::default() });
+    let all = View::new(ViewParts { classes, labels, size: 2.into(), channels: 1, pixels, ..ViewParts::default() });
     let all = all.unwrap();
     let part = all.part(&[5, 4, 1, 4]);
     assert_eq!((part.rows(), part.labels()), (vec![5, 4, 1, 4], vec![2, 1, 1, 1]));
@@ -132,7 +132,7 @@ fn groups_of_one_class_are_counted() {
         classes: vec!["a".into(), "b".into()],
         labels: vec![0, 1, 1, 1, 0],
         groups,
-        side: 1,
+        size: 1.into(),
         channels: 1,
         pixels: vec![0; 5],
         ..ViewParts::default()
@@ -145,7 +145,7 @@ fn groups_of_one_class_are_counted() {
 #[test]
 fn resizing_keeps_a_flat_colour_and_the_labels() {
     let pixels = [10, 200, 30].repeat(16).into_iter().chain([77, 77, 77].repeat(16)).collect();
-    let set = View::new(ViewParts { side: 4, channels: 3, pixels, groups: vec![None; 2], ..parts() }).unwrap();
+    let set = View::new(ViewParts { size: 4.into(), channels: 3, pixels, groups: vec![None; 2], ..parts() }).unwrap();
     let larger = set.resized(8, 3).unwrap();
     assert_eq!(larger.image(0), [10, 200, 30].repeat(64));
     assert_eq!(larger.labels(), [0, 1]);
@@ -162,7 +162,8 @@ fn an_image_is_known_by_its_pixels_alone() {
     assert_eq!(renamed.part(&[1, 0]).pixel_hash(1), view.pixel_hash(0));
     assert_ne!(view.pixel_hash(1), view.pixel_hash(0));
     // The same bytes as one image of another size.
-    let column = View::new(ViewParts { side: 1, channels: 1, pixels: vec![0], ..ViewParts::default() }).unwrap();
-    let grey = View::new(ViewParts { side: 1, channels: 3, pixels: vec![0; 3], ..ViewParts::default() }).unwrap();
+    let column = View::new(ViewParts { size: 1.into(), channels: 1, pixels: vec![0], ..ViewParts::default() }).unwrap();
+    let grey =
+        View::new(ViewParts { size: 1.into(), channels: 3, pixels: vec![0; 3], ..ViewParts::default() }).unwrap();
     assert_ne!(column.pixel_hash(0), grey.pixel_hash(0));
 }

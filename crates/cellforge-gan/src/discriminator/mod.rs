@@ -56,7 +56,7 @@ impl Discriminator {
             DiscriminatorKind::Study => Body::Study(StudyDiscriminator::new(cfg, vb)?),
             DiscriminatorKind::Residual => Body::Residual(Box::new(ResidualDiscriminator::new(cfg, vb)?)),
         };
-        Ok(Self { body, input: [cfg.channels, cfg.image_size, cfg.image_size], classes: cfg.classes })
+        Ok(Self { body, input: [cfg.channels, cfg.image_size.height, cfg.image_size.width], classes: cfg.classes })
     }
 
     /// Images `(b, channels, side, side)` in `[-1, 1]` to logits `(b, 1)`, by a discriminator of one class: above zero means judged

@@ -144,12 +144,11 @@ impl ResidualDiscriminator {
         } else {
             None
         };
-        let side = cfg.image_size >> (filters.len() - 1);
         Ok(Self {
             stem,
             blocks,
             conv: conv((c, c, 3), 1.0, cfg.negative_slope, SAME, vb.pp("conv"))?,
-            fc: dense((c * side * side, c), cfg.negative_slope, vb.pp("fc"))?,
+            fc: dense((c * cfg.seed().area(), c), cfg.negative_slope, vb.pp("fc"))?,
             head: dense((c, 1), 1.0, vb.pp("head"))?,
             class,
             negative_slope: cfg.negative_slope as f32,
@@ -188,7 +187,7 @@ impl ResidualDiscriminator {
         pass: &Pass,
         mut activate: impl FnMut(Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let mut xs = activate(self.stem.run(xs, pass)?)?; // (b, c, side, side)
+        let mut xs = activate(self.stem.run(xs, pass)?)?; // (b, c, height, width)
         let halved = |xs: &Tensor| ops::avg_pool2d(xs, 2, 2, 0, true);
         for block in &self.blocks {
             let ys = activate(block.conv1.run(&xs, pass)?)?;
@@ -218,7 +217,7 @@ pub(super) fn layers(cfg: &GanConfig) -> Vec<Vec<String>> {
 
 /// The layers of the discriminator.
 pub(super) fn summary(cfg: &GanConfig) -> ModelSummary {
-    let mut table = Table::new("discriminator", &[cfg.channels, cfg.image_size, cfg.image_size]);
+    let mut table = Table::new("discriminator", &[cfg.channels, cfg.image_size.height, cfg.image_size.width]);
     let filters = cfg.down_filters();
     // The singular vectors of a layer's weights.
     let vectors = |table: &mut Table, name: &str, rows: usize, columns: usize| {

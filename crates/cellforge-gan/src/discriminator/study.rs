@@ -1,7 +1,7 @@
 //! The study's discriminator.
 
-use crate::GanConfig;
 use crate::config::STRIDED;
+use crate::{GanConfig, ImageSize};
 use candle_core::{Result, Tensor};
 use candle_nn::{Module, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
@@ -10,7 +10,7 @@ use cellforge_nn::{batch_norm2d, conv2d, linear, ops};
 
 /// 3x3 convolutions with leaky ReLU and dropout, then one dense layer on everything that is left.
 ///
-/// The first three halve the side with Keras's 'same' padding, all but the first have batch norm, and a row and a
+/// The first three halve the sides with Keras's 'same' padding, all but the first have batch norm, and a row and a
 /// column of zeros are added at the bottom and the right of the second's output. Checkpoint keys are
 /// `body.{index}.conv` for convolutions and `body.{index}` for batch norm and the dense layer, where the index counts
 /// every layer: convolution, zero padding (after the second), batch norm (after all but the first), leaky ReLU,
@@ -42,9 +42,9 @@ struct BlockPlan {
     dropout: usize,
 }
 
-/// The blocks, the number of the flatten layer after them, and the side of what it flattens.
-fn plan(cfg: &GanConfig) -> (Vec<BlockPlan>, usize, usize) {
-    let (mut next, mut side) = (0, cfg.image_size);
+/// The blocks, the number of the flatten layer after them, and the size of what it flattens.
+fn plan(cfg: &GanConfig) -> (Vec<BlockPlan>, usize, ImageSize) {
+    let (mut next, ImageSize { mut height, mut width }) = (0, cfg.image_size);
     let mut number = || {
         next += 1;
         next - 1
@@ -55,16 +55,17 @@ fn plan(cfg: &GanConfig) -> (Vec<BlockPlan>, usize, usize) {
         let block = BlockPlan {
             filters,
             conv: number(),
-            cfg: Conv2dConfig::new(stride, Padding::same(side, side, 3, stride)),
+            cfg: Conv2dConfig::new(stride, Padding::same(height, width, 3, stride)),
             extend: (i == 1).then(&mut number),
             bn: (i > 0).then(&mut number),
             act: number(),
             dropout: number(),
         };
-        side = side.div_ceil(stride) + usize::from(block.extend.is_some());
+        let extended = usize::from(block.extend.is_some());
+        (height, width) = (height.div_ceil(stride) + extended, width.div_ceil(stride) + extended);
         blocks.push(block);
     }
-    (blocks, number(), side)
+    (blocks, number(), ImageSize::new(height, width))
 }
 
 impl StudyDiscriminator {
@@ -72,7 +73,7 @@ impl StudyDiscriminator {
     pub(super) fn new(cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
         let bn_cfg = BatchNormConfig { eps: cfg.bn_eps, momentum: cfg.bn_momentum };
         let body = vb.pp("body");
-        let (plans, flatten, side) = plan(cfg);
+        let (plans, flatten, size) = plan(cfg);
         let mut c = cfg.channels;
         let mut blocks = Vec::new();
         for plan in plans {
@@ -82,11 +83,11 @@ impl StudyDiscriminator {
             blocks.push(DownBlock { conv, extend: plan.extend.is_some(), bn });
             c = plan.filters;
         }
-        let fc = linear(c * side * side, 1, body.pp(flatten + 1))?.in_precision(cfg.precision);
+        let fc = linear(c * size.area(), 1, body.pp(flatten + 1))?.in_precision(cfg.precision);
         Ok(Self { blocks, fc, dropout: Dropout::new(cfg.dropout), negative_slope: cfg.negative_slope as f32 })
     }
 
-    /// Images `(b, channels, side, side)` in `[-1, 1]` to logits `(b, 1)`: above zero means judged real. With `train`,
+    /// Images `(b, channels, height, width)` in `[-1, 1]` to logits `(b, 1)`: above zero means judged real. With `train`,
     /// batch norm uses and records the statistics of this batch, and dropout draws its masks from `key` (a key per
     /// step); without it the key is not used.
     pub(super) fn forward_t(&self, xs: &Tensor, train: bool, key: &Key) -> Result<Tensor> {
@@ -115,7 +116,7 @@ pub(super) fn layers(cfg: &GanConfig) -> Vec<Vec<String>> {
 
 /// The layers of the discriminator.
 pub(super) fn summary(cfg: &GanConfig) -> ModelSummary {
-    let mut table = Table::new("discriminator", &[cfg.channels, cfg.image_size, cfg.image_size]);
+    let mut table = Table::new("discriminator", &[cfg.channels, cfg.image_size.height, cfg.image_size.width]);
     let (blocks, flatten, _) = plan(cfg);
     for block in blocks {
         table.conv(&format!("body.{}", block.conv), block.filters, 3, true, block.cfg);

@@ -44,7 +44,7 @@ impl Generator {
         Ok(Self { body, latent: cfg.latent, classes: cfg.classes })
     }
 
-    /// Noise `(b, latent)`, standard normal, to images `(b, channels, side, side)` in `[-1, 1]`, by a generator of one class. With
+    /// Noise `(b, latent)`, standard normal, to images `(b, channels, height, width)` in `[-1, 1]`, by a generator of one class. With
     /// `train`, batch norm uses the statistics of this batch and moves its running ones towards them.
     pub fn forward_t(&self, zs: &Tensor, train: bool) -> Result<Tensor> {
         self.forward_class_t(zs, None, train)

@@ -1,7 +1,6 @@
 //! A residual generator.
 
-use crate::GanConfig;
-use crate::config::SEED_SIDE;
+use crate::{GanConfig, ImageSize};
 use candle_core::{DType, Error, Result, Tensor};
 use candle_nn::{Module, ModuleT, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
@@ -11,7 +10,7 @@ use cellforge_nn::{batch_norm2d, conv2d, embedding, linear, ops};
 const SAME: Conv2dConfig = Conv2dConfig::new(1, Padding::uniform(1));
 const POINT: Conv2dConfig = Conv2dConfig::new(1, Padding::uniform(0));
 
-/// A dense layer reshaped to 4x4, then residual blocks that double the side: batch norm, ReLU, upsampling and convolution, batch norm,
+/// A dense layer reshaped to the first map, then residual blocks that double the side: batch norm, ReLU, upsampling and convolution, batch norm,
 /// ReLU, convolution, beside a 1x1 convolution that is upsampled (Miyato and Koyama 2018; Brock et al. 2019).
 #[derive(Debug, Clone)]
 pub(super) struct ResidualGenerator {
@@ -20,6 +19,7 @@ pub(super) struct ResidualGenerator {
     bn: BatchNorm2d,
     to_image: Conv2d,
     seed_filters: usize,
+    seed: ImageSize,
 }
 
 #[derive(Debug, Clone)]
@@ -89,30 +89,32 @@ impl ResidualGenerator {
             c = filters;
         }
         Ok(Self {
-            fc: linear(cfg.latent, seed_filters * SEED_SIDE * SEED_SIDE, vb.pp("fc"))?.in_precision(cfg.precision),
+            fc: linear(cfg.latent, seed_filters * cfg.seed().area(), vb.pp("fc"))?.in_precision(cfg.precision),
             blocks,
             bn: batch_norm2d(c, bn_config(cfg), vb.pp("bn"))?,
             to_image: conv2d(c, cfg.channels, 3, true, same, vb.pp("to_image"))?,
             seed_filters,
+            seed: cfg.seed(),
         })
     }
 
     pub(super) fn forward_t(&self, zs: &Tensor, classes: Option<&Tensor>, train: bool) -> Result<Tensor> {
         let xs = self.fc.forward(zs)?;
-        let mut xs = ops::reshape(&xs, &[zs.dim(0)?, self.seed_filters, SEED_SIDE, SEED_SIDE])?; // (b, c, 4, 4)
+        let ImageSize { height, width } = self.seed;
+        let mut xs = ops::reshape(&xs, &[zs.dim(0)?, self.seed_filters, height, width])?; // (b, c, seed)
         for block in &self.blocks {
             xs = block.forward_t(&xs, classes, train)?;
         }
-        ops::tanh(&self.to_image.forward(&self.bn.forward_relu_t(&xs, train)?)?) // (b, channels, side, side)
+        ops::tanh(&self.to_image.forward(&self.bn.forward_relu_t(&xs, train)?)?) // (b, channels, height, width)
     }
 }
 
 /// The layers of the generator.
 pub(super) fn summary(cfg: &GanConfig) -> ModelSummary {
     let mut table = Table::new("generator", &[cfg.latent]);
-    let mut side = SEED_SIDE;
-    table.dense("fc", cfg.seed_filters() * side * side);
-    table.reshape("reshape", "Reshape", vec![cfg.seed_filters(), side, side]);
+    let ImageSize { height, width } = cfg.seed();
+    table.dense("fc", cfg.seed_filters() * height * width);
+    table.reshape("reshape", "Reshape", vec![cfg.seed_filters(), height, width]);
     let norm = |table: &mut Table, name: &str| {
         let (c, ..) = table.image();
         table.batch_norm(name);
@@ -124,12 +126,11 @@ pub(super) fn summary(cfg: &GanConfig) -> ModelSummary {
         table.keep(&format!("{name}.0"), "Activation relu");
     };
     for (i, filters) in cfg.up_filters().into_iter().enumerate() {
-        let (c, ..) = table.image();
+        let (c, h, w) = table.image();
         let name = |part: &str| format!("blocks.{i}.{part}");
-        table.beside(&name("skip"), "Conv2D 1x1", &[filters, side, side], c * filters, c * filters * side * side);
+        table.beside(&name("skip"), "Conv2D 1x1", &[filters, h, w], c * filters, c * filters * h * w);
         norm(&mut table, &name("bn1"));
-        side *= 2;
-        table.reshape(&name("up"), "UpSampling2D 2x2", vec![c, side, side]);
+        table.reshape(&name("up"), "UpSampling2D 2x2", vec![c, 2 * h, 2 * w]);
         table.conv(&name("conv1"), filters, 3, true, SAME);
         norm(&mut table, &name("bn2"));
         table.conv(&name("conv2"), filters, 3, true, SAME);

@@ -1,7 +1,6 @@
 //! The study's generator.
 
-use crate::GanConfig;
-use crate::config::SEED_SIDE;
+use crate::{GanConfig, ImageSize};
 use candle_core::{Result, Tensor};
 use candle_nn::{Module, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
@@ -13,7 +12,7 @@ const SAME: Conv2dConfig = Conv2dConfig::new(1, Padding::uniform(1));
 /// Layers of one upsampling block in the checkpoint's numbering: upsample, convolution, batch norm, ReLU.
 const BLOCK: usize = 4;
 
-/// A dense layer reshaped to 4x4, then blocks that double the side until it is the image's.
+/// A dense layer reshaped to the first map, then blocks that double its sides until they are the image's.
 ///
 /// Checkpoint keys: `fc`, then for block `i` `body.{4i + 1}` (convolution) and `body.{4i + 2}` (batch norm), and
 /// `body.{4n}` for the convolution to the image after `n` blocks.
@@ -23,6 +22,7 @@ pub(super) struct StudyGenerator {
     blocks: Vec<UpBlock>,
     to_image: Conv2d,
     seed_filters: usize,
+    seed: ImageSize,
 }
 
 /// Nearest 2x upsampling, convolution, batch norm, ReLU.
@@ -54,34 +54,34 @@ impl StudyGenerator {
             c = filters;
         }
         let to_image = conv2d(c, cfg.channels, 3, true, same, body.pp(BLOCK * blocks.len()))?;
-        let fc = linear(cfg.latent, seed_filters * SEED_SIDE * SEED_SIDE, vb.pp("fc"))?.in_precision(cfg.precision);
-        Ok(Self { fc, blocks, to_image, seed_filters })
+        let fc = linear(cfg.latent, seed_filters * cfg.seed().area(), vb.pp("fc"))?.in_precision(cfg.precision);
+        Ok(Self { fc, blocks, to_image, seed_filters, seed: cfg.seed() })
     }
 
-    /// Noise `(b, latent)`, standard normal, to images `(b, channels, side, side)` in `[-1, 1]`. With `train`, batch
+    /// Noise `(b, latent)`, standard normal, to images `(b, channels, height, width)` in `[-1, 1]`. With `train`, batch
     /// norm uses the statistics of this batch and moves its running ones towards them.
     pub(super) fn forward_t(&self, zs: &Tensor, train: bool) -> Result<Tensor> {
         let b = zs.dim(0)?;
-        let xs = ops::relu(&self.fc.forward(zs)?)?; // (b, c * 4 * 4)
-        let mut xs = ops::reshape(&xs, &[b, self.seed_filters, SEED_SIDE, SEED_SIDE])?; // (b, c, 4, 4)
+        let ImageSize { height, width } = self.seed;
+        let xs = ops::relu(&self.fc.forward(zs)?)?; // (b, c * seed)
+        let mut xs = ops::reshape(&xs, &[b, self.seed_filters, height, width])?; // (b, c, seed)
         for block in &self.blocks {
             xs = block.forward_t(&xs, train)?;
         }
-        ops::tanh(&self.to_image.forward(&xs)?) // (b, channels, side, side)
+        ops::tanh(&self.to_image.forward(&xs)?) // (b, channels, height, width)
     }
 }
 
 /// The layers of the generator.
 pub(super) fn summary(cfg: &GanConfig) -> ModelSummary {
     let mut table = Table::new("generator", &[cfg.latent]);
-    let mut side = SEED_SIDE;
-    table.dense("fc", cfg.seed_filters() * side * side);
-    table.reshape("reshape", "Reshape", vec![cfg.seed_filters(), side, side]);
+    let ImageSize { height, width } = cfg.seed();
+    table.dense("fc", cfg.seed_filters() * height * width);
+    table.reshape("reshape", "Reshape", vec![cfg.seed_filters(), height, width]);
     let filters = cfg.up_filters();
     for (i, &n) in filters.iter().enumerate() {
-        let (c, ..) = table.image();
-        side *= 2;
-        table.reshape(&format!("body.{}", BLOCK * i), "UpSampling2D 2x2", vec![c, side, side]);
+        let (c, h, w) = table.image();
+        table.reshape(&format!("body.{}", BLOCK * i), "UpSampling2D 2x2", vec![c, 2 * h, 2 * w]);
         table.conv(&format!("body.{}", BLOCK * i + 1), n, 3, true, SAME);
         table.batch_norm(&format!("body.{}", BLOCK * i + 2));
         table.keep(&format!("body.{}", BLOCK * i + 3), "Activation relu");

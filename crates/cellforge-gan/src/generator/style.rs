@@ -1,7 +1,6 @@
 //! A small generator after StyleGAN2.
 
-use crate::GanConfig;
-use crate::config::SEED_SIDE;
+use crate::{GanConfig, ImageSize};
 use candle_core::{Error, Result, Tensor};
 use candle_nn::{Init, Module, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
@@ -14,7 +13,7 @@ const STYLE: usize = 128;
 /// Slope of the leaky ReLUs below zero.
 const NEGATIVE_SLOPE: f32 = 0.2;
 
-/// A mapping network makes a style of noise and class; the first map, of 4x4 pixels, is a linear function of it; at each size two
+/// A mapping network makes a style of noise and class; the first map is a linear function of it; at each size two
 /// convolutions, of which the first doubles the side, have their inputs scaled by the style and their outputs scaled back to unit
 /// variance. The image is a convolution of the last map.
 ///
@@ -25,6 +24,7 @@ pub(super) struct StyleGenerator {
     class: Option<Linear>,
     mapping: Linear,
     start: Linear,
+    seed: ImageSize,
     layers: Vec<StyledConv>,
     image_style: Linear,
     /// In place of a shift of the last map.
@@ -84,8 +84,7 @@ impl StyleGenerator {
         let class = (cfg.classes > 1).then(|| embedding(cfg.classes, STYLE, 1.0, mapping.pp("class"))).transpose()?;
         let class = class.map(|rows| rows.in_precision(cfg.precision));
         let mut c = cfg.seed_filters();
-        let side = SEED_SIDE * SEED_SIDE;
-        let start = dense(1.0, (STYLE, c * side), vb.pp("start"))?;
+        let start = dense(1.0, (STYLE, c * cfg.seed().area()), vb.pp("start"))?;
         let mut layers = Vec::new();
         for (i, filters) in cfg.up_filters().into_iter().enumerate() {
             let block = vb.pp("blocks").pp(i);
@@ -99,6 +98,7 @@ impl StyleGenerator {
             class,
             mapping: dense(negative_slope, (STYLE, STYLE), mapping.pp("fc"))?,
             start,
+            seed: cfg.seed(),
             layers,
             image_style: style(c, cfg.precision, image.pp("style"))?,
             image_zeros: zeros(c, &image)?,
@@ -120,13 +120,14 @@ impl StyleGenerator {
         let mapped = ops::leaky_relu(&mapped, NEGATIVE_SLOPE)?;
         let style = ops::leaky_relu(&self.mapping.forward(&mapped)?, NEGATIVE_SLOPE)?; // (b, STYLE)
         let start = self.start.forward(&style)?;
-        let channels = start.dim(1)? / (SEED_SIDE * SEED_SIDE);
-        let mut xs = ops::reshape(&start, &[zs.dim(0)?, channels, SEED_SIDE, SEED_SIDE])?; // (b, c, 4, 4)
+        let ImageSize { height, width } = self.seed;
+        let channels = start.dim(1)? / self.seed.area();
+        let mut xs = ops::reshape(&start, &[zs.dim(0)?, channels, height, width])?; // (b, c, seed)
         for layer in &self.layers {
             xs = layer.forward(&xs, &style)?;
         }
         let scale = self.image_style.forward(&style)?;
-        ops::tanh(&self.to_image.forward(&ops::modulate(&xs, &scale, &self.image_zeros, 1.)?)?) // (b, channels, side, side)
+        ops::tanh(&self.to_image.forward(&ops::modulate(&xs, &scale, &self.image_zeros, 1.)?)?) // (b, channels, height, width)
     }
 }
 
@@ -140,21 +141,20 @@ pub(super) fn summary(cfg: &GanConfig) -> ModelSummary {
     table.keep("mapping.0", "LeakyReLU");
     table.dense("mapping.fc", STYLE);
     table.keep("mapping.1", "LeakyReLU");
-    let (mut side, c) = (SEED_SIDE, cfg.seed_filters());
-    table.dense("start", c * side * side);
-    table.reshape("reshape", "Reshape", vec![c, side, side]);
+    let (ImageSize { height, width }, c) = (cfg.seed(), cfg.seed_filters());
+    table.dense("start", c * height * width);
+    table.reshape("reshape", "Reshape", vec![c, height, width]);
     let style = |table: &mut Table, name: &str| {
         let (c, ..) = table.image();
         table.beside(&format!("{name}.style"), "Dense", &[c], (STYLE + 1) * c, STYLE * c);
     };
     for (i, filters) in cfg.up_filters().into_iter().enumerate() {
-        let (c, ..) = table.image();
-        side *= 2;
+        let (c, h, w) = table.image();
         for (conv, up) in [("conv1", true), ("conv2", false)] {
             let name = format!("blocks.{i}.{conv}");
             style(&mut table, &name);
             if up {
-                table.reshape(&format!("blocks.{i}"), "UpSampling2D 2x2", vec![c, side, side]);
+                table.reshape(&format!("blocks.{i}"), "UpSampling2D 2x2", vec![c, 2 * h, 2 * w]);
             }
             table.conv(&name, filters, 3, true, SAME);
             table.keep(&format!("{name}.0"), "LeakyReLU");

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 pub use cellforge_data::SplitRule;
-use cellforge_data::{Duplicates, GroupPattern, Groups, Masks, OpenOptions, Stacks, Table};
-use cellforge_gan::{CHANNELS, SIDES};
+use cellforge_data::{Duplicates, Fit, GroupPattern, Groups, Masks, OpenOptions, Stacks, Table};
+use cellforge_settings::{CHANNELS, ImageSize};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -48,9 +48,10 @@ pub struct DataConfig {
     pub masks: Masks,
     /// What becomes of identical images: on one side of a split, kept apart, or dropped.
     pub duplicates: Duplicates,
-    /// Side of the square images, in pixels.
-    #[schemars(extend("enum" = SIDES))]
-    pub side: usize,
+    /// Size of the images in pixels: a side for squares, and width x height otherwise, as in `320x240`.
+    pub side: ImageSize,
+    /// How an image of another shape becomes one of this size: chosen by the set, stretched, padded with the colour of its border, or cropped.
+    pub fit: Fit,
     /// Channels of the images: 3 for colour, 1 for grey.
     #[schemars(extend("enum" = CHANNELS))]
     pub channels: usize,
@@ -89,7 +90,8 @@ impl Default for DataConfig {
             window: Vec::new(),
             masks: Masks::LeaveOut,
             duplicates: Duplicates::SameSide,
-            side: 64,
+            side: ImageSize::square(64),
+            fit: Fit::Auto,
             channels: 3,
             split_by: SplitRule::Auto,
             val: 0.1,
@@ -109,6 +111,7 @@ impl DataConfig {
     /// [`Error::Data`] for a layout, a pattern, slices or a window that are none.
     pub fn open_options(&self) -> Result<OpenOptions> {
         let mut options = nih::open_options(self.side, self.channels);
+        options.fit = self.fit;
         options.groups = self.groups()?;
         options.layout = self.layout.as_deref().map(str::parse).transpose()?;
         options.table = self.table.table();

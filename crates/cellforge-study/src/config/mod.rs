@@ -411,7 +411,7 @@ mod tests {
         let flat = StudyConfig::from_toml("iterations = 100", None).unwrap_err().to_string();
         assert!(flat.contains("write gan.iterations"), "{flat}");
         let mut config = StudyConfig::default();
-        config.data.side = 48;
+        config.data.side = 50.into();
         assert!(config.validate().unwrap_err().to_string().contains("data.side"));
     }
 
@@ -444,6 +444,6 @@ mod tests {
         paper.evaluate.measure = EvaluationConfig::default().measure;
         paper.data.phantom = PhantomStage::default();
         assert_eq!(paper, StudyConfig::default());
-        assert_eq!((paper.gan.iterations, paper.classifier.epochs, paper.data.side), (15_000, 4, 64));
+        assert_eq!((paper.gan.iterations, paper.classifier.epochs, paper.data.side), (15_000, 4, 64.into()));
     }
 }

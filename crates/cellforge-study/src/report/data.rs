@@ -38,7 +38,7 @@ pub(super) fn used(results: &Results) -> Markup {
         }
     };
     html! {
-        p { "Source: " (data.source) ". " (data.words.many_at_start()) " of " (data.side) " × " (data.side) " pixels, "
+        p { "Source: " (data.source) ". " (data.words.many_at_start()) " of " (data.side.width) " × " (data.side.height) " pixels, "
             @if data.channels == 1 { "grey" } @else { "colour" } "." }
         p {
             @if data.split_by == "group" {

@@ -44,7 +44,7 @@ pub(crate) fn run_resnet(
     runner: &mut Runner<'_>,
 ) -> Result<(Trained, Stamp)> {
     let all = &cells.all;
-    let mut train_config = config.classifier.clone().for_images(all.side(), all.channels(), all.classes().len());
+    let mut train_config = config.classifier.clone().for_images(all.size(), all.channels(), all.classes().len());
     train_config.seed = derive_seed(config.seed, "resnet");
     let run = Trained {
         name: "resnet".to_owned(),
@@ -61,7 +61,7 @@ pub(crate) fn run_resnet(
 
 fn cnn(config: &StudyConfig, cells: &Cells, run: &CnnRun, runner: &Runner<'_>) -> Result<Trained> {
     let (name, all) = (run.name(), &cells.all);
-    let mut train_config = run.config(config.cnn.width)?.for_images(all.side(), all.channels(), all.classes().len());
+    let mut train_config = run.config(config.cnn.width)?.for_images(all.size(), all.channels(), all.classes().len());
     train_config.seed = derive_seed(config.seed, &format!("cnn/{name}"));
     let folder = runner.dir().run_of(Stage::Cnn, &name).path().to_path_buf();
     Ok(Trained { folder, name, title: run.title(), config: train_config })

@@ -63,7 +63,7 @@ pub(crate) fn run(config: &StudyConfig, runner: &mut Runner<'_>) -> Result<(Cell
             );
             let phantom = phantom::PhantomConfig {
                 // No smaller than a microscope's crop, so that a small side is resized as real cells are.
-                side: config.data.side.max(64),
+                size: phantom::crop_size(config.data.side),
                 images_per_class: config.data.phantom.images_per_class,
                 patients: config.data.phantom.patients,
                 seed: derive_seed(config.seed, "phantom"),

@@ -40,7 +40,7 @@ pub(crate) fn run(
     let made_from = (&settings, &provenance, &cells.words);
     let made = Makes::Folder(Stage::Evaluation.folder());
     let done = runner.stage("evaluate", &made_from, upstream, made, |_| {
-        let mut options = OpenOptions::new(cells.all.side(), cells.all.channels());
+        let mut options = OpenOptions::new(cells.all.size(), cells.all.channels());
         options.groups = Groups::None;
         let made = View::open(&synthetic, &options)?;
         let real = Part::new(cells.train.clone(), "the training part of the study");

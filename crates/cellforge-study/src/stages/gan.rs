@@ -102,7 +102,7 @@ fn train_config(config: &StudyConfig, cells: &Cells, class: Option<&String>) -> 
     GanTrainConfig {
         seed: derive_seed(config.seed, "gan"),
         class: class.cloned().unwrap_or_default(),
-        ..config.gan.clone().for_images(cells.all.side(), cells.all.channels(), classes)
+        ..config.gan.clone().for_images(cells.all.size(), cells.all.channels(), classes)
     }
 }
 

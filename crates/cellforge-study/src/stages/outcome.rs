@@ -97,7 +97,7 @@ fn summary(config: &StudyConfig, cells: &Cells) -> DataSummary {
         words: cells.words.clone(),
         is_phantom: cells.origin == Origin::Phantom,
         is_nih: cells.origin == Origin::Nih,
-        side: all.side(),
+        side: all.size(),
         channels: all.channels(),
         classes: all.classes().to_vec(),
         images_per_class: per_class(all),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use cellforge_data::Intensities;
+use cellforge_data::{Fit, Intensities};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -53,6 +53,9 @@ pub struct State<C> {
     /// ([`fit_temperature`](cellforge_eval::fit_temperature)); none between epochs, and where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f32>,
+    /// How images of another shape became ones of the network's size; `stretch` in checkpoints that were written before this was recorded.
+    #[serde(default = "stretch", skip_serializing_if = "is_stretch")]
+    pub fit: Fit,
     /// What a GAN's guard remembers.
     #[serde(default, skip_serializing_if = "GuardState::is_new")]
     pub guard: GuardState,
@@ -72,6 +75,14 @@ pub struct StartedFrom {
     pub data: String,
     /// The classes of those images; empty for a file.
     pub classes: Vec<String>,
+}
+
+fn stretch() -> Fit {
+    Fit::Stretch
+}
+
+fn is_stretch(fit: &Fit) -> bool {
+    *fit == Fit::Stretch
 }
 
 /// The best moment so far.
@@ -104,6 +115,7 @@ impl<C> State<C> {
             started_from: None,
             upright: None,
             temperature: None,
+            fit: Fit::Stretch,
             guard: GuardState::default(),
             config,
             files: BTreeMap::new(),
@@ -126,6 +138,7 @@ impl<C> State<C> {
             started_from: self.started_from.clone(),
             upright: self.upright,
             temperature: self.temperature,
+            fit: self.fit,
             guard: self.guard.clone(),
             config,
             files: self.files.clone(),

@@ -1,7 +1,7 @@
 //! The settings of a classifier's training.
 
 use cellforge_classify::ClassifierConfig;
-use cellforge_data::Augment;
+use cellforge_data::{Augment, ImageSize};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -83,7 +83,7 @@ impl Default for ClassifierTrainConfig {
 impl ClassifierTrainConfig {
     /// For images of this size, and of so many classes: these are facts of the images, not settings.
     #[must_use]
-    pub fn for_images(mut self, side: usize, channels: usize, classes: usize) -> Self {
+    pub fn for_images(mut self, size: impl Into<ImageSize>, channels: usize, classes: usize) -> Self {
         let (image_size, own_channels, own_classes) = match &mut self.model {
             ClassifierConfig::Cnn(model) => (&mut model.image_size, &mut model.channels, &mut model.classes),
             ClassifierConfig::Resnet(model) => (&mut model.image_size, &mut model.channels, &mut model.classes),
@@ -91,7 +91,7 @@ impl ClassifierTrainConfig {
                 (&mut model.image_size, &mut model.channels, &mut model.classes)
             }
         };
-        (*image_size, *own_channels, *own_classes) = (side, channels, classes);
+        (*image_size, *own_channels, *own_classes) = (size.into(), channels, classes);
         self
     }
 

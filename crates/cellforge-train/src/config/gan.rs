@@ -1,7 +1,7 @@
 //! The settings of a GAN's training.
 
 use cellforge_gan::loss::GanLoss;
-use cellforge_gan::{AugmentConfig, DiscriminatorKind, GanConfig};
+use cellforge_gan::{AugmentConfig, DiscriminatorKind, GanConfig, ImageSize};
 use cellforge_nn::Key;
 use schemars::JsonSchema;
 use serde::de::{Deserializer, Error as _};
@@ -114,7 +114,7 @@ pub struct GanTrainConfig {
     /// Lazy regularisation (Karras et al. 2020): iterations between gradient penalties, which count that many times.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub penalty_every: u64,
-    /// Dihedral augmentation: whether real images are shown in all eight orientations, mirrored and turned by right angles.
+    /// Dihedral augmentation: whether real images are shown in all eight orientations (rectangles in four), mirrored and turned by right angles.
     ///
     /// It suits images without an up or down, such as those of a microscope, and makes eight images of each. The generator learns to make all
     /// orientations. With `augment.flips`, which changes both kinds of images, it need not. At `auto` two small networks are asked first to
@@ -219,8 +219,8 @@ impl GanTrainConfig {
 
     /// For images of this size, and of so many classes: these are facts of the images, not settings.
     #[must_use]
-    pub fn for_images(mut self, side: usize, channels: usize, classes: usize) -> Self {
-        self.model.image_size = side;
+    pub fn for_images(mut self, size: impl Into<ImageSize>, channels: usize, classes: usize) -> Self {
+        self.model.image_size = size.into();
         self.model.channels = channels;
         self.model.classes = if self.conditional { classes } else { 1 };
         self

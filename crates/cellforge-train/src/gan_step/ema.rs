@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn it_follows_by_the_decay() {
-        let model = GanConfig { image_size: 32, width: 0.05, latent: 4, ..GanConfig::default() };
+        let model = GanConfig { image_size: 32.into(), width: 0.05, latent: 4, ..GanConfig::default() };
         let trained = ParamStore::new(Key::new(1), &Device::Cpu);
         Generator::new(&model, trained.vb()).unwrap();
         let ema = Ema::new(&model, 0.5, Key::new(1), &Device::Cpu).unwrap();

@@ -89,11 +89,11 @@ impl Judge {
             let (known, there) = (classifier.classes().join(", "), images.classes().join(", "));
             return unsuitable(format!("it tells {known} apart, the images are of {there}"));
         }
-        let (side, channels) = (classifier.side(), classifier.channels());
-        if (side, channels) != (images.side(), images.channels()) {
+        let (size, channels) = (classifier.image_size(), classifier.channels());
+        if (size, channels) != (images.size(), images.channels()) {
             return unsuitable(format!(
-                "it takes {side}x{side} pixels and {channels} channels, the images have {0}x{0} and {1}",
-                images.side(),
+                "it takes {size:#} pixels and {channels} channels, the images have {:#} and {}",
+                images.size(),
                 images.channels()
             ));
         }
@@ -154,10 +154,10 @@ impl Monitor {
         settings.validate()?;
         let invalid = |reason| Err(Error::Invalid { field: "judge", reason });
         let (model, reals) = (&config.model, &judge.images);
-        if (reals.side(), reals.channels()) != (model.image_size, model.channels) {
-            let (side, channels) = (reals.side(), reals.channels());
+        if (reals.size(), reals.channels()) != (model.image_size, model.channels) {
+            let (size, channels) = (reals.size(), reals.channels());
             return invalid(format!(
-                "the validation images have {side}x{side} pixels and {channels} channels, the GAN's images {0}x{0} and {1}",
+                "the validation images have {size:#} pixels and {channels} channels, the GAN's images {:#} and {}",
                 model.image_size, model.channels
             ));
         }
@@ -246,10 +246,10 @@ impl Monitor {
         for batch in 0..n.div_ceil(BATCH) {
             let noise = key.at(batch as u64).normal((BATCH, self.latent), &self.device)?;
             let images = images_of(generator, &noise, class.rows.as_ref())?;
-            (all.side, all.channels) = (images.side, images.channels);
+            (all.size, all.channels) = (images.size, images.channels);
             all.pixels.extend(images.pixels);
         }
-        all.pixels.truncate(n * all.side * all.side * all.channels);
+        all.pixels.truncate(n * all.size.area() * all.channels);
         Ok(View::new(all)?)
     }
 

@@ -99,7 +99,7 @@ fn balanced_trainings_differ_and_resume_to_the_same_bytes() {
 #[test]
 fn a_temperature_is_fitted_on_the_validation_images() {
     let folder = tempfile::tempdir().unwrap();
-    let config = PhantomConfig { side: 32, images_per_class: 20, patients: 4, ..PhantomConfig::default() };
+    let config = PhantomConfig { size: 32.into(), images_per_class: 20, patients: 4, ..PhantomConfig::default() };
     let images = phantom::render(&config).unwrap();
     let (train_images, rest) = (images.part(&[0, 1, 2, 3, 20, 21, 22, 23]), images.part(&(4..36).collect::<Vec<_>>()));
     let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
@@ -110,7 +110,7 @@ fn a_temperature_is_fitted_on_the_validation_images() {
     let val = View::new(cellforge_data::ViewParts {
         classes: images.classes().to_vec(),
         labels: labels.collect(),
-        side: 32,
+        size: 32.into(),
         channels: 3,
         pixels: rest.pixels(),
         ..Default::default()
@@ -216,7 +216,7 @@ fn weights_of(model: &ClassifierConfig, path: &std::path::Path) -> HashMap<Strin
 fn weights_of_torchvision_are_taken_and_others_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("resnet18.safetensors");
-    let cfg = TorchvisionConfig { image_size: 32, classes: 10, ..TorchvisionConfig::default() };
+    let cfg = TorchvisionConfig { image_size: 32.into(), classes: 10, ..TorchvisionConfig::default() };
     let tensors = weights_of(&ClassifierConfig::Resnet18(cfg.clone()), &file);
     let recipe = |name: &str| ClassifierTrainConfig {
         from: Some(file.to_str().unwrap().to_owned()),

@@ -13,7 +13,8 @@ use cellforge_train::{ClassifierTrainConfig, GanTrainConfig, Mode, OptimizerConf
 use sha2::{Digest, Sha256};
 
 pub fn images() -> View {
-    phantom::render(&PhantomConfig { side: 32, images_per_class: 12, patients: 4, ..PhantomConfig::default() }).unwrap()
+    phantom::render(&PhantomConfig { size: 32.into(), images_per_class: 12, patients: 4, ..PhantomConfig::default() })
+        .unwrap()
 }
 
 /// A folder for a new run.
@@ -52,7 +53,7 @@ pub fn gan(iterations: u64) -> GanTrainConfig {
         log_every: 1,
         ..GanTrainConfig::default()
     };
-    (config.model.image_size, config.model.width, config.model.latent) = (32, 0.03, 8);
+    (config.model.image_size, config.model.width, config.model.latent) = (32.into(), 0.03, 8);
     config
 }
 
@@ -96,7 +97,7 @@ pub fn gan_of_two(iterations: u64) -> GanTrainConfig {
         grid_at: vec![],
         ..GanTrainConfig::recipe("best").unwrap().for_images(64, 3, 2)
     };
-    (config.model.image_size, config.model.width, config.model.latent) = (32, 0.05, 8);
+    (config.model.image_size, config.model.width, config.model.latent) = (32.into(), 0.05, 8);
     config
 }
 
@@ -112,7 +113,7 @@ pub fn cnn(epochs: u64) -> ClassifierTrainConfig {
         ..ClassifierTrainConfig::recipe("cnn-1").unwrap()
     };
     if let ClassifierConfig::Cnn(model) = &mut config.model {
-        (model.image_size, model.width) = (32, 0.25);
+        (model.image_size, model.width) = (32.into(), 0.25);
     }
     config
 }

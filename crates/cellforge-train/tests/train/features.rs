@@ -274,7 +274,8 @@ fn dinov2_is_read_under_both_names_and_from_both_kinds_of_file() -> Result<()> {
 #[test]
 fn equal_images_have_equal_features_in_the_resnet_too() {
     let images = images();
-    let model = ClassifierConfig::Resnet(ResNetConfig { image_size: 32, width: 0.25, ..ResNetConfig::default() });
+    let model =
+        ClassifierConfig::Resnet(ResNetConfig { image_size: 32.into(), width: 0.25, ..ResNetConfig::default() });
     let config = ClassifierTrainConfig { model, batch: 4, ..ClassifierTrainConfig::default() };
     let resnet =
         train_for_steps(&config, 1, &images, &Control::default(), &mut []).unwrap().expect("nobody stopped it");

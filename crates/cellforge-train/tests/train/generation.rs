@@ -83,8 +83,8 @@ fn images_score_as_the_images_they_are_saved_as() {
     let folder = tempfile::tempdir().unwrap();
     let gan = trained(folder.path(), false);
     let images = gan.sample(9, "Parasitized", 0..70).unwrap();
-    let (side, channels, pixels) = (images.side(), images.channels(), images.pixels());
-    let set = View::new(ViewParts { side, channels, pixels, ..ViewParts::default() }).unwrap();
+    let (size, channels, pixels) = (images.size(), images.channels(), images.pixels());
+    let set = View::new(ViewParts { size, channels, pixels, ..ViewParts::default() }).unwrap();
     let scores = gan.scores("Parasitized", &images).unwrap();
     assert_eq!(scores, gan.scores("Parasitized", &set).unwrap());
     assert_eq!(gan.scores("Parasitized", &set.part(&[69])).unwrap(), scores[69..]);
@@ -103,7 +103,7 @@ fn strips_end_in_the_images_of_their_noise() {
         let made = strips(0..3, 40).unwrap();
         assert_eq!(made.len(), 3);
         for (i, strip) in made.iter().enumerate() {
-            assert_eq!((strip.len(), strip.side(), strip.channels()), (40, 32, 3));
+            assert_eq!((strip.len(), strip.size(), strip.channels()), (40, 32.into(), 3));
             assert_eq!(strip.image(0), images.image(2 * i));
             assert_eq!(strip.image(39), images.image(2 * i + 1));
             assert!(strip.image(20) != strip.image(0) && strip.image(20) != strip.image(39));

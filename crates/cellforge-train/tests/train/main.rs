@@ -11,4 +11,5 @@ mod own;
 mod precision;
 mod recipes;
 mod resume;
+mod sizes;
 mod start;

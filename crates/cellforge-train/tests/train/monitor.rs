@@ -28,7 +28,7 @@ fn both(iterations: u64) -> GanTrainConfig {
         lr_decay: 0.0,
         ..GanTrainConfig::recipe("best").unwrap().for_images(64, 3, 2)
     };
-    (config.model.image_size, config.model.width, config.model.latent) = (32, 0.1, 8);
+    (config.model.image_size, config.model.width, config.model.latent) = (32.into(), 0.1, 8);
     config
 }
 
@@ -83,7 +83,7 @@ fn figures_are_those_of_the_library() {
             pixels.extend(values.iter().map(|x| ((x + 1.0) * 127.5).round() as u8));
         }
         pixels.truncate(40 * 32 * 32 * 3);
-        let images = View::new(ViewParts { side: 32, channels: 3, pixels, ..ViewParts::default() }).unwrap();
+        let images = View::new(ViewParts { size: 32.into(), channels: 3, pixels, ..ViewParts::default() }).unwrap();
         let reals = val.class(label as u32);
         let [fakes, reals] = [&images, &reals].map(|images| judge.classifier.features(images).unwrap());
         let [fakes, reals] = [&fakes, &reals].map(|found| found.checked().unwrap());
@@ -191,7 +191,7 @@ fn a_judge_that_does_not_fit_is_refused() {
     let one = |classes: &[&str], side: usize| {
         let classes = classes.iter().map(|class| (*class).to_owned()).collect();
         let pixels = vec![0; side * side * 3];
-        View::new(ViewParts { classes, side, channels: 3, pixels, ..ViewParts::default() }).unwrap()
+        View::new(ViewParts { classes, size: side.into(), channels: 3, pixels, ..ViewParts::default() }).unwrap()
     };
     let error = Judge::load(&dir, &one(&["a"], 32), &Control::default()).unwrap_err().to_string();
     assert!(error.contains("Parasitized, Uninfected apart, the images are of a"), "{error}");

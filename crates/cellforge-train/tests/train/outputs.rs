@@ -17,7 +17,7 @@ fn generated_images_do_not_depend_on_the_count() {
     assert_eq!(gan.classes(), ["Parasitized"]);
     let sample = |images| gan.sample(9, "Parasitized", images).unwrap();
     let (many, few) = (sample(0..40), sample(0..3));
-    assert_eq!((many.len(), few.len(), few.side(), few.channels()), (40, 3, 32, 3));
+    assert_eq!((many.len(), few.len(), few.size(), few.channels()), (40, 3, 32.into(), 3));
     assert_eq!(few, many.first(3));
     assert_ne!(few.image(0), few.image(1));
     assert_eq!(sample(30..40), many.part(&(30..40).collect::<Vec<_>>()), "a series can be made in parts");

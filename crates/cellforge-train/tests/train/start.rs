@@ -58,7 +58,7 @@ fn what_fits_is_taken_and_the_rest_starts_anew() {
 
     // A known class and a new one, at twice the size and in grey.
     let mut config = GanTrainConfig { lr: STILL, ema_decay: 0.5, ..from(&first, gan_of_two(1)) };
-    (config.model.image_size, config.model.channels) = (64, 1);
+    (config.model.image_size, config.model.channels) = (64.into(), 1);
     let seen = others(&["New", &classes[0]], 64, 1);
     run(&config, &seen, &second).unwrap();
 
@@ -204,7 +204,7 @@ fn halves(images: usize, turned: bool) -> View {
     let upright = View::new(ViewParts {
         classes: vec!["all".to_owned()],
         labels: vec![0; images],
-        side,
+        size: side.into(),
         channels: 1,
         pixels,
         ..ViewParts::default()

@@ -249,7 +249,7 @@ fn sets(found: &Evaluation) -> Markup {
         (table(&format!("The {} that were compared", found.words.many), body))
         @if let Some(left_out) = found.left_out() { p { "Not compared: " (left_out) "." } }
         @for sentence in found.reading() { p { (sentence) } }
-        p { (found.words.many_at_start()) " of " (sets.side) " × " (sets.side) " pixels, " @if sets.channels == 1 { "grey" } @else { "colour" } ". Compared by "
+        p { (found.words.many_at_start()) " of " (sets.side.width) " × " (sets.side.height) " pixels, " @if sets.channels == 1 { "grey" } @else { "colour" } ". Compared by "
             (found.features.source) " (" (found.features.name) ", " (count(found.features.dims as u64)) " numbers per " (found.words.one) ")." }
     }
 }

@@ -195,7 +195,7 @@ fn method(found: &Evaluation) -> Markup {
     html! {
         p.note {
             "Distances are Euclidean, in pixels and in features. The share nearer to training, the closest " (many) ", exact copies and membership by
-            distance search synthetic " (many) " in all eight orientations where the features are computed here. The other tests take them as they
+            distance search synthetic " (many) " in all orientations where the features are computed here. The other tests take them as they
             are. Copying is the test of Meehan, Chaudhuri and Dasgupta (2020); authenticity is that of Alaa et al. (2022)."
         }
         p.note {

@@ -3,6 +3,7 @@
 use super::DINOV2_SIDE;
 use crate::encoders::{check_images, resample::pillow_bicubic};
 use candle_core::{Device, Result, Tensor};
+use cellforge_settings::ImageSize;
 use rayon::prelude::*;
 
 /// Pixels a side before the middle is cut out.
@@ -12,23 +13,24 @@ const SHORTEST_EDGE: usize = 256;
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// Images of `side * side * channels` bytes each, row by row with the channels of a pixel together, as [`DinoV2`] takes them,
+/// Images of `height * width * channels` bytes each, row by row with the channels of a pixel together, as [`DinoV2`] takes them,
 /// `(b, 3, 224, 224)`. Grey images are given three equal channels.
 ///
 /// This is what Hugging Face's `BitImageProcessor` does with the settings of `facebook/dinov2-small`: to 256x256 with Pillow's
-/// antialiased bicubic kernel, byte for byte; the middle 224x224; pixels in `[0, 1]` less ImageNet's mean, over its standard
+/// antialiased bicubic kernel, byte for byte (a rectangle is stretched); the middle 224x224; pixels in `[0, 1]` less ImageNet's mean, over its standard
 /// deviation. The processor that resizes with torchvision can differ from Pillow's by a grey level.
 ///
 /// # Errors
 /// If there are no images, `channels` is neither 1 nor 3, or an image has another number of bytes.
 ///
 /// [`DinoV2`]: crate::DinoV2
-pub fn dinov2_input(images: &[&[u8]], side: usize, channels: usize, device: &Device) -> Result<Tensor> {
-    check_images(images, side, channels)?;
+pub fn dinov2_input(images: &[&[u8]], size: impl Into<ImageSize>, channels: usize, device: &Device) -> Result<Tensor> {
+    let size = size.into();
+    check_images(images, size, channels)?;
     let plane = DINOV2_SIDE * DINOV2_SIDE;
     let mut values = vec![0f32; images.len() * 3 * plane];
     values.par_chunks_mut(3 * plane).zip(images).for_each(|(planes, image)| {
-        let resized = pillow_bicubic(image, side, channels, SHORTEST_EDGE);
+        let resized = pillow_bicubic(image, size, channels, SHORTEST_EDGE);
         for (channel, values) in planes.chunks_exact_mut(plane).enumerate() {
             for (i, value) in values.iter_mut().enumerate() {
                 let edge = (SHORTEST_EDGE - DINOV2_SIDE) / 2;

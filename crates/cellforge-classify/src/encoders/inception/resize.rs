@@ -3,8 +3,9 @@
 use super::INCEPTION_SIDE;
 use crate::encoders::check_images;
 use candle_core::{Device, Result, Tensor};
+use cellforge_settings::ImageSize;
 
-/// Images of `side * side * channels` bytes each, row by row with the channels of a pixel together, as [`Inception`] takes them:
+/// Images of `height * width * channels` bytes each, row by row with the channels of a pixel together, as [`Inception`] takes them:
 /// brought to 299x299 and scaled by `(x - 128) / 128`, `(b, 3, 299, 299)`. Grey images are given three equal channels.
 ///
 /// The size is brought about as TensorFlow 1 did it, bilinearly and with pixel `i` of the result at `i * side / 299` of the
@@ -15,12 +16,18 @@ use candle_core::{Device, Result, Tensor};
 /// If there are no images, `channels` is neither 1 nor 3, or an image has another number of bytes.
 ///
 /// [`Inception`]: crate::Inception
-pub fn inception_input(images: &[&[u8]], side: usize, channels: usize, device: &Device) -> Result<Tensor> {
-    check_images(images, side, channels)?;
-    let taps = taps(side);
+pub fn inception_input(
+    images: &[&[u8]],
+    size: impl Into<ImageSize>,
+    channels: usize,
+    device: &Device,
+) -> Result<Tensor> {
+    let size = size.into();
+    check_images(images, size, channels)?;
+    let (down, across) = (taps(size.height), taps(size.width));
     let mut values = Vec::with_capacity(images.len() * INCEPTION_SIDE * INCEPTION_SIDE * 3);
     for image in images {
-        enlarge(image, &taps, side, channels, &mut values);
+        enlarge(image, (&down, &across), size.width, channels, &mut values);
     }
     Tensor::from_vec(values, (images.len(), INCEPTION_SIDE, INCEPTION_SIDE, 3), device)?.permute((0, 3, 1, 2))
 }
@@ -44,12 +51,12 @@ fn taps(side: usize) -> Vec<Tap> {
 }
 
 /// Appends an image, pixel by pixel with three channels each.
-fn enlarge(image: &[u8], taps: &[Tap], side: usize, channels: usize, values: &mut Vec<f32>) {
-    for row in taps {
-        for col in taps {
+fn enlarge(image: &[u8], (down, across): (&[Tap], &[Tap]), width: usize, channels: usize, values: &mut Vec<f32>) {
+    for row in down {
+        for col in across {
             for channel in 0..3 {
                 // The channel of a grey image is each of the three.
-                let at = |y: usize, x: usize| f32::from(image[(y * side + x) * channels + channel % channels]);
+                let at = |y: usize, x: usize| f32::from(image[(y * width + x) * channels + channel % channels]);
                 let along = |y: usize| at(y, col.before) + (at(y, col.after) - at(y, col.before)) * col.part;
                 let (above, below) = (along(row.before), along(row.after));
                 values.push((above + (below - above) * row.part - 128.) / 128.);
@@ -103,6 +110,16 @@ mod tests {
                 let expected = f32::from(image[row * double * side + col * double]);
                 assert_eq!([0, 1, 2].map(|channel| at(&xs, channel, row, col).ok()), [Some(expected); 3]);
             }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_rectangle_by_hand() -> Result<()> {
+        // Two rows of one pixel: along a row nothing changes, down it is as in the square.
+        let xs = inception_input(&[&[0, 200]], ImageSize::new(2, 1), 1, &Device::Cpu)?;
+        for (row, col, expected) in [(0, 0, 0.), (0, 298, 0.), (149, 7, 200. * 298. / 299.), (150, 0, 200.)] {
+            assert!((at(&xs, 0, row, col)? - expected).abs() < 1e-3, "({row}, {col})");
         }
         Ok(())
     }
