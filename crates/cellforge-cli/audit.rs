@@ -74,7 +74,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     }
     let chosen = AuditConfig { seed: config.seed, level: config.judge.level, ..config.audit.clone() };
     chosen.validate()?;
-    let asked = config.gan.clone().for_images(config.data.side, config.data.channels, 2);
+    let asked = config.gan.clone().for_images(config.data.side, config.data.most_channels(), 2);
     asked.validate()?;
     memory::check_gan(&globals, &session.device, &asked)?;
     let whole = RunDir::new(out);

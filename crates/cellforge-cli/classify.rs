@@ -134,11 +134,11 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let classes = classifier.classes();
 
     let mut options = images::options(&config.data, None, session.progress)?;
-    if args.given.has("channels") && options.channels != classifier.channels() {
-        let (asked, takes) = (options.channels, classifier.channels());
+    let takes = classifier.channels();
+    if let Some(asked) = options.channels.filter(|asked| *asked != takes) {
         bail!("--channels is {asked}, but this classifier takes images of {takes}: leave it out");
     }
-    (options.size, options.channels) = (classifier.image_size(), classifier.channels());
+    (options.size, options.channels) = (classifier.image_size(), Some(takes));
     let state = classifier.state();
     images::read_alike(&mut options, state.fit, state.intensities.as_ref());
     options.memory = Some(memory::free(&globals));

@@ -88,7 +88,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     line("memory", format!("{} of {} free", gib(free), gib(system.total_memory())));
     line("disk", disk(&args.dir));
     let accelerator = accelerators();
-    for need in needs(args, config.data.side, config.data.channels, free)? {
+    for need in needs(args, config.data.side, config.data.most_channels(), free)? {
         line("needs", need);
     }
     let (flop, share) = GAN_STEP;

@@ -142,23 +142,24 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         FeatureSource::Classifier(dir) => Some(RunDir::new(dir).classifier()),
         _ => None,
     });
-    let (size, fit) = match classifier {
+    let (size, channels, fit) = match classifier {
         Some(dir) => {
             let classifier = TrainedClassifier::load(dir)?;
-            ((classifier.image_size(), classifier.channels()), classifier.state().fit)
+            (classifier.image_size(), Some(classifier.channels()), classifier.state().fit)
         }
-        None => ((config.data.side, config.data.channels), config.data.fit),
+        None => (config.data.side, config.data.channels, config.data.fit),
     };
-    // All sets are fitted alike: as the classifier's were, or as suits the real images.
-    let fit = Cell::new(fit);
+    // All sets are fitted alike, and have as many channels: as the classifier's, or as suits the real images, which are opened first.
+    let (fit, channels) = (Cell::new(fit), Cell::new(channels));
     let open = |path: &str, data: &DataConfig, rule: Option<&Intensities>| -> Result<View> {
         let mut options = images::options(data, None, session.progress)?;
-        (options.size, options.channels) = size;
+        (options.size, options.channels) = (size, channels.get());
         options.memory = Some(memory::free(&globals));
         images::read_alike(&mut options, fit.get(), rule);
         options.allow_one_class = true;
         let images = images::open_at(path, &options)?;
         fit.set(images.facts().used_fit());
+        channels.set(Some(images.channels()));
         Ok(images)
     };
     let real_data = &config.data;

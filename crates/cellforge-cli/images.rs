@@ -50,7 +50,7 @@ pub fn open(config: &StudyConfig, options: &OpenOptions) -> Result<View> {
                 patients: of.patients,
                 seed: config.seed,
             };
-            phantom::render(&phantom)?.resized(options.size, options.channels)?
+            phantom::render(&phantom)?.resized(options.size, options.channels.unwrap_or(3))?
         }
     };
     tell(&images);

@@ -83,7 +83,7 @@ pub fn run(globals: &Globals, args: &Args) -> Result<()> {
         _ => Vec::new(),
     };
     let config = settings(globals, recipe, args.given.layers()?, None)?;
-    let (side, channels, classes) = (config.data.side, config.data.channels, usize::from(args.classes));
+    let (side, channels, classes) = (config.data.side, config.data.most_channels(), usize::from(args.classes));
     check(args, &config)?;
     let gan = || {
         let gan = config.gan.clone().for_images(side, channels, classes);

@@ -8,8 +8,7 @@ use cellforge::{
         self,
         panel::{Key, PanelConfig, PanelImages, Source},
     },
-    data::{Fit, Intensities},
-    study::{Origin, config::DataConfig},
+    study::Origin,
     train::RunDir,
 };
 
@@ -138,14 +137,12 @@ fn make(globals: &Globals, args: &MakeArgs) -> Result<()> {
     }
 
     let session = globals.open(config.precision)?;
-    let open = |path: &str, data: &DataConfig, fit: Fit, rule: Option<&Intensities>| {
-        let mut options = images::options(data, None, session.progress)?;
-        images::read_alike(&mut options, fit, rule);
-        images::open_unlabelled_at(path, &options)
-    };
-    let real_set = open(real, &config.data, Fit::Auto, None)?;
+    let real_set = images::open_unlabelled_at(real, &images::options(&config.data, None, session.progress)?)?;
+    let mut options = images::options(&config.data.of_folders(), None, session.progress)?;
+    options.channels = Some(real_set.channels());
     let facts = real_set.facts();
-    let synthetic_set = open(synthetic, &config.data.of_folders(), facts.used_fit(), facts.intensities.as_ref())?;
+    images::read_alike(&mut options, facts.used_fit(), facts.intensities.as_ref());
+    let synthetic_set = images::open_unlabelled_at(synthetic, &options)?;
     let origin = Origin::of(&real_set);
     let (words, drawn_by_program) = (origin.words(&config.data)?, origin.provenance("").drawn_by_program);
     let chosen = PanelConfig { seed: config.seed, ..config.panel.clone() };

@@ -69,7 +69,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let config = settings(&globals, Vec::new(), args.given.layers()?, Some(Preset::default()))?;
     config.validate()?;
     let session = globals.open_stoppable(config.precision)?;
-    let (size, channels) = (config.data.side, config.data.channels);
+    let (size, channels) = (config.data.side, config.data.most_channels());
     memory::check_gan(&globals, &session.device, &config.gan.clone().for_images(size, channels, 2))?;
     memory::check_classifier(&globals, &session.device, &config.classifier.clone().for_images(size, channels, 2))?;
     let out = args.out.clone().unwrap_or_else(|| default_out(&config));

@@ -180,8 +180,12 @@ fn say_facts(facts: &Facts, channels: usize) {
         let rest: usize = kinds[LISTED..].iter().map(|kind| kind.images).sum();
         say(format!("stored: {rest} of {} other sizes or kinds", kinds.len() - LISTED));
     }
-    if channels == 3 && !kinds.is_empty() && kinds.iter().all(|kind| kind.is_grey) {
-        say("all images are grey: --channels 1 reads them as grey");
+    let stored_as_colour = kinds.iter().any(|kind| kind.mode.contains("RGB"));
+    if !kinds.is_empty() && kinds.iter().all(|kind| kind.is_grey) && (channels == 3 || stored_as_colour) {
+        say(match channels {
+            3 => "all images are grey, and are read as colour: --channels 1 reads them as grey",
+            _ => "all images are grey, and are read so: --channels 3 reads them as colour",
+        });
     }
     if let Some(found) = &facts.intensities {
         say(format!("intensities: {found}"));

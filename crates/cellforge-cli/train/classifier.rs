@@ -87,7 +87,7 @@ pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
     check_kind(&dir, &config, args.given.has("test") || globals.sets("data.test"))?;
     let data = &config.data;
     let training = ClassifierTrainConfig { seed: config.seed, ..config.classifier.clone() };
-    let asked = training.clone().for_images(data.side, data.channels, 2);
+    let asked = training.clone().for_images(data.side, data.most_channels(), 2);
     asked.validate()?;
     memory::check_classifier(&globals, &session.device, &asked)?;
     let all = images::open(&config, &images::options(data, Some(dir.cache()), session.progress)?)?;

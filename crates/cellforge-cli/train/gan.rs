@@ -75,7 +75,7 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
     }
     let data = &config.data;
     let base = GanTrainConfig { seed: config.seed, ..config.gan.clone() };
-    let asked = base.clone().for_images(data.side, data.channels, 2);
+    let asked = base.clone().for_images(data.side, data.most_channels(), 2);
     asked.validate()?;
     memory::check_gan(&globals, &session.device, &asked)?;
 

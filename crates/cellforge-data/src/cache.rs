@@ -57,7 +57,12 @@ pub(crate) fn key(source: &Source, index: &Index, options: &OpenOptions) -> Resu
     let stacks = &options.stacks;
     hash.update(format!(
         "{VERSION} {} {} {} {:?} {} {}\n",
-        options.size, options.channels, options.skip_bad, options.window, stacks.axis, stacks.windows
+        options.size,
+        options.used_channels(),
+        options.skip_bad,
+        options.window,
+        stacks.axis,
+        stacks.windows
     ));
     // Caches of earlier versions, which stretched all images, are found again.
     if options.fit != Fit::Stretch {
@@ -156,7 +161,7 @@ fn write(
 /// The version, width, channels and height of the images. The height of squares is 0, as in caches of earlier versions.
 fn head(options: &OpenOptions) -> [u32; 4] {
     let height = if options.size.is_square() { 0 } else { options.size.height };
-    [VERSION, options.size.width as u32, options.channels as u32, height as u32]
+    [VERSION, options.size.width as u32, options.used_channels() as u32, height as u32]
 }
 
 /// Maps a cache file that is there and whole.

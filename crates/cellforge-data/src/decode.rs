@@ -34,6 +34,8 @@ pub const SIDES: std::ops::RangeInclusive<usize> = 4..=1024;
 const CHUNK: usize = 512;
 /// Files at most whose images are looked at to learn of their shapes.
 const SHAPES: usize = 200;
+/// Files at most whose images are looked at for colours.
+const COLOURS: usize = 32;
 /// Grey levels that a set of images should span at least, or a warning tells that it is nearly of one.
 const SMALL_SPAN: u8 = 64;
 
@@ -44,12 +46,18 @@ impl View {
     /// size are resized with a Lanczos filter of 3 lobes, within 2/255 of Pillow; [`OpenOptions::fit`] says what becomes of another shape. Intensities beyond 8 bits become grey levels by one rule
     /// for the set: see [`OpenOptions::window`]. The rule is kept in [`View::facts`].
     ///
+    /// Without a number of channels the images are grey if none of them shows a colour, which is known for sure only when all are decoded. Where
+    /// one of the first that are looked at shows a colour, nothing is decoded twice.
+    ///
     /// # Errors
     /// [`Error::Invalid`] for options out of range; [`Error::Memory`] for more images than may be held; [`Error::BadImage`] for the first image (in order of name) that cannot be
     /// used, unless `skip_bad`; [`Error::EmptyClass`] where no image of a class can; [`Error::HostileZip`] always;
     /// [`Error::Io`].
     pub fn load(index: &Index, options: &OpenOptions) -> Result<Self> {
-        check_shape(options.size, options.channels)?;
+        if options.channels.is_none() {
+            return Self::load_in_own_channels(index, options);
+        }
+        check_shape(options.size, options.used_channels())?;
         check_window(options.window)?;
         let source = Source::open(&index.root)?;
         let fit = options.fit.settled(&shapes(&source, index, options), options.size);
@@ -88,7 +96,7 @@ impl View {
             skipped: index.skipped.iter().chain(&kept.skipped).cloned().collect(),
             facts,
             size: options.size,
-            channels: options.channels,
+            channels: options.used_channels(),
             pixels,
         }
         .into_view()?;
@@ -101,12 +109,25 @@ impl View {
     }
 }
 
+impl View {
+    fn load_in_own_channels(index: &Index, options: &OpenOptions) -> Result<Self> {
+        let in_channels = |channels| OpenOptions { channels: Some(channels), ..options.clone() };
+        if !shows_colour(&Source::open(&index.root)?, index, options) {
+            let images = Self::load(index, &in_channels(1))?;
+            if images.facts().originals.iter().all(|kind| kind.is_grey) {
+                return Ok(images);
+            }
+        }
+        Self::load(index, &in_channels(3))
+    }
+}
+
 /// Refuses images whose pixels would take more memory than they may.
 fn check_memory(images: usize, options: &OpenOptions) -> Result<()> {
     let bytes = (images as u64).saturating_mul(image_bytes(options) as u64);
     match options.memory {
         Some(limit) if bytes > limit => {
-            let (size, channels) = (options.size, options.channels);
+            let (size, channels) = (options.size, options.used_channels());
             Err(Error::Memory { images, size, channels, bytes, limit })
         }
         _ => Ok(()),
@@ -176,7 +197,7 @@ pub fn resize(
 
 /// Bytes of one decoded image.
 pub(crate) fn image_bytes(options: &OpenOptions) -> usize {
-    options.size.area() * options.channels
+    options.size.area() * options.used_channels()
 }
 
 /// An image of the set's size, and what it was before.
@@ -199,6 +220,34 @@ fn shapes(source: &Source, index: &Index, options: &OpenOptions) -> Vec<(usize, 
         decoder.opened(reader, entry).ok()?.shape(entry.frame).ok()
     };
     some.par_iter().map_init(|| source.reader(), shape).flatten().collect()
+}
+
+/// Whether one of some of the images, evenly spread over the set, shows a colour.
+fn shows_colour(source: &Source, index: &Index, options: &OpenOptions) -> bool {
+    let decoder = Decoder { source, index, options, intensities: None, done: AtomicU64::new(0) };
+    let runs = by_file(&index.entries);
+    let some: Vec<&Range<usize>> = runs.iter().step_by(runs.len().div_ceil(COLOURS).max(1)).collect();
+    // One that cannot be read says so when it is decoded.
+    let has_colour = |reader: &mut Reader<'_>, run: &&Range<usize>| {
+        let entry = &index.entries[run.start];
+        let Ok(frame) =
+            decoder.opened(reader, entry).map_err(drop).and_then(|file| file.frame(entry.frame).map_err(drop))
+        else {
+            return false;
+        };
+        match &frame.samples {
+            Samples::Bytes(bytes) => frame.channels == 3 && !is_grey(bytes),
+            Samples::Deep(values, _) => {
+                frame.channels == 3 && values.chunks_exact(3).any(|pixel| pixel[0] != pixel[1] || pixel[1] != pixel[2])
+            }
+        }
+    };
+    some.par_iter().map_init(|| source.reader(), has_colour).any(|colour| colour)
+}
+
+/// Whether RGB pixels show no colour.
+fn is_grey(bytes: &[u8]) -> bool {
+    bytes.chunks_exact(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2])
 }
 
 /// The entries of each file, which lie together.
@@ -361,15 +410,15 @@ fn finished(frame: Frame, intensities: Option<&Intensities>, options: &OpenOptio
         (Samples::Deep(values, _), Some(rule)) => values.into_iter().map(|value| rule.level(value)).collect(),
         (Samples::Deep(..), None) => return Err("its samples have more bits than its header says".to_owned()),
     };
-    let grey = stored == 1 || bytes.chunks_exact(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2]);
+    let grey = stored == 1 || is_grey(&bytes);
     let original = Original { width, height, mode, is_grey: grey, images: 0 };
-    let pixels = match (stored, options.channels) {
+    let pixels = match (stored, options.used_channels()) {
         (1, 3) => bytes.into_iter().flat_map(|value| [value; 3]).collect(),
         (3, 1) => luma(&bytes),
         _ => bytes,
     };
     let from = ImageSize::new(height, width);
-    Ok(Decoded { pixels: fitted(pixels, from, options.channels, options.size, options.fit)?, original })
+    Ok(Decoded { pixels: fitted(pixels, from, options.used_channels(), options.size, options.fit)?, original })
 }
 
 /// ITU-R 601 luma in 16-bit fixed point; grey stays as it is.

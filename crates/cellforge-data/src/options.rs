@@ -27,8 +27,8 @@ pub struct OpenOptions {
     pub size: ImageSize,
     /// How an image of another shape becomes one of this size.
     pub fit: Fit,
-    /// 3 for RGB, 1 for grey (ITU-R 601 luma, as Pillow's `L`).
-    pub channels: usize,
+    /// 3 for RGB, 1 for grey (ITU-R 601 luma, as Pillow's `L`). Without it, 1 where no image shows a colour, however it is stored, else 3.
+    pub channels: Option<usize>,
     /// Where the group (patient) of an image comes from.
     pub groups: Groups,
     /// How the names of known data sets tell a group: what [`Groups::Auto`] tries, in this order, and what [`Groups::Csv`] looks for in
@@ -66,14 +66,14 @@ pub struct OpenOptions {
 }
 
 impl OpenOptions {
-    /// Images of `size`, or of as many pixels a side, in `channels` channels: in memory, of two classes or more, none left out, groups from names where
+    /// Images of `size`, or of as many pixels a side, in `channels` channels, or in as many as they show where that is `None`: in memory, of two classes or more, none left out, groups from names where
     /// patterns are given.
     #[must_use]
-    pub fn new(size: impl Into<ImageSize>, channels: usize) -> Self {
+    pub fn new(size: impl Into<ImageSize>, channels: impl Into<Option<usize>>) -> Self {
         Self {
             size: size.into(),
             fit: Fit::Auto,
-            channels,
+            channels: channels.into(),
             groups: Groups::Auto,
             patterns: Vec::new(),
             layout: None,
@@ -88,6 +88,13 @@ impl OpenOptions {
             memory: None,
             progress: None,
         }
+    }
+}
+
+impl OpenOptions {
+    /// The channels of images that are read now: found out before, or said.
+    pub(crate) fn used_channels(&self) -> usize {
+        self.channels.unwrap_or(3)
     }
 }
 
@@ -108,7 +115,8 @@ impl View {
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = path.as_ref();
         if let Some((kind @ ("cifar10" | "mnist"), dir)) = path.to_str().and_then(|text| text.split_once(':')) {
-            return vision(kind, Path::new(dir))?.resized(options.size, options.channels);
+            let images = vision(kind, Path::new(dir))?;
+            return images.resized(options.size, options.channels.unwrap_or(images.channels()));
         }
         Self::load(&Index::open(path, options)?, options)
     }

@@ -280,7 +280,9 @@ impl Walk {
         if let Some(values) = object.get("enum").and_then(Value::as_array) {
             let numbers: Vec<u64> = values.iter().filter_map(Value::as_u64).collect();
             let kind = if numbers.is_empty() { Kind::Choice(words(values)) } else { Kind::Numbers(numbers) };
-            return (kind, Range::default());
+            let types = object.get("type").and_then(Value::as_array);
+            let may_be_missing = types.is_some_and(|types| types.iter().any(|name| name.as_str() == Some("null")));
+            return (if may_be_missing { Kind::Optional(Box::new(kind)) } else { kind }, Range::default());
         }
         if object.get("format").and_then(Value::as_str) == Some(image_size::FORMAT) {
             return (Kind::Size, Range::default());

@@ -49,7 +49,7 @@ pub fn whole_names() -> GroupPattern {
 
 /// How cells of `size`, or of as many pixels a side, in `channels` channels are read: the patients of NIH names are recognised.
 #[must_use]
-pub fn open_options(size: impl Into<ImageSize>, channels: usize) -> OpenOptions {
+pub fn open_options(size: impl Into<ImageSize>, channels: impl Into<Option<usize>>) -> OpenOptions {
     let mut options = OpenOptions::new(size, channels);
     options.patterns = vec![whole_names()];
     options

@@ -52,9 +52,10 @@ pub struct DataConfig {
     pub side: ImageSize,
     /// How an image of another shape becomes one of this size: chosen by the set, stretched, padded with the colour of its border, or cropped.
     pub fit: Fit,
-    /// Channels of the images: 3 for colour, 1 for grey.
+    /// Channels of the images: 3 for colour, 1 for grey. Without it, 1 where no image shows a colour, however it is stored, else 3.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = CHANNELS))]
-    pub channels: usize,
+    pub channels: Option<usize>,
     /// Unit of the split: what is never divided between training and test.
     pub split_by: SplitRule,
     /// Share of the images for validation.
@@ -92,7 +93,7 @@ impl Default for DataConfig {
             duplicates: Duplicates::SameSide,
             side: ImageSize::square(64),
             fit: Fit::Auto,
-            channels: 3,
+            channels: None,
             split_by: SplitRule::Auto,
             val: 0.1,
             test: 0.2,
@@ -105,6 +106,12 @@ impl Default for DataConfig {
 }
 
 impl DataConfig {
+    /// The channels of the images, or the most that they can have where that is to be found out.
+    #[must_use]
+    pub fn most_channels(&self) -> usize {
+        self.channels.unwrap_or(3)
+    }
+
     /// How the images are read: in memory, of two classes or more, without a bar.
     ///
     /// # Errors

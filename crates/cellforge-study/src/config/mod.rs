@@ -273,8 +273,9 @@ impl StudyConfig {
             let again = self.cnn.runs[..i].iter().any(|other| other.recipe == run.recipe);
             check(!again, "cnn.runs", "names the same recipe twice")?;
         }
-        self.classifier.clone().for_images(data.side, data.channels, 2).validate()?;
-        self.gan.clone().for_images(data.side, data.channels, 2).validate()?;
+        let channels = data.most_channels();
+        self.classifier.clone().for_images(data.side, channels, 2).validate()?;
+        self.gan.clone().for_images(data.side, channels, 2).validate()?;
         let plain = GenerateStage::default();
         check(self.generate.format == plain.format, "generate.format", "must be png: a study reads its images again")?;
         check(self.generate.prefix == plain.prefix, "generate.prefix", "must be synthetic_ in a study")?;
