@@ -232,6 +232,7 @@ fn starts_are_taken_and_leaks_are_told() {
     train(&data, &second, &["--seed", "2", "--split-by", "image", "--from", first.to_str().unwrap()])
         .success()
         .stderr(contains("starting from").and(contains("the network was trained on")));
+    assert!(fs::read_to_string(second.join("report.html")).unwrap().contains("the network was trained on"));
     let saved = fs::read_to_string(second.join("config.toml")).unwrap();
     assert!(saved.contains(&format!("from = \"{}\"", first.display())), "{saved}");
     assert!(json(&second.join("last/state.json"))["started_from"]["weights"].as_str().unwrap().len() == 64);

@@ -35,7 +35,7 @@ fn value(setting: &Setting, kind: &Kind) -> Option<Value> {
     match kind {
         Kind::Bool => Some(Value::Boolean(default != &Json::Bool(true))),
         Kind::Integer => {
-            [near + 1.0, near - 1.0, 1.0].into_iter().find(|n| other(*n)).map(|n| Value::Integer(n as i64))
+            [near + 1.0, near - 1.0, 1.0, 2.0].into_iter().find(|n| other(*n)).map(|n| Value::Integer(n as i64))
         }
         Kind::Number => [near / 2.0, near + 0.5, 0.5, 0.25].into_iter().find(|x| other(*x)).map(Value::Float),
         Kind::Text => Some(Value::String("other words".to_owned())),

@@ -106,7 +106,8 @@ pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
     let run = dir.clone().mode(args.run.mode()).save_settings(text);
     let judged = work.train(&work.training, &split, &run)?;
     save(&dir.test_figures(), &(serde_json::to_string_pretty(&judged.report)? + "\n"))?;
-    let page = work.page(&judged.report, &dir.test_figures(), &[work.described(&judged.network)], None)?;
+    let lead: Vec<String> = std::iter::once(work.described(&judged.network)).chain(judged.leak).collect();
+    let page = work.page(&judged.report, &dir.test_figures(), &lead, None)?;
     save(&dir.report(), &page)?;
     say(format!(
         "on the test images:\n{}\n\ncheckpoint in {}\nreport: {}",
@@ -155,6 +156,8 @@ pub(super) struct Judged {
     report: ClassifierReport,
     /// Of the test images, in their order.
     probabilities: Vec<Vec<f32>>,
+    /// That it has seen some of them, in words.
+    leak: Option<String>,
 }
 
 impl Work<'_> {
@@ -189,17 +192,20 @@ impl Work<'_> {
         }
         let network = TrainedClassifier::load_in(&outcome.checkpoint, &session.device, session.precision)?;
         let probabilities = network.predict(&test)?;
-        if let Some(seen) = network.seen(&test).filter(|seen| seen.train + seen.val > 0) {
-            let of = counted(seen.images, "test image", "test images");
-            tracing::warn!(
-                "of {of} the network was trained on {} and chosen by {}: parts share images, or what it started from has seen them",
+        let leak = network.seen(&test).filter(|seen| seen.train + seen.val > 0).map(|seen| {
+            format!(
+                "Of {} the network was trained on {} and chosen by {}: parts share images, or what it started from has seen them.",
+                counted(seen.images, "test image", "test images"),
                 seen.train,
                 seen.val
-            );
+            )
+        });
+        if let Some(leak) = &leak {
+            tracing::warn!("{leak}");
         }
         let report = self.report(&test, &probabilities)?;
         let report = report.scaled_by(network.temperature(), &test.labels(), &probabilities);
-        Ok(Judged { network, checkpoint: outcome.checkpoint, report, probabilities })
+        Ok(Judged { network, checkpoint: outcome.checkpoint, report, probabilities, leak })
     }
 
     fn report(&self, images: &View, probabilities: &[Vec<f32>]) -> Result<ClassifierReport> {

@@ -34,17 +34,20 @@ impl CrossValidation {
     /// The outcome of networks that were judged one by one (`folds`) and together (`pooled`).
     #[must_use]
     pub fn new(pooled: ClassifierReport, folds: Vec<ClassifierReport>) -> Self {
-        let value = |estimate: Option<Estimate>| estimate.map(|estimate| estimate.value);
-        let figures: [(&str, &dyn Fn(&ClassifierReport) -> Option<f64>); 7] = [
-            ("accuracy", &|report| Some(report.accuracy)),
-            ("balanced accuracy", &|report| value(report.balanced_accuracy)),
-            ("macro F1", &|report| Some(report.macro_average.f1.value)),
-            ("ROC AUC", &|report| value(report.roc_auc)),
-            ("average precision", &|report| value(report.average_precision)),
-            ("calibration error", &|report| value(report.calibration.as_ref().map(|found| found.ece))),
-            ("Brier score", &|report| value(report.calibration.as_ref().map(|found| found.brier))),
+        type Figure = fn(&ClassifierReport) -> Option<f64>;
+        fn value(estimate: Option<Estimate>) -> Option<f64> {
+            estimate.map(|estimate| estimate.value)
+        }
+        let figures: [(&str, Figure); 7] = [
+            ("accuracy", |report| Some(report.accuracy)),
+            ("balanced accuracy", |report| value(report.balanced_accuracy)),
+            ("macro F1", |report| Some(report.macro_average.f1.value)),
+            ("ROC AUC", |report| value(report.roc_auc)),
+            ("average precision", |report| value(report.average_precision)),
+            ("calibration error", |report| value(report.calibration.as_ref().map(|found| found.ece))),
+            ("Brier score", |report| value(report.calibration.as_ref().map(|found| found.brier))),
         ];
-        let over = |(name, of): (&str, &dyn Fn(&ClassifierReport) -> Option<f64>)| {
+        let over = |(name, of): (&str, Figure)| {
             let values: Vec<f64> = folds.iter().filter_map(of).collect();
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();

@@ -24,7 +24,8 @@ fn judged(classes: &[String], wrong: usize) -> ClassifierReport {
         .collect();
     let patients: Vec<String> = (0..400).map(|i| format!("P{}", (i / 3) % 20)).collect();
     let options = BootstrapOptions { resamples: 100, ..Default::default() };
-    classifier_report(&truth, &probabilities, classes, Some(&patients), &options).unwrap()
+    let report = classifier_report(&truth, &probabilities, classes, Some(&patients), &options).unwrap();
+    report.scaled_by(Some(1.5), &truth, &probabilities)
 }
 
 fn history(epochs: usize, last: f64) -> Vec<EpochPoint> {
@@ -219,7 +220,12 @@ fn real_cells_are_reported_in_full() {
     );
     assert!(!html.contains("CC0") && !html.contains("Phantom data"));
     assert_eq!(html.matches("data:image/png;base64,").count(), 8);
-    assert_eq!(html.matches("<svg").count(), 4);
+    // Curves of losses and accuracies, and the reliability of the ResNet.
+    assert_eq!(html.matches("<svg").count(), 5);
+    assert_all(
+        &html,
+        &["Balanced accuracy", "AUC-PR", "Reliability", "a temperature of 1.500", "Without it the calibration"],
+    );
     assert_eq!(html.matches("alt=\"").count(), 8);
 }
 

@@ -79,7 +79,7 @@ impl ClassifierStart {
     fn kind(&self) -> String {
         let has = |name: &str| self.tensors.contains_key(name);
         let blocks = |stage: &str| (0..).take_while(|block| has(&format!("{stage}.{block}.conv1.weight"))).count();
-        let known = if has("layer1.0.conv1.weight") {
+        if has("layer1.0.conv1.weight") {
             let depth = match (has("layer1.0.conv3.weight"), blocks("layer3")) {
                 (false, 2) => "ResNet-18",
                 (false, 6) => "ResNet-34",
@@ -102,9 +102,8 @@ impl ClassifierStart {
             "a vision transformer".to_owned()
         } else {
             let first = self.tensors.keys().next().map_or("nothing", String::as_str);
-            return format!("of another network, whose first tensor is {first}");
-        };
-        known
+            format!("of another network, whose first tensor is {first}")
+        }
     }
 
     /// What a run that starts here records of it.

@@ -25,7 +25,7 @@ pub(super) fn run(work: &Work<'_>, k: usize, settings: &str) -> Result<()> {
     work.warn(&splits[0]);
     let mut rows = vec![Vec::new(); work.all.len()];
     let mut reports = Vec::with_capacity(k);
-    let (mut described, mut scaled) = (Vec::new(), 0);
+    let (mut described, mut scaled, mut leaks) = (Vec::new(), 0, Vec::new());
     for (number, split) in (1..).zip(&splits) {
         tracing::info!("fold {number} of {k}");
         // Networks that start alike would agree more than new ones do.
@@ -38,11 +38,13 @@ pub(super) fn run(work: &Work<'_>, k: usize, settings: &str) -> Result<()> {
         }
         described = vec![work.described(&judged.network)];
         scaled += usize::from(judged.network.temperature().is_some());
+        leaks.extend(judged.leak.map(|leak| format!("Fold {number}: {leak}")));
         reports.push(judged.report);
     }
     let found = CrossValidation::new(work.report(work.all, &rows)?, reports);
     save(&dir.cross_validation(), &(serde_json::to_string_pretty(&found)? + "\n"))?;
     described.push(format!("{k} networks, each judged on a fold that it was not trained on."));
+    described.extend(leaks);
     if scaled > 0 {
         described.push(format!("Probabilities of {scaled} of them are scaled, each by a temperature of its own."));
     }

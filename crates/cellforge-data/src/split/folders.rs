@@ -58,7 +58,7 @@ pub fn write_folders(source: &Source, view: &View, split: &Split, into: &Path) -
     Ok(path)
 }
 
-/// Removes what [`write_folders`] made in a folder, and nothing else.
+/// Removes the folders of parts and the table of [`write_folders`], with all that lies in them, and nothing else.
 ///
 /// # Errors
 /// [`Error::Io`].
