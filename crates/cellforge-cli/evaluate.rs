@@ -1,9 +1,6 @@
 //! `cellforge evaluate`: fidelity, utility and privacy of synthetic images.
 
-use std::{
-    cell::Cell,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
@@ -11,7 +8,7 @@ use cellforge::{
         self, Evaluation, EvaluationConfig,
         evaluation::{EvaluationInputs, FeatureSource, FidelityScope, Measure, Part, Prepared},
     },
-    data::{self, Source, SplitPart, View},
+    data::{self, Fit, Source, SplitPart, View},
     eval::Estimate,
     study::{Origin, StudyConfig, config::DataConfig},
     train::{RunDir, TrainedClassifier},
@@ -150,26 +147,26 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         }
         None => ((config.data.side, config.data.channels), config.data.fit),
     };
-    // All sets are fitted alike: as the classifier's were, or as suits the real images.
-    let fit = Cell::new(fit);
-    let open = |path: &str, data: &DataConfig| -> Result<View> {
+    let open = |path: &str, data: &DataConfig, fit: Fit| -> Result<View> {
         let mut options = images::options(data, None, session.progress)?;
         (options.size, options.channels) = size;
         options.memory = Some(memory::free(&globals));
-        images::fit_as(&mut options, fit.get());
+        images::fit_as(&mut options, fit);
         options.allow_one_class = true;
-        let images = images::open_at(path, &options)?;
-        fit.set(images.facts().used_fit());
-        Ok(images)
+        images::open_at(path, &options)
     };
     let real_data = &config.data;
     let (real_part, holdout_part) = match &reals {
         Reals::Sets { real, holdout } => {
-            let part = |path: &String| anyhow::Ok(Part::new(open(path, real_data)?, shown(path)));
-            (part(real)?, holdout.as_ref().map(part).transpose()?)
+            let part = |path: &String, fit| anyhow::Ok(Part::new(open(path, real_data, fit)?, shown(path)));
+            let real = part(real, fit)?;
+            // All sets are fitted alike: as the classifier's were, or as suits the real images.
+            let fit = real.images.facts().used_fit();
+            let holdout = holdout.as_ref().map(|path| part(path, fit)).transpose()?;
+            (real, holdout)
         }
         Reals::Split { data, file } => {
-            let all = open(data, real_data)?;
+            let all = open(data, real_data, fit)?;
             let split = data::read_manifest(file, &all)?;
             let part = |part: SplitPart| {
                 let (images, name) = (split.part(part), part.name());
@@ -182,7 +179,8 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
             (part(SplitPart::Train)?, Some(part(SplitPart::Test)?))
         }
     };
-    let synthetic_set = open(&synthetic, &config.data.of_folders())?;
+    let fit = real_part.images.facts().used_fit();
+    let synthetic_set = open(&synthetic, &config.data.of_folders(), fit)?;
     let names: Vec<String> = synthetic_set.names().map(str::to_owned).collect();
     let control = control(&session);
     let origin = Origin::of(&real_part.images);
