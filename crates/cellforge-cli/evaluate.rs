@@ -1,9 +1,6 @@
 //! `cellforge evaluate`: fidelity, utility and privacy of synthetic images.
 
-use std::{
-    cell::Cell,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
@@ -11,7 +8,7 @@ use cellforge::{
         self, Evaluation, EvaluationConfig,
         evaluation::{EvaluationInputs, FeatureSource, FidelityScope, Measure, Part, Prepared, Provenance},
     },
-    data::{self, Intensities, Source, SplitPart, View},
+    data::{self, Source, SplitPart, View},
     eval::Estimate,
     study::{Origin, StudyConfig, config::DataConfig},
     train::{RunDir, TrainedClassifier},
@@ -149,27 +146,22 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         }
         None => (config.data.side, config.data.channels, config.data.fit),
     };
-    // All sets are fitted alike, and have as many channels: as the classifier's, or as suits the real images, which are opened first.
-    let (fit, channels) = (Cell::new(fit), Cell::new(channels));
-    let open = |path: &str, data: &DataConfig, rule: Option<&Intensities>| -> Result<View> {
+    // All sets are read alike: as the classifier's images were, or as suits the real ones, which are opened first.
+    let open = |path: &str, data: &DataConfig, real: Option<&View>| -> Result<View> {
         let mut options = images::options(data, None, session.progress)?;
-        (options.size, options.channels) = (size, channels.get());
+        (options.size, options.channels) = (size, channels.or(real.map(View::channels)));
         options.memory = Some(memory::free(&globals));
-        images::read_alike(&mut options, fit.get(), rule);
+        let fit = real.map_or(fit, |real| real.facts().used_fit());
+        images::read_alike(&mut options, fit, real.and_then(|real| real.facts().intensities.as_ref()));
         options.allow_one_class = true;
-        let images = images::open_at(path, &options)?;
-        fit.set(images.facts().used_fit());
-        channels.set(Some(images.channels()));
-        Ok(images)
+        images::open_at(path, &options)
     };
     let real_data = &config.data;
     let (real_part, holdout_part) = match &reals {
         Reals::Sets { real, holdout } => {
-            let part = |path: &String, rule| anyhow::Ok(Part::new(open(path, real_data, rule)?, shown(path)));
+            let part = |path: &String, like| anyhow::Ok(Part::new(open(path, real_data, like)?, shown(path)));
             let real = part(real, None)?;
-            // Grey levels mean the same in all sets.
-            let rule = real.images.facts().intensities.clone();
-            let holdout = holdout.as_ref().map(|path| part(path, rule.as_ref())).transpose()?;
+            let holdout = holdout.as_ref().map(|path| part(path, Some(&real.images))).transpose()?;
             (real, holdout)
         }
         Reals::Split { data, file } => {
@@ -186,8 +178,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
             (part(SplitPart::Train)?, Some(part(SplitPart::Test)?))
         }
     };
-    let rule = real_part.images.facts().intensities.clone();
-    let synthetic_set = open(&synthetic, &config.data.of_folders(), rule.as_ref())?;
+    let synthetic_set = open(&synthetic, &config.data.of_folders(), Some(&real_part.images))?;
     let names: Vec<String> = synthetic_set.names().map(str::to_owned).collect();
     let control = control(&session);
     let origin = Origin::of(&real_part.images);

@@ -146,12 +146,16 @@ pub fn lengthen(out: &Path, from: u64, to: u64) {
         let path = out.join(name).join("state.json");
         if let Ok(text) = std::fs::read_to_string(&path) {
             let text = text.replace(&format!("\"iterations\": {from}"), &format!("\"iterations\": {to}"));
-            // The sum of the text without its digits, which come before what ends it.
-            let at = text.len() - "\"\n}\n".len();
-            let (before, end) = (&text[..at - 64], &text[at..]);
-            let sum: String =
-                Sha256::digest(format!("{before}{end}")).iter().map(|byte| format!("{byte:02x}")).collect();
-            std::fs::write(&path, format!("{before}{sum}{end}")).unwrap();
+            std::fs::write(&path, sealed(&text)).unwrap();
         }
     }
+}
+
+/// A changed `state.json` with the sum that it now has.
+pub fn sealed(text: &str) -> String {
+    // The sum of the text without its digits, which come before what ends it.
+    let at = text.len() - "\"\n}\n".len();
+    let (before, end) = (&text[..at - 64], &text[at..]);
+    let sum: String = Sha256::digest(format!("{before}{end}")).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{before}{sum}{end}")
 }

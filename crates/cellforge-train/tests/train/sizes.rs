@@ -1,6 +1,6 @@
 //! Runs on rectangles.
 
-use crate::common::{assert_same, cnn, fresh, gan, gan_of_two};
+use crate::common::{assert_same, cnn, fresh, gan, gan_of_two, sealed};
 use cellforge_classify::ClassifierConfig;
 use cellforge_data::phantom::{self, PhantomConfig};
 use cellforge_data::{Fit, ImageSize, ImageWriter, OpenOptions, View, WriteOptions};
@@ -66,6 +66,6 @@ fn a_classifier_remembers_how_its_images_were_fitted() {
     let text = std::fs::read_to_string(&file).unwrap();
     let old = text.replace("  \"fit\": \"pad\",\n", "");
     assert_ne!(old, text);
-    std::fs::write(&file, old).unwrap();
+    std::fs::write(&file, sealed(&old)).unwrap();
     assert_eq!(TrainedClassifier::load(RunDir::new(&out).classifier()).unwrap().state().fit, Fit::Stretch);
 }
