@@ -104,7 +104,7 @@ impl ViewParts {
     /// outside of the range its end.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where images are not square; [`Error::Candle`] for a tensor of another number of dimensions.
+    /// [`Error::Candle`](crate::Error::Candle) for a tensor of another number of dimensions.
     pub fn from_tensor(images: &Tensor, scale: Scale) -> Result<Self> {
         let (_, channels, height, width) = images.dims4()?;
         let values = images.permute((0, 2, 3, 1))?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?; // b, h, w, c

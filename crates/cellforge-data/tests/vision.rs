@@ -30,7 +30,7 @@ fn mnist_files_become_grey_images_with_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     tiny_mnist(dir.path());
     let set = vision::mnist(dir.path()).unwrap();
-    assert_eq!((set.len(), set.size(), set.channels()), (5, 2, 1));
+    assert_eq!((set.len(), set.size(), set.channels()), (5, 2.into(), 1));
     assert_eq!(set.labels(), [7, 0, 9, 1, 7]);
     assert_eq!(set.names().collect::<Vec<_>>(), ["7/train_0", "0/train_1", "9/train_2", "1/test_0", "7/test_1"]);
     assert_eq!(set.image(1), [84, 105, 126, 147]);
@@ -76,7 +76,7 @@ fn colour_images_put_their_channels_last() {
         labels: 10,
     };
     let set = vision::from_candle_dataset(&dataset, &vision::CIFAR10_CLASSES).unwrap();
-    assert_eq!((set.len(), set.size(), set.channels()), (4, 2, 3));
+    assert_eq!((set.len(), set.size(), set.channels()), (4, 2.into(), 3));
     assert_eq!(set.name(1), "truck/train_1");
     // Planes 0..=30, 40..=70, 80..=110 become pixels of three bytes.
     assert_eq!(set.image(0), [0, 40, 80, 10, 50, 90, 20, 60, 100, 30, 70, 110]);

@@ -20,8 +20,6 @@ const FORMAT: &str = "2";
 /// Keeps the logarithm of a probability finite.
 const LEAST: f32 = 1e-9;
 
-/// Sides that the networks take.
-
 /// Learns to tell the images of the first view apart, whose labels below the middle are the classes of the first set and the others those of
 /// the second, and scores those of the second view: higher for the second set. Labels of the second view say the class; which set they say must
 /// not be used.
