@@ -103,7 +103,7 @@ impl WriteOptions {
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let dir = tempfile::tempdir()?;
-/// let images = phantom::render(&PhantomConfig { side: 32, images_per_class: 3, ..PhantomConfig::default() })?;
+/// let images = phantom::render(&PhantomConfig { size: 32.into(), images_per_class: 3, ..PhantomConfig::default() })?;
 /// let mut writer = ImageWriter::create(&dir.path().join("made.zip"), &WriteOptions::default())?;
 /// writer.write(&images)?;
 /// writer.finish()?;

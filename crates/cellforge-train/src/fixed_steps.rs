@@ -35,7 +35,7 @@ use crate::{
 /// let images = phantom::render(&PhantomConfig { size: 32.into(), images_per_class: 3, ..PhantomConfig::default() })?;
 /// let mut config = ClassifierTrainConfig::recipe("cnn-1")?;
 /// if let ClassifierConfig::Cnn(cnn) = &mut config.model {
-///     (cnn.image_size, cnn.width) = (32, 0.25);
+///     (cnn.image_size, cnn.width) = (32.into(), 0.25);
 /// }
 /// let control = Control::default();
 /// let classifier = train_for_steps(&config, 2, &images.part(&[0, 1, 3, 4]), &control, &mut [])?.expect("nobody stopped it");

@@ -9,7 +9,7 @@ use cellforge_nn::ParamStore;
 
 use crate::checkpoint::{Checkpoint, DISCRIMINATOR, TRAINED};
 use crate::gan::KIND;
-use crate::{Error, GanState, GanTrainConfig, Result, StartedFrom};
+use crate::{Error, GAN_RECIPES, GanState, GanTrainConfig, Result, StartedFrom};
 
 /// What `gan.from` calls the generator that is built in.
 pub const BUILT_IN: &str = "built-in";
@@ -66,10 +66,13 @@ impl Start {
                 )
             });
         let differing = differing.collect::<Vec<_>>().join(", ");
-        let reason = format!(
-            "its networks are others than those of these settings: {differing}. It was trained by the recipe {}",
-            start.state.config.recipe
-        );
+        let kinds = |model: &GanConfig| (model.generator, model.discriminator);
+        let of_recipe = GAN_RECIPES.iter().find(|recipe| {
+            GanTrainConfig::recipe(recipe.name).is_ok_and(|config| kinds(&config.model) == kinds(there))
+        });
+        let hint = of_recipe
+            .map_or_else(String::new, |recipe| format!(". The recipe {} has networks of its kinds", recipe.name));
+        let reason = format!("its networks are others than those of these settings: {differing}{hint}");
         Err(Error::Unsuitable { path: Path::new(&start.name).to_path_buf(), reason })
     }
 
@@ -225,7 +228,8 @@ struct Taken {
 
 impl Taken {
     fn tell(&self, name: &str, network: &str) {
-        let share = 100.0 * self.numbers as f64 / self.all.max(1) as f64;
+        // Rounded down: not all is not 100%.
+        let share = (1000.0 * self.numbers as f64 / self.all.max(1) as f64).floor() / 10.0;
         let rest = if self.anew.is_empty() { String::new() } else { format!("; anew: {}", self.anew.join(", ")) };
         tracing::info!("starting from {name}: {share:.1}% of the {network}'s numbers{rest}");
     }

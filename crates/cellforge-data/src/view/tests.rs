@@ -1,8 +1,8 @@
 use image::{DynamicImage, RgbImage};
 
 use super::{SingleClass, View, ViewParts};
-use crate::Error;
 use crate::names::folder_name;
+use crate::{Error, ImageSize};
 
 fn parts() -> ViewParts {
     ViewParts {
@@ -121,8 +121,10 @@ fn images_come_and_go_as_rgb() {
         grey.image(1)
     );
     assert!(View::from_rgb([]).is_err());
-    assert!(View::from_rgb([RgbImage::new(4, 5)]).is_err());
+    // Four across and five down.
+    assert_eq!(View::from_rgb([RgbImage::new(4, 5)]).unwrap().size(), ImageSize::new(5, 4));
     assert!(View::from_rgb([RgbImage::new(4, 4), RgbImage::new(5, 5)]).is_err());
+    assert!(View::from_rgb([RgbImage::new(4, 5), RgbImage::new(5, 4)]).is_err());
 }
 
 #[test]
