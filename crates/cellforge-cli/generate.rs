@@ -271,7 +271,7 @@ fn images(
     let manifest = if is_file(out) { beside(out, ".manifest.csv") } else { RunDir::new(out).manifest() };
     if !is_file(out) {
         let folders = sources.iter().map(|source| data::folder_name(&source.class));
-        check_folder(out, folders, |name| writing.number(name).is_some_and(|number| number <= count))?;
+        check_folder(out, folders, |name| is_of_series(&writing, name, count))?;
         // With its settings a folder is known for ours, even if this is stopped. A manifest of earlier images is not to lie beside these.
         save_settings(out, settings)?;
         remove_if_there(&manifest)?;
@@ -306,7 +306,7 @@ fn images(
                 true => source.gan.scores(class, &images)?,
                 false => Vec::new(),
             };
-            for (at, name) in writer.write(&images)?.names.iter().enumerate() {
+            for (at, name) in writer.write(&images)?.iter().enumerate() {
                 let (name, class) = (csv_field(name), csv_field(class));
                 listed.push_str(&format!("{name},{class},{},{}", first + at + 1, config.seed));
                 if let Some(score) = scores.get(at) {
@@ -360,15 +360,15 @@ fn strips(config: &StudyConfig, session: &Session, sources: &[Source], out: &Pat
         let to = config.generate.strip_to.as_deref().unwrap_or_default();
         bail!("--strip-to {to} is where the strips start: name another class");
     }
-    let named = |number: usize| format!("strip_{number:06}.png");
-    check_folder(out, ways.iter().map(|(.., folder)| folder.clone()), |name| (1..=count).any(|n| named(n) == name))?;
+    let naming = WriteOptions { prefix: "strip_".to_owned(), ..WriteOptions::default() };
+    check_folder(out, ways.iter().map(|(.., folder)| folder.clone()), |name| is_of_series(&naming, name, count))?;
     save_settings(out, settings)?;
     for (source, to, folder) in ways {
         for number in 0..count {
             stop_if_asked(session)?;
             let strips = number..number + 1;
             for strip in source.gan.interpolate(&options, &source.class, to.as_deref(), steps, strips)? {
-                data::save_grid(&out.join(&folder).join(named(number + 1)), &strip, steps)?;
+                data::save_grid(&out.join(&folder).join(naming.file_name(number + 1)), &strip, steps)?;
             }
         }
         tracing::info!("{} of {steps} images in {}", counted(count, "strip", "strips"), out.join(&folder).display());
@@ -381,6 +381,11 @@ fn stop_if_asked(session: &Session) -> Result<()> {
         return Err(Interrupted("stopped; run the same command again to make all images".into()).into());
     }
     Ok(())
+}
+
+/// Whether a file is called as one of the first `count` images.
+fn is_of_series(naming: &WriteOptions, name: &str, count: usize) -> bool {
+    naming.number(name).is_some_and(|number| number <= count)
 }
 
 /// Refuses a folder that this verb did not make, or that holds what would not be replaced: something else than `folders` with files that are

@@ -267,9 +267,7 @@ pub fn table(report: &ClassifierReport) -> String {
             let _ = writeln!(text, "{:<width$}{}", class.class, columns.concat().trim_end());
         }
     }
-    let few: Vec<String> = (report.per_class.iter().filter(|class| class.support < FEW_IMAGES as u64))
-        .map(|class| format!("{} ({})", class.class, class.support))
-        .collect();
+    let few: Vec<String> = report.rough().map(|class| format!("{} ({})", class.class, class.support)).collect();
     if !few.is_empty() {
         let _ = writeln!(text, "\nfew images: below {FEW_IMAGES} a class, figures are rough: {}", few.join(", "));
     }

@@ -46,6 +46,9 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use torchvision::Depth;
 
+/// Mean and standard deviation of ImageNet's red, green and blue, for pixels in `[0, 1]`, by which networks that were trained on it see images.
+pub(crate) const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
+
 /// Any of the networks, behind one interface.
 #[derive(Debug, Clone)]
 pub struct Classifier {

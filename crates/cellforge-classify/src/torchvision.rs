@@ -1,5 +1,6 @@
 //! The residual networks of torchvision (He et al. 2016, "Deep residual learning for image recognition"), for weights that were trained elsewhere.
 
+use crate::IMAGENET;
 use crate::config::check_common;
 use candle_core::{Result, Tensor};
 use candle_nn::init::{FanInOut, NonLinearity, NormalOrUniform};
@@ -10,9 +11,6 @@ use cellforge_nn::{batch_norm2d, conv2d_with, linear, ops};
 use cellforge_settings::ImageSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-/// Mean and standard deviation of ImageNet's red, green and blue in [0, 1], by which images are normalised before the first layer.
-const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
 /// Torchvision's start of convolutions: normal, by the fan out, for a ReLU (He et al. 2015).
 const START: Init =

@@ -126,11 +126,4 @@ mod tests {
         let unknown = Known { truth: None, patients: None, strata: None };
         assert!(unknown.figures(&classes, &probabilities, &predicted, &options).unwrap().report.is_none());
     }
-
-    #[test]
-    fn fields_with_commas_and_quotes_are_csv_field() {
-        assert_eq!(csv_field("a"), "a");
-        assert_eq!(csv_field("a,b"), "\"a,b\"");
-        assert_eq!(csv_field("a\"b"), "\"a\"\"b\"");
-    }
 }

@@ -54,24 +54,36 @@ impl View {
     /// used, unless `skip_bad`; [`Error::EmptyClass`] where no image of a class can; [`Error::HostileZip`] always;
     /// [`Error::Io`].
     pub fn load(index: &Index, options: &OpenOptions) -> Result<Self> {
-        if options.channels.is_none() {
-            return Self::load_in_own_channels(index, options);
+        let source = Source::open(&index.root)?;
+        if options.channels.is_some() {
+            return Self::load_from(&source, index, options);
         }
+        let in_channels = |channels| OpenOptions { channels: Some(channels), ..options.clone() };
+        if !shows_colour(&source, index, options) {
+            let images = Self::load_from(&source, index, &in_channels(1))?;
+            if images.facts().originals.iter().all(|kind| kind.is_grey) {
+                return Ok(images);
+            }
+        }
+        Self::load_from(&source, index, &in_channels(3))
+    }
+
+    /// As [`View::load`], of an open source.
+    fn load_from(source: &Source, index: &Index, options: &OpenOptions) -> Result<Self> {
         check_shape(options.size, options.used_channels())?;
         check_window(options.window)?;
-        let source = Source::open(&index.root)?;
-        let fit = options.fit.settled(&shapes(&source, index, options), options.size);
+        let fit = options.fit.settled(&shapes(source, index, options), options.size);
         let options = &OpenOptions { fit, ..options.clone() };
         let (kept, pixels) = match &options.cache_dir {
             Some(dir) => {
-                let key = cache::key(&source, index, options)?;
-                cache::open_or_build(dir, &key, options, |sink| decode_all(&source, index, options, sink))?
+                let key = cache::key(source, index, options)?;
+                cache::open_or_build(dir, &key, options, |sink| decode_all(source, index, options, sink))?
             }
             None => {
                 check_memory(index.entries.len(), options)?;
                 let mut bytes = Vec::new();
                 bytes.reserve_exact(index.entries.len() * image_bytes(options));
-                let kept = decode_all(&source, index, options, &mut |image| {
+                let kept = decode_all(source, index, options, &mut |image| {
                     bytes.extend_from_slice(image);
                     Ok(())
                 })?;
@@ -106,19 +118,6 @@ impl View {
             return Err(Error::EmptyClass { path: index.root.clone(), class, left_out: Vec::new() });
         }
         Ok(view)
-    }
-}
-
-impl View {
-    fn load_in_own_channels(index: &Index, options: &OpenOptions) -> Result<Self> {
-        let in_channels = |channels| OpenOptions { channels: Some(channels), ..options.clone() };
-        if !shows_colour(&Source::open(&index.root)?, index, options) {
-            let images = Self::load(index, &in_channels(1))?;
-            if images.facts().originals.iter().all(|kind| kind.is_grey) {
-                return Ok(images);
-            }
-        }
-        Self::load(index, &in_channels(3))
     }
 }
 
@@ -206,48 +205,49 @@ struct Decoded {
     original: Original,
 }
 
-/// Widths and heights of some of the images, evenly spread over the set, where they decide how images are fitted.
+/// Widths and heights of some of the images, where they decide how images are fitted.
 fn shapes(source: &Source, index: &Index, options: &OpenOptions) -> Vec<(usize, usize)> {
     if options.fit != Fit::Auto {
         return Vec::new();
     }
-    let decoder = Decoder { source, index, options, intensities: None, done: AtomicU64::new(0) };
-    let runs = by_file(&index.entries);
-    let some: Vec<&Range<usize>> = runs.iter().step_by(runs.len().div_ceil(SHAPES).max(1)).collect();
-    // One that cannot be read says so when it is decoded.
-    let shape = |reader: &mut Reader<'_>, run: &&Range<usize>| {
-        let entry = &index.entries[run.start];
-        decoder.opened(reader, entry).ok()?.shape(entry.frame).ok()
-    };
-    some.par_iter().map_init(|| source.reader(), shape).flatten().collect()
+    of_some(source, index, options, SHAPES, |file, frame| file.shape(frame).ok())
 }
 
-/// Whether one of some of the images, evenly spread over the set, shows a colour.
+/// Whether one of some of the images shows a colour.
 fn shows_colour(source: &Source, index: &Index, options: &OpenOptions) -> bool {
+    let has_colour = |file: &Opened, frame| {
+        let frame = file.frame(frame).ok()?;
+        let is_grey = match &frame.samples {
+            Samples::Bytes(bytes) => is_grey(bytes),
+            Samples::Deep(values, _) => is_grey(values),
+        };
+        Some(frame.channels == 3 && !is_grey)
+    };
+    of_some(source, index, options, COLOURS, has_colour).contains(&true)
+}
+
+/// What is seen of the first image of some files, at most `most`, evenly spread over the set. One that cannot be read says so when it is
+/// decoded.
+fn of_some<T: Send>(
+    source: &Source,
+    index: &Index,
+    options: &OpenOptions,
+    most: usize,
+    look: impl Fn(&Opened, usize) -> Option<T> + Sync,
+) -> Vec<T> {
     let decoder = Decoder { source, index, options, intensities: None, done: AtomicU64::new(0) };
     let runs = by_file(&index.entries);
-    let some: Vec<&Range<usize>> = runs.iter().step_by(runs.len().div_ceil(COLOURS).max(1)).collect();
-    // One that cannot be read says so when it is decoded.
-    let has_colour = |reader: &mut Reader<'_>, run: &&Range<usize>| {
+    let some: Vec<&Range<usize>> = runs.iter().step_by(runs.len().div_ceil(most).max(1)).collect();
+    let seen = |reader: &mut Reader<'_>, run: &&Range<usize>| {
         let entry = &index.entries[run.start];
-        let Ok(frame) =
-            decoder.opened(reader, entry).map_err(drop).and_then(|file| file.frame(entry.frame).map_err(drop))
-        else {
-            return false;
-        };
-        match &frame.samples {
-            Samples::Bytes(bytes) => frame.channels == 3 && !is_grey(bytes),
-            Samples::Deep(values, _) => {
-                frame.channels == 3 && values.chunks_exact(3).any(|pixel| pixel[0] != pixel[1] || pixel[1] != pixel[2])
-            }
-        }
+        look(&decoder.opened(reader, entry).ok()?, entry.frame)
     };
-    some.par_iter().map_init(|| source.reader(), has_colour).any(|colour| colour)
+    some.par_iter().map_init(|| source.reader(), seen).flatten().collect()
 }
 
 /// Whether RGB pixels show no colour.
-fn is_grey(bytes: &[u8]) -> bool {
-    bytes.chunks_exact(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2])
+fn is_grey<T: PartialEq>(values: &[T]) -> bool {
+    values.chunks_exact(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2])
 }
 
 /// The entries of each file, which lie together.

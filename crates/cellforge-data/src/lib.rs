@@ -114,4 +114,4 @@ pub use stacks::{Slices, Stacks};
 pub use strata::read_strata;
 pub use table::Table;
 pub use view::{Facts, Original, SingleClass, View, ViewParts};
-pub use writer::{ImageFormat, ImageWriter, WriteOptions, Written};
+pub use writer::{ImageFormat, ImageWriter, WriteOptions};

@@ -141,13 +141,6 @@ enum Target {
     },
 }
 
-/// Images that were written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
-    /// Where each lies: its path below the folder or in the zip, with `/` between the parts, or its place in the array, counted from 0.
-    pub names: Vec<String>,
-}
-
 impl ImageWriter {
     /// Opens `path` for writing. A zip or `.npz` file appears under its name only once it is finished; where it is not, nothing is left.
     ///
@@ -188,16 +181,17 @@ impl ImageWriter {
         Ok(Self { options: options.clone(), target, written: BTreeMap::new() })
     }
 
-    /// Writes images, each after those of its class that were written before.
+    /// Writes images, each after those of its class that were written before. Returns where each lies: its path below the folder or in the zip,
+    /// with `/` between the parts, or its place in the array, counted from 0.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Encode`] naming the file, or the folder where that was removed in the meantime; [`Error::Invalid`] where one
     /// `.npz` file would get images of two sizes, or more than are read of one.
-    pub fn write(&mut self, images: &View) -> Result<Written> {
+    pub fn write(&mut self, images: &View) -> Result<Vec<String>> {
         if let Target::Arrays { path, size, classes, labels, pixels, .. } = &mut self.target {
             let first = labels.len();
             append(path, images, (size, classes, labels, pixels))?;
-            return Ok(Written { names: (first..labels.len()).map(|at| at.to_string()).collect() });
+            return Ok((first..labels.len()).map(|at| at.to_string()).collect());
         }
         let folders: Vec<String> = images.classes().iter().map(|class| folder_name(class)).collect();
         let mut names = Vec::with_capacity(images.len());
@@ -227,7 +221,7 @@ impl ImageWriter {
             }
             names.push(name);
         }
-        Ok(Written { names })
+        Ok(names)
     }
 
     /// Completes the output; a zip or `.npz` file gets its name only now.
@@ -352,12 +346,12 @@ mod tests {
     fn a_folder_reads_back_as_it_was_written() {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = ImageWriter::create(dir.path(), &WriteOptions::default()).unwrap();
-        assert_eq!(writer.write(&images()).unwrap().names.len(), 3);
+        assert_eq!(writer.write(&images()).unwrap().len(), 3);
         let folder = dir.path().join(folder_name("a/b"));
         assert_eq!(read_class(&folder, 4, 3).unwrap().pixels(), images().pixels());
         let more = writer.write(&images()).unwrap();
         writer.finish().unwrap();
-        assert_eq!(more.names[0], format!("{}/synthetic_000004.png", folder_name("a/b")));
+        assert_eq!(more[0], format!("{}/synthetic_000004.png", folder_name("a/b")));
         let read = read_class(&folder, 4, 3).unwrap();
         assert_eq!((read.pixels(), read.name(3)), (images().pixels().repeat(2), "synthetic_000004.png"));
         assert!(read_class(&folder, 8, 3).is_err());
@@ -410,7 +404,7 @@ mod tests {
             let views =
                 [("zwölf", 1), ("a", 2), ("zwölf", 3)].map(|(class, seed)| View::new(parts(class, seed)).unwrap());
             let mut writer = ImageWriter::create(&path, &options).unwrap();
-            let names = views.iter().map(|view| writer.write(view).unwrap().names).collect::<Vec<_>>();
+            let names = views.iter().map(|view| writer.write(view).unwrap()).collect::<Vec<_>>();
             writer.finish().unwrap();
             assert_eq!(names[1], ["2", "3"]);
             let read = View::open(&path, &OpenOptions::new(28, channels)).unwrap();
@@ -462,7 +456,7 @@ mod tests {
         let grey = View::new(ViewParts { classes: vec!["a".to_owned()], labels: vec![0], ..grey }).unwrap();
         let options = WriteOptions { window: Some((120, 3945)), ..WriteOptions::default() };
         let mut writer = ImageWriter::create(dir.path(), &options).unwrap();
-        let name = writer.write(&grey).unwrap().names.remove(0);
+        let name = writer.write(&grey).unwrap().remove(0);
         let stored = image::open(dir.path().join(name)).unwrap();
         assert_eq!(stored.color(), image::ColorType::L16);
         // 3945 - 120 = 15 * 255: a level is worth 15.

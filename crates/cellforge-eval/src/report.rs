@@ -126,6 +126,13 @@ pub struct ClassifierReport {
     pub bootstrap: BootstrapOptions,
 }
 
+impl ClassifierReport {
+    /// The classes with fewer than [`FEW_IMAGES`] images, whose figures are rough.
+    pub fn rough(&self) -> impl Iterator<Item = &ClassReport> {
+        self.per_class.iter().filter(|class| class.support < FEW_IMAGES as u64)
+    }
+}
+
 /// Judges a classifier: `truth[i]` is the label of image `i` (below `classes.len()`), `probabilities[i]` its score for each class,
 /// `groups[i]` the patient it comes from. The predicted class is the one with the highest score, the first of them on ties.
 ///

@@ -9,7 +9,7 @@ mod outcome;
 
 use std::path::Path;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, html};
 
 use crate::{Result, results::Results};
 
@@ -54,16 +54,11 @@ fn page(results: &Results, grids: &Markup, worth: &Markup) -> Markup {
         ("Licence and citation".to_owned(), "licence", data::licence(results)),
     ];
     let sections: Vec<_> = sections.into_iter().filter(|(_, _, body)| !body.0.is_empty()).collect();
+    let tab = format!("{title} ({}, seed {})", results.settings.preset, results.settings.seed);
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="generator" content={ "cellforge " (results.versions.cellforge) };
-                title { (title) " (" (results.settings.preset) ", seed " (results.settings.seed) ")" }
-                style { (PreEscaped(cellforge_assess::report::STYLE)) }
-            }
+            (cellforge_assess::report::head(&tab, &results.versions.cellforge))
             body {
                 header {
                     p.kicker {

@@ -39,11 +39,7 @@ impl ClassifierStart {
         }
         let folder = RunDir::new(path).classifier();
         let (_, state, tensors): (_, ClassifierState, _) = Checkpoint::load(&folder, KIND, device)?;
-        let record = StartedFrom {
-            weights: state.weights_sha256().unwrap_or_default().to_owned(),
-            data: state.data.clone(),
-            classes: state.classes.clone(),
-        };
+        let record = state.as_start();
         Ok(Self { path: path.to_path_buf(), tensors, record, seen: state.seen })
     }
 

@@ -9,6 +9,7 @@ use cellforge_nn::ParamStore;
 
 use crate::checkpoint::{Checkpoint, DISCRIMINATOR, TRAINED};
 use crate::gan::KIND;
+use crate::packed::Packed;
 use crate::{Error, GAN_RECIPES, GanState, GanTrainConfig, Result, StartedFrom};
 
 /// What `gan.from` calls the generator that is built in.
@@ -19,8 +20,8 @@ pub const BUILT_IN: &str = "built-in";
 /// # Errors
 /// [`Error::NoCheckpoint`] or [`Error::Damaged`].
 pub fn gan_start_sha256(from: &str) -> Result<String> {
-    let start = if from == BUILT_IN { Start::built_in(&Device::Cpu)? } else { Start::read(from, &Device::Cpu)? };
-    Ok(start.record().weights)
+    let state = if from == BUILT_IN { built_in()?.state()? } else { Checkpoint::find(Path::new(from))?.state(KIND)? };
+    Ok(state.as_start().weights)
 }
 
 type Tensors = BTreeMap<String, Tensor>;
@@ -43,7 +44,7 @@ impl Start {
     /// # Errors
     /// [`Error::NoCheckpoint`] or [`Error::Damaged`]; [`Error::Unsuitable`] for other networks, naming the settings that differ.
     pub(crate) fn open(from: &str, config: &GanTrainConfig, device: &Device) -> Result<Self> {
-        let start = if from == BUILT_IN { Self::built_in(device)? } else { Self::read(from, device)? };
+        let start = Self::read(from, device)?;
         let there = &start.state.config.model;
         // What is a fact of the images, or of the machine, may differ.
         let alike = GanConfig {
@@ -77,6 +78,10 @@ impl Start {
     }
 
     fn read(from: &str, device: &Device) -> Result<Self> {
+        if from == BUILT_IN {
+            let (state, average, discriminator) = built_in()?.read(device)?;
+            return Ok(Self { name: from.to_owned(), state, average, trained: None, discriminator });
+        }
         let (found, state, average) = Checkpoint::load::<GanTrainConfig>(Path::new(from), KIND, device)?;
         let file = |stem: &str| -> Result<Option<Tensors>> {
             if !state.may_have(stem) || !found.file(stem).is_file() {
@@ -88,25 +93,9 @@ impl Start {
         Ok(Self { name: from.to_owned(), state, average, trained, discriminator })
     }
 
-    #[cfg(feature = "builtin")]
-    fn built_in(device: &Device) -> Result<Self> {
-        let (state, average, discriminator) = crate::builtin::BUILTIN.read(device)?;
-        Ok(Self { name: BUILT_IN.to_owned(), state, average, trained: None, discriminator })
-    }
-
-    #[cfg(not(feature = "builtin"))]
-    fn built_in(_device: &Device) -> Result<Self> {
-        let reason = "this build has no built-in generator (feature builtin)".to_owned();
-        Err(Error::Invalid { field: "gan.from", reason })
-    }
-
     /// What a run that starts here records of it.
     pub(crate) fn record(&self) -> StartedFrom {
-        StartedFrom {
-            weights: self.state.weights_sha256().unwrap_or_default().to_owned(),
-            data: self.state.data.clone(),
-            classes: self.state.classes.clone(),
-        }
+        self.state.as_start()
     }
 
     /// Gives the generator, and its average where there is one, the weights that fit.
@@ -146,10 +135,8 @@ impl Start {
             _ => name.to_owned(),
         };
         let taken = self.give(store, discriminator, classes, counterpart)?;
-        if let Some(layer) = taken.anew.iter().find(|name| {
-            let of_layer = |path: &String| name.starts_with(&format!("{path}."));
-            config.model.discriminator_layers()[..config.freeze].iter().flatten().any(of_layer)
-        }) {
+        let frozen = config.frozen();
+        if let Some(layer) = taken.anew.iter().find(|name| frozen.iter().any(|path| name.starts_with(path))) {
             let reason = format!("its {layer} does not fit these images, so gan.freeze cannot keep it as it is");
             return Err(Error::Unsuitable { path: Path::new(&self.name).to_path_buf(), reason });
         }
@@ -213,6 +200,18 @@ impl Start {
         }
         Ok(Some((Tensor::cat(&all, 1)?, known * rows)))
     }
+}
+
+/// The GAN that is built in.
+#[cfg(feature = "builtin")]
+fn built_in() -> Result<Packed<'static>> {
+    Ok(crate::builtin::BUILTIN)
+}
+
+#[cfg(not(feature = "builtin"))]
+fn built_in() -> Result<Packed<'static>> {
+    let reason = "this build has no built-in generator (feature builtin)".to_owned();
+    Err(Error::Invalid { field: "gan.from", reason })
 }
 
 /// How much of a network was taken.

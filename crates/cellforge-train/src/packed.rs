@@ -20,14 +20,21 @@ pub(crate) struct Packed<'a> {
     pub(crate) state: &'a [u8],
 }
 
+/// What errors call where they lie.
+const PLACE: &str = "in memory";
+
 /// What they hold: the state, the generator's tensors and the discriminator's.
 pub(crate) type Unpacked = (GanState, BTreeMap<String, Tensor>, Option<BTreeMap<String, Tensor>>);
 
 impl Packed<'_> {
+    /// Reads the state alone.
+    pub(crate) fn state(&self) -> Result<GanState> {
+        checkpoint::parse_state(Path::new(PLACE), KIND, self.state)
+    }
+
     /// Reads them, and checks that they belong together.
     pub(crate) fn read(&self, device: &Device) -> Result<Unpacked> {
-        let path = Path::new("in memory");
-        let state: GanState = checkpoint::parse_state(path, KIND, self.state)?;
+        let (path, state) = (Path::new(PLACE), self.state()?);
         let tensors = |stem: &str, bytes: &[u8]| {
             let file = checkpoint::file_name(stem);
             if state.files.get(&file).is_some_and(|sum| checkpoint::hex(bytes) != *sum) {

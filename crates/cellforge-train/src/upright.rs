@@ -80,8 +80,7 @@ pub fn check_upright(images: &View, seed: u64, control: &Control) -> Result<Opti
     else {
         return Ok(Some(unknown));
     };
-    let groups = images.group_names();
-    let unit = |i: usize| images.group(i).and_then(|group| groups.binary_search(&group).ok()).unwrap_or(i);
+    let units = images.units();
     let mut scored = Vec::new();
     for (network, (seen, asked)) in
         [(&halves.train, &halves.test), (&halves.test, &halves.train)].into_iter().enumerate()
@@ -90,7 +89,7 @@ pub fn check_upright(images: &View, seed: u64, control: &Control) -> Result<Opti
         let (train, test) = (both_ways(&mixed.part(seen), turns)?, both_ways(&mixed.part(asked), turns)?);
         let Some(classifier) = train_for_steps(&config, UPDATES, &train, control, &mut [])? else { return Ok(None) };
         for (i, row) in classifier.predict(&test)?.into_iter().enumerate() {
-            let (turned, unit) = (test.label(i) == 1, unit(asked[i % asked.len()]));
+            let (turned, unit) = (test.label(i) == 1, units[asked[i % asked.len()]]);
             scored.push(Scored { score: f64::from(row[1]), second: turned, class: 0, network, unit });
         }
     }

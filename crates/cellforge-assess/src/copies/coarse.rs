@@ -77,7 +77,7 @@ impl Frame {
 }
 
 /// The middle of an image, in pixels from its first.
-fn halves(size: ImageSize) -> [f32; 2] {
+pub(super) fn halves(size: ImageSize) -> [f32; 2] {
     [size.height, size.width].map(|side| (side as f32 - 1.0) / 2.0)
 }
 

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use exact::AllKeys;
 pub use exact::{Identical, Shared};
+pub(crate) use prepare::SIDE;
 pub use space::{MakeFeatures, Space};
 
 use crate::{

@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::coarse::read;
+use super::coarse::{halves, read};
 use crate::{Result, numeric::blur};
 
 /// How a training image is changed before it is looked for. Each kind but the first has noise of up to two grey levels as well.
@@ -97,7 +97,7 @@ impl Change {
 
     fn apply(&self, image: &[u8], size: ImageSize, rng: &mut ChaCha8Rng) -> Vec<u8> {
         let channels = self.gains.len();
-        let [half_y, half_x] = [size.height, size.width].map(|side| (side as f32 - 1.0) / 2.0);
+        let [half_y, half_x] = halves(size);
         let shorter = size.shorter() as f32;
         let (sin, cos) = self.angle.sin_cos();
         let plane = |channel: usize| -> Vec<f32> {

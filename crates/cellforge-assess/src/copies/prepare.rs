@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Longer side to which images are averaged: single pixels, and noise on them, count for less, and the search stays quick.
-pub(super) const SIDE: usize = 32;
+pub(crate) const SIDE: usize = 32;
 /// Spreads of the two blurs whose difference is the texture, in pixels of such an image.
 const FINE: f32 = 0.8;
 const COARSE: f32 = 3.0;

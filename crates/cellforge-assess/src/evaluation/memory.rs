@@ -3,9 +3,10 @@
 use cellforge_train::{MemoryNeed, Orientation};
 
 use super::{Measure, Prepared};
+use crate::copies;
 
-/// Side to which the search for copies averages images, and its numbers of a pixel beside the channels.
-const COPIES: (usize, u64) = (32, 1);
+/// Numbers of a pixel that the search for copies keeps beside the channels.
+const BESIDE: u64 = 1;
 
 impl Prepared<'_> {
     /// What the evaluation is going to take of memory, without the images that are there already: the largest of its trainings
@@ -54,8 +55,7 @@ impl Prepared<'_> {
         let extractors = || std::iter::once(&self.extractor).chain(&self.others);
         let turns = if self.no_privacy.is_some() { 1 } else { Orientation::of(size).len() };
         let features: u64 = extractors().map(|one| (one.info.dims * turns) as u64).sum();
-        let (side, beside) = COPIES;
-        let copies = size.within(side).area() as u64 * (channels + beside);
+        let copies = size.within(copies::SIDE).area() as u64 * (channels + BESIDE);
         let pixels = (size.area() + size.enclosing().area()) as u64 * channels;
         4 * (features + copies) + pixels
     }

@@ -3,7 +3,6 @@
 use cellforge_eval::{Average, Calibration, ClassifierReport, CrossValidation, FEW_IMAGES, IntervalMethod};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::STYLE;
 use super::format::{accuracy, count, estimate, percent, proportion, table};
 use super::notices;
 use crate::charts;
@@ -33,13 +32,7 @@ pub fn render(page: &ClassifierPage<'_>) -> String {
     let body = html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="generator" content={ "cellforge " (version) };
-                title { (page.title) }
-                style { (PreEscaped(STYLE)) }
-            }
+            (super::head(&page.title, version))
             body {
                 header {
                     h1 { (page.title) }
@@ -82,9 +75,7 @@ pub fn figures(caption: &str, found: &ClassifierReport, words: &Words) -> Markup
 
 /// Which classes have few images.
 fn few(found: &ClassifierReport, words: &Words) -> Markup {
-    let few: Vec<String> = (found.per_class.iter().filter(|class| class.support < FEW_IMAGES as u64))
-        .map(|class| format!("{} ({})", class.class, class.support))
-        .collect();
+    let few: Vec<String> = found.rough().map(|class| format!("{} ({})", class.class, class.support)).collect();
     html! {
         @if !few.is_empty() {
             p.callout { strong { "Few " (words.many) "." } " Below " (FEW_IMAGES) " a class, figures are rough: " (few.join(", ")) "." }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use maud::Markup;
+use maud::{Markup, PreEscaped, html};
 
 use crate::{Error, Evaluation, Result};
 
@@ -22,7 +22,21 @@ pub use evaluation::notices;
 pub(crate) use evaluation::{found_word, space_name, test_name};
 
 /// The style sheet of every page.
-pub const STYLE: &str = include_str!("style.css");
+const STYLE: &str = include_str!("style.css");
+
+/// The head of a page: it loads nothing from elsewhere. `version` is that of the program whose figures it shows.
+#[must_use]
+pub fn head(title: &str, version: &str) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="generator" content={ "cellforge " (version) };
+            title { (title) }
+            style { (PreEscaped(STYLE)) }
+        }
+    }
+}
 
 /// Draws the report of an evaluation. Pictures of pairs are read from `base_dir`.
 ///

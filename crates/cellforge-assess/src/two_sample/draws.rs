@@ -1,7 +1,5 @@
 //! Which images are told from which: halves of the real patients, and synthetic images in as large a number.
 
-use std::collections::BTreeMap;
-
 use cellforge_data::{Duplicates, SplitOptions, SplitRule, View, derive_seed, epoch_order, k_fold, split};
 use cellforge_eval::effective_groups;
 
@@ -40,7 +38,7 @@ impl Draws {
     pub(super) fn new(config: &TwoSampleConfig, data: &TwoSampleData) -> Result<Self, String> {
         let (real, synthetic) = (&data.real, &data.synthetic);
         let by = rule(real);
-        let units = units(real);
+        let units = real.units();
         let mut halvings = Vec::with_capacity(config.seeds);
         for number in 0..config.seeds {
             let seed = derive_seed(config.seed, &format!("two_sample/halves/{number}"));
@@ -119,14 +117,6 @@ pub(super) fn even(images: &View, seed: u64) -> Vec<usize> {
 /// Patients stay whole where several are known.
 pub(super) fn rule(real: &View) -> SplitRule {
     if real.has_groups() { SplitRule::Group } else { SplitRule::Image }
-}
-
-/// A number for the patient of each image where they are known, else for the image.
-pub(super) fn units(real: &View) -> Vec<usize> {
-    let Some(groups) = real.groups().filter(|_| real.has_groups()) else { return (0..real.len()).collect() };
-    let mut numbers: BTreeMap<&str, usize> = groups.iter().map(|group| (group.as_str(), 0)).collect();
-    numbers.values_mut().enumerate().for_each(|(number, slot)| *slot = number);
-    groups.iter().map(|group| numbers[group.as_str()]).collect()
 }
 
 /// The fold of each image: whole patients for the first set, single images for the second, since nobody knows whom a generator draws on.

@@ -175,7 +175,7 @@ impl Real {
         if let Some(also) = data.also.as_ref().filter(|also| also.has_groups() == data.real.has_groups()) {
             let even = draws::even(also, config.seed);
             let from = draws.units.iter().max().map_or(0, |most| most + 1);
-            let others = draws::units(also);
+            let others = also.units();
             values.extend(part(&image_statistics(also), &even));
             labels.extend(also.part(&even).labels());
             units.extend(even.iter().map(|&row| from + others[row]));

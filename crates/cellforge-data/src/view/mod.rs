@@ -147,6 +147,17 @@ impl View {
         (0..self.len()).all(|i| self.group(i).is_some()) && self.group_names().len() > 1
     }
 
+    /// A number for the group of each image; for the image itself where groups are not known ([`View::has_groups`]).
+    #[must_use]
+    pub fn units(&self) -> Vec<usize> {
+        if !self.has_groups() {
+            return (0..self.len()).collect();
+        }
+        let names = self.group_names();
+        let number = |i| names.binary_search(&self.group(i).unwrap_or_default()).unwrap_or_default();
+        (0..self.len()).map(number).collect()
+    }
+
     /// How many groups, of those whose images are all of one class, have images of each class alone; in the classes' order.
     #[must_use]
     pub fn single_class_groups(&self) -> Vec<SingleClass> {

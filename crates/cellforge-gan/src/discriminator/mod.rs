@@ -33,12 +33,12 @@ enum Body {
 pub struct InputGradient {
     /// Inputs of the activations.
     trace: Vec<Tensor>,
-    /// The gradient of each logit by its image, `(b, channels, side, side)`.
+    /// The gradient of each logit by its image, `(b, channels, height, width)`.
     values: Tensor,
 }
 
 impl InputGradient {
-    /// The gradient of each logit by its image, `(b, channels, side, side)`.
+    /// The gradient of each logit by its image, `(b, channels, height, width)`.
     #[must_use]
     pub fn values(&self) -> &Tensor {
         &self.values
@@ -59,7 +59,7 @@ impl Discriminator {
         Ok(Self { body, input: [cfg.channels, cfg.image_size.height, cfg.image_size.width], classes: cfg.classes })
     }
 
-    /// Images `(b, channels, side, side)` in `[-1, 1]` to logits `(b, 1)`, by a discriminator of one class: above zero means judged
+    /// Images `(b, channels, height, width)` in `[-1, 1]` to logits `(b, 1)`, by a discriminator of one class: above zero means judged
     /// real. With `train`, batch norm uses and records the statistics of this batch, spectral normalisation takes a step of power
     /// iteration, and dropout draws its masks from `key` (a key per step); without it the key is not used.
     pub fn forward_t(&self, xs: &Tensor, train: bool, key: &Key) -> Result<Tensor> {

@@ -37,7 +37,7 @@ struct GanInputs<'a> {
     #[serde(flatten)]
     config: &'a GanTrainConfig,
     #[serde(skip_serializing_if = "Option::is_none")]
-    start: Option<String>,
+    start: Option<&'a str>,
 }
 
 /// Trains the GANs on the training part of the split, so that no cell the classifiers are tested on has been seen by a generator. Where
@@ -58,15 +58,15 @@ pub(crate) fn train(
     };
     // Whoever looks for the study's generators takes all that are there.
     runner.keep_only(Stage::Gan.folder(), &folders)?;
+    // A start is known by its weights, wherever it lies.
+    let start = config.gan.from.as_deref().map(cellforge_train::gan_start_sha256).transpose()?;
     let (mut runs, mut stamps) = (Vec::new(), Vec::new());
     let mut train = |train_config: &GanTrainConfig, folder: &str, reals: &View| {
         let (out, control) = (runner.path(folder), runner.control);
         let judged = train_config.monitor.every > 0;
         let upstream: &[&Stamp] = if judged { &[data, resnet] } else { &[data] };
         let network = runner.folder(Stage::Resnet);
-        // A start is known by its weights, wherever it lies.
-        let start = config.gan.from.as_deref().map(cellforge_train::gan_start_sha256).transpose()?;
-        let inputs = GanInputs { config: train_config, start };
+        let inputs = GanInputs { config: train_config, start: start.as_deref() };
         runner.stage(folder, &inputs, upstream, Makes::Folder(folder), |resume| {
             let (dir, how) = (run_dir(&out, resume), control.training(config));
             let judge = if judged { Some(Judge::load(&network, &cells.val, &how)?) } else { None };

@@ -145,6 +145,15 @@ impl<C> State<C> {
         }
     }
 
+    /// What a run that starts from these weights records of them.
+    pub(crate) fn as_start(&self) -> StartedFrom {
+        StartedFrom {
+            weights: self.weights_sha256().unwrap_or_default().to_owned(),
+            data: self.data.clone(),
+            classes: self.classes.clone(),
+        }
+    }
+
     /// Whether the checkpoint has the file `stem`. Those of the oldest programs do not list theirs.
     pub(crate) fn may_have(&self, stem: &str) -> bool {
         self.files.is_empty() || self.files.contains_key(&file_name(stem))

@@ -217,6 +217,12 @@ impl GanTrainConfig {
         Key::new(self.seed).with("gan").with(&self.class)
     }
 
+    /// How the paths of the discriminator's parameters begin that a run leaves as they are.
+    pub(crate) fn frozen(&self) -> Vec<String> {
+        let layers = self.model.discriminator_layers();
+        layers.into_iter().take(self.freeze).flatten().map(|path| format!("{path}.")).collect()
+    }
+
     /// For images of this size, and of so many classes: these are facts of the images, not settings.
     #[must_use]
     pub fn for_images(mut self, size: impl Into<ImageSize>, channels: usize, classes: usize) -> Self {

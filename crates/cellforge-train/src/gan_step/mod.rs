@@ -94,9 +94,9 @@ impl GanStep {
         let generator_store = ParamStore::new(key.with("generator"), device);
         let generator = Generator::new(&config.model, generator_store.vb())?;
         let discriminator_store = ParamStore::new(key.with("discriminator"), device);
-        let still = still_layers(config);
-        let is_still = move |name: &str| still.iter().any(|layer| name.starts_with(layer.as_str()));
-        let discriminator = Discriminator::new(&config.model, discriminator_store.vb_frozen_at(is_still.clone()))?;
+        let frozen = config.frozen();
+        let is_frozen = move |name: &str| frozen.iter().any(|path| name.starts_with(path));
+        let discriminator = Discriminator::new(&config.model, discriminator_store.vb_frozen_at(is_frozen.clone()))?;
         let frozen = Discriminator::new(&config.model, discriminator_store.frozen_vb())?;
         let (lr, discriminator_lr) = (config.lr, config.discriminator_lr.unwrap_or(config.lr));
         let adam = |trained: Vec<(String, Var)>, lr: f64| -> Result<AnyOptimizer> {
@@ -104,7 +104,7 @@ impl GanStep {
             Ok(AnyOptimizer::Adam(Adam::named(trained, settings)?))
         };
         let mut moving = discriminator_store.trainable();
-        moving.retain(|(name, _)| !is_still(name));
+        moving.retain(|(name, _)| !is_frozen(name));
         let rate = |lr: f64| LearningRate::decaying(lr, config.lr_decay, config.iterations);
         let ema = if config.ema_decay > 0.0 {
             Some(Ema::new(&config.model, config.ema_decay, key.with("generator"), device)?)
@@ -242,12 +242,6 @@ impl GanStep {
         }
         Ok(())
     }
-}
-
-/// The paths of the discriminator's parameters that a run does not change.
-fn still_layers(config: &GanTrainConfig) -> Vec<String> {
-    let layers = config.model.discriminator_layers();
-    layers.into_iter().take(config.freeze).flatten().map(|path| format!("{path}.")).collect()
 }
 
 /// As [`cellforge_nn::one_hot`], of labels (b) that stay where they are.

@@ -46,13 +46,7 @@ pub(super) fn page(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
     Ok(html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="generator" content={ "cellforge " (version) };
-                title { (title) }
-                style { (PreEscaped(super::STYLE)) }
-            }
+            (super::head(&title, version))
             body {
                 header {
                     p.kicker { "Fidelity, use for training, and privacy of synthetic medical images" }

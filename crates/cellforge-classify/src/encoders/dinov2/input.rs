@@ -1,6 +1,7 @@
 //! Images as DINOv2 takes them.
 
 use super::DINOV2_SIDE;
+use crate::IMAGENET;
 use crate::encoders::{check_images, resample::pillow_bicubic};
 use candle_core::{Device, Result, Tensor};
 use cellforge_settings::ImageSize;
@@ -8,10 +9,6 @@ use rayon::prelude::*;
 
 /// Pixels a side before the middle is cut out.
 const SHORTEST_EDGE: usize = 256;
-
-/// Mean and standard deviation of each channel over ImageNet, for pixels in `[0, 1]`.
-const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// Images of `height * width * channels` bytes each, row by row with the channels of a pixel together, as [`DinoV2`] takes them,
 /// `(b, 3, 224, 224)`. Grey images are given three equal channels.
@@ -27,6 +24,7 @@ const STD: [f32; 3] = [0.229, 0.224, 0.225];
 pub fn dinov2_input(images: &[&[u8]], size: impl Into<ImageSize>, channels: usize, device: &Device) -> Result<Tensor> {
     let size = size.into();
     check_images(images, size, channels)?;
+    let [mean, sd] = IMAGENET;
     let plane = DINOV2_SIDE * DINOV2_SIDE;
     let mut values = vec![0f32; images.len() * 3 * plane];
     values.par_chunks_mut(3 * plane).zip(images).for_each(|(planes, image)| {
@@ -36,7 +34,7 @@ pub fn dinov2_input(images: &[&[u8]], size: impl Into<ImageSize>, channels: usiz
                 let edge = (SHORTEST_EDGE - DINOV2_SIDE) / 2;
                 let (y, x) = (i / DINOV2_SIDE + edge, i % DINOV2_SIDE + edge);
                 let byte = resized[(y * SHORTEST_EDGE + x) * channels + channel % channels];
-                *value = ((f64::from(byte) / 255.) as f32 - MEAN[channel]) / STD[channel];
+                *value = ((f64::from(byte) / 255.) as f32 - mean[channel]) / sd[channel];
             }
         }
     });
