@@ -1,10 +1,17 @@
 //! Comparing sets of features with `cellforge-eval`: 10,000 images against 10,000 at 512 dimensions, and the same as
-//! `benches/evaluate_numpy.py` does it.
+//! `benches/evaluate_numpy.py` does it. And the whole evaluation of a set of images with `cellforge-assess`.
 
+use std::cell::LazyCell;
 use std::hint::black_box;
 
+use cellforge::assess::evaluation::{EvaluationInputs, FeatureSource, Part};
+use cellforge::assess::{Control, EvaluationConfig, evaluate};
+use cellforge::data::phantom::{self, PhantomConfig};
+use cellforge::data::{SplitOptions, split};
 use cellforge::eval::{Features, frechet_distance, nearest, prdc};
-use criterion::Criterion;
+use criterion::{Criterion, SamplingMode};
+
+use crate::train::is_test;
 
 const IMAGES: usize = 10_000;
 const DIMS: usize = 512;
@@ -24,12 +31,56 @@ fn values() -> [Vec<f32>; 2] {
 }
 
 /// The 5 nearest neighbours of every image, precision with recall, density and coverage, and the Fréchet distance.
-pub fn evaluate(c: &mut Criterion) {
-    let values = values();
-    let [a, b] = values.each_ref().map(|values| Features::new(values, DIMS).expect("features"));
+pub fn features(c: &mut Criterion) {
+    // Made where one of these is asked for.
+    let values = LazyCell::new(values);
+    let sets = || values.each_ref().map(|values| Features::new(values, DIMS).expect("features"));
     let mut group = c.benchmark_group("evaluate");
     group.sample_size(10);
-    group.bench_function("nearest", |bencher| bencher.iter(|| black_box(nearest(a, b, K).expect("neighbours"))));
-    group.bench_function("prdc", |bencher| bencher.iter(|| black_box(prdc(a, b, K).expect("shares"))));
-    group.bench_function("frechet", |bencher| bencher.iter(|| black_box(frechet_distance(a, b).expect("a distance"))));
+    group.bench_function("nearest", |bencher| {
+        let [a, b] = sets();
+        bencher.iter(|| black_box(nearest(a, b, K).expect("neighbours")));
+    });
+    group.bench_function("prdc", |bencher| {
+        let [a, b] = sets();
+        bencher.iter(|| black_box(prdc(a, b, K).expect("shares")));
+    });
+    group.bench_function("frechet", |bencher| {
+        let [a, b] = sets();
+        bencher.iter(|| black_box(frechet_distance(a, b).expect("a distance")));
+    });
+}
+
+/// Everything that `evaluate` measures by default, by pixels, of 400 images in two classes against 800 others of 40 patients, of which
+/// about 560 are training images and 120 are held out. No network is trained: that is what `resnet_step` times.
+pub fn set(c: &mut Criterion) {
+    let sets = LazyCell::new(|| {
+        let rendered = |images_per_class, seed| {
+            let images_per_class = if is_test() { 60 } else { images_per_class };
+            phantom::render(&PhantomConfig { images_per_class, seed, ..PhantomConfig::default() }).expect("images")
+        };
+        let real = rendered(400, 0);
+        let sides = split(&real, &SplitOptions::default()).expect("a split by patient");
+        let part = |images, source: &str| Part::new(images, source);
+        EvaluationInputs {
+            holdout: Some(part(real.part(&sides.test), "held-out images")),
+            ..EvaluationInputs::new(
+                part(real.part(&sides.train), "training images"),
+                part(rendered(200, 1), "other images"),
+                FeatureSource::Pixels,
+            )
+        }
+    });
+    let mut config = EvaluationConfig::default();
+    (config.two_sample.updates, config.reidentification.updates) = (0, 0);
+    let mut group = c.benchmark_group("evaluate");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    group.bench_function("set", |bencher| {
+        let inputs = &*sets;
+        bencher.iter(|| {
+            // A folder of its own: an evaluation takes up what it finds in one.
+            let out = tempfile::tempdir().expect("a folder");
+            black_box(evaluate(&config, inputs, out.path(), &Control::default()).expect("an evaluation"))
+        });
+    });
 }

@@ -1,5 +1,6 @@
-//! One training step (or one batch) of each kind at batch 32 and 64x64, each kernel, and the comparison of two sets of features. On a GPU
-//! the steps alone, at batch 32, 128 and 512 (`CELLFORGE_BENCH_DEVICE=cuda`, and names as filters). See `benches/README.md`.
+//! One training step (or one batch) of each kind at batch 32, each kernel, the comparison of two sets of features, and the evaluation of
+//! a set of images. On a GPU the steps alone (`CELLFORGE_BENCH_DEVICE=cuda`, and names as filters), those of 64x64 at batch 32, 128 and 512.
+//! See `benches/README.md`.
 
 mod data;
 mod encoders;
@@ -20,20 +21,15 @@ criterion_group! {
     name = speed;
     config = as_in_the_program();
     targets =
-        train::gan_step,
-        train::resnet_step,
-        train::cnn_step,
+        train::steps,
         train::generate,
-        train::gan_step_bf16,
-        train::resnet_step_bf16,
-        train::cnn_step_bf16,
-        train::generate_bf16,
         kernels::convolutions,
         kernels::passes,
         kernels::updates,
         data::decode,
         data::batch,
         encoders::encoders,
-        evaluate::evaluate
+        evaluate::features,
+        evaluate::set
 }
 criterion_main!(speed);

@@ -1,6 +1,6 @@
 //! Holds a network against what PyTorch computed for the same weights; used by the tests of both model crates.
 //!
-//! A fixture is a safetensors file as `fixtures/make_fixtures.py` writes it. Its `config` metadata is the network's
+//! A fixture is a safetensors file as `benches/torch/parity.py` writes it. Its `config` metadata is the network's
 //! configuration; a file without is of the study's own network.
 
 use candle_core::safetensors::Load;

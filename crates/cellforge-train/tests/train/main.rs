@@ -8,6 +8,7 @@ mod generation;
 mod monitor;
 mod outputs;
 mod own;
+mod parity;
 mod precision;
 mod recipes;
 mod resume;
