@@ -51,28 +51,32 @@ pub fn features(c: &mut Criterion) {
     });
 }
 
-/// Everything that `evaluate` measures by default, by pixels, of 400 images in two classes against 800 others of 40 patients, of which
-/// about 560 are training images and 120 are held out. No network is trained: that is what `resnet_step` times.
+/// What `evaluate` measures by default, by pixels, of 200 images in two classes against 400 others of 40 patients, some of whom are held out.
+/// No network is trained: that is what `resnet_step` times.
 pub fn set(c: &mut Criterion) {
     let sets = LazyCell::new(|| {
         let rendered = |images_per_class, seed| {
             let images_per_class = if is_test() { 60 } else { images_per_class };
             phantom::render(&PhantomConfig { images_per_class, seed, ..PhantomConfig::default() }).expect("images")
         };
-        let real = rendered(400, 0);
+        let real = rendered(200, 0);
         let sides = split(&real, &SplitOptions::default()).expect("a split by patient");
         let part = |images, source: &str| Part::new(images, source);
         EvaluationInputs {
             holdout: Some(part(real.part(&sides.test), "held-out images")),
             ..EvaluationInputs::new(
                 part(real.part(&sides.train), "training images"),
-                part(rendered(200, 1), "other images"),
+                part(rendered(100, 1), "other images"),
                 FeatureSource::Pixels,
             )
         }
     });
     let mut config = EvaluationConfig::default();
     (config.two_sample.updates, config.reidentification.updates) = (0, 0);
+    if is_test() {
+        (config.resamples, config.privacy.relabellings) = (100, 200);
+        (config.two_sample.halvings, config.two_sample.planted) = (50, false);
+    }
     let mut group = c.benchmark_group("evaluate");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
     group.bench_function("set", |bencher| {

@@ -87,7 +87,11 @@ pub fn steps(c: &mut Criterion) {
 /// Images from noise, noise included.
 pub fn generate(c: &mut Criterion) {
     for given in In::each() {
-        bench_generate(c, &given.name("generate", 64), &GanConfig { precision: given.precision, ..GanConfig::default() });
+        bench_generate(
+            c,
+            &given.name("generate", 64),
+            &GanConfig { precision: given.precision, ..GanConfig::default() },
+        );
         let config = GanConfig { precision: given.precision, ..best(64).model };
         bench_generate(c, &given.name("generate_best", 64), &config);
     }
