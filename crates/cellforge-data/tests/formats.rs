@@ -598,19 +598,20 @@ mod dicom {
             ],
             &colours,
         );
-        // All 65536 entries, written as 0: each value is its own grey. And a first value below 0.
+        // A first value below 0: all others have the last colour.
+        let last = Coded { bits: (8, 8), ..coded(NATIVE, "RGB", &[[[7, 8, 200].repeat(143), vec![0]].concat()]) };
+        let below = palette([3, 0xFFFE, 16], [&words(red), &words(green), &words(blue)]);
+        let below = Coded { signed: true, ..file(&below, (16, 16), deep) };
+        // All 65536 entries, written as 0: each value is a grey of its own.
         let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
-        let own = file(&palette([0, 0, 16], [&all, &all, &all]), (16, 16), deep.iter().rev().copied().collect());
-        let below = Coded {
-            signed: true,
-            ..file(&palette([3, 0xFFFE, 16], [&words(red), &words(green), &words(blue)]), (16, 16), deep)
-        };
+        let greys = values.iter().flat_map(|value| [*value; 3]).chain([0]).collect();
+        let greys = Coded { bits: (8, 8), ..coded(NATIVE, "RGB", &[greys]) };
+        let own = values.iter().flat_map(|value| [0xAA, *value]).collect();
+        assert_same(&[greys, file(&palette([0, 0, 16], [&all, &all, &all]), (16, 16), own)], &colours);
         let dir = tempfile::tempdir().unwrap();
-        let view =
-            open(dir.path(), &[("a/0.dcm", coded_file(&own)), ("b/1.dcm", coded_file(&below))], &colours).unwrap();
-        let greys = view.image(0).chunks(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2]);
-        assert!(greys && view.image(0).iter().any(|level| *level > 150));
-        assert!(view.image(1).chunks(3).all(|pixel| pixel == [7, 8, 200]));
+        let files = [("a/0.dcm", coded_file(&last)), ("b/1.dcm", coded_file(&below))];
+        let view = open(dir.path(), &files, &colours).unwrap();
+        assert_eq!(view.image(0), view.image(1));
     }
 
     #[test]

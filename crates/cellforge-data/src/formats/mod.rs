@@ -173,6 +173,7 @@ impl Contents {
     }
 
     /// A file of `frames` images, of which `stacks` chooses.
+    #[cfg(any(feature = "dicom", feature = "nifti", feature = "numpy"))]
     fn stack(frames: usize, stacks: &Stacks) -> Outcome<Self> {
         if frames == 0 {
             return Err("it holds no image".to_owned());

@@ -319,9 +319,9 @@ pub(crate) mod tests {
         // The first version in the other order: every field that is read, and the voxels, turned about.
         let mut turned = first.clone();
         turned[..4].reverse();
-        turned[40..56].chunks_mut(2).chain(turned[352..].chunks_mut(2)).for_each(<[u8]>::reverse);
-        turned[70..74].chunks_mut(2).for_each(<[u8]>::reverse);
-        turned[108..120].chunks_mut(4).for_each(<[u8]>::reverse);
+        for (fields, width) in [(40..56, 2), (70..74, 2), (108..120, 4), (352..400, 2)] {
+            turned[fields].chunks_mut(width).for_each(<[u8]>::reverse);
+        }
         let second = |big_endian| nii_2(&[2, 3, 4], &all, 0.5, 7.0, big_endian);
         for bytes in [turned, second(false), second(true), gz(&second(true))] {
             assert_eq!(look(&bytes, &Stacks::default()).unwrap().slots.len(), 4);

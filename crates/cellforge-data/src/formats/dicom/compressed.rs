@@ -11,6 +11,7 @@ use super::{
     BITS_ALLOCATED, COLUMNS, PHOTOMETRIC_INTERPRETATION, PIXEL_DATA, PIXEL_REPRESENTATION, PLANAR_CONFIGURATION, ROWS,
     SAMPLES_PER_PIXEL, jpeg_2000, jpeg_ls, number, text,
 };
+use crate::decode::MAX_IMAGE_BYTES;
 use crate::formats::Outcome;
 
 const EXPLICIT_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2.1";
@@ -106,10 +107,10 @@ pub(super) fn unpack(object: &mut DefaultDicomObject, frames: usize) -> Outcome<
     let fragments = pixels.fragments().ok_or_else(|| format!("its pixels are not the {name} that it states"))?;
     let streams = streams(fragments, frames, mark)?;
     let width = allocated / 8;
-    let size = shape.width * shape.height * shape.channels * width;
-    let mut data = vec![0; size * frames];
-    let decoded = data.par_chunks_mut(size).zip(streams).enumerate().map(|(frame, (native, stream))| {
-        let coded = decode(&stream, shape).and_then(|coded| match coded.bits as usize {
+    let samples = shape.width * shape.height * shape.channels;
+    let size = samples * width;
+    let native = |frame: usize, stream: &[u8], native: &mut [u8]| {
+        let coded = decode(stream, shape).and_then(|coded| match coded.bits as usize {
             bits if bits > allocated => Err(format!("it has {bits} bits, and the file states {allocated}")),
             _ => Ok(coded),
         });
@@ -124,9 +125,17 @@ pub(super) fn unpack(object: &mut DefaultDicomObject, frames: usize) -> Outcome<
             }
         }
         Ok(())
-    });
-    // The first frame that is broken is the one to name, whichever thread came first.
-    decoded.collect::<Vec<Outcome<()>>>().into_iter().collect::<Outcome<()>>()?;
+    };
+    let mut data = vec![0; size * frames];
+    // Decoders hold samples in 32 bits: no more frames at once than an image may take.
+    let at_once = (MAX_IMAGE_BYTES as usize / (4 * samples)).max(1);
+    for (group, (data, streams)) in data.chunks_mut(at_once * size).zip(streams.chunks(at_once)).enumerate() {
+        let frames = data.par_chunks_mut(size).zip(streams).enumerate();
+        let done: Vec<Outcome<()>> =
+            frames.map(|(frame, (data, stream))| native(group * at_once + frame, stream, data)).collect();
+        // The first frame that is broken is the one to name, whichever thread came first.
+        done.into_iter().collect::<Outcome<()>>()?;
+    }
     // Decoders undo the colour transform of JPEG 2000: C.7.6.3.1.2.
     if text(object, PHOTOMETRIC_INTERPRETATION).is_some_and(|kind| matches!(kind.as_str(), "YBR_RCT" | "YBR_ICT")) {
         object.put(DataElement::new(PHOTOMETRIC_INTERPRETATION, VR::CS, PrimitiveValue::from("RGB")));

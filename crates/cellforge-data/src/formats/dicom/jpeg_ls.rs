@@ -27,7 +27,7 @@ pub(super) fn decode(stream: &[u8], shape: Shape) -> Outcome<Coded> {
     if !stream.starts_with(&[0xFF, 0xD8]) {
         return Err("it does not begin as JPEG-LS does".to_owned());
     }
-    let mut bits = None;
+    let (mut bits, mut names) = (None, vec![]);
     let mut presets = [0; 5];
     // Rows of the components, one after the other where they come in scans of their own.
     let mut planes: Vec<Vec<u16>> = vec![];
@@ -52,6 +52,7 @@ pub(super) fn decode(stream: &[u8], shape: Shape) -> Outcome<Coded> {
                     return Err("its components differ in size, which is not read".to_owned());
                 }
                 bits = Some(u32::from(*precision));
+                names = rest[5..].chunks(3).map(|component| component[0]).collect();
             }
             (0xF8, [1, rest @ ..]) if rest.len() == 10 => {
                 presets.iter_mut().zip(rest.chunks(2)).for_each(|(preset, bytes)| *preset = word(bytes) as i32);
@@ -72,7 +73,9 @@ pub(super) fn decode(stream: &[u8], shape: Shape) -> Outcome<Coded> {
                 if rest[..2 * count].chunks(2).any(|component| component[1] != 0) || point != 0 {
                     return Err("it has mapping tables or a point transform, which are not read".to_owned());
                 }
-                if count != if interleave == 0 { 1 } else { shape.channels } || planes.len() + count > shape.channels {
+                let next = names.iter().skip(planes.len()).take(count);
+                let is_next = rest[..2 * count].chunks(2).map(|component| &component[0]).eq(next);
+                if !is_next || count != if interleave == 0 { 1 } else { shape.channels } {
                     return Err("its components do not come as JPEG-LS has them".to_owned());
                 }
                 let mut scan = Scan::new(&stream[at..], bits, i32::from(near), presets)?;
