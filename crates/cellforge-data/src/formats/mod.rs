@@ -68,6 +68,10 @@ impl Format {
             }
             _ if head.get(128..132) == Some(b"DICM") => Some(Self::Dicom),
             _ if matches!(head.get(344..348), Some(b"n+1\0" | b"ni1\0")) => Some(Self::Nifti),
+            // The size of the header and the mark, of the second version.
+            [28, 2, 0, 0, b'n', b'+' | b'i', b'2', 0, ..] | [0, 0, 2, 28, b'n', b'+' | b'i', b'2', 0, ..] => {
+                Some(Self::Nifti)
+            }
             [0x1F, 0x8B, ..] if ends(".nii.gz") => Some(Self::Nifti),
             // A DICOM file may lack the mark.
             _ if ends(".dcm") && !head.is_empty() => Some(Self::Dicom),
@@ -169,6 +173,7 @@ impl Contents {
     }
 
     /// A file of `frames` images, of which `stacks` chooses.
+    #[cfg(any(feature = "dicom", feature = "nifti", feature = "numpy"))]
     fn stack(frames: usize, stacks: &Stacks) -> Outcome<Self> {
         if frames == 0 {
             return Err("it holds no image".to_owned());
@@ -356,6 +361,8 @@ mod tests {
         let mut dicom = vec![0; 128];
         dicom.extend(b"DICM");
         assert_eq!(of(&dicom), Some("DICOM"));
+        assert_eq!(of(b"\x1C\x02\0\0n+2\0\r\n\x1A\n"), Some("NIfTI"));
+        assert_eq!(of(b"\0\0\x02\x1Cn+2\0\r\n\x1A\n"), Some("NIfTI"));
         assert_eq!(Format::of(b"PK\x03\x04", "x.NPZ"), Some(Format::Npz));
         assert_eq!(Format::of(b"\x1F\x8B\x08", "x.nii.gz"), Some(Format::Nifti));
     }

@@ -1,4 +1,4 @@
-//! NIfTI-1 volumes, plain or compressed with gzip, cut into slices.
+//! NIfTI-1 and NIfTI-2 volumes of either order of bytes, plain or compressed with gzip, cut into slices.
 
 use std::io::Read;
 
@@ -10,8 +10,10 @@ use super::{Contents, Depth, Frame, MAX_STACK_BYTES, Outcome, Samples};
 use crate::decode::MAX_IMAGE_SIDE;
 use crate::stacks::Stacks;
 
-/// Bytes of the header.
-const HEADER: usize = 348;
+/// Bytes of a header of NIfTI-1, which begins with this number.
+const HEADER_1: usize = 348;
+/// Those of NIfTI-2.
+const HEADER_2: usize = 540;
 
 /// A volume, or several one after the other where there are more than three axes.
 pub(crate) struct Volume {
@@ -48,41 +50,105 @@ struct Told {
     intercept: f32,
 }
 
+/// Whether a file that begins with `head` is of NIfTI-2, and if so, whether big-endian.
+fn second(head: &[u8]) -> Option<bool> {
+    let (size, magic) = (head.get(..4)?, head.get(4..8)?);
+    let big_endian = size == (HEADER_2 as u32).to_be_bytes();
+    let is_second = big_endian || size == (HEADER_2 as u32).to_le_bytes();
+    (is_second && matches!(magic, b"n+2\0" | b"ni2\0")).then_some(big_endian)
+}
+
 fn told(start: &[u8]) -> Outcome<Told> {
+    match second(start) {
+        Some(big_endian) => told_2(start, big_endian),
+        None => told_1(start),
+    }
+}
+
+const ELSEWHERE: &str = "its voxels lie in another file (.img), which is not read: save it as one .nii";
+
+fn told_1(start: &[u8]) -> Outcome<Told> {
     let broken = |reason: String| format!("its header is not that of a NIfTI-1 volume ({reason})");
-    if start.len() < HEADER {
+    if start.len() < HEADER_1 {
         return Err(broken(format!("it has {} bytes", start.len())));
     }
     let header = NiftiHeader::from_reader(start).map_err(|error| broken(error.to_string()))?;
     if &header.magic != b"n+1\0" {
-        return Err("its voxels lie in another file (.img), which is not read: save it as one .nii".to_owned());
+        return Err(ELSEWHERE.to_owned());
     }
     let sizes = header.dim().map_err(|error| broken(error.to_string()))?;
-    let mut dim = [1usize; 4];
-    for (axis, size) in sizes.iter().enumerate() {
-        dim[axis.min(3)] = dim[axis.min(3)].saturating_mul(usize::from(*size));
+    let sizes: Vec<usize> = sizes.iter().map(|size| usize::from(*size)).collect();
+    let offset = if header.vox_offset.is_finite() { header.vox_offset.max(HEADER_1 as f32) as u64 } else { 0 };
+    let big_endian = header.endianness == nifti::Endianness::Big;
+    Told::new(&sizes, &header, big_endian, offset.max(HEADER_1 as u64), (header.scl_slope, header.scl_inter))
+}
+
+/// The header of NIfTI-2, of which the crate `nifti` reads none: <https://nifti.nimh.nih.gov/pub/dist/doc/nifti2.h>.
+fn told_2(start: &[u8], big_endian: bool) -> Outcome<Told> {
+    let broken = |reason: String| format!("its header is not that of a NIfTI-2 volume ({reason})");
+    if start.len() < HEADER_2 {
+        return Err(broken(format!("it has {} bytes", start.len())));
     }
-    let kind = header.data_type().map_err(|error| broken(error.to_string()))?;
-    let (kind, width, channels) = match kind {
-        NiftiType::Uint8 => (Kind::Unsigned, 1, 1),
-        NiftiType::Uint16 => (Kind::Unsigned, 2, 1),
-        NiftiType::Uint32 => (Kind::Unsigned, 4, 1),
-        NiftiType::Uint64 => (Kind::Unsigned, 8, 1),
-        NiftiType::Int8 => (Kind::Signed, 1, 1),
-        NiftiType::Int16 => (Kind::Signed, 2, 1),
-        NiftiType::Int32 => (Kind::Signed, 4, 1),
-        NiftiType::Int64 => (Kind::Signed, 8, 1),
-        NiftiType::Float32 => (Kind::Float, 4, 1),
-        NiftiType::Float64 => (Kind::Float, 8, 1),
-        NiftiType::Rgb24 => (Kind::Unsigned, 1, 3),
-        other => return Err(format!("its voxels are of type {other:?}, which is no image's")),
+    if &start[4..8] != b"n+2\0" {
+        return Err(ELSEWHERE.to_owned());
+    }
+    let field = |at: usize| {
+        let bytes: [u8; 8] = std::array::from_fn(|byte| start[at + byte]);
+        if big_endian { u64::from_be_bytes(bytes) } else { u64::from_le_bytes(bytes) }
     };
-    let number = Number { kind, width, big_endian: header.endianness == nifti::Endianness::Big };
-    let offset = if header.vox_offset.is_finite() { header.vox_offset.max(HEADER as f32) as usize } else { HEADER };
-    // A slope of 0 says that there is none.
-    let scaled = header.scl_slope != 0.0 && header.scl_slope.is_finite() && header.scl_inter.is_finite();
-    let (slope, intercept) = if scaled { (header.scl_slope, header.scl_inter) } else { (1.0, 0.0) };
-    Ok(Told { dim, number, channels, offset, slope, intercept })
+    let (axes, sizes) = (field(16) as i64, (1..8).map(|axis| field(16 + 8 * axis) as i64));
+    if !(1..=7).contains(&axes) {
+        return Err(broken(format!("it has {axes} axes")));
+    }
+    let sizes = sizes.take(axes as usize).map(|size| match usize::try_from(size) {
+        Ok(size) if size > 0 => Ok(size),
+        _ => Err(broken(format!("an axis has {size} voxels"))),
+    });
+    let kind = [start[12], start[13]];
+    let datatype = if big_endian { i16::from_be_bytes(kind) } else { i16::from_le_bytes(kind) };
+    let header = NiftiHeader { datatype, ..NiftiHeader::default() };
+    let offset = field(168).clamp(HEADER_2 as u64, i64::MAX as u64);
+    let scaling = (f64::from_bits(field(176)) as f32, f64::from_bits(field(184)) as f32);
+    Told::new(&sizes.collect::<Outcome<Vec<_>>>()?, &header, big_endian, offset, scaling)
+}
+
+impl Told {
+    /// From the sizes of all axes, a header that has the type of voxels, where they begin, and slope and intercept.
+    fn new(
+        sizes: &[usize],
+        header: &NiftiHeader,
+        big_endian: bool,
+        offset: u64,
+        (slope, intercept): (f32, f32),
+    ) -> Outcome<Self> {
+        let mut dim = [1usize; 4];
+        for (axis, size) in sizes.iter().enumerate() {
+            dim[axis.min(3)] = dim[axis.min(3)].saturating_mul(*size);
+        }
+        let kind = header.data_type().map_err(|error| format!("its voxels have no type ({error})"))?;
+        let (kind, width, channels) = match kind {
+            NiftiType::Uint8 => (Kind::Unsigned, 1, 1),
+            NiftiType::Uint16 => (Kind::Unsigned, 2, 1),
+            NiftiType::Uint32 => (Kind::Unsigned, 4, 1),
+            NiftiType::Uint64 => (Kind::Unsigned, 8, 1),
+            NiftiType::Int8 => (Kind::Signed, 1, 1),
+            NiftiType::Int16 => (Kind::Signed, 2, 1),
+            NiftiType::Int32 => (Kind::Signed, 4, 1),
+            NiftiType::Int64 => (Kind::Signed, 8, 1),
+            NiftiType::Float32 => (Kind::Float, 4, 1),
+            NiftiType::Float64 => (Kind::Float, 8, 1),
+            NiftiType::Rgb24 => (Kind::Unsigned, 1, 3),
+            other => return Err(format!("its voxels are of type {other:?}, which is no image's")),
+        };
+        if offset > MAX_STACK_BYTES {
+            return Err(format!("its voxels begin at byte {offset}, which is beyond what is read"));
+        }
+        // A slope of 0 says that there is none.
+        let scaled = slope != 0.0 && slope.is_finite() && intercept.is_finite();
+        let (slope, intercept) = if scaled { (slope, intercept) } else { (1.0, 0.0) };
+        let number = Number { kind, width, big_endian };
+        Ok(Self { dim, number, channels, offset: offset as usize, slope, intercept })
+    }
 }
 
 /// Slices across an axis, over all volumes.
@@ -98,14 +164,14 @@ fn axis(stacks: &Stacks) -> Outcome<usize> {
 }
 
 pub(super) fn look(bytes: &[u8], stacks: &Stacks) -> Outcome<Contents> {
-    let told = told(&unpacked(bytes, HEADER as u64)?)?;
+    let told = told(&unpacked(bytes, HEADER_2 as u64)?)?;
     let frames = slices(told.dim, axis(stacks)?);
     Ok(Contents { is_stack: true, ..Contents::stack(frames, stacks)? })
 }
 
 impl Volume {
     pub(crate) fn open(bytes: &[u8], stacks: &Stacks) -> Outcome<Self> {
-        let start = told(&unpacked(bytes, HEADER as u64)?)?;
+        let start = told(&unpacked(bytes, HEADER_2 as u64)?)?;
         let Told { dim, number, channels, offset, slope, intercept } = start;
         if dim[..3].iter().any(|size| *size > MAX_IMAGE_SIDE as usize) {
             return Err(format!(
@@ -177,6 +243,30 @@ pub(crate) mod tests {
         bytes
     }
 
+    /// A volume of NIfTI-2 with 16-bit integers.
+    fn nii_2(dim: &[i64], values: &[i16], slope: f64, intercept: f64, big_endian: bool) -> Vec<u8> {
+        fn order<const N: usize>(mut little: [u8; N], big_endian: bool) -> [u8; N] {
+            if big_endian {
+                little.reverse();
+            }
+            little
+        }
+        let mut bytes = vec![0u8; 544];
+        let mut put = |at: usize, value: [u8; 8]| bytes[at..at + 8].copy_from_slice(&order(value, big_endian));
+        for (at, size) in std::iter::once(&(dim.len() as i64)).chain(dim).enumerate() {
+            put(16 + 8 * at, size.to_le_bytes());
+        }
+        put(168, 544i64.to_le_bytes());
+        put(176, slope.to_le_bytes());
+        put(184, intercept.to_le_bytes());
+        bytes[..4].copy_from_slice(&order(540i32.to_le_bytes(), big_endian));
+        bytes[4..12].copy_from_slice(b"n+2\0\r\n\x1a\n");
+        bytes[12..14].copy_from_slice(&order(4i16.to_le_bytes(), big_endian));
+        bytes[14..16].copy_from_slice(&order(16i16.to_le_bytes(), big_endian));
+        bytes.extend(values.iter().flat_map(|value| order(value.to_le_bytes(), big_endian)));
+        bytes
+    }
+
     fn gz(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(bytes).unwrap();
@@ -221,11 +311,51 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn both_versions_and_orders_hold_the_same() {
+        let all: Vec<i16> = (-12..12).map(|value| 300 * value).collect();
+        let first = nii(&[2, 3, 4], &all, 0.5, 7.0);
+        let expected = values(Volume::open(&first, &Stacks::default()).unwrap().frame(2).unwrap());
+        assert_eq!(expected[0], 7.0);
+        // The first version in the other order: every field that is read, and the voxels, turned about.
+        let mut turned = first.clone();
+        turned[..4].reverse();
+        for (fields, width) in [(40..56, 2), (70..74, 2), (108..120, 4), (352..400, 2)] {
+            turned[fields].chunks_mut(width).for_each(<[u8]>::reverse);
+        }
+        let second = |big_endian| nii_2(&[2, 3, 4], &all, 0.5, 7.0, big_endian);
+        for bytes in [turned, second(false), second(true), gz(&second(true))] {
+            assert_eq!(look(&bytes, &Stacks::default()).unwrap().slots.len(), 4);
+            let volume = Volume::open(&bytes, &Stacks::default()).unwrap();
+            assert_eq!(values(volume.frame(2).unwrap()), expected);
+        }
+        assert_eq!([false, true].map(|order| super::second(&second(order))), [Some(false), Some(true)]);
+    }
+
+    #[test]
     fn what_is_broken_says_so() {
         let bytes = nii(&[2, 2, 2], &[0; 8], 1.0, 0.0);
         for kept in [0, 100, 347, bytes.len() - 1] {
             assert!(Volume::open(&bytes[..kept], &Stacks::default()).is_err(), "cut to {kept}");
         }
+        let second = nii_2(&[2, 2, 2], &[0; 8], 1.0, 0.0, false);
+        for kept in [8, 347, 539, second.len() - 1] {
+            assert!(Volume::open(&second[..kept], &Stacks::default()).is_err(), "cut to {kept}");
+        }
+        let error = |dim: &[i64]| Volume::open(&nii_2(dim, &[0; 8], 1.0, 0.0, true), &Stacks::default()).err().unwrap();
+        assert!(error(&[2, -2, 2]).contains("-2 voxels"));
+        assert!(error(&[i64::MAX, i64::MAX, 2]).contains("at most"));
+        assert!(error(&[2, 2, 2, i64::MAX]).contains("2 GiB"));
+        assert!(error(&[]).contains("0 axes"));
+        // Voxels that begin nowhere.
+        let mut far = bytes.clone();
+        far[108..112].copy_from_slice(&1e30f32.to_le_bytes());
+        assert!(Volume::open(&far, &Stacks::default()).err().unwrap().contains("beyond what is read"));
+        let mut far = second.clone();
+        far[168..176].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(Volume::open(&far, &Stacks::default()).err().unwrap().contains("beyond what is read"));
+        let mut pair = second.clone();
+        pair[4..8].copy_from_slice(b"ni2\0");
+        assert!(look(&pair, &Stacks::default()).unwrap_err().contains(".img"));
         let packed = gz(&bytes);
         assert!(Volume::open(&packed[..packed.len() / 2], &Stacks::default()).is_err());
         let huge = nii(&[60_000, 60_000, 60_000, 60_000], &[], 1.0, 0.0);

@@ -1,13 +1,19 @@
 //! DICOM files: frames of grey levels after rescale and window (PS3.3 C.11.2.1.2), and of colours, in the transfer syntaxes that are read in
-//! pure Rust: uncompressed, deflated, RLE, and JPEG baseline, extended and lossless.
+//! pure Rust: uncompressed, deflated, RLE, JPEG baseline, extended and lossless, JPEG-LS and JPEG 2000.
 //!
 //! Of what a file states of its patient, only who it is leaves this module, and the index makes a pseudonym of that.
+
+mod compressed;
+mod jpeg_2000;
+mod jpeg_ls;
+mod palette;
 
 use dicom_object::{DefaultDicomObject, OpenFileOptions, Tag};
 use dicom_pixeldata::{
     ConvertOptions, DecodedPixelData, PhotometricInterpretation, PixelDecoder, VoiLutFunction, VoiLutOption,
 };
 
+use self::palette::Palette;
 use super::{Contents, Depth, Frame, MAX_FRAMES, MAX_STACK_BYTES, Outcome, Samples};
 use crate::decode::MAX_IMAGE_SIDE;
 use crate::stacks::Stacks;
@@ -15,15 +21,19 @@ use crate::stacks::Stacks;
 const PATIENT_ID: Tag = Tag(0x0010, 0x0020);
 const ISSUER_OF_PATIENT_ID: Tag = Tag(0x0010, 0x0021);
 const SAMPLES_PER_PIXEL: Tag = Tag(0x0028, 0x0002);
+const PHOTOMETRIC_INTERPRETATION: Tag = Tag(0x0028, 0x0004);
+const PLANAR_CONFIGURATION: Tag = Tag(0x0028, 0x0006);
 const NUMBER_OF_FRAMES: Tag = Tag(0x0028, 0x0008);
 const ROWS: Tag = Tag(0x0028, 0x0010);
 const COLUMNS: Tag = Tag(0x0028, 0x0011);
 const BITS_ALLOCATED: Tag = Tag(0x0028, 0x0100);
+const PIXEL_REPRESENTATION: Tag = Tag(0x0028, 0x0103);
 const PIXEL_DATA: Tag = Tag(0x7FE0, 0x0010);
 
 /// A decoded file.
 pub(crate) struct Dicom {
     pixels: DecodedPixelData<'static>,
+    palette: Option<Palette>,
     /// Whether the file's own window or table makes the grey levels.
     windows: bool,
 }
@@ -91,8 +101,9 @@ pub(super) fn look(bytes: &[u8], stacks: &Stacks) -> Outcome<Contents> {
 
 impl Dicom {
     pub(crate) fn open(bytes: &[u8], windows: bool) -> Outcome<Self> {
-        let object = object(bytes, true)?;
-        frames(&object)?;
+        let mut object = object(bytes, true)?;
+        let frames = frames(&object)?;
+        compressed::unpack(&mut object, frames)?;
         let pixels = object.decode_pixel_data().map_err(|error| {
             format!(
                 "its pixels cannot be decoded (transfer syntax {}: {})",
@@ -100,7 +111,13 @@ impl Dicom {
                 chain(&error)
             )
         })?;
-        Ok(Self { pixels: pixels.to_owned(), windows })
+        let (stored, allocated) = (pixels.bits_stored(), pixels.bits_allocated());
+        if stored == 0 || stored > allocated {
+            return Err(format!("its pixels have {stored} bits of {allocated}, which cannot be"));
+        }
+        let has_palette = *pixels.photometric_interpretation() == PhotometricInterpretation::PaletteColor;
+        let palette = has_palette.then(|| Palette::of(&object)).transpose()?;
+        Ok(Self { pixels: pixels.to_owned(), palette, windows })
     }
 
     pub(crate) fn frame(&self, frame: usize) -> Outcome<Frame> {
@@ -111,9 +128,10 @@ impl Dicom {
         if at >= pixels.number_of_frames() {
             return Err(format!("it has {} frames, and none of number {}", pixels.number_of_frames(), frame + 1));
         }
-        let (channels, samples, kind) = match pixels.samples_per_pixel() {
-            1 if pixels.photometric_interpretation().is_monochrome() => (1, self.grey(at)?, "grey"),
-            3 => (3, Samples::Bytes(self.colours(at)?), "RGB"),
+        let (channels, samples, kind) = match (pixels.samples_per_pixel(), &self.palette) {
+            (1, Some(palette)) => (3, Samples::Bytes(palette.frame(pixels, at)?), "palette"),
+            (1, None) if pixels.photometric_interpretation().is_monochrome() => (1, self.grey(at)?, "grey"),
+            (3, None) => (3, Samples::Bytes(self.colours(at)?), "RGB"),
             _ => {
                 let kind = pixels.photometric_interpretation();
                 return Err(format!("its pixels are {kind}, which is not read"));
