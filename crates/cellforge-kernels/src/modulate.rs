@@ -282,9 +282,17 @@ impl CustomOp2 for SideBySide {
 
 struct Demodulation;
 
+/// Kernels that one task takes.
+const KERNELS: usize = 1 << 12;
+
 /// The sum over the taps of each kernel's squares, `(out, in)`.
 fn energies(weight: &[f32], taps: usize) -> Vec<f32> {
-    weight.chunks_exact(taps).map(|kernel| kernel.iter().map(|w| w * w).sum()).collect()
+    filled(weight.len() / taps, KERNELS, |task, energies| {
+        let weight = &weight[task * KERNELS * taps..];
+        for (energy, kernel) in energies.iter_mut().zip(weight.chunks_exact(taps)) {
+            *energy = kernel.iter().map(|w| w * w).sum();
+        }
+    })
 }
 
 impl CustomOp2 for Demodulation {
@@ -327,8 +335,15 @@ impl CustomOp2 for Demodulation {
                 let mut by_energy = vec![0f32; out * c_in];
                 let (to, squares) = (mat_mut(&mut by_energy, out, c_in, c_in), mat(&squares, b, c_in, c_in));
                 multiply(to, by_sum.transpose(), squares, false);
-                let pairs = w_.chunks_exact(kh * kw).zip(&by_energy);
-                let by_weight: Vec<f32> = pairs.flat_map(|(w, g)| w.iter().map(move |w| 2. * w * g)).collect();
+                let taps = kh * kw;
+                let by_weight = filled(w_.len(), KERNELS * taps, |task, by_weight| {
+                    let kernels = w_[task * KERNELS * taps..].chunks_exact(taps).zip(&by_energy[task * KERNELS..]);
+                    for (to, (kernel, energy)) in by_weight.chunks_exact_mut(taps).zip(kernels) {
+                        for (to, w) in to.iter_mut().zip(kernel) {
+                            *to = 2. * w * energy;
+                        }
+                    }
+                });
                 Ok((
                     Some(Tensor::from_vec(by_weight, w.shape(), w.device())?),
                     Some(Tensor::from_vec(by_styles, s.shape(), s.device())?),

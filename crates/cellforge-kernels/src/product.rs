@@ -22,9 +22,9 @@ pub enum Precision {
     #[default]
     #[serde(rename = "f32")]
     F32,
-    /// 16-bit brain floating point, with 8 bits of precision in place of 24: where the processor has the instruction, where sums run over
-    /// an even number of channels or over pixels, and where no other way of computing in `f32` is faster; `f32` elsewhere. With AMX
-    /// ([`SimdLevel::Amx`](crate::SimdLevel::Amx)) sums are taken in another order than without it.
+    /// 16-bit brain floating point, with 8 bits of precision in place of 24: where the processor has the instruction and no other way of
+    /// computing in `f32` is faster; `f32` elsewhere. Without AMX ([`SimdLevel::Amx`](crate::SimdLevel::Amx)) sums over an odd number of channels
+    /// are `f32`, too; with AMX, sums are taken in another order than without it.
     #[serde(rename = "bf16")]
     Bf16,
     /// 19-bit floating point, on NVIDIA GPUs: factors of convolutions and matrix products are rounded to 11 bits of precision, which their
