@@ -95,7 +95,11 @@ fn without_a_checkpoint_the_built_in_generator_is_used() {
         .success()
         .stdout(contains("# ").and(contains("trained")).and(contains("not")));
     refused(&["--class", "Martian"], &classes[0]);
-    refused(&["--keep", "0.5"], "--keep needs the GAN's discriminator");
+    // Its discriminator chooses among the same images.
+    generate(&dir.join("all"), None, &["--count", "4", "--class", &classes[0]]);
+    generate(&dir.join("kept"), None, &["--count", "2", "--class", &classes[0], "--keep", "0.5"]);
+    let (all, kept) = (pictures(&dir.join("all")), pictures(&dir.join("kept")));
+    assert!(kept.len() == 2 && kept.values().all(|kept| all.values().any(|image| image == kept)));
     cellforge().args(["generate", "--count", "2"]).assert().code(1).stderr(contains("--out is missing"));
 }
 

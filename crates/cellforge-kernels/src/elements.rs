@@ -2,7 +2,7 @@
 
 use crate::mask::DropoutMask;
 use crate::memory::filled;
-use crate::simd::dispatch;
+use crate::simd::{dispatch, vectorised};
 use pulp::{Simd, WithSimd};
 
 /// Elements handled by one task; small enough to balance, large enough to hide the cost of the task.
@@ -13,6 +13,15 @@ const CHUNK: usize = 1 << 14;
 #[inline(always)]
 pub(crate) fn slope_at(x: f32, negative_slope: f32) -> f32 {
     if x > 0. { 1. } else { negative_slope }
+}
+
+vectorised! {
+    /// A leaky ReLU of each element.
+    pub(crate) fn leak(xs: &'a mut [f32], negative_slope: f32) {
+        for x in xs {
+            *x *= slope_at(*x, negative_slope);
+        }
+    }
 }
 
 /// `f` of each element, in parallel.

@@ -76,7 +76,7 @@ pub use activation::{leaky_relu, leaky_relu_dropout, leaky_relu_jvp, relu, tanh}
 pub use arithmetic::{add, mul, scale, sqr, sub};
 pub use batch_norm::{batch_norm_eval, batch_norm_leaky_relu_eval, batch_norm_leaky_relu_train, batch_norm_train};
 pub use config::{BatchStats, Conv2dConfig, ImageMap, Padding};
-pub use conv::{conv2d, conv2d_add, upsample2x_conv2d, with_plain_sums};
+pub use conv::{conv2d, conv2d_add, conv2d_leaky_relu, upsample2x_conv2d, with_plain_sums};
 pub use dropout::dropout;
 #[cfg(feature = "cuda")]
 pub use gpu::cuda_device;
@@ -84,9 +84,9 @@ pub use linear::linear;
 pub use loss::{bce_with_logits, cross_entropy, hinge, softmax_bce};
 pub use mask::DropoutMask;
 pub use memory::keep_freed_memory;
-pub use modulate::{demodulation, modulate};
+pub use modulate::{demodulation, modulate, modulate_twice};
 pub use optim::{adam_update, ema_update, sgd_update};
-pub use pool::{avg_pool2d, avg_pool2d_global, max_pool2d};
+pub use pool::{avg_pool2d, avg_pool2d_global, leaky_relu_avg_pool2x2, max_pool2d};
 pub use product::Precision;
 pub use reduce::{mean, mse, sum};
 pub use remap::remap;

@@ -24,26 +24,38 @@ pub(crate) fn filled(len: usize, chunk: usize, f: impl Fn(usize, &mut [f32]) + S
     })
 }
 
+/// As [`filled_in_pieces`], of tasks that also return something: that of each chunk, in their order.
+pub(crate) fn filled_with<T: Send>(
+    len: usize,
+    chunk: usize,
+    f: impl Fn(usize, &mut Pieces) -> T + Sync,
+) -> (Vec<f32>, Vec<T>) {
+    let mut values: Vec<f32> = Vec::with_capacity(len);
+    let chunks = values.spare_capacity_mut()[..len].par_chunks_mut(chunk.max(1)).enumerate();
+    let returned = chunks.map(|(i, chunk)| {
+        let mut pieces = Pieces { rest: chunk, buffer: SCRATCH.take(), large: len > LARGE };
+        let returned = f(i, &mut pieces);
+        assert!(pieces.rest.is_empty(), "{} numbers of a chunk were not made", pieces.rest.len());
+        SCRATCH.set(pieces.buffer);
+        store_fence();
+        returned
+    });
+    let returned = returned.collect();
+    #[expect(unsafe_code, reason = "there is no safe way to write a vector in parallel without zeros first")]
+    // SAFETY: the chunks cover the first `len` numbers of the capacity, and each task has written all of its chunk.
+    unsafe {
+        values.set_len(len);
+    }
+    (values, returned)
+}
+
 /// As [`filled`], for tasks that make their chunk in pieces, one after the other.
 ///
 /// Numbers are computed in a buffer that stays in near memory and then copied to where they belong. For a large vector that is a
 /// third of the traffic of writing them in place: there each line would be read from memory before it is written, and once more
 /// if the vector was filled with zeros first.
 pub(crate) fn filled_in_pieces(len: usize, chunk: usize, f: impl Fn(usize, &mut Pieces) + Sync) -> Vec<f32> {
-    let mut values: Vec<f32> = Vec::with_capacity(len);
-    values.spare_capacity_mut()[..len].par_chunks_mut(chunk.max(1)).enumerate().for_each(|(i, chunk)| {
-        let mut pieces = Pieces { rest: chunk, buffer: SCRATCH.take(), large: len > LARGE };
-        f(i, &mut pieces);
-        assert!(pieces.rest.is_empty(), "{} numbers of a chunk were not made", pieces.rest.len());
-        SCRATCH.set(pieces.buffer);
-        store_fence();
-    });
-    #[expect(unsafe_code, reason = "there is no safe way to write a vector in parallel without zeros first")]
-    // SAFETY: the chunks cover the first `len` numbers of the capacity, and each task has written all of its chunk.
-    unsafe {
-        values.set_len(len);
-    }
-    values
+    filled_with(len, chunk, f).0
 }
 
 /// The part of a chunk that is still to be made.

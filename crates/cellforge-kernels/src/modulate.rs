@@ -8,25 +8,16 @@ use crate::elements::slope_at;
 use crate::gather::with_slice;
 use crate::gemm::{mat, mat_mut, multiply};
 use crate::layout::{channels_first, channels_last};
-use crate::memory::filled;
+use crate::memory::{PIECE, filled, filled_with};
 use crate::simd::vectorised;
-use crate::tape::{apply2, apply3, contiguous, wants};
+use crate::tape::{apply2, apply3, contiguous};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 /// Channels scaled by a factor of each image's own, shifted, and a leaky ReLU, in one pass over memory:
 /// `leaky_relu(xs * scale + shift, negative_slope)` with `xs` `(b, c, h, w)`, `scale` `(b, c)`, and `shift` `(b, c)`, or `(c)` for all images
 /// alike. A negative slope of 1 is no activation.
 pub fn modulate(xs: &Tensor, scale: &Tensor, shift: &Tensor, negative_slope: f32) -> Result<Tensor> {
-    let op = "modulate";
-    f32_only(op, &[("xs", xs), ("scale", scale), ("shift", shift)])?;
-    let (b, c, ..) = images(op, "xs", xs)?;
-    if scale.dims() != [b, c] {
-        bail!("{op}: scale has shape {:?}, expected [{b}, {c}]", scale.dims());
-    }
-    if shift.dims() != [c] && shift.dims() != [b, c] {
-        bail!("{op}: shift has shape {:?}, expected [{c}] or [{b}, {c}]", shift.dims());
-    }
+    check_modulation("modulate", xs, scale, shift)?;
     on_device!(
         xs.device(),
         cpu = channels_first(&apply3(
@@ -38,6 +29,50 @@ pub fn modulate(xs: &Tensor, scale: &Tensor, shift: &Tensor, negative_slope: f32
         cuda = crate::cuda::modulate(xs, scale, shift, negative_slope),
         composed = composed::modulate(xs, scale, shift, negative_slope),
     )
+}
+
+/// [`modulate`], and then a second factor of each image's own, `next` `(b, c)`, in the same pass over memory:
+/// `leaky_relu(xs * scale + shift, negative_slope) * next`.
+pub fn modulate_twice(
+    xs: &Tensor,
+    scale: &Tensor,
+    shift: &Tensor,
+    negative_slope: f32,
+    next: &Tensor,
+) -> Result<Tensor> {
+    let op = "modulate_twice";
+    check_modulation(op, xs, scale, shift)?;
+    f32_only(op, &[("next", next)])?;
+    if next.dims() != scale.dims() {
+        bail!("{op}: next has shape {:?}, expected {:?}", next.dims(), scale.dims());
+    }
+    on_device!(
+        xs.device(),
+        cpu = {
+            let factors = apply2(&contiguous(scale)?, &contiguous(next)?, SideBySide)?;
+            channels_first(&apply3(&channels_last(xs)?, &factors, &contiguous(shift)?, Modulate(negative_slope))?)
+        },
+        cuda = {
+            let zeros = Tensor::zeros(scale.dim(1)?, candle_core::DType::F32, scale.device())?;
+            crate::cuda::modulate(&crate::cuda::modulate(xs, scale, shift, negative_slope)?, next, &zeros, 1.)
+        },
+        composed = {
+            let zeros = Tensor::zeros(scale.dim(1)?, candle_core::DType::F32, scale.device())?;
+            composed::modulate(&composed::modulate(xs, scale, shift, negative_slope)?, next, &zeros, 1.)
+        },
+    )
+}
+
+fn check_modulation(op: &str, xs: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<()> {
+    f32_only(op, &[("xs", xs), ("scale", scale), ("shift", shift)])?;
+    let (b, c, ..) = images(op, "xs", xs)?;
+    if scale.dims() != [b, c] {
+        bail!("{op}: scale has shape {:?}, expected [{b}, {c}]", scale.dims());
+    }
+    if shift.dims() != [c] && shift.dims() != [b, c] {
+        bail!("{op}: shift has shape {:?}, expected [{c}] or [{b}, {c}]", shift.dims());
+    }
+    Ok(())
 }
 
 /// The factors `(b, out)` by which the outputs of a convolution with `weight` `(out, in, k, k)` are to be multiplied, once its
@@ -59,59 +94,85 @@ pub fn demodulation(weight: &Tensor, styles: &Tensor) -> Result<Tensor> {
     )
 }
 
+/// With this slope below zero. Each image has `c` factors, or as many again that come after the activation.
 struct Modulate(f32);
 
-/// The `c` numbers of image `i`, where each has its own, or else those of all.
+/// What is done to the channels of one image.
+#[derive(Clone, Copy)]
+struct Factors<'a> {
+    scale: &'a [f32],
+    shift: &'a [f32],
+    /// Ones where there is no second factor.
+    next: &'a [f32],
+    negative_slope: f32,
+}
+
+/// The numbers of image `i`, where each has its own, or else those of all.
 fn of_image(numbers: &[f32], i: usize, c: usize) -> &[f32] {
     if numbers.len() == c { numbers } else { &numbers[i * c..][..c] }
 }
 
+/// The factors of a batch.
+struct Batch<'a> {
+    factors: &'a [f32],
+    shift: &'a [f32],
+    ones: Vec<f32>,
+    negative_slope: f32,
+    c: usize,
+}
+
+impl<'a> Batch<'a> {
+    fn new(factors: &'a [f32], shift: &'a [f32], negative_slope: f32, c: usize) -> Self {
+        Self { factors, shift, ones: vec![1.; c], negative_slope, c }
+    }
+
+    /// Whether there is a second factor, in a batch of so many images.
+    fn has_next(&self, b: usize) -> bool {
+        self.factors.len() > b * self.c
+    }
+
+    fn of(&self, i: usize, b: usize) -> Factors<'_> {
+        let own = &self.factors[i * (self.factors.len() / b)..][..self.factors.len() / b];
+        let (scale, next) = own.split_at(self.c);
+        Factors {
+            scale,
+            shift: of_image(self.shift, i, self.c),
+            next: if next.is_empty() { &self.ones } else { next },
+            negative_slope: self.negative_slope,
+        }
+    }
+}
+
 vectorised! {
-    /// One image.
-    fn scaled(xs: &'a [f32], scale: &'a [f32], shift: &'a [f32], negative_slope: f32, ys: &'a mut [f32]) {
+    /// Pixels of one image.
+    fn scaled(xs: &'a [f32], factors: Factors<'a>, ys: &'a mut [f32]) {
+        let Factors { scale, shift, next, negative_slope } = factors;
         let c = scale.len();
         for (ys, xs) in ys.chunks_exact_mut(c).zip(xs.chunks_exact(c)) {
-            for (((y, &x), &s), &t) in ys.iter_mut().zip(xs).zip(scale).zip(shift) {
+            for ((((y, &x), &s), &t), &n) in ys.iter_mut().zip(xs).zip(scale).zip(shift).zip(next) {
                 let z = x * s + t;
-                *y = z * slope_at(z, negative_slope);
+                *y = z * slope_at(z, negative_slope) * n;
             }
         }
     }
 
-    /// The gradient by an image's pixels.
-    fn gradient(
-        xs: &'a [f32],
-        grad: &'a [f32],
-        scale: &'a [f32],
-        shift: &'a [f32],
-        negative_slope: f32,
-        grad_xs: &'a mut [f32],
-    ) {
+    /// The gradient by pixels of an image, and the sums over them of the gradients by scale, shift and the second factor, which are added to
+    /// `sums`, `c` numbers each.
+    fn gradient(xs: &'a [f32], grad: &'a [f32], factors: Factors<'a>, grad_xs: &'a mut [f32], sums: &'a mut [f32]) {
+        let Factors { scale, shift, next, negative_slope } = factors;
         let c = scale.len();
+        let (by_scale, rest) = sums.split_at_mut(c);
+        let (by_shift, by_next) = rest.split_at_mut(c);
+        let (shift, next, by_next) = (&shift[..c], &next[..c], &mut by_next[..c]);
         for ((to, xs), grad) in grad_xs.chunks_exact_mut(c).zip(xs.chunks_exact(c)).zip(grad.chunks_exact(c)) {
-            for ((((to, &x), &g), &s), &t) in to.iter_mut().zip(xs).zip(grad).zip(scale).zip(shift) {
-                *to = g * slope_at(x * s + t, negative_slope) * s;
-            }
-        }
-    }
-
-    /// The sums over an image's pixels of the gradients by scale and by shift.
-    fn gradient_sums(
-        xs: &'a [f32],
-        grad: &'a [f32],
-        scale: &'a [f32],
-        shift: &'a [f32],
-        negative_slope: f32,
-        by_scale: &'a mut [f32],
-        by_shift: &'a mut [f32],
-    ) {
-        let c = scale.len();
-        for (xs, grad) in xs.chunks_exact(c).zip(grad.chunks_exact(c)) {
-            let sums = by_scale.iter_mut().zip(by_shift.iter_mut());
-            for (((((by_scale, by_shift), &x), &g), &s), &t) in sums.zip(xs).zip(grad).zip(scale).zip(shift) {
-                let g = g * slope_at(x * s + t, negative_slope);
-                *by_scale += g * x;
-                *by_shift += g;
+            for i in 0..c {
+                let z = xs[i] * scale[i] + shift[i];
+                let slope = slope_at(z, negative_slope);
+                let by_sum = grad[i] * next[i] * slope;
+                to[i] = by_sum * scale[i];
+                by_scale[i] += by_sum * xs[i];
+                by_shift[i] += by_sum;
+                by_next[i] += grad[i] * (z * slope);
             }
         }
     }
@@ -126,82 +187,112 @@ impl CustomOp3 for Modulate {
         &self,
         xs: &CpuStorage,
         xs_l: &Layout,
-        scale: &CpuStorage,
-        scale_l: &Layout,
+        factors: &CpuStorage,
+        factors_l: &Layout,
         shift: &CpuStorage,
         shift_l: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let name = self.name();
-        let (xs, scale, shift) = (slice(name, xs, xs_l)?, slice(name, scale, scale_l)?, slice(name, shift, shift_l)?);
-        let b = xs_l.dims()[0];
-        let (image, c) = (xs.len() / b, scale.len() / b);
-        let ys = filled(xs.len(), image, |i, ys| {
-            scaled(&xs[i * image..][..image], &scale[i * c..][..c], of_image(shift, i, c), self.0, ys);
-        });
+        let (xs, factors) = (slice(name, xs, xs_l)?, slice(name, factors, factors_l)?);
+        let (b, _, _, c) = xs_l.shape().dims4()?;
+        let batch = Batch::new(factors, slice(name, shift, shift_l)?, self.0, c);
+        let image = xs.len() / b;
+        let ys = filled(xs.len(), image, |i, ys| scaled(&xs[i * image..][..image], batch.of(i, b), ys));
         Ok((CpuStorage::F32(ys), xs_l.shape().clone()))
     }
 
     fn bwd(
         &self,
         xs: &Tensor,
-        scale: &Tensor,
+        factors: &Tensor,
         shift: &Tensor,
         _ys: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (name, negative_slope) = (self.name(), self.0);
-        let (b, c) = scale.dims2()?;
+        let name = self.name();
+        let (b, _, _, c) = xs.dims4()?;
         let image = xs.elem_count() / b;
-        let (wants_xs, wants_sums) = (wants(xs), wants(scale) || wants(shift));
-        let (grad_xs, sums) = with_slice(name, xs, |xs_| {
-            with_slice(name, grad, |g| {
-                with_slice(name, scale, |s| {
-                    with_slice(name, shift, |t| {
-                        let part = |i: usize| (i * image..(i + 1) * image, i * c..(i + 1) * c);
-                        let grad_xs = wants_xs.then(|| {
-                            filled(xs_.len(), image, |i, to| {
-                                let (pixels, channels) = part(i);
-                                let t = of_image(t, i, c);
-                                gradient(&xs_[pixels.clone()], &g[pixels], &s[channels], t, negative_slope, to);
-                            })
-                        });
-                        let sums_of = |i: usize| {
-                            let ((pixels, channels), t) = (part(i), of_image(t, i, c));
-                            let mut sums = [vec![0f32; c], vec![0f32; c]];
-                            let [a, b] = &mut sums;
-                            gradient_sums(&xs_[pixels.clone()], &g[pixels], &s[channels], t, negative_slope, a, b);
-                            sums
-                        };
-                        let sums: Vec<[Vec<f32>; 2]> =
-                            if wants_sums { (0..b).into_par_iter().map(sums_of).collect() } else { vec![] };
-                        Ok((grad_xs, sums))
-                    })
+        let slices = |f: &mut dyn FnMut([&[f32]; 4]) -> Result<()>| {
+            with_slice(name, xs, |xs| {
+                with_slice(name, grad, |grad| {
+                    with_slice(name, factors, |factors| with_slice(name, shift, |shift| f([xs, grad, factors, shift])))
                 })
             })
+        };
+        let (mut by_xs, mut sums, mut has_next) = (Vec::new(), Vec::new(), false);
+        slices(&mut |[xs, grad, factors, shift]| {
+            let batch = Batch::new(factors, shift, self.0, c);
+            has_next = batch.has_next(b);
+            (by_xs, sums) = filled_with(xs.len(), image, |i, pieces| {
+                let mut sums = vec![0f32; 3 * c];
+                let piece = (PIECE / c).max(1) * c;
+                for first in (0..image).step_by(piece) {
+                    let len = piece.min(image - first);
+                    let pixels = i * image + first..i * image + first + len;
+                    pieces.next(len, |to| {
+                        gradient(&xs[pixels.clone()], &grad[pixels.clone()], batch.of(i, b), to, &mut sums);
+                    });
+                }
+                sums
+            });
+            Ok(())
         })?;
         let device = xs.device();
-        let grad_xs = grad_xs.map(|values| Tensor::from_vec(values, xs.shape(), device)).transpose()?;
-        if !wants_sums {
-            return Ok((grad_xs, None, None));
-        }
-        let (by_scale, by_shift): (Vec<_>, Vec<_>) = sums.into_iter().map(|[scale, shift]| (scale, shift)).unzip();
+        let parts: &[usize] = if has_next { &[0, 2] } else { &[0] };
+        let of = |sums: &[f32], part: usize| sums[part * c..][..c].to_vec();
+        let by_factors: Vec<f32> = sums.iter().flat_map(|sums| parts.iter().flat_map(|&part| of(sums, part))).collect();
         let by_shift: Vec<f32> = match shift.rank() {
-            1 => (0..c).map(|c| by_shift.iter().map(|image| f64::from(image[c])).sum::<f64>() as f32).collect(),
-            _ => by_shift.concat(),
+            1 => (0..c).map(|i| sums.iter().map(|sums| f64::from(sums[c + i])).sum::<f64>() as f32).collect(),
+            _ => sums.iter().flat_map(|sums| of(sums, 1)).collect(),
         };
         Ok((
-            grad_xs,
-            Some(Tensor::from_vec(by_scale.concat(), (b, c), device)?),
+            Some(Tensor::from_vec(by_xs, xs.shape(), device)?),
+            Some(Tensor::from_vec(by_factors, factors.shape(), device)?),
             Some(Tensor::from_vec(by_shift, shift.shape(), device)?),
         ))
     }
 }
 
+/// The columns of one matrix and then those of another: `(b, m)` and `(b, n)` to `(b, m + n)`.
+struct SideBySide;
+
+impl CustomOp2 for SideBySide {
+    fn name(&self) -> &'static str {
+        "side_by_side"
+    }
+
+    fn cpu_fwd(&self, a: &CpuStorage, a_l: &Layout, b: &CpuStorage, b_l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let ((rows, m), (_, n)) = (a_l.shape().dims2()?, b_l.shape().dims2()?);
+        let (a, b) = (slice(self.name(), a, a_l)?, slice(self.name(), b, b_l)?);
+        let both = a.chunks_exact(m).zip(b.chunks_exact(n)).flat_map(|(a, b)| [a, b]).flatten().copied().collect();
+        Ok((CpuStorage::F32(both), (rows, m + n).into()))
+    }
+
+    fn bwd(&self, a: &Tensor, b: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (m, n) = (a.dim(1)?, b.dim(1)?);
+        let part = |columns: std::ops::Range<usize>, like: &Tensor| -> Result<Option<Tensor>> {
+            let values = with_slice(self.name(), grad, |grad| {
+                Ok(grad.chunks_exact(m + n).flat_map(|row| row[columns.clone()].to_vec()).collect::<Vec<f32>>())
+            })?;
+            Ok(Some(Tensor::from_vec(values, like.shape(), like.device())?))
+        };
+        Ok((part(0..m, a)?, part(m..m + n, b)?))
+    }
+}
+
 struct Demodulation;
+
+/// Kernels that one task takes.
+const KERNELS: usize = 1 << 12;
 
 /// The sum over the taps of each kernel's squares, `(out, in)`.
 fn energies(weight: &[f32], taps: usize) -> Vec<f32> {
-    weight.chunks_exact(taps).map(|kernel| kernel.iter().map(|w| w * w).sum()).collect()
+    filled(weight.len() / taps, KERNELS, |task, energies| {
+        let weight = &weight[task * KERNELS * taps..];
+        for (energy, kernel) in energies.iter_mut().zip(weight.chunks_exact(taps)) {
+            *energy = kernel.iter().map(|w| w * w).sum();
+        }
+    })
 }
 
 impl CustomOp2 for Demodulation {
@@ -244,8 +335,15 @@ impl CustomOp2 for Demodulation {
                 let mut by_energy = vec![0f32; out * c_in];
                 let (to, squares) = (mat_mut(&mut by_energy, out, c_in, c_in), mat(&squares, b, c_in, c_in));
                 multiply(to, by_sum.transpose(), squares, false);
-                let pairs = w_.chunks_exact(kh * kw).zip(&by_energy);
-                let by_weight: Vec<f32> = pairs.flat_map(|(w, g)| w.iter().map(move |w| 2. * w * g)).collect();
+                let taps = kh * kw;
+                let by_weight = filled(w_.len(), KERNELS * taps, |task, by_weight| {
+                    let kernels = w_[task * KERNELS * taps..].chunks_exact(taps).zip(&by_energy[task * KERNELS..]);
+                    for (to, (kernel, energy)) in by_weight.chunks_exact_mut(taps).zip(kernels) {
+                        for (to, w) in to.iter_mut().zip(kernel) {
+                            *to = 2. * w * energy;
+                        }
+                    }
+                });
                 Ok((
                     Some(Tensor::from_vec(by_weight, w.shape(), w.device())?),
                     Some(Tensor::from_vec(by_styles, s.shape(), s.device())?),

@@ -3,12 +3,13 @@
 use crate::check::{f32_only, images, slice};
 use crate::composed;
 use crate::device::on_device;
+use crate::elements::slope_at;
 use crate::gather::with_slice;
 use crate::layout::{channels_first, channels_last};
-use crate::memory::filled;
+use crate::memory::{filled, filled_in_pieces};
 use crate::pool_windows::{Window, Windows};
 use crate::simd::vectorised;
-use crate::tape::apply1;
+use crate::tape::{BackwardAddingOne, apply1, apply1_adding};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// The maximum over square windows: `(b, c, h, w)` to `(b, c, (h + 2p - k) / s + 1, (w + 2p - k) / s + 1)`, rounded
@@ -39,9 +40,21 @@ pub fn avg_pool2d(
     windows.check("avg_pool2d", xs)?;
     on_device!(
         xs.device(),
-        cpu = channels_first(&apply1(&channels_last(xs)?, AveragePool { windows, count_include_pad })?),
+        cpu = channels_first(&apply1_adding(&channels_last(xs)?, AveragePool { windows, count_include_pad })?),
         cuda = crate::cuda::avg_pool2d(xs, windows, count_include_pad),
         composed = composed::avg_pool2d(xs, window, stride, padding, count_include_pad),
+    )
+}
+
+/// The mean over 2x2 pixels, side by side, of [`leaky_relu`](crate::leaky_relu): `(b, c, h, w)` to `(b, c, h / 2, w / 2)`, rounded down.
+pub fn leaky_relu_avg_pool2x2(xs: &Tensor, negative_slope: f32) -> Result<Tensor> {
+    let op = "leaky_relu_avg_pool2x2";
+    Windows::HALVES.check(op, xs)?;
+    on_device!(
+        xs.device(),
+        cpu = channels_first(&apply1(&channels_last(xs)?, LeakyAverage(negative_slope))?),
+        cuda = crate::cuda::avg_pool2d(&crate::activation::leaky_relu(xs, negative_slope)?, Windows::HALVES, true),
+        composed = composed::avg_pool2d(&composed::leaky_relu(xs, negative_slope)?, 2, 2, 0, true),
     )
 }
 
@@ -97,9 +110,35 @@ vectorised! {
         }
     }
 
-    /// Shares the gradients of an image's windows out among their pixels.
+    /// Two rows of pixels to the means of their leaky ReLUs over 2x2 pixels. `sums` is of a row's length.
+    fn leaky_means(rows: [&'a [f32]; 2], c: usize, negative_slope: f32, sums: &'a mut [f32], ys: &'a mut [f32]) {
+        for ((sum, &a), &b) in sums.iter_mut().zip(rows[0]).zip(rows[1]) {
+            *sum = a * slope_at(a, negative_slope) + b * slope_at(b, negative_slope);
+        }
+        for (ys, sums) in ys.chunks_exact_mut(c).zip(sums.chunks_exact(2 * c)) {
+            let (a, b) = sums.split_at(c);
+            for ((y, a), b) in ys.iter_mut().zip(a).zip(b) {
+                *y = (a + b) * 0.25;
+            }
+        }
+    }
+
+    /// The gradient of a row of pixels from that of the row of means that it is in. `shares` is of a row's length.
+    fn leaky_shares(xs: &'a [f32], grad: &'a [f32], c: usize, negative_slope: f32, shares: &'a mut [f32], to: &'a mut [f32]) {
+        for (shares, grad) in shares.chunks_exact_mut(2 * c).zip(grad.chunks_exact(c)) {
+            let (a, b) = shares.split_at_mut(c);
+            for ((a, b), g) in a.iter_mut().zip(b).zip(grad) {
+                *a = g * 0.25;
+                *b = *a;
+            }
+        }
+        for ((to, &share), &x) in to.iter_mut().zip(shares.iter()).zip(xs) {
+            *to = share * slope_at(x, negative_slope);
+        }
+    }
+
+    /// Adds, to an image, the gradients of its windows, shared out among their pixels.
     fn share_out(pool: &'a AveragePool, size: (usize, usize), grad: &'a [f32], grad_xs: &'a mut [f32]) {
-        grad_xs.fill(0.);
         let c = grad_xs.len() / (size.0 * size.1);
         for (cell, window) in pool.windows.over(size) {
             let share = pool.share(&window);
@@ -211,12 +250,76 @@ impl CustomOp1 for AveragePool {
     }
 
     fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        self.gradient(xs, grad, |_, image| image.fill(0.))
+    }
+}
+
+impl AveragePool {
+    /// What `begin` makes of each image's memory, by its number, and the gradient added to it.
+    fn gradient(&self, xs: &Tensor, grad: &Tensor, begin: impl Fn(usize, &mut [f32]) + Sync) -> Result<Option<Tensor>> {
         let (_, h, w, c) = xs.dims4()?;
         let out = self.windows.out_size(h) * self.windows.out_size(w) * c;
         let grad_xs = with_slice(self.name(), grad, |grad| {
             Ok(filled(xs.elem_count(), h * w * c, |i, grad_xs| {
+                begin(i, grad_xs);
                 share_out(self, (h, w), &grad[i * out..][..out], grad_xs);
             }))
+        })?;
+        Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
+    }
+}
+
+impl BackwardAddingOne for AveragePool {
+    fn bwd_adding(&self, xs: &Tensor, grad: &Tensor, more: &Tensor) -> Result<Option<Tensor>> {
+        with_slice(self.name(), more, |more| {
+            self.gradient(xs, grad, |i, image| image.copy_from_slice(&more[i * image.len()..][..image.len()]))
+        })
+    }
+}
+
+/// See [`leaky_relu_avg_pool2x2`]; with this slope below zero.
+struct LeakyAverage(f32);
+
+impl CustomOp1 for LeakyAverage {
+    fn name(&self) -> &'static str {
+        "leaky_relu_avg_pool2x2"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let xs = slice(self.name(), storage, layout)?;
+        let (b, h, w, c) = layout.shape().dims4()?;
+        let (oh, ow, row) = (h / 2, w / 2, w * c);
+        let ys = filled(b * oh * ow * c, oh * ow * c, |i, ys| {
+            let image = &xs[i * h * row..][..h * row];
+            let mut sums = vec![0f32; row];
+            for (ys, rows) in ys.chunks_exact_mut(ow * c).zip(image.chunks_exact(2 * row)) {
+                let (upper, lower) = rows.split_at(row);
+                leaky_means([upper, lower], c, self.0, &mut sums, ys);
+            }
+        });
+        Ok((CpuStorage::F32(ys), (b, oh, ow, c).into()))
+    }
+
+    fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let (_, h, w, c) = xs.dims4()?;
+        let (oh, ow, row) = (h / 2, w / 2, w * c);
+        let grad_xs = with_slice(self.name(), xs, |xs| {
+            with_slice(self.name(), grad, |grad| {
+                Ok(filled_in_pieces(xs.len(), h * row, |i, pieces| {
+                    let image = &xs[i * h * row..][..h * row];
+                    // What is beyond the last window gets nothing.
+                    let mut shares = vec![0f32; row];
+                    for (y, xs) in image.chunks_exact(row).enumerate() {
+                        pieces.next(row, |to| match y / 2 < oh {
+                            true => {
+                                let grad = &grad[(i * oh + y / 2) * ow * c..][..ow * c];
+                                leaky_shares(xs, grad, c, self.0, &mut shares, to);
+                            }
+                            false => to.fill(0.),
+                        });
+                    }
+                }))
+            })
         })?;
         Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
     }

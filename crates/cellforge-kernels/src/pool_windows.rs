@@ -12,6 +12,9 @@ pub(crate) struct Windows {
 }
 
 impl Windows {
+    /// Of 2x2 pixels, side by side.
+    pub const HALVES: Self = Self { window: 2, stride: 2, padding: 0 };
+
     /// Refuses windows that are none and images that they do not fit. Every window that passes has a cell inside the image.
     pub fn check(&self, op: &str, xs: &Tensor) -> Result<()> {
         let Self { window, stride, padding } = *self;

@@ -2,11 +2,11 @@
 //!
 //! A `bf16` is the upper half of an `f32`. Two of them fit into the place of one number, a *word*, and an instruction of AVX-512 BF16
 //! multiplies the halves of two words and adds both products to an `f32` sum: twice as many products at a time. AMX does so for whole
-//! [`tiles`] of words. Images and weights of words are arrays of `f32` whose bits are words, so that the loops of [`micro`](crate::micro) move both alike; nothing
+//! [`tiles`] of words. Two channels that lie side by side make a word. Images and weights of words are arrays of `f32` whose bits are words, so that the loops of [`micro`](crate::micro) move both alike; nothing
 //! but a product looks inside.
 
 use crate::simd::{dispatch, vectorised};
-use crate::tiles::{self, Engine};
+use crate::tiles::{self, Engine, TILE};
 use candle_core::Device;
 use pulp::{Simd, WithSimd};
 use schemars::JsonSchema;
@@ -22,9 +22,9 @@ pub enum Precision {
     #[default]
     #[serde(rename = "f32")]
     F32,
-    /// 16-bit brain floating point, with 8 bits of precision in place of 24: where the processor has the instruction, where sums run over
-    /// an even number of channels or over pixels, and where no other way of computing in `f32` is faster; `f32` elsewhere. With AMX
-    /// ([`SimdLevel::Amx`](crate::SimdLevel::Amx)) sums are taken in another order than without it.
+    /// 16-bit brain floating point, with 8 bits of precision in place of 24: where the processor has the instruction and no other way of
+    /// computing in `f32` is faster; `f32` elsewhere. Without AMX ([`SimdLevel::Amx`](crate::SimdLevel::Amx)) sums over an odd number of channels
+    /// are `f32`, too; with AMX, sums are taken in another order than without it.
     #[serde(rename = "bf16")]
     Bf16,
     /// 19-bit floating point, on NVIDIA GPUs: factors of convolutions and matrix products are rounded to 11 bits of precision, which their
@@ -145,6 +145,11 @@ impl Products {
 
     pub fn are_tiles(self) -> bool {
         matches!(self, Self::Tiles { .. })
+    }
+
+    /// Words that a sum takes of a run of `len`: in tiles it goes on to the end of the last one, over words that meet zeros.
+    pub fn whole_segment(self, len: usize) -> usize {
+        if self.are_tiles() { len.next_multiple_of(TILE) } else { len }
     }
 }
 
@@ -294,6 +299,11 @@ fn rounded(x: f32) -> u32 {
     if x.is_nan() { 0x7fc0_0000 } else { rounded }
 }
 
+/// Words of a pixel of so many channels.
+pub(crate) fn words(channels: usize) -> usize {
+    channels.div_ceil(2)
+}
+
 /// A word.
 #[inline(always)]
 pub(crate) fn pair(lower: f32, upper: f32) -> f32 {
@@ -315,13 +325,20 @@ vectorised! {
         }
     }
 
-    /// For pixels of `2 * half` numbers, words of each number in the first half with the number as far into the second.
-    pub(crate) fn pair_halves(pixels: &'a [f32], half: usize, words: &'a mut [f32]) {
-        for (words, pixel) in words.chunks_exact_mut(half).zip(pixels.chunks_exact(2 * half)) {
-            let (lower, upper) = pixel.split_at(half);
-            for ((word, &lower), &upper) in words.iter_mut().zip(lower).zip(upper) {
-                *word = pair(lower, upper);
+    /// For pixels of so many channels, words of each two that lie side by side. The last of an odd number is paired with 0.
+    pub(crate) fn pair_channels(pixels: &'a [f32], channels: usize, words: &'a mut [f32]) {
+        if channels % 2 == 0 {
+            for (word, two) in words.iter_mut().zip(pixels.as_chunks::<2>().0) {
+                *word = pair(two[0], two[1]);
             }
+            return;
+        }
+        for (words, pixel) in words.chunks_exact_mut(channels.div_ceil(2)).zip(pixels.chunks_exact(channels)) {
+            let (pairs, last) = pixel.as_chunks::<2>();
+            for (word, two) in words.iter_mut().zip(pairs) {
+                *word = pair(two[0], two[1]);
+            }
+            words[pairs.len()] = pair(last[0], 0.);
         }
     }
 }

@@ -60,7 +60,7 @@ fn gradient(op: &str, of: &Tensor, other: &Tensor, value: impl FnOnce(&[f32]) ->
 }
 
 /// The gradient of a bias that was added to each channel, where it is asked for.
-fn bias_gradient(op: &str, bias: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+pub(crate) fn bias_gradient(op: &str, bias: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
     if !wants(bias) {
         return Ok(None);
     }

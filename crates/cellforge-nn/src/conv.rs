@@ -61,6 +61,14 @@ impl Conv2d {
         ops::conv2d(xs, &self.weight, None, &self.cfg)
     }
 
+    /// A leaky ReLU of [`forward`](Module::forward). `negative_slope` must not be below 0.
+    pub fn forward_leaky_relu(&self, xs: &Tensor, negative_slope: f32) -> Result<Tensor> {
+        match &self.bias {
+            Some(bias) => ops::conv2d_leaky_relu(xs, &self.weight, bias, &self.cfg, negative_slope),
+            None => ops::leaky_relu(&self.forward(xs)?, negative_slope),
+        }
+    }
+
     /// The sum of [`forward`](Module::forward) and `addend`, of the output's shape.
     pub fn forward_add(&self, xs: &Tensor, addend: &Tensor) -> Result<Tensor> {
         match self.bias {

@@ -2,10 +2,10 @@
 
 use crate::packed::Packed;
 
-/// The GAN. Its weights are in `f16`.
+/// The GAN. Its weights are in `f16`. The discriminator was trained against the finished generator.
 pub(crate) const BUILTIN: Packed<'static> = Packed {
     weights: include_bytes!("../builtin/weights.safetensors"),
-    discriminator: None,
+    discriminator: Some(include_bytes!("../builtin/discriminator.safetensors")),
     state: include_bytes!("../builtin/state.json"),
 };
 

@@ -31,7 +31,7 @@ enum Body {
 /// [`Discriminator::gradient_penalty`] needs.
 #[derive(Debug, Clone)]
 pub struct InputGradient {
-    /// Inputs of the activations.
+    /// Of each activation, a tensor that has the signs of its input.
     trace: Vec<Tensor>,
     /// The gradient of each logit by its image, `(b, channels, height, width)`.
     values: Tensor,

@@ -47,31 +47,39 @@ struct Normed<L> {
 trait Layer: Sized + Clone {
     fn weight(&self) -> &Tensor;
     fn with_weight(&self, weight: Tensor) -> Self;
-    fn run(&self, xs: &Tensor) -> Result<Tensor>;
+    fn run_leaky_relu(&self, xs: &Tensor, negative_slope: f32) -> Result<Tensor>;
     fn jvp(&self, xs: &Tensor) -> Result<Tensor>;
 }
 
-macro_rules! layer {
-    ($type:ty) => {
-        impl Layer for $type {
-            fn weight(&self) -> &Tensor {
-                self.weight()
-            }
-            fn with_weight(&self, weight: Tensor) -> Self {
-                self.with_weight(weight)
-            }
-            fn run(&self, xs: &Tensor) -> Result<Tensor> {
-                self.forward(xs)
-            }
-            fn jvp(&self, xs: &Tensor) -> Result<Tensor> {
-                self.jvp(xs)
-            }
-        }
-    };
+impl Layer for Conv2d {
+    fn weight(&self) -> &Tensor {
+        self.weight()
+    }
+    fn with_weight(&self, weight: Tensor) -> Self {
+        self.with_weight(weight)
+    }
+    fn run_leaky_relu(&self, xs: &Tensor, negative_slope: f32) -> Result<Tensor> {
+        self.forward_leaky_relu(xs, negative_slope)
+    }
+    fn jvp(&self, xs: &Tensor) -> Result<Tensor> {
+        self.jvp(xs)
+    }
 }
 
-layer!(Conv2d);
-layer!(Linear);
+impl Layer for Linear {
+    fn weight(&self) -> &Tensor {
+        self.weight()
+    }
+    fn with_weight(&self, weight: Tensor) -> Self {
+        self.with_weight(weight)
+    }
+    fn run_leaky_relu(&self, xs: &Tensor, negative_slope: f32) -> Result<Tensor> {
+        ops::leaky_relu(&self.forward(xs)?, negative_slope)
+    }
+    fn jvp(&self, xs: &Tensor) -> Result<Tensor> {
+        self.jvp(xs)
+    }
+}
 
 impl<L: Layer> Normed<L> {
     fn new(layer: L, cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {
@@ -82,24 +90,64 @@ impl<L: Layer> Normed<L> {
     /// The layer with the weights it has in this pass.
     fn at(&self, pass: &Pass) -> Result<L> {
         match &self.norm {
-            Some(norm) => Ok(self.layer.with_weight(norm.apply(self.layer.weight(), pass.train)?)),
+            Some(norm) => Ok(self.layer.with_weight(norm.apply(self.layer.weight(), matches!(pass, Pass::Train))?)),
             None => Ok(self.layer.clone()),
         }
-    }
-
-    fn run(&self, xs: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let layer = self.at(pass)?;
-        if pass.linear { layer.jvp(xs) } else { layer.run(xs) }
     }
 }
 
 /// How the network is gone through.
-#[derive(Clone, Copy)]
-struct Pass {
-    /// Whether spectral normalisation takes a step.
-    train: bool,
-    /// Whether biases are left out, as for a small change of the input.
-    linear: bool,
+enum Pass<'a> {
+    /// As in training: spectral normalisation takes a step.
+    Train,
+    /// As in inference.
+    Infer,
+    /// As in inference, and what has the sign of each activation's input is written down.
+    Trace(&'a mut Vec<Tensor>),
+    /// For a small change of the input, where the activations had inputs of these signs. Biases are left out.
+    Change(std::slice::Iter<'a, Tensor>),
+}
+
+impl Pass<'_> {
+    /// The product of a layer's Jacobian, and that of its activation, with a change of its input. None where the pass is one of values.
+    fn change<L: Layer>(&mut self, layer: &L, xs: &Tensor, negative_slope: f32) -> Result<Option<Tensor>> {
+        let Self::Change(signs) = self else { return Ok(None) };
+        let Some(at) = signs.next() else { bail!("the trace is of another discriminator") };
+        ops::leaky_relu_jvp(&layer.jvp(xs)?, at, negative_slope).map(Some)
+    }
+
+    fn note(&mut self, signs: &Tensor) {
+        if let Self::Trace(trace) = self {
+            trace.push(signs.detach());
+        }
+    }
+
+    /// A layer and its activation.
+    fn activated<L: Layer>(&mut self, layer: &Normed<L>, xs: &Tensor, negative_slope: f32) -> Result<Tensor> {
+        let layer = layer.at(self)?;
+        if let Some(ys) = self.change(&layer, xs, negative_slope)? {
+            return Ok(ys);
+        }
+        let ys = layer.run_leaky_relu(xs, negative_slope)?;
+        self.note(&ys);
+        Ok(ys)
+    }
+
+    /// A convolution, its activation and the mean over 2x2 pixels.
+    fn activated_and_halved(&mut self, layer: &Normed<Conv2d>, xs: &Tensor, negative_slope: f32) -> Result<Tensor> {
+        let layer = layer.at(self)?;
+        if let Some(ys) = self.change(&layer, xs, negative_slope)? {
+            return halved(&ys);
+        }
+        let ys = layer.forward(xs)?;
+        self.note(&ys);
+        ops::leaky_relu_avg_pool2x2(&ys, negative_slope)
+    }
+}
+
+/// The mean over 2x2 pixels.
+fn halved(xs: &Tensor) -> Result<Tensor> {
+    ops::avg_pool2d(xs, 2, 2, 0, true)
 }
 
 impl ResidualDiscriminator {
@@ -156,49 +204,36 @@ impl ResidualDiscriminator {
     }
 
     pub(super) fn forward_t(&self, xs: &Tensor, classes: Option<&Tensor>, train: bool) -> Result<Tensor> {
-        let activate = |xs: Tensor| ops::leaky_relu(&xs, self.negative_slope);
-        self.run(xs, classes, &Pass { train, linear: false }, activate)
+        self.run(xs, classes, &mut if train { Pass::Train } else { Pass::Infer })
     }
 
-    /// The logits as in inference, and what went into each activation.
+    /// The logits as in inference, and of each activation a tensor that has the signs of its input.
     pub(super) fn traced(&self, xs: &Tensor, classes: Option<&Tensor>, trace: &mut Vec<Tensor>) -> Result<Tensor> {
-        let activate = |xs: Tensor| {
-            trace.push(xs.detach());
-            ops::leaky_relu(&xs, self.negative_slope)
-        };
-        self.run(xs, classes, &Pass { train: false, linear: false }, activate)
+        self.run(xs, classes, &mut Pass::Trace(trace))
     }
 
-    /// What a small change of the images changes about the logits, where the activations had the inputs `trace`.
+    /// What a small change of the images changes about the logits, where the activations had inputs of the signs of `trace`.
     pub(super) fn jvp(&self, xs: &Tensor, classes: Option<&Tensor>, trace: &[Tensor]) -> Result<Tensor> {
-        let mut trace = trace.iter();
-        let activate = |xs: Tensor| match trace.next() {
-            Some(at) => ops::leaky_relu_jvp(&xs, at, self.negative_slope),
-            None => bail!("the trace is of another discriminator"),
-        };
-        self.run(xs, classes, &Pass { train: false, linear: true }, activate)
+        self.run(xs, classes, &mut Pass::Change(trace.iter()))
     }
 
     /// One pass through the network, the same for values and for their changes.
-    fn run(
-        &self,
-        xs: &Tensor,
-        classes: Option<&Tensor>,
-        pass: &Pass,
-        mut activate: impl FnMut(Tensor) -> Result<Tensor>,
-    ) -> Result<Tensor> {
-        let mut xs = activate(self.stem.run(xs, pass)?)?; // (b, c, height, width)
-        let halved = |xs: &Tensor| ops::avg_pool2d(xs, 2, 2, 0, true);
+    fn run(&self, xs: &Tensor, classes: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
+        let slope = self.negative_slope;
+        let mut xs = pass.activated(&self.stem, xs, slope)?; // (b, c, height, width)
         for block in &self.blocks {
-            let ys = activate(block.conv1.run(&xs, pass)?)?;
-            let ys = activate(block.conv2.run(&halved(&ys)?, pass)?)?;
-            xs = block.skip.at(pass)?.forward_add(&halved(&xs)?, &ys)?; // (b, c', h / 2, w / 2)
+            // Before the convolution, whose gradient is then there to be added to.
+            let shortcut = halved(&xs)?;
+            let ys = pass.activated_and_halved(&block.conv1, &xs, slope)?;
+            let ys = pass.activated(&block.conv2, &ys, slope)?;
+            xs = block.skip.at(pass)?.forward_add(&shortcut, &ys)?; // (b, c', h / 2, w / 2)
         }
-        xs = activate(self.conv.run(&xs, pass)?)?;
+        xs = pass.activated(&self.conv, &xs, slope)?;
         let b = xs.dim(0)?;
         let flat = ops::reshape(&xs, &[b, xs.elem_count() / b])?;
-        let features = activate(self.fc.run(&flat, pass)?)?; // (b, c)
-        let mut logits = self.head.run(&features, pass)?;
+        let features = pass.activated(&self.fc, &flat, slope)?; // (b, c)
+        let head = self.head.at(pass)?;
+        let mut logits = if matches!(pass, Pass::Change(_)) { head.jvp(&features)? } else { head.forward(&features)? };
         if let (Some(class), Some(classes)) = (&self.class, classes) {
             // Without a bias, so that it is the same in every pass.
             let rows = class.at(pass)?.forward(classes)?;

@@ -1,7 +1,7 @@
 //! A small generator after StyleGAN2.
 
 use crate::{GanConfig, ImageSize};
-use candle_core::{Error, Result, Tensor};
+use candle_core::{DType, Error, Result, Tensor};
 use candle_nn::{Init, Module, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
 use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding, Precision};
@@ -25,10 +25,10 @@ pub(super) struct StyleGenerator {
     mapping: Linear,
     start: Linear,
     seed: ImageSize,
+    /// In place of a shift of the first map.
+    start_zeros: Tensor,
     layers: Vec<StyledConv>,
     image_style: Linear,
-    /// In place of a shift of the last map.
-    image_zeros: Tensor,
     to_image: Conv2d,
 }
 
@@ -37,8 +37,6 @@ struct StyledConv {
     conv: Conv2d,
     style: Linear,
     bias: Tensor,
-    /// In place of a shift of the inputs.
-    zeros: Tensor,
     up: bool,
 }
 
@@ -49,28 +47,22 @@ impl StyledConv {
             conv: conv2d_with(he_normal(c_in * 9, 1.0), (c_in, c_out, 3), false, same, vb.clone())?,
             style: style(c_in, precision, vb.pp("style"))?,
             bias: vb.get_with_hints(c_out, "bias", Init::Const(0.))?,
-            zeros: zeros(c_in, &vb)?,
             up,
         })
     }
 
-    fn forward(&self, xs: &Tensor, style: &Tensor) -> Result<Tensor> {
-        let scale = self.style.forward(style)?; // (b, c)
-        let xs = ops::modulate(xs, &scale, &self.zeros, 1.)?;
-        let ys = if self.up { self.conv.forward_upsampled2x(&xs)? } else { self.conv.forward(&xs)? };
+    /// Of inputs that are multiplied by `scale` `(b, c)` already, to outputs that are multiplied by `next`, the next layer's.
+    fn forward(&self, xs: &Tensor, scale: &Tensor, next: &Tensor) -> Result<Tensor> {
+        let ys = if self.up { self.conv.forward_upsampled2x(xs)? } else { self.conv.forward(xs)? };
         // What the leaky ReLU takes of the variance is given back, as in StyleGAN2.
-        let back = ops::scale(&ops::demodulation(self.conv.weight(), &scale)?, std::f32::consts::SQRT_2)?;
-        ops::modulate(&ys, &back, &self.bias, NEGATIVE_SLOPE)
+        let back = ops::scale(&ops::demodulation(self.conv.weight(), scale)?, std::f32::consts::SQRT_2)?;
+        ops::modulate_twice(&ys, &back, &self.bias, NEGATIVE_SLOPE, next)
     }
 }
 
 /// The scale of `c` channels as a function of the style, 1 on average at the start.
 fn style(c: usize, precision: Precision, vb: VarBuilder) -> Result<Linear> {
     Ok(linear_with(he_normal(STYLE, 1.0), Some(1.), (STYLE, c), vb)?.in_precision(precision))
-}
-
-fn zeros(c: usize, vb: &VarBuilder) -> Result<Tensor> {
-    Tensor::zeros(c, candle_core::DType::F32, vb.device())
 }
 
 impl StyleGenerator {
@@ -85,6 +77,7 @@ impl StyleGenerator {
         let class = class.map(|rows| rows.in_precision(cfg.precision));
         let mut c = cfg.seed_filters();
         let start = dense(1.0, (STYLE, c * cfg.seed().area()), vb.pp("start"))?;
+        let start_zeros = Tensor::zeros(c, DType::F32, vb.device())?;
         let mut layers = Vec::new();
         for (i, filters) in cfg.up_filters().into_iter().enumerate() {
             let block = vb.pp("blocks").pp(i);
@@ -99,9 +92,9 @@ impl StyleGenerator {
             mapping: dense(negative_slope, (STYLE, STYLE), mapping.pp("fc"))?,
             start,
             seed: cfg.seed(),
+            start_zeros,
             layers,
             image_style: style(c, cfg.precision, image.pp("style"))?,
-            image_zeros: zeros(c, &image)?,
             to_image: conv2d_with(
                 he_normal(c * 9, 1.0),
                 (c, cfg.channels, 3),
@@ -122,12 +115,14 @@ impl StyleGenerator {
         let start = self.start.forward(&style)?;
         let ImageSize { height, width } = self.seed;
         let channels = start.dim(1)? / self.seed.area();
-        let mut xs = ops::reshape(&start, &[zs.dim(0)?, channels, height, width])?; // (b, c, seed)
-        for layer in &self.layers {
-            xs = layer.forward(&xs, &style)?;
+        let xs = ops::reshape(&start, &[zs.dim(0)?, channels, height, width])?; // (b, c, seed)
+        let styles = self.layers.iter().map(|layer| &layer.style).chain([&self.image_style]);
+        let scales = styles.map(|layer| layer.forward(&style)).collect::<Result<Vec<_>>>()?; // (b, c) each
+        let mut xs = ops::modulate(&xs, &scales[0], &self.start_zeros, 1.)?;
+        for (layer, scales) in self.layers.iter().zip(scales.windows(2)) {
+            xs = layer.forward(&xs, &scales[0], &scales[1])?;
         }
-        let scale = self.image_style.forward(&style)?;
-        ops::tanh(&self.to_image.forward(&ops::modulate(&xs, &scale, &self.image_zeros, 1.)?)?) // (b, channels, height, width)
+        ops::tanh(&self.to_image.forward(&xs)?) // (b, channels, height, width)
     }
 }
 

@@ -54,6 +54,33 @@ pub fn conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: &Conv2dC
     )
 }
 
+/// [`leaky_relu`](crate::leaky_relu) of [`conv2d`], without a pass over memory of its own. `negative_slope` must not be below 0.
+pub fn conv2d_leaky_relu(
+    xs: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    cfg: &Conv2dConfig,
+    negative_slope: f32,
+) -> Result<Tensor> {
+    let op = "conv2d_leaky_relu";
+    let (size, kernel) = check(op, xs, weight, Some(bias))?;
+    if cfg.out_size(size, kernel).is_none() {
+        bail!("{op}: a kernel of {:?} with {cfg:?} does not fit images of shape {:?}", weight.dims(), xs.dims());
+    }
+    if negative_slope.is_nan() || negative_slope < 0. {
+        bail!("{op}: the slope below zero is {negative_slope}, expected 0 or more");
+    }
+    on_device!(
+        xs.device(),
+        cpu = {
+            let (xs, weight) = (channels_last(xs)?, contiguous(weight)?);
+            channels_first(&apply3(&xs, &weight, &contiguous(bias)?, op::ConvLeakyRelu(*cfg, negative_slope))?)
+        },
+        cuda = crate::activation::leaky_relu(&crate::cuda::conv2d(xs, weight, Some(bias), cfg)?, negative_slope),
+        composed = composed::leaky_relu(&composed::conv2d(xs, weight, Some(bias), cfg)?, negative_slope),
+    )
+}
+
 /// The sum of [`conv2d`] without a bias and `addend` `(b, o, oh, ow)`, such as the shortcut of a residual block, without a pass
 /// over memory of its own.
 pub fn conv2d_add(xs: &Tensor, weight: &Tensor, addend: &Tensor, cfg: &Conv2dConfig) -> Result<Tensor> {

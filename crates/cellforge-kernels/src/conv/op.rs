@@ -1,19 +1,18 @@
 //! The custom op of the convolution on the CPU.
 
-use super::products::{Phase, gather, outer, outer_turned, scatter};
+use super::products::{Phase, Then, depth_of, gather, outer, outer_turned, scatter, segment_of};
 use super::windows::Windows;
 use super::winograd::Winograd;
 use crate::check::slice;
 use crate::config::Conv2dConfig;
-use crate::elements::zip_map;
+use crate::elements::{slope_at, zip_map};
 use crate::gather::with_slice;
 use crate::memory::filled;
 use crate::micro::Panels;
-use crate::product::Products;
+use crate::product::{Products, words};
 use crate::profile::{Span, span};
 use crate::tape::wants;
-use crate::tiles::{SIDE, TILE};
-use crate::weighted::Weighted;
+use crate::weighted::{Weighted, bias_gradient};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 const NAME: &str = "conv2d";
@@ -39,8 +38,6 @@ struct Plan<'a> {
     o: usize,
     cfg: Conv2dConfig,
     products: Products,
-    /// With fewer channels than this on either side, Winograd's algorithm is not used.
-    winograd_from: usize,
 }
 
 impl<'a> Plan<'a> {
@@ -59,14 +56,21 @@ impl<'a> Plan<'a> {
             Windows { image: (oh, ow, o), kernel, stride: 1, origin, grid: (h, w) }
         });
         let products = Products::of(cfg.precision);
-        let winograd_from = if super::PLAIN.get() { usize::MAX } else { Winograd::fewest(products) };
-        Ok(Self { weight, direct, turned, o, cfg, products, winograd_from })
+        Ok(Self { weight, direct, turned, o, cfg, products })
     }
 
     /// Winograd's algorithm for windows and `o` channels of output, where it is the cheaper way than these products of plain sums.
     fn winograd(&self, windows: &Windows, o: usize, products: Products) -> Option<Winograd> {
-        let cheaper = !products.are_tiles() && windows.image.2.min(o) >= self.winograd_from;
-        Winograd::new(windows, o).filter(|_| cheaper)
+        let cheaper = windows.image.2.min(o) >= Winograd::fewest(products);
+        let found = Winograd::new(windows, o).filter(|winograd| cheaper && !winograd.is_one_tile());
+        found.filter(|_| !products.are_tiles() && !super::PLAIN.get())
+    }
+
+    /// The same for the gradient of the weights.
+    fn winograd_by_weight(&self) -> Option<Winograd> {
+        let cheaper = self.direct.image.2.min(self.o) >= Winograd::FEWEST_BY_WEIGHT;
+        let found = Winograd::new(&self.direct, self.o).filter(|_| cheaper);
+        found.filter(|_| !self.products.are_tiles() && !super::PLAIN.get())
     }
 
     fn out_shape(&self, batch: usize) -> Shape {
@@ -89,32 +93,29 @@ impl<'a> Plan<'a> {
         (self.direct.depth(), kh * kw)
     }
 
-    /// `addend` is added to the result.
-    fn forward(&self, xs: &[f32], bias: Option<&[f32]>, addend: Option<&[f32]>) -> Vec<f32> {
-        let plus = |ys: Vec<f32>| match addend {
-            Some(addend) => zip_map(&ys, addend, |y, x| y + x),
-            None => ys,
-        };
+    fn forward(&self, xs: &[f32], then: Then) -> Vec<f32> {
         let _span = self.span("forward", xs.len() / self.direct.image_len());
         let (c, o, (kh, kw)) = (self.direct.image.2, self.o, self.direct.kernel);
         let (of_output, of_input) = self.pitch();
         if let Some(winograd) = self.winograd(&self.direct, o, self.products_over(c)) {
-            return plus(winograd.forward(self.weight, |k, n| (n * c + k) * 9, false, bias, xs));
+            return with_addend(then, |then| winograd.forward(self.weight, |k, n| (n * c + k) * 9, false, then, xs));
         }
-        if let Some(windows) = self.turned.filter(|_| kh * kw > 1 && o < FEW && 4 * o <= c) {
+        let products = self.products_over(c);
+        if let Some(windows) = self.turned.filter(|_| kh * kw > 1 && is_turned(o, c, products)) {
             // Columns are (kernel row, kernel column, output channel) of the kernel turned by 180 degrees.
             let cols = taps_and_channels((0..kh * kw).rev(), o, of_output);
-            return plus(scatter(&windows, &Panels::new(self.weight, &places(c, of_input), &cols), bias, xs));
+            let weights = Panels::new(self.weight, &places(c, of_input), &cols);
+            return with_addend(then, |then| scatter(&windows, &weights, then, xs));
         }
-        let (taps, products) = (taps_and_channels(0..kh * kw, c, of_input), self.products_over(c));
+        let taps = taps_and_channels(0..kh * kw, c, of_input);
         let phase = self.phase(self.direct, &taps, &places(o, of_output), (0, 0), products);
-        gather(&[phase], 1, bias, addend, xs, (self.direct.grid.0, self.direct.grid.1, o), products)
+        gather(&[phase], 1, then, (xs, c), (self.direct.grid.0, self.direct.grid.1, o), products)
     }
 
     /// Products whose sums run over so many channels.
     fn products_over(&self, channels: usize) -> Products {
-        // A word holds two channels.
-        self.products.if_pairs(channels.is_multiple_of(2)).if_tiles(channels.is_multiple_of(2 * TILE))
+        // A word holds two channels. Tiles are so much faster that they may be partly empty.
+        self.products.if_pairs(channels.is_multiple_of(2) || self.products.are_tiles())
     }
 
     /// A phase of what these windows and the weights at these places make.
@@ -129,9 +130,9 @@ impl<'a> Plan<'a> {
         if !products.are_pairs() {
             return Phase { windows, weights: Panels::new(self.weight, rows, cols), first };
         }
-        let (h, w, c) = windows.image;
-        let windows = Windows { image: (h, w, c / 2), ..windows };
-        Phase { windows, weights: Panels::of_pairs(self.weight, rows, c / 2, cols, products), first }
+        let ((h, w, c), taps) = (windows.image, windows.kernel.1);
+        let weights = Panels::of_pairs(self.weight, rows, (taps, c), cols, products);
+        Phase { windows: Windows { image: (h, w, words(c)), ..windows }, weights, first }
     }
 
     fn input_gradient(&self, grad: &[f32]) -> Vec<f32> {
@@ -139,13 +140,19 @@ impl<'a> Plan<'a> {
         let ((h, w, c), o, (kh, kw)) = (self.direct.image, self.o, self.direct.kernel);
         let (of_output, of_input) = self.pitch();
         if let Some(winograd) = self.turned.and_then(|windows| self.winograd(&windows, c, self.products_over(o))) {
-            return winograd.forward(self.weight, |k, n| (k * c + n) * 9, true, None, grad);
+            return winograd.forward(self.weight, |k, n| (k * c + n) * 9, true, Then::default(), grad);
         }
-        if kh * kw > 1 && c < FEW && 4 * c <= o {
+        let products = self.products_over(o);
+        if kh * kw > 1 && is_turned(c, o, products) {
             let cols = taps_and_channels(0..kh * kw, c, of_input);
-            return scatter(&self.direct, &Panels::new(self.weight, &places(o, of_output), &cols), None, grad);
+            return scatter(
+                &self.direct,
+                &Panels::new(self.weight, &places(o, of_output), &cols),
+                Then::default(),
+                grad,
+            );
         }
-        let (step, products) = (self.cfg.stride, self.products_over(o));
+        let step = self.cfg.stride;
         let phases: Vec<Phase> = (0..step * step)
             .filter_map(|phase| {
                 let first = (phase / step, phase % step);
@@ -167,26 +174,27 @@ impl<'a> Plan<'a> {
         if phases.is_empty() {
             return vec![0.; grad.len() / (self.direct.cells() * o) * self.direct.image_len()];
         }
-        gather(&phases, step, None, None, grad, (h, w, c), products)
+        gather(&phases, step, Then::default(), (grad, o), (h, w, c), products)
     }
 
     fn weight_gradient(&self, xs: &[f32], grad: &[f32]) -> Vec<f32> {
         let _span = self.span("weight gradient", xs.len() / self.direct.image_len());
         let (c, o, (kh, kw)) = (self.direct.image.2, self.o, self.direct.kernel);
-        let products = self.products.if_tiles(self.direct.segment().is_multiple_of(SIDE) && o.is_multiple_of(SIDE));
-        if let Some(winograd) = self.winograd(&self.direct, o, products) {
+        let products = self.products;
+        if let Some(winograd) = self.winograd_by_weight() {
             return winograd.weight_gradient(xs, grad);
         }
         let taps = kh * kw;
         // As above, the side with more channels is the one that tiles of the product are cut from.
-        if let Some(windows) = self.turned.filter(|_| taps > 1 && o < FEW && 4 * o <= c) {
+        if let Some(windows) = self.turned.filter(|_| taps > 1 && is_turned(o, c, products)) {
             let sums = outer_turned(&windows, c, grad, xs);
             self.kernels(|n, k| sums.get_turned((taps - 1 - k / c) * o + n, k % c, windows.depth()))
         } else {
-            let depth = self.direct.depth();
             let sums = outer(&self.direct, o, xs, grad, products);
             if products.are_tiles() {
-                self.kernels(|n, k| sums.get_turned(k, n, depth))
+                let (segment, whole) = (self.direct.segment(), segment_of(&self.direct, products));
+                let depth = depth_of(&self.direct, products);
+                self.kernels(|n, k| sums.get_turned(k / segment * whole + k % segment, n, depth))
             } else {
                 self.kernels(|n, k| sums.get(k, n))
             }
@@ -203,6 +211,19 @@ impl<'a> Plan<'a> {
             }
         })
     }
+}
+
+/// Sums of which `sums` does all but the adding of images: those are added in a pass of their own, and whatever comes after that is done there.
+fn with_addend(then: Then, sums: impl FnOnce(Then) -> Vec<f32>) -> Vec<f32> {
+    let Some(addend) = then.addend else { return sums(then) };
+    let ys = sums(Then { bias: then.bias, ..Then::default() });
+    let negative_slope = then.negative_slope.unwrap_or(1.);
+    zip_map(&ys, addend, move |y, x| (y + x) * slope_at(y + x, negative_slope))
+}
+
+/// Whether a convolution from `many` channels to `few`, of these products, is to be read as windows of its output.
+fn is_turned(few: usize, many: usize, products: Products) -> bool {
+    few < FEW && 4 * few <= many && !products.are_tiles()
 }
 
 /// Where in the weights the channels of one side begin.
@@ -257,7 +278,7 @@ impl Weighted for Conv {
         w: (&CpuStorage, &Layout),
         bias: Option<&[f32]>,
     ) -> Result<(CpuStorage, Shape)> {
-        self.sum(xs, w, bias, None)
+        self.sum(xs, w, Then { bias, ..Then::default() })
     }
 
     fn gradients(&self, xs: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -283,16 +304,15 @@ impl Weighted for Conv {
 }
 
 impl Conv {
-    /// The convolution with a bias, or with images `(b, oh, ow, o)` that are added to it.
+    /// `then` of the convolution.
     fn sum(
         &self,
         (xs, xs_l): (&CpuStorage, &Layout),
         (w, w_l): (&CpuStorage, &Layout),
-        bias: Option<&[f32]>,
-        addend: Option<&[f32]>,
+        then: Then,
     ) -> Result<(CpuStorage, Shape)> {
         let plan = Plan::new(xs_l.dims(), slice(NAME, w, w_l)?, w_l.dims(), self.0)?;
-        let ys = plan.forward(slice(NAME, xs, xs_l)?, bias, addend);
+        let ys = plan.forward(slice(NAME, xs, xs_l)?, then);
         Ok((CpuStorage::F32(ys), plan.out_shape(xs_l.dims()[0])))
     }
 }
@@ -314,7 +334,8 @@ impl CustomOp3 for ConvAdd {
         addend: &CpuStorage,
         addend_l: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        Conv(self.0).sum((xs, xs_l), (w, w_l), None, Some(slice(NAME, addend, addend_l)?))
+        let then = Then { addend: Some(slice(NAME, addend, addend_l)?), ..Then::default() };
+        Conv(self.0).sum((xs, xs_l), (w, w_l), then)
     }
 
     fn bwd(
@@ -327,5 +348,50 @@ impl CustomOp3 for ConvAdd {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (grad_xs, grad_w) = Conv(self.0).gradients(xs, w, grad)?;
         Ok((grad_xs, grad_w, Some(grad.clone())))
+    }
+}
+
+/// As [`Conv`] with a bias, and a leaky ReLU of this slope below zero, which must not be negative.
+pub(super) struct ConvLeakyRelu(pub Conv2dConfig, pub f32);
+
+impl CustomOp3 for ConvLeakyRelu {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        xs: &CpuStorage,
+        xs_l: &Layout,
+        w: &CpuStorage,
+        w_l: &Layout,
+        bias: &CpuStorage,
+        bias_l: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let then = Then { bias: Some(slice(NAME, bias, bias_l)?), negative_slope: Some(self.1), ..Then::default() };
+        Conv(self.0).sum((xs, xs_l), (w, w_l), then)
+    }
+
+    fn bwd(
+        &self,
+        xs: &Tensor,
+        w: &Tensor,
+        bias: &Tensor,
+        ys: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let negative_slope = self.1;
+        // A result has the sign of what it was taken of.
+        let grad = {
+            let describe =
+                || ("leaky_relu".to_owned() + &format!(" {:?}", ys.dims()), 0., 12. * ys.elem_count() as f64);
+            let _span = span("gradient", describe);
+            let values = with_slice(NAME, ys, |ys| {
+                with_slice(NAME, grad, |grad| Ok(zip_map(ys, grad, move |y, g| g * slope_at(y, negative_slope))))
+            })?;
+            Tensor::from_vec(values, grad.shape(), grad.device())?
+        };
+        let (grad_xs, grad_w) = Conv(self.0).gradients(xs, w, &grad)?;
+        Ok((grad_xs, grad_w, bias_gradient(NAME, bias, &grad)?))
     }
 }

@@ -2,12 +2,13 @@
 //! `(b, h, w, c)` in memory.
 
 use super::windows::Windows;
+use crate::elements::leak;
 use crate::gemm::with_scratch;
 use crate::memory::{PIECE, filled, filled_in_pieces};
 use crate::micro::{Gather, MOST_IN_TILES, Outer, Panels};
 use crate::product::Products;
 use crate::sum::add_up;
-use crate::tiles::Aligned;
+use crate::tiles::{Aligned, SIDE};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -25,7 +26,7 @@ pub(crate) fn images_per_task(cells: usize, batch: usize) -> usize {
 /// and weights that make them.
 pub(crate) struct Phase {
     pub windows: Windows,
-    /// `(windows.depth(), channels)`.
+    /// `(windows.depth(), channels)`, in tiles with what fills the last of each of the windows' rows up.
     pub weights: Panels,
     pub first: (usize, usize),
 }
@@ -33,21 +34,37 @@ pub(crate) struct Phase {
 /// Where the windows of a phase begin, the rows of a window seen from there, and the pixels.
 type Places = (Vec<usize>, Vec<usize>, Vec<usize>);
 
-/// Images `(h, w, c)` of `size` whose pixels are `weights^T * window + bias + addend`. Pixels that no phase makes are 0; there is
-/// no addend for more than one phase. For products of pairs, windows and weights are those of words, and images have twice their
-/// channels.
+/// What becomes of a convolution's sums: a bias for each channel and images of the result's size are added, and then a leaky ReLU of this slope
+/// below zero is taken.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Then<'a> {
+    pub bias: Option<&'a [f32]>,
+    pub addend: Option<&'a [f32]>,
+    pub negative_slope: Option<f32>,
+}
+
+impl Then<'_> {
+    /// Takes the leaky ReLU of finished sums.
+    pub fn activate(&self, ys: &mut [f32]) {
+        if let Some(negative_slope) = self.negative_slope {
+            leak(ys, negative_slope);
+        }
+    }
+}
+
+/// Images `(h, w, c)` of `size` whose pixels are `then` of `weights^T * window`. Pixels that no phase makes are 0; for more than one phase there
+/// is nothing to be done then. Images have so many `channels`; for products of pairs, windows and weights are those of words.
 pub(crate) fn gather(
     phases: &[Phase],
     step: usize,
-    bias: Option<&[f32]>,
-    addend: Option<&[f32]>,
-    images: &[f32],
+    then: Then,
+    (images, channels): (&[f32], usize),
     size: (usize, usize, usize),
     products: Products,
 ) -> Vec<f32> {
-    let (h, w, c) = size;
+    let ((h, w, c), Then { bias, addend, .. }) = (size, then);
     let pairs = products.are_pairs();
-    let Some(image_len) = phases.first().map(|phase| phase.windows.image_len() * if pairs { 2 } else { 1 }) else {
+    let Some(image_len) = phases.first().map(|phase| phase.windows.image.0 * phase.windows.image.1 * channels) else {
         return Vec::new();
     };
     let batch = images.len() / image_len;
@@ -64,14 +81,17 @@ pub(crate) fn gather(
             (phase.windows.rows(per_task), segments, out)
         })
         .collect();
-    let padded_len = |windows: &Windows| if pairs { windows.words_len() } else { windows.padded_len() };
+    let padded_len = |windows: &Windows| match pairs {
+        true => windows.words_len(per_task),
+        false => per_task * windows.padded_len(),
+    };
     let padded = phases.iter().map(|phase| padded_len(&phase.windows)).max().unwrap_or(0);
     let made: usize = phases.iter().map(|phase| phase.windows.cells()).sum();
     filled_in_pieces(batch * h * w * c, per_task * h * w * c, |task, pieces| {
         let first = task * per_task;
         let count = per_task.min(batch - first);
         let images = &images[first * image_len..][..count * image_len];
-        with_scratch([per_task * padded, 0, 0], |[padded, ..]| {
+        with_scratch([padded, 0, 0], |[padded, ..]| {
             let product = |a: &[f32],
                            phase: &Phase,
                            places: &Places,
@@ -93,9 +113,14 @@ pub(crate) fn gather(
                 }
                 .run();
             };
-            fn pad<'a>(windows: &Windows, pairs: bool, images: &'a [f32], padded: &'a mut [f32]) -> &'a [f32] {
-                if pairs { windows.pad_channel_pairs(images, padded) } else { windows.pad(images, padded) }
+            /// In words of so many channels, or as they are.
+            fn pad<'a>(windows: &Windows, pairs: Option<usize>, images: &'a [f32], padded: &'a mut [f32]) -> &'a [f32] {
+                match pairs {
+                    Some(channels) => windows.pad_channel_pairs(images, channels, padded),
+                    None => windows.pad(images, padded),
+                }
             }
+            let pairs = pairs.then_some(channels);
             if let ([phase], [places]) = (phases, places.as_slice())
                 && step == 1
             {
@@ -105,7 +130,10 @@ pub(crate) fn gather(
                 for start in (0..cells).step_by(piece) {
                     let end = cells.min(start + piece);
                     let addend = addend.map(|addend| &addend[(first * h * w + start) * c..][..(end - start) * c]);
-                    pieces.next((end - start) * c, |out| product(images, phase, places, start..end, addend, out));
+                    pieces.next((end - start) * c, |out| {
+                        product(images, phase, places, start..end, addend, out);
+                        then.activate(out);
+                    });
                 }
             } else {
                 pieces.next(count * h * w * c, |out| {
@@ -122,9 +150,9 @@ pub(crate) fn gather(
     })
 }
 
-/// Images whose windows are the sums of `weights^T * grid + bias`, the adjoint of [`gather`]; windows overlap and add up.
-/// `weights` is `(channels of the grid, windows.depth())`.
-pub(crate) fn scatter(windows: &Windows, weights: &Panels, bias: Option<&[f32]>, grids: &[f32]) -> Vec<f32> {
+/// Images whose windows are the sums of `weights^T * grid`, the adjoint of [`gather`]; windows overlap and add up, `then` is done to the sums, and
+/// nothing is added but a bias. `weights` is `(channels of the grid, windows.depth())`.
+pub(crate) fn scatter(windows: &Windows, weights: &Panels, then: Then, grids: &[f32]) -> Vec<f32> {
     /// Cells whose windows are kept in near memory.
     const STRIP: usize = 256;
     let (cells, image_len, depth, segment) = (windows.cells(), windows.image_len(), windows.depth(), windows.segment());
@@ -136,7 +164,7 @@ pub(crate) fn scatter(windows: &Windows, weights: &Panels, bias: Option<&[f32]>,
     filled(batch * image_len, image_len, |i, image| {
         let grid = &grids[i * cells * grid_c..][..cells * grid_c];
         with_scratch([STRIP * depth, 0, 0], |[patches, ..]| {
-            match bias {
+            match then.bias {
                 Some(bias) => image.chunks_exact_mut(c).for_each(|pixel| pixel.copy_from_slice(bias)),
                 None => image.fill(0.),
             }
@@ -173,6 +201,7 @@ pub(crate) fn scatter(windows: &Windows, weights: &Panels, bias: Option<&[f32]>,
                 }
             }
         });
+        then.activate(image);
     })
 }
 
@@ -203,7 +232,8 @@ pub(crate) fn sum_over_batch(
         .map(|task| {
             let (block, part) = (task / parts, task % parts);
             let columns = block * width..cols.min((block + 1) * width);
-            let mut sum = Aligned::zeros(depth * columns.len());
+            let taken = if products.are_tiles() { columns.len().next_multiple_of(SIDE) } else { columns.len() };
+            let mut sum = Aligned::zeros(depth * taken);
             product(part * images..batch.min((part + 1) * images), columns, &mut sum);
             sum
         })
@@ -233,7 +263,17 @@ impl Blocks {
     }
 }
 
-/// The sum over the batch of `window * grid^T`, `(windows.depth(), channels)`: the gradient of the weights. In tiles, blocks hold the
+/// Rows of the sums over these windows: as many as they show numbers, in tiles with what fills the last of each of their rows up.
+pub(crate) fn depth_of(windows: &Windows, products: Products) -> usize {
+    windows.kernel.0 * segment_of(windows, products)
+}
+
+/// Of these, the rows for one of a window's rows.
+pub(crate) fn segment_of(windows: &Windows, products: Products) -> usize {
+    if products.are_tiles() { windows.segment().next_multiple_of(SIDE) } else { windows.segment() }
+}
+
+/// The sum over the batch of `window * grid^T`, `(depth_of(windows), channels)`: the gradient of the weights. In tiles, blocks hold the
 /// transposed matrix.
 pub(crate) fn outer(windows: &Windows, channels: usize, images: &[f32], grids: &[f32], products: Products) -> Blocks {
     let (segments, segment) = (windows.segments(), windows.segment());
@@ -249,7 +289,7 @@ pub(crate) fn outer(windows: &Windows, channels: usize, images: &[f32], grids: &
             segments: &[0],
             segment: columns.len(),
             out: sum,
-            stride: if products.are_tiles() { windows.depth() } else { columns.len() },
+            stride: if products.are_tiles() { depth_of(windows, products) } else { columns.len() },
             products,
             partner: channels,
             lone: if products.are_pairs() && windows.grid.1 % 2 == 1 { windows.grid.1.div_ceil(2) } else { 0 },
@@ -300,8 +340,8 @@ fn sum_of_products(
         false => MIN_CELLS.div_ceil(cells),
     };
     let (step, padded_len) = match products.are_pairs() {
-        true => (2, windows.words_len()),
-        false => (1, windows.padded_len()),
+        true => (2, windows.words_len(together)),
+        false => (1, together * windows.padded_len()),
     };
     // Every cell, or every other of each line.
     let (across, all) = (windows.grid.1, windows.rows(together));
@@ -309,8 +349,8 @@ fn sum_of_products(
     let rows: Vec<usize> = cells_taken.iter().map(|&cell| all[cell]).collect();
     let grid_rows: Vec<usize> = cells_taken.iter().map(|&cell| cell * channels).collect();
     let taken = rows.len() / together;
-    sum_over_batch((windows.depth(), channels), batch, products, |part, columns, sum| {
-        with_scratch([together * padded_len, 0, 0], |[padded, ..]| {
+    sum_over_batch((depth_of(windows, products), channels), batch, products, |part, columns, sum| {
+        with_scratch([padded_len, 0, 0], |[padded, ..]| {
             for first in part.clone().step_by(together) {
                 let count = together.min(part.end - first);
                 let images = &images[first * image_len..][..count * image_len];

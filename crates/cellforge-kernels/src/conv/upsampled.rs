@@ -14,7 +14,7 @@ use crate::check::slice;
 use crate::gemm::with_scratch;
 use crate::memory::filled_in_pieces;
 use crate::micro::{Gather, Outer, PRODUCTS, Panels, Upsampled};
-use crate::product::{Precision, Products, pair_halves, pair_up};
+use crate::product::{Precision, Products, pair_channels, pair_up};
 use crate::profile::{Span, span};
 use crate::simd::vectorised;
 use crate::tiles::{SIDE, TILE};
@@ -143,7 +143,7 @@ impl Plan {
                             differences(self, image, rows, single);
                             for (i, single) in single.chunks_exact(plane * c).enumerate() {
                                 let at = (i * plane_pitch + n * strip_pitch) * depth;
-                                pair_halves(single, depth, &mut planes[at..][..plane * depth]);
+                                pair_channels(single, c, &mut planes[at..][..plane * depth]);
                             }
                         } else {
                             differences(
@@ -205,7 +205,7 @@ impl Plan {
                         filled += count;
                     }
                     let terms: &[f32] = if products.are_pairs() {
-                        pair_halves(&terms[..filled * terms_len], elements, words);
+                        pair_channels(&terms[..filled * terms_len], o, words);
                         words
                     } else {
                         terms

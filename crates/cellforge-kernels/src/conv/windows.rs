@@ -1,6 +1,7 @@
 //! Where the windows of a convolution lie in memory.
 
-use crate::product::{pair_halves, pair_up_in_place};
+use crate::product::{pair_channels, pair_up_in_place};
+use crate::tiles::SIDE;
 
 /// A grid of windows over images `(h, w, c)` with zeros around them.
 #[derive(Clone, Copy, Debug)]
@@ -90,33 +91,37 @@ impl Windows {
         self.pad_rows(images, self.image.2, padded, |pixels, to| to.copy_from_slice(pixels))
     }
 
-    /// Elements that the functions below need for one image: they copy it in any case.
-    pub fn words_len(&self) -> usize {
+    /// Elements that the functions below need for so many images: they copy them in any case, and zeros follow the last, over which the
+    /// last tile of a window may reach.
+    pub fn words_len(&self, images: usize) -> usize {
         let (h, w) = self.extent();
-        h * w * self.image.2
+        images * h * w * self.image.2 + SIDE
     }
 
-    /// As [`Windows::pad`], from images of twice the channels to words of each channel in the first half with the channel as far into
-    /// the second.
-    pub fn pad_channel_pairs<'a>(&self, images: &[f32], padded: &'a mut [f32]) -> &'a [f32] {
-        let c = self.image.2;
-        self.pad_rows(images, 2 * c, padded, |pixels, to| pair_halves(pixels, c, to))
+    /// As [`Windows::pad`], from images of so many channels to words of each two of them.
+    pub fn pad_channel_pairs<'a>(&self, images: &[f32], channels: usize, padded: &'a mut [f32]) -> &'a [f32] {
+        let len = self.pad_rows(images, channels, padded, |pixels, to| pair_channels(pixels, channels, to)).len();
+        Self::with_zeros(len, padded)
     }
 
     /// As [`Windows::pad`], to words of each pixel with the one that the next window shows in its place. Only where two windows lie side
     /// by side are the words in their windows of use.
     pub fn pad_pixel_pairs<'a>(&self, images: &[f32], padded: &'a mut [f32]) -> &'a [f32] {
         let (width, shift) = (self.extent().1 * self.image.2, self.stride * self.image.2);
-        self.pad_rows(images, self.image.2, padded, |pixels, to| to.copy_from_slice(pixels));
-        let images = images.len() / self.image_len();
-        let padded = &mut padded[..images * self.words_len()];
+        let len = self.pad_rows(images, self.image.2, padded, |pixels, to| to.copy_from_slice(pixels)).len();
         let mut upper = vec![0f32; width];
-        for row in padded.chunks_exact_mut(width) {
+        for row in padded[..len].chunks_exact_mut(width) {
             let partners = row.get(shift..).unwrap_or(&[]);
             upper[..partners.len()].copy_from_slice(partners);
             pair_up_in_place(row, &upper);
         }
-        padded
+        Self::with_zeros(len, padded)
+    }
+
+    /// The first `len` elements, and zeros after them.
+    fn with_zeros(len: usize, padded: &mut [f32]) -> &[f32] {
+        padded[len..len + SIDE].fill(0.);
+        &padded[..len + SIDE]
     }
 
     /// Height and width of an image with the zeros around it.

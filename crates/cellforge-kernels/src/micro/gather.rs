@@ -1,8 +1,8 @@
 //! Products whose left rows are put together from runs of numbers.
 
 use super::{
-    Left, Panels, RowBlock, block_bias, check_runs, copied_pitch, copy_rows, multiply_add, row_blocks, store,
-    tiled::Tiled, write_row,
+    Left, Panels, block_bias, check_runs, copied_pitch, copy_rows, multiply_add, row_blocks, store, tiled::Tiled,
+    write_row,
 };
 use crate::product::{Kernel, Product, Products, multiply};
 use crate::tiles::{Block, Engine, SIDE, Scratch, Steps, TILE};
@@ -10,7 +10,8 @@ use pulp::Simd;
 use std::ops::Range;
 
 /// `out[m] = bias + a[m] * weights + addend[m]`: row `m` of the left matrix is made of runs of `segment` numbers, which begin at
-/// `rows[m] + segments[..]`, and row `m` of the result and of the addend begins at `out_rows[m]`.
+/// `rows[m] + segments[..]`, and row `m` of the result and of the addend begins at `out_rows[m]`. In tiles, a run is read to the end of its last
+/// tile, and the weights have zeros there.
 pub(crate) struct Gather<'a> {
     pub a: &'a [f32],
     pub rows: &'a [usize],
@@ -28,9 +29,10 @@ pub(crate) struct Gather<'a> {
 impl Gather<'_> {
     pub fn run(self) {
         assert_eq!(self.rows.len(), self.out_rows.len());
-        assert_eq!(self.weights.depth(), self.segments.len() * self.segment, "the weights are of another depth");
-        check_runs(self.a, self.rows, self.segments, self.segment);
         let products = self.products;
+        let segment = products.whole_segment(self.segment);
+        assert_eq!(self.weights.depth(), self.segments.len() * segment, "the weights are of another depth");
+        check_runs(self.a, self.rows, self.segments, segment);
         multiply(self, products);
     }
 }
@@ -89,29 +91,25 @@ impl Kernel for Gather<'_> {
 
     #[inline(always)]
     fn run_in_tiles<E: Engine>(self, engine: E) {
-        let depth = self.weights.depth();
+        let (depth, segment) = (self.weights.depth(), self.products.whole_segment(self.segment));
         let pitch = copied_pitch(depth);
         let mut scratch = Scratch::take([SIDE * pitch, SIDE * SIDE]);
         let [copied, sums] = scratch.buffers();
         let row_blocks = row_blocks(self.rows);
         for (panel, columns) in self.weights.panels() {
             let width = panel.len() / depth;
-            assert!(
-                self.segment.is_multiple_of(TILE) && width.is_multiple_of(SIDE),
-                "runs or columns are no whole tiles"
-            );
+            assert!(width.is_multiple_of(SIDE), "{width} columns are no whole tiles");
             let places = || {
-                let runs =
-                    self.segments.iter().flat_map(|start| (0..self.segment).step_by(TILE).map(move |k| start + k));
+                let runs = self.segments.iter().flat_map(|start| (0..segment).step_by(TILE).map(move |k| start + k));
                 runs.enumerate()
             };
             let in_place = Steps::new(places().map(|(step, place)| [place, step * TILE * width]));
             let of_copy = Steps::new(places().map(|(step, _)| [step * TILE, step * TILE * width]));
-            for RowBlock { left, results } in &row_blocks {
-                let (left, rows, left_pitch, steps): (&[f32], _, _, _) = match left {
+            for block in &row_blocks {
+                let (left, rows, left_pitch, steps): (&[f32], _, _, _) = match &block.left {
                     Left::InPlace { rows, pitch } => (self.a, *rows, *pitch, &in_place),
                     Left::Copied(taken) => {
-                        copy_rows(self.a, &self.rows[taken.clone()], self.segments, self.segment, copied);
+                        copy_rows(self.a, &self.rows[taken.clone()], self.segments, segment, copied);
                         (copied, [0, TILE * pitch], pitch, &of_copy)
                     }
                 };
@@ -131,7 +129,7 @@ impl Kernel for Gather<'_> {
                     let columns = columns.start + column..columns.end.min(columns.start + column + SIDE);
                     let bias = block_bias(self.bias, &columns);
                     let sums = sums.as_chunks::<SIDE>().0;
-                    for &(row, result) in results {
+                    for (row, result) in block.results() {
                         let at = self.out_rows[result];
                         let to = at + columns.start..at + columns.end;
                         let mut values = sums[row];

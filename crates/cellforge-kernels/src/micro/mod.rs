@@ -79,8 +79,15 @@ fn check_runs(a: &[f32], rows: &[usize], segments: &[usize], len: usize) {
 /// Rows of a product that are computed together in tiles.
 struct RowBlock {
     left: Left,
-    /// Which row of the block is which of the product.
-    results: Vec<(usize, usize)>,
+    /// Which of the product's rows each row of the block is, if any.
+    results: [Option<usize>; SIDE],
+}
+
+impl RowBlock {
+    /// Rows of the block, and which of the product's they are.
+    fn results(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.results.iter().enumerate().filter_map(|(row, result)| Some((row, (*result)?)))
+    }
 }
 
 /// Where the rows of a block lie.
@@ -94,7 +101,7 @@ enum Left {
 /// The blocks of a product whose rows begin at `rows`. Some rows may be computed twice, to the same result.
 fn row_blocks(rows: &[usize]) -> Vec<RowBlock> {
     let block = |(first, count): (usize, usize)| {
-        let results = (0..count).map(|i| (i, first + i)).collect();
+        let results = std::array::from_fn(|i| (i < count).then_some(first + i));
         RowBlock { left: left(rows, first..first + count), results }
     };
     let blocks: Vec<RowBlock> = spans(rows.len()).map(block).collect();
@@ -105,7 +112,7 @@ fn row_blocks(rows: &[usize]) -> Vec<RowBlock> {
     // not asked for. To compute these as well costs less than to copy all.
     let Some((pitch, places)) = on_grid(rows) else { return blocks };
     let of_grid = |(first, _): (usize, usize)| {
-        let results = (0..SIDE).filter_map(|i| places[first + i].map(|row| (i, row))).collect();
+        let results = std::array::from_fn(|i| places[first + i]);
         let rows = [first, first + TILE].map(|place| rows[0] + place * pitch);
         RowBlock { left: Left::InPlace { rows, pitch }, results }
     };
@@ -192,9 +199,21 @@ fn block_bias(bias: Option<&[f32]>, columns: &Range<usize>) -> [f32; SIDE] {
 /// Writes as many of a row's numbers as there is room for.
 #[inline(always)]
 fn write_row(values: &[f32; SIDE], to: &mut [f32]) {
-    match <&mut [f32; SIDE]>::try_from(&mut *to) {
-        Ok(to) => *to = *values,
-        Err(_) => to.copy_from_slice(&values[..to.len()]),
+    // Moves of a constant length are instructions, others are calls.
+    const PART: usize = 8;
+    if let Ok(to) = <&mut [f32; SIDE]>::try_from(&mut *to) {
+        *to = *values;
+        return;
+    }
+    let (whole, rest) = to.as_chunks_mut::<PART>();
+    let (values, _) = values.as_chunks::<PART>();
+    for (to, values) in whole.iter_mut().zip(values) {
+        *to = *values;
+    }
+    if let Some(values) = values.get(whole.len()) {
+        for (to, value) in rest.iter_mut().zip(values) {
+            *to = *value;
+        }
     }
 }
 
@@ -244,11 +263,11 @@ mod tests {
         ] {
             let blocks = row_blocks(&rows);
             let mut found = vec![false; rows.len()];
-            for RowBlock { left, results } in &blocks {
-                assert_eq!(matches!(left, Left::InPlace { .. }), in_place, "{rows:?}");
-                for &(i, row) in results {
+            for block in &blocks {
+                assert_eq!(matches!(block.left, Left::InPlace { .. }), in_place, "{rows:?}");
+                for (i, row) in block.results() {
                     found[row] = true;
-                    let at = match left {
+                    let at = match &block.left {
                         Left::InPlace { rows, pitch } => rows[i / TILE] + i % TILE * pitch,
                         Left::Copied(taken) => rows[taken.start + i],
                     };

@@ -14,8 +14,9 @@ use std::ops::Range;
 /// Of words, `a` holds words of two rows that are summed over, and each row of `g` is given with its partner, `partner` numbers after it;
 /// both are `f32` in `g`, and are paired here. Where `lone` is not 0, the last of every `lone` rows has no partner.
 ///
-/// In tiles, what is written is transposed: column `n` of the result above is a row that begins at `n * stride`. Then `depth` and the
-/// number of columns are multiples of [`SIDE`].
+/// In tiles, what is written is transposed: column `n` of the result above is a row that begins at `n * stride`. Runs of `a`, and columns, are
+/// then filled up to multiples of [`SIDE`]: there are as many rows of the result, `a` is read as far, and what is written beyond the runs and
+/// the columns is of no use.
 pub(crate) struct Outer<'a> {
     pub a: &'a [f32],
     pub a_rows: &'a [usize],
@@ -41,8 +42,9 @@ const BLOCK: usize = 64;
 impl Outer<'_> {
     pub fn run(self) {
         assert_eq!(self.a_rows.len(), self.g_rows.len());
-        check_runs(self.a, self.a_rows, self.a_segments, self.depth);
         let products = self.products;
+        let depth = if products.are_tiles() { self.depth.next_multiple_of(SIDE) } else { self.depth };
+        check_runs(self.a, self.a_rows, self.a_segments, depth);
         multiply(self, products);
     }
 
@@ -184,12 +186,8 @@ impl Kernel for Outer<'_> {
     #[inline(always)]
     fn run_in_tiles<E: Engine>(self, engine: E) {
         const BLOCK: usize = MOST_IN_TILES;
-        let cols = self.segments.len() * self.segment;
-        assert!(
-            self.depth.is_multiple_of(SIDE) && cols.is_multiple_of(SIDE),
-            "{} times {cols} are no whole tiles",
-            self.depth
-        );
+        let (given_cols, depth) = (self.segments.len() * self.segment, self.depth.next_multiple_of(SIDE));
+        let cols = given_cols.next_multiple_of(SIDE);
         let turned_pitch = BLOCK + TILE;
         let mut scratch = Scratch::take([cols * (turned_pitch + BLOCK), BLOCK * SIDE]);
         let [g, copied] = scratch.buffers();
@@ -198,7 +196,7 @@ impl Kernel for Outer<'_> {
             let rows = a_rows.len().next_multiple_of(TILE);
             let packed = &mut packed[..rows * cols];
             let (given, missing) = packed.split_at_mut(a_rows.len() * cols);
-            self.pack(block * BLOCK, g_rows, &(0..cols), cols, given);
+            self.pack(block * BLOCK, g_rows, &(0..given_cols), cols, given);
             missing.fill(0.);
             transpose(packed, cols, turned, turned_pitch);
             // Rows that tiles can take in place are not copied.
@@ -208,7 +206,7 @@ impl Kernel for Outer<'_> {
                 None => Steps::new((0..rows).step_by(TILE).map(|row| [row, row * SIDE])),
             };
             for (segment, &start) in self.a_segments.iter().enumerate() {
-                for k in (0..self.depth).step_by(SIDE) {
+                for k in (0..depth).step_by(SIDE) {
                     let (right, right_at, right_pitch): (&[f32], _, _) = match pitch {
                         Some(pitch) => (self.a, start + k, pitch),
                         None => {
@@ -229,7 +227,7 @@ impl Kernel for Outer<'_> {
                             column: right_at,
                             right_pitch,
                             steps: &steps,
-                            sums: &mut self.out[column * self.stride + segment * self.depth + k..],
+                            sums: &mut self.out[column * self.stride + segment * depth + k..],
                             pitch: self.stride,
                             accumulate: true,
                         });

@@ -2,7 +2,7 @@
 
 use super::WIDEST;
 use super::each::Each;
-use crate::product::{Products, pair_up, pair_up_in_place};
+use crate::product::{Products, pair_up, pair_up_in_place, words};
 use crate::simd::{dispatch, lanes, panel_vectors, vectorised};
 use crate::tiles::{Aligned, SIDE};
 use crate::transpose::transpose;
@@ -49,18 +49,33 @@ impl Panels {
         })
     }
 
-    /// As [`Panels::new`], of words: of `rows`, which come in runs of `2 * half`, each in the first half of a run is paired with that
-    /// as far into the second.
-    pub fn of_pairs(weight: &[f32], rows: &[usize], half: usize, cols: &[usize], products: Products) -> Self {
-        let runs = || rows.chunks_exact(2 * half).map(|run| run.split_at(half));
-        let lower: Vec<usize> = runs().flat_map(|(lower, _)| lower.iter().copied()).collect();
-        let upper: Vec<usize> = runs().flat_map(|(_, upper)| upper.iter().copied()).collect();
+    /// As [`Panels::new`], of words: `rows` come in runs of `channels`, of which each two side by side make a word. The last of an odd number is
+    /// paired with 0. In tiles, every `taps` runs are followed by rows of zeros that fill the last tile up.
+    pub fn of_pairs(
+        weight: &[f32],
+        rows: &[usize],
+        (taps, channels): (usize, usize),
+        cols: &[usize],
+        products: Products,
+    ) -> Self {
+        let segment = products.whole_segment(taps * words(channels));
+        let (mut lower, mut upper) = (Vec::new(), Vec::new());
+        for taps in rows.chunks_exact(taps * channels) {
+            for two in taps.chunks_exact(channels).flat_map(|run| run.chunks(2)) {
+                lower.push(Some(two[0]));
+                upper.push(two.get(1).copied());
+            }
+            let filled = lower.len().next_multiple_of(segment);
+            lower.resize(filled, None);
+            upper.resize(filled, None);
+        }
         Self::build(lower.len(), cols.len(), Widths::of(products), |rows_taken, col, to| {
             let weight = &weight[cols[col]..];
-            for (to, &place) in to.iter_mut().zip(&lower[rows_taken.clone()]) {
-                *to = weight[place];
+            let at = |place: &Option<usize>| place.map_or(0., |place| weight[place]);
+            for (to, place) in to.iter_mut().zip(&lower[rows_taken.clone()]) {
+                *to = at(place);
             }
-            let upper: Vec<f32> = upper[rows_taken].iter().map(|&place| weight[place]).collect();
+            let upper: Vec<f32> = upper[rows_taken].iter().map(at).collect();
             pair_up_in_place(to, &upper);
         })
     }
@@ -93,8 +108,8 @@ impl Panels {
     }
 
     /// As [`Panels::new`], for a matrix of `(factors, depth)` rows whose elements are sums of the nine taps of 3x3 kernels, each
-    /// times its factor. `kernel(k, n)` is where in `weight` the taps of row `k` and column `n` begin. Of words, row `k` is paired with
-    /// row `k + depth / 2`, and the matrix has `(factors, depth / 2)` rows.
+    /// times its factor. `kernel(k, n)` is where in `weight` the taps of row `k` and column `n` begin. Of words, rows `2 k` and
+    /// `2 k + 1` are paired, and the matrix has `(factors, depth / 2)` rows.
     pub fn from_kernels(
         factors: &[[f32; 9]],
         depth: usize,
@@ -123,8 +138,8 @@ impl Panels {
                 let mut halves = [vec![0f32; factors.len() * width], vec![0f32; factors.len() * width]];
                 for k in 0..rows {
                     let [lower, upper] = &mut halves;
-                    combined(k, lower, width);
-                    combined(k + rows, upper, width);
+                    combined(2 * k, lower, width);
+                    combined(2 * k + 1, upper, width);
                     let parts = lower.chunks_exact(width).zip(upper.chunks_exact(width));
                     for (factor, (lower, upper)) in parts.enumerate() {
                         pair_up(lower, upper, &mut data[(factor * rows + k) * width..][..width]);

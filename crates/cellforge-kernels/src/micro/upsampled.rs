@@ -1,8 +1,8 @@
 //! The products of a convolution after 2x upsampling, nine for each small pixel.
 
 use super::{
-    Left, Panels, RowBlock, block_bias, check_runs, copied_pitch, copy_rows, multiply_add, row_blocks, store,
-    tiled::Tiled, write_row,
+    Left, Panels, block_bias, check_runs, copied_pitch, copy_rows, multiply_add, row_blocks, store, tiled::Tiled,
+    write_row,
 };
 use crate::product::{Kernel, Product, Products, multiply};
 use crate::tiles::{Block, Engine, SIDE, Scratch, Steps, TILE};
@@ -122,8 +122,8 @@ impl Kernel for Upsampled<'_> {
                 let first = i * self.depth * width;
                 Steps::new((0..self.depth).step_by(TILE).map(|k| [k, first + k * width]))
             });
-            for RowBlock { left, results } in &row_blocks {
-                let (left, rows, left_pitch, segments): (&[f32], _, _, _) = match left {
+            for block in &row_blocks {
+                let (left, rows, left_pitch, segments): (&[f32], _, _, _) = match &block.left {
                     Left::InPlace { rows, pitch } => (self.a, *rows, *pitch, self.segments),
                     Left::Copied(taken) => {
                         copy_rows(self.a, &self.rows[taken.clone()], &self.segments, self.depth, copied);
@@ -149,7 +149,7 @@ impl Kernel for Upsampled<'_> {
                     let bias = block_bias(self.bias, &columns);
                     let sums: [&[[f32; SIDE]]; PRODUCTS] =
                         std::array::from_fn(|i| sums[i * BLOCK..][..BLOCK].as_chunks::<SIDE>().0);
-                    for &(row, result) in results {
+                    for (row, result) in block.results() {
                         let at = self.out_rows[result];
                         let [p0, p1, p2, p3, p4, p5, p6, p7, p8] = sums.map(|sums| &sums[row]);
                         let corners = [(p1, p3, p5), (p2, p3, p6), (p1, p4, p7), (p2, p4, p8)];

@@ -24,6 +24,7 @@ enum Op {
     Two([Tensor; 2], Box<dyn CustomOp2 + Send + Sync>),
     Three([Tensor; 3], Box<dyn CustomOp3 + Send + Sync>),
     Adding([Tensor; 3], Box<dyn BackwardAdding + Send + Sync>),
+    AddingOne(Tensor, Box<dyn BackwardAddingOne + Send + Sync>),
     Reshape(Tensor),
     /// With the order of dimensions that brings a gradient back.
     Permute(Tensor, [usize; 4]),
@@ -39,6 +40,12 @@ pub(crate) trait BackwardAdding: CustomOp3 {
         grad: &Tensor,
         more: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)>;
+}
+
+/// As [`BackwardAdding`], of one input.
+pub(crate) trait BackwardAddingOne: CustomOp1 {
+    /// [`CustomOp1::bwd`] with `more`, of the shape of the input, added.
+    fn bwd_adding(&self, arg: &Tensor, grad: &Tensor, more: &Tensor) -> Result<Option<Tensor>>;
 }
 
 #[derive(Default)]
@@ -180,7 +187,7 @@ fn walk(result: &Tensor, grad: Tensor, mut nodes: Vec<(Op, Tensor)>) -> Result<G
         }
         let Some(grad) = grads.remove(&result.id()) else { continue };
         let more = match &op {
-            Op::Adding([xs, ..], _) => take_pending(&mut grads, nodes.last(), xs)?,
+            Op::Adding([xs, ..], _) | Op::AddingOne(xs, _) => take_pending(&mut grads, nodes.last(), xs)?,
             _ => None,
         };
         for (arg, grad) in op.backward(&result, &grad, more.as_ref())? {
@@ -224,9 +231,11 @@ fn take_pending(
 impl Op {
     fn args(&self) -> &[Tensor] {
         match self {
-            Self::One(arg, _) | Self::Reshape(arg) | Self::Permute(arg, _) | Self::Contiguous(arg) => {
-                std::slice::from_ref(arg)
-            }
+            Self::One(arg, _)
+            | Self::AddingOne(arg, _)
+            | Self::Reshape(arg)
+            | Self::Permute(arg, _)
+            | Self::Contiguous(arg) => std::slice::from_ref(arg),
             Self::Two(args, _) => args,
             Self::Three(args, _) | Self::Adding(args, _) => args,
         }
@@ -238,6 +247,7 @@ impl Op {
             Self::Two(_, op) => op.name(),
             Self::Three(_, op) => op.name(),
             Self::Adding(_, op) => op.name(),
+            Self::AddingOne(_, op) => op.name(),
             Self::Reshape(_) => "reshape",
             Self::Permute(..) => "permute",
             Self::Contiguous(_) => "contiguous",
@@ -256,6 +266,10 @@ impl Op {
                 None => op.bwd(a, b, c, result, grad)?,
             })
             .into(),
+            Self::AddingOne(arg, op) => vec![match more {
+                Some(more) => op.bwd_adding(arg, grad, more)?,
+                None => op.bwd(arg, result, grad)?,
+            }],
             Self::Reshape(arg) => vec![Some(dense(grad)?.reshape(arg.shape())?)],
             Self::Permute(_, back) => vec![Some(grad.permute(*back)?)],
             Self::Contiguous(_) => vec![Some(grad.clone())],
@@ -364,16 +378,28 @@ pub(crate) fn apply1(xs: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) ->
     if !recording() {
         return xs.apply_op1(op);
     }
-    check_operands(op.name(), &[xs])?;
-    let (storage, shape) = {
-        let (x, x_l) = xs.storage_and_layout();
-        match &*x {
-            Storage::Cpu(x) => on(Storage::Cpu, op.cpu_fwd(x, x_l))?,
-            Storage::Cuda(x) => on(Storage::Cuda, op.cuda_fwd(x, x_l))?,
-            Storage::Metal(x) => on(Storage::Metal, op.metal_fwd(x, x_l))?,
-        }
-    };
+    let (storage, shape) = forward1(xs, &op)?;
     note_down(Op::One(xs.clone(), Box::new(op)), storage, shape)
+}
+
+/// See [`apply1`].
+pub(crate) fn apply1_adding(xs: &Tensor, op: impl BackwardAddingOne + Send + Sync + 'static) -> Result<Tensor> {
+    let _span = note("forward", op.name(), xs);
+    if !recording() {
+        return xs.apply_op1(op);
+    }
+    let (storage, shape) = forward1(xs, &op)?;
+    note_down(Op::AddingOne(xs.clone(), Box::new(op)), storage, shape)
+}
+
+fn forward1(xs: &Tensor, op: &impl CustomOp1) -> Result<(Storage, Shape)> {
+    check_operands(op.name(), &[xs])?;
+    let (x, x_l) = xs.storage_and_layout();
+    match &*x {
+        Storage::Cpu(x) => on(Storage::Cpu, op.cpu_fwd(x, x_l)),
+        Storage::Cuda(x) => on(Storage::Cuda, op.cuda_fwd(x, x_l)),
+        Storage::Metal(x) => on(Storage::Metal, op.metal_fwd(x, x_l)),
+    }
 }
 
 /// See [`apply1`].

@@ -146,6 +146,10 @@ fn tiles_of_products() {
     check_conv([9, 70, 6, 2], [49, 3, 3], false, same);
     let padding = Padding { top: 2, bottom: 0, left: 0, right: 3 };
     check_conv([2, 50, 6, 5], [48, 3, 3], true, Conv2dConfig::new(1, padding));
+    // The gradient of the weights is computed so from 64 channels on; the third image is a single tile.
+    check_conv([2, 64, 9, 9], [64, 3, 3], true, same);
+    check_conv([3, 66, 5, 7], [65, 3, 3], false, same);
+    check_conv([9, 65, 4, 4], [70, 3, 3], true, same);
     check_conv_add([2, 48, 7, 6], [48, 3, 3], same);
 }
 

@@ -3,6 +3,7 @@
 mod activation;
 mod common;
 mod conv;
+mod fused;
 mod loss;
 mod modulate;
 mod modules;

@@ -81,7 +81,7 @@ proptest! {
 
 /// Counts of channels for which words fill whole tiles, and others.
 fn channels() -> impl Strategy<Value = usize> {
-    prop_oneof![3 => Just(32usize), 2 => Just(64), 1 => Just(96), 1 => Just(36), 1 => Just(70)]
+    prop_oneof![3 => Just(32usize), 2 => Just(64), 1 => Just(96), 1 => Just(36), 1 => Just(70), 2 => Just(24), 1 => Just(33)]
 }
 
 proptest! {
@@ -124,6 +124,11 @@ fn large_shapes() {
     check(&vars, |t, p| conv2d(&t[0], &t[1], Some(&t[2]), &same.in_precision(p)));
     let vars = [whole(1, &[2, 32, 33, 17]), whole(2, &[32, 32, 3, 3]), whole(3, &[32])];
     check(&vars, |t, p| conv2d(&t[0], &t[1], Some(&t[2]), &same.in_precision(p)));
+    // From and to three colours, and of counts that leave tiles partly empty.
+    for (c, o) in [(3, 24), (24, 3), (24, 24), (24, 48), (12, 200)] {
+        let vars = [whole(1, &[3, c, 19, 21]), whole(2, &[o, c, 3, 3]), whole(3, &[o])];
+        check(&vars, |t, p| conv2d(&t[0], &t[1], Some(&t[2]), &same.in_precision(p)));
+    }
     let vars = [whole(1, &[2, 32, 40, 64]), whole(2, &[64, 32, 3, 3]), whole(3, &[64])];
     check(&vars, |t, p| conv2d(&t[0], &t[1], Some(&t[2]), &strided.in_precision(p)));
     let vars = [whole(1, &[35, 128, 4, 4]), whole(2, &[96, 128, 3, 3]), whole(3, &[96])];

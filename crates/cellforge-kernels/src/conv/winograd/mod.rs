@@ -11,7 +11,7 @@
 mod tile;
 mod transform;
 
-use super::products::images_per_task;
+use super::products::{Then, images_per_task};
 use super::windows::Windows;
 use crate::gemm::with_scratch;
 use crate::memory::filled_in_pieces;
@@ -41,7 +41,15 @@ pub(super) struct Winograd {
 impl Winograd {
     /// Channels from which on the transforms cost less than the products that they save, beside plain sums of such products.
     pub fn fewest(products: Products) -> usize {
-        if products.are_pairs() { 48 } else { 32 }
+        if products.are_pairs() { 48 } else { 24 }
+    }
+
+    /// The same for the gradient of the weights, of any products: what its transforms make of a batch goes through memory.
+    pub const FEWEST_BY_WEIGHT: usize = 64;
+
+    /// Whether an image is one tile: then there are too few for what is computed of the weights.
+    pub fn is_one_tile(&self) -> bool {
+        self.tiles.cells() == 1
     }
 
     /// None for other kernels than 3x3 of stride 1, and for grids of less than a tile.
@@ -61,19 +69,19 @@ impl Winograd {
     }
 
     /// `kernel(k, n)` is where in `weight` the nine taps from input channel `k` to output channel `n` begin; they are taken in
-    /// reverse order if `turned`.
+    /// reverse order if `turned`. Nothing is added but a bias.
     pub fn forward(
         &self,
         weight: &[f32],
         kernel: impl Fn(usize, usize) -> usize + Sync,
         turned: bool,
-        bias: Option<&[f32]>,
+        then: Then,
         xs: &[f32],
     ) -> Vec<f32> {
         match self.m {
-            2 => self.forward_m::<2>(weight, kernel, turned, bias, xs),
-            3 => self.forward_m::<3>(weight, kernel, turned, bias, xs),
-            _ => self.forward_m::<4>(weight, kernel, turned, bias, xs),
+            2 => self.forward_m::<2>(weight, kernel, turned, then, xs),
+            3 => self.forward_m::<3>(weight, kernel, turned, then, xs),
+            _ => self.forward_m::<4>(weight, kernel, turned, then, xs),
         }
     }
 
@@ -82,7 +90,7 @@ impl Winograd {
         weight: &[f32],
         kernel: impl Fn(usize, usize) -> usize + Sync,
         turned: bool,
-        bias: Option<&[f32]>,
+        then: Then,
         xs: &[f32],
     ) -> Vec<f32> {
         let (c, o, (oh, ow)) = (self.tiles.image.2, self.o, self.out);
@@ -125,13 +133,14 @@ impl Winograd {
                                 points: sums,
                                 width,
                                 columns: weights.columns(panel),
-                                bias,
+                                bias: then.bias,
                                 tiles: (bottom - top, across),
                                 out: (height, ow, o),
                                 ys,
                             }
                             .run();
                         }
+                        then.activate(ys);
                     });
                 }
             });
