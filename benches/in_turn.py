@@ -4,8 +4,8 @@
     python3 benches/in_turn.py --work best generate_best --side 64 --precision bf16 --rounds 5
     python3 benches/in_turn.py --device cuda --batch 32 128 512 --program PATH
 
-PyTorch runs the same networks by benches/torch/bench.py, eager and compiled; how much faster this project is counts against the faster of
-the two. Each round times all of them, one after the other, so that a machine that is slower for a while is slower for all. Figures are
+PyTorch runs the same networks by benches/torch/bench.py, eager and compiled (--form); how much faster this project is counts against the faster of
+those. Each round times all of them, one after the other, so that a machine that is slower for a while is slower for all. Figures are
 medians of the rounds. Memory is the most that a process had resident; PyTorch's is that of its faster form.
 
 Where no interpreter with PyTorch is named by --python, and this one has none, it is installed into target/torch, which takes 5 GB. PATH is
@@ -30,8 +30,6 @@ SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6}
 # What is timed, and the sides of its images.
 WORK = {"gan": [64], "best": [64, 128, 256], "resnet": [64, 128], "cnn": [64], "generate": [64], "generate_best": [64]}
 FORMS = {"eager": [], "compiled": ["--compile"]}
-COLUMNS = ["work", "side", "batch", "precision", "this project", *(f"PyTorch, {form}" for form in FORMS)]
-COLUMNS += ["times faster", "peak memory", "PyTorch's"]
 
 
 def run(command, **options):
@@ -113,7 +111,7 @@ def theirs(args, form, work, side, batch, precision):
 def row(args, work, side, batch, precision):
     """A line of the table."""
     what = [work, side, batch, precision]
-    mine, others = [], {form: [] for form in FORMS}
+    mine, others = [], {form: [] for form in args.form}
     for _ in range(args.rounds):
         found = ours(args.program, *what)
         if found is None:
@@ -122,7 +120,7 @@ def row(args, work, side, batch, precision):
         for form in list(others):
             found = theirs(args, form, *what)
             if isinstance(found, str):
-                if form == "eager":
+                if len(others) == 1 or form == "eager":
                     raise SystemExit(f"PyTorch failed at {work}: {found}")
                 print(f"PyTorch's {work} in {precision} is eager alone, compiling it failed: {found}", file=sys.stderr)
                 del others[form]
@@ -134,7 +132,7 @@ def row(args, work, side, batch, precision):
 
     (seconds, memory), others = medians(mine), {form: medians(rounds) for form, rounds in others.items()}
     best = min(others.values())
-    forms = [f"{1e3 * others[form][0]:.4g} ms" if form in others else "failed" for form in FORMS]
+    forms = [f"{1e3 * others[form][0]:.4g} ms" if form in others else "failed" for form in args.form]
     cells = [*what, f"{1e3 * seconds:.4g} ms", *forms, f"{best[0] / seconds:.2f}", f"{memory:.2f} GiB", f"{best[1]:.2f} GiB"]
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
@@ -145,6 +143,7 @@ def main():
     parser.add_argument("--side", nargs="+", type=int, help="of those that a work is timed at (all)")
     parser.add_argument("--precision", nargs="+", choices=["f32", "bf16"], default=["f32", "bf16"], help="f32 is tf32 on a GPU")
     parser.add_argument("--batch", nargs="+", type=int, default=[32], help="others than 32 on a GPU and at 64x64 alone")
+    parser.add_argument("--form", nargs="+", choices=FORMS, default=list(FORMS), help="of PyTorch's networks")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=5, help="what PyTorch's time in a round is the median of")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -153,7 +152,9 @@ def main():
     args = parser.parse_args()
     os.environ["CELLFORGE_BENCH_DEVICE"] = args.device
     args.python, args.program = args.python or interpreter(), args.program or build(args.device)
-    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+    columns = ["work", "side", "batch", "precision", "this project", *(f"PyTorch, {form}" for form in args.form)]
+    columns += ["times faster", "peak memory", "PyTorch's"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     for work, precision in itertools.product(args.work, args.precision):
         sides = [side for side in WORK[work] if not args.side or side in args.side]
         for side, batch in itertools.product(sides, args.batch):

@@ -23,7 +23,9 @@ use cellforge::{
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [gan, training, held_out] = &arguments[..] else {
-        anyhow::bail!("name a GAN (`built-in`, or the folder of one), its training images, and images of other patients")
+        anyhow::bail!(
+            "name a GAN (`built-in`, or the folder of one), its training images, and images of other patients"
+        )
     };
     let gan = if gan == "built-in" { TrainedGan::builtin()? } else { TrainedGan::load(gan)? };
     let classes = gan.classes().to_vec();
@@ -35,9 +37,13 @@ fn main() -> Result<()> {
         for (class, name) in classes.iter().enumerate() {
             let rows: Vec<usize> = (0..images.len()).filter(|&i| images.label(i) as usize == class).collect();
             let scores = gan.scores(name, &images.part(&rows)).context("the GAN cannot score these images")?;
-            scored.extend(
-                rows.iter().zip(scores).map(|(&i, score)| Scored { score, second, class, network: 0, unit: units[i] }),
-            );
+            scored.extend(rows.iter().zip(scores).map(|(&i, score)| Scored {
+                score,
+                second,
+                class,
+                network: 0,
+                unit: units[i],
+            }));
         }
         println!("{path}: {} images", images.len());
     }

@@ -7,6 +7,7 @@ mod encoders;
 mod evaluate;
 mod kernels;
 mod train;
+mod work;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 

@@ -1,5 +1,6 @@
 //! Steps of `cellforge-train` with the networks of the study and of the recipe `best` at full width.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use cellforge::kernels::Precision;
 use cellforge::nn::{Key, ParamStore, one_hot};
 use cellforge::train::{ClassifierStep, ClassifierTrainConfig, GanStep, GanTrainConfig, LossKind, Step};
 use criterion::{Criterion, SamplingMode};
+
+use crate::work::{self, Work};
 
 /// The CPU, or with the feature `cuda` and `CELLFORGE_BENCH_DEVICE=cuda` an NVIDIA GPU.
 fn device() -> Device {
@@ -66,22 +69,30 @@ impl In {
     }
 }
 
-/// Training steps of each kind.
+/// Training steps of each kind. As a test, their work is counted, and held against what is known.
 pub fn steps(c: &mut Criterion) {
+    let mut found = BTreeMap::new();
     for given in In::each() {
-        bench_step(c, &given.name("gan_step", 64), 64, 1, || gan_step(GanTrainConfig::default(), given.precision));
+        bench_step(c, &mut found, &given.name("gan_step", 64), 64, 1, || {
+            gan_step(GanTrainConfig::default(), given.precision)
+        });
         for side in [64, 128, 256] {
             let config = best(side);
             let period = config.penalty_every;
-            bench_step(c, &given.name("best_step", side), side, period, || gan_step(config.clone(), given.precision));
+            bench_step(c, &mut found, &given.name("best_step", side), side, period, || {
+                gan_step(config.clone(), given.precision)
+            });
         }
         for side in [64, 128] {
             let model = ClassifierConfig::Resnet(ResNetConfig { image_size: side.into(), ..ResNetConfig::default() });
-            bench_step(c, &given.name("resnet_step", side), side, 1, || classifier_step(&model, given.precision));
+            bench_step(c, &mut found, &given.name("resnet_step", side), side, 1, || {
+                classifier_step(&model, given.precision)
+            });
         }
         let model = ClassifierConfig::study_cnn();
-        bench_step(c, &given.name("cnn_step", 64), 64, 1, || classifier_step(&model, given.precision));
+        bench_step(c, &mut found, &given.name("cnn_step", 64), 64, 1, || classifier_step(&model, given.precision));
     }
+    work::hold(&found);
 }
 
 /// Images from noise, noise included.
@@ -118,7 +129,14 @@ fn classifier_step(model: &ClassifierConfig, precision: Precision) -> Classifier
 
 /// A sample is `period` iterations, of which one has the penalties, and its time is divided by as many. A step reads its losses, for which
 /// a GPU must have computed them. As a test, it is one iteration with the penalties, of a batch of two.
-fn bench_step<S: Step<Batch = Batch>>(c: &mut Criterion, name: &str, side: usize, period: u64, make: impl Fn() -> S) {
+fn bench_step<S: Step<Batch = Batch>>(
+    c: &mut Criterion,
+    found: &mut BTreeMap<String, Work>,
+    name: &str,
+    side: usize,
+    period: u64,
+    make: impl Fn() -> S,
+) {
     let mut group = c.benchmark_group(name);
     group.sample_size(10).warm_up_time(Duration::from_secs(2)).measurement_time(Duration::from_secs(15));
     if period > 1 {
@@ -138,6 +156,12 @@ fn bench_step<S: Step<Batch = Batch>>(c: &mut Criterion, name: &str, side: usize
                 }
                 (step, batch, done)
             });
+            if is_test() && device().is_cpu() {
+                *done += 1;
+                let (work, step) = Work::of(|| step.step(batch, *done));
+                black_box(step.expect("a step"));
+                found.insert(name.to_owned(), work);
+            }
             let period = if is_test() { 1 } else { period };
             bencher.iter_custom(|samples| {
                 let start = Instant::now();

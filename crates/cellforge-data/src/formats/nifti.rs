@@ -83,7 +83,7 @@ fn told_1(start: &[u8]) -> Outcome<Told> {
     Told::new(&sizes, &header, big_endian, offset.max(HEADER_1 as u64), (header.scl_slope, header.scl_inter))
 }
 
-/// The header of NIfTI-2, of which the crate `nifti` reads none: <https://nifti.nimh.nih.gov/pub/dist/doc/nifti2.h>.
+/// The header of NIfTI-2, of which the crate `nifti` reads none, as the standard's `nifti2.h` has it.
 fn told_2(start: &[u8], big_endian: bool) -> Outcome<Told> {
     let broken = |reason: String| format!("its header is not that of a NIfTI-2 volume ({reason})");
     if start.len() < HEADER_2 {
