@@ -80,8 +80,8 @@ fn a_run_that_does_not_fit_says_what_would() {
         let assert = cellforge().args(words.split(' ')).current_dir(&dir).assert().code(1);
         String::from_utf8_lossy(&assert.get_output().stderr).into_owned()
     };
-    let told = refused("train gan --recipe best --side 256 --batch 64 --memory 3 --out gan");
-    for part in ["training a GAN on 256x256 pixels in batches of 64", "3.0 GiB are free", "--batch 32 (", "--side "] {
+    let told = refused("train gan --recipe best --side 256 --batch 64 --memory 3.5 --out gan");
+    for part in ["training a GAN on 256x256 pixels in batches of 64", "3.5 GiB are free", "--batch 32 (", "--side "] {
         assert!(told.contains(part), "no {part:?} in {told}");
     }
     let told = refused("train classifier --recipe resnet --side 512 --batch 64 --memory 2 --out net");

@@ -9,7 +9,7 @@
 //! - the study's iteration of a GAN: `b (A_generator + A_discriminator)`, of a part of the batch where it is accumulated;
 //! - the joint iteration: `b A_generator`, whose way is kept from one update to the next, and `4 A_discriminator` of a part: of real and of generated
 //!   images, and of the two passes of a penalty (`2 A_discriminator` where there is none);
-//! - `3 L` of a part for gradients on their way;
+//! - `3 L` of a part for gradients on their way, `5 L` in the joint iteration;
 //! - [`PROGRAM`] bytes for the program itself.
 //!
 //! `A` counts the outputs of convolutions, dense layers, normalisation, leaky ReLUs, pooling and padding, and the scaled input of the first styled
@@ -125,9 +125,10 @@ impl GanTrainConfig {
             false => part.saturating_mul(generator.all + discriminator.all),
         };
         let largest = generator.largest.max(discriminator.largest);
+        let on_their_way = if self.joint_update { 5 } else { 3 };
         MemoryNeed {
             weights: 8 * NUMBER * (generator.parameters + discriminator.parameters),
-            activations: NUMBER * kept.saturating_add(part.saturating_mul(3 * largest)),
+            activations: NUMBER * kept.saturating_add(part.saturating_mul(on_their_way * largest)),
             program: PROGRAM,
             ..MemoryNeed::default()
         }
@@ -184,7 +185,7 @@ mod tests {
         let discriminator = Kept::of(&best.model.discriminator_summary());
         let generator = Kept::of(&best.model.generator_summary());
         let largest = discriminator.largest.max(generator.largest);
-        assert_eq!(whole.activations - saved.activations, 4 * 24 * (4 * discriminator.all + 3 * largest));
+        assert_eq!(whole.activations - saved.activations, 4 * 24 * (4 * discriminator.all + 5 * largest));
         assert_eq!(whole.weights, saved.weights);
     }
 
