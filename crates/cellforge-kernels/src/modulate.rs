@@ -46,20 +46,18 @@ pub fn modulate_twice(
     if next.dims() != scale.dims() {
         bail!("{op}: next has shape {:?}, expected {:?}", next.dims(), scale.dims());
     }
+    let one_after_the_other = || {
+        let zeros = Tensor::zeros(scale.dim(1)?, candle_core::DType::F32, scale.device())?;
+        modulate(&modulate(xs, scale, shift, negative_slope)?, next, &zeros, 1.)
+    };
     on_device!(
         xs.device(),
         cpu = {
             let factors = apply2(&contiguous(scale)?, &contiguous(next)?, SideBySide)?;
             channels_first(&apply3(&channels_last(xs)?, &factors, &contiguous(shift)?, Modulate(negative_slope))?)
         },
-        cuda = {
-            let zeros = Tensor::zeros(scale.dim(1)?, candle_core::DType::F32, scale.device())?;
-            crate::cuda::modulate(&crate::cuda::modulate(xs, scale, shift, negative_slope)?, next, &zeros, 1.)
-        },
-        composed = {
-            let zeros = Tensor::zeros(scale.dim(1)?, candle_core::DType::F32, scale.device())?;
-            composed::modulate(&composed::modulate(xs, scale, shift, negative_slope)?, next, &zeros, 1.)
-        },
+        cuda = one_after_the_other(),
+        composed = one_after_the_other(),
     )
 }
 

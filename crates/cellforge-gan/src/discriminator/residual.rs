@@ -51,35 +51,27 @@ trait Layer: Sized + Clone {
     fn jvp(&self, xs: &Tensor) -> Result<Tensor>;
 }
 
-impl Layer for Conv2d {
-    fn weight(&self) -> &Tensor {
-        self.weight()
-    }
-    fn with_weight(&self, weight: Tensor) -> Self {
-        self.with_weight(weight)
-    }
-    fn run_leaky_relu(&self, xs: &Tensor, negative_slope: f32) -> Result<Tensor> {
-        self.forward_leaky_relu(xs, negative_slope)
-    }
-    fn jvp(&self, xs: &Tensor) -> Result<Tensor> {
-        self.jvp(xs)
-    }
+macro_rules! layer {
+    ($type:ty, $run_leaky_relu:expr) => {
+        impl Layer for $type {
+            fn weight(&self) -> &Tensor {
+                self.weight()
+            }
+            fn with_weight(&self, weight: Tensor) -> Self {
+                self.with_weight(weight)
+            }
+            fn run_leaky_relu(&self, xs: &Tensor, negative_slope: f32) -> Result<Tensor> {
+                $run_leaky_relu(self, xs, negative_slope)
+            }
+            fn jvp(&self, xs: &Tensor) -> Result<Tensor> {
+                self.jvp(xs)
+            }
+        }
+    };
 }
 
-impl Layer for Linear {
-    fn weight(&self) -> &Tensor {
-        self.weight()
-    }
-    fn with_weight(&self, weight: Tensor) -> Self {
-        self.with_weight(weight)
-    }
-    fn run_leaky_relu(&self, xs: &Tensor, negative_slope: f32) -> Result<Tensor> {
-        ops::leaky_relu(&self.forward(xs)?, negative_slope)
-    }
-    fn jvp(&self, xs: &Tensor) -> Result<Tensor> {
-        self.jvp(xs)
-    }
-}
+layer!(Conv2d, Conv2d::forward_leaky_relu);
+layer!(Linear, |layer: &Linear, xs, negative_slope| ops::leaky_relu(&layer.forward(xs)?, negative_slope));
 
 impl<L: Layer> Normed<L> {
     fn new(layer: L, cfg: &GanConfig, vb: VarBuilder) -> Result<Self> {

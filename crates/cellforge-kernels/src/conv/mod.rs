@@ -39,10 +39,7 @@ pub fn with_plain_sums<T>(f: impl FnOnce() -> T) -> T {
 /// `bias` `(o)`, and the result `(b, o, oh, ow)`.
 pub fn conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: &Conv2dConfig) -> Result<Tensor> {
     let op = "conv2d";
-    let (size, kernel) = check(op, xs, weight, bias)?;
-    if cfg.out_size(size, kernel).is_none() {
-        bail!("{op}: a kernel of {:?} with {cfg:?} does not fit images of shape {:?}", weight.dims(), xs.dims());
-    }
+    check_fit(op, xs, weight, bias, cfg)?;
     on_device!(
         xs.device(),
         cpu = {
@@ -63,10 +60,7 @@ pub fn conv2d_leaky_relu(
     negative_slope: f32,
 ) -> Result<Tensor> {
     let op = "conv2d_leaky_relu";
-    let (size, kernel) = check(op, xs, weight, Some(bias))?;
-    if cfg.out_size(size, kernel).is_none() {
-        bail!("{op}: a kernel of {:?} with {cfg:?} does not fit images of shape {:?}", weight.dims(), xs.dims());
-    }
+    check_fit(op, xs, weight, Some(bias), cfg)?;
     if negative_slope.is_nan() || negative_slope < 0. {
         bail!("{op}: the slope below zero is {negative_slope}, expected 0 or more");
     }
@@ -125,6 +119,15 @@ pub fn upsample2x_conv2d(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, pr
         cuda = crate::cuda::upsample2x_conv2d(xs, weight, bias, precision),
         composed = composed::upsample2x_conv2d(xs, weight, bias),
     )
+}
+
+/// As [`check`], and that a kernel fits the images.
+fn check_fit(op: &str, xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: &Conv2dConfig) -> Result<()> {
+    let (size, kernel) = check(op, xs, weight, bias)?;
+    if cfg.out_size(size, kernel).is_none() {
+        bail!("{op}: a kernel of {:?} with {cfg:?} does not fit images of shape {:?}", weight.dims(), xs.dims());
+    }
+    Ok(())
 }
 
 /// Checks types and shapes; the heights and widths of the images and of the kernels.

@@ -61,16 +61,13 @@ impl<'a> Plan<'a> {
 
     /// Winograd's algorithm for windows and `o` channels of output, where it is the cheaper way than these products of plain sums.
     fn winograd(&self, windows: &Windows, o: usize, products: Products) -> Option<Winograd> {
-        let cheaper = windows.image.2.min(o) >= Winograd::fewest(products);
-        let found = Winograd::new(windows, o).filter(|winograd| cheaper && !winograd.is_one_tile());
-        found.filter(|_| !products.are_tiles() && !super::PLAIN.get())
+        self.winograd_from(Winograd::fewest(products), windows, o, products).filter(|winograd| !winograd.is_one_tile())
     }
 
-    /// The same for the gradient of the weights.
-    fn winograd_by_weight(&self) -> Option<Winograd> {
-        let cheaper = self.direct.image.2.min(self.o) >= Winograd::FEWEST_BY_WEIGHT;
-        let found = Winograd::new(&self.direct, self.o).filter(|_| cheaper);
-        found.filter(|_| !self.products.are_tiles() && !super::PLAIN.get())
+    /// Winograd's algorithm where there are at least so many channels on both sides, and no tiles.
+    fn winograd_from(&self, fewest: usize, windows: &Windows, o: usize, products: Products) -> Option<Winograd> {
+        let cheaper = windows.image.2.min(o) >= fewest && !products.are_tiles() && !super::PLAIN.get();
+        Winograd::new(windows, o).filter(|_| cheaper)
     }
 
     fn out_shape(&self, batch: usize) -> Shape {
@@ -181,7 +178,7 @@ impl<'a> Plan<'a> {
         let _span = self.span("weight gradient", xs.len() / self.direct.image_len());
         let (c, o, (kh, kw)) = (self.direct.image.2, self.o, self.direct.kernel);
         let products = self.products;
-        if let Some(winograd) = self.winograd_by_weight() {
+        if let Some(winograd) = self.winograd_from(Winograd::FEWEST_BY_WEIGHT, &self.direct, o, products) {
             return winograd.weight_gradient(xs, grad);
         }
         let taps = kh * kw;
@@ -383,8 +380,7 @@ impl CustomOp3 for ConvLeakyRelu {
         let negative_slope = self.1;
         // A result has the sign of what it was taken of.
         let grad = {
-            let describe =
-                || ("leaky_relu".to_owned() + &format!(" {:?}", ys.dims()), 0., 12. * ys.elem_count() as f64);
+            let describe = || (format!("leaky_relu {:?}", ys.dims()), 0., 12. * ys.elem_count() as f64);
             let _span = span("gradient", describe);
             let values = with_slice(NAME, ys, |ys| {
                 with_slice(NAME, grad, |grad| Ok(zip_map(ys, grad, move |y, g| g * slope_at(y, negative_slope))))
