@@ -16,6 +16,7 @@
 //! convolution. Of a residual discriminator it counts what a convolution leaves once: its activation is taken in the same pass, or with the mean that
 //! follows. Decoded images are not in it: those of a training lie in a file that is mapped into memory.
 
+use cellforge_gan::DiscriminatorKind;
 use cellforge_nn::summary::ModelSummary;
 
 use crate::predict::at_once;
@@ -74,12 +75,12 @@ struct Kept {
 }
 
 impl Kept {
-    fn of(summary: &ModelSummary) -> Self {
+    /// `convolutions_activate` where a convolution's leaky ReLU is taken with it, and its own result is not kept beside.
+    fn of(summary: &ModelSummary, convolutions_activate: bool) -> Self {
         let mut kept = Self { all: 0, largest: 0, parameters: summary.params() as u64 };
         // The output of the layer before, on the way of the image, and what kind of layer it is.
         let (mut before, mut kind_before) = (0, "");
         let mut is_scaled = false;
-        let convolutions_activate = summary.layers.iter().any(|layer| layer.name == "stem");
         for layer in &summary.layers {
             let values = layer.output.iter().product::<usize>() as u64;
             if layer.name.ends_with(".style") {
@@ -113,8 +114,9 @@ impl GanTrainConfig {
     /// What a training with these settings takes of memory. The configuration is to be valid.
     #[must_use]
     pub fn memory(&self) -> MemoryNeed {
-        let (generator, discriminator) =
-            (Kept::of(&self.model.generator_summary()), Kept::of(&self.model.discriminator_summary()));
+        let generator = Kept::of(&self.model.generator_summary(), false);
+        let is_residual = self.model.discriminator == DiscriminatorKind::Residual;
+        let discriminator = Kept::of(&self.model.discriminator_summary(), is_residual);
         let batch = self.batch as u64;
         let part = batch.div_ceil(self.accumulation_steps.max(1));
         let kept = match self.joint_update {
@@ -139,7 +141,7 @@ impl ClassifierTrainConfig {
     /// What a training with these settings takes of memory. The configuration is to be valid.
     #[must_use]
     pub fn memory(&self) -> MemoryNeed {
-        let kept = Kept::of(&self.model.summary());
+        let kept = Kept::of(&self.model.summary(), false);
         let batch = self.batch as u64;
         let trained = batch.saturating_mul(kept.all + 3 * kept.largest);
         let judged = at_once(self.model.image_size()) as u64;
@@ -182,8 +184,8 @@ mod tests {
         let best = GanTrainConfig { batch: 32, ..GanTrainConfig::recipe("best").unwrap().for_images(128, 3, 2) };
         let parts = GanTrainConfig { accumulation_steps: 4, ..best.clone() };
         let (whole, saved) = (best.memory(), parts.memory());
-        let discriminator = Kept::of(&best.model.discriminator_summary());
-        let generator = Kept::of(&best.model.generator_summary());
+        let discriminator = Kept::of(&best.model.discriminator_summary(), true);
+        let generator = Kept::of(&best.model.generator_summary(), false);
         let largest = discriminator.largest.max(generator.largest);
         assert_eq!(whole.activations - saved.activations, 4 * 24 * (4 * discriminator.all + 5 * largest));
         assert_eq!(whole.weights, saved.weights);
