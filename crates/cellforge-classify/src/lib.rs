@@ -37,7 +37,8 @@ pub use cellforge_settings::ImageSize;
 pub use cnn::{CnnConfig, SmallCnn};
 pub use config::ClassifierConfig;
 pub use encoders::{
-    DINOV2_SIDE, DinoV2, DinoV2Config, INCEPTION_FEATURES, INCEPTION_SIDE, Inception, dinov2_input, inception_input,
+    DINOV2_SIDE, DinoV2, DinoV2Config, INCEPTION_FEATURES, INCEPTION_LARGEST, INCEPTION_SIDE, Inception, dinov2_input,
+    inception_input,
 };
 pub use resnet::{Bottleneck, ResNet, ResNetConfig};
 pub use torchvision::{TorchvisionConfig, TorchvisionResNet};

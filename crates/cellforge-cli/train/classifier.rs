@@ -223,10 +223,11 @@ impl Work<'_> {
             Balance::Batches => ", with as many images of each class in a batch",
         };
         format!(
-            "Recipe {}, {} parameters, {} epochs of batches of {}{balance}.",
+            "Recipe {}, {} parameters, {} epoch{} of batches of {}{balance}.",
             config.recipe,
             config.model.summary().params(),
             config.epochs,
+            if config.epochs == 1 { "" } else { "s" },
             config.batch
         )
     }

@@ -11,7 +11,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example prints what it shows")]
 
-#[path = "../tests/coverage/mod.rs"]
+#[path = "../tests/eval/coverage.rs"]
 mod coverage;
 
 use coverage::{FIGURES, SETTINGS, simulate};

@@ -13,6 +13,20 @@ use crate::classifier::KIND;
 use crate::supplied::read_weights;
 use crate::{ClassifierState, ClassifierTrainConfig, Error, Result, RunDir, SeenImages, StartedFrom};
 
+/// The SHA-256 of the weights that a classifier which `config.from` names starts with.
+///
+/// # Errors
+/// [`Error::NoCheckpoint`], [`Error::Damaged`] or [`Error::Io`].
+pub fn classifier_start_sha256(from: &str) -> Result<String> {
+    let path = Path::new(from);
+    if path.is_file() {
+        return Ok(hex(&fs::read(path).map_err(Error::io(path))?));
+    }
+    let folder = RunDir::new(path).classifier();
+    let state: ClassifierState = Checkpoint::find(&folder)?.state(KIND)?;
+    Ok(state.as_start().weights)
+}
+
 /// A trained classifier to start from.
 pub(crate) struct ClassifierStart {
     path: PathBuf,

@@ -11,7 +11,7 @@ use crate::predict::{at_once, positions};
 use crate::{Error, Result};
 
 /// Images judged at once by Inception-v3 and DINOv2, whose images are larger than those of the other networks.
-const ENCODER_BATCH: usize = 16;
+pub(crate) const ENCODER_BATCH: usize = 16;
 
 /// Features of images as they were computed or read: rows of numbers, one row an image, that belong to whoever holds them and that nobody
 /// has checked. What compares sets takes [`cellforge_eval::Features`], which borrows them ([`FeatureMatrix::checked`]).

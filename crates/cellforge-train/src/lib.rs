@@ -55,6 +55,7 @@ pub use builtin::DATASHEET as BUILTIN_DATASHEET;
 pub use checkpoint::{Best, Checkpoint, StartedFrom, State};
 pub(crate) use classifier::check_classes;
 pub use classifier::{ClassifierOutcome, ClassifierState, train_classifier};
+pub use classifier_start::classifier_start_sha256;
 pub use classifier_step::{ClassifierStep, LossKind, OptimizerConfig};
 pub use config::{CLASSIFIER_RECIPES, ClassifierTrainConfig, Dihedral, GAN_RECIPES, GanTrainConfig, Recipe};
 pub use error::{Error, Result};

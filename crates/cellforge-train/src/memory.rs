@@ -10,6 +10,7 @@
 //! - the joint iteration: `b A_generator`, whose way is kept from one update to the next, and `4 A_discriminator` of a part: of real and of generated
 //!   images, and of the two passes of a penalty (`2 A_discriminator` where there is none);
 //! - `3 L` of a part for gradients on their way, `5 L` in the joint iteration;
+//! - an encoder whose weights were supplied and are there already: `3 L` of the images that it takes at once;
 //! - [`PROGRAM`] bytes for the program itself.
 //!
 //! `A` counts the outputs of convolutions, dense layers, normalisation, leaky ReLUs, pooling and padding, and the scaled input of the first styled
@@ -19,6 +20,7 @@
 use cellforge_gan::DiscriminatorKind;
 use cellforge_nn::summary::ModelSummary;
 
+use crate::features::ENCODER_BATCH;
 use crate::predict::at_once;
 use crate::{ClassifierTrainConfig, GanTrainConfig};
 
@@ -41,6 +43,15 @@ pub struct MemoryNeed {
 }
 
 impl MemoryNeed {
+    /// That of taking features by a network that is loaded, [`inception_features`](crate::inception_features) or
+    /// [`dinov2_features`](crate::dinov2_features), whose largest layer has so many numbers for an image
+    /// ([`INCEPTION_LARGEST`](cellforge_classify::INCEPTION_LARGEST), [`DinoV2Config::largest`](cellforge_classify::DinoV2Config::largest)).
+    #[must_use]
+    pub fn of_encoder(largest: usize) -> Self {
+        let activations = NUMBER * 3 * (ENCODER_BATCH as u64).saturating_mul(largest as u64);
+        Self { activations, program: PROGRAM, ..Self::default() }
+    }
+
     /// All of it.
     #[must_use]
     pub fn total(&self) -> u64 {

@@ -1,5 +1,5 @@
 //! What the fuzz targets run: everything that reads a file of a user's. Errors are expected; panics, aborts and memory without bounds
-//! are not. `tests/corpus.rs` runs the same functions on the committed seeds, without a fuzzer.
+//! are not. `tests/program/corpus.rs` runs the same functions on the committed seeds, without a fuzzer.
 
 use std::fs;
 use std::path::Path;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cellforge_classify::{DinoV2, Inception};
+use cellforge_classify::{DinoV2, INCEPTION_LARGEST, Inception};
 use cellforge_data::{ImageSize, View, ViewParts};
 use cellforge_train::{
     Checkpoint, ClassifierTrainConfig, FeatureMatrix, MemoryNeed, Orientation, RunDir, TrainedClassifier, checkpoint,
@@ -156,7 +156,9 @@ impl Extractor {
                 ClassifierTrainConfig { batch: 1, ..classifier.state().config.clone() }.memory()
             }
             Kind::SelfSupervised(encoder) => encoder.training().memory(),
-            Kind::Pixels(_) | Kind::Inception(_) | Kind::DinoV2(_) | Kind::File(..) => MemoryNeed::default(),
+            Kind::Inception(_) => MemoryNeed::of_encoder(INCEPTION_LARGEST),
+            Kind::DinoV2(network) => MemoryNeed::of_encoder(network.config().largest()),
+            Kind::Pixels(_) | Kind::File(..) => MemoryNeed::default(),
         }
     }
 

@@ -12,6 +12,7 @@ impl Prepared<'_> {
     /// What the evaluation is going to take of memory, without the images that are there already: the largest of its trainings
     /// ([`ClassifierTrainConfig::memory`](cellforge_train::ClassifierTrainConfig::memory)), and for every image its features in every
     /// orientation that is searched, a turned copy, one for the two-sample test, and what the search for copies keeps, in numbers of 4 bytes.
+    /// Supplied networks are loaded by then.
     ///
     /// The networks of re-identification, which see 32x32 pixels, are left out.
     #[must_use]

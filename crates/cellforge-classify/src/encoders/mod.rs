@@ -5,7 +5,7 @@ mod inception;
 mod resample;
 
 pub use dinov2::{DINOV2_SIDE, DinoV2, DinoV2Config, dinov2_input};
-pub use inception::{INCEPTION_FEATURES, INCEPTION_SIDE, Inception, inception_input};
+pub use inception::{INCEPTION_FEATURES, INCEPTION_LARGEST, INCEPTION_SIDE, Inception, inception_input};
 
 use candle_core::{Result, bail};
 use cellforge_settings::ImageSize;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use cellforge_data::derive_seed;
 use cellforge_train::{ClassifierTrainConfig, Stage, train_classifier};
 
-use super::data::Cells;
+use super::{TrainingInputs, data::Cells};
 use crate::{
     Result, StudyConfig,
     config::CnnRun,
@@ -53,7 +53,9 @@ pub(crate) fn run_resnet(
         folder: runner.folder(Stage::Resnet),
     };
     let control = runner.control;
-    let stamp = runner.stage("resnet", &run.config, &[data], Makes::Folder(Stage::Resnet.folder()), |resume| {
+    let start = run.config.from.as_deref().map(cellforge_train::classifier_start_sha256).transpose()?;
+    let inputs = TrainingInputs { config: &run.config, start: start.as_deref() };
+    let stamp = runner.stage("resnet", &inputs, &[data], Makes::Folder(Stage::Resnet.folder()), |resume| {
         train(config, &run, cells, control, resume, "resnet")
     })?;
     Ok((run, stamp))

@@ -6,9 +6,7 @@ use cellforge_assess::ProgressBar;
 use cellforge_data::{ImageWriter, View, WriteOptions, derive_seed};
 use cellforge_train::{GanTrainConfig, Judge, SampleOptions, Stage, TrainedGan, train_judged_gan};
 
-use serde::Serialize;
-
-use super::data::Cells;
+use super::{TrainingInputs, data::Cells};
 use crate::{
     Result, StudyConfig,
     runner::{Makes, Runner, run_dir},
@@ -31,15 +29,6 @@ pub(crate) struct GanRun {
     pub(crate) learned: usize,
 }
 
-/// What decides what a GAN becomes, beside the images.
-#[derive(Serialize)]
-struct GanInputs<'a> {
-    #[serde(flatten)]
-    config: &'a GanTrainConfig,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    start: Option<&'a str>,
-}
-
 /// Trains the GANs on the training part of the split, so that no cell the classifiers are tested on has been seen by a generator. Where
 /// the recipe has them judged as they train, it is by the residual network, on the validation part.
 pub(crate) fn train(
@@ -58,7 +47,6 @@ pub(crate) fn train(
     };
     // Whoever looks for the study's generators takes all that are there.
     runner.keep_only(Stage::Gan.folder(), &folders)?;
-    // A start is known by its weights, wherever it lies.
     let start = config.gan.from.as_deref().map(cellforge_train::gan_start_sha256).transpose()?;
     let (mut runs, mut stamps) = (Vec::new(), Vec::new());
     let mut train = |train_config: &GanTrainConfig, folder: &str, reals: &View| {
@@ -66,7 +54,7 @@ pub(crate) fn train(
         let judged = train_config.monitor.every > 0;
         let upstream: &[&Stamp] = if judged { &[data, resnet] } else { &[data] };
         let network = runner.folder(Stage::Resnet);
-        let inputs = GanInputs { config: train_config, start: start.as_deref() };
+        let inputs = TrainingInputs { config: train_config, start: start.as_deref() };
         runner.stage(folder, &inputs, upstream, Makes::Folder(folder), |resume| {
             let (dir, how) = (run_dir(&out, resume), control.training(config));
             let judge = if judged { Some(Judge::load(&network, &cells.val, &how)?) } else { None };

@@ -12,6 +12,7 @@ use cellforge_assess::{
 };
 
 use cellforge_train::Stage;
+use serde::Serialize;
 
 use crate::{
     Control, Result, Results, StudyConfig, judge, report,
@@ -21,6 +22,16 @@ use crate::{
 
 pub(crate) use classifiers::Trained;
 pub(crate) use data::Cells;
+
+/// What decides what a network becomes, beside the images.
+#[derive(Serialize)]
+struct TrainingInputs<'a, C> {
+    #[serde(flatten)]
+    config: &'a C,
+    /// The SHA-256 of the weights that it starts from, by which they are known wherever they lie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<&'a str>,
+}
 
 /// Runs the study into `control.out`: data, the small networks, the residual network, GANs, synthetic cells, their
 /// judgement, their evaluation, and the report.

@@ -79,6 +79,12 @@ impl DinoV2Config {
         Ok(Self { hidden, layers, heads: hidden / HEAD, patch, grid, mlp, registers })
     }
 
+    /// Numbers that the largest layer has for an image: the tokens between the two layers of the perceptron.
+    #[must_use]
+    pub fn largest(&self) -> usize {
+        (1 + self.registers + (DINOV2_SIDE / self.patch).pow(2)) * self.mlp
+    }
+
     /// The name that DINOv2's authors give a network of this width: `vits14`, `vitb14` or `vitl14`, with `_reg` where there are register
     /// tokens. None for other widths.
     #[must_use]

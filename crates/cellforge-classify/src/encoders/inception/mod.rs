@@ -16,6 +16,9 @@ pub const INCEPTION_SIDE: usize = 299;
 /// Features that [`Inception`] makes of an image.
 pub const INCEPTION_FEATURES: usize = 2048;
 
+/// Numbers that the largest layer of [`Inception`] has for an image: 64 maps of 147 x 147 pixels.
+pub const INCEPTION_LARGEST: usize = 64 * 147 * 147;
+
 /// Inception-v3 (Szegedy et al. 2016, "Rethinking the Inception Architecture for Computer Vision") up to its last feature map, in
 /// inference mode, as the network of 2015 computes it by which the Fréchet Inception distance (Heusel et al. 2017) is defined.
 ///

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::{
     BITS_ALLOCATED, COLUMNS, PHOTOMETRIC_INTERPRETATION, PIXEL_DATA, PIXEL_REPRESENTATION, PLANAR_CONFIGURATION, ROWS,
-    SAMPLES_PER_PIXEL, jpeg_2000, jpeg_ls, number, text,
+    SAMPLES_PER_PIXEL, jpeg_2000, jpeg_ls, jpeg_xl, number, text,
 };
 use crate::decode::MAX_IMAGE_BYTES;
 use crate::formats::Outcome;
@@ -47,8 +47,10 @@ pub(super) struct Coded {
 /// A way of compressing.
 struct Codec {
     name: &'static str,
-    /// What every frame begins with.
-    mark: &'static [u8],
+    /// What every frame begins with: one of these.
+    marks: &'static [&'static [u8]],
+    /// The colours that a decoder makes RGB of: C.7.6.3.1.2.
+    undoes: &'static [&'static str],
     decode: fn(&[u8], Shape) -> Outcome<Coded>,
 }
 
@@ -57,31 +59,38 @@ fn codec(syntax: &str) -> Outcome<Option<Codec>> {
     let Some(Ok(number)) = syntax.strip_prefix("1.2.840.10008.1.2.4.").map(str::parse::<u32>) else { return Ok(None) };
     let unread = match number {
         80 | 81 => {
-            return Ok(Some(Codec { name: "JPEG-LS", mark: &[0xFF, 0xD8, 0xFF], decode: jpeg_ls::decode }));
+            let marks = &[&[0xFF, 0xD8, 0xFF] as &[u8]];
+            return Ok(Some(Codec { name: "JPEG-LS", marks, undoes: &[], decode: jpeg_ls::decode }));
         }
         90 | 91 => {
-            let mark = &[0xFF, 0x4F, 0xFF, 0x51];
-            return Ok(Some(Codec { name: "JPEG 2000", mark, decode: jpeg_2000::decode }));
+            let marks = &[&[0xFF, 0x4F, 0xFF, 0x51] as &[u8]];
+            let undoes = &["YBR_RCT", "YBR_ICT"];
+            return Ok(Some(Codec { name: "JPEG 2000", marks, undoes, decode: jpeg_2000::decode }));
+        }
+        110..=112 => {
+            let undoes = &["XYB", "YBR_RCT", "YBR_ICT", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420"];
+            return Ok(Some(Codec { name: "JPEG XL", marks: jpeg_xl::MARKS, undoes, decode: jpeg_xl::decode }));
         }
         92 | 93 => "JPEG 2000 of several components (part 2)",
         94 | 95 | 204 | 205 => "elsewhere (JPIP)",
         100..=108 => "a video (MPEG)",
-        110..=112 => "JPEG XL",
         201..=203 => "High-Throughput JPEG 2000",
         _ => return Ok(None),
     };
     Err(format!("its pixels are {unread}, which is not read: convert it to an uncompressed transfer syntax"))
 }
 
-/// The compressed frames of a file. A frame may lie in several fragments, of which the first begins with its codec's mark.
-fn streams<'a>(fragments: &'a [Vec<u8>], frames: usize, mark: &[u8]) -> Outcome<Vec<Cow<'a, [u8]>>> {
+/// The compressed frames of a file. A frame may lie in several fragments, of which the first begins with one of its codec's marks.
+fn streams<'a>(fragments: &'a [Vec<u8>], frames: usize, marks: &[&[u8]]) -> Outcome<Vec<Cow<'a, [u8]>>> {
     if fragments.len() == frames {
         return Ok(fragments.iter().map(|fragment| Cow::Borrowed(fragment.as_slice())).collect());
     }
     let mut streams: Vec<Cow<'_, [u8]>> = vec![];
     for fragment in fragments {
         match streams.last_mut() {
-            Some(stream) if frames == 1 || !fragment.starts_with(mark) => stream.to_mut().extend(fragment),
+            Some(stream) if frames == 1 || !marks.iter().any(|mark| fragment.starts_with(mark)) => {
+                stream.to_mut().extend(fragment)
+            }
             _ => streams.push(Cow::Borrowed(fragment)),
         }
     }
@@ -95,7 +104,7 @@ fn streams<'a>(fragments: &'a [Vec<u8>], frames: usize, mark: &[u8]) -> Outcome<
 /// Makes of a file of `frames` frames, whose size is one that is read, one that is not compressed.
 pub(super) fn unpack(object: &mut DefaultDicomObject, frames: usize) -> Outcome<()> {
     let syntax = object.meta().transfer_syntax().to_owned();
-    let Some(Codec { name, mark, decode }) = codec(&syntax)? else { return Ok(()) };
+    let Some(Codec { name, marks, undoes, decode }) = codec(&syntax)? else { return Ok(()) };
     let side = |tag| number(object, tag).unwrap_or(0) as usize;
     let shape = Shape { width: side(COLUMNS), height: side(ROWS), channels: side(SAMPLES_PER_PIXEL).max(1) };
     let (allocated, signed) = (side(BITS_ALLOCATED), side(PIXEL_REPRESENTATION) == 1);
@@ -105,7 +114,7 @@ pub(super) fn unpack(object: &mut DefaultDicomObject, frames: usize) -> Outcome<
     }
     let pixels = object.take(PIXEL_DATA).ok_or("it has no pixels")?;
     let fragments = pixels.fragments().ok_or_else(|| format!("its pixels are not the {name} that it states"))?;
-    let streams = streams(fragments, frames, mark)?;
+    let streams = streams(fragments, frames, marks)?;
     let width = allocated / 8;
     let samples = shape.width * shape.height * shape.channels;
     let size = samples * width;
@@ -136,8 +145,7 @@ pub(super) fn unpack(object: &mut DefaultDicomObject, frames: usize) -> Outcome<
         // The first frame that is broken is the one to name, whichever thread came first.
         done.into_iter().collect::<Outcome<()>>()?;
     }
-    // Decoders undo the colour transform of JPEG 2000: C.7.6.3.1.2.
-    if text(object, PHOTOMETRIC_INTERPRETATION).is_some_and(|kind| matches!(kind.as_str(), "YBR_RCT" | "YBR_ICT")) {
+    if text(object, PHOTOMETRIC_INTERPRETATION).is_some_and(|kind| undoes.contains(&kind.as_str())) {
         object.put(DataElement::new(PHOTOMETRIC_INTERPRETATION, VR::CS, PrimitiveValue::from("RGB")));
     }
     if shape.channels > 1 {
@@ -209,7 +217,8 @@ pub(super) mod tests {
     fn fragments_make_frames() {
         let fragments = [vec![1, 2], vec![9], vec![1, 2, 3]];
         let joined = |frames| {
-            streams(&fragments, frames, &[1, 2]).map(|all| all.iter().map(|stream| stream.to_vec()).collect::<Vec<_>>())
+            streams(&fragments, frames, &[&[1, 2]])
+                .map(|all| all.iter().map(|stream| stream.to_vec()).collect::<Vec<_>>())
         };
         assert_eq!(joined(3).unwrap(), fragments);
         assert_eq!(joined(2).unwrap(), [vec![1, 2, 9], vec![1, 2, 3]]);
@@ -219,9 +228,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_not_read_is_named() {
-        for (syntax, name) in
-            [("112", "JPEG XL"), ("201", "High-Throughput JPEG 2000"), ("102", "MPEG"), ("93", "part 2")]
-        {
+        for (syntax, name) in [("201", "High-Throughput JPEG 2000"), ("102", "MPEG"), ("93", "part 2")] {
             let reason = codec(&format!("1.2.840.10008.1.2.4.{syntax}")).err().unwrap();
             assert!(reason.contains(name) && reason.contains("uncompressed"), "{reason}");
         }

@@ -1,11 +1,12 @@
 //! DICOM files: frames of grey levels after rescale and window (PS3.3 C.11.2.1.2), and of colours, in the transfer syntaxes that are read in
-//! pure Rust: uncompressed, deflated, RLE, JPEG baseline, extended and lossless, JPEG-LS and JPEG 2000.
+//! pure Rust: uncompressed, deflated, RLE, JPEG baseline, extended and lossless, JPEG-LS, JPEG 2000 and JPEG XL.
 //!
 //! Of what a file states of its patient, only who it is leaves this module, and the index makes a pseudonym of that.
 
 mod compressed;
 mod jpeg_2000;
 mod jpeg_ls;
+mod jpeg_xl;
 mod palette;
 
 use dicom_object::{DefaultDicomObject, OpenFileOptions, Tag};
