@@ -59,11 +59,11 @@ fn codec(syntax: &str) -> Outcome<Option<Codec>> {
     let Some(Ok(number)) = syntax.strip_prefix("1.2.840.10008.1.2.4.").map(str::parse::<u32>) else { return Ok(None) };
     let unread = match number {
         80 | 81 => {
-            let marks = &[&[0xFF, 0xD8, 0xFF] as &[u8]];
+            let marks: &[&[u8]] = &[&[0xFF, 0xD8, 0xFF]];
             return Ok(Some(Codec { name: "JPEG-LS", marks, undoes: &[], decode: jpeg_ls::decode }));
         }
         90 | 91 => {
-            let marks = &[&[0xFF, 0x4F, 0xFF, 0x51] as &[u8]];
+            let marks: &[&[u8]] = &[&[0xFF, 0x4F, 0xFF, 0x51]];
             let undoes = &["YBR_RCT", "YBR_ICT"];
             return Ok(Some(Codec { name: "JPEG 2000", marks, undoes, decode: jpeg_2000::decode }));
         }

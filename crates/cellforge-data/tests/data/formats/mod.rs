@@ -6,7 +6,6 @@ mod codestreams;
 mod dicom;
 
 use std::io::{Cursor, Write};
-use std::path::Path;
 
 use crate::common::write_folder;
 use cellforge_data::{Index, IntensityRule, OpenOptions, Slices, View};
