@@ -9,6 +9,7 @@ use cellforge::{
     data::{self, Progress, Split, View, counted, fetch, phantom},
     settings::Layer,
     study::{self, StudyConfig},
+    train::RunDir,
 };
 
 use crate::{
@@ -261,11 +262,21 @@ fn split_once(args: &SplitArgs, config: &StudyConfig, session: &Session) -> Resu
         // Before anything is copied, so that a folder that was left half made is known for what it is.
         save_effective(folders, &text)?;
         data::remove_folders(folders)?;
-        let table = data::write_folders(&source, &set, &split, folders)?;
+        let table = data::write_folders(&source, &set, &split, folders).inspect_err(|_| forget_if_alone(folders))?;
         tell_split(folders, &split);
         say(format!("classes, groups and original paths: {}", table.display()));
     }
     Ok(())
+}
+
+/// Removes the settings of a split of which nothing was written.
+fn forget_if_alone(folders: &Path) {
+    let settings = RunDir::new(folders).settings();
+    let is_alone = std::fs::read_dir(folders)
+        .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.path() == settings)));
+    if is_alone {
+        let _ = std::fs::remove_file(settings);
+    }
 }
 
 /// Refuses a folder that holds anything, but for one that this verb made and may replace.

@@ -8,10 +8,10 @@ use cellforge::{
         self, Evaluation, EvaluationConfig,
         evaluation::{EvaluationInputs, FeatureSource, FidelityScope, Measure, Part, Prepared, Provenance},
     },
-    data::{self, Source, SplitPart, View},
+    data::{self, Source, SplitPart, View, counted},
     eval::Estimate,
     study::{Origin, StudyConfig, config::DataConfig},
-    train::{RunDir, TrainedClassifier},
+    train::{RunDir, TrainedClassifier, TrainedGan},
 };
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
         Given, Globals, Interrupted, Shorthands, check_outside, check_settings, check_unchanged, effective, is_of,
         made_by, memory, resumed, save, say, settings, shell_word, shown, with_reading,
     },
+    generate::generator_folders,
     images,
     train::control,
 };
@@ -182,11 +183,19 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let names: Vec<String> = synthetic_set.names().map(str::to_owned).collect();
     let control = control(&session);
     let origin = Origin::of(&real_part.images);
+    let holdout_seen = holdout_part.as_ref().and_then(|part| trained_on(&synthetic, &part.images));
+    if let (Some(seen @ 1..), Some(part)) = (holdout_seen, &holdout_part) {
+        tracing::warn!(
+            "the generator was trained on {seen} of the {}: they are not held out, and no figure tells how it does on others",
+            counted(part.images.len(), "held-out image", "held-out images")
+        );
+    }
+    let recorded = recorded(&synthetic, origin.provenance("cellforge evaluate --config config.toml --out AGAIN"));
     let judged = EvaluationInputs {
         holdout: holdout_part,
         discriminators: inputs.discriminators.clone(),
         words: origin.words(&config.data)?,
-        provenance: recorded(&synthetic, origin.provenance("cellforge evaluate --config config.toml --out AGAIN")),
+        provenance: Provenance { holdout_seen, ..recorded },
         features,
         ..EvaluationInputs::new(real_part, Part::new(synthetic_set, shown(&synthetic)), FeatureSource::Pixels)
     };
@@ -276,6 +285,14 @@ fn reals(config: &StudyConfig, asked: bool) -> Result<Reals> {
             Ok(Reals::Sets { real, holdout: inputs.holdout.clone() })
         }
     }
+}
+
+/// How many of these images the generators of the synthetic ones were trained on, where `generate` left its settings and what it generated from
+/// is still there.
+fn trained_on(synthetic: &str, images: &View) -> Option<usize> {
+    let checkpoint = made_by(Path::new(synthetic), "generate")?.inputs.checkpoint?;
+    let folders = generator_folders(&checkpoint).ok()?;
+    folders.iter().map(|folder| Some(TrainedGan::load(folder).ok()?.seen(images)?.train)).sum()
 }
 
 /// With what is known of how the synthetic images were made, where `generate` left its settings.

@@ -229,7 +229,7 @@ fn sources(config: &StudyConfig, session: &Session) -> Result<Vec<Source>> {
     };
     if let Some(wanted) = &config.inputs.class {
         let classes: Vec<String> = sources.iter().map(|source| source.class.clone()).collect();
-        sources.retain(|source| source.class == *wanted);
+        sources.retain(|source| data::same_name(&source.class, wanted));
         if sources.is_empty() {
             bail!("{name} has no generator of class {wanted:?}; it has {}", classes.join(", "));
         }
@@ -443,7 +443,7 @@ fn ends_in(path: &Path, ending: &str) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending))
 }
 /// The folders of generators under `dir`: itself, or those in its `gan` folder, or those directly in it.
-fn generator_folders(dir: &Path) -> Result<Vec<PathBuf>> {
+pub fn generator_folders(dir: &Path) -> Result<Vec<PathBuf>> {
     if !dir.is_dir() {
         bail!("{} is not a folder; --checkpoint takes the folder of a trained GAN or of a study", dir.display());
     }

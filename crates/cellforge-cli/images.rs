@@ -73,8 +73,8 @@ pub fn open_unlabelled_at(path: &str, options: &OpenOptions) -> Result<View> {
 
 /// The label of a class by its name.
 pub fn label(images: &View, class: &str) -> Result<u32> {
-    match images.classes().iter().position(|name| name == class) {
-        Some(label) => Ok(label as u32),
+    match images.class_label(class) {
+        Some(label) => Ok(label),
         None => bail!("no class {class:?} in the data; it has {}", images.classes().join(", ")),
     }
 }
@@ -108,6 +108,9 @@ pub fn settled(rule: SplitRule, images: &View) -> SplitRule {
         SplitRule::Group => tracing::info!("split by patient: each of {patients} is on one side"),
         _ if patients > 1 => {
             tracing::info!("split by image: each of {patients} patients may be on several sides");
+        }
+        _ if patients == 1 && images.groups().is_some() => {
+            tracing::warn!("split by image: all are of one patient, whose images are then on several sides");
         }
         _ => tracing::info!("split by image: the patients are not known"),
     }

@@ -55,7 +55,8 @@ impl RunArgs {
         verb: &str,
     ) -> Result<(StudyConfig, Session)> {
         let below = if self.resume { resumed(globals, &self.out, "run")? } else { Vec::new() };
-        let config = settings(globals, below, given.layers()?, None)?;
+        // A run goes on from anywhere, and its checkpoint remembers what it started from.
+        let config = settings(globals, below, given.layers()?, None)?.absolute();
         let session = globals.open_stoppable(config.precision)?;
         check_settings(&self.out, verb)?;
         check_outside(&self.out, config.data.path.as_ref())?;

@@ -35,10 +35,19 @@ static OUTPUT: OnceLock<std::io::Error> = OnceLock::new();
 /// Writes a line to the output stream. If it fails, work goes on without saying more, and [`output_failed`] tells at the end.
 pub fn say(text: impl fmt::Display) {
     if OUTPUT.get().is_none()
-        && let Err(error) = writeln!(std::io::stdout(), "{text}")
+        && let Err(error) = writeln!(std::io::stdout(), "{}", harmless(&text.to_string()))
     {
         let _ = OUTPUT.set(error);
     }
+}
+
+/// A text whose control characters, which a name may have, do nothing to a terminal.
+fn harmless(text: &str) -> String {
+    let shown = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(shown) {
+        return text.to_owned();
+    }
+    text.chars().map(|c| if shown(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// Says so if something could not be written to the output stream. A reader that went away (`| head`) is no failure.

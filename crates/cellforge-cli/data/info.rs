@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{open, path_layer};
 use crate::{
-    common::{Given, Globals, Shorthands, check_free, say, settings, with_reading},
+    common::{Given, Globals, Shorthands, check_free, check_outside, say, settings, with_reading},
     images,
 };
 
@@ -81,6 +81,9 @@ struct Info<'a> {
 pub fn run(globals: Globals, args: &InfoArgs) -> Result<()> {
     let given = [args.given.layers()?, vec![path_layer(&args.path)]].concat();
     let config = settings(&globals, Vec::new(), given, None)?;
+    if let Some(file) = &args.grid {
+        check_outside(file, [&args.path])?;
+    }
     check_free(args.grid.as_ref(), args.overwrite)?;
     let session = globals.open(config.precision)?;
     let set = open(&config, session.progress)?;
@@ -113,6 +116,9 @@ pub fn run(globals: Globals, args: &InfoArgs) -> Result<()> {
         return Ok(());
     }
     say_info(&info, &set);
+    if config.data.table.file.is_none() {
+        say_table(info.facts);
+    }
     if let Some(file) = &args.grid {
         say(format!(
             "contact sheet: {} (up to {SHOWN} images of each class, in the order of their names)",
@@ -193,6 +199,10 @@ fn say_facts(facts: &Facts, channels: usize) {
     for left in facts.told() {
         say(format!("left out: {left}, such as {}", left.example));
     }
+}
+
+/// The flags that would read a table which lies beside the images.
+fn say_table(facts: &Facts) {
     // The manifest of synthetic images tells no more of them than their folders do.
     let manifest = RunDir::new("").manifest();
     let is_table =

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use cellforge::{
-    data::{self, View, counted},
+    data::{View, counted},
     train::{self, GanTrainConfig, RunDir},
 };
 
@@ -125,7 +125,7 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
     }
     for &class in &chosen {
         let name = &all.classes()[class as usize];
-        let folder = if chosen.len() == 1 { out.clone() } else { out.join(data::folder_name(name)) };
+        let folder = if chosen.len() == 1 { out.clone() } else { whole.of_class(name).path().to_path_buf() };
         let images = usable.class(class);
         let config = GanTrainConfig { class: name.clone(), ..base.clone().for_images(all.size(), all.channels(), 1) };
         let counted = counted(images.len(), "image", "images");

@@ -37,8 +37,13 @@ pub enum Error {
     /// The path given does not exist.
     #[error("{0} does not exist: give a folder or a .zip of images")]
     NotFound(PathBuf),
-    /// A file that is neither a folder nor a readable zip.
-    #[error("{path} is not a whole zip file ({reason}): it may be cut short or not a zip at all; fetch it again")]
+    /// A file of no kind that holds images.
+    #[error(
+        "{0} is no folder, no zip and no file of images that is read: give the folder or zip that holds the images"
+    )]
+    NoSet(PathBuf),
+    /// A zip that cannot be read.
+    #[error("{path} is not a whole zip file ({reason}): it may be cut short; fetch or make it again")]
     Zip {
         /// The file.
         path: PathBuf,

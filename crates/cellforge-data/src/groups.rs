@@ -47,7 +47,8 @@ impl GroupPattern {
     /// [`Error::Invalid`] for what is no regular expression, or one without a part in parentheses.
     pub fn new(pattern: &str) -> Result<Self> {
         let invalid = |reason: String| Error::Invalid(format!("the pattern of groups {pattern:?} {reason}"));
-        let regex = Regex::new(pattern).map_err(|error| invalid(format!("is no regular expression: {error}")))?;
+        let regex =
+            Regex::new(&normal(pattern)).map_err(|error| invalid(format!("is no regular expression: {error}")))?;
         if regex.captures_len() < 2 {
             return Err(invalid("has no part in parentheses, which would be the group".to_owned()));
         }
@@ -93,7 +94,7 @@ pub(crate) fn file_name(path: &str) -> &str {
 /// Looks up the group of every name (a path inside the source).
 pub(crate) fn assign(names: &[&str], options: &OpenOptions) -> Result<Assigned> {
     let found = |pattern: &GroupPattern| -> Vec<Option<String>> {
-        names.iter().map(|name| pattern.group_of(name).map(str::to_owned)).collect()
+        names.iter().map(|name| pattern.group_of(&normal(name)).map(str::to_owned)).collect()
     };
     match &options.groups {
         Groups::None => Ok(vec![Ok(None); names.len()]),

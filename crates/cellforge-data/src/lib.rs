@@ -100,7 +100,7 @@ pub use intensity::{Intensities, IntensityRule};
 pub use layout::{Layout, Level};
 pub use left_out::LeftOut;
 pub use masks::Masks;
-pub use names::{counted, derive_seed, folder_name, folder_names};
+pub use names::{counted, derive_seed, folder_name, folder_names, same_name};
 pub use options::OpenOptions;
 pub use order::{balanced_draw, epoch_order, replacement_draw};
 pub use prefetch::{Prefetch, prefetch};

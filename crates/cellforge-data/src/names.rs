@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::layout::normal;
 use crate::view::hex;
 use crate::{Error, Result};
 
@@ -58,6 +59,16 @@ pub fn folder_names(classes: &[String]) -> Result<Vec<String>> {
         }
     }
     Ok(names)
+}
+
+/// Whether two names are one, though they may be spelled in different forms of Unicode: `ü` is one character, or a `u` and two dots.
+///
+/// ```
+/// assert!(cellforge_data::same_name("f\u{fc}r", "fu\u{308}r"));
+/// ```
+#[must_use]
+pub fn same_name(a: &str, b: &str) -> bool {
+    a == b || normal(a) == normal(b)
 }
 
 /// A count with its noun: "1 class", "16 images".

@@ -51,6 +51,8 @@ struct Zip {
     archive: ZipArchive<SharedFile>,
     /// From a cleaned name to the entry's place in the archive.
     places: HashMap<String, usize>,
+    /// Entries that would unpack into far more than they hold, by their cleaned names, and why they are not.
+    refused: HashMap<String, String>,
 }
 
 /// What a source holds, in order of name. Hidden files and folders (`.x`, `__MACOSX`) are left out, the latter with all they hold.
@@ -164,6 +166,9 @@ impl Reader<'_> {
             self.file(name)?.take(limit + 1).read_to_end(&mut bytes).map_err(|error| bad(&error))?;
             return if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) };
         };
+        if let Some(reason) = zip.refused.get(name) {
+            return Err(source.bad(name, reason));
+        }
         let place = *zip.places.get(name).ok_or_else(|| source.bad(name, "it is no longer in the zip"))?;
         let entry = archive.by_index(place).map_err(|error| bad(&error))?;
         let declared = entry.size();
@@ -311,8 +316,15 @@ fn open_file(path: &Path) -> Result<Kind> {
     match Format::of(&head, &name) {
         Some(Format::Raster(_)) => Err(Error::LoneImage(path.to_path_buf())),
         Some(_) => Ok(Kind::File(name)),
+        None if !is_zip(path, &head)? => Err(Error::NoSet(path.to_path_buf())),
         None => Ok(Kind::Zip(Box::new(open_zip(path)?))),
     }
+}
+
+/// Whether a file is a zip, perhaps a broken one, by its name, its first bytes `head`, or, where something stands before it, its end.
+fn is_zip(path: &Path, head: &[u8]) -> Result<bool> {
+    let is_named = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("zip"));
+    Ok(is_named || head.starts_with(b"PK") || ZipArchive::new(File::open(path).map_err(Error::io(path))?).is_ok())
 }
 
 fn open_zip(path: &Path) -> Result<Zip> {
@@ -323,7 +335,7 @@ fn open_zip(path: &Path) -> Result<Zip> {
     let hostile =
         |entry: &str, reason: String| Error::HostileZip { path: path.to_path_buf(), entry: entry.to_owned(), reason };
     let mut places = HashMap::with_capacity(archive.len().min(MAX_ENTRIES));
-    let mut total = 0u64;
+    let (mut refused, mut total) = (HashMap::new(), 0u64);
     for place in 0..archive.len() {
         let entry = archive.by_index_data(place).map_err(not_whole)?;
         // Several tools write UTF-8 without setting the flag that says so.
@@ -336,10 +348,13 @@ fn open_zip(path: &Path) -> Result<Zip> {
         }
         let clean = clean_name(&name).map_err(|reason| hostile(&name, reason.to_owned()))?;
         let (size, packed) = (entry.size(), entry.compressed_size());
+        // One image that is blank condemns nothing but itself.
         if size > MAX_FILE_BYTES && size / MAX_RATIO > packed {
-            return Err(hostile(&name, format!("unpacks from {packed} bytes into {size}, like a decompression bomb")));
+            let reason = format!("it unpacks from {packed} bytes into {size}, like a decompression bomb");
+            refused.insert(clean.clone(), reason);
+        } else {
+            total = total.saturating_add(size);
         }
-        total = total.saturating_add(size);
         if is_bomb(total, length) {
             return Err(hostile(
                 &name,
@@ -356,7 +371,7 @@ fn open_zip(path: &Path) -> Result<Zip> {
     if archive.has_overlapping_files().map_err(not_whole)? {
         return Err(hostile("(several)", "share the same bytes, like a decompression bomb".to_owned()));
     }
-    Ok(Zip { archive, places })
+    Ok(Zip { archive, places, refused })
 }
 
 /// Whether entries that unpack into `total` bytes are too much for a zip of `length` bytes.

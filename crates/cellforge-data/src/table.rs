@@ -19,7 +19,7 @@ pub struct Table {
     pub path: PathBuf,
     /// The column that names images; without it, the one in which most images are found.
     pub name: Option<String>,
-    /// The column of the class; or several columns of ones and zeros (or `true` and `false`), named by their classes. None: classes
+    /// The column of the class; or several columns of ones and zeros (or `true` and `false`, `yes` and `no`, `positive` and `negative`), named by their classes. None: classes
     /// are those of the folders.
     pub label: Vec<String>,
     /// The column of the group, such as the patient.
@@ -101,12 +101,13 @@ impl Table {
             .trim(csv::Trim::All)
             .from_reader(text.as_bytes());
         let from_csv = |error: csv::Error| bad(error.position().map_or(0, csv::Position::line), error.to_string());
-        let header: Vec<String> = reader.headers().map_err(from_csv)?.iter().map(str::to_owned).collect();
+        let header: Vec<String> = reader.headers().map_err(from_csv)?.iter().map(normal).collect();
         let records: Vec<csv::StringRecord> =
             reader.records().collect::<std::result::Result<_, _>>().map_err(from_csv)?;
         let column = |name: &String| {
-            let at = header.iter().position(|other| other == name);
-            let at = at.or_else(|| header.iter().position(|other| other.eq_ignore_ascii_case(name)));
+            let name = normal(name);
+            let at = header.iter().position(|other| *other == name);
+            let at = at.or_else(|| header.iter().position(|other| other.to_lowercase() == name.to_lowercase()));
             at.ok_or_else(|| bad(1, format!("there is no column {name:?}; the columns are {}", header.join(", "))))
         };
         let names = Names::new(files);
@@ -132,7 +133,20 @@ impl Table {
                     row.labels.insert(normal(&record[*label]));
                 }
                 several => {
-                    row.labels.extend(several.iter().filter(|at| is_true(&record[**at])).map(|at| header[*at].clone()))
+                    for &at in several {
+                        let is_one = is_one(&record[at]).ok_or_else(|| {
+                            let (entry, column) = (&record[at], &header[at]);
+                            bad(
+                                line,
+                                format!(
+                                    "column {column:?} has {entry:?}: several columns of classes hold ones and zeros"
+                                ),
+                            )
+                        })?;
+                        if is_one {
+                            row.labels.insert(normal(&header[at]));
+                        }
+                    }
                 }
             }
             let value = |at: Option<usize>| at.map(|at| normal(&record[at])).filter(|value| !value.is_empty());
@@ -194,11 +208,16 @@ impl Table {
     }
 }
 
-/// Whether an entry of a column of ones and zeros is one.
-fn is_true(entry: &str) -> bool {
-    entry
-        .parse::<f64>()
-        .map_or_else(|_| matches!(entry.to_ascii_lowercase().as_str(), "true" | "yes" | "y"), |value| value > 0.5)
+/// Whether an entry of a column of ones and zeros is one; none where it is neither. An empty one is zero.
+fn is_one(entry: &str) -> Option<bool> {
+    if let Ok(number) = entry.parse::<f64>() {
+        return [0.0, 1.0].contains(&number).then_some(number == 1.0);
+    }
+    match entry.to_ascii_lowercase().as_str() {
+        "true" | "t" | "yes" | "y" | "positive" => Some(true),
+        "false" | "f" | "no" | "n" | "negative" | "" => Some(false),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -244,6 +263,14 @@ mod tests {
     #[test]
     fn several_labels_are_one_class() {
         assert_eq!(classes("file,dx\n0,b\n0,a\n1,a\n", &["dx"], &FILES[..2]), some(&["a|b", "a"]));
+        for entry in ["0.5", "-1", "x", "2", "nan"] {
+            let error = rows(&format!("file,mel,nv\n0,1,0\n1,0,{entry}\n"), &["mel", "nv"], &FILES).unwrap_err();
+            assert!(error.contains("\"nv\"") && error.contains(entry) && error.contains('3'), "{error}");
+        }
+        // A column in another form of Unicode.
+        let decomposed = "file,ho\u{308}he\n0,a\n";
+        assert_eq!(classes(decomposed, &["höhe"], &FILES[..1]), some(&["a"]));
+        assert_eq!(classes("file,höhe\n0,a\n", &["ho\u{308}he"], &FILES[..1]), some(&["a"]));
         let ones = "file,mel,nv\n0,1.0,0.0\n1,0,0\ngröße,1,true\n";
         assert_eq!(classes(ones, &["mel", "nv"], &FILES), some(&["mel", "none", "mel|nv"]));
     }

@@ -4,8 +4,14 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-/// The text of a file in UTF-8 or, with a mark of byte order, UTF-16; without the mark.
+/// The text of a file in UTF-8 or UTF-16, without the mark of byte order, and without the line `sep=;` that tells spreadsheets what the delimiter is.
 pub(crate) fn read(path: &Path) -> Result<String> {
+    let text = decoded(path)?;
+    let rest = text.split_once('\n').filter(|(first, _)| first.trim_end().len() == 5 && first.starts_with("sep="));
+    Ok(rest.map(|(_, rest)| rest.to_owned()).unwrap_or(text))
+}
+
+fn decoded(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     let bad = |reason: &str| Error::Csv { path: path.to_path_buf(), line: 0, reason: reason.to_owned() };
     let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
@@ -15,6 +21,9 @@ pub(crate) fn read(path: &Path) -> Result<String> {
     match bytes.as_slice() {
         [0xFF, 0xFE, rest @ ..] => utf16(rest, u16::from_le_bytes),
         [0xFE, 0xFF, rest @ ..] => utf16(rest, u16::from_be_bytes),
+        // Without the mark, a first character that everybody writes tells it.
+        [1..=0x7F, 0, ..] => utf16(&bytes, u16::from_le_bytes),
+        [0, 1..=0x7F, ..] => utf16(&bytes, u16::from_be_bytes),
         [b'P', b'K', 3, 4, ..] => Err(bad("the file is a spreadsheet or a zip: save the table as CSV")),
         bytes => {
             let text = std::str::from_utf8(bytes)
@@ -54,7 +63,10 @@ mod tests {
         let words = "name;größe\n";
         let little: Vec<u8> = [0xFF, 0xFE].into_iter().chain(words.encode_utf16().flat_map(u16::to_le_bytes)).collect();
         let big: Vec<u8> = [0xFE, 0xFF].into_iter().chain(words.encode_utf16().flat_map(u16::to_be_bytes)).collect();
-        for bytes in [words.as_bytes().to_vec(), [b"\xEF\xBB\xBF", words.as_bytes()].concat(), little, big] {
+        let (bare, bare_big) = (little[2..].to_vec(), big[2..].to_vec());
+        let told = [b"sep=;\r\n", words.as_bytes()].concat();
+        let marked = [b"\xEF\xBB\xBF", words.as_bytes()].concat();
+        for bytes in [words.as_bytes().to_vec(), marked, little, big, bare, bare_big, told] {
             assert_eq!(of(&bytes).unwrap(), words);
         }
         assert!(of(b"gr\xF6\xDFe").unwrap_err().to_string().contains("UTF-8"));

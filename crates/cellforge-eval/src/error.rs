@@ -21,11 +21,7 @@ pub enum Error {
         expected: usize,
     },
     /// Too few images or units (patients, or images) to calibrate anything by.
-    #[error(
-        "{images} images of {units} patients are too few to tell copies from chance by; it takes {} images of {} patients",
-        least.0,
-        least.1
-    )]
+    #[error("{}", too_few(*images, *units, *least))]
     TooFew {
         /// Images there are.
         images: usize,
@@ -251,3 +247,13 @@ pub enum Error {
 
 /// The result of computing a figure.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// Where each image is a unit of its own, no patients are known.
+fn too_few(images: usize, units: usize, least: (usize, usize)) -> String {
+    let [of_units, of_least] = [units, least.1].map(|units| format!(" of {units} patients"));
+    let [of_units, of_least] = if units == images { [String::new(), String::new()] } else { [of_units, of_least] };
+    format!(
+        "{images} images{of_units} are too few to tell copies from chance by; it takes {} images{of_least}",
+        least.0
+    )
+}

@@ -13,7 +13,7 @@ use crate::guard::Guard;
 use crate::observers::{Checkpoints, Criterion, JsonlLog, Judge, Monitor, Progress, SampleGrids, TensorBoard};
 use crate::run::{self, Control};
 use crate::upright::check_upright;
-use crate::{Dihedral, Error, FitPlan, Observer, Result, RunDir, Slot, figures, fit};
+use crate::{Dihedral, Error, FitPlan, Observer, Result, RunDir, SeenImages, Slot, figures, fit};
 
 /// What the `state.json` of a GAN calls it.
 pub(crate) const KIND: &str = "gan";
@@ -139,6 +139,7 @@ pub fn train_judged_gan(
         judge: judge.map(Judge::fingerprint),
         intensities: images.facts().intensities.clone(),
         started_from: start.as_ref().map(Start::record),
+        seen: Some(SeenImages::new(images, &images.first(0)).and(start.as_ref().and_then(Start::seen))),
         fit: images.facts().used_fit(),
         ..State::new(KIND, config.seed, classes, data, config.clone())
     };

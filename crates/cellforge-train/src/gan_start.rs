@@ -10,7 +10,7 @@ use cellforge_nn::ParamStore;
 use crate::checkpoint::{Checkpoint, DISCRIMINATOR, TRAINED};
 use crate::gan::KIND;
 use crate::packed::Packed;
-use crate::{Error, GAN_RECIPES, GanState, GanTrainConfig, Result, StartedFrom};
+use crate::{Error, GAN_RECIPES, GanState, GanTrainConfig, Result, SeenImages, StartedFrom};
 
 /// What `gan.from` calls the generator that is built in.
 pub const BUILT_IN: &str = "built-in";
@@ -91,6 +91,11 @@ impl Start {
         };
         let (trained, discriminator) = (file(TRAINED)?, file(DISCRIMINATOR)?);
         Ok(Self { name: from.to_owned(), state, average, trained, discriminator })
+    }
+
+    /// The images that it was trained on, where its checkpoint says.
+    pub(crate) fn seen(&self) -> Option<&SeenImages> {
+        self.state.seen.as_ref()
     }
 
     /// What a run that starts here records of it.

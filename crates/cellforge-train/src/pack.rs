@@ -25,7 +25,7 @@ const PACKED: [&str; 2] = [WEIGHTS, DISCRIMINATOR];
 /// training images themselves, and tells more of them than the generator does. The sums of the log and the optimizer stay behind.
 ///
 /// `f16` keeps 11 binary digits of a weight: images differ from those of the checkpoint by a grey level or a few. The files are the same bytes
-/// whenever the same checkpoint is packed. Other files in `out` are left alone, and a GAN that was packed there before is replaced.
+/// whenever the same checkpoint is packed. Which images it was trained on is not in them, and of a start on another disk only the last name. Other files in `out` are left alone, and a GAN that was packed there before is replaced.
 ///
 /// # Errors
 /// As [`TrainedGan::load`](crate::TrainedGan::load); [`Error::Unsuitable`] if a weight is not finite or beyond the range of `f16`, 65504, or
@@ -50,7 +50,11 @@ pub fn pack_gan(dir: &Path, out: &Path, discriminator: bool) -> Result<GanState>
     check_free(out)?;
     let position = Position { epoch_sums: BTreeMap::new(), ..state.position.clone() };
     let files = packed.iter().map(|(stem, bytes)| (checkpoint::file_name(stem), checkpoint::hex(bytes))).collect();
-    let state = GanState { format_version: FORMAT_VERSION, position, best: None, files, ..state };
+    let mut state = GanState { format_version: FORMAT_VERSION, position, best: None, files, seen: None, ..state };
+    // Where a folder lay on a machine is nobody's business.
+    let name =
+        |from: &String| Path::new(from).file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
+    state.config.from = state.config.from.as_ref().map(name);
     let json = checkpoint::state_json(out, &state)?;
     fs::create_dir_all(out).map_err(Error::io(out))?;
     // A crash between the files leaves a state whose sums are not those of the weights, which is an error when they are loaded.

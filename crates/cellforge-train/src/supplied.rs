@@ -11,6 +11,7 @@ use cellforge_classify::{DinoV2, DinoV2Config, Inception};
 use cellforge_nn::Precision;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
+use crate::checkpoint::not_finite;
 use crate::{Error, FeatureMatrix, Result, torch_file};
 
 /// The sets of a feature file, and whether each must be there.
@@ -101,7 +102,8 @@ pub(crate) fn read_weights(path: &Path) -> Result<HashMap<String, Tensor>> {
     }
     let bytes = fs::read(path).map_err(Error::io(path))?;
     if torch_file::is_torch_file(&bytes) {
-        return Ok(torch_file::read(&bytes).map_err(|reason| supplied(path, reason))?.into_iter().collect());
+        let tensors = torch_file::read(&bytes).map_err(|reason| supplied(path, reason))?;
+        return finite(path, tensors.into_iter().collect());
     }
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|e| supplied(path, format!("neither a whole safetensors file ({e}) nor a file of torch.save")))?;
@@ -110,6 +112,16 @@ pub(crate) fn read_weights(path: &Path) -> Result<HashMap<String, Tensor>> {
         if matches!(view.dtype(), Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64) {
             let tensor = view.load(&Device::Cpu).and_then(|tensor| tensor.to_dtype(DType::F32));
             tensors.insert(name.to_owned(), tensor.map_err(|e| supplied(path, format!("{name}: {e}")))?);
+        }
+    }
+    finite(path, tensors)
+}
+
+/// These tensors, if all their numbers are finite.
+fn finite(path: &Path, tensors: HashMap<String, Tensor>) -> Result<HashMap<String, Tensor>> {
+    for (name, tensor) in &tensors {
+        if let Some(value) = not_finite(tensor)? {
+            return Err(supplied(path, format!("{name} holds {value}, and a network's numbers are finite")));
         }
     }
     Ok(tensors)

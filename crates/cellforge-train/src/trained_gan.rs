@@ -19,7 +19,7 @@ use crate::generate::{SampleOptions, Series};
 use crate::interpolate::Path as Way;
 use crate::loaders::loaders;
 use crate::packed::Packed;
-use crate::{Error, GanState, Result, rejection};
+use crate::{Error, GanState, Result, Seen, rejection};
 
 /// A GAN that was trained. It makes images, and tells how real its discriminator takes images to be. Its networks take no gradients, so
 /// that running them keeps nothing for them.
@@ -196,6 +196,14 @@ impl TrainedGan {
     #[must_use]
     pub fn state(&self) -> &GanState {
         &self.state
+    }
+
+    /// How many of these images it was trained on; `None` where its checkpoint does not say, because it is packed or an earlier version wrote it,
+    /// and of images of another size or number of channels, whose pixels are others.
+    #[must_use]
+    pub fn seen(&self, images: &View) -> Option<Seen> {
+        let is_alike = (images.size(), images.channels()) == (self.image_size(), self.channels());
+        self.state.seen.as_ref().filter(|_| is_alike).map(|seen| seen.among(images))
     }
 
     /// Height and width of its images.

@@ -49,12 +49,21 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     match &sets.holdout {
         Some(holdout) => writeln!(
             text,
-            "- Held out, seen by no generator: {}; {}{}.",
+            "- Held out{}: {}; {}{}.",
+            match provenance.holdout_seen {
+                None => String::new(),
+                Some(0) => ", none of them seen by the generator".to_owned(),
+                Some(seen) => format!(
+                    ", though the generator was trained on {seen} of them, by which no figure below is one of new {many}"
+                ),
+            },
             holdout.source,
             classes(holdout),
             patients(holdout)
         )?,
-        None => writeln!(text, "- No {many} of other patients were held out, so leaks could not be tested.")?,
+        None => {
+            writeln!(text, "- No {many} were held out: copies were looked for, and other leaks could not be tested.")?
+        }
     }
     if let Some(left_out) = found.left_out() {
         writeln!(text, "- Not compared: {left_out}.")?;

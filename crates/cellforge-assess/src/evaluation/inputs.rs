@@ -128,6 +128,9 @@ pub struct Provenance {
     pub generator: Option<String>,
     /// The seed of the generation.
     pub seed: Option<u64>,
+    /// How many of the held-out images the generator was trained on, where that is known.
+    #[serde(default)]
+    pub holdout_seen: Option<usize>,
     /// The command that repeats the evaluation; empty where there is none.
     pub command: String,
     /// What must be read before any figure: banners of the report and quotations of the data sheet.

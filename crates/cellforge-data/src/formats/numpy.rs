@@ -326,17 +326,41 @@ pub(super) fn look_npz(bytes: &[u8]) -> Outcome<Contents> {
         return Ok(no_image());
     }
     let labels = arrays(bytes, |name, _| is_labels(name))?;
-    let names = class_names(bytes)?;
+    // What has more axes is of pixels.
+    let is_of_images = |(name, shape): &&(String, Option<Vec<usize>>)| {
+        is_labels(name) && shape.as_ref().is_none_or(|shape| shape.len() <= 2)
+    };
+    let written: Vec<String> = found.iter().filter(is_of_images).map(|(name, _)| name.clone()).collect();
+    let names = texts(bytes, "class_names")?.unwrap_or_default();
     let named = |text: String| match text.parse::<usize>().ok().and_then(|label| names.get(label)) {
         Some(name) => name.clone(),
         None => text,
     };
-    let texts: Vec<Option<Vec<String>>> = of_images
-        .iter()
-        .map(|(name, shape)| Some(classes(name, shape[0], &labels)?.into_iter().map(named).collect()))
-        .collect();
+    let mut texts_of = Vec::with_capacity(of_images.len());
+    for (name, shape) in &of_images {
+        let Some(array) = written.iter().find(|array| stem(array) == stem(name)) else {
+            texts_of.push(None);
+            continue;
+        };
+        let found = match labels.iter().find(|labels| labels.name == *array) {
+            Some(numbers) => {
+                classes(numbers, shape[0]).map(|classes| classes.into_iter().map(named).collect::<Vec<_>>())
+            }
+            None => texts(bytes, array)?.filter(|texts| texts.len() == shape[0]),
+        };
+        let reason = || {
+            format!(
+                "its array {array:?} has no labels for the {} images of {name:?}: one number or text each, or a column of ones and zeros \
+                     for each class",
+                shape[0]
+            )
+        };
+        texts_of.push(Some(found.ok_or_else(reason)?));
+    }
+    let texts = texts_of;
     // Numbers of one length sort as they count.
-    let width = texts.iter().flatten().flatten().map(String::len).max().unwrap_or_default();
+    let is_number = |text: &&String| text.bytes().all(|byte| byte.is_ascii_digit());
+    let width = texts.iter().flatten().flatten().filter(is_number).map(String::len).max().unwrap_or_default();
     let (mut slots, mut first) = (Vec::new(), 0);
     for ((name, shape), texts) in of_images.iter().zip(texts) {
         let count = images(shape).map_or(0, |images| images.count);
@@ -356,22 +380,34 @@ pub(super) fn look_npz(bytes: &[u8]) -> Outcome<Contents> {
     Ok(Contents { slots, ..Contents::default() })
 }
 
-/// What labels are called: the texts of the array `class_names`. Empty where there is none.
-fn class_names(bytes: &[u8]) -> Outcome<Vec<String>> {
+/// The texts of an array `(n)` or `(n, 1)` of them, of type `U` or `S`. None where there is no such array, or it holds something else.
+fn texts(bytes: &[u8], name: &str) -> Outcome<Option<Vec<String>>> {
     let mut archive = archive(bytes)?;
-    let Ok(mut entry) = archive.by_name("class_names.npy") else { return Ok(Vec::new()) };
+    let Ok(mut entry) = archive.by_name(&format!("{name}.npy")) else { return Ok(None) };
     let (descr, shape, _) = description(&mut entry)?;
-    let width = descr.strip_prefix("<U").and_then(|width| width.parse::<usize>().ok());
-    let (Some(width), [count]) = (width, shape.as_slice()) else { return Ok(Vec::new()) };
-    let size = width.checked_mul(*count).and_then(|texts| texts.checked_mul(4));
-    let Some(size) = size.filter(|size| width > 0 && *size as u64 <= entry.size().min(MAX_HEADER as u64 * 64)) else {
-        return Ok(Vec::new());
-    };
+    if descr.contains('O') {
+        return Err(format!(
+            "its array {name:?} holds objects of Python's, which are not read: save it as numbers or as texts"
+        ));
+    }
+    let of_bytes = descr.strip_prefix("|S").map(|width| (width, 1));
+    let of_points = || descr.strip_prefix(['<', '>'])?.strip_prefix('U').map(|width| (width, 4));
+    let Some((width, unit)) = of_bytes.or_else(of_points) else { return Ok(None) };
+    let width = width.parse::<usize>().ok().filter(|width| *width > 0).and_then(|width| width.checked_mul(unit));
+    let (Some(width), [count] | [count, 1]) = (width, shape.as_slice()) else { return Ok(None) };
+    let size = width.checked_mul(*count).filter(|size| *size as u64 <= entry.size().min(MAX_STACK_BYTES));
+    let Some(size) = size else { return Ok(None) };
     let mut data = Vec::new();
     entry.take(size as u64).read_to_end(&mut data).map_err(|error| format!("its array cannot be read: {error}"))?;
-    let point = |bytes: &[u8]| char::from_u32(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
-    let text = |bytes: &[u8]| bytes.chunks_exact(4).filter_map(point).take_while(|c| *c != '\0').collect();
-    Ok(data.chunks_exact(4 * width).map(text).collect())
+    let order = if descr.starts_with('>') { u32::from_be_bytes } else { u32::from_le_bytes };
+    let text = |text: &[u8]| -> String {
+        let points = text.chunks_exact(unit).map(|point| match *point {
+            [a, b, c, d] => order([a, b, c, d]),
+            _ => u32::from(point[0]),
+        });
+        points.filter_map(char::from_u32).take_while(|point| *point != '\0').collect()
+    };
+    Ok(Some(data.chunks_exact(width).map(text).collect()))
 }
 
 /// A number with zeros before it, up to a width; any other text as it is.
@@ -379,12 +415,11 @@ fn padded(text: &str, width: usize) -> String {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { format!("{text:0>width$}") } else { text.to_owned() }
 }
 
-/// The classes of `n` images by the array of labels that belongs to theirs: whole numbers, or the places of the ones where there are several
-/// columns. None where there is no such array.
-fn classes(name: &str, n: usize, labels: &[Array]) -> Option<Vec<String>> {
-    let array = labels.iter().find(|array| stem(&array.name) == stem(name) && array.shape.first() == Some(&n))?;
-    let columns: usize = array.shape[1..].iter().product();
-    if columns == 0 || columns > 1000 || array.shape.len() > 2 {
+/// The classes of `n` images by an array of labels: whole numbers, or the places of the ones where there are several columns. None where the
+/// array has another shape.
+fn classes(array: &Array, n: usize) -> Option<Vec<String>> {
+    let columns: usize = array.shape.get(1..)?.iter().product();
+    if array.shape[0] != n || columns == 0 || columns > 1000 || array.shape.len() > 2 {
         return None;
     }
     let strides = array.strides();
@@ -508,6 +543,33 @@ pub(crate) mod tests {
         let bytes = npz(&[("x", images), ("y", npy("|u1", false, &[2, 3], &[1, 0, 1, 0, 0, 0]))]);
         let labels: Vec<_> = look_npz(&bytes).unwrap().slots.into_iter().map(|slot| slot.label.unwrap()).collect();
         assert_eq!(labels, ["0+2", "none"]);
+    }
+
+    #[test]
+    fn labels_are_texts_or_numbers_or_an_error() {
+        let look = |labels: Vec<u8>| {
+            let images = npy("|u1", false, &[2, 4, 5], &[0; 40]);
+            let contents = look_npz(&npz(&[("images", images), ("labels", labels)]))?;
+            Ok::<_, String>(contents.slots.into_iter().map(|slot| slot.label).collect::<Vec<_>>())
+        };
+        let some = |labels: [&str; 2]| Ok(labels.map(|label| Some(label.to_owned())).to_vec());
+        let points = |texts: &[&str], width: usize| -> Vec<u8> {
+            let of = |text: &&str| {
+                let mut points: Vec<u32> = text.chars().map(u32::from).collect();
+                points.resize(width, 0);
+                points.into_iter().flat_map(u32::to_le_bytes).collect::<Vec<_>>()
+            };
+            texts.iter().flat_map(of).collect()
+        };
+        assert_eq!(look(npy("<U6", false, &[2], &points(&["benign", "größe"], 6))), some(["benign", "größe"]));
+        assert_eq!(look(npy("|S2", false, &[2, 1], b"abc\0")), some(["ab", "c"]));
+        assert_eq!(look(npy("<i2", false, &[2], &[0xFF, 0xFF, 0, 0])), some(["-1", "0"]));
+        // Pixels are no labels, whatever they are called.
+        assert_eq!(look(npy("|u1", false, &[2, 4, 5], &[0; 40])), Ok(vec![None, None]));
+        assert!(look(npy("|O", false, &[2], &[0; 16])).unwrap_err().contains("objects"));
+        for wrong in [npy("|u1", false, &[3], &[0; 3]), npy("<U1", false, &[1], &[65, 0, 0, 0])] {
+            assert!(look(wrong).unwrap_err().contains("no labels for the 2 images of \"images\""));
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::io::Cursor;
 
 use image::codecs::gif::GifDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::pnm::PnmDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
 use image::{AnimationDecoder, ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
@@ -19,6 +21,9 @@ pub(super) fn look(bytes: &[u8], kind: ImageFormat) -> Contents {
         ImageFormat::Gif => GifDecoder::new(Cursor::new(bytes)).is_ok_and(|mut gif| {
             gif.set_limits(limits()).is_ok() && gif.into_frames().take(2).filter(Result::is_ok).count() > 1
         }),
+        ImageFormat::Png => {
+            PngDecoder::with_limits(Cursor::new(bytes), limits()).is_ok_and(|png| png.is_apng().unwrap_or(false))
+        }
         ImageFormat::WebP => WebPDecoder::new(Cursor::new(bytes)).is_ok_and(|webp| webp.has_animation()),
         _ => false,
     };
@@ -52,8 +57,20 @@ pub(super) fn frame(bytes: &[u8], kind: ImageFormat) -> Outcome<Frame> {
     let mut image = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
     image.apply_orientation(orientation);
     let (width, height) = (image.width() as usize, image.height() as usize);
-    let (channels, samples) = samples(image);
+    let (channels, mut samples) = samples(image);
+    if let (ImageFormat::Pnm, Samples::Deep(values, _)) = (kind, &mut samples) {
+        unspread(values, bytes);
+    }
     Ok(Frame { width, height, channels, samples, mode: mode(colour) })
+}
+
+/// Makes of samples that the decoder has spread over 16 bits what a PNM file holds: its largest value is stated, and often 4095.
+fn unspread(values: &mut [f32], bytes: &[u8]) {
+    let Ok(decoder) = PnmDecoder::new(Cursor::new(bytes)) else { return };
+    let largest = decoder.header().maximal_sample();
+    for value in values.iter_mut().filter(|_| largest < u32::from(u16::MAX)) {
+        *value = (f64::from(*value) * f64::from(largest) / f64::from(u16::MAX)).round() as f32;
+    }
 }
 
 /// Width and height of an image, turned as its EXIF data say, from its header alone.
@@ -169,6 +186,19 @@ mod tests {
         let mut bytes = Cursor::new(Vec::new());
         image.write_to(&mut bytes, ImageFormat::Jpeg).unwrap();
         bytes.into_inner()
+    }
+
+    #[test]
+    fn deep_pnm_files_hold_what_they_state() {
+        let pnm = |largest: u16, values: [u16; 2]| {
+            let header = format!("P5\n# 12 bits\n2 1\n{largest}\n").into_bytes();
+            [header, values.into_iter().flat_map(u16::to_be_bytes).collect()].concat()
+        };
+        for (largest, values) in [(4095, [3571, 17]), (65535, [65535, 1]), (1000, [999, 500])] {
+            let found = frame(&pnm(largest, values), ImageFormat::Pnm).unwrap();
+            let Samples::Deep(found, _) = found.samples else { panic!("it is deep") };
+            assert_eq!(found, values.map(f32::from));
+        }
     }
 
     #[test]

@@ -92,10 +92,14 @@ pub(super) fn frame(bytes: &[u8], page: usize) -> Outcome<Frame> {
     };
     let bits = colour.bit_depth();
     raster::check_size(width, height, stored * (u64::from(bits).div_ceil(8) + 4))?;
-    let mut samples = DecodingResult::U8(Vec::new());
-    decoder.read_image_to_buffer(&mut samples).map_err(undecodable)?;
-    let (values, depth, number) = floats(samples, bits);
     let (width, height, stored) = (width as usize, height as usize, stored as usize);
+    let (values, depth, number) = if bits > 8 && !bits.is_multiple_of(8) {
+        (packed(&mut decoder, bytes, (width * stored, height), bits)?, Depth::unsigned(u32::from(bits)), "")
+    } else {
+        let mut samples = DecodingResult::U8(Vec::new());
+        decoder.read_image_to_buffer(&mut samples).map_err(undecodable)?;
+        floats(samples, bits)
+    };
     if values.len() != width * height * stored {
         return Err("it cannot be decoded (its samples lie in a way that is not read)".to_owned());
     }
@@ -106,6 +110,47 @@ pub(super) fn frame(bytes: &[u8], page: usize) -> Outcome<Frame> {
         depth => Samples::Deep(values, depth),
     };
     Ok(Frame { width, height, channels, samples, mode: format!("{bits}-bit{number} {kind}") })
+}
+
+/// Samples of 9 to 15 bits that follow one another without a gap, each row from a new byte on, as cameras of microscopes write them. The decoder
+/// does not read them; here they are where nothing compresses them.
+fn packed(
+    decoder: &mut Decoder<Cursor<&[u8]>>,
+    bytes: &[u8],
+    (across, rows): (usize, usize),
+    bits: u8,
+) -> Outcome<Vec<f32>> {
+    let unread = || {
+        format!(
+            "it cannot be decoded (samples of {bits} bits are read where they are whole numbers in uncompressed strips alone)"
+        )
+    };
+    let compression: Option<u16> = decoder.find_tag_unsigned(Tag::Compression).map_err(undecodable)?;
+    let planar: Option<u16> = decoder.find_tag_unsigned(Tag::PlanarConfiguration).map_err(undecodable)?;
+    let order: Option<u16> = decoder.find_tag_unsigned(Tag::FillOrder).map_err(undecodable)?;
+    if [compression, planar, order].into_iter().any(|tag| tag.unwrap_or(1) != 1) || !is_unsigned(decoder)? || bits > 16
+    {
+        return Err(unread());
+    }
+    let mut tag = |tag| decoder.find_tag_unsigned_vec::<u64>(tag).map_err(undecodable)?.ok_or_else(unread);
+    let (offsets, counts) = (tag(Tag::StripOffsets)?, tag(Tag::StripByteCounts)?);
+    let mut data = Vec::new();
+    for (offset, count) in offsets.iter().zip(&counts) {
+        let strip = usize::try_from(*offset).ok().zip(usize::try_from(*count).ok());
+        let strip = strip.and_then(|(offset, count)| bytes.get(offset..offset.checked_add(count)?));
+        data.extend_from_slice(strip.ok_or("it cannot be decoded (it is cut short)")?);
+    }
+    let bits = usize::from(bits);
+    let row = (across * bits).div_ceil(8);
+    if data.len() < row * rows {
+        return Err("it cannot be decoded (it is cut short)".to_owned());
+    }
+    let sample = |row: &[u8], at: usize| {
+        let first = at * bits;
+        let word = (0..3).fold(0u32, |word, byte| word << 8 | u32::from(*row.get(first / 8 + byte).unwrap_or(&0)));
+        (word >> (24 - first % 8 - bits) & ((1 << bits) - 1)) as f32
+    };
+    Ok(data.chunks(row).take(rows).flat_map(|row| (0..across).map(move |at| sample(row, at))).collect())
 }
 
 /// The samples as floats, what they may be, and a word for their kind.
@@ -163,6 +208,33 @@ mod tests {
             encoder.write_image::<colortype::Gray16>(5, 4, &data).unwrap();
         }
         bytes.into_inner()
+    }
+
+    /// A TIFF of one uncompressed strip: entries of its directory beside those of the strip, and the strip.
+    fn strip(tags: &[(u16, u32)], data: &[u8]) -> Vec<u8> {
+        let mut tags = [tags, &[(273, 8), (279, data.len() as u32)]].concat();
+        tags.sort_unstable();
+        let directory = 8 + data.len() as u32;
+        let mut bytes = [&b"II*\0"[..], &directory.to_le_bytes(), data, &(tags.len() as u16).to_le_bytes()].concat();
+        for (tag, value) in tags {
+            bytes.extend([tag.to_le_bytes(), 4u16.to_le_bytes()].concat());
+            bytes.extend([1u32.to_le_bytes(), value.to_le_bytes()].concat());
+        }
+        bytes.extend([0; 4]);
+        bytes
+    }
+
+    #[test]
+    fn twelve_bits_without_gaps_are_read() {
+        // Rows of three samples are four and a half bytes, and so five: 0x123, 0x456, 0x789; 0xFFF, 0, 0xABC.
+        let data = [0x12, 0x34, 0x56, 0x78, 0x90, 0xFF, 0xF0, 0x00, 0xAB, 0xC0];
+        let tags = |compression| [(256, 3), (257, 2), (258, 12), (259, compression), (262, 1), (277, 1), (278, 2)];
+        let found = frame(&strip(&tags(1), &data), 0).unwrap();
+        let Samples::Deep(values, Depth::Whole { high, .. }) = found.samples else { panic!("12 bits are deep") };
+        assert_eq!(values, [0x123, 0x456, 0x789, 0xFFF, 0, 0xABC].map(|value| value as f32));
+        assert_eq!((high, found.mode.as_str()), (4095.0, "12-bit grey"));
+        assert!(frame(&strip(&tags(1), &data[..9]), 0).err().unwrap().contains("cut short"));
+        assert!(frame(&strip(&tags(5), &data), 0).err().unwrap().contains("uncompressed"));
     }
 
     #[test]

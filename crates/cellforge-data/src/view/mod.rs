@@ -90,6 +90,12 @@ impl View {
         self.classes.as_ref().map_or(&self.set.classes, |classes| &classes.names)
     }
 
+    /// The label of a class, whose name may be spelled in another form of Unicode.
+    #[must_use]
+    pub fn class_label(&self, class: &str) -> Option<u32> {
+        self.classes().iter().position(|name| crate::same_name(name, class)).map(|label| label as u32)
+    }
+
     /// The name of image `i`: its path inside the folder or zip, with `/` between the parts.
     ///
     /// # Panics

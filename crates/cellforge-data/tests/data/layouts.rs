@@ -280,5 +280,5 @@ fn one_image_is_no_set() {
     assert!(matches!(View::open(dir.path().join("x.png"), &options()), Err(Error::LoneImage(_))));
     let open = |path: &Path| Index::open(path, &options());
     std::fs::write(dir.path().join("words.txt"), "words").unwrap();
-    assert!(matches!(open(&dir.path().join("words.txt")), Err(Error::Zip { .. })));
+    assert!(matches!(open(&dir.path().join("words.txt")), Err(Error::NoSet(_))));
 }

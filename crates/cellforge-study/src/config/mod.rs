@@ -231,7 +231,12 @@ impl StudyConfig {
         let named = named.into_iter().chain([&mut config.gan.from, &mut config.classifier.from]);
         named.flatten().chain(&mut inputs.features).for_each(|text| *text = absolute(text));
         let single = [&mut inputs.split, &mut inputs.strata, &mut inputs.judge, &mut inputs.checkpoint];
-        let files = single.into_iter().flatten().chain(&mut data.group_csv).chain(&mut inputs.discriminators);
+        let files = single
+            .into_iter()
+            .chain([&mut data.table.file])
+            .flatten()
+            .chain(&mut data.group_csv)
+            .chain(&mut inputs.discriminators);
         files.filter(|path| path.exists()).for_each(|path| {
             if let Ok(whole) = std::path::absolute(&*path) {
                 *path = whole;
@@ -340,10 +345,12 @@ mod tests {
         config.data.path = Some("src".to_owned());
         config.inputs.features = ["pixels", "resnet:src", "resnet:nowhere"].map(str::to_owned).to_vec();
         config.inputs.judge = Some("src".into());
+        config.data.table.file = Some("src".into());
         let here = std::path::absolute("src").unwrap();
         let found = config.absolute();
         assert_eq!(found.data.path.as_deref(), here.to_str());
         assert_eq!(found.inputs.judge.as_deref(), Some(here.as_path()));
+        assert_eq!(found.data.table.file.as_deref(), Some(here.as_path()));
         let features = ["pixels".to_owned(), format!("resnet:{}", here.display()), "resnet:nowhere".to_owned()];
         assert_eq!((&found.inputs.features[..], found.absolute()), (&features[..], found.clone()));
     }

@@ -49,7 +49,8 @@ pub fn run(config: &StudyConfig, control: &Control) -> Result<Results> {
     let (cells, data) = data::run(config, &mut runner)?;
     // Only now: a mistake in the data must not leave the settings of one study beside the results of another.
     let dir = runner.dir();
-    write_atomic(&dir.settings(), config.to_toml()?.as_bytes())?;
+    // They mean the same from any folder.
+    write_atomic(&dir.settings(), config.absolute().to_toml()?.as_bytes())?;
     let (cnn_runs, cnn) = classifiers::run_cnn(config, &cells, &data, &mut runner)?;
     let (resnet_run, resnet) = classifiers::run_resnet(config, &cells, &data, &mut runner)?;
     let (gan_runs, gans) = gan::train(config, &cells, &data, &resnet, &mut runner)?;

@@ -247,7 +247,7 @@ pub(crate) fn parse_tensors(dir: &Path, file: &str, bytes: &[u8], device: &Devic
 }
 
 /// The first number of a tensor that is not finite.
-fn not_finite(tensor: &Tensor) -> candle_core::Result<Option<f64>> {
+pub(crate) fn not_finite(tensor: &Tensor) -> candle_core::Result<Option<f64>> {
     let tensor = tensor.to_dtype(DType::F64)?;
     if tensor.sum_all()?.to_scalar::<f64>()?.is_finite() {
         return Ok(None);

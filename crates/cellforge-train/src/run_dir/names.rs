@@ -4,6 +4,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use cellforge_data::folder_name;
+
 use super::{RunDir, Slot};
 
 const TENSORBOARD: &str = "tensorboard";
@@ -79,6 +81,17 @@ impl RunDir {
     #[must_use]
     pub fn cache(&self) -> PathBuf {
         self.path.join("cache")
+    }
+
+    /// The run of the GAN of one class, beside those of the others: a folder of the class's name, or of a name like it where what lies in this folder
+    /// has that.
+    #[must_use]
+    pub fn of_class(&self, class: &str) -> Self {
+        let name = folder_name(class);
+        let own = Slot::ALL.map(|slot| self.slot(slot)).into_iter().chain([self.settings(), self.cache()]);
+        let is_taken = own.into_iter().any(|path| path.file_name().is_some_and(|own| own.eq_ignore_ascii_case(&name)));
+        // Of a name that has to change, a hash makes it another.
+        Self::new(self.path.join(if is_taken { folder_name(&format!("{class}/")) } else { name }))
     }
 
     /// The file that says who holds the folder.
@@ -295,5 +308,22 @@ impl RunDir {
     pub fn classifier(&self) -> PathBuf {
         let of_study = self.stage(Stage::Resnet).slot(Slot::Last);
         if of_study.is_dir() { of_study } else { self.path.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_has_a_folder_that_is_no_checkpoint() {
+        let run = RunDir::new("gans");
+        assert_eq!(run.of_class("Uninfected").path, Path::new("gans/Uninfected"));
+        let others = ["last", "best", "Last", "cache", "config.toml"].map(|class| run.of_class(class));
+        for (i, other) in others.iter().enumerate() {
+            let name = other.path.file_name().unwrap().to_str().unwrap();
+            assert!(name.contains("_-"), "{name}");
+            assert!(others[..i].iter().all(|before| before.path != other.path));
+        }
     }
 }

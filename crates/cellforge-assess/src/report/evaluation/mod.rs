@@ -187,15 +187,19 @@ fn pairs(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
             @if !found.provenance.drawn_by_program { (do_not_share(found)) }
             @for space in spaces {
                 h4 { @if space == COPIES { "Copies, the most certain first" } @else { "The closest pairs by " (space_name(space)) } }
+                @let other = if space != COPIES { "held-out " } else if found.sets.real.patients.is_some() { "other patient " } else { "next " };
                 p.note { @if space == COPIES { "Laid on each other as well as a move, a turn, a stretch and a change of colours can. " } "Left: the synthetic " (one) ", turned as it is nearest. Right: the training " (one) " nearest to it. Below: their distance, and
-                    the distance of the synthetic " (one) " to the nearest " @if space == COPIES { (one) " of another patient" } @else { "held-out " (one) } ". A copy has a first distance near 0 and far below the
+                    the distance of the synthetic " (one) " to the nearest " @if space != COPIES { "held-out " (one) } @else if found.sets.real.patients.is_some() { (one) " of another patient" } @else { "other training " (one) } ". A copy has a first distance near 0 and far below the
                     second." }
                 div.pairs {
                     @for (pair, image) in embedded.iter().filter(|(pair, _)| pair.space == space) {
                         figure {
                             img src={ "data:image/png;base64," (image.base64) } width=(image.width) height=(image.height)
                                 alt={ "A synthetic " (one) " beside the nearest " (real) "training " (one) };
-                            figcaption { (crate::evaluation::digits(pair.distance)) @if space == COPIES { " · other patient " } @else { " · held-out " } (crate::evaluation::digits(pair.holdout_distance)) }
+                            figcaption {
+                                @if space == COPIES && pair.distance == 0.0 && pair.holdout_distance == 0.0 { "identical" }
+                                @else { (crate::evaluation::digits(pair.distance)) " · " (other) (crate::evaluation::digits(pair.holdout_distance)) }
+                            }
                         }
                     }
                 }
