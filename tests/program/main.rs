@@ -10,6 +10,7 @@ mod corpus;
 mod crash;
 mod determinism;
 mod evaluate;
+mod found;
 mod generate;
 mod numbers;
 mod panel;

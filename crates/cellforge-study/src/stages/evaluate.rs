@@ -80,9 +80,13 @@ pub(crate) fn run(
 fn provenance(config: &StudyConfig, cells: &Cells, gans: &[GanRun], runner: &Runner<'_>) -> Result<Provenance> {
     let gan = &config.gan;
     let together = gans.iter().any(|run| run.config.model.classes > 1);
-    let mut used = BTreeSet::new();
-    for run in gans {
-        used.insert(TrainedGan::load(runner.path(&run.folder))?.state().position.iteration);
+    let (mut used, mut holdout_seen) = (BTreeSet::new(), Some(0));
+    let folders: BTreeSet<&str> = gans.iter().map(|run| run.folder.as_str()).collect();
+    for folder in folders {
+        let gan = TrainedGan::load(runner.path(folder))?;
+        used.insert(gan.state().position.iteration);
+        // None by the split; but it may have started from another.
+        holdout_seen = holdout_seen.zip(gan.seen(&cells.test)).map(|(all, seen)| all + seen.train);
     }
     let used = if used.iter().eq([&gan.iterations]) {
         String::new()
@@ -103,6 +107,7 @@ fn provenance(config: &StudyConfig, cells: &Cells, gans: &[GanRun], runner: &Run
     Ok(Provenance {
         generator: Some(generator),
         seed: Some(derive_seed(config.seed, "generate")),
+        holdout_seen,
         ..cells.origin.provenance("")
     })
 }
