@@ -13,10 +13,15 @@ use pulp::{Simd, WithSimd};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The numbers whose products convolutions add up. It is part of what an operation is told, and its gradients are computed in the same.
-/// Tensors, sums, statistics, weights as they are kept and all other operations are `f32` with either.
+/// The numbers whose products convolutions add up, and what passes between the operations of a network.
 ///
-/// Where there is no support for it, operations compute in `f32`; [`Precision::on`] tells.
+/// The first is part of what a convolution is told, and its gradients are computed in the same. The second is the type of the images that an
+/// operation is given: its result, and the gradient of its input, are of that type. On the CPU a network in `Bf16` or `EmulatedBf16` makes its
+/// images `bf16` where it begins and `f32` again where it ends, by [`to_precision`](crate::to_precision). Every operation computes in `f32` and
+/// rounds what it writes. Parameters, their gradients, statistics, sums over images and pixels, losses and the state of optimizers are `f32` in
+/// any precision.
+///
+/// Where there is no support for it, operations compute in `f32`, and so is memory; [`Precision::on`] tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Precision {
     /// 32-bit floating point.
@@ -87,7 +92,14 @@ impl Precision {
         }
     }
 
-    /// The type of what passes between operations on this device.
+    /// Bytes of a number that passes between operations on this device: 2 for `Bf16` and its emulation on the CPU, where there is support for
+    /// them, and 4 elsewhere.
+    #[must_use]
+    pub fn bytes_in_memory(self, device: &Device) -> usize {
+        self.memory(device).size_in_bytes()
+    }
+
+    /// The type of such numbers.
     pub(crate) fn memory(self, device: &Device) -> DType {
         match (self.on(device), device) {
             (Self::Bf16 | Self::EmulatedBf16, Device::Cpu) => DType::BF16,
