@@ -8,7 +8,8 @@
 //! opens one). On other devices they are written with Candle's own operations, arranged so that their gradients are right (see
 //! [`composed`]).
 //!
-//! Tensors are `f32`, images are `(b, c, h, w)`. Results are views of memory in which the channels of a pixel lie side by side, as
+//! Tensors are `f32`, and images `(b, c, h, w)`. On the CPU images may be `bf16`, too: what is computed of them then is `f32` inside and `bf16`
+//! in memory ([`to_precision`], [`Precision`]). Results are views of memory in which the channels of a pixel lie side by side, as
 //! in PyTorch's `channels_last`; Candle's operations take them, some by way of `contiguous()`. Wrong types and shapes are errors
 //! that name the operation. [`profile`] tells where the time goes.
 //!
