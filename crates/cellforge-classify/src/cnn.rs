@@ -159,8 +159,8 @@ impl SmallCnn {
             // window is the same before and after it, and so is the gradient: this way there are four times fewer to go over.
             xs = ops::relu(&ops::max_pool2d(&conv.forward(&xs)?, 2, 2, 0)?)?;
         }
-        let xs = ops::to_precision(&xs, Precision::F32)?;
         let features = xs.elem_count() / xs.dim(0)?;
-        ops::relu(&self.hidden.forward(&ops::reshape(&xs, &[xs.dim(0)?, features])?)?) // (b, dense)
+        let flat = ops::to_precision(&ops::reshape(&xs, &[xs.dim(0)?, features])?, Precision::F32)?;
+        ops::relu(&self.hidden.forward(&flat)?) // (b, dense)
     }
 }

@@ -224,8 +224,8 @@ impl ResidualDiscriminator {
             xs = block.skip.at(pass)?.forward_add(&shortcut, &ys)?; // (b, c', h / 2, w / 2)
         }
         xs = pass.activated(&self.conv, &xs, slope)?;
-        let (xs, b) = (ops::to_precision(&xs, Precision::F32)?, xs.dim(0)?);
-        let flat = ops::reshape(&xs, &[b, xs.elem_count() / b])?;
+        let b = xs.dim(0)?;
+        let flat = ops::to_precision(&ops::reshape(&xs, &[b, xs.elem_count() / b])?, Precision::F32)?;
         let features = pass.activated(&self.fc, &flat, slope)?; // (b, c)
         let head = self.head.at(pass)?;
         let mut logits = if matches!(pass, Pass::Change(_)) { head.jvp(&features)? } else { head.forward(&features)? };

@@ -110,9 +110,9 @@ impl StudyDiscriminator {
                 None => dropout.forward_after_leaky_relu_t(&xs, self.negative_slope, train, &key)?,
             };
         }
-        let xs = ops::to_precision(&xs, Precision::F32)?;
         let features = xs.elem_count() / xs.dim(0)?;
-        self.fc.forward(&ops::reshape(&xs, &[xs.dim(0)?, features])?) // (b, 1)
+        let flat = ops::reshape(&xs, &[xs.dim(0)?, features])?;
+        self.fc.forward(&ops::to_precision(&flat, Precision::F32)?) // (b, 1)
     }
 }
 
