@@ -76,7 +76,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     chosen.validate()?;
     let asked = config.gan.clone().for_images(config.data.side, config.data.most_channels(), 2);
     asked.validate()?;
-    memory::check_gan(&globals, &session.device, &asked)?;
+    memory::check_gan(&globals, &session, &asked)?;
     let whole = RunDir::new(out);
     if whole.holds_run() || whole.results().exists() || whole.evaluation().exists() {
         bail!("{} is the folder of a network, a study or an evaluation; name another for the audit", out.display());

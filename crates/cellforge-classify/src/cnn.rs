@@ -122,6 +122,7 @@ pub struct SmallCnn {
     convs: Vec<Conv2d>,
     hidden: Linear,
     out: Linear,
+    precision: Precision,
 }
 
 impl SmallCnn {
@@ -137,7 +138,7 @@ impl SmallCnn {
         let (size, flatten) = (cfg.final_size(), BLOCK * convs.len());
         let hidden = linear(c * size.area(), cfg.hidden(), vb.pp(flatten + 1))?.in_precision(cfg.precision);
         let out = linear(cfg.hidden(), cfg.classes, vb.pp(flatten + 3))?.in_precision(cfg.precision);
-        Ok(Self { convs, hidden, out })
+        Ok(Self { convs, hidden, out, precision: cfg.precision })
     }
 
     /// Images `(b, channels, height, width)` to logits `(b, classes)`. No layer depends on the mode.
@@ -152,13 +153,14 @@ impl SmallCnn {
 
     /// Images `(b, channels, height, width)` to the hidden layer's output `(b, dense)`.
     pub fn features(&self, xs: &Tensor) -> Result<Tensor> {
-        let mut xs = xs.clone();
+        let mut xs = ops::to_precision(xs, self.precision)?;
         for conv in &self.convs {
             // (b, filters, h - 2, w - 2), then half of that, rounded down. ReLU comes first in the study, but the largest of a
             // window is the same before and after it, and so is the gradient: this way there are four times fewer to go over.
             xs = ops::relu(&ops::max_pool2d(&conv.forward(&xs)?, 2, 2, 0)?)?;
         }
         let features = xs.elem_count() / xs.dim(0)?;
-        ops::relu(&self.hidden.forward(&ops::reshape(&xs, &[xs.dim(0)?, features])?)?) // (b, dense)
+        let flat = ops::to_precision(&ops::reshape(&xs, &[xs.dim(0)?, features])?, Precision::F32)?;
+        ops::relu(&self.hidden.forward(&flat)?) // (b, dense)
     }
 }

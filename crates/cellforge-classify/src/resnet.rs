@@ -239,6 +239,7 @@ pub struct ResNet {
     blocks: Vec<Bottleneck>,
     bn2: BatchNorm2d,
     fc: Linear,
+    precision: Precision,
 }
 
 impl ResNet {
@@ -264,6 +265,7 @@ impl ResNet {
                 .collect::<Result<_>>()?,
             bn2: batch_norm2d(cfg.feature_len(), bn_cfg, vb.pp("bn2"))?,
             fc: linear(cfg.feature_len(), cfg.classes, vb.pp("fc"))?.in_precision(cfg.precision),
+            precision: cfg.precision,
         })
     }
 
@@ -286,7 +288,9 @@ impl ResNet {
     fn pooled(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
         let spread = if self.spread_ends { Some(Tensor::cat(&[xs, &log_odds(xs)?], 1)?) } else { None };
         let xs = spread.as_ref().unwrap_or(xs);
-        let ys = self.stem.forward(&self.bn0.forward_t(xs, train)?)?; // (b, c, s, s)
+        // Images are normalised before they are rounded: beside their spread a grey level is a larger number.
+        let xs = ops::to_precision(&self.bn0.forward_t(xs, train)?, self.precision)?;
+        let ys = self.stem.forward(&xs)?; // (b, c, s, s)
         let ys = self.bn1.forward_relu_t(&ys, train)?;
         // The study pads with zeros and pools without padding. After a ReLU that is the same as padding whose values
         // never win, in the output and, because ReLU's gradient at 0 is 0, in the gradient.

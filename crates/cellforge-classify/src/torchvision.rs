@@ -186,6 +186,7 @@ pub struct TorchvisionResNet {
     bn1: BatchNorm2d,
     blocks: Vec<Block>,
     fc: Linear,
+    precision: Precision,
 }
 
 impl TorchvisionResNet {
@@ -203,6 +204,7 @@ impl TorchvisionResNet {
                 .map(|(name, block)| Block::new(block, cfg.precision, vb.pp(name)))
                 .collect::<Result<_>>()?,
             fc: linear(features, cfg.classes, vb.pp("fc"))?.in_precision(cfg.precision),
+            precision: cfg.precision,
         })
     }
 
@@ -225,7 +227,7 @@ impl TorchvisionResNet {
     fn pooled(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
         let [mean, sd] = &self.imagenet;
         let xs = if xs.dim(1)? == 1 { Tensor::cat(&[xs, xs, xs], 1)? } else { xs.clone() };
-        let xs = xs.broadcast_sub(mean)?.broadcast_div(sd)?; // (b, 3, h, w)
+        let xs = ops::to_precision(&xs.broadcast_sub(mean)?.broadcast_div(sd)?, self.precision)?; // (b, 3, h, w)
         let ys = self.bn1.forward_relu_t(&self.conv1.forward(&xs)?, train)?; // (b, 64, h/2, w/2)
         let mut ys = ops::max_pool2d(&ys, 3, 2, 1)?; // (b, 64, h/4, w/4)
         for block in &self.blocks {

@@ -6,11 +6,12 @@ use anyhow::{Result, bail};
 use candle_core::Device;
 use cellforge::{
     data::ImageSize,
+    gan::GanConfig,
     train::{ClassifierTrainConfig, GanTrainConfig, MemoryNeed},
 };
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-use super::Globals;
+use super::{Globals, Session};
 
 /// Bytes of memory that a run may take: what `--memory` says, or what is free on this machine and within the limits of the control groups that
 /// this process is in.
@@ -103,12 +104,14 @@ fn size_within(size: ImageSize, free: u64, need: impl Fn(ImageSize) -> MemoryNee
 ///
 /// # Errors
 /// As [`check`].
-pub fn check_gan(globals: &Globals, device: &Device, config: &GanTrainConfig) -> Result<()> {
+pub fn check_gan(globals: &Globals, session: &Session, config: &GanTrainConfig) -> Result<()> {
+    let model = GanConfig { precision: session.precision, ..config.model.clone() };
+    let config = GanTrainConfig { model, ..config.clone() };
     let with =
         |batch: usize, parts: u64| GanTrainConfig { batch, accumulation_steps: parts, ..config.clone() }.memory();
     let size = config.model.image_size;
     let what = format!("training a GAN on {size:#} pixels in batches of {}", config.batch);
-    check(globals, device, &what, config.memory(), |free| {
+    check(globals, &session.device, &what, config.memory(), |free| {
         let parts = config.accumulation_steps;
         let mut fits = Vec::new();
         if let Some(batch) = batch_within(config.batch, free, |batch| with(batch, parts)) {
@@ -121,7 +124,7 @@ pub fn check_gan(globals: &Globals, device: &Device, config: &GanTrainConfig) ->
             fits.push(format!("--set gan.accumulation_steps={parts} ({need})"));
         }
         let resized = |size| {
-            let model = cellforge::gan::GanConfig { image_size: size, ..config.model.clone() };
+            let model = GanConfig { image_size: size, ..config.model.clone() };
             GanTrainConfig { model, ..config.clone() }
         };
         // Lists of filters are of one size.
@@ -137,11 +140,13 @@ pub fn check_gan(globals: &Globals, device: &Device, config: &GanTrainConfig) ->
 ///
 /// # Errors
 /// As [`check`].
-pub fn check_classifier(globals: &Globals, device: &Device, config: &ClassifierTrainConfig) -> Result<()> {
+pub fn check_classifier(globals: &Globals, session: &Session, config: &ClassifierTrainConfig) -> Result<()> {
+    let model = config.model.clone().in_precision(session.precision);
+    let config = ClassifierTrainConfig { model, ..config.clone() };
     let with = |batch: usize| ClassifierTrainConfig { batch, ..config.clone() }.memory();
     let size = config.model.image_size();
     let what = format!("training a classifier on {size:#} pixels in batches of {}", config.batch);
-    check(globals, device, &what, config.memory(), |free| {
+    check(globals, &session.device, &what, config.memory(), |free| {
         let mut fits = Vec::new();
         if let Some(batch) = batch_within(config.batch, free, with) {
             fits.push(format!("--batch {batch} ({})", gib(with(batch).total())));

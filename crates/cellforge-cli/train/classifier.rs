@@ -89,7 +89,7 @@ pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
     let training = ClassifierTrainConfig { seed: config.seed, ..config.classifier.clone() };
     let asked = training.clone().for_images(data.side, data.most_channels(), 2);
     asked.validate()?;
-    memory::check_classifier(&globals, &session.device, &asked)?;
+    memory::check_classifier(&globals, &session, &asked)?;
     let all = images::open(&config, &images::options(data, Some(dir.cache()), session.progress)?)?;
     let training = training.for_images(all.size(), all.channels(), all.classes().len());
     training.validate()?;

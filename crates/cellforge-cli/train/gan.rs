@@ -77,7 +77,7 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
     let base = GanTrainConfig { seed: config.seed, ..config.gan.clone() };
     let asked = base.clone().for_images(data.side, data.most_channels(), 2);
     asked.validate()?;
-    memory::check_gan(&globals, &session.device, &asked)?;
+    memory::check_gan(&globals, &session, &asked)?;
 
     let mut options = images::options(data, Some(RunDir::new(out).cache()), session.progress)?;
     options.allow_one_class = true;

@@ -1,13 +1,15 @@
 //! Element-wise activations.
 
-use crate::check::{f32_only, slice};
+use crate::check::{images_only, slice};
 use crate::composed;
 use crate::device::on_device;
+use crate::element::{Element, of_type};
 use crate::elements::{map, masked, slope_at, zip_map};
 use crate::gather::with_slice;
 use crate::layout::{channels_first, channels_last, elementwise};
 use crate::mask::DropoutMask;
 use crate::tape::{apply1, contiguous};
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 /// `max(x, 0)`; `xs` may have any shape. The gradient at 0 is 0, as in PyTorch and Keras.
@@ -23,7 +25,7 @@ pub fn leaky_relu(xs: &Tensor, negative_slope: f32) -> Result<Tensor> {
 /// [`leaky_relu`] and then [`dropout`](crate::dropout), in the same pass over memory.
 pub fn leaky_relu_dropout(xs: &Tensor, negative_slope: f32, mask: DropoutMask) -> Result<Tensor> {
     let name = "leaky_relu_dropout";
-    f32_only(name, &[("xs", xs)])?;
+    images_only(name, &[("xs", xs)])?;
     mask.check(name, xs)?;
     on_device!(
         xs.device(),
@@ -43,7 +45,7 @@ pub fn leaky_relu_dropout(xs: &Tensor, negative_slope: f32, mask: DropoutMask) -
 /// are of one shape, and `at` takes no gradient.
 pub fn leaky_relu_jvp(xs: &Tensor, at: &Tensor, negative_slope: f32) -> Result<Tensor> {
     let name = "leaky_relu_jvp";
-    f32_only(name, &[("xs", xs), ("at", at)])?;
+    images_only(name, &[("xs", xs), ("at", at)])?;
     if xs.dims() != at.dims() {
         bail!("{name}: xs has shape {:?}, at {:?}", xs.dims(), at.dims());
     }
@@ -69,7 +71,7 @@ pub fn tanh(xs: &Tensor) -> Result<Tensor> {
 }
 
 fn apply(xs: &Tensor, name: &'static str, kind: Kind) -> Result<Tensor> {
-    f32_only(name, &[("xs", xs)])?;
+    images_only(name, &[("xs", xs)])?;
     on_device!(
         xs.device(),
         cpu = elementwise(xs, |xs| apply1(xs, Activation { name, kind, mask: None })),
@@ -103,24 +105,28 @@ impl CustomOp1 for Activation {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let xs = slice(self.name, storage, layout)?;
-        let ys = match self.kind {
-            Kind::Leaky(negative_slope) => {
-                masked(xs, xs, move |x, _| x * slope_at(x, negative_slope), self.mask.as_ref())
-            }
-            Kind::Tanh => map(xs, tanh_of),
-        };
-        Ok((CpuStorage::F32(ys), layout.shape().clone()))
+        of_type!(storage.dtype(), E => {
+            let xs = slice::<E>(self.name, storage, layout)?;
+            let ys = match self.kind {
+                Kind::Leaky(negative_slope) => {
+                    masked(xs, xs, move |x, _| x * slope_at(x, negative_slope), self.mask.as_ref())
+                }
+                Kind::Tanh => map(xs, tanh_of),
+            };
+            Ok((E::storage(ys), layout.shape().clone()))
+        })
     }
 
     fn bwd(&self, xs: &Tensor, ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let grad_xs = with_slice(self.name, grad, |g| match self.kind {
-            Kind::Leaky(negative_slope) => with_slice(self.name, xs, |xs| {
-                Ok(masked(xs, g, move |x, g| g * slope_at(x, negative_slope), self.mask.as_ref()))
-            }),
-            Kind::Tanh => with_slice(self.name, ys, |ys| Ok(zip_map(ys, g, |y, g| g * (1. - y * y)))),
-        })?;
-        Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
+        of_type!(xs.dtype(), E => {
+            let grad_xs = with_slice(self.name, grad, |g: &[E]| match self.kind {
+                Kind::Leaky(negative_slope) => with_slice(self.name, xs, |xs| {
+                    Ok(masked(xs, g, move |x, g| g * slope_at(x, negative_slope), self.mask.as_ref()))
+                }),
+                Kind::Tanh => with_slice(self.name, ys, |ys: &[E]| Ok(zip_map(ys, g, |y, g| g * (1. - y * y)))),
+            })?;
+            Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
+        })
     }
 }
 
@@ -130,9 +136,9 @@ struct Jvp {
 }
 
 impl Jvp {
-    fn applied(&self, xs: &[f32]) -> Result<Vec<f32>> {
+    fn applied<E: Element>(&self, xs: &[E]) -> Result<Vec<E>> {
         let negative_slope = self.negative_slope;
-        with_slice(self.name(), &self.at, |at| Ok(zip_map(at, xs, move |at, x| x * slope_at(at, negative_slope))))
+        with_slice(self.name(), &self.at, |at: &[E]| Ok(zip_map(at, xs, move |at, x| x * slope_at(at, negative_slope))))
     }
 }
 
@@ -142,13 +148,17 @@ impl CustomOp1 for Jvp {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let ys = self.applied(slice(self.name(), storage, layout)?)?;
-        Ok((CpuStorage::F32(ys), layout.shape().clone()))
+        of_type!(storage.dtype(), E => {
+            let ys = self.applied(slice::<E>(self.name(), storage, layout)?)?;
+            Ok((E::storage(ys), layout.shape().clone()))
+        })
     }
 
     fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let grad_xs = with_slice(self.name(), grad, |grad| self.applied(grad))?;
-        Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
+        of_type!(xs.dtype(), E => {
+            let grad_xs = with_slice(self.name(), grad, |grad: &[E]| self.applied(grad))?;
+            Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
+        })
     }
 }
 

@@ -1,11 +1,13 @@
 //! Arithmetic on tensors of one shape, with a place on the tape of [`gradients`](crate::gradients).
 
-use crate::check::{f32_only, slice};
+use crate::check::{images_only, slice};
 use crate::device::on_device;
+use crate::element::{Element, of_type};
 use crate::elements::{map, zip_map};
 use crate::gather::{is_channels_last, with_slice};
 use crate::layout::{channels_first, channels_last, elementwise};
 use crate::tape::{apply1, apply2, contiguous, wants};
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 /// The sum of two tensors of one shape.
@@ -48,7 +50,7 @@ pub fn sqr(xs: &Tensor) -> Result<Tensor> {
 
 /// `xs` times a number; `xs` may have any shape.
 pub fn scale(xs: &Tensor, factor: f32) -> Result<Tensor> {
-    f32_only("scale", &[("xs", xs)])?;
+    images_only("scale", &[("xs", xs)])?;
     on_device!(
         xs.device(),
         cpu = elementwise(xs, |xs| apply1(xs, Scale(factor))),
@@ -58,7 +60,7 @@ pub fn scale(xs: &Tensor, factor: f32) -> Result<Tensor> {
 }
 
 fn same_shape(op: &str, xs: &Tensor, ys: &Tensor) -> Result<()> {
-    f32_only(op, &[("xs", xs), ("ys", ys)])?;
+    images_only(op, &[("xs", xs), ("ys", ys)])?;
     if xs.dims() != ys.dims() {
         bail!("{op}: xs has shape {:?}, ys {:?}", xs.dims(), ys.dims());
     }
@@ -90,13 +92,15 @@ impl CustomOp2 for Pairwise {
     }
 
     fn cpu_fwd(&self, a: &CpuStorage, a_l: &Layout, b: &CpuStorage, b_l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (a, b) = (slice(self.name(), a, a_l)?, slice(self.name(), b, b_l)?);
-        let values = match self {
-            Self::Add => zip_map(a, b, |a, b| a + b),
-            Self::Sub => zip_map(a, b, |a, b| a - b),
-            Self::Mul => zip_map(a, b, |a, b| a * b),
-        };
-        Ok((CpuStorage::F32(values), a_l.shape().clone()))
+        of_type!(a.dtype(), E => {
+            let (a, b) = (slice::<E>(self.name(), a, a_l)?, slice::<E>(self.name(), b, b_l)?);
+            let values: Vec<E> = match self {
+                Self::Add => zip_map(a, b, |a, b| a + b),
+                Self::Sub => zip_map(a, b, |a, b| a - b),
+                Self::Mul => zip_map(a, b, |a, b| a * b),
+            };
+            Ok((E::storage(values), a_l.shape().clone()))
+        })
     }
 
     fn bwd(&self, a: &Tensor, b: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -106,15 +110,18 @@ impl CustomOp2 for Pairwise {
             if !wants(wanted) {
                 return Ok(None);
             }
-            let values = with_slice(name, other, |xs| with_slice(name, grad, |g| Ok(zip_map(xs, g, |x, g| x * g))))?;
-            Ok(Some(Tensor::from_vec(values, other.shape(), other.device())?))
+            of_type!(other.dtype(), E => {
+                let times = |xs: &[E], grad: &[E]| zip_map::<E, E, E>(xs, grad, |x, g| x * g);
+                let values = with_slice(name, other, |xs| with_slice(name, grad, |grad| Ok(times(xs, grad))))?;
+                Ok(Some(Tensor::from_vec(values, other.shape(), other.device())?))
+            })
         };
         Ok(match self {
             Self::Add => (Some(grad.clone()), Some(grad.clone())),
-            Self::Sub => {
-                let values = with_slice(name, grad, |grad| Ok(map(grad, |g| -g)))?;
+            Self::Sub => of_type!(b.dtype(), E => {
+                let values = with_slice(name, grad, |grad: &[E]| Ok(map(grad, |g| -g)))?;
                 (Some(grad.clone()), Some(Tensor::from_vec(values, b.shape(), b.device())?))
-            }
+            }),
             Self::Mul => (product(a, b)?, product(b, a)?),
         })
     }
@@ -129,12 +136,17 @@ impl CustomOp1 for Scale {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let factor = self.0;
-        Ok((CpuStorage::F32(map(slice("scale", storage, layout)?, move |x| factor * x)), layout.shape().clone()))
+        of_type!(storage.dtype(), E => {
+            let values = map(slice::<E>("scale", storage, layout)?, move |x| factor * x);
+            Ok((E::storage(values), layout.shape().clone()))
+        })
     }
 
     fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let factor = self.0;
-        let values = with_slice("scale", grad, |grad| Ok(map(grad, move |g| factor * g)))?;
-        Ok(Some(Tensor::from_vec(values, xs.shape(), xs.device())?))
+        of_type!(xs.dtype(), E => {
+            let values = with_slice("scale", grad, |grad: &[E]| Ok(map(grad, move |g| factor * g)))?;
+            Ok(Some(Tensor::from_vec(values, xs.shape(), xs.device())?))
+        })
     }
 }

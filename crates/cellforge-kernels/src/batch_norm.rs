@@ -1,9 +1,10 @@
 //! Batch normalisation over `(b, h, w)` of each channel.
 
-use crate::check::{f32_only, images, slice, vector};
+use crate::check::{f32_only, images, images_only, slice, vector};
 use crate::composed;
 use crate::config::BatchStats;
 use crate::device::on_device;
+use crate::element::{Element, of_type, widen_all};
 use crate::elements::slope_at;
 use crate::gather::with_slice;
 use crate::gemm::with_scratch;
@@ -14,6 +15,7 @@ use crate::profile::span;
 use crate::simd::vectorised;
 use crate::sum::{CHUNK, add_rows, channel_sums_of, chunk_len, fold, repeat, row_len};
 use crate::tape::{BackwardAdding, apply3, apply3_adding, contiguous, wants};
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -38,7 +40,8 @@ pub fn batch_norm_leaky_relu_train(
     mask: Option<DropoutMask>,
 ) -> Result<(Tensor, BatchStats)> {
     let op = "batch_norm_train";
-    f32_only(op, &[("xs", xs), ("gamma", gamma), ("beta", beta)])?;
+    images_only(op, &[("xs", xs)])?;
+    f32_only(op, &[("gamma", gamma), ("beta", beta)])?;
     let (_, c, _, _) = images(op, "xs", xs)?;
     vector(op, "gamma", gamma, c)?;
     vector(op, "beta", beta, c)?;
@@ -69,10 +72,11 @@ fn train_on_cpu(
     let xs = channels_last(xs)?;
     let c = gamma.elem_count();
     let n = xs.elem_count() / c;
-    let describe = || (format!("{op} {:?}", xs.dims()), 0., 4. * xs.elem_count() as f64);
+    let bytes = xs.elem_count() * xs.dtype().size_in_bytes();
+    let describe = || (format!("{op} {:?}", xs.dims()), 0., bytes as f64);
     let stats = {
         let _span = span("statistics", describe);
-        with_slice(op, &xs, |xs| Ok(statistics(xs, c)))?
+        of_type!(xs.dtype(), E => with_slice(op, &xs, |xs: &[E]| Ok(statistics(xs, c)))?)
     };
     let correction = n as f64 / (n.max(2) - 1) as f64;
     let tensor = |f: &dyn Fn(&(f64, f64)) -> f64| {
@@ -109,7 +113,7 @@ pub fn batch_norm_leaky_relu_eval(
 ) -> Result<Tensor> {
     let op = "batch_norm_eval";
     let vectors = [("gamma", gamma), ("beta", beta), ("running_mean", running_mean), ("running_var", running_var)];
-    f32_only(op, &[("xs", xs)])?;
+    images_only(op, &[("xs", xs)])?;
     f32_only(op, &vectors)?;
     let (_, c, _, _) = images(op, "xs", xs)?;
     for (name, tensor) in vectors {
@@ -133,7 +137,7 @@ pub fn batch_norm_leaky_relu_eval(
 
 /// The mean and the biased variance of each channel of `(pixels, channels)`: of chunks first, then of all from theirs (Chan, Golub
 /// and LeVeque 1979), so that a mean that is large beside the deviation costs no precision.
-fn statistics(xs: &[f32], channels: usize) -> Vec<(f64, f64)> {
+fn statistics<E: Element>(xs: &[E], channels: usize) -> Vec<(f64, f64)> {
     let (row, chunk) = (row_len(channels), chunk_len(channels, CHUNK));
     let parts: Vec<(f64, Vec<(f64, f64)>)> = xs
         .par_chunks(chunk)
@@ -201,59 +205,59 @@ impl Norm {
         Rows { mean: repeat(&self.mean), scale: repeat(&scale), shift: repeat(beta) }
     }
 
-    /// Gives `f` a part of the gradient of the output, behind the mask.
-    fn with_masked(&self, part: Range<usize>, grad: &[f32], f: impl FnOnce(&[f32])) {
-        let grad = &grad[part.clone()];
-        match &self.mask {
-            None => f(grad),
-            Some(mask) => with_scratch([grad.len(), 0, 0], |[masked, ..]| {
-                masked.copy_from_slice(grad);
-                mask.apply(part, masked);
-                f(masked);
-            }),
-        }
-    }
-
     /// The sums over each channel of the gradient (behind the activation) and of the gradient times the normalised input: the
     /// gradients of beta and gamma.
-    fn sums(&self, xs: &[f32], grad: &[f32], rows: &Rows) -> Vec<(f64, f64)> {
+    fn sums<E: Element>(&self, xs: &[E], grad: &[E], rows: &Rows) -> Vec<(f64, f64)> {
         let (channels, negative_slope) = (self.mean.len(), self.negative_slope);
         let sums = channel_sums_of(xs.len(), channels, |range, [sums, products]: &mut [Vec<f32>; 2]| {
-            self.with_masked(range.clone(), grad, |grad| {
-                add_products(&xs[range], grad, rows, negative_slope, sums, products);
-            });
+            let (xs, grad) = (&xs[range.clone()], &grad[range.clone()]);
+            match &self.mask {
+                None => add_products(xs, grad, rows, negative_slope, sums, products),
+                Some(mask) => with_masked(mask, range, grad, |grad| {
+                    add_products(xs, grad, rows, negative_slope, sums, products);
+                }),
+            }
         });
         let inv_std = self.inv_std.iter().map(|&x| f64::from(x));
         sums.into_iter().zip(inv_std).map(|([sum, product], inv_std)| (sum, product * inv_std)).collect()
     }
 }
 
+/// Gives `f` a part of the gradient of the output, behind the mask.
+fn with_masked<E: Element>(mask: &DropoutMask, part: Range<usize>, grad: &[E], f: impl FnOnce(&[f32])) {
+    with_scratch([grad.len(), 0, 0], |[masked, ..]| {
+        widen_all(grad, masked);
+        mask.apply(part, masked);
+        f(masked);
+    });
+}
+
 vectorised! {
     /// Adds the squares of deviations from a row of means.
-    fn add_squares(xs: &'a [f32], means: &'a [f32], sums: &'a mut [f32]) {
+    fn add_squares<E: Element>(xs: &'a [E], means: &'a [f32], sums: &'a mut [f32]) {
         for xs in xs.chunks(means.len()) {
             for ((sum, x), mean) in sums.iter_mut().zip(xs).zip(means) {
-                *sum += (x - mean) * (x - mean);
+                *sum += (x.widen() - mean) * (x.widen() - mean);
             }
         }
     }
 
-    fn normalise(xs: &'a [f32], rows: &'a Rows, negative_slope: f32, ys: &'a mut [f32]) {
+    fn normalise<E: Element>(xs: &'a [E], rows: &'a Rows, negative_slope: f32, ys: &'a mut [f32]) {
         let row = rows.mean.len();
         let (mean, scale, shift) = (&rows.mean[..row], &rows.scale[..row], &rows.shift[..row]);
         for (ys, xs) in ys.chunks_mut(row).zip(xs.chunks(row)) {
             let ys = &mut ys[..xs.len()];
             for i in 0..xs.len().min(row) {
-                let normed = (xs[i] - mean[i]) * scale[i] + shift[i];
+                let normed = (xs[i].widen() - mean[i]) * scale[i] + shift[i];
                 ys[i] = normed * slope_at(normed, negative_slope);
             }
         }
     }
 
     /// Adds the gradients behind the activation, and these times the deviations from the mean.
-    fn add_products(
-        xs: &'a [f32],
-        grad: &'a [f32],
+    fn add_products<E: Element, G: Element>(
+        xs: &'a [E],
+        grad: &'a [G],
         rows: &'a Rows,
         negative_slope: f32,
         sums: &'a mut [f32],
@@ -265,16 +269,16 @@ vectorised! {
         for (xs, grad) in xs.chunks(row).zip(grad.chunks(row)) {
             let grad = &grad[..xs.len()];
             for i in 0..xs.len().min(row) {
-                let deviation = xs[i] - mean[i];
-                let g = grad[i] * slope_at(deviation * scale[i] + shift[i], negative_slope);
+                let deviation = xs[i].widen() - mean[i];
+                let g = grad[i].widen() * slope_at(deviation * scale[i] + shift[i], negative_slope);
                 sums[i] += g;
                 products[i] += deviation * g;
             }
         }
     }
 
-    fn gradient_of_input(
-        xs_and_grad: (&'a [f32], &'a [f32]),
+    fn gradient_of_input<E: Element, G: Element>(
+        xs_and_grad: (&'a [E], &'a [G]),
         rows: &'a Rows,
         level_and_tilt: (&'a [f32], &'a [f32]),
         negative_slope: f32,
@@ -287,9 +291,9 @@ vectorised! {
         for (out, (xs, grad)) in out.chunks_mut(row).zip(chunks) {
             let (out, grad) = (&mut out[..xs.len()], &grad[..xs.len()]);
             for i in 0..xs.len().min(row) {
-                let deviation = xs[i] - mean[i];
+                let deviation = xs[i].widen() - mean[i];
                 // The same expression as in the forward pass, so that both agree on the side of zero to the last bit.
-                let g = grad[i] * slope_at(deviation * scale[i] + shift[i], negative_slope);
+                let g = grad[i].widen() * slope_at(deviation * scale[i] + shift[i], negative_slope);
                 out[i] = scale[i] * (g - level[i] - deviation * tilt[i]);
             }
         }
@@ -310,17 +314,19 @@ impl CustomOp3 for Norm {
         beta: &CpuStorage,
         beta_l: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let xs = slice(self.name(), xs, xs_l)?;
         let rows = self.rows(slice(self.name(), gamma, gamma_l)?, slice(self.name(), beta, beta_l)?);
         let (chunk, negative_slope) = (chunk_len(self.mean.len(), PART), self.negative_slope);
-        let ys = filled(xs.len(), chunk, |i, ys| {
-            let part = i * chunk..i * chunk + ys.len();
-            normalise(&xs[part.clone()], &rows, negative_slope, ys);
-            if let Some(mask) = &self.mask {
-                mask.apply(part, ys);
-            }
-        });
-        Ok((CpuStorage::F32(ys), xs_l.shape().clone()))
+        of_type!(xs.dtype(), E => {
+            let xs = slice::<E>(self.name(), xs, xs_l)?;
+            let ys = filled::<E>(xs.len(), chunk, |i, ys| {
+                let part = i * chunk..i * chunk + ys.len();
+                normalise(&xs[part.clone()], &rows, negative_slope, ys);
+                if let Some(mask) = &self.mask {
+                    mask.apply(part, ys);
+                }
+            });
+            Ok((E::storage(ys), xs_l.shape().clone()))
+        })
     }
 
     fn bwd(
@@ -331,7 +337,7 @@ impl CustomOp3 for Norm {
         _ys: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        self.gradients([xs, gamma, beta], grad, None)
+        of_type!(xs.dtype(), E => self.gradients::<E>([xs, gamma, beta], grad, None))
     }
 }
 
@@ -342,23 +348,23 @@ impl BackwardAdding for Norm {
         grad: &Tensor,
         more: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        with_slice(self.name(), more, |more| self.gradients(args, grad, Some(more)))
+        of_type!(more.dtype(), E => with_slice(self.name(), more, |more| self.gradients::<E>(args, grad, Some(more))))
     }
 }
 
 impl Norm {
     /// The gradients of the input, to which `more` is added, of gamma and of beta.
-    fn gradients(
+    fn gradients<E: Element>(
         &self,
         [xs, gamma, beta]: [&Tensor; 3],
         grad: &Tensor,
-        more: Option<&[f32]>,
+        more: Option<&[E]>,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let channels = self.mean.len();
         let (n, device) = ((xs.elem_count() / channels) as f64, xs.device());
         let rows = self.rows(&gamma.to_vec1::<f32>()?, &beta.to_vec1::<f32>()?);
         let wanted = wants(xs);
-        let (sums, grad_xs) = with_slice(self.name(), xs, |xs| {
+        let (sums, grad_xs) = with_slice(self.name(), xs, |xs: &[E]| {
             with_slice(self.name(), grad, |grad| {
                 let sums = self.sums(xs, grad, &rows);
                 let grad_xs = if wanted { self.input_gradient(xs, grad, &rows, &sums, n, more) } else { Vec::new() };
@@ -378,15 +384,15 @@ impl Norm {
 
     /// The gradient of gamma times the normalised input: that of the output less its mean and less its part along the input. To
     /// this `more` is added.
-    fn input_gradient(
+    fn input_gradient<E: Element>(
         &self,
-        xs: &[f32],
-        grad: &[f32],
+        xs: &[E],
+        grad: &[E],
         rows: &Rows,
         sums: &[(f64, f64)],
         n: f64,
-        more: Option<&[f32]>,
-    ) -> Vec<f32> {
+        more: Option<&[E]>,
+    ) -> Vec<E> {
         let (chunk, negative_slope) = (chunk_len(self.mean.len(), PART), self.negative_slope);
         let part = |f: &dyn Fn(&(f64, f64), f32) -> f32| -> Vec<f32> {
             let parts = sums
@@ -399,9 +405,13 @@ impl Norm {
         let tilt = part(&|sums, inv_std| (sums.1 / n) as f32 * inv_std);
         filled(xs.len(), chunk, |i, out| {
             let part = i * chunk..i * chunk + out.len();
-            self.with_masked(part.clone(), grad, |grad| {
-                gradient_of_input((&xs[part.clone()], grad), rows, (&level, &tilt), negative_slope, out);
-            });
+            let (xs, grad, means) = (&xs[part.clone()], &grad[part.clone()], (level.as_slice(), tilt.as_slice()));
+            match &self.mask {
+                None => gradient_of_input((xs, grad), rows, means, negative_slope, out),
+                Some(mask) => with_masked(mask, part.clone(), grad, |grad| {
+                    gradient_of_input((xs, grad), rows, means, negative_slope, out);
+                }),
+            }
             if let Some(more) = more {
                 add_rows(&more[part], out.len(), out);
             }

@@ -1,18 +1,20 @@
 //! Dropout: what a mask does to an input, and to its gradient.
 
-use crate::check::{f32_only, slice};
+use crate::check::{images_only, slice};
 use crate::composed;
 use crate::device::on_device;
+use crate::element::{Element, of_type, widen_all};
 use crate::gather::with_slice;
 use crate::layout::{channels_first, channels_last};
 use crate::mask::DropoutMask;
 use crate::memory::filled;
 use crate::tape::{apply1, contiguous};
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// Elements that the mask keeps, scaled, and zeros; `xs` may have any shape. The mask takes no gradient.
 pub fn dropout(xs: &Tensor, mask: DropoutMask) -> Result<Tensor> {
-    f32_only("dropout", &[("xs", xs)])?;
+    images_only("dropout", &[("xs", xs)])?;
     mask.check("dropout", xs)?;
     on_device!(
         xs.device(),
@@ -47,11 +49,11 @@ impl DropoutMask {
         Ok(Self::on_device(on_device, scale))
     }
 
-    fn applied(&self, xs: &[f32]) -> Vec<f32> {
+    fn applied<E: Element>(&self, xs: &[E]) -> Vec<E> {
         const CHUNK: usize = 1 << 14;
         filled(xs.len(), CHUNK, |i, ys| {
             let part = i * CHUNK..i * CHUNK + ys.len();
-            ys.copy_from_slice(&xs[part.clone()]);
+            widen_all(&xs[part.clone()], ys);
             self.apply(part, ys);
         })
     }
@@ -63,12 +65,16 @@ impl CustomOp1 for DropoutMask {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let ys = self.applied(slice(self.name(), storage, layout)?);
-        Ok((CpuStorage::F32(ys), layout.shape().clone()))
+        of_type!(storage.dtype(), E => {
+            let ys = self.applied(slice::<E>(self.name(), storage, layout)?);
+            Ok((E::storage(ys), layout.shape().clone()))
+        })
     }
 
     fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let grad_xs = with_slice(self.name(), grad, |g| Ok(self.applied(g)))?;
-        Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
+        of_type!(xs.dtype(), E => {
+            let grad_xs = with_slice(self.name(), grad, |g: &[E]| Ok(self.applied(g)))?;
+            Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
+        })
     }
 }

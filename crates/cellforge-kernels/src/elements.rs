@@ -1,5 +1,6 @@
 //! Loops over single elements, in parallel.
 
+use crate::element::Element;
 use crate::mask::DropoutMask;
 use crate::memory::filled;
 use crate::simd::{dispatch, vectorised};
@@ -25,17 +26,17 @@ vectorised! {
 }
 
 /// `f` of each element, in parallel.
-pub(crate) fn map(xs: &[f32], f: impl Fn(f32) -> f32 + Copy + Sync + Send) -> Vec<f32> {
+pub(crate) fn map<E: Element>(xs: &[E], f: impl Fn(f32) -> f32 + Copy + Sync + Send) -> Vec<E> {
     zip_map(xs, xs, move |x, _| f(x))
 }
 
 /// [`zip_map`], with a mask applied to the results.
-pub(crate) fn masked(
-    xs: &[f32],
-    gs: &[f32],
+pub(crate) fn masked<E: Element>(
+    xs: &[E],
+    gs: &[E],
     f: impl Fn(f32, f32) -> f32 + Copy + Sync + Send,
     mask: Option<&DropoutMask>,
-) -> Vec<f32> {
+) -> Vec<E> {
     filled(gs.len(), CHUNK, move |i, ys| {
         let part = i * CHUNK..i * CHUNK + ys.len();
         dispatch(Zipped { xs: &xs[part.clone()], gs: &gs[part.clone()], ys, f });
@@ -46,31 +47,31 @@ pub(crate) fn masked(
 }
 
 /// `f` of each pair of elements, in parallel.
-pub(crate) fn zip_map<T: Copy + Sync>(
-    xs: &[T],
-    gs: &[f32],
-    f: impl Fn(T, f32) -> f32 + Copy + Sync + Send,
-) -> Vec<f32> {
+pub(crate) fn zip_map<X: Element, G: Element, Y: Element>(
+    xs: &[X],
+    gs: &[G],
+    f: impl Fn(f32, f32) -> f32 + Copy + Sync + Send,
+) -> Vec<Y> {
     filled(gs.len(), CHUNK, move |i, ys| {
         let part = i * CHUNK..i * CHUNK + ys.len();
         dispatch(Zipped { xs: &xs[part.clone()], gs: &gs[part], ys, f });
     })
 }
 
-struct Zipped<'a, T, F> {
-    xs: &'a [T],
-    gs: &'a [f32],
+struct Zipped<'a, X, G, F> {
+    xs: &'a [X],
+    gs: &'a [G],
     ys: &'a mut [f32],
     f: F,
 }
 
-impl<T: Copy, F: Fn(T, f32) -> f32> WithSimd for Zipped<'_, T, F> {
+impl<X: Element, G: Element, F: Fn(f32, f32) -> f32> WithSimd for Zipped<'_, X, G, F> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         for (y, (&x, &g)) in self.ys.iter_mut().zip(self.xs.iter().zip(self.gs)) {
-            *y = (self.f)(x, g);
+            *y = (self.f)(x.widen(), g.widen());
         }
     }
 }

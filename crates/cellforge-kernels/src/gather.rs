@@ -2,12 +2,14 @@
 
 use crate::check::slice;
 use crate::device::on_device;
+use crate::element::{Element, of_type};
 use crate::elements::zip_map;
+use crate::gemm::with_scratch;
 use crate::memory::filled;
 use crate::profile::span;
 use crate::transpose;
 use candle_core::op::BackpropOp;
-use candle_core::{CpuStorage, Result, Storage, Tensor, bail};
+use candle_core::{Result, Storage, Tensor, bail};
 
 /// The order of dimensions that brings channels last, and the one that brings them back.
 pub(crate) const LAST: [usize; 4] = [0, 2, 3, 1];
@@ -19,7 +21,7 @@ pub(crate) fn is_channels_last(xs: &Tensor) -> bool {
 }
 
 /// Runs `f` on the elements of a CPU tensor, after making it contiguous if need be.
-pub(crate) fn with_slice<T>(op: &str, xs: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<T> {
+pub(crate) fn with_slice<E: Element, T>(op: &str, xs: &Tensor, f: impl FnOnce(&[E]) -> Result<T>) -> Result<T> {
     let xs = if xs.is_contiguous() { xs.clone() } else { gathered(xs)? };
     let (storage, layout) = xs.storage_and_layout();
     match &*storage {
@@ -54,11 +56,18 @@ pub(crate) fn gathered_storage(xs: &Tensor) -> Result<Option<Storage>> {
     }
     let (storage, layout) = source.storage_and_layout();
     let Storage::Cpu(cpu) = &*storage else { return Ok(None) };
-    let from = slice("layout", cpu, layout)?;
-    let _span = span("copy", || (format!("layout {:?}", xs.dims()), 0., 8. * from.len() as f64));
-    let image = from.len() / b.max(1);
-    let to = filled(from.len(), image, |i, to| transposed(&from[i * image..][..image], rows, cols, to));
-    Ok(Some(Storage::Cpu(CpuStorage::F32(to))))
+    let bytes = 2 * xs.elem_count() * xs.dtype().size_in_bytes();
+    let _span = span("copy", || (format!("layout {:?}", xs.dims()), 0., bytes as f64));
+    of_type!(xs.dtype(), E => {
+        let from = slice::<E>("layout", cpu, layout)?;
+        let image = from.len() / b.max(1);
+        let to = filled::<E>(from.len(), image, |i, to| {
+            with_scratch([E::room(image), 0, 0], |[wide, ..]| {
+                transposed(E::wide(&from[i * image..][..image], wide), rows, cols, to);
+            });
+        });
+        Ok(Some(Storage::Cpu(E::storage(to))))
+    })
 }
 
 /// `(rows, cols)` to `(cols, rows)`, in tiles that stay in cache.
@@ -85,14 +94,16 @@ fn transposed(from: &[f32], rows: usize, cols: usize, to: &mut [f32]) {
 
 /// The sum of two tensors of one shape, off the graph, in the layout of the first where that is contiguous or channels last.
 pub(crate) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let _span = span("copy", || (format!("sum of gradients {:?}", a.dims()), 0., 12. * a.elem_count() as f64));
+    let bytes = 3 * a.elem_count() * a.dtype().size_in_bytes();
+    let _span = span("copy", || (format!("sum of gradients {:?}", a.dims()), 0., bytes as f64));
     let sum = |a: &Tensor, b: &Tensor| {
         on_device!(
             a.device(),
-            cpu = {
-                let values = with_slice("add", a, |a| with_slice("add", b, |b| Ok(zip_map(a, b, |x, y| x + y))))?;
+            cpu = of_type!(a.dtype(), E => {
+                let sum = |a: &[E], b: &[E]| zip_map::<E, E, E>(a, b, |x, y| x + y);
+                let values = with_slice("add", a, |a| with_slice("add", b, |b| Ok(sum(a, b))))?;
                 Tensor::from_vec(values, a.shape(), a.device())
-            },
+            }),
             cuda = {
                 let contiguous = |xs: &Tensor| if xs.is_contiguous() { Ok(xs.clone()) } else { gathered(xs) };
                 crate::gpu::sum_of(&contiguous(a)?, &contiguous(b)?)

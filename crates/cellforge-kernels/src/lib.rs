@@ -8,7 +8,8 @@
 //! opens one). On other devices they are written with Candle's own operations, arranged so that their gradients are right (see
 //! [`composed`]).
 //!
-//! Tensors are `f32`, images are `(b, c, h, w)`. Results are views of memory in which the channels of a pixel lie side by side, as
+//! Tensors are `f32`, and images `(b, c, h, w)`. On the CPU images may be `bf16`, too: what is computed of them then is `f32` inside and `bf16`
+//! in memory ([`to_precision`], [`Precision`]). Results are views of memory in which the channels of a pixel lie side by side, as
 //! in PyTorch's `channels_last`; Candle's operations take them, some by way of `contiguous()`. Wrong types and shapes are errors
 //! that name the operation. [`profile`] tells where the time goes.
 //!
@@ -33,6 +34,7 @@
 mod activation;
 mod arithmetic;
 mod batch_norm;
+mod cast;
 mod check;
 pub mod composed;
 mod config;
@@ -41,6 +43,7 @@ mod conv;
 mod cuda;
 mod device;
 mod dropout;
+mod element;
 mod elements;
 mod gather;
 mod gemm;
@@ -75,6 +78,7 @@ mod weighted;
 pub use activation::{leaky_relu, leaky_relu_dropout, leaky_relu_jvp, relu, tanh};
 pub use arithmetic::{add, mul, scale, sqr, sub};
 pub use batch_norm::{batch_norm_eval, batch_norm_leaky_relu_eval, batch_norm_leaky_relu_train, batch_norm_train};
+pub use cast::to_precision;
 pub use config::{BatchStats, Conv2dConfig, ImageMap, Padding};
 pub use conv::{conv2d, conv2d_add, conv2d_leaky_relu, upsample2x_conv2d, with_plain_sums};
 pub use dropout::dropout;

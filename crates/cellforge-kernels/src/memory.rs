@@ -1,5 +1,6 @@
 //! Memory for results.
 
+use crate::element::{Element, narrow_all};
 use crate::tiles::Aligned;
 use rayon::prelude::*;
 use std::cell::Cell;
@@ -8,16 +9,16 @@ use std::mem::MaybeUninit;
 /// A result is put together in pieces of about so many numbers, which fit into a core's own cache.
 pub(crate) const PIECE: usize = 1 << 16;
 
-/// Results of more numbers than this bypass the caches: they would not stay there until they are read.
-const LARGE: usize = 1 << 19;
+/// Results of more bytes than this bypass the caches: they would not stay there until they are read.
+const LARGE: usize = 1 << 21;
 
 thread_local! {
     static SCRATCH: Cell<Aligned> = Cell::default();
 }
 
 /// A vector of `len` numbers that tasks fill, `chunk` numbers each, in parallel. `f` gets the number of the chunk and a buffer for
-/// its numbers, with arbitrary contents.
-pub(crate) fn filled(len: usize, chunk: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+/// its numbers, with arbitrary contents; numbers of another type than `f32` are rounded from there.
+pub(crate) fn filled<E: Element>(len: usize, chunk: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> Vec<E> {
     filled_in_pieces(len, chunk, |i, pieces| {
         let len = pieces.rest.len();
         pieces.next(len, |buffer| f(i, buffer));
@@ -25,15 +26,16 @@ pub(crate) fn filled(len: usize, chunk: usize, f: impl Fn(usize, &mut [f32]) + S
 }
 
 /// As [`filled_in_pieces`], of tasks that also return something: that of each chunk, in their order.
-pub(crate) fn filled_with<T: Send>(
+pub(crate) fn filled_with<E: Element, T: Send>(
     len: usize,
     chunk: usize,
-    f: impl Fn(usize, &mut Pieces) -> T + Sync,
-) -> (Vec<f32>, Vec<T>) {
-    let mut values: Vec<f32> = Vec::with_capacity(len);
+    f: impl Fn(usize, &mut Pieces<E>) -> T + Sync,
+) -> (Vec<E>, Vec<T>) {
+    let mut values: Vec<E> = Vec::with_capacity(len);
+    let large = len * size_of::<E>() > LARGE;
     let chunks = values.spare_capacity_mut()[..len].par_chunks_mut(chunk.max(1)).enumerate();
     let returned = chunks.map(|(i, chunk)| {
-        let mut pieces = Pieces { rest: chunk, buffer: SCRATCH.take(), large: len > LARGE };
+        let mut pieces = Pieces { rest: chunk, buffer: SCRATCH.take(), large };
         let returned = f(i, &mut pieces);
         assert!(pieces.rest.is_empty(), "{} numbers of a chunk were not made", pieces.rest.len());
         SCRATCH.set(pieces.buffer);
@@ -54,54 +56,74 @@ pub(crate) fn filled_with<T: Send>(
 /// Numbers are computed in a buffer that stays in near memory and then copied to where they belong. For a large vector that is a
 /// third of the traffic of writing them in place: there each line would be read from memory before it is written, and once more
 /// if the vector was filled with zeros first.
-pub(crate) fn filled_in_pieces(len: usize, chunk: usize, f: impl Fn(usize, &mut Pieces) + Sync) -> Vec<f32> {
+pub(crate) fn filled_in_pieces<E: Element>(
+    len: usize,
+    chunk: usize,
+    f: impl Fn(usize, &mut Pieces<E>) + Sync,
+) -> Vec<E> {
     filled_with(len, chunk, f).0
 }
 
 /// The part of a chunk that is still to be made.
-pub(crate) struct Pieces<'a> {
-    rest: &'a mut [MaybeUninit<f32>],
+pub(crate) struct Pieces<'a, E> {
+    rest: &'a mut [MaybeUninit<E>],
     buffer: Aligned,
     large: bool,
 }
 
-impl Pieces<'_> {
+impl<E: Element> Pieces<'_, E> {
     /// Makes the next `len` numbers.
     pub fn next(&mut self, len: usize, f: impl FnOnce(&mut [f32])) {
         self.buffer = std::mem::take(&mut self.buffer).at_least(len);
         f(&mut self.buffer[..len]);
         let (to, rest) = std::mem::take(&mut self.rest).split_at_mut(len);
         self.rest = rest;
-        if self.large {
-            stream(&self.buffer[..len], to);
-        } else {
-            to.write_copy_of_slice(&self.buffer[..len]);
-        }
+        write(&self.buffer[..len], to, self.large);
+    }
+}
+
+/// Writes numbers where they belong, rounded to their type, past the caches if asked to.
+fn write<E: Element>(from: &[f32], to: &mut [MaybeUninit<E>], past_caches: bool) {
+    /// Numbers that are rounded at a time.
+    const BLOCK: usize = 2048;
+    let copy = |from: &[E], to: &mut [MaybeUninit<E>]| match past_caches {
+        true => stream(from, to),
+        false => _ = to.write_copy_of_slice(from),
+    };
+    if let Some(from) = E::own(from) {
+        return copy(from, to);
+    }
+    let mut block = [E::default(); BLOCK];
+    for (from, to) in from.chunks(BLOCK).zip(to.chunks_mut(BLOCK)) {
+        let block = &mut block[..from.len()];
+        narrow_all(from, block);
+        copy(block, to);
     }
 }
 
 /// Copies past the caches where the processor can.
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "the instruction takes a pointer")]
-fn stream(from: &[f32], to: &mut [MaybeUninit<f32>]) {
-    use core::arch::x86_64::{_mm_loadu_ps, _mm_stream_ps};
+fn stream<E: Element>(from: &[E], to: &mut [MaybeUninit<E>]) {
+    use core::arch::x86_64::{_mm_loadu_si128, _mm_stream_si128};
+    /// Bytes that the instruction writes, to a multiple of as many.
+    const BYTES: usize = 16;
     assert_eq!(from.len(), to.len(), "a copy of another length");
-    // The instruction writes four numbers to a multiple of 16 bytes.
-    let head = to.as_ptr().align_offset(16).min(to.len());
+    let head = to.as_ptr().align_offset(BYTES).min(to.len());
     let (from_head, from) = from.split_at(head);
     let (to_head, to) = to.split_at_mut(head);
     to_head.write_copy_of_slice(from_head);
-    let (from, from_rest) = from.as_chunks::<4>();
-    let (to, to_rest) = to.as_chunks_mut::<4>();
-    for (from, to) in from.iter().zip(to) {
-        // SAFETY: both are four numbers, and those of `to` begin at a multiple of 16 bytes. Every x86-64 processor has SSE.
-        unsafe { _mm_stream_ps(to.as_mut_ptr().cast(), _mm_loadu_ps(from.as_ptr())) }
+    let mut from = from.chunks_exact(BYTES / size_of::<E>());
+    let mut to = to.chunks_exact_mut(BYTES / size_of::<E>());
+    for (from, to) in from.by_ref().zip(to.by_ref()) {
+        // SAFETY: both are 16 bytes of numbers, and those of `to` begin at a multiple of 16. Every x86-64 processor has SSE2.
+        unsafe { _mm_stream_si128(to.as_mut_ptr().cast(), _mm_loadu_si128(from.as_ptr().cast())) }
     }
-    to_rest.write_copy_of_slice(from_rest);
+    to.into_remainder().write_copy_of_slice(from.remainder());
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn stream(from: &[f32], to: &mut [MaybeUninit<f32>]) {
+fn stream<E: Element>(from: &[E], to: &mut [MaybeUninit<E>]) {
     to.write_copy_of_slice(from);
 }
 

@@ -1,9 +1,10 @@
 //! Styles: channels scaled image by image, and the factors that undo what a style does to a convolution's variance.
 
-use crate::check::{f32_only, images, matrix, slice};
+use crate::check::{f32_only, images, images_only, matrix, slice};
 use crate::composed;
 use crate::config::DEMODULATION_EPS;
 use crate::device::on_device;
+use crate::element::{Element, of_type};
 use crate::elements::slope_at;
 use crate::gather::with_slice;
 use crate::gemm::{mat, mat_mut, multiply};
@@ -11,6 +12,7 @@ use crate::layout::{channels_first, channels_last};
 use crate::memory::{PIECE, filled, filled_with};
 use crate::simd::vectorised;
 use crate::tape::{apply2, apply3, contiguous};
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 /// Channels scaled by a factor of each image's own, shifted, and a leaky ReLU, in one pass over memory:
@@ -62,7 +64,8 @@ pub fn modulate_twice(
 }
 
 fn check_modulation(op: &str, xs: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<()> {
-    f32_only(op, &[("xs", xs), ("scale", scale), ("shift", shift)])?;
+    images_only(op, &[("xs", xs)])?;
+    f32_only(op, &[("scale", scale), ("shift", shift)])?;
     let (b, c, ..) = images(op, "xs", xs)?;
     if scale.dims() != [b, c] {
         bail!("{op}: scale has shape {:?}, expected [{b}, {c}]", scale.dims());
@@ -143,12 +146,12 @@ impl<'a> Batch<'a> {
 
 vectorised! {
     /// Pixels of one image.
-    fn scaled(xs: &'a [f32], factors: Factors<'a>, ys: &'a mut [f32]) {
+    fn scaled<E: Element>(xs: &'a [E], factors: Factors<'a>, ys: &'a mut [f32]) {
         let Factors { scale, shift, next, negative_slope } = factors;
         let c = scale.len();
         for (ys, xs) in ys.chunks_exact_mut(c).zip(xs.chunks_exact(c)) {
-            for ((((y, &x), &s), &t), &n) in ys.iter_mut().zip(xs).zip(scale).zip(shift).zip(next) {
-                let z = x * s + t;
+            for ((((y, x), &s), &t), &n) in ys.iter_mut().zip(xs).zip(scale).zip(shift).zip(next) {
+                let z = x.widen() * s + t;
                 *y = z * slope_at(z, negative_slope) * n;
             }
         }
@@ -156,7 +159,13 @@ vectorised! {
 
     /// The gradient by pixels of an image, and the sums over them of the gradients by scale, shift and the second factor, which are added to
     /// `sums`, `c` numbers each.
-    fn gradient(xs: &'a [f32], grad: &'a [f32], factors: Factors<'a>, grad_xs: &'a mut [f32], sums: &'a mut [f32]) {
+    fn gradient<E: Element>(
+        xs: &'a [E],
+        grad: &'a [E],
+        factors: Factors<'a>,
+        grad_xs: &'a mut [f32],
+        sums: &'a mut [f32],
+    ) {
         let Factors { scale, shift, next, negative_slope } = factors;
         let c = scale.len();
         let (by_scale, rest) = sums.split_at_mut(c);
@@ -164,13 +173,14 @@ vectorised! {
         let (shift, next, by_next) = (&shift[..c], &next[..c], &mut by_next[..c]);
         for ((to, xs), grad) in grad_xs.chunks_exact_mut(c).zip(xs.chunks_exact(c)).zip(grad.chunks_exact(c)) {
             for i in 0..c {
-                let z = xs[i] * scale[i] + shift[i];
+                let (x, g) = (xs[i].widen(), grad[i].widen());
+                let z = x * scale[i] + shift[i];
                 let slope = slope_at(z, negative_slope);
-                let by_sum = grad[i] * next[i] * slope;
+                let by_sum = g * next[i] * slope;
                 to[i] = by_sum * scale[i];
-                by_scale[i] += by_sum * xs[i];
+                by_scale[i] += by_sum * x;
                 by_shift[i] += by_sum;
-                by_next[i] += grad[i] * (z * slope);
+                by_next[i] += g * (z * slope);
             }
         }
     }
@@ -191,12 +201,14 @@ impl CustomOp3 for Modulate {
         shift_l: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let name = self.name();
-        let (xs, factors) = (slice(name, xs, xs_l)?, slice(name, factors, factors_l)?);
-        let (b, _, _, c) = xs_l.shape().dims4()?;
-        let batch = Batch::new(factors, slice(name, shift, shift_l)?, self.0, c);
-        let image = xs.len() / b;
-        let ys = filled(xs.len(), image, |i, ys| scaled(&xs[i * image..][..image], batch.of(i, b), ys));
-        Ok((CpuStorage::F32(ys), xs_l.shape().clone()))
+        let (b, h, w, c) = xs_l.shape().dims4()?;
+        let batch = Batch::new(slice(name, factors, factors_l)?, slice(name, shift, shift_l)?, self.0, c);
+        let image = h * w * c;
+        of_type!(xs.dtype(), E => {
+            let xs = slice::<E>(name, xs, xs_l)?;
+            let ys = filled::<E>(xs.len(), image, |i, ys| scaled(&xs[i * image..][..image], batch.of(i, b), ys));
+            Ok((E::storage(ys), xs_l.shape().clone()))
+        })
     }
 
     fn bwd(
@@ -207,23 +219,25 @@ impl CustomOp3 for Modulate {
         _ys: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let name = self.name();
+        of_type!(xs.dtype(), E => self.gradients::<E>([xs, factors, shift], grad))
+    }
+}
+
+impl Modulate {
+    fn gradients<E: Element>(
+        &self,
+        [xs, factors, shift]: [&Tensor; 3],
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (name, device) = (self.name(), xs.device());
         let (b, _, _, c) = xs.dims4()?;
+        let (factor_values, shift_values) = (factors.flatten_all()?.to_vec1()?, shift.flatten_all()?.to_vec1()?);
+        let batch = Batch::new(&factor_values, &shift_values, self.0, c);
         let image = xs.elem_count() / b;
-        let slices = |f: &mut dyn FnMut([&[f32]; 4]) -> Result<()>| {
-            with_slice(name, xs, |xs| {
-                with_slice(name, grad, |grad| {
-                    with_slice(name, factors, |factors| with_slice(name, shift, |shift| f([xs, grad, factors, shift])))
-                })
-            })
-        };
-        let (mut by_xs, mut sums, mut has_next) = (Vec::new(), Vec::new(), false);
-        slices(&mut |[xs, grad, factors, shift]| {
-            let batch = Batch::new(factors, shift, self.0, c);
-            has_next = batch.has_next(b);
-            (by_xs, sums) = filled_with(xs.len(), image, |i, pieces| {
+        let piece = (PIECE / c).max(1) * c;
+        let of_images = |xs: &[E], grad: &[E]| {
+            filled_with::<E, _>(xs.len(), image, |i, pieces| {
                 let mut sums = vec![0f32; 3 * c];
-                let piece = (PIECE / c).max(1) * c;
                 for first in (0..image).step_by(piece) {
                     let len = piece.min(image - first);
                     let pixels = i * image + first..i * image + first + len;
@@ -232,11 +246,10 @@ impl CustomOp3 for Modulate {
                     });
                 }
                 sums
-            });
-            Ok(())
-        })?;
-        let device = xs.device();
-        let parts: &[usize] = if has_next { &[0, 2] } else { &[0] };
+            })
+        };
+        let (by_xs, sums) = with_slice(name, xs, |xs| with_slice(name, grad, |grad| Ok(of_images(xs, grad))))?;
+        let parts: &[usize] = if batch.has_next(b) { &[0, 2] } else { &[0] };
         let of = |sums: &[f32], part: usize| sums[part * c..][..c].to_vec();
         let by_factors: Vec<f32> = sums.iter().flat_map(|sums| parts.iter().flat_map(|&part| of(sums, part))).collect();
         let by_shift: Vec<f32> = match shift.rank() {
@@ -261,7 +274,7 @@ impl CustomOp2 for SideBySide {
 
     fn cpu_fwd(&self, a: &CpuStorage, a_l: &Layout, b: &CpuStorage, b_l: &Layout) -> Result<(CpuStorage, Shape)> {
         let ((rows, m), (_, n)) = (a_l.shape().dims2()?, b_l.shape().dims2()?);
-        let (a, b) = (slice(self.name(), a, a_l)?, slice(self.name(), b, b_l)?);
+        let (a, b) = (slice::<f32>(self.name(), a, a_l)?, slice::<f32>(self.name(), b, b_l)?);
         let both = a.chunks_exact(m).zip(b.chunks_exact(n)).flat_map(|(a, b)| [a, b]).flatten().copied().collect();
         Ok((CpuStorage::F32(both), (rows, m + n).into()))
     }
@@ -269,7 +282,7 @@ impl CustomOp2 for SideBySide {
     fn bwd(&self, a: &Tensor, b: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (m, n) = (a.dim(1)?, b.dim(1)?);
         let part = |columns: std::ops::Range<usize>, like: &Tensor| -> Result<Option<Tensor>> {
-            let values = with_slice(self.name(), grad, |grad| {
+            let values = with_slice(self.name(), grad, |grad: &[f32]| {
                 Ok(grad.chunks_exact(m + n).flat_map(|row| row[columns.clone()].to_vec()).collect::<Vec<f32>>())
             })?;
             Ok(Some(Tensor::from_vec(values, like.shape(), like.device())?))
@@ -301,7 +314,7 @@ impl CustomOp2 for Demodulation {
     fn cpu_fwd(&self, w: &CpuStorage, w_l: &Layout, s: &CpuStorage, s_l: &Layout) -> Result<(CpuStorage, Shape)> {
         let (w, s) = (slice(self.name(), w, w_l)?, slice(self.name(), s, s_l)?);
         let ((out, c_in, kh, kw), (b, _)) = (w_l.shape().dims4()?, s_l.shape().dims2()?);
-        let squares: Vec<f32> = s.iter().map(|s| s * s).collect();
+        let squares: Vec<f32> = s.iter().map(|s: &f32| s * s).collect();
         let energies = energies(w, kh * kw);
         let mut ys = vec![0f32; b * out];
         let turned = mat(&energies, out, c_in, c_in).transpose();
@@ -316,12 +329,12 @@ impl CustomOp2 for Demodulation {
         let name = self.name();
         let ((out, c_in, kh, kw), (b, _)) = (w.dims4()?, s.dims2()?);
         // The gradient by the sum under the root, (b, out).
-        let by_sum: Vec<f32> = with_slice(name, ys, |ys| {
-            with_slice(name, grad, |g| Ok(ys.iter().zip(g).map(|(y, g)| -0.5 * y * y * y * g).collect()))
+        let by_sum: Vec<f32> = with_slice(name, ys, |ys: &[f32]| {
+            with_slice(name, grad, |g: &[f32]| Ok(ys.iter().zip(g).map(|(y, g)| -0.5 * y * y * y * g).collect()))
         })?;
         let by_sum = mat(&by_sum, b, out, out);
         with_slice(name, w, |w_| {
-            with_slice(name, s, |s_| {
+            with_slice(name, s, |s_: &[f32]| {
                 let mut by_styles = vec![0f32; b * c_in];
                 let energies = energies(w_, kh * kw);
                 let (to, energies) = (mat_mut(&mut by_styles, b, c_in, c_in), mat(&energies, out, c_in, c_in));
@@ -334,7 +347,7 @@ impl CustomOp2 for Demodulation {
                 let (to, squares) = (mat_mut(&mut by_energy, out, c_in, c_in), mat(&squares, b, c_in, c_in));
                 multiply(to, by_sum.transpose(), squares, false);
                 let taps = kh * kw;
-                let by_weight = filled(w_.len(), KERNELS * taps, |task, by_weight| {
+                let by_weight = filled::<f32>(w_.len(), KERNELS * taps, |task, by_weight| {
                     let kernels = w_[task * KERNELS * taps..].chunks_exact(taps).zip(&by_energy[task * KERNELS..]);
                     for (to, (kernel, energy)) in by_weight.chunks_exact_mut(taps).zip(kernels) {
                         for (to, w) in to.iter_mut().zip(kernel) {

@@ -1,6 +1,6 @@
 //! Square windows that move over images, for pooling.
 
-use crate::check::{f32_only, images};
+use crate::check::{images, images_only};
 use candle_core::{Result, Tensor, bail};
 
 /// How square windows move over images.
@@ -18,7 +18,7 @@ impl Windows {
     /// Refuses windows that are none and images that they do not fit. Every window that passes has a cell inside the image.
     pub fn check(&self, op: &str, xs: &Tensor) -> Result<()> {
         let Self { window, stride, padding } = *self;
-        f32_only(op, &[("xs", xs)])?;
+        images_only(op, &[("xs", xs)])?;
         let (_, _, h, w) = images(op, "xs", xs)?;
         if window == 0 || stride == 0 || 2 * padding > window {
             bail!(

@@ -5,17 +5,23 @@
 //! [`tiles`] of words. Two channels that lie side by side make a word. Images and weights of words are arrays of `f32` whose bits are words, so that the loops of [`micro`](crate::micro) move both alike; nothing
 //! but a product looks inside.
 
+use crate::element::Element;
 use crate::simd::{dispatch, vectorised};
 use crate::tiles::{self, Engine, TILE};
-use candle_core::Device;
+use candle_core::{DType, Device};
 use pulp::{Simd, WithSimd};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The numbers whose products convolutions add up. It is part of what an operation is told, and its gradients are computed in the same.
-/// Tensors, sums, statistics, weights as they are kept and all other operations are `f32` with either.
+/// The numbers whose products convolutions add up, and what passes between the operations of a network.
 ///
-/// Where there is no support for it, operations compute in `f32`; [`Precision::on`] tells.
+/// The first is part of what a convolution is told, and its gradients are computed in the same. The second is the type of the images that an
+/// operation is given: its result, and the gradient of its input, are of that type. On the CPU a network in `Bf16` or `EmulatedBf16` makes its
+/// images `bf16` where it begins and `f32` again where it ends, by [`to_precision`](crate::to_precision). Every operation computes in `f32` and
+/// rounds what it writes. Parameters, their gradients, statistics, sums over images and pixels, losses and the state of optimizers are `f32` in
+/// any precision.
+///
+/// Where there is no support for it, operations compute in `f32`, and so is memory; [`Precision::on`] tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Precision {
     /// 32-bit floating point.
@@ -83,6 +89,21 @@ impl Precision {
             (asked, Device::Cuda(_)) => asked,
             (asked, Device::Cpu) if asked.is_supported() => asked,
             _ => Self::F32,
+        }
+    }
+
+    /// Bytes of a number that passes between operations on this device: 2 for `Bf16` and its emulation on the CPU, where there is support for
+    /// them, and 4 elsewhere.
+    #[must_use]
+    pub fn bytes_in_memory(self, device: &Device) -> usize {
+        self.memory(device).size_in_bytes()
+    }
+
+    /// The type of such numbers.
+    pub(crate) fn memory(self, device: &Device) -> DType {
+        match (self.on(device), device) {
+            (Self::Bf16 | Self::EmulatedBf16, Device::Cpu) => DType::BF16,
+            _ => DType::F32,
         }
     }
 }
@@ -290,55 +311,40 @@ mod native {
 /// The upper half of a word.
 const UPPER: u32 = 0xffff_0000;
 
-/// The bits of `x` rounded to the nearest `bf16` (of two, to the even one) in their upper half; the lower one is not zero.
-#[inline(always)]
-fn rounded(x: f32) -> u32 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
-    // Rounding could carry a NaN on to an infinity.
-    if x.is_nan() { 0x7fc0_0000 } else { rounded }
-}
-
 /// Words of a pixel of so many channels.
 pub(crate) fn words(channels: usize) -> usize {
     channels.div_ceil(2)
 }
 
-/// A word.
-#[inline(always)]
-pub(crate) fn pair(lower: f32, upper: f32) -> f32 {
-    f32::from_bits(rounded(lower) >> 16 | rounded(upper) & UPPER)
-}
-
 vectorised! {
     /// Words of numbers and their partners.
-    pub(crate) fn pair_up(lower: &'a [f32], upper: &'a [f32], words: &'a mut [f32]) {
-        for ((word, &lower), &upper) in words.iter_mut().zip(lower).zip(upper) {
-            *word = pair(lower, upper);
+    pub(crate) fn pair_up<E: Element>(lower: &'a [E], upper: &'a [E], words: &'a mut [f32]) {
+        for (word, (&lower, &upper)) in words.iter_mut().zip(lower.iter().zip(upper)) {
+            *word = E::pair(lower, upper);
         }
     }
 
     /// As [`pair_up`], in the place of the lower halves.
     pub(crate) fn pair_up_in_place(words: &'a mut [f32], upper: &'a [f32]) {
         for (word, &upper) in words.iter_mut().zip(upper) {
-            *word = pair(*word, upper);
+            *word = f32::pair(*word, upper);
         }
     }
 
     /// For pixels of so many channels, words of each two that lie side by side. The last of an odd number is paired with 0.
-    pub(crate) fn pair_channels(pixels: &'a [f32], channels: usize, words: &'a mut [f32]) {
+    pub(crate) fn pair_channels<E: Element>(pixels: &'a [E], channels: usize, words: &'a mut [f32]) {
         if channels % 2 == 0 {
             for (word, two) in words.iter_mut().zip(pixels.as_chunks::<2>().0) {
-                *word = pair(two[0], two[1]);
+                *word = E::pair(two[0], two[1]);
             }
             return;
         }
         for (words, pixel) in words.chunks_exact_mut(channels.div_ceil(2)).zip(pixels.chunks_exact(channels)) {
             let (pairs, last) = pixel.as_chunks::<2>();
             for (word, two) in words.iter_mut().zip(pairs) {
-                *word = pair(two[0], two[1]);
+                *word = E::pair(two[0], two[1]);
             }
-            words[pairs.len()] = pair(last[0], 0.);
+            words[pairs.len()] = E::pair(last[0], E::default());
         }
     }
 }
@@ -346,28 +352,6 @@ vectorised! {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_round_to_the_nearest_and_ties_to_even() {
-        let upper = |x: f32| f32::from_bits(rounded(x) & UPPER);
-        // A bf16 has 8 bits of precision: beside 1 the next is 1 + 1/128.
-        for (x, want) in [
-            (1., 1.),
-            (1. + 1. / 256., 1.),
-            (1. + 3. / 256., 1. + 2. / 128.),
-            (1. + 1.01 / 256., 1. + 1. / 128.),
-            (-1.5, -1.5),
-            (0., 0.),
-            (f32::MAX, f32::INFINITY),
-            (f32::INFINITY, f32::INFINITY),
-            (f32::NEG_INFINITY, f32::NEG_INFINITY),
-        ] {
-            assert_eq!(upper(x), want, "{x}");
-        }
-        assert!(upper(f32::NAN).is_nan() && upper(f32::from_bits(0x7fff_ffff)).is_nan());
-        let word = pair(2., -3.).to_bits();
-        assert_eq!((f32::from_bits(word << 16), f32::from_bits(word & UPPER)), (2., -3.));
-    }
 
     #[test]
     fn a_precision_is_f32_where_there_is_no_support_for_it() {

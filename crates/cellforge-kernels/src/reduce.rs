@@ -60,7 +60,7 @@ impl CustomOp1 for Reduce {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let xs = slice(self.name, storage, layout)?;
+        let xs = slice::<f32>(self.name, storage, layout)?;
         let cols = layout.dims().last().copied().unwrap_or(1);
         let sum: f64 = xs.chunks(cols).map(|row| row.iter().map(|&x| f64::from(x)).sum::<f64>()).sum();
         Ok((CpuStorage::F32(vec![(sum / self.divisor as f64) as f32]), Shape::from(())))

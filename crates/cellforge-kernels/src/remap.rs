@@ -68,8 +68,8 @@ impl CustomOp1 for Remap {
     fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let (_, h, w, c) = xs.dims4()?;
         let image = h * w * c;
-        let grad_xs = with_slice(self.name(), grad, |grad| {
-            Ok(filled(xs.elem_count(), image, |n, to| {
+        let grad_xs = with_slice(self.name(), grad, |grad: &[f32]| {
+            Ok(filled::<f32>(xs.elem_count(), image, |n, to| {
                 let (map, grad) = (&self.0[n], &grad[n * image..][..image]);
                 to.fill(0.);
                 for (at, g) in grad.chunks_exact(c).enumerate() {

@@ -1,10 +1,12 @@
 //! Operations that networks need between the layers, with a place on the tape of [`gradients`](crate::gradients).
 
-use crate::check::{f32_only, images, matrix, slice};
+use crate::check::{f32_only, images, images_only, matrix, slice};
 use crate::device::{on_device, ours};
+use crate::element::{Element, of_type};
 use crate::gather::with_slice;
 use crate::layout::{channels_first, channels_last};
 use crate::tape;
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -30,7 +32,7 @@ pub fn row_dot(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
 
 /// Adds `rows` rows of zeros below images `(b, c, h, w)` and as many columns on their right.
 pub fn pad_bottom_right(xs: &Tensor, rows: usize) -> Result<Tensor> {
-    f32_only("pad_bottom_right", &[("xs", xs)])?;
+    images_only("pad_bottom_right", &[("xs", xs)])?;
     images("pad_bottom_right", "xs", xs)?;
     on_device!(
         xs.device(),
@@ -58,8 +60,8 @@ impl CustomOp2 for RowDot {
     fn bwd(&self, a: &Tensor, b: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let times = |other: &Tensor| -> Result<Tensor> {
             let cols = other.dim(1)?;
-            let values = with_slice("row_dot", grad, |grad| {
-                with_slice("row_dot", other, |other| {
+            let values = with_slice("row_dot", grad, |grad: &[f32]| {
+                with_slice("row_dot", other, |other: &[f32]| {
                     let rows = other.chunks_exact(cols).zip(grad);
                     Ok(rows.flat_map(|(row, g)| row.iter().map(move |x| x * g)).collect::<Vec<f32>>())
                 })
@@ -78,30 +80,34 @@ impl CustomOp1 for Pad {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let xs = slice(self.name(), storage, layout)?;
         let (b, h, w, c) = layout.shape().dims4()?;
         let (oh, ow) = (h + self.0, w + self.0);
-        let mut ys = vec![0f32; b * oh * ow * c];
-        ys.par_chunks_mut(oh * ow * c).zip(xs.par_chunks(h * w * c)).for_each(|(ys, xs)| {
-            for (y, x) in ys.chunks_mut(ow * c).zip(xs.chunks(w * c)) {
-                y[..w * c].copy_from_slice(x);
-            }
-        });
-        Ok((CpuStorage::F32(ys), (b, oh, ow, c).into()))
+        of_type!(storage.dtype(), E => {
+            let xs = slice::<E>(self.name(), storage, layout)?;
+            let mut ys = vec![E::default(); b * oh * ow * c];
+            ys.par_chunks_mut(oh * ow * c).zip(xs.par_chunks(h * w * c)).for_each(|(ys, xs)| {
+                for (y, x) in ys.chunks_mut(ow * c).zip(xs.chunks(w * c)) {
+                    y[..w * c].copy_from_slice(x);
+                }
+            });
+            Ok((E::storage(ys), (b, oh, ow, c).into()))
+        })
     }
 
     fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let (_, h, w, c) = xs.dims4()?;
         let (oh, ow) = (h + self.0, w + self.0);
-        let mut grad_xs = vec![0f32; xs.elem_count()];
-        with_slice(self.name(), grad, |grad| {
-            grad_xs.par_chunks_mut(h * w * c).zip(grad.par_chunks(oh * ow * c)).for_each(|(to, from)| {
-                for (to, from) in to.chunks_mut(w * c).zip(from.chunks(ow * c)) {
-                    to.copy_from_slice(&from[..w * c]);
-                }
-            });
-            Ok(())
-        })?;
-        Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
+        of_type!(xs.dtype(), E => {
+            let mut grad_xs = vec![E::default(); xs.elem_count()];
+            with_slice(self.name(), grad, |grad: &[E]| {
+                grad_xs.par_chunks_mut(h * w * c).zip(grad.par_chunks(oh * ow * c)).for_each(|(to, from)| {
+                    for (to, from) in to.chunks_mut(w * c).zip(from.chunks(ow * c)) {
+                        to.copy_from_slice(&from[..w * c]);
+                    }
+                });
+                Ok(())
+            })?;
+            Ok(Some(Tensor::from_vec(grad_xs, xs.shape(), xs.device())?))
+        })
     }
 }

@@ -81,15 +81,18 @@ pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
 }
 
 /// Defines functions whose body, plain loops over slices, is compiled once for each level and run at the one in use.
-/// References in their arguments have the lifetime `'a`.
+/// References in their arguments have the lifetime `'a`. They may be generic over types that have a bound.
 macro_rules! vectorised {
-    ($($(#[$attribute:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),+ $(,)?) $body:block)+) => {$(
+    ($(
+        $(#[$attribute:meta])*
+        $vis:vis fn $name:ident $(<$($generic:ident: $bound:path),+>)? ($($arg:ident: $type:ty),+ $(,)?) $body:block
+    )+) => {$(
         $(#[$attribute])*
-        $vis fn $name<'a>($($arg: $type),+) {
-            struct Op<'a> {
+        $vis fn $name<'a $($(, $generic: $bound)+)?>($($arg: $type),+) {
+            struct Op<'a $($(, $generic: $bound)+)?> {
                 $($arg: $type,)+
             }
-            impl<'a> pulp::WithSimd for Op<'a> {
+            impl<'a $($(, $generic: $bound)+)?> pulp::WithSimd for Op<'a $($(, $generic)+)?> {
                 type Output = ();
                 #[inline(always)]
                 fn with_simd<S: pulp::Simd>(self, _: S) {

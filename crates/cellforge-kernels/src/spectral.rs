@@ -59,8 +59,8 @@ impl CustomOp1 for Spectral {
     fn bwd(&self, weight: &Tensor, ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let name = self.name();
         let values = with_slice(name, weight, |w| {
-            with_slice(name, ys, |ys| {
-                with_slice(name, grad, |g| {
+            with_slice(name, ys, |ys: &[f32]| {
+                with_slice(name, grad, |g: &[f32]| {
                     let factor = (1. / self.sigma(w)) as f32;
                     let along: f64 = g.iter().zip(ys).map(|(g, y)| f64::from(*g) * f64::from(*y)).sum();
                     let along = along as f32;

@@ -1,5 +1,6 @@
 //! Sums whose order of additions depends on shapes alone.
 
+use crate::element::Element;
 use crate::simd::vectorised;
 use rayon::prelude::*;
 use std::ops::DerefMut;
@@ -85,17 +86,17 @@ pub(crate) fn fold<const N: usize>(rows: &[Vec<f32>; N], channels: usize) -> Vec
 
 vectorised! {
     /// Adds rows of `row` numbers, of which the last may be shorter, to a row of sums.
-    pub(crate) fn add_rows(xs: &'a [f32], row: usize, sums: &'a mut [f32]) {
+    pub(crate) fn add_rows<E: Element>(xs: &'a [E], row: usize, sums: &'a mut [f32]) {
         for xs in xs.chunks(row) {
             for (sum, x) in sums.iter_mut().zip(xs) {
-                *sum += x;
+                *sum += x.widen();
             }
         }
     }
 }
 
 /// The sum of each channel of `(pixels, channels)`.
-pub(crate) fn channel_sums(xs: &[f32], channels: usize) -> Vec<f32> {
+pub(crate) fn channel_sums<E: Element>(xs: &[E], channels: usize) -> Vec<f32> {
     let row = row_len(channels);
     let sums = channel_sums_of(xs.len(), channels, |range, [sums]: &mut [Vec<f32>; 1]| {
         add_rows(&xs[range], row, sums);

@@ -290,12 +290,12 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::product::pair;
+    use crate::element::Element;
 
     /// Words of whole numbers, whose products and sums are exact.
     fn words(seed: usize, len: usize) -> Vec<f32> {
         let whole = |i: usize| ((i * 7919 + seed * 104_729) % 17) as f32 - 8.;
-        (0..len).map(|i| pair(whole(2 * i), whole(2 * i + 1))).collect()
+        (0..len).map(|i| f32::pair(whole(2 * i), whole(2 * i + 1))).collect()
     }
 
     /// Calls with each engine there is.
@@ -360,7 +360,7 @@ mod tests {
     fn engines_agree_to_the_last_digit() {
         let number = |i: usize| ((i * 7919 % 1009) as f32 / 504.5 - 1.) * 10f32.powi((i % 7) as i32 - 3);
         let words = |seed: usize, len: usize| {
-            (0..len).map(|i| pair(number(2 * i + seed), number(2 * i + 1 + seed))).collect::<Vec<_>>()
+            (0..len).map(|i| f32::pair(number(2 * i + seed), number(2 * i + 1 + seed))).collect::<Vec<_>>()
         };
         let (left, right) = (words(1, 5 * TILE * SIDE), words(2000, 5 * TILE * SIDE));
         let results = std::cell::RefCell::new(Vec::new());

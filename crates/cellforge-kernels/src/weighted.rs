@@ -1,6 +1,7 @@
 //! The ops of layers with weights, with a bias and without.
 
 use crate::check::slice;
+use crate::element::{Element, of_type};
 use crate::gather::with_slice;
 use crate::profile::span;
 use crate::sum::channel_sums;
@@ -38,11 +39,11 @@ pub(crate) fn apply(
 
 /// The gradients of a layer: that of the input is `by_xs` of the weights and the result's gradient, that of the weights `by_weight` of the
 /// input and the result's gradient.
-pub(crate) fn gradients(
+pub(crate) fn gradients<E: Element>(
     op: &str,
     [xs, weight, grad]: [&Tensor; 3],
-    by_xs: impl FnOnce(&[f32], &[f32]) -> Vec<f32>,
-    by_weight: impl FnOnce(&[f32], &[f32]) -> Vec<f32>,
+    by_xs: impl FnOnce(&[f32], &[E]) -> Vec<E>,
+    by_weight: impl FnOnce(&[E], &[E]) -> Vec<f32>,
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     with_slice(op, grad, |grad| {
         let grad_xs = gradient(op, xs, weight, |weight| by_xs(weight, grad))?;
@@ -51,7 +52,12 @@ pub(crate) fn gradients(
 }
 
 /// The gradient of `of`, where it is asked for, as `value` of the numbers of `other`.
-fn gradient(op: &str, of: &Tensor, other: &Tensor, value: impl FnOnce(&[f32]) -> Vec<f32>) -> Result<Option<Tensor>> {
+fn gradient<X: Element, Y: Element>(
+    op: &str,
+    of: &Tensor,
+    other: &Tensor,
+    value: impl FnOnce(&[X]) -> Vec<Y>,
+) -> Result<Option<Tensor>> {
     if !wants(of) {
         return Ok(None);
     }
@@ -65,8 +71,9 @@ pub(crate) fn bias_gradient(op: &str, bias: &Tensor, grad: &Tensor) -> Result<Op
         return Ok(None);
     }
     let channels = bias.elem_count();
-    let _span = span("bias gradient", || (format!("{op} {channels}"), 0., 4. * grad.elem_count() as f64));
-    let sums = with_slice(op, grad, |grad| Ok(channel_sums(grad, channels)))?;
+    let bytes = grad.elem_count() * grad.dtype().size_in_bytes();
+    let _span = span("bias gradient", || (format!("{op} {channels}"), 0., bytes as f64));
+    let sums = of_type!(grad.dtype(), E => with_slice(op, grad, |grad: &[E]| Ok(channel_sums(grad, channels)))?);
     Ok(Some(Tensor::from_vec(sums, bias.shape(), grad.device())?))
 }
 

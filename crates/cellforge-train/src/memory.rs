@@ -1,6 +1,7 @@
 //! What a training takes of memory, reckoned from its settings before it starts.
 //!
-//! The formula is ours, in numbers of 4 bytes. A network of `P` parameters, of which one image's way leaves `A` numbers for the way back and
+//! The formula is ours, in numbers: of 4 bytes for weights, and of what passes between operations in the precision of the network (2 bytes in
+//! `bf16`) for the rest. A network of `P` parameters, of which one image's way leaves `A` numbers for the way back and
 //! whose largest layer has `L`, takes of a batch of `b`:
 //!
 //! - weights: `8 P` in a GAN and `6 P` in a classifier (weights, gradients, two moments of Adam or one of SGD, the average of a generator, and
@@ -17,7 +18,9 @@
 //! convolution. Of a residual discriminator it counts what a convolution leaves once: its activation is taken in the same pass, or with the mean that
 //! follows. Decoded images are not in it: those of a training lie in a file that is mapped into memory.
 
+use candle_core::Device;
 use cellforge_gan::DiscriminatorKind;
+use cellforge_nn::Precision;
 use cellforge_nn::summary::ModelSummary;
 
 use crate::features::ENCODER_BATCH;
@@ -26,8 +29,13 @@ use crate::{ClassifierTrainConfig, GanTrainConfig};
 
 /// Bytes of a program that has yet to begin.
 const PROGRAM: u64 = 64 << 20;
-/// Bytes of a number.
+/// Bytes of a number of the weights.
 const NUMBER: u64 = 4;
+
+/// Bytes of a number that layers leave.
+fn left(precision: Precision) -> u64 {
+    precision.bytes_in_memory(&Device::Cpu) as u64
+}
 
 /// What a run takes of memory, in bytes. Measured peaks are 0.75 to 1.0 of the sum (`benches/README.md`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -141,7 +149,7 @@ impl GanTrainConfig {
         let on_their_way = if self.joint_update { 5 } else { 3 };
         MemoryNeed {
             weights: 8 * NUMBER * (generator.parameters + discriminator.parameters),
-            activations: NUMBER * kept.saturating_add(part.saturating_mul(on_their_way * largest)),
+            activations: left(self.model.precision) * kept.saturating_add(part.saturating_mul(on_their_way * largest)),
             program: PROGRAM,
             ..MemoryNeed::default()
         }
@@ -158,7 +166,7 @@ impl ClassifierTrainConfig {
         let judged = at_once(self.model.image_size()) as u64;
         MemoryNeed {
             weights: 6 * NUMBER * kept.parameters,
-            activations: NUMBER * trained.max(judged * 3 * kept.largest),
+            activations: left(self.model.precision()) * trained.max(judged * 3 * kept.largest),
             program: PROGRAM,
             ..MemoryNeed::default()
         }
@@ -169,6 +177,7 @@ impl ClassifierTrainConfig {
 mod tests {
     use super::*;
     use cellforge_classify::{ClassifierConfig, CnnConfig};
+    use cellforge_gan::GanConfig;
 
     #[test]
     fn a_small_network_by_hand() {
@@ -200,6 +209,18 @@ mod tests {
         let largest = discriminator.largest.max(generator.largest);
         assert_eq!(whole.activations - saved.activations, 4 * 24 * (4 * discriminator.all + 5 * largest));
         assert_eq!(whole.weights, saved.weights);
+    }
+
+    #[test]
+    fn numbers_of_bf16_take_half() {
+        let gan = GanTrainConfig::default();
+        let model = GanConfig { precision: Precision::EmulatedBf16, ..gan.model.clone() };
+        let (single, lower) = (gan.memory(), GanTrainConfig { model, ..gan }.memory());
+        assert!(lower.activations * 2 == single.activations && lower.weights == single.weights);
+        let classifier = ClassifierTrainConfig::default();
+        let model = classifier.model.clone().in_precision(Precision::EmulatedBf16);
+        let (single, lower) = (classifier.memory(), ClassifierTrainConfig { model, ..classifier }.memory());
+        assert!(lower.activations * 2 == single.activations && lower.weights == single.weights);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::GanConfig;
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Module, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
-use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding, SpectralNorm};
+use cellforge_nn::{Conv2d, Conv2dConfig, Linear, Padding, Precision, SpectralNorm};
 use cellforge_nn::{conv2d_with, embedding, he_normal, linear_with, ops, spectral_norm};
 
 const SAME: Conv2dConfig = Conv2dConfig::new(1, Padding::uniform(1));
@@ -28,6 +28,7 @@ pub(super) struct ResidualDiscriminator {
     head: Normed<Linear>,
     class: Option<Normed<Linear>>,
     negative_slope: f32,
+    precision: Precision,
 }
 
 #[derive(Debug, Clone)]
@@ -192,6 +193,7 @@ impl ResidualDiscriminator {
             head: dense((c, 1), 1.0, vb.pp("head"))?,
             class,
             negative_slope: cfg.negative_slope as f32,
+            precision: cfg.precision,
         })
     }
 
@@ -212,7 +214,8 @@ impl ResidualDiscriminator {
     /// One pass through the network, the same for values and for their changes.
     fn run(&self, xs: &Tensor, classes: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
         let slope = self.negative_slope;
-        let mut xs = pass.activated(&self.stem, xs, slope)?; // (b, c, height, width)
+        let xs = ops::to_precision(xs, self.precision)?;
+        let mut xs = pass.activated(&self.stem, &xs, slope)?; // (b, c, height, width)
         for block in &self.blocks {
             // Before the convolution, whose gradient is then there to be added to.
             let shortcut = halved(&xs)?;
@@ -222,7 +225,7 @@ impl ResidualDiscriminator {
         }
         xs = pass.activated(&self.conv, &xs, slope)?;
         let b = xs.dim(0)?;
-        let flat = ops::reshape(&xs, &[b, xs.elem_count() / b])?;
+        let flat = ops::to_precision(&ops::reshape(&xs, &[b, xs.elem_count() / b])?, Precision::F32)?;
         let features = pass.activated(&self.fc, &flat, slope)?; // (b, c)
         let head = self.head.at(pass)?;
         let mut logits = if matches!(pass, Pass::Change(_)) { head.jvp(&features)? } else { head.forward(&features)? };

@@ -5,7 +5,7 @@ use crate::{GanConfig, ImageSize};
 use candle_core::{Result, Tensor};
 use candle_nn::{Module, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
-use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Dropout, Key, Linear, Padding};
+use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Dropout, Key, Linear, Padding, Precision};
 use cellforge_nn::{batch_norm2d, conv2d, linear, ops};
 
 /// 3x3 convolutions with leaky ReLU and dropout, then one dense layer on everything that is left.
@@ -21,6 +21,7 @@ pub(super) struct StudyDiscriminator {
     fc: Linear,
     dropout: Dropout,
     negative_slope: f32,
+    precision: Precision,
 }
 
 /// Convolution, zero padding where the study has it, batch norm where the study has it.
@@ -84,14 +85,20 @@ impl StudyDiscriminator {
             c = plan.filters;
         }
         let fc = linear(c * size.area(), 1, body.pp(flatten + 1))?.in_precision(cfg.precision);
-        Ok(Self { blocks, fc, dropout: Dropout::new(cfg.dropout), negative_slope: cfg.negative_slope as f32 })
+        Ok(Self {
+            blocks,
+            fc,
+            dropout: Dropout::new(cfg.dropout),
+            negative_slope: cfg.negative_slope as f32,
+            precision: cfg.precision,
+        })
     }
 
     /// Images `(b, channels, height, width)` in `[-1, 1]` to logits `(b, 1)`: above zero means judged real. With `train`,
     /// batch norm uses and records the statistics of this batch, and dropout draws its masks from `key` (a key per
     /// step); without it the key is not used.
     pub(super) fn forward_t(&self, xs: &Tensor, train: bool, key: &Key) -> Result<Tensor> {
-        let mut xs = xs.clone();
+        let mut xs = ops::to_precision(xs, self.precision)?;
         for (i, block) in self.blocks.iter().enumerate() {
             xs = block.conv.forward(&xs)?; // (b, filters, ceil(h / stride), ceil(w / stride))
             if block.extend {
@@ -104,7 +111,8 @@ impl StudyDiscriminator {
             };
         }
         let features = xs.elem_count() / xs.dim(0)?;
-        self.fc.forward(&ops::reshape(&xs, &[xs.dim(0)?, features])?) // (b, 1)
+        let flat = ops::reshape(&xs, &[xs.dim(0)?, features])?;
+        self.fc.forward(&ops::to_precision(&flat, Precision::F32)?) // (b, 1)
     }
 }
 

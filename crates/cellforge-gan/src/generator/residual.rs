@@ -4,7 +4,7 @@ use crate::{GanConfig, ImageSize};
 use candle_core::{DType, Error, Result, Tensor};
 use candle_nn::{Module, ModuleT, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
-use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, Padding};
+use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, Padding, Precision};
 use cellforge_nn::{batch_norm2d, conv2d, embedding, linear, ops};
 
 const SAME: Conv2dConfig = Conv2dConfig::new(1, Padding::uniform(1));
@@ -20,6 +20,7 @@ pub(super) struct ResidualGenerator {
     to_image: Conv2d,
     seed_filters: usize,
     seed: ImageSize,
+    precision: Precision,
 }
 
 #[derive(Debug, Clone)]
@@ -95,17 +96,20 @@ impl ResidualGenerator {
             to_image: conv2d(c, cfg.channels, 3, true, same, vb.pp("to_image"))?,
             seed_filters,
             seed: cfg.seed(),
+            precision: cfg.precision,
         })
     }
 
     pub(super) fn forward_t(&self, zs: &Tensor, classes: Option<&Tensor>, train: bool) -> Result<Tensor> {
         let xs = self.fc.forward(zs)?;
         let ImageSize { height, width } = self.seed;
-        let mut xs = ops::reshape(&xs, &[zs.dim(0)?, self.seed_filters, height, width])?; // (b, c, seed)
+        let xs = ops::reshape(&xs, &[zs.dim(0)?, self.seed_filters, height, width])?; // (b, c, seed)
+        let mut xs = ops::to_precision(&xs, self.precision)?;
         for block in &self.blocks {
             xs = block.forward_t(&xs, classes, train)?;
         }
-        ops::tanh(&self.to_image.forward(&self.bn.forward_relu_t(&xs, train)?)?) // (b, channels, height, width)
+        let image = self.to_image.forward(&self.bn.forward_relu_t(&xs, train)?)?;
+        ops::tanh(&ops::to_precision(&image, Precision::F32)?) // (b, channels, height, width)
     }
 }
 

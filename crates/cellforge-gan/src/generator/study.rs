@@ -4,7 +4,7 @@ use crate::{GanConfig, ImageSize};
 use candle_core::{Result, Tensor};
 use candle_nn::{Module, VarBuilder};
 use cellforge_nn::summary::{ModelSummary, Table};
-use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, Padding};
+use cellforge_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, Padding, Precision};
 use cellforge_nn::{batch_norm2d, conv2d, linear, ops};
 
 /// Every convolution of the generator is 3x3 and keeps the side of its input.
@@ -23,6 +23,7 @@ pub(super) struct StudyGenerator {
     to_image: Conv2d,
     seed_filters: usize,
     seed: ImageSize,
+    precision: Precision,
 }
 
 /// Nearest 2x upsampling, convolution, batch norm, ReLU.
@@ -55,7 +56,7 @@ impl StudyGenerator {
         }
         let to_image = conv2d(c, cfg.channels, 3, true, same, body.pp(BLOCK * blocks.len()))?;
         let fc = linear(cfg.latent, seed_filters * cfg.seed().area(), vb.pp("fc"))?.in_precision(cfg.precision);
-        Ok(Self { fc, blocks, to_image, seed_filters, seed: cfg.seed() })
+        Ok(Self { fc, blocks, to_image, seed_filters, seed: cfg.seed(), precision: cfg.precision })
     }
 
     /// Noise `(b, latent)`, standard normal, to images `(b, channels, height, width)` in `[-1, 1]`. With `train`, batch
@@ -64,11 +65,12 @@ impl StudyGenerator {
         let b = zs.dim(0)?;
         let ImageSize { height, width } = self.seed;
         let xs = ops::relu(&self.fc.forward(zs)?)?; // (b, c * seed)
-        let mut xs = ops::reshape(&xs, &[b, self.seed_filters, height, width])?; // (b, c, seed)
+        let xs = ops::reshape(&xs, &[b, self.seed_filters, height, width])?; // (b, c, seed)
+        let mut xs = ops::to_precision(&xs, self.precision)?;
         for block in &self.blocks {
             xs = block.forward_t(&xs, train)?;
         }
-        ops::tanh(&self.to_image.forward(&xs)?) // (b, channels, height, width)
+        ops::tanh(&ops::to_precision(&self.to_image.forward(&xs)?, Precision::F32)?) // (b, channels, height, width)
     }
 }
 

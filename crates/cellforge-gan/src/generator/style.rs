@@ -30,6 +30,7 @@ pub(super) struct StyleGenerator {
     layers: Vec<StyledConv>,
     image_style: Linear,
     to_image: Conv2d,
+    precision: Precision,
 }
 
 #[derive(Debug, Clone)]
@@ -102,6 +103,7 @@ impl StyleGenerator {
                 SAME.in_precision(cfg.precision),
                 image,
             )?,
+            precision: cfg.precision,
         })
     }
 
@@ -116,13 +118,14 @@ impl StyleGenerator {
         let ImageSize { height, width } = self.seed;
         let channels = start.dim(1)? / self.seed.area();
         let xs = ops::reshape(&start, &[zs.dim(0)?, channels, height, width])?; // (b, c, seed)
+        let xs = ops::to_precision(&xs, self.precision)?;
         let styles = self.layers.iter().map(|layer| &layer.style).chain([&self.image_style]);
         let scales = styles.map(|layer| layer.forward(&style)).collect::<Result<Vec<_>>>()?; // (b, c) each
         let mut xs = ops::modulate(&xs, &scales[0], &self.start_zeros, 1.)?;
         for (layer, scales) in self.layers.iter().zip(scales.windows(2)) {
             xs = layer.forward(&xs, &scales[0], &scales[1])?;
         }
-        ops::tanh(&self.to_image.forward(&xs)?) // (b, channels, height, width)
+        ops::tanh(&ops::to_precision(&self.to_image.forward(&xs)?, Precision::F32)?) // (b, channels, height, width)
     }
 }
 

@@ -6,7 +6,7 @@ mod upsampled;
 mod windows;
 mod winograd;
 
-use crate::check::{f32_only, images, vector};
+use crate::check::{f32_only, images, images_only, vector};
 use crate::composed;
 use crate::config::Conv2dConfig;
 use crate::device::on_device;
@@ -80,7 +80,7 @@ pub fn conv2d_leaky_relu(
 pub fn conv2d_add(xs: &Tensor, weight: &Tensor, addend: &Tensor, cfg: &Conv2dConfig) -> Result<Tensor> {
     let op = "conv2d_add";
     let (size, kernel) = check(op, xs, weight, None)?;
-    f32_only(op, &[("addend", addend)])?;
+    images_only(op, &[("xs", xs), ("addend", addend)])?;
     let (b, _, _, _) = images(op, "xs", xs)?;
     let expected = cfg.out_size(size, kernel).map(|(oh, ow)| [b, weight.dims()[0], oh, ow]);
     if expected.is_none_or(|expected| addend.dims() != expected) {
@@ -132,7 +132,8 @@ fn check_fit(op: &str, xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg:
 
 /// Checks types and shapes; the heights and widths of the images and of the kernels.
 fn check(op: &str, xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<((usize, usize), (usize, usize))> {
-    f32_only(op, &[("xs", xs), ("weight", weight)])?;
+    images_only(op, &[("xs", xs)])?;
+    f32_only(op, &[("weight", weight)])?;
     let (_, c, h, w) = images(op, "xs", xs)?;
     let (o, weight_c, kh, kw) = images(op, "weight", weight)?;
     if c != weight_c {

@@ -5,6 +5,7 @@ use super::windows::Windows;
 use super::winograd::Winograd;
 use crate::check::slice;
 use crate::config::Conv2dConfig;
+use crate::element::{Element, of_type};
 use crate::elements::{slope_at, zip_map};
 use crate::gather::with_slice;
 use crate::memory::filled;
@@ -13,6 +14,7 @@ use crate::product::{Products, words};
 use crate::profile::{Span, span};
 use crate::tape::wants;
 use crate::weighted::{Weighted, bias_gradient};
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 const NAME: &str = "conv2d";
@@ -74,13 +76,14 @@ impl<'a> Plan<'a> {
         (batch, self.direct.grid.0, self.direct.grid.1, self.o).into()
     }
 
-    fn span(&self, pass: &'static str, batch: usize) -> Option<Span> {
+    fn span<E>(&self, pass: &'static str, batch: usize) -> Option<Span> {
         span(pass, || {
             let ((h, w, c), (kh, kw), (oh, ow)) = (self.direct.image, self.direct.kernel, self.direct.grid);
             let layer = format!("{NAME} {kh}x{kw}/{} {c}x{h}x{w} to {}x{oh}x{ow}", self.direct.stride, self.o);
             let weights = self.o * self.direct.depth();
             let flop = 2. * (batch * self.direct.cells() * weights) as f64;
-            (layer, flop, 4. * (batch * (self.direct.image_len() + self.direct.cells() * self.o) + weights) as f64)
+            let images = batch * (self.direct.image_len() + self.direct.cells() * self.o);
+            (layer, flop, (size_of::<E>() * images + size_of::<f32>() * weights) as f64)
         })
     }
 
@@ -90,19 +93,29 @@ impl<'a> Plan<'a> {
         (self.direct.depth(), kh * kw)
     }
 
-    fn forward(&self, xs: &[f32], then: Then) -> Vec<f32> {
-        let _span = self.span("forward", xs.len() / self.direct.image_len());
+    fn forward<E: Element>(&self, xs: &[E], then: Then<E>) -> Vec<E> {
+        let _span = self.span::<E>("forward", xs.len() / self.direct.image_len());
         let (c, o, (kh, kw)) = (self.direct.image.2, self.o, self.direct.kernel);
         let (of_output, of_input) = self.pitch();
         if let Some(winograd) = self.winograd(&self.direct, o, self.products_over(c)) {
-            return with_addend(then, |then| winograd.forward(self.weight, |k, n| (n * c + k) * 9, false, then, xs));
+            let kernel = |k: usize, n: usize| (n * c + k) * 9;
+            return match then.addend {
+                None => winograd.forward(self.weight, kernel, false, then, xs),
+                Some(addend) => {
+                    let sums: Vec<f32> = winograd.forward(self.weight, kernel, false, then.sums(), xs);
+                    then.of(&sums, addend)
+                }
+            };
         }
         let products = self.products_over(c);
         if let Some(windows) = self.turned.filter(|_| kh * kw > 1 && is_turned(o, c, products)) {
             // Columns are (kernel row, kernel column, output channel) of the kernel turned by 180 degrees.
             let cols = taps_and_channels((0..kh * kw).rev(), o, of_output);
             let weights = Panels::new(self.weight, &places(c, of_input), &cols);
-            return with_addend(then, |then| scatter(&windows, &weights, then, xs));
+            return match then.addend {
+                None => scatter(&windows, &weights, then, xs),
+                Some(addend) => then.of(&scatter::<E, f32>(&windows, &weights, then.sums(), xs), addend),
+            };
         }
         let taps = taps_and_channels(0..kh * kw, c, of_input);
         let phase = self.phase(self.direct, &taps, &places(o, of_output), (0, 0), products);
@@ -132,8 +145,8 @@ impl<'a> Plan<'a> {
         Phase { windows: Windows { image: (h, w, words(c)), ..windows }, weights, first }
     }
 
-    fn input_gradient(&self, grad: &[f32]) -> Vec<f32> {
-        let _span = self.span("input gradient", grad.len() / (self.direct.cells() * self.o));
+    fn input_gradient<E: Element>(&self, grad: &[E]) -> Vec<E> {
+        let _span = self.span::<E>("input gradient", grad.len() / (self.direct.cells() * self.o));
         let ((h, w, c), o, (kh, kw)) = (self.direct.image, self.o, self.direct.kernel);
         let (of_output, of_input) = self.pitch();
         if let Some(winograd) = self.turned.and_then(|windows| self.winograd(&windows, c, self.products_over(o))) {
@@ -169,13 +182,13 @@ impl<'a> Plan<'a> {
             })
             .collect();
         if phases.is_empty() {
-            return vec![0.; grad.len() / (self.direct.cells() * o) * self.direct.image_len()];
+            return vec![E::default(); grad.len() / (self.direct.cells() * o) * self.direct.image_len()];
         }
         gather(&phases, step, Then::default(), (grad, o), (h, w, c), products)
     }
 
-    fn weight_gradient(&self, xs: &[f32], grad: &[f32]) -> Vec<f32> {
-        let _span = self.span("weight gradient", xs.len() / self.direct.image_len());
+    fn weight_gradient<E: Element>(&self, xs: &[E], grad: &[E]) -> Vec<f32> {
+        let _span = self.span::<E>("weight gradient", xs.len() / self.direct.image_len());
         let (c, o, (kh, kw)) = (self.direct.image.2, self.o, self.direct.kernel);
         let products = self.products;
         if let Some(winograd) = self.winograd_from(Winograd::FEWEST_BY_WEIGHT, &self.direct, o, products) {
@@ -210,12 +223,18 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Sums of which `sums` does all but the adding of images: those are added in a pass of their own, and whatever comes after that is done there.
-fn with_addend(then: Then, sums: impl FnOnce(Then) -> Vec<f32>) -> Vec<f32> {
-    let Some(addend) = then.addend else { return sums(then) };
-    let ys = sums(Then { bias: then.bias, ..Then::default() });
-    let negative_slope = then.negative_slope.unwrap_or(1.);
-    zip_map(&ys, addend, move |y, x| (y + x) * slope_at(y + x, negative_slope))
+/// For the ways that cannot add images: those are added in a pass of their own, and whatever comes after that is done there.
+impl<E: Element> Then<'_, E> {
+    /// All but the adding of images, and what comes after.
+    fn sums(&self) -> Self {
+        Self { bias: self.bias, ..Self::default() }
+    }
+
+    /// The rest, of these sums.
+    fn of(&self, sums: &[f32], addend: &[E]) -> Vec<E> {
+        let negative_slope = self.negative_slope.unwrap_or(1.);
+        zip_map(sums, addend, move |y, x| (y + x) * slope_at(y + x, negative_slope))
+    }
 }
 
 /// Whether a convolution from `many` channels to `few`, of these products, is to be read as windows of its output.
@@ -275,42 +294,41 @@ impl Weighted for Conv {
         w: (&CpuStorage, &Layout),
         bias: Option<&[f32]>,
     ) -> Result<(CpuStorage, Shape)> {
-        self.sum(xs, w, Then { bias, ..Then::default() })
+        of_type!(xs.0.dtype(), E => self.sum::<E>(xs, w, Then { bias, ..Then::default() }))
     }
 
     fn gradients(&self, xs: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let device = grad.device();
-        with_slice(NAME, grad, |grad| {
+        of_type!(xs.dtype(), E => with_slice(NAME, grad, |grad: &[E]| {
             with_slice(NAME, weight, |values| {
                 let plan = Plan::new(xs.dims(), values, weight.dims(), self.0)?;
                 let grad_xs = match wants(xs) {
-                    true => Some(Tensor::from_vec(plan.input_gradient(grad), xs.shape(), device)?),
+                    true => Some(Tensor::from_vec(plan.input_gradient(grad), xs.shape(), xs.device())?),
                     false => None,
                 };
                 let grad_weight = match wants(weight) {
                     true => {
                         let values = with_slice(NAME, xs, |xs| Ok(plan.weight_gradient(xs, grad)))?;
-                        Some(Tensor::from_vec(values, weight.shape(), device)?)
+                        Some(Tensor::from_vec(values, weight.shape(), xs.device())?)
                     }
                     false => None,
                 };
                 Ok((grad_xs, grad_weight))
             })
-        })
+        }))
     }
 }
 
 impl Conv {
     /// `then` of the convolution.
-    fn sum(
+    fn sum<E: Element>(
         &self,
         (xs, xs_l): (&CpuStorage, &Layout),
         (w, w_l): (&CpuStorage, &Layout),
-        then: Then,
+        then: Then<E>,
     ) -> Result<(CpuStorage, Shape)> {
         let plan = Plan::new(xs_l.dims(), slice(NAME, w, w_l)?, w_l.dims(), self.0)?;
         let ys = plan.forward(slice(NAME, xs, xs_l)?, then);
-        Ok((CpuStorage::F32(ys), plan.out_shape(xs_l.dims()[0])))
+        Ok((E::storage(ys), plan.out_shape(xs_l.dims()[0])))
     }
 }
 
@@ -331,8 +349,10 @@ impl CustomOp3 for ConvAdd {
         addend: &CpuStorage,
         addend_l: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let then = Then { addend: Some(slice(NAME, addend, addend_l)?), ..Then::default() };
-        Conv(self.0).sum((xs, xs_l), (w, w_l), then)
+        of_type!(xs.dtype(), E => {
+            let then = Then { addend: Some(slice::<E>(NAME, addend, addend_l)?), ..Then::default() };
+            Conv(self.0).sum((xs, xs_l), (w, w_l), then)
+        })
     }
 
     fn bwd(
@@ -365,8 +385,9 @@ impl CustomOp3 for ConvLeakyRelu {
         bias: &CpuStorage,
         bias_l: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let then = Then { bias: Some(slice(NAME, bias, bias_l)?), negative_slope: Some(self.1), ..Then::default() };
-        Conv(self.0).sum((xs, xs_l), (w, w_l), then)
+        let (bias, negative_slope) = (Some(slice(NAME, bias, bias_l)?), Some(self.1));
+        let (xs, w) = ((xs, xs_l), (w, w_l));
+        of_type!(xs.0.dtype(), E => Conv(self.0).sum::<E>(xs, w, Then { bias, negative_slope, ..Then::default() }))
     }
 
     fn bwd(
@@ -379,14 +400,13 @@ impl CustomOp3 for ConvLeakyRelu {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let negative_slope = self.1;
         // A result has the sign of what it was taken of.
-        let grad = {
-            let describe = || (format!("leaky_relu {:?}", ys.dims()), 0., 12. * ys.elem_count() as f64);
-            let _span = span("gradient", describe);
-            let values = with_slice(NAME, ys, |ys| {
-                with_slice(NAME, grad, |grad| Ok(zip_map(ys, grad, move |y, g| g * slope_at(y, negative_slope))))
-            })?;
+        let grad = of_type!(ys.dtype(), E => {
+            let bytes = 3 * ys.elem_count() * size_of::<E>();
+            let _span = span("gradient", || (format!("leaky_relu {:?}", ys.dims()), 0., bytes as f64));
+            let through = |y: &[E], g: &[E]| zip_map::<E, E, E>(y, g, move |y, g| g * slope_at(y, negative_slope));
+            let values = with_slice(NAME, ys, |ys| with_slice(NAME, grad, |grad| Ok(through(ys, grad))))?;
             Tensor::from_vec(values, grad.shape(), grad.device())?
-        };
+        });
         let (grad_xs, grad_w) = Conv(self.0).gradients(xs, w, &grad)?;
         Ok((grad_xs, grad_w, bias_gradient(NAME, bias, &grad)?))
     }

@@ -2,6 +2,7 @@
 //! `(b, h, w, c)` in memory.
 
 use super::windows::Windows;
+use crate::element::Element;
 use crate::elements::leak;
 use crate::gemm::with_scratch;
 use crate::memory::{PIECE, filled, filled_in_pieces};
@@ -36,14 +37,20 @@ type Places = (Vec<usize>, Vec<usize>, Vec<usize>);
 
 /// What becomes of a convolution's sums: a bias for each channel and images of the result's size are added, and then a leaky ReLU of this slope
 /// below zero is taken.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Then<'a> {
+#[derive(Clone, Copy)]
+pub(crate) struct Then<'a, E> {
     pub bias: Option<&'a [f32]>,
-    pub addend: Option<&'a [f32]>,
+    pub addend: Option<&'a [E]>,
     pub negative_slope: Option<f32>,
 }
 
-impl Then<'_> {
+impl<E> Default for Then<'_, E> {
+    fn default() -> Self {
+        Self { bias: None, addend: None, negative_slope: None }
+    }
+}
+
+impl<E> Then<'_, E> {
     /// Takes the leaky ReLU of finished sums.
     pub fn activate(&self, ys: &mut [f32]) {
         if let Some(negative_slope) = self.negative_slope {
@@ -54,14 +61,14 @@ impl Then<'_> {
 
 /// Images `(h, w, c)` of `size` whose pixels are `then` of `weights^T * window`. Pixels that no phase makes are 0; for more than one phase there
 /// is nothing to be done then. Images have so many `channels`; for products of pairs, windows and weights are those of words.
-pub(crate) fn gather(
+pub(crate) fn gather<E: Element>(
     phases: &[Phase],
     step: usize,
-    then: Then,
-    (images, channels): (&[f32], usize),
+    then: Then<E>,
+    (images, channels): (&[E], usize),
     size: (usize, usize, usize),
     products: Products,
-) -> Vec<f32> {
+) -> Vec<E> {
     let ((h, w, c), Then { bias, addend, .. }) = (size, then);
     let pairs = products.are_pairs();
     let Some(image_len) = phases.first().map(|phase| phase.windows.image.0 * phase.windows.image.1 * channels) else {
@@ -83,15 +90,17 @@ pub(crate) fn gather(
         .collect();
     let padded_len = |windows: &Windows| match pairs {
         true => windows.words_len(per_task),
-        false => per_task * windows.padded_len(),
+        false => per_task * windows.padded_len::<E>(),
     };
+    let piece = (PIECE / c).max(MIN_CELLS);
+    let added = if addend.is_some() { E::room(piece * c) } else { 0 };
     let padded = phases.iter().map(|phase| padded_len(&phase.windows)).max().unwrap_or(0);
     let made: usize = phases.iter().map(|phase| phase.windows.cells()).sum();
     filled_in_pieces(batch * h * w * c, per_task * h * w * c, |task, pieces| {
         let first = task * per_task;
         let count = per_task.min(batch - first);
         let images = &images[first * image_len..][..count * image_len];
-        with_scratch([padded, 0, 0], |[padded, ..]| {
+        with_scratch([padded, added, 0], |[padded, added, _]| {
             let product = |a: &[f32],
                            phase: &Phase,
                            places: &Places,
@@ -114,22 +123,30 @@ pub(crate) fn gather(
                 .run();
             };
             /// In words of so many channels, or as they are.
-            fn pad<'a>(windows: &Windows, pairs: Option<usize>, images: &'a [f32], padded: &'a mut [f32]) -> &'a [f32] {
-                match pairs {
-                    Some(channels) => windows.pad_channel_pairs(images, channels, padded),
-                    None => windows.pad(images, padded),
+            fn pad<'a, E: Element>(
+                windows: &Windows,
+                (channels, products): (usize, Products),
+                images: &'a [E],
+                padded: &'a mut [f32],
+            ) -> &'a [f32] {
+                match products.are_pairs() {
+                    true => {
+                        let whole = products.whole_segment(windows.segment());
+                        windows.pad_channel_pairs(images, channels, whole, padded)
+                    }
+                    false => windows.pad(images, padded),
                 }
             }
-            let pairs = pairs.then_some(channels);
+            let of = (channels, products);
             if let ([phase], [places]) = (phases, places.as_slice())
                 && step == 1
             {
                 // The pixels of one phase are made in their order.
-                let (images, cells) = (pad(&phase.windows, pairs, images, padded), count * h * w);
-                let piece = (PIECE / c).max(MIN_CELLS);
+                let (images, cells) = (pad(&phase.windows, of, images, padded), count * h * w);
                 for start in (0..cells).step_by(piece) {
                     let end = cells.min(start + piece);
                     let addend = addend.map(|addend| &addend[(first * h * w + start) * c..][..(end - start) * c]);
+                    let addend = addend.map(|addend| E::wide(addend, added));
                     pieces.next((end - start) * c, |out| {
                         product(images, phase, places, start..end, addend, out);
                         then.activate(out);
@@ -141,7 +158,7 @@ pub(crate) fn gather(
                         out.fill(0.);
                     }
                     for (phase, places) in phases.iter().zip(&places) {
-                        let images = pad(&phase.windows, pairs, images, padded);
+                        let images = pad(&phase.windows, of, images, padded);
                         product(images, phase, places, 0..count * phase.windows.cells(), None, out);
                     }
                 });
@@ -152,7 +169,12 @@ pub(crate) fn gather(
 
 /// Images whose windows are the sums of `weights^T * grid`, the adjoint of [`gather`]; windows overlap and add up, `then` is done to the sums, and
 /// nothing is added but a bias. `weights` is `(channels of the grid, windows.depth())`.
-pub(crate) fn scatter(windows: &Windows, weights: &Panels, then: Then, grids: &[f32]) -> Vec<f32> {
+pub(crate) fn scatter<E: Element, Y: Element>(
+    windows: &Windows,
+    weights: &Panels,
+    then: Then<E>,
+    grids: &[E],
+) -> Vec<Y> {
     /// Cells whose windows are kept in near memory.
     const STRIP: usize = 256;
     let (cells, image_len, depth, segment) = (windows.cells(), windows.image_len(), windows.depth(), windows.segment());
@@ -163,7 +185,8 @@ pub(crate) fn scatter(windows: &Windows, weights: &Panels, then: Then, grids: &[
     let (rows, out_rows) = (starts(cells, grid_c), starts(STRIP, depth));
     filled(batch * image_len, image_len, |i, image| {
         let grid = &grids[i * cells * grid_c..][..cells * grid_c];
-        with_scratch([STRIP * depth, 0, 0], |[patches, ..]| {
+        with_scratch([STRIP * depth, E::room(grid.len()), 0], |[patches, wide, _]| {
+            let grid = E::wide(grid, wide);
             match then.bias {
                 Some(bias) => image.chunks_exact_mut(c).for_each(|pixel| pixel.copy_from_slice(bias)),
                 None => image.fill(0.),
@@ -275,10 +298,16 @@ pub(crate) fn segment_of(windows: &Windows, products: Products) -> usize {
 
 /// The sum over the batch of `window * grid^T`, `(depth_of(windows), channels)`: the gradient of the weights. In tiles, blocks hold the
 /// transposed matrix.
-pub(crate) fn outer(windows: &Windows, channels: usize, images: &[f32], grids: &[f32], products: Products) -> Blocks {
+pub(crate) fn outer<E: Element>(
+    windows: &Windows,
+    channels: usize,
+    images: &[E],
+    grids: &[E],
+    products: Products,
+) -> Blocks {
     let (segments, segment) = (windows.segments(), windows.segment());
     // Two cells that lie side by side make a pair; the last of an odd number has none.
-    sum_of_products(windows, channels, images, grids, products, |images, rows, grids, grid_rows, columns, sum| {
+    sum_of_products(windows, channels, images, grids, products, |images, rows, grids, grid_rows, columns, sum, _| {
         Outer {
             a: images,
             a_rows: rows,
@@ -299,13 +328,13 @@ pub(crate) fn outer(windows: &Windows, channels: usize, images: &[f32], grids: &
 }
 
 /// As [`outer`], for windows that show far fewer numbers than the grid has channels; blocks hold the transposed matrix.
-pub(crate) fn outer_turned(windows: &Windows, channels: usize, images: &[f32], grids: &[f32]) -> Blocks {
+pub(crate) fn outer_turned<E: Element>(windows: &Windows, channels: usize, images: &[E], grids: &[E]) -> Blocks {
     let (segments, segment) = (windows.segments(), windows.segment());
     let products = Products::Single;
-    sum_of_products(windows, channels, images, grids, products, |images, rows, grids, grid_rows, columns, sum| {
+    sum_of_products(windows, channels, images, grids, products, |images, rows, grids, grid_rows, columns, sum, wide| {
         // Tasks take blocks of the grid's channels, which are the rows of this product.
         Outer {
-            a: &grids[columns.start..],
+            a: &E::wide(grids, wide)[columns.start..],
             a_rows: grid_rows,
             a_segments: &[0],
             depth: columns.len(),
@@ -324,14 +353,14 @@ pub(crate) fn outer_turned(windows: &Windows, channels: usize, images: &[f32], g
 }
 
 /// Cuts the sum over a batch into groups of images: `product` gets these with the zeros around them, where their windows begin,
-/// the grids with where their cells begin, and the channels of the grid that the sum is for.
-fn sum_of_products(
+/// the grids with where their cells begin, the channels of the grid that the sum is for, the sum, and room for the grids as `f32`.
+fn sum_of_products<E: Element>(
     windows: &Windows,
     channels: usize,
-    images: &[f32],
-    grids: &[f32],
+    images: &[E],
+    grids: &[E],
     products: Products,
-    product: impl Fn(&[f32], &[usize], &[f32], &[usize], Range<usize>, &mut [f32]) + Sync,
+    product: impl Fn(&[f32], &[usize], &[E], &[usize], Range<usize>, &mut [f32], &mut [f32]) + Sync,
 ) -> Blocks {
     let (cells, image_len) = (windows.cells(), windows.image_len());
     let batch = images.len() / image_len;
@@ -341,7 +370,7 @@ fn sum_of_products(
     };
     let (step, padded_len) = match products.are_pairs() {
         true => (2, windows.words_len(together)),
-        false => (1, together * windows.padded_len()),
+        false => (1, together * windows.padded_len::<E>()),
     };
     // Every cell, or every other of each line.
     let (across, all) = (windows.grid.1, windows.rows(together));
@@ -350,7 +379,8 @@ fn sum_of_products(
     let grid_rows: Vec<usize> = cells_taken.iter().map(|&cell| cell * channels).collect();
     let taken = rows.len() / together;
     sum_over_batch((depth_of(windows, products), channels), batch, products, |part, columns, sum| {
-        with_scratch([padded_len, 0, 0], |[padded, ..]| {
+        let wide = if products.are_pairs() { 0 } else { E::room(together * cells * channels) };
+        with_scratch([padded_len, wide, 0], |[padded, wide, _]| {
             for first in part.clone().step_by(together) {
                 let count = together.min(part.end - first);
                 let images = &images[first * image_len..][..count * image_len];
@@ -359,7 +389,8 @@ fn sum_of_products(
                     false => windows.pad(images, padded),
                 };
                 let (rows, grid_rows) = (&rows[..count * taken], &grid_rows[..count * taken]);
-                product(images, rows, &grids[first * cells * channels..], grid_rows, columns.clone(), sum);
+                let grids = &grids[first * cells * channels..][..count * cells * channels];
+                product(images, rows, grids, grid_rows, columns.clone(), sum, wide);
             }
         });
     })

@@ -11,6 +11,7 @@
 
 use super::products::{images_per_task, sum_over_batch};
 use crate::check::slice;
+use crate::element::{Element, of_type};
 use crate::gemm::with_scratch;
 use crate::memory::filled_in_pieces;
 use crate::micro::{Gather, Outer, PRODUCTS, Panels, Upsampled};
@@ -19,6 +20,7 @@ use crate::profile::{Span, span};
 use crate::simd::vectorised;
 use crate::tiles::{SIDE, TILE};
 use crate::weighted::{self, Weighted};
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -68,12 +70,13 @@ impl Plan {
         (self.h * self.w * self.c, 4 * self.h * self.w * self.o)
     }
 
-    fn span(&self, pass: &'static str, batch: usize) -> Option<Span> {
+    fn span<E>(&self, pass: &'static str, batch: usize) -> Option<Span> {
         span(pass, || {
             let Self { h, w, c, o, .. } = *self;
             let (small, large) = self.lens();
             let layer = format!("{NAME} {c}x{h}x{w} to {o}x{}x{}", 2 * h, 2 * w);
-            (layer, 2. * (batch * large * c * 9) as f64, 4. * (batch * (small + large) + c * o * 9) as f64)
+            let bytes = size_of::<E>() * batch * (small + large) + size_of::<f32>() * c * o * 9;
+            (layer, 2. * (batch * large * c * 9) as f64, bytes as f64)
         })
     }
 
@@ -109,11 +112,11 @@ impl Plan {
         (products, if products.are_pairs() { channels / 2 } else { channels })
     }
 
-    fn forward(&self, xs: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    fn forward<E: Element>(&self, xs: &[E], weight: &[f32], bias: Option<&[f32]>) -> Vec<E> {
         let Self { h, w, c, o, .. } = *self;
         let (small, large) = self.lens();
         let batch = xs.len() / small;
-        let _span = self.span("forward", batch);
+        let _span = self.span::<E>("forward", batch);
         let (products, depth) = self.products_over(c);
         let weights = Panels::from_kernels(&factors(), c, o, weight, |k, n| (n * c + k) * 9, products);
         let per_task = images_per_task(h * w, batch);
@@ -177,11 +180,11 @@ impl Plan {
         })
     }
 
-    fn input_gradient(&self, weight: &[f32], grad: &[f32]) -> Vec<f32> {
+    fn input_gradient<E: Element>(&self, weight: &[f32], grad: &[E]) -> Vec<E> {
         let Self { h, w, c, o, .. } = *self;
         let (small, large) = self.lens();
         let batch = grad.len() / large;
-        let _span = self.span("input gradient", batch);
+        let _span = self.span::<E>("input gradient", batch);
         let (products, elements) = self.products_over(o);
         let weights = Panels::from_kernels(&factors(), o, c, weight, |k, n| (k * c + n) * 9, products);
         let per_task = images_per_task(h * w, batch);
@@ -230,10 +233,10 @@ impl Plan {
         })
     }
 
-    fn weight_gradient(&self, xs: &[f32], grad: &[f32]) -> Vec<f32> {
+    fn weight_gradient<E: Element>(&self, xs: &[E], grad: &[E]) -> Vec<f32> {
         let Self { h, w, c, o, .. } = *self;
         let (small, large) = self.lens();
-        let _span = self.span("weight gradient", xs.len() / small);
+        let _span = self.span::<E>("weight gradient", xs.len() / small);
         // Two pixels that lie side by side make a pair.
         let tiles = c.is_multiple_of(SIDE) && o.is_multiple_of(SIDE);
         let products = self.products.if_pairs(w.is_multiple_of(2)).if_tiles(tiles);
@@ -320,9 +323,9 @@ impl Plan {
 vectorised! {
     /// Writes the four images of a strip: the pixels, their differences along columns, along rows, and along both. A row and
     /// a column more than the strip has are written, for the differences of the pixels after it.
-    fn differences(plan: &'a Plan, image: &'a [f32], rows: &'a Range<usize>, planes: &'a mut [f32]) {
+    fn differences<E: Element>(plan: &'a Plan, image: &'a [E], rows: &'a Range<usize>, planes: &'a mut [f32]) {
         let (w, c) = (plan.w, plan.c);
-        let (pitch, zeros) = ((w + 1) * c, vec![0f32; w * c]);
+        let (pitch, zeros) = ((w + 1) * c, vec![E::default(); w * c]);
         let row = |y: isize| match usize::try_from(y) {
             Ok(y) if y < plan.h => &image[y * w * c..][..w * c],
             _ => &zeros,
@@ -333,9 +336,11 @@ vectorised! {
         let (along_rows, along_both) = lower.split_at_mut(plane);
         for (i, y) in (rows.start as isize..=rows.end as isize).enumerate() {
             let at = i * pitch..i * pitch + w * c;
-            plain[at.clone()].copy_from_slice(row(y));
+            for (to, here) in plain[at.clone()].iter_mut().zip(row(y)) {
+                *to = here.widen();
+            }
             for ((to, before), here) in along_rows[at].iter_mut().zip(row(y - 1)).zip(row(y)) {
-                *to = before - here;
+                *to = before.widen() - here.widen();
             }
         }
         for (from, to) in [(plain, along_cols), (along_rows, along_both)] {
@@ -355,10 +360,16 @@ vectorised! {
 
     /// Writes, for the pixels of a strip, what each product's factor meets in the input's gradient: `PRODUCTS * o` numbers for
     /// each small pixel. Along one axis these are `y[2i] + y[2i+1]`, `y[2i+2] - y[2i]` and `y[2i+1] - y[2i-1]`.
-    fn input_terms(plan: &'a Plan, grad: &'a [f32], rows: &'a Range<usize>, terms: &'a mut [f32], lines: &'a mut [f32]) {
+    fn input_terms<E: Element>(
+        plan: &'a Plan,
+        grad: &'a [E],
+        rows: &'a Range<usize>,
+        terms: &'a mut [f32],
+        lines: &'a mut [f32],
+    ) {
         let (w, o) = (plan.w, plan.o);
         let line = 2 * w * o;
-        let zeros = vec![0f32; line];
+        let zeros = vec![E::default(); line];
         let row = |y: isize| match usize::try_from(y) {
             Ok(y) if y < 2 * plan.h => &grad[y * line..][..line],
             _ => &zeros,
@@ -372,7 +383,7 @@ vectorised! {
                 to[line + o..].fill(0.);
                 let (a, b, sign) = [(y, y + 1, 1f32), (y + 2, y, -1.), (y + 1, y - 1, -1.)][n];
                 for ((to, a), b) in to[o..].iter_mut().zip(row(a)).zip(row(b)) {
-                    *to = a + sign * b;
+                    *to = a.widen() + sign * b.widen();
                 }
             }
             for (x, terms) in terms.chunks_exact_mut(PRODUCTS * o).enumerate() {
@@ -392,7 +403,13 @@ vectorised! {
 
     /// Writes, for some channels of the pixels of a strip, what each product contributed to: the sums of the output pixels'
     /// gradients, `PRODUCTS * width` numbers for each small pixel.
-    fn weight_terms(plan: &'a Plan, grad: &'a [f32], rows: &'a Range<usize>, columns: &'a Range<usize>, terms: &'a mut [f32]) {
+    fn weight_terms<E: Element>(
+        plan: &'a Plan,
+        grad: &'a [E],
+        rows: &'a Range<usize>,
+        columns: &'a Range<usize>,
+        terms: &'a mut [f32],
+    ) {
         let (w, o, width) = (plan.w, plan.o, columns.len());
         for (pixel, terms) in terms.chunks_exact_mut(PRODUCTS * width).enumerate() {
             let (y, x) = (rows.start + pixel / w, pixel % w);
@@ -400,13 +417,15 @@ vectorised! {
             let [a, b, c, d] = [phase(0, 0), phase(0, 1), phase(1, 0), phase(1, 1)];
             let (sums, plain) = terms.split_at_mut(5 * width);
             for (n, to) in plain.chunks_exact_mut(width).enumerate() {
-                to.copy_from_slice([a, b, c, d][n]);
+                for (to, x) in to.iter_mut().zip([a, b, c, d][n]) {
+                    *to = x.widen();
+                }
             }
             let (all, sums) = sums.split_at_mut(width);
             let pairs = [(a, c), (b, d), (a, b), (c, d)];
             for (to, (first, second)) in sums.chunks_exact_mut(width).zip(pairs) {
                 for ((to, first), second) in to.iter_mut().zip(first).zip(second) {
-                    *to = first + second;
+                    *to = first.widen() + second.widen();
                 }
             }
             for ((to, upper), lower) in all.iter_mut().zip(&sums[2 * width..]).zip(&sums[3 * width..]) {
@@ -431,13 +450,18 @@ impl Weighted for UpsampledConv {
         bias: Option<&[f32]>,
     ) -> Result<(CpuStorage, Shape)> {
         let plan = Plan::new(xs_l.dims(), w_l.dims(), self.0)?;
-        let ys = plan.forward(slice(NAME, xs, xs_l)?, slice(NAME, w, w_l)?, bias);
-        Ok((CpuStorage::F32(ys), plan.out_shape(xs_l.dims()[0])))
+        let weight = slice(NAME, w, w_l)?;
+        of_type!(xs.dtype(), E => {
+            let ys = plan.forward(slice::<E>(NAME, xs, xs_l)?, weight, bias);
+            Ok((E::storage(ys), plan.out_shape(xs_l.dims()[0])))
+        })
     }
 
     fn gradients(&self, xs: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let plan = Plan::new(xs.dims(), weight.dims(), self.0)?;
-        let by_xs = |weight: &[f32], grad: &[f32]| plan.input_gradient(weight, grad);
-        weighted::gradients(NAME, [xs, weight, grad], by_xs, |xs, grad| plan.weight_gradient(xs, grad))
+        of_type!(xs.dtype(), E => {
+            let by_xs = |weight: &[f32], grad: &[E]| plan.input_gradient(weight, grad);
+            weighted::gradients(NAME, [xs, weight, grad], by_xs, |xs, grad| plan.weight_gradient(xs, grad))
+        })
     }
 }

@@ -1,7 +1,8 @@
 //! Products that are summed over rows of both matrices, as gradients of weights are.
 
 use super::{WIDEST, check_runs, even_pitch};
-use crate::product::{Kernel, Product, Products, multiply, pair};
+use crate::element::Element;
+use crate::product::{Kernel, Product, Products, multiply};
 use crate::tiles::{Block, Engine, SIDE, Scratch, Steps, TILE};
 use crate::transpose::transpose;
 use pulp::Simd;
@@ -12,17 +13,17 @@ use std::ops::Range;
 /// `k * stride`.
 ///
 /// Of words, `a` holds words of two rows that are summed over, and each row of `g` is given with its partner, `partner` numbers after it;
-/// both are `f32` in `g`, and are paired here. Where `lone` is not 0, the last of every `lone` rows has no partner.
+/// both are single numbers in `g`, of any type, and are paired here. Where `lone` is not 0, the last of every `lone` rows has no partner.
 ///
 /// In tiles, what is written is transposed: column `n` of the result above is a row that begins at `n * stride`. Runs of `a`, and columns, are
 /// then filled up to multiples of [`SIDE`]: there are as many rows of the result, `a` is read as far, and what is written beyond the runs and
 /// the columns is of no use.
-pub(crate) struct Outer<'a> {
+pub(crate) struct Outer<'a, G> {
     pub a: &'a [f32],
     pub a_rows: &'a [usize],
     pub a_segments: &'a [usize],
     pub depth: usize,
-    pub g: &'a [f32],
+    pub g: &'a [G],
     pub g_rows: &'a [usize],
     pub segments: &'a [usize],
     pub segment: usize,
@@ -39,7 +40,7 @@ pub(crate) const MOST_IN_TILES: usize = 256;
 /// Rows of `a` and `g` that are multiplied while a part of `g` stays in the first cache.
 const BLOCK: usize = 64;
 
-impl Outer<'_> {
+impl<G: Element> Outer<'_, G> {
     pub fn run(self) {
         assert_eq!(self.a_rows.len(), self.g_rows.len());
         let products = self.products;
@@ -62,14 +63,16 @@ impl Outer<'_> {
                 let to = &mut to[filled..filled + n];
                 if lone {
                     for (word, &lower) in to.iter_mut().zip(&g[..n]) {
-                        *word = pair(lower, 0.);
+                        *word = G::pair(lower, G::default());
                     }
                 } else if self.products.are_pairs() {
                     for ((word, &lower), &upper) in to.iter_mut().zip(&g[..n]).zip(&g[self.partner..][..n]) {
-                        *word = pair(lower, upper);
+                        *word = G::pair(lower, upper);
                     }
                 } else {
-                    to.copy_from_slice(&g[..n]);
+                    for (to, g) in to.iter_mut().zip(&g[..n]) {
+                        *to = g.widen();
+                    }
                 }
                 filled += n;
             }
@@ -157,7 +160,7 @@ unsafe fn multiply_rows<S: Simd, P: Product<S>, const MR: usize, const NV: usize
     sums
 }
 
-impl Kernel for Outer<'_> {
+impl<G: Element> Kernel for Outer<'_, G> {
     #[inline(always)]
     fn run<S: Simd, P: Product<S>>(mut self, simd: S, product: P) {
         let with = (simd, product);

@@ -167,6 +167,9 @@ impl Recorded {
         if grad.dims() != result.dims() {
             bail!("gradients: the gradient has shape {:?}, the result {:?}", grad.dims(), result.dims());
         }
+        if grad.dtype() != result.dtype() {
+            bail!("gradients: the gradient is {:?}, the result {:?}", grad.dtype(), result.dtype());
+        }
         let Some(mut tape) = tape else {
             return result.mul(&grad.detach())?.sum_all()?.backward();
         };
@@ -356,7 +359,8 @@ fn note_view(op: Op, result: Tensor) -> Tensor {
 /// Notes the time of an operation, unless it does so itself or takes none.
 fn note(pass: &'static str, op: &'static str, xs: &Tensor) -> Option<Span> {
     let own = ["conv2d", "upsample2x_conv2d", "reshape", "permute", "contiguous"];
-    let describe = || (format!("{op} {:?}", xs.dims()), 0., 8. * xs.elem_count() as f64);
+    let bytes = 2 * xs.elem_count() * xs.dtype().size_in_bytes();
+    let describe = || (format!("{op} {:?}", xs.dims()), 0., bytes as f64);
     if own.contains(&op) { None } else { span(pass, describe) }
 }
 

@@ -5,7 +5,7 @@
 //! gradient that Candle passes back through it.
 
 use super::result::is_marker;
-use candle_core::{Result, Shape, Tensor, TensorId};
+use candle_core::{DType, Result, Shape, Tensor, TensorId};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -214,7 +214,7 @@ fn holds(part: &Tensor, whole: &Tensor) -> bool {
 }
 
 fn values(tensor: &Tensor) -> Result<Vec<f32>> {
-    tensor.detach().reshape(Shape::from(tensor.elem_count()))?.to_vec1()
+    tensor.detach().to_dtype(DType::F32)?.reshape(Shape::from(tensor.elem_count()))?.to_vec1()
 }
 
 fn same_bits(a: &[f32], b: &[f32]) -> bool {

@@ -1,6 +1,8 @@
-use crate::common::{check, device, random, values, variable};
+use crate::common::{check, check_in_bf16, device, random, values, variable};
 use candle_core::{Result, Tensor, Var};
-use cellforge_kernels::{DropoutMask, composed, dropout, leaky_relu, leaky_relu_dropout, leaky_relu_jvp, relu, tanh};
+use cellforge_kernels::{
+    DropoutMask, Precision, composed, dropout, leaky_relu, leaky_relu_dropout, leaky_relu_jvp, relu, tanh, to_precision,
+};
 
 #[test]
 fn values_and_gradients() {
@@ -15,6 +17,8 @@ fn values_and_gradients() {
     let plain_tanh = |p: &[Vec<f64>]| -> Vec<f64> { p[0].iter().map(|x| x.tanh()).collect() };
     check(&vars, |t| tanh(&t[0]), plain_tanh);
     check(&vars, |t| composed::tanh(&t[0]), plain_tanh);
+    check_in_bf16(40, 1, &vars, |t| relu(&t[0]), leaky(0.));
+    check_in_bf16(40, 1, &vars, |t| leaky_relu(&t[0], 0.2), leaky(f64::from(0.2f32)));
 }
 
 /// PyTorch's convention at zero: 0 for ReLU (Candle's own says 1) and the slope for the leaky one.
@@ -69,6 +73,8 @@ fn masks() {
     check(&vars, |t| composed::dropout(&t[0], &mask), plain);
     let leaky = |p: &[Vec<f64>]| plain(p).into_iter().map(|x| if x > 0. { x } else { f64::from(0.2f32) * x }).collect();
     check(&vars, |t| leaky_relu_dropout(&t[0], 0.2, mask.clone()), leaky);
+    check_in_bf16(40, 1, &vars, |t| dropout(&t[0], mask.clone()), plain);
+    check_in_bf16(40, 1, &vars, |t| leaky_relu_dropout(&t[0], 0.2, mask.clone()), leaky);
     // The channels of a pixel lie side by side in the mask of images.
     let images = [variable(1, &[1, 3, 4, 5])];
     let at = |i: usize| keep[i % 20 * 3 + i / 20];
@@ -95,6 +101,9 @@ fn tangents() -> Result<()> {
         let (vars, at) = ([variable(1, &[3, 7001])], variable(2, &[3, 7001]));
         check(&vars, |t| leaky_relu_jvp(&t[0], &at, slope), |p| plain(p, &values(&at)));
         check(&vars, |t| composed::leaky_relu_jvp(&t[0], &at, slope), |p| plain(p, &values(&at)));
+        // Rounding keeps the signs.
+        let lower = to_precision(&at, Precision::EmulatedBf16)?;
+        check_in_bf16(40, 1, &vars, |t| leaky_relu_jvp(&t[0], &lower, slope), |p| plain(p, &values(&at)));
 
         let (vars, contiguous) = ([variable(1, &[2, 3, 4, 5])], variable(2, &[2, 3, 4, 5]));
         let last = |t: &Tensor| t.permute((0, 2, 3, 1))?.contiguous()?.permute((0, 3, 1, 2));

@@ -1,6 +1,8 @@
 //! Comparison of an operation with a reference written as plain loops in `f64`.
 
 use candle_core::{Device, Result, Tensor, Var};
+use cellforge_kernels::{Precision, to_precision};
+use half::bf16;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -43,12 +45,23 @@ pub fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().and_then(|t| t.to_vec1()).expect("a tensor of f32")
 }
 
+/// Numbers rounded to `bf16`.
+pub fn rounded(xs: &[f32]) -> Vec<f32> {
+    xs.iter().map(|&x| bf16::from_f32(x).to_f32()).collect()
+}
+
 /// Fails unless all elements agree to `tolerance` relative to the largest.
 pub fn assert_close(what: &str, got: &[f32], want: &[f64], tolerance: f64) {
+    assert_near(what, got, want, tolerance, 0.);
+}
+
+/// As [`assert_close`], of elements that may besides be off by a share of their own.
+pub fn assert_near(what: &str, got: &[f32], want: &[f64], tolerance: f64, share: f64) {
     assert_eq!(got.len(), want.len(), "{what}: number of elements");
     let scale = want.iter().fold(1e-3f64, |m, x| m.max(x.abs()));
     for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
-        assert!((f64::from(g) - w).abs() <= tolerance * scale, "{what}: element {i} is {g}, expected {w}");
+        let most = tolerance * scale + share * w.abs();
+        assert!((f64::from(g) - w).abs() <= most, "{what}: element {i} is {g}, expected {w}");
     }
 }
 
@@ -65,12 +78,54 @@ pub fn check_at(
     op: impl Fn(&[Tensor]) -> Result<Tensor>,
     reference: impl Fn(&[Vec<f64>]) -> Vec<f64>,
 ) {
+    check_in(samples, 0, vars, op, reference);
+}
+
+/// As [`check_at`], with the first `images` variables given to the operation in `bf16`. They are of such numbers to begin with, and so is the
+/// weighting: what differs from the reference is the rounding of each result, and of each gradient by an image.
+pub fn check_in_bf16(
+    samples: usize,
+    images: usize,
+    vars: &[Var],
+    op: impl Fn(&[Tensor]) -> Result<Tensor>,
+    reference: impl Fn(&[Vec<f64>]) -> Vec<f64>,
+) {
+    // On a GPU all is `f32` in memory.
+    if on_gpu() {
+        return;
+    }
+    let of = |(i, var): (usize, &Var)| match i < images {
+        true => Var::from_vec(rounded(&values(var)), var.shape(), &device()).expect("as many values"),
+        false => var.clone(),
+    };
+    let vars: Vec<Var> = vars.iter().enumerate().map(of).collect();
+    let op = |tensors: &[Tensor]| {
+        let of = |(i, tensor): (usize, &Tensor)| match i < images {
+            true => to_precision(tensor, Precision::EmulatedBf16),
+            false => Ok(tensor.clone()),
+        };
+        let tensors = tensors.iter().enumerate().map(of).collect::<Result<Vec<_>>>()?;
+        to_precision(&op(&tensors)?, Precision::F32)
+    };
+    check_in(samples, images, &vars, op, reference);
+}
+
+fn check_in(
+    samples: usize,
+    images: usize,
+    vars: &[Var],
+    op: impl Fn(&[Tensor]) -> Result<Tensor>,
+    reference: impl Fn(&[Vec<f64>]) -> Vec<f64>,
+) {
+    // Beside 1, the next `bf16` is 1 + 1/128: a number is at most half of this share away from one.
+    let share = |is_rounded: bool| if is_rounded { 1. / 256. } else { 0. };
     let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
     let mut points: Vec<Vec<f64>> = tensors.iter().map(|t| values(t).into_iter().map(f64::from).collect()).collect();
     let ys = op(&tensors).expect("the operation takes these shapes");
-    assert_close("output", &values(&ys), &reference(&points), 1e-5);
+    assert_near("output", &values(&ys), &reference(&points), 1e-5, share(images > 0));
 
     let weights = random(99, ys.elem_count());
+    let weights = if images > 0 { rounded(&weights) } else { weights };
     let weighting = Tensor::from_vec(weights.clone(), ys.shape(), &device()).expect("same shape");
     let loss = ys.mul(&weighting).and_then(|t| t.sum_all()).expect("same shape");
     let grads = loss.backward().expect("the operation has a gradient");
@@ -91,6 +146,6 @@ pub fn check_at(
             want.push((above - below) / (2. * H));
             got.push(grad[i]);
         }
-        assert_close(&format!("gradient of variable {v}"), &got, &want, 5e-5);
+        assert_near(&format!("gradient of variable {v}"), &got, &want, 5e-5, share(v < images));
     }
 }

@@ -1,4 +1,4 @@
-use crate::common::{check, check_at, device, on_gpu, values, variable};
+use crate::common::{check, check_at, check_in_bf16, device, on_gpu, values, variable};
 use candle_core::{DType, Result, Tensor, Var};
 use cellforge_kernels::{
     Conv2dConfig, Padding, Precision, composed, conv2d, conv2d_add, linear, upsample_nearest2x, upsample2x_conv2d,
@@ -57,6 +57,7 @@ fn check_conv(dims: [usize; 4], kernel: [usize; 3], bias: bool, cfg: Conv2dConfi
     if !on_gpu() {
         check_at(samples, &vars, |t| composed::conv2d(&t[0], &t[1], t.get(2), &cfg), plain);
     }
+    check_in_bf16(samples, 1, &vars, |t| conv2d(&t[0], &t[1], t.get(2), &cfg), plain);
 }
 
 fn check_conv_add(dims: [usize; 4], kernel: [usize; 3], cfg: Conv2dConfig) {
@@ -67,6 +68,10 @@ fn check_conv_add(dims: [usize; 4], kernel: [usize; 3], cfg: Conv2dConfig) {
         reference((&p[0], &p[1], None), dims, kernel, &cfg).iter().zip(&p[2]).map(|(y, x)| y + x).collect()
     };
     check_at(samples(dims), &vars, |t| conv2d_add(&t[0], &t[1], &t[2], &cfg), sum);
+    // Images first.
+    let vars = [0, 2, 1].map(|i| vars[i].clone());
+    let sum = |p: &[Vec<f64>]| sum(&[p[0].clone(), p[2].clone(), p[1].clone()]);
+    check_in_bf16(samples(dims), 2, &vars, |t| conv2d_add(&t[0], &t[2], &t[1], &cfg), sum);
 }
 
 fn padding() -> impl Strategy<Value = Padding> {
@@ -114,6 +119,7 @@ fn check_upsampled([b, c, h, w]: [usize; 4], o: usize, bias: bool) {
     if !on_gpu() {
         check_at(samples, &vars, |t| composed::upsample2x_conv2d(&t[0], &t[1], t.get(2)), plain);
     }
+    check_in_bf16(samples, 1, &vars, |t| upsample2x_conv2d(&t[0], &t[1], t.get(2), Precision::F32), plain);
 }
 
 fn upsample(xs: &[f64], w: usize) -> Vec<f64> {
@@ -170,6 +176,8 @@ fn upsampling_and_linear() {
     for op in [upsample_nearest2x, composed::upsample_nearest2x] {
         check(&[variable(1, &[2, 3, 5, 4])], |t| op(&t[0]), |p| upsample(&p[0], 4));
     }
+    let images = [variable(1, &[2, 3, 5, 4])];
+    check_in_bf16(40, 1, &images, |t| upsample_nearest2x(&t[0]), |p| upsample(&p[0], 4));
     for (b, features, out) in [(1, 1, 1), (3, 7, 5), (9, 5, 130), (2, 300, 1)] {
         let vars = [variable(1, &[b, features]), variable(2, &[out, features]), variable(3, &[out])];
         let plain = |p: &[Vec<f64>]| -> Vec<f64> {

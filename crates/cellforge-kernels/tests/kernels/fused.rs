@@ -1,6 +1,6 @@
 //! Operations that do in one pass over memory what others do in several.
 
-use crate::common::{check, device, off_zero, values, variable};
+use crate::common::{check, check_in_bf16, device, off_zero, values, variable};
 use candle_core::{Result, Tensor, Var};
 use cellforge_kernels::{
     Conv2dConfig, Padding, Precision, add, avg_pool2d, composed, conv2d, conv2d_leaky_relu, gradients, leaky_relu,
@@ -60,6 +60,7 @@ proptest! {
         };
         check(&vars, |t| leaky_relu_avg_pool2x2(&t[0], slope), plain);
         check(&vars, |t| composed::avg_pool2d(&composed::leaky_relu(&t[0], slope)?, 2, 2, 0, true), plain);
+        check_in_bf16(40, 1, &vars, |t| leaky_relu_avg_pool2x2(&t[0], slope), plain);
     }
 
     #[test]

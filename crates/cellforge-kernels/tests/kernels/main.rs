@@ -5,6 +5,7 @@ mod common;
 mod conv;
 mod fused;
 mod loss;
+mod memory;
 mod modulate;
 mod modules;
 mod norm;

@@ -1,4 +1,4 @@
-use crate::common::{check, device, off_zero, random, values, variable};
+use crate::common::{check, check_in_bf16, device, off_zero, random, rounded, values, variable};
 use candle_core::{DType, Result, Tensor, Var};
 use cellforge_kernels::{composed, demodulation, modulate};
 use proptest::prelude::*;
@@ -42,12 +42,15 @@ fn shifts_off_zero(xs: &Var, scale: &Var, shape: &[usize]) -> Var {
 
 fn check_modulate([b, c, h, w]: [usize; 4]) {
     let (xs, scale) = (variable(1, &[b, c, h, w]), off_zero(2, &[b, c]));
+    // Numbers of `bf16`, so that both types have the same kinks.
+    let xs = Var::from_vec(rounded(&values(&xs)), xs.shape(), &device()).expect("as many values");
     for shape in [&[c][..], &[b, c]] {
         let vars = [xs.clone(), scale.clone(), shifts_off_zero(&xs, &scale, shape)];
         for slope in SLOPES {
             let plain = |p: &[Vec<f64>]| modulated(p, [c, h * w], slope);
             check(&vars, |t| modulate(&t[0], &t[1], &t[2], slope), plain);
             check(&vars, |t| composed::modulate(&t[0], &t[1], &t[2], slope), plain);
+            check_in_bf16(40, 1, &vars, |t| modulate(&t[0], &t[1], &t[2], slope), plain);
         }
     }
 }

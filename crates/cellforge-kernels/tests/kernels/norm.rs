@@ -1,4 +1,4 @@
-use crate::common::{assert_close, check, device, random, values, variable};
+use crate::common::{assert_close, check, check_in_bf16, device, random, rounded, values, variable};
 use candle_core::{Result, Tensor, Var};
 use cellforge_kernels::{
     DropoutMask, batch_norm_eval, batch_norm_leaky_relu_eval, batch_norm_leaky_relu_train, batch_norm_train, composed,
@@ -35,12 +35,14 @@ fn check_norm(b: usize, c: usize, h: usize, w: usize) {
     let plain = |p: &[Vec<f64>]| normalise(p, &moments(&p[0], c, h * w), h * w);
     check(&vars, |t| Ok(batch_norm_train(&t[0], &t[1], &t[2], EPS)?.0), plain);
     check(&vars, |t| Ok(composed::batch_norm_train(&t[0], &t[1], &t[2], EPS)?.0), plain);
+    check_in_bf16(40, 1, &vars, |t| Ok(batch_norm_train(&t[0], &t[1], &t[2], EPS)?.0), plain);
 
     let (mean, var) = (variable(4, &[c]), variable(5, &[c]).sqr().expect("f32"));
     let stats: Vec<(f64, f64)> = doubles(&mean).into_iter().zip(doubles(&var)).collect();
     let plain = |p: &[Vec<f64>]| normalise(p, &stats, h * w);
     check(&vars, |t| batch_norm_eval(&t[0], &t[1], &t[2], &mean, &var, EPS), plain);
     check(&vars, |t| composed::batch_norm_eval(&t[0], &t[1], &t[2], &mean, &var, EPS), plain);
+    check_in_bf16(40, 1, &vars, |t| batch_norm_eval(&t[0], &t[1], &t[2], &mean, &var, EPS), plain);
 }
 
 proptest! {
@@ -79,7 +81,9 @@ fn shifts_off_zero(xs: &Tensor, gamma: &Tensor, stats: &[(f64, f64)], plane: usi
 fn check_fused(b: usize, c: usize, h: usize, w: usize, slope: f32) {
     let plane = h * w;
     let leaky = |y: f64| y.max(0.) + f64::from(slope) * y.min(0.);
+    // Numbers of `bf16`, so that both types have the same kinks.
     let xs = variable(1, &[b, c, h, w]);
+    let xs = Var::from_vec(rounded(&values(&xs)), xs.shape(), &device()).expect("as many values");
     // Scales of at least a half: one near zero would bring its whole channel near the kink.
     let scales: Vec<f32> = random(2, c).into_iter().map(|g| g + 0.5f32.copysign(g)).collect();
     let gamma = Var::from_vec(scales, c, &device()).expect("one for each channel");
@@ -92,6 +96,8 @@ fn check_fused(b: usize, c: usize, h: usize, w: usize, slope: f32) {
     check(&vars, |t| Ok(batch_norm_leaky_relu_train(&t[0], &t[1], &t[2], EPS, slope, None)?.0), plain);
     let unfused = |t: &[Tensor]| composed::leaky_relu(&composed::batch_norm_train(&t[0], &t[1], &t[2], EPS)?.0, slope);
     check(&vars, unfused, plain);
+    let fused = |t: &[Tensor]| Ok(batch_norm_leaky_relu_train(&t[0], &t[1], &t[2], EPS, slope, None)?.0);
+    check_in_bf16(40, 1, &vars, fused, plain);
 
     let keep: Vec<u8> = random(6, xs.elem_count()).iter().map(|&x| u8::from(x > -0.4)).collect();
     // In the mask the channels of a pixel lie side by side.
@@ -101,6 +107,7 @@ fn check_fused(b: usize, c: usize, h: usize, w: usize, slope: f32) {
     let mask = DropoutMask::new(keep.clone(), 2.5);
     let fused = |t: &[Tensor]| Ok(batch_norm_leaky_relu_train(&t[0], &t[1], &t[2], EPS, slope, Some(mask.clone()))?.0);
     check(&vars, fused, dropped);
+    check_in_bf16(40, 1, &vars, fused, dropped);
 
     let (mean, var) = (variable(4, &[c]), variable(5, &[c]).sqr().expect("f32"));
     let stats: Vec<(f64, f64)> = doubles(&mean).into_iter().zip(doubles(&var)).collect();
@@ -108,6 +115,7 @@ fn check_fused(b: usize, c: usize, h: usize, w: usize, slope: f32) {
     let vars = [xs, gamma, beta];
     let plain = |p: &[Vec<f64>]| -> Vec<f64> { normalise(p, &stats, plane).into_iter().map(leaky).collect() };
     check(&vars, |t| batch_norm_leaky_relu_eval(&t[0], &t[1], &t[2], &mean, &var, EPS, slope), plain);
+    check_in_bf16(40, 1, &vars, |t| batch_norm_leaky_relu_eval(&t[0], &t[1], &t[2], &mean, &var, EPS, slope), plain);
     let unfused =
         |t: &[Tensor]| composed::leaky_relu(&composed::batch_norm_eval(&t[0], &t[1], &t[2], &mean, &var, EPS)?, slope);
     check(&vars, unfused, plain);

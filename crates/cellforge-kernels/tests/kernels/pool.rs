@@ -1,4 +1,4 @@
-use crate::common::{check, device, values, variable};
+use crate::common::{check, check_in_bf16, device, values, variable};
 use candle_core::{Result, Var};
 use cellforge_kernels::{avg_pool2d, avg_pool2d_global, composed, max_pool2d};
 use proptest::prelude::*;
@@ -33,6 +33,12 @@ fn mean(cells: &mut dyn Iterator<Item = f64>, of: Option<usize>) -> f64 {
     sum / of.unwrap_or(n) as f64
 }
 
+/// Whole numbers of up to 8 bits, of which no two within 257 elements are equal.
+fn distinct(dims: &[usize]) -> Var {
+    let numbers = (0..dims.iter().product::<usize>()).map(|i| (i * 7919 % 257) as f32 - 128.);
+    Var::from_vec(numbers.collect::<Vec<_>>(), dims, &device()).expect("as many numbers")
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -43,11 +49,13 @@ proptest! {
         let maxima = |x: &[Vec<f64>]| reference(&x[0], [h, w], [k, s, p], largest);
         check(&vars, |t| max_pool2d(&t[0], k, s, p), maxima);
         check(&vars, |t| composed::max_pool2d(&t[0], k, s, p), maxima);
+        check_in_bf16(40, 1, &[distinct(&[b, c, h, w])], |t| max_pool2d(&t[0], k, s, p), maxima);
         for padding_counts in [false, true] {
             let of = padding_counts.then_some(k * k);
             let means = |x: &[Vec<f64>]| reference(&x[0], [h, w], [k, s, p], |cells| mean(cells, of));
             check(&vars, |t| avg_pool2d(&t[0], k, s, p, padding_counts), means);
             check(&vars, |t| composed::avg_pool2d(&t[0], k, s, p, padding_counts), means);
+            check_in_bf16(40, 1, &vars, |t| avg_pool2d(&t[0], k, s, p, padding_counts), means);
         }
     }
 }
@@ -92,6 +100,7 @@ fn global_average() {
     let plain = |p: &[Vec<f64>]| -> Vec<f64> { p[0].chunks(20).map(|plane| plane.iter().sum::<f64>() / 20.).collect() };
     check(&vars, |t| avg_pool2d_global(&t[0]), plain);
     check(&vars, |t| composed::avg_pool2d_global(&t[0]), plain);
+    check_in_bf16(40, 1, &vars, |t| avg_pool2d_global(&t[0]), plain);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Products of `bf16`, and on GPUs of `tf32`, against those of `f32`.
 
-use crate::common::{device, on_gpu, random, values, variable};
+use crate::common::{device, on_gpu, random, rounded, values, variable};
 use candle_core::{Result, Tensor, Var};
-use cellforge_kernels::{Conv2dConfig, Padding, Precision, conv2d, conv2d_add, upsample2x_conv2d, with_plain_sums};
+use cellforge_kernels::{
+    Conv2dConfig, Padding, Precision, conv2d, conv2d_add, to_precision, upsample2x_conv2d, with_plain_sums,
+};
 use proptest::prelude::*;
 
 type Op<'a> = &'a (dyn Fn(&[Tensor], Precision) -> Result<Tensor> + Sync);
@@ -29,8 +31,29 @@ fn whole(seed: u64, dims: &[usize]) -> Var {
 
 /// The result of an operation and the gradients of a weighting of it by whole numbers, the operation's inputs being variables.
 fn run(vars: &[Var], precision: Precision, op: impl Fn(&[Tensor], Precision) -> Result<Tensor>) -> Vec<Vec<f32>> {
+    run_kept_in(Precision::F32, vars, precision, op)
+}
+
+/// Which of the inputs of an operation are images: the second is a kernel.
+fn is_image((i, var): (usize, &Var)) -> bool {
+    i != 1 && var.rank() == 4
+}
+
+/// As [`run`], with images as operations of the precision `kept` leave them in memory.
+fn run_kept_in(
+    kept: Precision,
+    vars: &[Var],
+    precision: Precision,
+    op: impl Fn(&[Tensor], Precision) -> Result<Tensor>,
+) -> Vec<Vec<f32>> {
     let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
-    let ys = op(&tensors, precision).expect("the operation takes these shapes");
+    let given = vars.iter().enumerate().map(|(i, var)| match is_image((i, var)) {
+        true => to_precision(var, kept),
+        false => Ok(var.as_tensor().clone()),
+    });
+    let given = given.collect::<Result<Vec<_>>>().expect("tensors of f32");
+    let ys = op(&given, precision).and_then(|ys| to_precision(&ys, Precision::F32));
+    let ys = ys.expect("the operation takes these shapes");
     let weighting = whole(99, ys.dims());
     let loss = ys.mul(&weighting).and_then(|t| t.sum_all()).expect("same shape");
     let grads = loss.backward().expect("the operation has a gradient");
@@ -44,7 +67,15 @@ fn check(vars: &[Var], op: impl Fn(&[Tensor], Precision) -> Result<Tensor>) {
     let want = with_plain_sums(|| run(vars, Precision::F32, &op));
     for precision in exact() {
         let got = with_plain_sums(|| run(vars, precision, &op));
-        assert!(got == want, "{precision:?} with inputs {:?}", vars.iter().map(|var| var.dims()).collect::<Vec<_>>());
+        let what = || format!("{precision:?} with inputs {:?}", vars.iter().map(|var| var.dims()).collect::<Vec<_>>());
+        assert!(got == want, "{}", what());
+        // In memory, the result and the gradients of images are rounded, and nothing else is.
+        let got = with_plain_sums(|| run_kept_in(precision, vars, precision, &op));
+        let images = std::iter::once(true).chain(vars.iter().enumerate().map(is_image));
+        for (i, ((got, want), is_image)) in got.iter().zip(&want).zip(images).enumerate() {
+            let want = if is_image && !on_gpu() { rounded(want) } else { want.clone() };
+            assert!(*got == want, "{} kept in memory: number {i}", what());
+        }
     }
 }
 
@@ -171,7 +202,7 @@ fn any_number_of_threads_gives_the_same_bytes() {
         {
             let with = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
-                pool.install(|| run(&vars, precision, op))
+                pool.install(|| [run(&vars, precision, op), run_kept_in(precision, &vars, precision, op)])
             };
             let one = with(1);
             assert!([2, 3, 7].into_iter().all(|threads| with(threads) == one), "{precision:?}, {c} channels to {o}");

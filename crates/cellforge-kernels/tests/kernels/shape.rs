@@ -1,4 +1,4 @@
-use crate::common::{check, values, variable};
+use crate::common::{check, check_in_bf16, values, variable};
 use cellforge_kernels::{add, mul, pad_bottom_right, reshape, row_dot, scale, sqr, sub};
 
 #[test]
@@ -20,6 +20,10 @@ fn differences_products_and_squares() {
         check(&vars, |t| sub(&t[0], &t[1]), |p| p[0].iter().zip(&p[1]).map(|(x, y)| x - y).collect());
         check(&vars, |t| mul(&t[0], &t[1]), |p| p[0].iter().zip(&p[1]).map(|(x, y)| x * y).collect());
         check(&vars[..1], |t| sqr(&t[0]), |p| p[0].iter().map(|x| x * x).collect());
+        let pairs = |p: &[Vec<f64>], f: fn(f64, f64) -> f64| p[0].iter().zip(&p[1]).map(|(&x, &y)| f(x, y)).collect();
+        check_in_bf16(40, 2, &vars, |t| add(&t[0], &t[1]), |p| pairs(p, |x, y| x + y));
+        check_in_bf16(40, 2, &vars, |t| sub(&t[0], &t[1]), |p| pairs(p, |x, y| x - y));
+        check_in_bf16(40, 2, &vars, |t| mul(&t[0], &t[1]), |p| pairs(p, |x, y| x * y));
         // Candle's expressions give the same values.
         for (ours, candles) in [
             (sub(&vars[0], &vars[1]), vars[0].sub(&vars[1])),
@@ -60,6 +64,7 @@ fn padding() {
     for rows in [0, 1, 3] {
         let vars = [variable(1, &[2, 3, 4, 5])];
         check(&vars, |t| pad_bottom_right(&t[0], rows), |p| padded(&p[0], [4, 5], rows));
+        check_in_bf16(40, 1, &vars, |t| pad_bottom_right(&t[0], rows), |p| padded(&p[0], [4, 5], rows));
     }
     assert!(pad_bottom_right(&variable(1, &[4, 5]), 1).is_err());
 }
@@ -67,6 +72,7 @@ fn padding() {
 #[test]
 fn reshaping() {
     check(&[variable(1, &[2, 3, 4])], |t| reshape(&t[0], &[4, 6]), |p| p[0].clone());
+    check_in_bf16(40, 1, &[variable(1, &[2, 3, 4])], |t| reshape(&t[0], &[4, 6]), |p| p[0].clone());
     assert!(reshape(&variable(1, &[2, 3, 4]), &[5, 5]).is_err());
 }
 
@@ -74,6 +80,7 @@ fn reshaping() {
 fn factors() {
     let plain = |p: &[Vec<f64>]| -> Vec<f64> { p[0].iter().map(|x| f64::from(-1.3f32) * x).collect() };
     check(&[variable(1, &[2, 3, 7])], |t| scale(&t[0], -1.3), plain);
+    check_in_bf16(40, 1, &[variable(1, &[2, 3, 7])], |t| scale(&t[0], -1.3), plain);
     // Images whose channels lie side by side.
     let last = |t: &candle_core::Tensor| t.permute((0, 2, 3, 1))?.contiguous()?.permute((0, 3, 1, 2));
     check(&[variable(1, &[2, 3, 4, 5])], |t| scale(&last(&t[0])?, -1.3), plain);

@@ -13,6 +13,7 @@ mod transform;
 
 use super::products::{Then, images_per_task};
 use super::windows::Windows;
+use crate::element::Element;
 use crate::gemm::with_scratch;
 use crate::memory::filled_in_pieces;
 use crate::micro::{Outer, Panels};
@@ -70,29 +71,29 @@ impl Winograd {
 
     /// `kernel(k, n)` is where in `weight` the nine taps from input channel `k` to output channel `n` begin; they are taken in
     /// reverse order if `turned`. Nothing is added but a bias.
-    pub fn forward(
+    pub fn forward<E: Element, Y: Element>(
         &self,
         weight: &[f32],
         kernel: impl Fn(usize, usize) -> usize + Sync,
         turned: bool,
-        then: Then,
-        xs: &[f32],
-    ) -> Vec<f32> {
+        then: Then<E>,
+        xs: &[E],
+    ) -> Vec<Y> {
         match self.m {
-            2 => self.forward_m::<2>(weight, kernel, turned, then, xs),
-            3 => self.forward_m::<3>(weight, kernel, turned, then, xs),
-            _ => self.forward_m::<4>(weight, kernel, turned, then, xs),
+            2 => self.forward_m::<2, E, Y>(weight, kernel, turned, then, xs),
+            3 => self.forward_m::<3, E, Y>(weight, kernel, turned, then, xs),
+            _ => self.forward_m::<4, E, Y>(weight, kernel, turned, then, xs),
         }
     }
 
-    fn forward_m<const M: usize>(
+    fn forward_m<const M: usize, E: Element, Y: Element>(
         &self,
         weight: &[f32],
         kernel: impl Fn(usize, usize) -> usize + Sync,
         turned: bool,
-        then: Then,
-        xs: &[f32],
-    ) -> Vec<f32> {
+        then: Then<E>,
+        xs: &[E],
+    ) -> Vec<Y> {
         let (c, o, (oh, ow)) = (self.tiles.image.2, self.o, self.out);
         let points = self.points();
         let weights = Panels::from_kernels(&Tile::<M>::factors(turned), c, o, weight, kernel, Products::Single);
@@ -104,7 +105,7 @@ impl Winograd {
         let group = if per_task == 1 { TILES.div_ceil(across).min(down) } else { down };
         let most = per_task * group * across;
         let (rows, segments) = (self.tiles.rows(per_task), self.tiles.segments());
-        let lens = [per_task * self.tiles.padded_len(), points * most * c, points * most * weights.width()];
+        let lens = [per_task * self.tiles.padded_len::<E>(), points * most * c, points * most * weights.width()];
         filled_in_pieces(batch * oh * ow * o, per_task * oh * ow * o, |task, pieces| {
             let first = task * per_task;
             let images = per_task.min(batch - first);
@@ -148,22 +149,22 @@ impl Winograd {
     }
 
     /// The gradient of the weights, `(o, c, 3, 3)`.
-    pub fn weight_gradient(&self, xs: &[f32], grad: &[f32]) -> Vec<f32> {
+    pub fn weight_gradient<E: Element>(&self, xs: &[E], grad: &[E]) -> Vec<f32> {
         match self.m {
-            2 => self.weight_gradient_m::<2>(xs, grad),
-            3 => self.weight_gradient_m::<3>(xs, grad),
-            _ => self.weight_gradient_m::<4>(xs, grad),
+            2 => self.weight_gradient_m::<2, E>(xs, grad),
+            3 => self.weight_gradient_m::<3, E>(xs, grad),
+            _ => self.weight_gradient_m::<4, E>(xs, grad),
         }
     }
 
-    fn weight_gradient_m<const M: usize>(&self, xs: &[f32], grad: &[f32]) -> Vec<f32> {
+    fn weight_gradient_m<const M: usize, E: Element>(&self, xs: &[E], grad: &[E]) -> Vec<f32> {
         let (c, o, points) = (self.tiles.image.2, self.o, self.points());
         let (oh, ow) = self.out;
         let batch = xs.len() / self.tiles.image_len();
         let count = batch * self.tiles.cells();
         let windows = Windows { image: (oh, ow, o), kernel: (M, M), stride: M, origin: (0, 0), grid: self.tiles.grid };
-        let inputs = to_points::<M>(&self.tiles, xs, Side::Window);
-        let outputs = to_points::<M>(&windows, grad, Side::Output);
+        let inputs = to_points::<M, E>(&self.tiles, xs, Side::Window);
+        let outputs = to_points::<M, E>(&windows, grad, Side::Output);
         // Where each tile's numbers lie, seen from those of the first at the same point.
         let cells = self.tiles.cells();
         let place = |tile: usize| tile / cells * points * cells + tile % cells;

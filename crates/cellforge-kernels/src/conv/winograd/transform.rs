@@ -2,6 +2,7 @@
 
 use super::tile::{MOST, Tile};
 use crate::conv::windows::Windows;
+use crate::element::Element;
 use crate::gemm::with_scratch;
 use crate::memory::filled;
 use crate::simd::dispatch;
@@ -16,14 +17,14 @@ pub(super) enum Side {
 }
 
 /// The tiles of each image at all points: `(b, points, tiles, channels)`.
-pub(super) fn to_points<const M: usize>(windows: &Windows, images: &[f32], side: Side) -> Vec<f32> {
+pub(super) fn to_points<const M: usize, E: Element>(windows: &Windows, images: &[E], side: Side) -> Vec<f32> {
     let (image_len, channels, cells) = (windows.image_len(), windows.image.2, windows.cells());
     let batch = images.len() / image_len;
     let points = Tile::<M>::A * Tile::<M>::A;
     let (rows, segments) = (windows.rows(1), windows.segments());
     let len = points * cells * channels;
     filled(batch * len, len, |i, points| {
-        with_scratch([windows.padded_len(), 0, 0], |[padded, ..]| {
+        with_scratch([windows.padded_len::<E>(), 0, 0], |[padded, ..]| {
             let xs = windows.pad(&images[i * image_len..][..image_len], padded);
             ToPoints::<M, { MOST }> { xs, rows: &rows, segments: &segments, channels, points, matrix: side }.run();
         });
