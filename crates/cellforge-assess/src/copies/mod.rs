@@ -272,8 +272,11 @@ impl Search<'_> {
             }
             Ok(found)
         };
-        let ratios = |near: &[Vec<Near>]| -> Vec<Vec<f64>> {
-            near.iter().map(|near| near.iter().map(Near::ratio).collect()).collect()
+        let ratios = |near: &[Vec<Near>], of_pixels: fn(&Near) -> f64| -> Vec<Vec<f64>> {
+            let of = |(space, near): (usize, &Vec<Near>)| {
+                near.iter().map(if space == 0 { of_pixels } else { Near::ratio }).collect()
+            };
+            near.iter().enumerate().map(of).collect()
         };
         let (inside, beyond): (Vec<usize>, Vec<usize>) = rows.iter().partition(|&&row| row < training.view.len());
         let mut real = vec![training.view.part(&inside)];
@@ -285,7 +288,7 @@ impl Search<'_> {
             Some(FeatureMatrix { values, dims: space.real.dims })
         };
         let of_calibration: Vec<_> = spaces.iter().map(of_rows).collect();
-        let innocent = ratios(&searched(&View::joined(&real)?, &of_calibration, true, "calibration")?);
+        let innocent = ratios(&searched(&View::joined(&real)?, &of_calibration, true, "calibration")?, Near::ratio);
         let calibration = Calibration::new(&innocent.iter().map(Vec::as_slice).collect::<Vec<_>>(), &own)?;
         let of_synthetic: Vec<_> = spaces.iter().map(|space| Some(space.synthetic.clone())).collect();
         let found = searched(synthetic, &of_synthetic, false, "synthetic images")?;
@@ -295,13 +298,16 @@ impl Search<'_> {
         let mut planted = Vec::new();
         for kind in Kind::ALL.into_iter().filter(|_| config.planted > 0) {
             let copies = plant(training.view, of_training, kind, config.planted, derive_seed(seed, "planted"))?;
-            let near = ratios(&searched(&copies.images, &vec![None; spaces.len()], false, kind.name())?);
+            let near = ratios(
+                &searched(&copies.images, &vec![None; spaces.len()], false, kind.name())?,
+                Near::ratio_of_likeness,
+            );
             let hit: Vec<bool> = (0..copies.images.len()).map(|i| p(&of_image(&near, i)) <= alpha).collect();
             let of: Vec<usize> = copies.of.iter().map(|&i| of_training[i]).collect();
             planted.push(power(kind.name(), &hit, &of, images, &PATIENTS, &SHARES, derive_seed(seed, "leaks"))?);
         }
         let names: Vec<&str> = std::iter::once(PIXELS).chain(spaces.iter().map(|space| space.name.as_str())).collect();
-        let of_synthetic = ratios(&found);
+        let of_synthetic = ratios(&found, Near::ratio_of_likeness);
         let limits =
             calibration.thresholds(images, alpha).into_iter().zip(&names).zip(of_synthetic.iter().zip(innocent));
         let search = NearSearch {

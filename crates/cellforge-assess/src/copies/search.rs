@@ -20,6 +20,10 @@ const BLURS: [f32; 4] = [0.6, 1.0, 1.5, 2.2];
 /// Smallest difference that is told from none: that of bytes which were rounded.
 const FLOOR: f32 = 2e-3;
 
+/// What leaves more of an image than this is no likeness of it, however much more all others leave. Images of noise leave more, each about as much as
+/// any other, and then a small difference would be a rare one.
+const LIKENESS: f64 = 0.8;
+
 /// How near an image comes to a training image, and to those of other patients than that one's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Near {
@@ -37,6 +41,11 @@ impl Near {
 
     pub(super) fn ratio(&self) -> f64 {
         if self.usual > 0.0 { self.distance / self.usual } else { 1.0 }
+    }
+
+    /// The same by pixels, of an image that is to be judged: without a likeness it is as that of all others.
+    pub(super) fn ratio_of_likeness(&self) -> f64 {
+        if self.distance <= LIKENESS { self.ratio() } else { 1.0 }
     }
 }
 
