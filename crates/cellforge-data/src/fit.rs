@@ -1,7 +1,8 @@
 //! How an image of another shape becomes one of the set's size.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{InnerPixel, U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -139,19 +140,30 @@ fn stretched(pixels: Vec<u8>, from: ImageSize, channels: usize, to: ImageSize) -
     if from == to {
         return Ok(pixels);
     }
-    let kind = if channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
+    if channels == 1 { stretched_as::<U8>(&pixels, from, to) } else { stretched_as::<U8x3>(&pixels, from, to) }
+}
+
+/// As [`stretched`], of pixels of one type: the other types of pixels that there are would be compiled too, and take as long as the whole crate.
+fn stretched_as<P>(pixels: &[u8], from: ImageSize, to: ImageSize) -> Result<Vec<u8>, String>
+where
+    P: PixelTrait + InnerPixel<Component = u8>,
+{
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
     let mut resizer = Resizer::new();
     // One axis at a time: bytes are clipped between the two passes, so their order shows at hard edges. It is Pillow's (13.0,
     // found by trying shapes): the width first, unless the height shrinks by more than twice as many pixels.
     let tall = from.height > to.height && from.height + 2 * to.width > 2 * from.width + to.height;
     let between = if tall { ImageSize::new(to.height, from.width) } else { ImageSize::new(from.height, to.width) };
-    let source = ImageRef::new(from.width as u32, from.height as u32, &pixels, kind).map_err(|e| e.to_string())?;
-    let mut first = Image::new(between.width as u32, between.height as u32, kind);
-    resizer.resize(&source, &mut first, &options).map_err(|error| error.to_string())?;
-    let mut second = Image::new(to.width as u32, to.height as u32, kind);
-    resizer.resize(&first, &mut second, &options).map_err(|error| error.to_string())?;
-    Ok(second.into_vec())
+    let mut resized = |from: ImageSize, pixels: &[u8], to: ImageSize| -> Result<Vec<u8>, String> {
+        let source = TypedImageRef::<P>::from_buffer(from.width as u32, from.height as u32, pixels);
+        let mut result = TypedImage::<P>::new(to.width as u32, to.height as u32);
+        resizer
+            .resize_typed(&source.map_err(|error| error.to_string())?, &mut result, &options)
+            .map_err(|error| error.to_string())?;
+        Ok(P::components(result.pixels()).to_vec())
+    };
+    let first = resized(from, pixels, between)?;
+    resized(between, &first, to)
 }
 
 #[cfg(test)]

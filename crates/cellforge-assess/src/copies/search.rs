@@ -137,3 +137,18 @@ impl Searcher {
         Near { training, distance: distance.into(), usual: usual.into() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leaves_most_of_an_image_is_no_likeness() {
+        let near = |distance, usual| Near { training: 0, distance, usual };
+        // Found of a generator that had hardly begun, beside images of noise, whose own ratios were 0.99 to 1.
+        assert_eq!(near(0.846, 0.910).ratio_of_likeness(), 1.0);
+        assert!(near(0.846, 0.910).ratio() < 0.93);
+        assert_eq!(near(0.2, 0.8).ratio_of_likeness(), 0.25);
+        assert_eq!(near(0.8, 1.0).ratio_of_likeness(), 0.8);
+    }
+}

@@ -81,33 +81,6 @@ fn near_copies_of_one_patient_are_found_and_new_patients_are_not() {
     );
 }
 
-/// Noise leaves as much of any other noise, so that a smooth image, which is like nothing, has a ratio that noise never has.
-#[test]
-fn smooth_images_beside_noise_are_no_copies() {
-    let numbers =
-        |seed: u64, n: usize| -> Vec<u8> { (0..n as u64).map(|i| derive_seed(seed, &i.to_string()) as u8).collect() };
-    let noise = |seed, images: usize| numbers(seed, images * 32 * 32);
-    let training =
-        View::new(ViewParts { size: 32.into(), channels: 1, pixels: noise(1, 160), ..ViewParts::default() }).unwrap();
-    let patients: Vec<String> = (0..training.len()).map(|i| i.to_string()).collect();
-    // Fields of 4 x 4 numbers, smoothly spread over 32 x 32 pixels.
-    let smooth = |at: usize| {
-        let field: Vec<f32> = numbers(2 + at as u64, 25).into_iter().map(f32::from).collect();
-        let value = move |x: usize, y: usize| {
-            let (i, j) = (y / 8, x / 8);
-            let (u, v) = ((y % 8) as f32 / 8.0, (x % 8) as f32 / 8.0);
-            let row = |i: usize| field[5 * i + j] * (1.0 - v) + field[5 * i + j + 1] * v;
-            (row(i) * (1.0 - u) + row(i + 1) * u) as u8
-        };
-        (0..32 * 32).map(move |at| value(at % 32, at / 32)).collect::<Vec<u8>>()
-    };
-    let pixels: Vec<u8> = (0..150).flat_map(smooth).chain(training.image(7).iter().map(|level| level ^ 1)).collect();
-    let config = CopyConfig { planted: 12, ..CopyConfig::default() };
-    let found = run(&training, &patients, &set_of(&training, pixels), &config);
-    let listed: Vec<(usize, usize)> = found.found.iter().map(|copy| (copy.index, copy.training_index)).collect();
-    assert_eq!(listed, [(150, 7)], "{:?}", found.found);
-}
-
 #[test]
 fn identical_images_are_found_turned_and_without_patients() {
     let (training, _, new) = sets();
