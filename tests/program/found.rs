@@ -12,10 +12,11 @@ use predicates::{prelude::*, str::contains};
 const TINY: [&str; 8] = ["--side", "32", "--width", "0.1", "--batch", "4", "--iterations", "1"];
 
 /// Phantom images of two classes with these names.
-fn images(dir: &Path, classes: [&str; 2]) -> PathBuf {
+fn images(dir: &Path, classes: [&str; 2], each: usize) -> PathBuf {
     let data = dir.join("images");
     let made = dir.join("phantom");
-    let args = ["-q", "data", "phantom", "--images-per-class", "12", "--patients", "4", "--out"];
+    let each = each.to_string();
+    let args = ["-q", "data", "phantom", "--images-per-class", &each, "--patients", "8", "--out"];
     cellforge().args(args).arg(&made).assert().success();
     fs::create_dir_all(&data).unwrap();
     for (from, to) in ["Parasitized", "Uninfected"].into_iter().zip(classes) {
@@ -27,11 +28,11 @@ fn images(dir: &Path, classes: [&str; 2]) -> PathBuf {
 #[test]
 fn a_run_from_relative_paths_goes_on_from_anywhere() {
     let dir = folder("found/relative");
-    let data = images(&dir, ["a", "b"]);
+    let data = images(&dir, ["a", "b"], 12);
     let mut table = "file,finding\n".to_owned();
     for class in ["a", "b"] {
         for entry in fs::read_dir(data.join(class)).unwrap() {
-            table.push_str(&format!("{},{class}\n", entry.unwrap().file_name().to_str().unwrap()));
+            table.push_str(&format!("{class}/{},{class}\n", entry.unwrap().file_name().to_str().unwrap()));
         }
     }
     fs::write(dir.join("table.csv"), table).unwrap();
@@ -60,7 +61,7 @@ fn a_run_from_relative_paths_goes_on_from_anywhere() {
 #[test]
 fn classes_may_be_called_as_our_files_are() {
     let dir = folder("found/names");
-    let data = images(&dir, ["last", "config.toml"]);
+    let data = images(&dir, ["last", "best"], 12);
     let gans = dir.join("gans");
     let mut command = cellforge();
     command.args(["-q", "train", "gan", "--data"]).arg(&data).arg("--out").arg(&gans).args(TINY).assert().success();
@@ -75,7 +76,7 @@ fn classes_may_be_called_as_our_files_are() {
 #[test]
 fn a_contact_sheet_does_not_become_an_image() {
     let dir = folder("found/sheet");
-    let data = images(&dir, ["a", "b"]);
+    let data = images(&dir, ["a", "b"], 12);
     let sheet = data.join("a/sheet.png");
     let mut command = cellforge();
     command.args(["data", "info"]).arg(&data).arg("--grid").arg(&sheet);
@@ -86,7 +87,7 @@ fn a_contact_sheet_does_not_become_an_image() {
 #[test]
 fn a_generator_that_saw_the_holdout_is_told() {
     let dir = folder("found/seen");
-    let data = images(&dir, ["a", "b"]);
+    let data = images(&dir, ["a", "b"], 60);
     let (split, gan, made) = (dir.join("split.csv"), dir.join("gan"), dir.join("made"));
     cellforge().args(["-q", "data", "split"]).arg(&data).arg("--out").arg(&split).assert().success();
     let train = |out: &Path, more: &[&str]| {
