@@ -62,8 +62,8 @@ mod tests {
         }
         check(decode, stream!("rgb"), 8, true, 0);
         check(decode, stream!("rgb-box"), 8, true, 0);
-        // A lossy stream, in a colour space of its own: as near as its encoder was asked to make it.
-        check(decode, stream!("rgb-lossy"), 8, true, 12);
+        // A lossy stream, in a colour space of its own: its encoder's decoder is off by 5.
+        check(decode, stream!("rgb-lossy"), 8, true, 6);
     }
 
     #[test]
