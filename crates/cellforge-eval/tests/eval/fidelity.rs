@@ -134,20 +134,6 @@ fn two_draws_of_one_normal_distribution() {
     }
 }
 
-/// The example itself: 10,000 points against 10,000 of N(0, I) in 1,000 dimensions with k = 5, of which the README says precision
-/// 0.4772, recall 0.4705, density 1.0555 and coverage 0.9735, "may fluctuate". Density fluctuates most.
-#[test]
-#[ignore = "takes half a minute on two cores"]
-fn the_example_of_prdc() {
-    let found =
-        prdc(features(&normal(10_000, 1000, 0.0, 1.0, 1), 1000), features(&normal(10_000, 1000, 0.0, 1.0, 2), 1000), 5)
-            .unwrap();
-    close("precision", found.precision, 0.4772, 0.03);
-    close("recall", found.recall, 0.4705, 0.03);
-    close("density", found.density, 1.0555, 0.15);
-    close("coverage", found.coverage, 0.9735, 0.01);
-}
-
 /// The two settings in which the intervals of before failed most, by the example's own simulation.
 #[test]
 fn intervals_hold_the_true_figures() {
