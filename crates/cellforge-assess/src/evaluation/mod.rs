@@ -113,7 +113,8 @@ impl<'a> Prepared<'a> {
         let many = &inputs.words.many;
         let no_privacy = match &holdout {
             _ if !config.measures(Measure::Privacy) => Some("it was not asked for".to_owned()),
-            None => Some(format!("it needs held-out {many} of other patients")),
+            None if real.info.patients.is_some() => Some(format!("it needs held-out {many} of other patients")),
+            None => Some(format!("it needs held-out {many}")),
             Some(holdout) if sets::shared_patients(&real, holdout).is_some_and(|shared| shared > 0) => {
                 Some(format!("some patients have both training {many} and held-out {many}"))
             }
