@@ -183,19 +183,24 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let names: Vec<String> = synthetic_set.names().map(str::to_owned).collect();
     let control = control(&session);
     let origin = Origin::of(&real_part.images);
-    let holdout_seen = holdout_part.as_ref().and_then(|part| trained_on(&synthetic, &part.images));
+    let made = made_by(Path::new(&synthetic), "generate");
+    let holdout_seen = made.as_ref().zip(holdout_part.as_ref()).and_then(|(made, part)| trained_on(made, &part.images));
     if let (Some(seen @ 1..), Some(part)) = (holdout_seen, &holdout_part) {
         tracing::warn!(
             "the generator was trained on {seen} of the {}: they are not held out, and no figure tells how it does on others",
             counted(part.images.len(), "held-out image", "held-out images")
         );
     }
-    let recorded = recorded(&synthetic, origin.provenance("cellforge evaluate --config config.toml --out AGAIN"));
+    let known = origin.provenance("cellforge evaluate --config config.toml --out AGAIN");
+    let known = match &made {
+        Some(made) => recorded(made, known),
+        None => known,
+    };
     let judged = EvaluationInputs {
         holdout: holdout_part,
         discriminators: inputs.discriminators.clone(),
         words: origin.words(&config.data)?,
-        provenance: Provenance { holdout_seen, ..recorded },
+        provenance: Provenance { holdout_seen, ..known },
         features,
         ..EvaluationInputs::new(real_part, Part::new(synthetic_set, shown(&synthetic)), FeatureSource::Pixels)
     };
@@ -287,17 +292,14 @@ fn reals(config: &StudyConfig, asked: bool) -> Result<Reals> {
     }
 }
 
-/// How many of these images the generators of the synthetic ones were trained on, where `generate` left its settings and what it generated from
-/// is still there.
-fn trained_on(synthetic: &str, images: &View) -> Option<usize> {
-    let checkpoint = made_by(Path::new(synthetic), "generate")?.inputs.checkpoint?;
-    let folders = generator_folders(&checkpoint).ok()?;
+/// How many of these images the generators were trained on that `generate` took by these settings, where they are still there.
+fn trained_on(made: &StudyConfig, images: &View) -> Option<usize> {
+    let folders = generator_folders(made.inputs.checkpoint.as_deref()?).ok()?;
     folders.iter().map(|folder| Some(TrainedGan::load(folder).ok()?.seen(images)?.train)).sum()
 }
 
-/// With what is known of how the synthetic images were made, where `generate` left its settings.
-fn recorded(synthetic: &str, provenance: Provenance) -> Provenance {
-    let Some(made) = made_by(Path::new(synthetic), "generate") else { return provenance };
+/// With what is known of how the synthetic images were made, by the settings that `generate` left.
+fn recorded(made: &StudyConfig, provenance: Provenance) -> Provenance {
     let from = made.inputs.checkpoint.as_deref().map(|dir| shown(&dir.to_string_lossy()));
     let mut generator = format!("`cellforge generate` from {}", from.as_deref().unwrap_or("the built-in generator"));
     if let Some(truncation) = made.generate.truncation {

@@ -223,11 +223,10 @@ impl Work<'_> {
             Balance::Batches => ", with as many images of each class in a batch",
         };
         format!(
-            "Recipe {}, {} parameters, {} epoch{} of batches of {}{balance}.",
+            "Recipe {}, {} parameters, {} of batches of {}{balance}.",
             config.recipe,
             config.model.summary().params(),
-            config.epochs,
-            if config.epochs == 1 { "" } else { "s" },
+            counted(config.epochs as usize, "epoch", "epochs"),
             config.batch
         )
     }

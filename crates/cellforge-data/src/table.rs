@@ -144,7 +144,7 @@ impl Table {
                             )
                         })?;
                         if is_one {
-                            row.labels.insert(normal(&header[at]));
+                            row.labels.insert(header[at].clone());
                         }
                     }
                 }

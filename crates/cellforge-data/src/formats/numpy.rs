@@ -325,42 +325,10 @@ pub(super) fn look_npz(bytes: &[u8]) -> Outcome<Contents> {
     if of_images.is_empty() {
         return Ok(no_image());
     }
-    let labels = arrays(bytes, |name, _| is_labels(name))?;
-    // What has more axes is of pixels.
-    let is_of_images = |(name, shape): &&(String, Option<Vec<usize>>)| {
-        is_labels(name) && shape.as_ref().is_none_or(|shape| shape.len() <= 2)
-    };
-    let written: Vec<String> = found.iter().filter(is_of_images).map(|(name, _)| name.clone()).collect();
-    let names = texts(bytes, "class_names")?.unwrap_or_default();
-    let named = |text: String| match text.parse::<usize>().ok().and_then(|label| names.get(label)) {
-        Some(name) => name.clone(),
-        None => text,
-    };
-    let mut texts_of = Vec::with_capacity(of_images.len());
-    for (name, shape) in &of_images {
-        let Some(array) = written.iter().find(|array| stem(array) == stem(name)) else {
-            texts_of.push(None);
-            continue;
-        };
-        let found = match labels.iter().find(|labels| labels.name == *array) {
-            Some(numbers) => {
-                classes(numbers, shape[0]).map(|classes| classes.into_iter().map(named).collect::<Vec<_>>())
-            }
-            None => texts(bytes, array)?.filter(|texts| texts.len() == shape[0]),
-        };
-        let reason = || {
-            format!(
-                "its array {array:?} has no labels for the {} images of {name:?}: one number or text each, or a column of ones and zeros \
-                     for each class",
-                shape[0]
-            )
-        };
-        texts_of.push(Some(found.ok_or_else(reason)?));
-    }
-    let texts = texts_of;
+    let texts = labels(bytes, &found, &of_images)?;
     // Numbers of one length sort as they count.
-    let is_number = |text: &&String| text.bytes().all(|byte| byte.is_ascii_digit());
-    let width = texts.iter().flatten().flatten().filter(is_number).map(String::len).max().unwrap_or_default();
+    let width =
+        texts.iter().flatten().flatten().filter(|text| is_number(text)).map(String::len).max().unwrap_or_default();
     let (mut slots, mut first) = (Vec::new(), 0);
     for ((name, shape), texts) in of_images.iter().zip(texts) {
         let count = images(shape).map_or(0, |images| images.count);
@@ -378,6 +346,40 @@ pub(super) fn look_npz(bytes: &[u8]) -> Outcome<Contents> {
         first += count;
     }
     Ok(Contents { slots, ..Contents::default() })
+}
+
+/// The classes of the images of each array, where there is an array of labels that belongs to it: numbers, by their names where the file has such,
+/// or texts. `found` has the names and shapes of all arrays.
+fn labels(
+    bytes: &[u8],
+    found: &[(String, Option<Vec<usize>>)],
+    of_images: &[(&String, &Vec<usize>)],
+) -> Outcome<Vec<Option<Vec<String>>>> {
+    let numbers = arrays(bytes, |name, _| is_labels(name))?;
+    let names = texts(bytes, "class_names")?.unwrap_or_default();
+    let named = |text: String| match text.parse::<usize>().ok().and_then(|label| names.get(label)) {
+        Some(name) => name.clone(),
+        None => text,
+    };
+    // What has more axes is of pixels.
+    let is_flat = |shape: &Option<Vec<usize>>| shape.as_ref().is_none_or(|shape| shape.len() <= 2);
+    let of_array = |(name, shape): &(&String, &Vec<usize>)| {
+        let belongs = |(array, _): &&(String, Option<Vec<usize>>)| is_labels(array) && stem(array) == stem(name);
+        let Some((array, _)) = found.iter().filter(|(_, shape)| is_flat(shape)).find(belongs) else { return Ok(None) };
+        let classes = match numbers.iter().find(|numbers| numbers.name == *array) {
+            Some(numbers) => classes(numbers, shape[0]).map(|classes| classes.into_iter().map(named).collect()),
+            None => texts(bytes, array)?.filter(|texts| texts.len() == shape[0]),
+        };
+        let reason = || {
+            format!(
+                "its array {array:?} has no labels for the {} images of {name:?}: one number or text each, or a column of ones and zeros \
+                     for each class",
+                shape[0]
+            )
+        };
+        classes.ok_or_else(reason).map(Some)
+    };
+    of_images.iter().map(of_array).collect()
 }
 
 /// The texts of an array `(n)` or `(n, 1)` of them, of type `U` or `S`. None where there is no such array, or it holds something else.
@@ -412,7 +414,11 @@ fn texts(bytes: &[u8], name: &str) -> Outcome<Option<Vec<String>>> {
 
 /// A number with zeros before it, up to a width; any other text as it is.
 fn padded(text: &str, width: usize) -> String {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { format!("{text:0>width$}") } else { text.to_owned() }
+    if is_number(text) { format!("{text:0>width$}") } else { text.to_owned() }
+}
+
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The classes of `n` images by an array of labels: whole numbers, or the places of the ones where there are several columns. None where the

@@ -34,8 +34,7 @@ pub(crate) fn run(
     let (out, control) = (runner.folder(Stage::Evaluation), runner.control);
     let synthetic = runner.folder(Stage::Synthetic);
     let provenance = provenance(config, cells, gans, runner)?;
-    let folders: BTreeSet<&str> = gans.iter().map(|run| run.folder.as_str()).collect();
-    let discriminators = folders.into_iter().map(|folder| runner.path(folder)).collect();
+    let discriminators = folders(gans).into_iter().map(|folder| runner.path(folder)).collect();
     let resnet = runner.dir().stage(Stage::Resnet).slot(Slot::Last);
     let made_from = (&settings, &provenance, &cells.words);
     let made = Makes::Folder(Stage::Evaluation.folder());
@@ -77,12 +76,16 @@ pub(crate) fn run(
     Ok(Some(found))
 }
 
+/// The folders of the GANs, each once: classes may share one.
+fn folders(gans: &[GanRun]) -> BTreeSet<&str> {
+    gans.iter().map(|run| run.folder.as_str()).collect()
+}
+
 fn provenance(config: &StudyConfig, cells: &Cells, gans: &[GanRun], runner: &Runner<'_>) -> Result<Provenance> {
     let gan = &config.gan;
     let together = gans.iter().any(|run| run.config.model.classes > 1);
     let (mut used, mut holdout_seen) = (BTreeSet::new(), Some(0));
-    let folders: BTreeSet<&str> = gans.iter().map(|run| run.folder.as_str()).collect();
-    for folder in folders {
+    for folder in folders(gans) {
         let gan = TrainedGan::load(runner.path(folder))?;
         used.insert(gan.state().position.iteration);
         // None by the split; but it may have started from another.

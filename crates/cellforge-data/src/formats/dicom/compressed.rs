@@ -44,6 +44,11 @@ pub(super) struct Coded {
     pub(super) samples: Vec<u16>,
 }
 
+/// Why a stream is not read that ends too early.
+pub(super) fn cut() -> String {
+    "it is cut short".to_owned()
+}
+
 /// A way of compressing.
 struct Codec {
     name: &'static str,

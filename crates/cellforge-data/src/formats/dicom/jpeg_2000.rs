@@ -6,7 +6,7 @@
 
 use hayro_jpeg2000::{DecodeSettings, DecoderContext, Image};
 
-use super::compressed::{Coded, Shape};
+use super::compressed::{Coded, Shape, cut};
 use crate::formats::Outcome;
 
 /// The most that is kept of a tile's structure, in pieces of about 24 bytes: 400 MB. An image of 8192 x 8192 pixels in three components, with
@@ -35,10 +35,6 @@ const COM: u8 = 0x64;
 const SOT: u8 = 0x90;
 const SOD: u8 = 0x93;
 const EOC: u8 = 0xD9;
-
-fn cut() -> String {
-    "it is cut short".to_owned()
-}
 
 fn word(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))

@@ -4,7 +4,7 @@
 //! The decoder is our own. The one maintained in pure Rust, `pure_jpegls`, reads no colours, and its statistics overflow on streams that no
 //! encoder wrote. Here every error that is read is held against what an encoder can write, so that no sum can overflow.
 
-use super::compressed::{Coded, Shape};
+use super::compressed::{Coded, Shape, cut};
 use crate::formats::Outcome;
 
 /// Contexts of the regular mode, and the two of interrupted runs after them.
@@ -12,10 +12,6 @@ const CONTEXTS: usize = 365;
 /// The orders of run lengths: table A.1's J.
 const RUN_ORDER: [u32; 32] =
     [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-
-fn cut() -> String {
-    "it is cut short".to_owned()
-}
 
 fn word(bytes: &[u8]) -> usize {
     bytes.iter().fold(0, |word, byte| word << 8 | usize::from(*byte))

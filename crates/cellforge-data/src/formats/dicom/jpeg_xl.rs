@@ -4,16 +4,12 @@
 use jxl_oxide::image::BitDepth;
 use jxl_oxide::{AllocTracker, InitializeResult, JxlImage, JxlThreadPool};
 
-use super::compressed::{Coded, Shape};
+use super::compressed::{Coded, Shape, cut};
 use crate::decode::MAX_IMAGE_BYTES;
 use crate::formats::Outcome;
 
 /// What a bare codestream begins with, and one in a container.
 pub(super) const MARKS: &[&[u8]] = &[&[0xFF, 0x0A], &[0, 0, 0, 12, b'J', b'X', b'L', b' ']];
-
-fn cut() -> String {
-    "it is cut short".to_owned()
-}
 
 /// Decodes one frame, which has to be of the shape that the file states. Colours are RGB, however they were coded.
 pub(super) fn decode(stream: &[u8], shape: Shape) -> Outcome<Coded> {
