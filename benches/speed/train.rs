@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
-use cellforge::classify::{ClassifierConfig, ResNetConfig};
+use cellforge::classify::{ClassifierConfig, CnnConfig, ResNetConfig};
 use cellforge::data::Batch;
 use cellforge::gan::{AugmentConfig, GanConfig, Generator};
 use cellforge::kernels::Precision;
@@ -92,7 +92,39 @@ pub fn steps(c: &mut Criterion) {
         let model = ClassifierConfig::study_cnn();
         bench_step(c, &mut found, &given.name("cnn_step", 64), 64, 1, || classifier_step(&model, given.precision));
     }
-    work::hold(&found);
+    work::hold("work.json", &found, Work::is_near);
+}
+
+/// The steps whose instructions are counted.
+pub const NARROW: [&str; 4] = ["gan", "best", "resnet", "cnn"];
+
+/// Takes one of them: narrow networks, small images, a batch of two, in `f32`, with the penalty.
+///
+/// # Panics
+/// If there is none of that name.
+pub fn narrow_step(name: &str) {
+    const SIDE: usize = 32;
+    const WIDTH: f64 = 0.25;
+    fn take(mut step: impl Step<Batch = Batch>, iteration: u64) {
+        black_box(step.step(&random_batch(2, SIDE), iteration).expect("a step"));
+    }
+    let gan = |config: GanTrainConfig| {
+        let model = GanConfig { image_size: SIDE.into(), width: WIDTH, ..config.model.clone() };
+        let iteration = config.penalty_every;
+        take(gan_step(GanTrainConfig { model, ..config }, Precision::F32), iteration);
+    };
+    let classifier = |model| take(classifier_step(&model, Precision::F32), 1);
+    match name {
+        "gan" => gan(GanTrainConfig::default()),
+        "best" => gan(best(SIDE)),
+        "resnet" => classifier(ClassifierConfig::Resnet(ResNetConfig {
+            image_size: SIDE.into(),
+            width: WIDTH,
+            ..ResNetConfig::default()
+        })),
+        "cnn" => classifier(ClassifierConfig::Cnn(CnnConfig { image_size: SIDE.into(), ..CnnConfig::default() })),
+        _ => panic!("{name:?} is none of {NARROW:?}"),
+    }
 }
 
 /// Images from noise, noise included.

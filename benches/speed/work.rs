@@ -1,9 +1,11 @@
 //! The work of a step, counted and not timed, so that a step that does more than it did is seen on any machine, however busy.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::path::Path;
 
 use cellforge::kernels::profile;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// What one run of something asked of the kernels.
@@ -35,29 +37,39 @@ impl Work {
         (work, made)
     }
 
-    fn is_near(&self, other: &Self) -> bool {
-        let near = |a: f64, b: f64| (a - b).abs() <= TOLERANCE * a.max(b);
+    pub fn is_near(&self, other: &Self) -> bool {
+        let near = |a, b| is_near(a, b, TOLERANCE);
         near(self.gflop, other.gflop) && near(self.mib, other.mib) && near(self.passes as f64, other.passes as f64)
     }
 }
 
-/// Holds what was found against `benches/work.json`, or with `CELLFORGE_WORK=update` writes it there.
+/// Whether two figures differ by no more than a share of the greater.
+pub fn is_near(a: f64, b: f64, share: f64) -> bool {
+    (a - b).abs() <= share * a.max(b)
+}
+
+/// Holds what was found against a file in `benches`, or with `CELLFORGE_WORK=update` writes it there.
 ///
 /// # Panics
 /// Where anything differs, more or less.
-pub fn hold(found: &BTreeMap<String, Work>) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/work.json");
+pub fn hold<T: Debug + Serialize + DeserializeOwned>(
+    file: &str,
+    found: &BTreeMap<String, T>,
+    is_near: impl Fn(&T, &T) -> bool,
+) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches").join(file);
     if std::env::var_os("CELLFORGE_WORK").is_some_and(|what| what == "update") {
         let json = serde_json::to_string_pretty(found).expect("figures") + "\n";
-        return std::fs::write(&path, json).expect("benches/work.json can be written");
+        return std::fs::write(&path, json).unwrap_or_else(|e| panic!("{} can't be written: {e}", path.display()));
     }
-    let json = std::fs::read_to_string(&path).expect("benches/work.json can be read");
-    let known: BTreeMap<String, Work> = serde_json::from_str(&json).expect("benches/work.json is what was written");
+    let json = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{} can't be read: {e}", path.display()));
+    let known: BTreeMap<String, T> = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     for (name, found) in found {
-        let known = known.get(name).unwrap_or_else(|| panic!("{name} is not in benches/work.json"));
+        let known = known.get(name).unwrap_or_else(|| panic!("{name} is not in {}", path.display()));
         assert!(
-            found.is_near(known),
-            "the work of {name} has changed from {known:?} to {found:?}: if it is meant to, run with CELLFORGE_WORK=update"
+            is_near(found, known),
+            "{name} was {known:?} in {} and is {found:?}: if it is meant to, run with CELLFORGE_WORK=update",
+            path.display()
         );
     }
 }
