@@ -1,4 +1,4 @@
-//! Every command of `docs/your-images.md`, run one after the other on small images, as a newcomer would type them.
+//! Every command of the documents, run one after the other on small images, as a newcomer would type them.
 
 use std::{
     fmt::Write as _,
@@ -10,18 +10,31 @@ use std::{
 use crate::common::{cellforge, cellforge_command};
 use image::{ImageBuffer, Luma, Rgb, RgbImage};
 
-/// The commands in the blocks of shell lines of a page, each as its words, without what stands behind `#`.
+/// Stands in the line above a block that is not run here, before the reason.
+const NOT_RUN: &str = "<!-- not run: ";
+
+/// The commands in the blocks of shell lines of a page, each as its words, without what stands behind `#`. A block that is not run says why in the
+/// line above it.
 fn commands(page: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
-    let mut inside = false;
+    let (mut inside, mut before, mut begun) = (false, "", String::new());
     for line in page.lines() {
         if line.starts_with("```") {
-            inside = line == "```sh";
-        } else if inside && !line.trim().is_empty() {
-            let line = line.split(" # ").next().unwrap_or_default();
-            assert!(line.starts_with("cellforge "), "{line}: only the program's commands can be run here");
-            found.push(words(line));
+            inside = line == "```sh" && !before.starts_with(NOT_RUN);
+        } else if inside && !line.trim().is_empty() && !line.starts_with('#') {
+            let line = line.split(" # ").next().unwrap_or_default().trim();
+            if let Some(first) = line.strip_suffix('\\') {
+                begun.push_str(first);
+            } else {
+                let line = std::mem::take(&mut begun) + line;
+                assert!(
+                    line.starts_with("cellforge "),
+                    "{line}: only the program's commands are run here; say above the block why this is not, with {NOT_RUN:?}"
+                );
+                found.push(words(&line));
+            }
         }
+        before = line;
     }
     found
 }
@@ -40,27 +53,75 @@ fn words(line: &str) -> Vec<String> {
     all.into_iter().filter(|word| !word.is_empty()).collect()
 }
 
-/// What makes a command short: trainings of a few updates, evaluations with few draws.
+/// Settings by which an evaluation takes a second.
+const QUICK: &str = "\
+[evaluate]
+resamples = 20
+[evaluate.fidelity]
+k = 3
+frechet_resamples = 20
+[evaluate.encoder]
+images = 16
+updates = 2
+[evaluate.copies]
+planted = 0
+[evaluate.two_sample]
+updates = 0
+halvings = 50
+planted = false
+[evaluate.reidentification]
+updates = 0
+[evaluate.privacy]
+relabellings = 50
+pairs = 1
+[evaluate.utility]
+width = 0.25
+updates = 2
+batch = 8
+seeds = 1
+fractions = [1.0]
+ratios = [0]
+";
+
+/// What makes a command short: trainings of a few updates, evaluations with few draws. A flag of the page's own that says how long it takes is replaced,
+/// any other stays.
 fn short(verb: &[String]) -> &'static [&'static str] {
-    match [verb[1].as_str(), verb[2].as_str()] {
+    match [verb[1].as_str(), verb.get(2).map_or("", String::as_str)] {
         ["train", "gan"] => &["--side", "32", "--iterations", "2", "--batch", "4"],
         ["train", "classifier"] => {
             &["--side", "32", "--epochs", "1", "--set", "classifier.model.width=0.1", "--set", "classifier.batch=16"]
         }
-        ["generate", _] => &["--count", "24"],
-        ["evaluate", _] => &[
-            "--measure",
-            "fidelity",
-            "--set",
-            "evaluate.fidelity.k=3",
-            "--set",
-            "evaluate.resamples=20",
+        ["audit", "--resume"] => &[],
+        ["audit", _] => &[
             "--side",
             "32",
+            "--width",
+            "0.05",
+            "--batch",
+            "4",
+            "--references",
+            "2",
+            "--draws",
+            "20",
+            "--iterations",
+            "2",
+            "--set",
+            "audit.relabellings=50",
+            "--set",
+            "gan.checkpoint_every=2",
         ],
-        _ => &[],
+        ["reproduce", _] => &["--preset", "smoke", "--out", "runs/quick"],
+        ["generate", "--strips"] => &[],
+        ["generate", _] => &["--count", "24"],
+        ["evaluate", _] => &["--measure", "fidelity", "--side", "32", "--config", "quick.toml"],
+        ["panel", "make"] => &["--images", "10", "--side", "32"],
+        ["pack" | "clean" | "doctor" | "classify" | "data" | "config" | "panel" | "inspect", _] => &[],
+        _ => panic!("{verb:?}: say here how it is made short"),
     }
 }
+
+/// Flags that say how long a command takes.
+const LENGTHS: [&str; 3] = ["--iterations", "--count", "--epochs"];
 
 /// A picture of class `class`.
 fn picture(class: usize, number: usize) -> RgbImage {
@@ -132,32 +193,106 @@ fn prepare(dir: &Path) {
     command.args(["--iterations", "1", "--batch", "4", "--out", "other-gan"]).assert().success();
 }
 
-#[test]
-fn every_command_of_the_page_works() {
-    let page = include_str!("../../docs/your-images.md");
-    let dir = crate::common::folder("commands");
-    prepare(&dir);
+/// Runs the commands of a page in a folder.
+fn run(page: &str, dir: &Path) -> usize {
     let all = commands(page);
-    assert!(all.len() > 15, "{all:?}");
+    fs::write(dir.join("quick.toml"), QUICK).unwrap();
     for line in &all {
-        let mut args: Vec<&str> = line[1..].iter().map(String::as_str).collect();
-        // A run of the page that another command of it makes too is made anew.
-        let out = line.iter().position(|word| word == "--out").map(|at| dir.join(&line[at + 1]));
-        if let Some(out) = out.filter(|out| out.exists()) {
+        // A run of the page that another command of it makes too is made anew, unless it goes on with it.
+        let at = line.iter().position(|word| word == "--out").filter(|_| !line.iter().any(|word| word == "--resume"));
+        let out = at.map(|at| dir.join(&line[at + 1])).filter(|out| out.exists() && line[1] != "panel");
+        if let Some(out) = out {
             if out.is_dir() { fs::remove_dir_all(out).unwrap() } else { fs::remove_file(out).unwrap() }
         }
-        let given = |flag: &str| args.contains(&flag);
-        let more = short(line).chunks(2).filter(|pair| pair[0] == "--set" || !given(pair[0])).flatten();
-        let more: Vec<&str> = more.copied().collect();
-        args.extend(more);
-        let done = cellforge_command(&args).current_dir(&dir).output().unwrap();
-        assert!(done.status.success(), "{}\n{}", args.join(" "), String::from_utf8_lossy(&done.stderr));
+        if line.get(1..3).is_some_and(|verb| verb == ["panel", "score"]) {
+            for rater in ["AB", "CD"] {
+                let answers = crate::panel::answer(&dir.join("panel"), rater, |_, showing| Some(1 + showing as u8));
+                fs::rename(&answers, dir.join(answers.file_name().unwrap())).unwrap();
+            }
+        }
+        let mut args: Vec<&str> = line[1..].iter().map(String::as_str).collect();
+        for pair in short(line).chunks(2) {
+            match args.iter().position(|arg| arg == &pair[0] && pair[0] != "--set") {
+                None => args.extend(pair),
+                Some(at) if LENGTHS.contains(&pair[0]) => args[at + 1] = pair[1],
+                Some(_) => {}
+            }
+        }
+        // The same command goes on with a study, also with one that is finished.
+        for _ in 0..if line[1] == "reproduce" { 2 } else { 1 } {
+            let done = cellforge_command(&args).current_dir(dir).output().unwrap();
+            assert!(done.status.success(), "{}\n{}", args.join(" "), String::from_utf8_lossy(&done.stderr));
+        }
     }
+    all.len()
+}
+
+#[test]
+fn every_command_of_the_page_on_images_works() {
+    let dir = crate::common::folder("commands");
+    prepare(&dir);
+    assert!(run(include_str!("../../docs/your-images.md"), &dir) > 15);
     assert!(dir.join("evaluation/report.html").is_file());
+}
+
+/// The zips that the other pages speak of, and a table of the sites of one's patients.
+fn prepare_zips(dir: &Path) {
+    fs::create_dir_all(dir.join("datasets")).unwrap();
+    for (seed, name) in
+        ["images.zip", "others.zip", "train.zip", "other-patients.zip", "synthetic.zip", "datasets/cell_images.zip"]
+            .iter()
+            .enumerate()
+    {
+        let mut command = cellforge();
+        command.current_dir(dir).args([
+            "-q",
+            "data",
+            "phantom",
+            "--images-per-class",
+            "60",
+            "--patients",
+            "20",
+            "--out",
+            name,
+        ]);
+        command.args(["--seed", &seed.to_string()]).assert().success();
+    }
+    let images = zip::ZipArchive::new(fs::File::open(dir.join("images.zip")).unwrap()).unwrap();
+    let mut sites = String::from("name,site\n");
+    for (at, name) in images.file_names().map(Result::unwrap).filter(|name| name.ends_with(".png")).enumerate() {
+        writeln!(sites, "{name},{}", ["north", "south"][at % 2]).unwrap();
+    }
+    fs::write(dir.join("sites.csv"), sites).unwrap();
+}
+
+#[test]
+fn every_command_of_the_other_pages_works() {
+    let dir = crate::common::folder("commands-of-pages");
+    prepare_zips(&dir);
+    let mut command = cellforge();
+    command.current_dir(&dir).args(["train", "gan", "-q", "--data", "images.zip", "--recipe", "best", "--side", "32"]);
+    // What the preset `best` leaves.
+    command.args(["--iterations", "1", "--batch", "4", "--out", "runs/best/gan/_all"]).assert().success();
+    // Later pages use what earlier ones made.
+    let pages = [
+        include_str!("../../README.md"),
+        include_str!("../../docs/generating.md"),
+        include_str!("../../docs/evaluation.md"),
+        include_str!("../../docs/speed.md"),
+        include_str!("../../docs/gpu.md"),
+        include_str!("../../docs/library.md"),
+        include_str!("../../docs/results/README.md"),
+        include_str!("../../docs/reliability.md"),
+    ];
+    let ran: Vec<usize> = pages.iter().map(|page| run(page, &dir)).collect();
+    assert!(ran.iter().sum::<usize>() > 25, "{ran:?}");
 }
 
 #[test]
 fn words_and_comments_of_a_line() {
     let page = "text\n```sh\ncellforge data info a --layout '*/class x'      # a word\n\n```\n```toml\nx = 1\n```\n";
     assert_eq!(commands(page), [["cellforge", "data", "info", "a", "--layout", "*/class x"]]);
+    let page =
+        "<!-- not run: it takes long -->\n```sh\nmake\n```\n```sh\n# a word\ncellforge data \\\n    info a\n```\n";
+    assert_eq!(commands(page), [["cellforge", "data", "info", "a"]]);
 }

@@ -181,7 +181,7 @@ fn the_same_seed_gives_the_same_panel_and_none_is_replaced_unasked() {
 }
 
 /// Answers as a page writes them: `level` says what is answered for a row of the key.
-fn answer(out: &Path, rater: &str, level: impl Fn(&[String], usize) -> Option<u8>) -> PathBuf {
+pub fn answer(out: &Path, rater: &str, level: impl Fn(&[String], usize) -> Option<u8>) -> PathBuf {
     let mut shown: Vec<(usize, String)> = Vec::new();
     for row in key(out) {
         for (showing, position) in row[6..].iter().filter(|position| !position.is_empty()).enumerate() {
