@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use cellforge::assess::evaluation::{EvaluationInputs, FeatureSource, Part, datasheet};
 use cellforge::assess::{EvaluationConfig, evaluate, report};
 use cellforge::data::phantom::{self, PhantomConfig};
-use cellforge::data::{ImageWriter, SplitOptions, View, WriteOptions, save_grid, split};
+use cellforge::data::{ImageWriter, Readers, SplitOptions, View, WriteOptions, save_grid, split};
 use cellforge::study::{Origin, nih};
 use cellforge::train::{Control, GanTrainConfig, Mode, RunDir, TrainedGan, train_gan};
 
@@ -57,7 +57,7 @@ fn main() -> Result<()> {
     }
     writer.finish()?;
     let synthetic = View::joined(&made)?;
-    save_grid(&out.join("grid.png"), &synthetic, 10)?;
+    save_grid(&out.join("grid.png"), &synthetic, 10, Readers::AsUsual)?;
 
     // What they are worth, by their pixels. The features of a trained classifier say more: `FeatureSource::Classifier`.
     let (real, synthetic) = (Part::new(train, "training images"), Part::new(synthetic, "images of the GAN"));

@@ -17,7 +17,7 @@ use cellforge::{
 use crate::{
     common::{
         Given, Globals, Interrupted, Shorthands, check_outside, check_settings, check_unchanged, effective, is_of,
-        made_by, memory, resumed, save, say, settings, shell_word, shown, with_reading,
+        made_by, memory, remove_if_there, resumed, save, say, settings, shell_word, shown, with_reading,
     },
     generate::generator_folders,
     images,
@@ -301,7 +301,7 @@ fn trained_on(made: &StudyConfig, images: &View) -> Option<usize> {
 /// With what is known of how the synthetic images were made, by the settings that `generate` left.
 fn recorded(made: &StudyConfig, provenance: Provenance) -> Provenance {
     let from = made.inputs.checkpoint.as_deref().map(|dir| shown(&dir.to_string_lossy()));
-    let mut generator = format!("`cellforge generate` from {}", from.as_deref().unwrap_or("the built-in generator"));
+    let mut generator = format!("cellforge generate from {}", from.as_deref().unwrap_or("the built-in generator"));
     if let Some(truncation) = made.generate.truncation {
         generator.push_str(&format!(", noise truncated at {truncation}"));
     }
@@ -363,7 +363,12 @@ fn check_images(ready: &Prepared<'_>, out: &Path) -> Result<()> {
 /// Makes the folder of an evaluation ready.
 fn begin(out: &Path, args: &Args, settings: &str) -> Result<()> {
     if !args.resume {
-        for folder in RunDir::new(out).evaluation_folders() {
+        let dir = RunDir::new(out);
+        // First what shows or names what is in the folders: if this is stopped, no report is left with pictures of nothing.
+        for file in [dir.report(), dir.datasheet(), dir.evaluation()] {
+            remove_if_there(&file)?;
+        }
+        for folder in dir.evaluation_folders() {
             if folder.is_dir() {
                 std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
             }

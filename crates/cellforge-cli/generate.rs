@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use cellforge::{
     assess::ProgressBar,
-    data::{self, ImageFormat, View, WriteOptions, counted},
+    data::{self, ImageFormat, Readers, View, WriteOptions, counted},
     shipped,
     study::StudyConfig,
     train::{Checkpoint, RunDir, SampleOptions, Stage, TrainedGan},
@@ -16,7 +16,7 @@ use cellforge::{
 
 use crate::common::{
     Given, Globals, Interrupted, Session, Shorthands, beside, check_free, check_settings, csv_field, effective, is_of,
-    save, save_beside, save_effective, say, settings,
+    remove_if_there, save_shared, say, settings, settings_beside,
 };
 
 /// Arguments of `generate`.
@@ -118,7 +118,10 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
 
 /// Saves the settings: in the folder, or beside a file under its name, so that an archive holds images alone.
 fn save_settings(out: &Path, text: &str) -> Result<()> {
-    if is_file(out) { save_beside(out, text) } else { save_effective(out, text) }
+    if !is_file(out) {
+        std::fs::create_dir_all(out).with_context(|| format!("cannot create the folder {}", out.display()))?;
+    }
+    save_shared(&if is_file(out) { settings_beside(out) } else { RunDir::new(out).settings() }, text)
 }
 
 /// How images are written.
@@ -320,12 +323,12 @@ fn images(
         tracing::info!("{} of {class} in {}", counted(count, "synthetic image", "synthetic images"), out.display());
     }
     writer.finish()?;
-    save(&manifest, &listed)?;
+    save_shared(&manifest, &listed)?;
     if is_file(out) {
         save_settings(out, settings)?;
     }
     if let Some(path) = &args.grid {
-        data::save_grid(path, &View::joined(&shown)?, GRID.1)?;
+        data::save_grid(path, &View::joined(&shown)?, GRID.1, Readers::AsUsual)?;
         tracing::info!("a picture of them in {}", path.display());
     }
     Ok(())
@@ -368,7 +371,12 @@ fn strips(config: &StudyConfig, session: &Session, sources: &[Source], out: &Pat
             stop_if_asked(session)?;
             let strips = number..number + 1;
             for strip in source.gan.interpolate(&options, &source.class, to.as_deref(), steps, strips)? {
-                data::save_grid(&out.join(&folder).join(naming.file_name(number + 1)), &strip, steps)?;
+                data::save_grid(
+                    &out.join(&folder).join(naming.file_name(number + 1)),
+                    &strip,
+                    steps,
+                    Readers::AsUsual,
+                )?;
             }
         }
         tracing::info!("{} of {steps} images in {}", counted(count, "strip", "strips"), out.join(&folder).display());
@@ -423,15 +431,6 @@ fn check_folder(out: &Path, folders: impl Iterator<Item = String>, own: impl Fn(
         );
     }
     Ok(())
-}
-
-fn remove_if_there(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Whether images are to go into one file.

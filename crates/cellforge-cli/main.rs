@@ -2,6 +2,7 @@
 
 mod audit;
 mod classify;
+mod clean;
 mod common;
 mod completions;
 mod config;
@@ -73,6 +74,8 @@ enum Verb {
     /// Ask people: a page on which raters tell synthetic images from real ones, and its score
     #[command(subcommand)]
     Panel(panel::Command),
+    /// Remove what holds pixels of real images: caches, pictures of pairs, pages of panels
+    Clean(clean::Args),
     /// Print the settings: keys, defaults, ranges and meanings
     #[command(subcommand)]
     Config(config::Command),
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         Verb::Evaluate(args) => evaluate::run(globals, &args),
         Verb::Audit(args) => audit::run(globals, &args),
         Verb::Panel(command) => panel::run(globals, &command),
+        Verb::Clean(args) => clean::run(&args),
         Verb::Reproduce(args) => reproduce::run(globals, &args),
         Verb::Completions(args) => completions::run(&args),
     };

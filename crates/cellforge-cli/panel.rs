@@ -101,7 +101,7 @@ impl Shorthands for ScoreShorthands {
 }
 
 /// The page for the raters.
-const PAGE: &str = "panel.html";
+pub const PAGE: &str = "panel.html";
 /// What the images of the page are.
 const KEY: &str = "key.csv";
 /// The figures.
@@ -109,7 +109,7 @@ const FIGURES: &str = "panel.json";
 /// The figures in words.
 const TEXT: &str = "panel.md";
 /// The settings of `panel make`.
-const VERB: &str = "panel make";
+pub const VERB: &str = "panel make";
 
 pub fn run(globals: Globals, command: &Command) -> Result<()> {
     match command {

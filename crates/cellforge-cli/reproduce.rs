@@ -12,7 +12,8 @@ use cellforge::{
 };
 
 use crate::common::{
-    Given, Globals, Interrupted, Shorthands, changes, check_outside, memory, say, settings, shell_word, with_reading,
+    Given, Globals, Interrupted, Shorthands, changes, check_outside, memory, say, settings, shell_word, shown,
+    with_reading,
 };
 
 /// Arguments of `reproduce`.
@@ -75,7 +76,8 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let out = args.out.clone().unwrap_or_else(|| default_out(&config));
     check_outside(&out, config.data.path.as_ref())?;
     if !args.overwrite {
-        check_same(&config, &out)?;
+        // What is saved means the same from any folder.
+        check_same(&config.absolute(), &out)?;
     } else if !RunDir::new(&out).stamps().is_dir() {
         // Even then, what no study wrote stays.
         saved(&out)?;
@@ -126,7 +128,7 @@ fn command(config: &StudyConfig, precision: Precision) -> String {
         "cellforge reproduce --config config.toml --out AGAIN".to_owned()
     };
     if let Some(path) = config.data.path.as_ref().filter(|_| plain == *config) {
-        words.push_str(&format!(" --data {}", shell_word(path)));
+        words.push_str(&format!(" --data {}", shell_word(&shown(path))));
     }
     if config.data.skip_bad && plain == *config {
         words.push_str(" --skip-bad");

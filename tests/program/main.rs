@@ -14,6 +14,7 @@ mod found;
 mod generate;
 mod numbers;
 mod panel;
+mod private;
 mod public_layouts;
 mod resume;
 mod settings;

@@ -115,7 +115,7 @@ fn goes_to_a_report(name: &str, set: &Set) {
     assert!(out.join("judged/report.html").is_file());
     // What generate recorded beside the images is known of them.
     let sheet = fs::read_to_string(out.join("judged/datasheet.md")).unwrap();
-    assert!(sheet.contains("Made by: `cellforge generate` from gan."), "{sheet}");
+    assert!(sheet.contains("Made by: cellforge generate from gan."), "{sheet}");
 }
 
 /// The preset quick with trainings of a few updates: all of its stages and figures, on sets this small.

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// Writes `bytes` to `path` so that it is whole or as it was before, and makes the folders above it.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent).map_err(Error::io("create the folder", parent))?;
+        cellforge_data::make_private_folder(parent).map_err(Error::io("create the folder", parent))?;
     }
     Ok(cellforge_data::write_atomic(path, bytes)?)
 }
@@ -21,7 +21,7 @@ pub fn make_folders(base: &Path, inside: impl AsRef<Path>) -> Result<()> {
     for part in inside.as_ref() {
         folder.push(part);
         if !folder.is_dir() {
-            std::fs::create_dir(&folder).map_err(Error::io("create the folder", &folder))?;
+            cellforge_data::private_folder().create(&folder).map_err(Error::io("create the folder", &folder))?;
         }
     }
     Ok(())
@@ -41,7 +41,7 @@ pub fn json<T: Serialize>(path: &Path, value: &T) -> Result<String> {
 
 /// Reads a JSON file.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read(path).map_err(Error::io("read", path))?;
+    let text = cellforge_data::read_bounded(path, cellforge_data::MAX_TEXT_BYTES).map_err(Error::io("read", path))?;
     serde_json::from_slice(&text).map_err(Error::json(path))
 }
 
@@ -70,6 +70,7 @@ pub fn hash_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     hex(&hash.finalize())
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,6 +7,7 @@ mod error;
 pub mod evaluation;
 mod even;
 pub mod files;
+mod markdown;
 mod network;
 mod numeric;
 pub mod panel;

@@ -48,9 +48,23 @@ pub fn check_free<'a>(files: impl IntoIterator<Item = &'a PathBuf>, overwrite: b
     Ok(())
 }
 
-/// Writes a text file whole or not at all.
+/// Writes a text file whole or not at all, for its owner alone.
 pub fn save(path: &Path, text: &str) -> Result<()> {
     cellforge::data::write_atomic(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// As [`save`], a file to be given away.
+pub fn save_shared(path: &Path, text: &str) -> Result<()> {
+    cellforge::data::write_shared(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+}
+
+pub fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The path of a file with something after its name, such as `images.zip.manifest.csv`.

@@ -1,9 +1,14 @@
 //! The settings of a verb: how they are put together, and how they are saved beside what it makes.
 
-use std::path::Path;
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use cellforge::{
+    data::read_bounded,
     kernels::Precision,
     settings::{self, Layer},
     study::{self, Preset, StudyConfig},
@@ -42,7 +47,7 @@ const FLAGS: [&str; 7] = ["device", "threads", "quiet", "verbose", "profile", "o
 /// The settings by which `verb` made what is at `path`, a folder or a file, where it left them.
 pub fn made_by(path: &Path, verb: &str) -> Option<StudyConfig> {
     let file = if path.is_dir() { RunDir::new(path).settings() } else { beside(path, ENDING) };
-    let text = std::fs::read_to_string(&file).ok()?;
+    let text = String::from_utf8(file.is_file().then(|| read_bounded(&file, MAX_SETTINGS).ok())??).ok()?;
     let layer = Layer::parse(file.display().to_string(), text.starts_with(&heading(verb)).then_some(&text)?).ok()?;
     StudyConfig::layered(&[layer], None).ok()
 }
@@ -50,10 +55,13 @@ pub fn made_by(path: &Path, verb: &str) -> Option<StudyConfig> {
 /// What follows the name of a file in that of its settings.
 const ENDING: &str = ".settings.toml";
 
+/// The most bytes of a settings file: what is longer is another file.
+const MAX_SETTINGS: u64 = 16 << 20;
+
 /// A settings file.
 fn read(path: &Path) -> Result<Layer> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read the settings file {}", path.display()))?;
+    let context = || format!("cannot read the settings file {}", path.display());
+    let text = String::from_utf8(read_bounded(path, MAX_SETTINGS).with_context(context)?).with_context(context)?;
     Ok(Layer::parse(path.display().to_string(), &text)?)
 }
 
@@ -137,7 +145,11 @@ fn heading(verb: &str) -> String {
 
 /// Whether the settings in a folder are those that `verb` saved, by their first line.
 pub fn is_of(folder: &Path, verb: &str) -> bool {
-    std::fs::read(RunDir::new(folder).settings()).is_ok_and(|text| text.starts_with(heading(verb).as_bytes()))
+    let (path, expected) = (RunDir::new(folder).settings(), heading(verb));
+    let mut found = vec![0; expected.len()];
+    path.is_file()
+        && File::open(path).and_then(|mut file| file.read_exact(&mut found)).is_ok()
+        && found == expected.as_bytes()
 }
 
 /// Refuses a folder whose settings are of a study or of another verb than `verb`, which would replace them.
@@ -154,11 +166,17 @@ pub fn check_settings(folder: &Path, verb: &str) -> Result<()> {
 
 /// Saves effective settings in the folder of what was made.
 pub fn save_effective(folder: &Path, text: &str) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    cellforge::data::make_private_folder(folder)
+        .with_context(|| format!("cannot create the folder {}", folder.display()))?;
     save(&RunDir::new(folder).settings(), text)
 }
 
-/// Saves effective settings beside an output: those of `images.zip` as `images.zip.settings.toml`.
+/// Where the effective settings of an output lie beside it: those of `images.zip` in `images.zip.settings.toml`.
+pub fn settings_beside(out: &Path) -> PathBuf {
+    beside(out, ENDING)
+}
+
+/// Saves effective settings there.
 pub fn save_beside(out: &Path, text: &str) -> Result<()> {
-    save(&beside(out, ENDING), text)
+    save(&settings_beside(out), text)
 }

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 use cellforge::{
-    data::{self, Facts, LeftOut, SplitPart, TwinCounts, View, counted},
+    data::{self, Facts, LeftOut, Readers, SplitPart, TwinCounts, View, counted},
     train::RunDir,
 };
 use serde::Serialize;
@@ -91,7 +91,7 @@ pub fn run(globals: Globals, args: &InfoArgs) -> Result<()> {
         let shown: Vec<usize> = (0..set.classes().len() as u32)
             .flat_map(|class| set.class_indices(class).into_iter().take(SHOWN))
             .collect();
-        data::save_grid(file, &set.part(&shown), SHOWN)?;
+        data::save_grid(file, &set.part(&shown), SHOWN, Readers::Owner)?;
     }
     let counts = set.class_counts();
     let groups = set.group_names().len();

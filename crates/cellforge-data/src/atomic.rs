@@ -1,6 +1,8 @@
-//! Files that are whole or not there: written under a temporary name beside their own, synced and renamed.
+//! Files that are whole or not there: written under a temporary name beside their own, synced and renamed. And who may read them: their owner
+//! alone, for they are of patients, unless they are made to be given away.
 
-use std::fs::{self, File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -10,17 +12,78 @@ use std::time::SystemTime;
 use crate::{Error, Result};
 
 /// Writes `bytes` to a temporary file beside `path`, syncs it and renames it: whoever looks at `path`, even after a crash, finds
-/// what was there before or the whole of the new file. It has the permissions of any new file, and its folder must be there. A
-/// link is followed; what is there and no file, such as `/dev/stdout`, is written to as it is.
+/// what was there before or the whole of the new file. Its owner alone may read and write it, even where others could read the
+/// file that it replaces; see [`private_file`]. Its folder must be there. A link is followed; what is there and no file, such as
+/// `/dev/stdout`, is written to as it is.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file, or the folder where no file can be made in it.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_with(path, |file| file.write_all(bytes).map_err(Error::io(path)))
+    write_with(path, Readers::Owner, |file| file.write_all(bytes).map_err(Error::io(path)))
 }
 
-/// As [`write_atomic`], for what `fill` writes. If `fill` fails, nothing is left behind.
-pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+/// As [`write_atomic`], for what holds nothing of a patient and is made to be given away: it has the permissions of any new file.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_shared(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_with(path, Readers::AsUsual, |file| file.write_all(bytes).map_err(Error::io(path)))
+}
+
+/// Options by which a file that is made is its owner's alone to read and write (0600). One that is there keeps its permissions. On Windows a file
+/// has the permissions of its folder.
+#[must_use]
+pub fn private_file() -> OpenOptions {
+    #[cfg_attr(not(unix), allow(unused_mut))]
+    let mut options = File::options();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Makes an open file, which an earlier version may have made readable for all, its owner's alone as [`private_file`] does. Where that is not
+/// allowed, it stays as it is.
+pub fn keep_private(file: &File) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        if file.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0) {
+            let _ = file.set_permissions(fs::Permissions::from_mode(0o600));
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = file;
+}
+
+/// Makes folders that only their owner may enter (0700). On Windows a folder has the permissions of the one above it.
+#[must_use]
+pub fn private_folder() -> DirBuilder {
+    #[cfg_attr(not(unix), allow(unused_mut))]
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+/// Makes a folder by [`private_folder`], and in the same way those above it that are missing. One that is there keeps its permissions.
+///
+/// # Errors
+/// Those of the system.
+pub fn make_private_folder(path: &Path) -> io::Result<()> {
+    private_folder().recursive(true).create(path)
+}
+
+/// Who may read a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Nobody else.
+    Owner,
+    /// Whom the system lets read any new file.
+    AsUsual,
+}
+
+/// As [`write_atomic`] or [`write_shared`], for what `fill` writes. If `fill` fails, nothing is left behind.
+pub(crate) fn write_with(path: &Path, readers: Readers, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let there = fs::metadata(path);
     if there.as_ref().is_ok_and(|meta| !meta.is_file()) {
         return fill(&mut OpenOptions::new().write(true).open(path).map_err(Error::io(path))?);
@@ -29,12 +92,12 @@ pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>
     let resolved = if there.is_ok() { fs::canonicalize(path).map_err(Error::io(path))? } else { path.to_path_buf() };
     let path = resolved.as_path();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary = Temporary::new(folder).map_err(Error::io(folder))?;
+    let mut temporary = Temporary::new(folder, readers).map_err(Error::io(folder))?;
     fill(&mut temporary.file)?;
     temporary.rename(path)
 }
 
-/// A file of a name of its own, which goes when it is dropped, unless it was renamed. It has the permissions of any new file.
+/// A file of a name of its own, which goes when it is dropped, unless it was renamed.
 #[derive(Debug)]
 pub(crate) struct Temporary {
     path: PathBuf,
@@ -43,14 +106,16 @@ pub(crate) struct Temporary {
 }
 
 impl Temporary {
-    pub(crate) fn new(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn new(folder: &Path, readers: Readers) -> io::Result<Self> {
+        let mut options = if readers == Readers::Owner { private_file() } else { File::options() };
+        options.read(true).write(true).create_new(true);
         // Other threads have other numbers, other processes other ids or, where one has died and left a file, other times.
         static MADE: AtomicU64 = AtomicU64::new(0);
         loop {
             let number = MADE.fetch_add(1, Ordering::Relaxed);
             let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
             let path = folder.join(format!("{PREFIX}{}-{number}-{time}", process::id()));
-            match File::options().read(true).write(true).create_new(true).open(&path) {
+            match options.open(&path) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 opened => {
                     let file = opened?;
@@ -101,7 +166,7 @@ pub fn remove_unfinished(folder: &Path) -> Result<()> {
     for entry in entries {
         let entry = entry.map_err(Error::io(folder))?;
         let path = entry.path();
-        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        if !is_unfinished(&entry.file_name()) {
             continue;
         }
         // Whoever removed it, or finished it, in the meantime has done no harm.
@@ -113,6 +178,11 @@ pub fn remove_unfinished(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a file of this name is a temporary one of [`write_atomic`].
+pub(crate) fn is_unfinished(name: &OsStr) -> bool {
+    name.to_string_lossy().starts_with(PREFIX)
 }
 
 /// How the names of temporary files begin.
@@ -131,7 +201,7 @@ mod tests {
             names.collect::<Vec<_>>()
         };
         fs::write(dir.path().join(".writing-left"), "half").unwrap();
-        write_with(&dir.path().join("file"), |file| {
+        write_with(&dir.path().join("file"), Readers::Owner, |file| {
             file.write_all(b"half").unwrap();
             assert_eq!(names().len(), 2);
             remove_unfinished(dir.path())?;
@@ -146,13 +216,18 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_file_has_the_permissions_of_any_new_one() {
+    fn only_what_is_shared_is_readable_by_others() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
-        let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+        let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
         fs::write(dir.path().join("plain"), "x").unwrap();
+        write_shared(&dir.path().join("shared"), b"x").unwrap();
+        assert_eq!(mode("shared"), mode("plain"));
         write_atomic(&dir.path().join("atomic"), b"x").unwrap();
-        assert_eq!(mode("atomic"), mode("plain"));
+        write_atomic(&dir.path().join("plain"), b"x").unwrap();
+        make_private_folder(&dir.path().join("a/b")).unwrap();
+        make_private_folder(&dir.path().join("a/b")).unwrap();
+        assert_eq!(["atomic", "plain", "a", "a/b"].map(mode), [0o600, 0o600, 0o700, 0o700]);
     }
 
     #[cfg(unix)]
@@ -175,7 +250,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         write_atomic(&path, b"before").unwrap();
-        let failed = write_with(&path, |file| {
+        let failed = write_with(&path, Readers::Owner, |file| {
             file.write_all(b"half").unwrap();
             Err(Error::Invalid("stop".into()))
         });

@@ -4,17 +4,20 @@
 //! digest), the pixels, then notes in JSON: which entries were kept and what was skipped. The digest is the SHA-256 of pixels,
 //! notes and the header before it, so a damaged or shortened file is found out and built again.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::atomic::{remove_unfinished, write_with};
+use crate::atomic::{
+    Readers, is_unfinished, keep_private, make_private_folder, private_file, remove_unfinished, write_with,
+};
 use crate::decode::{by_file, image_bytes};
 use crate::index::{Index, Skipped};
 use crate::intensity::Intensities;
@@ -85,6 +88,47 @@ pub(crate) fn key(source: &Source, index: &Index, options: &OpenOptions) -> Resu
     Ok(hash.finalize().into())
 }
 
+/// The files of decoded images in a folder, with their locks and what a dead writer left of them. A file that only has such a name is none, and no
+/// link is followed.
+///
+/// # Errors
+/// [`Error::Io`] if the folder cannot be read.
+pub fn cached_images(dir: &Path) -> Result<Vec<PathBuf>> {
+    let (mut files, mut locks, mut unfinished) = (Vec::new(), Vec::new(), Vec::new());
+    for entry in fs::read_dir(dir).map_err(Error::io(dir))? {
+        let entry = entry.map_err(Error::io(dir))?;
+        let path = entry.path();
+        if !entry.file_type().map_err(Error::io(&path))?.is_file() {
+            continue;
+        }
+        let name = |part: Option<&OsStr>| part.and_then(OsStr::to_str).unwrap_or_default().to_owned();
+        let (stem, ending) = (name(path.file_stem()), name(path.extension()));
+        let is_key = stem.len() == 32 && stem.bytes().all(|b| b.is_ascii_hexdigit());
+        if is_unfinished(&entry.file_name()) {
+            unfinished.push(path);
+        } else if is_key && ending == "images" && begins_with(&path, MAGIC) {
+            files.push(path);
+        } else if is_key && ending == "lock" && entry.metadata().map_err(Error::io(&path))?.len() == 0 {
+            locks.push(path);
+        }
+    }
+    // Whoever writes a cache file has locked it by its key.
+    if !locks.is_empty() {
+        files.append(&mut unfinished);
+    }
+    if !files.is_empty() {
+        files.append(&mut locks);
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Whether a file begins with these bytes.
+fn begins_with(path: &Path, bytes: &[u8]) -> bool {
+    let mut found = vec![0; bytes.len()];
+    File::open(path).and_then(|mut file| file.read_exact(&mut found)).is_ok() && found == bytes
+}
+
 /// Maps the cache file of `key` in `dir`; where there is none that is whole, has `build` write every image into one first.
 ///
 /// Processes that want the same file wait for one another on a lock file beside it, and the later ones find it made.
@@ -99,10 +143,10 @@ pub(crate) fn open_or_build(
     if let Some(found) = open(&path, key, options)? {
         return Ok(found);
     }
-    fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    make_private_folder(dir).map_err(Error::io(dir))?;
     let lock_path = dir.join(format!("{stem}.lock"));
     let lock =
-        File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(Error::io(&lock_path))?;
+        private_file().create(true).truncate(false).write(true).open(&lock_path).map_err(Error::io(&lock_path))?;
     // Some network file systems have no locks. Two processes may then build the same bytes, each renaming a whole file.
     if let Err(error) = lock.lock() {
         tracing::debug!("no lock on {}: {error}", lock_path.display());
@@ -126,7 +170,7 @@ fn write(
     build: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<Kept>,
 ) -> Result<()> {
     let io = |error| Error::io(path)(error);
-    write_with(path, |temporary| {
+    write_with(path, Readers::Owner, |temporary| {
         let mut hash = Sha256::new();
         let mut pixels = 0u64;
         let mut file = BufWriter::with_capacity(1 << 20, temporary);
@@ -171,6 +215,7 @@ fn open(path: &Path, key: &Key, options: &OpenOptions) -> Result<Option<(Kept, P
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io(path)(error)),
     };
+    keep_private(&file);
     if file.metadata().map_err(Error::io(path))?.len() < HEADER as u64 {
         tracing::warn!("the cache {} is cut short: building it again", path.display());
         return Ok(None);

@@ -130,7 +130,7 @@ pub enum Error {
         reason: String,
     },
     /// A CSV file (groups or split manifest) that does not fit.
-    #[error("{path}, line {line}: {reason}")]
+    #[error("{path}{}: {reason}", if *line == 0 { String::new() } else { format!(", line {line}") })]
     Csv {
         /// The file.
         path: PathBuf,

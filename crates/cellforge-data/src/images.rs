@@ -1,11 +1,11 @@
 //! The PNG files of one class folder, read back; and many images in one picture.
 
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 use std::path::Path;
 
 use image::{Rgb, RgbImage};
 
-use crate::atomic::write_atomic;
+use crate::atomic::{Readers, make_private_folder, write_with};
 use crate::{Error, ImageSize, Result, View, ViewParts};
 
 /// Pixels between images of a grid.
@@ -66,19 +66,21 @@ pub fn sample_grid(images: &View, columns: usize) -> RgbImage {
     grid
 }
 
-/// Saves a [`sample_grid`] as a PNG, whole or not at all, and makes the folders above it.
+/// Saves a [`sample_grid`] as a PNG, whole or not at all, and makes the folders above it. Where it is for its owner alone, so are folders that are made.
 ///
 /// # Errors
 /// [`Error::Io`] or [`Error::Encode`] naming the file.
-pub fn save_grid(path: &Path, images: &View, columns: usize) -> Result<()> {
+pub fn save_grid(path: &Path, images: &View, columns: usize, readers: Readers) -> Result<()> {
     let mut bytes = Cursor::new(Vec::new());
     sample_grid(images, columns)
         .write_to(&mut bytes, image::ImageFormat::Png)
         .map_err(|source| Error::Encode { path: path.to_path_buf(), source })?;
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
+        let made =
+            if readers == Readers::Owner { make_private_folder(parent) } else { std::fs::create_dir_all(parent) };
+        made.map_err(Error::io(parent))?;
     }
-    write_atomic(path, bytes.get_ref())
+    write_with(path, readers, |file| file.write_all(bytes.get_ref()).map_err(Error::io(path)))
 }
 
 #[cfg(test)]

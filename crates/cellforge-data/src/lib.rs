@@ -50,6 +50,7 @@ mod atomic;
 pub mod augment;
 #[cfg(feature = "tensor")]
 pub mod batch;
+mod bounded;
 mod cache;
 pub mod decode;
 mod duplicates;
@@ -84,10 +85,15 @@ pub mod vision;
 mod writer;
 mod zip_file;
 
-pub use atomic::{remove_unfinished, write_atomic};
+pub use atomic::{
+    Readers, keep_private, make_private_folder, private_file, private_folder, remove_unfinished, write_atomic,
+    write_shared,
+};
 pub use augment::Augment;
 #[cfg(feature = "tensor")]
 pub use batch::{Batch, Scale};
+pub use bounded::{MAX_TEXT_BYTES, read_bounded};
+pub use cache::cached_images;
 pub use cellforge_settings::ImageSize;
 pub use duplicates::{Duplicates, TwinCounts};
 pub use error::{Error, Result};

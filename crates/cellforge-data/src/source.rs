@@ -108,7 +108,7 @@ impl Source {
         listing
     }
 
-    /// Copies files into the folder `into`, byte for byte, under the names that [`Source::list`] gives them.
+    /// Copies files into the folder `into`, byte for byte, under the names that [`Source::list`] gives them. They are for their owner alone.
     ///
     /// # Errors
     /// [`Error::BadImage`] for a file that cannot be read or whose name leads out of the folder, [`Error::HostileZip`], [`Error::Io`].
@@ -125,7 +125,7 @@ impl Source {
             }
             let to = into.join(new);
             if let Some(folder) = to.parent() {
-                std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+                crate::make_private_folder(folder).map_err(Error::io(folder))?;
             }
             crate::write_atomic(&to, &reader.read(name, MAX_STACK_BYTES)?)?;
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{Error, Result};
+use crate::{Error, MAX_TEXT_BYTES, Result, read_bounded};
 
 /// The text of a file in UTF-8 or UTF-16, without the mark of byte order, and without the line `sep=;` that tells spreadsheets what the delimiter is.
 pub(crate) fn read(path: &Path) -> Result<String> {
@@ -12,7 +12,7 @@ pub(crate) fn read(path: &Path) -> Result<String> {
 }
 
 fn decoded(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = read_bounded(path, MAX_TEXT_BYTES).map_err(Error::io(path))?;
     let bad = |reason: &str| Error::Csv { path: path.to_path_buf(), line: 0, reason: reason.to_owned() };
     let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();

@@ -9,7 +9,7 @@ use image::{ExtendedColorType, ImageEncoder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic::Temporary;
+use crate::atomic::{Readers, Temporary};
 use crate::formats::{MAX_FRAMES, MAX_STACK_BYTES};
 use crate::names::folder_name;
 use crate::zip_file::ZipFile;
@@ -159,7 +159,7 @@ impl ImageWriter {
         let target = if is_zip || is_npz {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-            let temporary = Temporary::new(folder).map_err(Error::io(folder))?;
+            let temporary = Temporary::new(folder, Readers::AsUsual).map_err(Error::io(folder))?;
             let path = path.to_path_buf();
             if is_npz {
                 Target::Arrays {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use cellforge_data::write_atomic;
+use cellforge_data::write_shared;
 use cellforge_gan::{Discriminator, Generator};
 use cellforge_nn::Precision;
 
@@ -59,9 +59,9 @@ pub fn pack_gan(dir: &Path, out: &Path, discriminator: bool) -> Result<GanState>
     fs::create_dir_all(out).map_err(Error::io(out))?;
     // A crash between the files leaves a state whose sums are not those of the weights, which is an error when they are loaded.
     for (stem, bytes) in &packed {
-        write_atomic(&out.join(checkpoint::file_name(stem)), bytes)?;
+        write_shared(&out.join(checkpoint::file_name(stem)), bytes)?;
     }
-    write_atomic(&checkpoint::state_path(out), &json)?;
+    write_shared(&checkpoint::state_path(out), &json)?;
     if !discriminator {
         checkpoint::remove(&out.join(checkpoint::file_name(DISCRIMINATOR)))?;
     }

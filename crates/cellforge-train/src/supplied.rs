@@ -1,13 +1,13 @@
 //! Files that the user brings along: weights of Inception-v3 and of DINOv2, and features that another program computed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::path::Path;
 
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use cellforge_classify::{DinoV2, DinoV2Config, Inception};
+use cellforge_data::read_bounded;
 use cellforge_nn::Precision;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
@@ -22,6 +22,8 @@ const IMAGENET_CLASSES: usize = 1000;
 
 /// The most bytes of a file of weights, 4 GiB.
 const MAX_WEIGHTS: u64 = 4 << 30;
+/// The same of features, 64 GiB.
+const MAX_FEATURES: u64 = 64 << 30;
 
 /// Loads Inception-v3 from a file of weights with the names of pytorch-fid and torch-fidelity: the `.pth` that these programs download,
 /// or a safetensors file. Their classifier (`fc`) may be there and is not used. The network's convolutions multiply in `precision`.
@@ -96,11 +98,7 @@ fn published_names(tensors: HashMap<String, Tensor>) -> candle_core::Result<Hash
 
 /// The floating-point tensors of a file, as `f32`.
 pub(crate) fn read_weights(path: &Path) -> Result<HashMap<String, Tensor>> {
-    let size = fs::metadata(path).map_err(Error::io(path))?.len();
-    if size > MAX_WEIGHTS {
-        return Err(supplied(path, format!("has {size} bytes: at most {MAX_WEIGHTS} of weights are read")));
-    }
-    let bytes = fs::read(path).map_err(Error::io(path))?;
+    let bytes = read_bounded(path, MAX_WEIGHTS).map_err(Error::io(path))?;
     if torch_file::is_torch_file(&bytes) {
         let tensors = torch_file::read(&bytes).map_err(|reason| supplied(path, reason))?;
         return finite(path, tensors.into_iter().collect());
@@ -135,7 +133,7 @@ fn finite(path: &Path, tensors: HashMap<String, Tensor>) -> Result<HashMap<Strin
 /// [`Error::Io`], or [`Error::Supplied`] for a set that is missing or unknown, is no matrix, is empty or of another type, or has
 /// another number of columns than `real`.
 pub fn read_feature_file(path: &Path) -> Result<BTreeMap<String, FeatureMatrix>> {
-    let bytes = fs::read(path).map_err(Error::io(path))?;
+    let bytes = read_bounded(path, MAX_FEATURES).map_err(Error::io(path))?;
     let file =
         SafeTensors::deserialize(&bytes).map_err(|e| supplied(path, format!("no whole safetensors file: {e}")))?;
     let views: BTreeMap<&str, TensorView> = file.iter().collect();
@@ -178,6 +176,8 @@ fn supplied(path: &Path, reason: impl Into<String>) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use candle_core::Shape;
 

@@ -389,10 +389,11 @@ impl CopiesPart {
             .then(|| format!("{twice} of {images} synthetic {} {are} equal to a synthetic {one} before.", words.many))
     }
 
-    /// The copies in words: how many, and how many patients they are of. None where there is none.
+    /// The copies in words: how many, and how many patients they are of. No image and no patient is named. None where there is none.
     #[must_use]
     pub fn in_words(&self, words: &Words, images: usize) -> Option<String> {
-        let (first, identical) = (self.found.first()?, self.found.iter().filter(|copy| copy.identical).count());
+        self.found.first()?;
+        let identical = self.found.iter().filter(|copy| copy.identical).count();
         let patients: std::collections::BTreeSet<_> =
             self.found.iter().filter_map(|copy| copy.patient.as_ref()).collect();
         let of = match patients.len() {
@@ -407,7 +408,7 @@ impl CopiesPart {
             format!("are copies of training {}", words.many)
         };
         let exact = if identical > 0 { format!(" ({identical} of them pixel by pixel)") } else { String::new() };
-        Some(format!("{count} of {images} {are}{exact}{of}; {} is {}.", first.synthetic, first.training))
+        Some(format!("{count} of {images} {are}{exact}{of}; evaluation.json names them."))
     }
 }
 

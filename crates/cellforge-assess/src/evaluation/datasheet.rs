@@ -8,6 +8,7 @@ use cellforge_eval::Estimate;
 use super::{
     Answer, Evaluation, FeatureInfo, FidelityPart, FidelityScope, OtherFeatures, PrivacyPart, SetInfo, Words, digits,
 };
+use crate::markdown::{escaped, fenced};
 use crate::report::{found_word, space_name, test_name};
 
 /// Writes the data sheet as Markdown.
@@ -20,9 +21,14 @@ pub fn datasheet(found: &Evaluation) -> String {
 
 fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     let (sets, provenance, words) = (&found.sets, &found.provenance, &found.words);
+    let words = &words_in_markdown(words);
     let (one, many) = (&words.one, &words.many);
     writeln!(text, "# Data sheet: synthetic {many}\n")?;
     writeln!(text, "Written by cellforge {} from the figures in `evaluation.json`.\n", found.versions.cellforge)?;
+    writeln!(
+        text,
+        "This sheet shows no real {one} and names no patient. Names of classes and of the sets are those that they were given.\n"
+    )?;
     for notice in &provenance.notices {
         writeln!(text, "> **{}** {}\n", notice.title, notice.sentence)?;
     }
@@ -35,8 +41,8 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
         if sets.channels == 1 { "grey" } else { "colour" }
     );
     writeln!(text, "- {} synthetic {many} of {size}: {}.", sets.synthetic.available, classes(&sets.synthetic))?;
-    writeln!(text, "- Source: {}.", sets.synthetic.source)?;
-    let generator = provenance.generator.as_deref().unwrap_or("not recorded");
+    writeln!(text, "- Source: {}.", escaped(&sets.synthetic.source))?;
+    let generator = escaped(provenance.generator.as_deref().unwrap_or("not recorded"));
     writeln!(text, "- Made by: {generator}.")?;
     if let Some(seed) = provenance.seed {
         writeln!(text, "- Seed of the generation: {seed}.")?;
@@ -45,11 +51,12 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     writeln!(text, "- SHA-256 of the {many} that were measured: `{}`.\n", sets.synthetic.fingerprint)?;
 
     writeln!(text, "## What it was made from\n")?;
-    writeln!(text, "- Training {many}: {}; {}{}.", sets.real.source, classes(&sets.real), patients(&sets.real))?;
+    let source = |set: &SetInfo| format!("{}; {}{}", escaped(&set.source), classes(set), patients(set));
+    writeln!(text, "- Training {many}: {}.", source(&sets.real))?;
     match &sets.holdout {
         Some(holdout) => writeln!(
             text,
-            "- Held out{}: {}; {}{}.",
+            "- Held out{}: {}.",
             match provenance.holdout_seen {
                 None => String::new(),
                 Some(0) => ", none of them seen by the generator".to_owned(),
@@ -57,19 +64,17 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
                     ", though the generator was trained on {seen} of them, by which no figure below is one of new {many}"
                 ),
             },
-            holdout.source,
-            classes(holdout),
-            patients(holdout)
+            source(holdout)
         )?,
         None => {
             writeln!(text, "- No {many} were held out: copies were looked for, and other leaks could not be tested.")?
         }
     }
     if let Some(left_out) = found.left_out() {
-        writeln!(text, "- Not compared: {left_out}.")?;
+        writeln!(text, "- Not compared: {}.", escaped(&left_out))?;
     }
     for sentence in found.reading() {
-        writeln!(text, "- {sentence}")?;
+        writeln!(text, "- {}", escaped(&sentence))?;
     }
     if let Some(shared) = sets.shared_patients {
         writeln!(text, "- Patients on both sides: {shared}.")?;
@@ -78,13 +83,19 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
 
     writeln!(text, "## What was measured\n")?;
     for verdict in &found.verdicts {
-        writeln!(text, "- **{}** {}. {}", verdict.question, verdict.answer.word(), verdict.sentence)?;
+        writeln!(
+            text,
+            "- **{}** {}. {}",
+            escaped(&verdict.question),
+            verdict.answer.word(),
+            escaped(&verdict.sentence)
+        )?;
     }
     writeln!(text)?;
-    writeln!(text, "Compared by {}.\n", found.features.source)?;
+    writeln!(text, "Compared by {}.\n", escaped(&found.features.source))?;
     figures(text, found)?;
     for (part, reason) in &found.not_measured {
-        writeln!(text, "- Not measured, {part}: {reason}.")?;
+        writeln!(text, "- Not measured, {part}: {}.", escaped(reason))?;
     }
 
     writeln!(text, "\n## What it may be used for\n")?;
@@ -112,7 +123,7 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
 
     writeln!(text, "\n## How to repeat it\n")?;
     if !provenance.command.is_empty() {
-        writeln!(text, "```sh\n{}\n```\n", provenance.command)?;
+        writeln!(text, "{}", fenced("sh", &provenance.command))?;
     }
     let versions = &found.versions;
     writeln!(
@@ -122,8 +133,13 @@ fn write(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     )
 }
 
+/// What the images are called, for sentences that are Markdown already.
+fn words_in_markdown(words: &Words) -> Words {
+    Words { one: escaped(&words.one), many: escaped(&words.many) }
+}
+
 fn classes(set: &SetInfo) -> String {
-    set.images_per_class.iter().map(|(class, n)| format!("{n} {class}")).collect::<Vec<_>>().join(", ")
+    set.images_per_class.iter().map(|(class, n)| format!("{n} {}", escaped(class))).collect::<Vec<_>>().join(", ")
 }
 
 fn patients(set: &SetInfo) -> String {
@@ -142,13 +158,14 @@ fn show(e: Estimate) -> String {
 
 /// The figures that verdicts rest on.
 fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
-    let many = &found.words.many;
+    let words = &words_in_markdown(&found.words);
+    let many = &words.many;
     seen(text, &found.features, &found.words)?;
     if let Some(fidelity) = &found.fidelity {
         scopes(text, fidelity, &found.features, found)?;
     }
     for OtherFeatures { features, fidelity } in &found.other_features {
-        writeln!(text, "By other features, {}:\n", features.source)?;
+        writeln!(text, "By other features, {}:\n", escaped(&features.source))?;
         seen(text, features, &found.words)?;
         scopes(text, fidelity, features, found)?;
     }
@@ -163,24 +180,24 @@ fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
     writeln!(
         text,
         "- Copies: {}{searched}",
-        copies.unwrap_or_else(|| format!("no copy of a training {} was found.", found.words.one))
+        copies.map_or_else(|| format!("no copy of a training {} was found.", words.one), |copies| escaped(&copies))
     )?;
     if let Some(twice) = found.copies.twice_in_words(&found.words, found.sets.synthetic.images) {
-        writeln!(text, "- {twice}")?;
+        writeln!(text, "- {}", escaped(&twice))?;
     }
     if let Some(near) = &found.copies.near {
         let alarms = &near.false_alarms;
         writeln!(
             text,
             "- Of {} patients of whom no {} can be a copy, {} would have been accused.",
-            alarms.units, found.words.one, alarms.accused
+            alarms.units, words.one, alarms.accused
         )?;
     }
     if let Some(privacy) = &found.privacy {
         let leaks = privacy.findings.iter().filter(|finding| finding.leaks).count();
         writeln!(text, "- Tests for leaks: {leaks} of {} find one.", privacy.findings.len())?;
         if let Some(linked) = &privacy.reidentification {
-            writeln!(text, "- Re-identification: {}", linked.in_words(&found.words))?;
+            writeln!(text, "- Re-identification: {}", escaped(&linked.in_words(&found.words)))?;
         }
         writeln!(text)?;
         leak_tests(text, privacy, &found.words)?;
@@ -190,7 +207,7 @@ fn figures(text: &mut String, found: &Evaluation) -> std::fmt::Result {
 
 /// Whether the network of the features has seen the images.
 fn seen(text: &mut String, features: &FeatureInfo, words: &Words) -> std::fmt::Result {
-    features.seen_in_words(words).map_or(Ok(()), |sentence| writeln!(text, "{sentence}\n"))
+    features.seen_in_words(words).map_or(Ok(()), |sentence| writeln!(text, "{}\n", escaped(&sentence)))
 }
 
 /// A table of all classes together, and one of each class, which is what verdicts go by.
@@ -205,10 +222,11 @@ fn scope(
     features: &FeatureInfo,
     found: &Evaluation,
 ) -> std::fmt::Result {
-    let (n, many, against) = (scope.images, &found.words.many, scope.judged_against());
+    let (n, many, against) = (scope.images, escaped(&found.words.many), scope.judged_against());
+    let name = escaped(name);
     writeln!(text, "| {name} ({n} {many} on each side) | Synthetic {against} | Real {against} |\n|---|---|---|")?;
     let [a, b] = scope.judged();
-    let metric = features.metric.as_str();
+    let metric = escaped(&features.metric);
     let measured = [a, b].map(|found| digits(found.frechet_measured));
     writeln!(text, "| {metric} | {} | {} |", show(a.frechet), show(b.frechet))?;
     writeln!(text, "| {metric} as measured | {} | {} |", measured[0], measured[1])?;
@@ -239,7 +257,8 @@ fn leak_tests(text: &mut String, part: &PrivacyPart, words: &Words) -> std::fmt:
         "| Test for leaks | By | Figure | By chance | p | p (all tests) | Leak |\n|---|---|---|---|---|---|---|"
     )?;
     for finding in &part.findings {
-        let space = finding.space.as_deref().map_or_else(|| "a network".to_owned(), space_name);
+        let space =
+            finding.space.as_deref().map_or_else(|| "a network".to_owned(), |space| escaped(&space_name(space)));
         let [chance, p, adjusted] = match finding.chance {
             Some(chance) => [
                 format!("{} to {}", digits(chance.low), digits(chance.high)),
@@ -251,7 +270,7 @@ fn leak_tests(text: &mut String, part: &PrivacyPart, words: &Words) -> std::fmt:
         writeln!(
             text,
             "| {} | {space} | {} | {chance} | {p} | {adjusted} | {} |",
-            test_name(&finding.test, words),
+            escaped(&test_name(&finding.test, words)),
             digits(finding.value),
             found_word(finding),
         )?;

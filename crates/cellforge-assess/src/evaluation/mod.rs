@@ -309,6 +309,8 @@ impl<'a> Prepared<'a> {
         let sets = SetsInfo {
             side: real.view.size(),
             channels: real.view.channels(),
+            pseudonym_key: sets::pseudonym_key(&real.view),
+            own_names: sets::own_names(&real, holdout.as_ref(), &synthetic.view),
             shared_patients: holdout.as_ref().and_then(|holdout| sets::shared_patients(&real, holdout)),
             real: real.info,
             holdout: holdout.map(|holdout| holdout.info),

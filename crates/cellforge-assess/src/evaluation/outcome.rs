@@ -255,6 +255,12 @@ pub struct SetsInfo {
     pub holdout: Option<SetInfo>,
     /// The synthetic images.
     pub synthetic: SetInfo,
+    /// By what names become pseudonyms in the report: a hash of the training images that is written nowhere else.
+    #[serde(default)]
+    pub pseudonym_key: String,
+    /// Whether no synthetic image bears the name of a real one or of a patient, so that a report can call it by its name.
+    #[serde(default)]
+    pub own_names: bool,
     /// Patients with images in both `real` and `holdout`; 0 is as it should be. None where patients are not known.
     pub shared_patients: Option<usize>,
 }

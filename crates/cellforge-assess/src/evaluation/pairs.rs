@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cellforge_data::{View, ViewParts, folder_name, save_grid};
+use cellforge_data::{Readers, View, ViewParts, folder_name, save_grid};
 use cellforge_train::{Orientation, RunDir};
 
 use super::{PairImage, PrivacyPart, sets::SetImages};
@@ -33,7 +33,7 @@ pub(super) fn save(
         pixels.extend_from_slice(real.image(right));
         let path = RunDir::pair(&folder_name(space), number + 1);
         let both = View::new(ViewParts { size, channels, pixels, ..ViewParts::default() })?;
-        save_grid(&out.join(&path), &both, 2)?;
+        save_grid(&out.join(&path), &both, 2, Readers::Owner)?;
         let [distance, holdout_distance] = distances;
         let [synthetic, real] = [(&synthetic.view, left), (real, right)].map(|(view, i)| view.name(i).to_owned());
         saved.push(PairImage { space: space.to_owned(), path, synthetic, real, distance, holdout_distance });

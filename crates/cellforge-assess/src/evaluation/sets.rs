@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cellforge_data::{Duplicates, ImageSize, SplitOptions, SplitRule, View, folder_name, split};
 use cellforge_eval::effective_groups;
+use sha2::{Digest, Sha256};
 
 use super::{Part, SetInfo};
-use crate::{Error, Result, files::hash_texts};
+use crate::{
+    Error, Result,
+    files::{hash_texts, hex},
+};
 
 /// The images of one part that are used.
 pub(super) struct SetImages {
@@ -43,6 +47,30 @@ pub(super) fn compared_classes(real: &View, synthetic: &View) -> Result<Vec<Stri
         return Err(Error::EvaluationImages { part: "synthetic", problem });
     }
     Ok(classes.into_iter().filter(|class| made.iter().any(|name| is_named(class, name))).collect())
+}
+
+/// A hash of the pixels of images, which is that of no other list of what they hold.
+pub(super) fn pseudonym_key(images: &View) -> String {
+    let mut hash = Sha256::new_with_prefix("names of these images and of their patients");
+    (0..images.len()).for_each(|i| hash.update(images.image(i)));
+    hex(&hash.finalize())
+}
+
+/// Whether no synthetic image has the name of a real one, or a patient's in its own.
+pub(super) fn own_names(real: &SetImages, holdout: Option<&SetImages>, synthetic: &View) -> bool {
+    let stem = |name: &str| -> String {
+        let file = name.rsplit('/').next().unwrap_or(name);
+        file.rsplit_once('.').map_or(file, |(stem, _)| stem).to_lowercase()
+    };
+    let mut known = BTreeSet::new();
+    for set in [Some(real), holdout].into_iter().flatten() {
+        known.extend((0..set.whole.len()).map(|i| stem(set.whole.name(i))));
+        known.extend(set.whole_patients.iter().flatten().map(|patient| patient.to_lowercase()));
+    }
+    (0..synthetic.len()).map(|i| stem(synthetic.name(i))).all(|name| {
+        let mut parts = name.split(|letter: char| !letter.is_alphanumeric());
+        !known.contains(&name) && !parts.any(|part| known.contains(part))
+    })
 }
 
 /// The classes that have images.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cellforge_data::{MAX_TEXT_BYTES, read_bounded};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -161,7 +162,7 @@ pub(super) struct Row<const N: usize> {
 impl<const N: usize> Table<N> {
     /// Reads the columns of these names, in whatever order they are in the file. Commas or semicolons divide them: spreadsheets write both.
     pub(super) fn read(path: &Path, columns: &[&str; N]) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let bytes = read_bounded(path, MAX_TEXT_BYTES).map_err(Error::io("read", path))?;
         let text = String::from_utf8(bytes).map_err(|_| wrong(path, 0, "it is not UTF-8 text".to_owned()))?;
         let text = text.trim_start_matches('\u{feff}');
         let header = text.lines().next().unwrap_or_default();

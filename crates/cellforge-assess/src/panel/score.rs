@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Answers, Key, KeyImage, Source};
 use crate::{
     Error, Result,
+    markdown::escaped,
     numeric::median,
     report::format::{count, percent, percent_range},
 };
@@ -181,8 +182,9 @@ fn judged(
 #[must_use]
 pub fn markdown(found: &PanelScore, many: &str) -> String {
     let each: usize = found.images.values().sum();
-    let mut text = format!("# Blinded panel {}\n\n", found.panel);
+    let mut text = format!("# Blinded panel {}\n\n", escaped(&found.panel));
     let raters = found.raters.len();
+    let many = escaped(many);
     let _ = writeln!(
         text,
         "{} real and as many synthetic {many}{}; {} showings; {raters} rater{}.\n",
@@ -198,14 +200,14 @@ pub fn markdown(found: &PanelScore, many: &str) -> String {
     };
     for rater in &found.raters {
         let answered = format!("{} of {}", rater.answered, found.showings);
-        rows.push(row(&rater.rater, answered, &rater.discrimination));
+        rows.push(row(&escaped(&rater.rater), answered, &rater.discrimination));
     }
     if raters > 1 {
         let answered = found.raters.iter().map(|rater| rater.answered).sum::<usize>();
         rows.push(row("all", format!("{answered} of {}", raters * found.showings), &found.pooled));
     }
     for (class, figures) in &found.per_class {
-        rows.push(row(&format!("all, {class}"), String::new(), figures));
+        rows.push(row(&format!("all, {}", escaped(class)), String::new(), figures));
     }
     text.push_str(&table(&rows));
     text.push_str(
@@ -219,14 +221,14 @@ pub fn markdown(found: &PanelScore, many: &str) -> String {
     };
     for rater in &found.raters {
         let seconds = format!("{:.1}", rater.median_seconds);
-        let who = format!("{}, shown twice", rater.rater);
+        let who = format!("{}, shown twice", escaped(&rater.rater));
         rows.push(match &rater.repeated {
             Some(a) => agreement(who, a, seconds),
             None => [who, "0".to_owned(), "none".to_owned(), "none".to_owned(), seconds],
         });
     }
     for pair in &found.pairs {
-        rows.push(agreement(pair.raters.join(" and "), &pair.agreement, String::new()));
+        rows.push(agreement(escaped(&pair.raters.join(" and ")), &pair.agreement, String::new()));
     }
     if let Some(all) = &found.all {
         rows.push(agreement("all raters".to_owned(), all, String::new()));

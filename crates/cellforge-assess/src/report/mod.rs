@@ -21,6 +21,19 @@ use crate::{Error, Evaluation, Result};
 pub use evaluation::notices;
 pub(crate) use evaluation::{found_word, space_name, test_name};
 
+/// The most bytes of a picture on a page.
+const MAX_PICTURE: u64 = 256 << 20;
+/// What stands in the text for a picture with a real image, and nowhere else.
+pub(crate) const BESIDE: &str = " beside the nearest ";
+/// How a page says what made it.
+const GENERATOR: &str = "cellforge ";
+
+/// Whether a page is a report of this program, of whatever version, with pictures of real images in it.
+#[must_use]
+pub fn shows_real_images(page: &str) -> bool {
+    page.contains(&format!("<meta name=\"generator\" content=\"{GENERATOR}")) && page.contains(BESIDE)
+}
+
 /// The style sheet of every page.
 const STYLE: &str = include_str!("style.css");
 
@@ -31,7 +44,7 @@ pub fn head(title: &str, version: &str) -> Markup {
         head {
             meta charset="utf-8";
             meta name="viewport" content="width=device-width, initial-scale=1";
-            meta name="generator" content={ "cellforge " (version) };
+            meta name="generator" content={ (GENERATOR) (version) };
             title { (title) }
             style { (PreEscaped(STYLE)) }
         }
@@ -76,7 +89,7 @@ pub fn embed(inside: &str, base_dir: &Path) -> Result<Embedded> {
     if !inside.components().all(|part| matches!(part, Component::Normal(_))) {
         return Err(refuse("an image must lie inside the folder of the report"));
     }
-    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+    let bytes = cellforge_data::read_bounded(&path, MAX_PICTURE).map_err(Error::io("read", &path))?;
     let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     match (number(16), number(20)) {
         (Some(width), Some(height)) if bytes.starts_with(b"\x89PNG\r\n\x1a\n") => {

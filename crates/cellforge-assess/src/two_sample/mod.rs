@@ -90,7 +90,7 @@ pub fn two_sample(config: &TwoSampleConfig, data: &TwoSampleData, out: &Path, co
         Err(reason) => return Ok(TwoSample::too_few(config, data, reason)),
     };
     let folder = RunDir::new(out).predictions();
-    std::fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
+    cellforge_data::make_private_folder(&folder).map_err(Error::io("create the folder", &folder))?;
     let trained = if config.updates == 0 { 0 } else { 2 * config.seeds * config.folds };
     let bar = ProgressBar::new(control.progress, "two-sample test", config.updates * trained as u64);
     let trainer = Trainer { config, folder, learner: None, control, bar };

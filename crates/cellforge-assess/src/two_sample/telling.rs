@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cellforge_data::{ImageSize, View, ViewParts, save_grid};
+use cellforge_data::{ImageSize, Readers, View, ViewParts, save_grid};
 use cellforge_train::{RunDir, TrainedClassifier};
 
 use super::{
@@ -79,7 +79,12 @@ pub(super) fn save(maps: &[Map], synthetic: &View, out: &Path) -> Result<Vec<Tel
         let mut pixels = image.clone();
         pixels.extend(lit(&image, size, channels, map));
         let path = RunDir::telling_picture(number + 1);
-        save_grid(&out.join(&path), &View::new(ViewParts { size, channels, pixels, ..ViewParts::default() })?, 2)?;
+        save_grid(
+            &out.join(&path),
+            &View::new(ViewParts { size, channels, pixels, ..ViewParts::default() })?,
+            2,
+            Readers::Owner,
+        )?;
         saved.push(TellingImage {
             path,
             synthetic: synthetic.name(map.image).to_owned(),

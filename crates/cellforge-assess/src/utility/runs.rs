@@ -41,7 +41,7 @@ pub(super) fn run_all(
     control: &Control,
 ) -> Result<Vec<Predictions>> {
     let folder = RunDir::new(out).predictions();
-    std::fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
+    cellforge_data::make_private_folder(&folder).map_err(Error::io("create the folder", &folder))?;
     let mut bar = ProgressBar::new(control.progress, "utility", config.updates * trainings.runs.len() as u64);
     let mut predicted = Vec::with_capacity(trainings.runs.len());
     for (number, run) in trainings.runs.iter().enumerate() {

@@ -16,7 +16,7 @@ use rand::RngExt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic::write_with;
+use crate::atomic::{Readers, write_with};
 use crate::index::is_image;
 use crate::rng::keyed;
 use crate::zip_file::ZipFile;
@@ -206,7 +206,7 @@ pub fn write_zip(config: &PhantomConfig, file: &Path) -> Result<()> {
     config.validate()?;
     let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    write_with(file, |temporary| {
+    write_with(file, Readers::AsUsual, |temporary| {
         let mut archive = ZipFile::new(temporary, file);
         for chunk in config.list().chunks(256) {
             let drawn: Vec<Result<Vec<u8>>> = chunk

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::Split;
 use crate::atomic::write_atomic;
 use crate::layout::normal;
-use crate::{Error, Result, View};
+use crate::{Error, MAX_TEXT_BYTES, Result, View, read_bounded};
 
 const COLUMNS: [&str; 4] = ["name", "class", "group", "split"];
 const UNUSED: &str = "unused";
@@ -49,7 +49,7 @@ pub fn write_manifest(path: &Path, view: &View, split: &Split) -> Result<()> {
 /// than the set's, or an unknown side; for an image of the set without a line; [`Error::Io`].
 pub fn read_manifest(path: &Path, view: &View) -> Result<Split> {
     let bad = |line: u64, reason: String| Error::Csv { path: path.to_path_buf(), line, reason };
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = read_bounded(path, MAX_TEXT_BYTES).map_err(Error::io(path))?;
     let places = places(view)?;
     let mut reader = csv::Reader::from_reader(bytes.as_slice());
     let from_csv = |error: csv::Error| bad(error.position().map_or(0, csv::Position::line), error.to_string());

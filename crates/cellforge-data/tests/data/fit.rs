@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cellforge_data::{Fit, ImageSize, OpenOptions, View, read_class, sample_grid, save_grid, shape_factor};
+use cellforge_data::{Fit, ImageSize, OpenOptions, Readers, View, read_class, sample_grid, save_grid, shape_factor};
 use image::{GrayImage, Luma};
 
 /// A folder of two classes with grey images of these widths and heights, of 10 with a frame of 200.
@@ -74,7 +74,7 @@ fn rectangles_are_written_and_drawn_in_their_shape() {
     let view = open(dir.path(), ImageSize::new(8, 12), Fit::Auto);
     // Two columns and two rows with a gap of 2.
     assert_eq!(sample_grid(&view, 2).dimensions(), (26, 18));
-    save_grid(&dir.path().join("grid.png"), &view, 3).unwrap();
+    save_grid(&dir.path().join("grid.png"), &view, 3, Readers::Owner).unwrap();
     assert_eq!(image::image_dimensions(dir.path().join("grid.png")).unwrap(), (40, 8));
     let back = read_class(&dir.path().join("a"), ImageSize::new(8, 12), 1).unwrap();
     assert_eq!((back.len(), back.image(0)), (2, view.image(0)));

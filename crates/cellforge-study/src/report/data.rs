@@ -55,14 +55,11 @@ pub(super) fn used(results: &Results) -> Markup {
         @if let Some(intensities) = &data.intensities { p { "Intensities, from black to white: " (intensities) "." } }
         @if !data.not_read.is_empty() { p { "Left out beside the " (many) ": " (data.not_read.join("; ")) "." } }
         @if !data.skipped.is_empty() {
-            details {
-                summary {
-                    (count(data.skipped.len() as u64))
-                    @if data.skipped.len() == 1 { " image was" } @else { " images were" }
-                    " left out as unreadable"
-                }
-                ul { @for image in data.skipped.iter().take(100) { li { code { (image.name) } ": " (image.reason) } } }
-                @if data.skipped.len() > 100 { p.note { "The first 100 are shown; " code { "results.json" } " lists all." } }
+            // Their names may be patients'.
+            p {
+                (count(data.skipped.len() as u64))
+                @if data.skipped.len() == 1 { " image was" } @else { " images were" }
+                " left out as unreadable; " code { "results.json" } " names them and says why."
             }
         }
         p.note { "Fingerprint of the decoded " (many) ", their labels, names and groups (SHA-256): " code.wrap { (data.fingerprint) } }

@@ -7,7 +7,8 @@ use cellforge_assess::{
     files::{hash_file, hash_texts},
 };
 use cellforge_data::{
-    Progress, Split, SplitOptions, SplitPart, SplitRule, View, derive_seed, folder_names, phantom, save_grid, split,
+    Progress, Readers, Split, SplitOptions, SplitPart, SplitRule, View, derive_seed, folder_names, phantom, save_grid,
+    split,
 };
 use cellforge_train::{RunDir, Stage};
 
@@ -92,7 +93,7 @@ fn write(dir: &RunDir, cells: &Cells) -> Result<()> {
     let [train, val, test] = [&cells.train, &cells.val, &cells.test].map(View::rows);
     cellforge_data::write_manifest(&dir.stage(Stage::Data).split(), &cells.all, &Split { train, val, test })?;
     for (class, name) in cells.folders.iter().enumerate() {
-        save_grid(&dir.real_grid(name), &cells.train.class(class as u32).first(16), 4)?;
+        save_grid(&dir.real_grid(name), &cells.train.class(class as u32).first(16), 4, Readers::Owner)?;
     }
     Ok(())
 }

@@ -79,12 +79,17 @@ fn settings(config: &StudyConfig, command: &str) -> Result<Settings> {
 
 fn summary(config: &StudyConfig, cells: &Cells) -> DataSummary {
     let all = &cells.all;
+    // Where it lies on this machine is nobody's business.
+    let shown = |path: &str| {
+        let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
+        name.unwrap_or_else(|| path.to_owned())
+    };
     let source = match &config.data.path {
         None => "the phantom: cells rendered by this program, from no patient".to_owned(),
         Some(path) if cells.origin == Origin::Phantom => {
-            format!("{path} (the phantom: rendered cells, from no patient)")
+            format!("{} (the phantom: rendered cells, from no patient)", shown(path))
         }
-        Some(path) => path.clone(),
+        Some(path) => shown(path),
     };
     let part = |name: &str, part: &View| PartSummary {
         name: name.to_owned(),

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use cellforge_data::private_file;
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
@@ -23,7 +24,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// Writes a file that is on the disk when this returns.
 pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = File::create(path).map_err(Error::io(path))?;
+    let mut file = private_file().write(true).create(true).truncate(true).open(path).map_err(Error::io(path))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io(path))
 }
 

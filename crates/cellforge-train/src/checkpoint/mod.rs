@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use cellforge_data::{MAX_TEXT_BYTES, private_folder, read_bounded};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -27,6 +28,8 @@ pub(crate) use self::state::{parse_state, read_state, state_json};
 /// Version of the folder's layout and of `state.json`. Versions from 1 on are read; since 2, `state.json` holds its own sum.
 pub const FORMAT_VERSION: u32 = 3;
 
+/// The most bytes of a file of tensors, 16 GiB.
+const MAX_TENSORS: u64 = 16 << 30;
 /// The file of everything but the tensors.
 const STATE: &str = "state.json";
 /// The stem of the file of a network's weights; a GAN's are its generator's.
@@ -100,7 +103,7 @@ impl Checkpoint {
         let (old, temporary) = (beside(target, "old"), beside(target, "tmp"));
         remove(&temporary)?;
         // A folder that is gone is not made again: the run in it is gone too, and whoever removed it is to hear of it.
-        fs::create_dir(&temporary).map_err(Error::io(&temporary))?;
+        private_folder().create(&temporary).map_err(Error::io(&temporary))?;
         let mut state = state.clone();
         state.files.clear();
         for (stem, tensors) in &snapshot.files {
@@ -178,7 +181,8 @@ impl Checkpoint {
     /// [`Error::Damaged`] naming the file, also where a tensor holds a NaN or an infinity.
     pub fn tensors(&self, stem: &str, device: &Device) -> Result<BTreeMap<String, Tensor>> {
         let file = file_name(stem);
-        let bytes = fs::read(self.file(stem)).map_err(|e| damaged(&self.path, format!("{file}: {e}")))?;
+        let bytes =
+            read_bounded(&self.file(stem), MAX_TENSORS).map_err(|e| damaged(&self.path, format!("{file}: {e}")))?;
         parse_tensors(&self.path, &file, &bytes, device)
     }
 
@@ -223,10 +227,10 @@ fn verify(dir: &Path) -> Result<bool> {
     if !dir.exists() {
         return Ok(false);
     }
-    let json = fs::read(dir.join(STATE)).map_err(|e| damaged(dir, format!("{STATE}: {e}")))?;
+    let json = read_bounded(&dir.join(STATE), MAX_TEXT_BYTES).map_err(|e| damaged(dir, format!("{STATE}: {e}")))?;
     let header = parse_header(dir, &json)?;
     for (file, sum) in &header.files {
-        let bytes = fs::read(dir.join(file)).map_err(|e| damaged(dir, format!("{file}: {e}")))?;
+        let bytes = read_bounded(&dir.join(file), MAX_TENSORS).map_err(|e| damaged(dir, format!("{file}: {e}")))?;
         if hex(&bytes) != *sum {
             return Err(damaged(dir, format!("{file} is not the file that was written: its SHA-256 differs")));
         }

@@ -1,10 +1,9 @@
 //! `state.json`: everything about a run but its tensors, sealed by a sum of its own.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
-use cellforge_data::{Fit, Intensities};
+use cellforge_data::{Fit, Intensities, MAX_TEXT_BYTES, read_bounded};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -168,7 +167,7 @@ impl<C> State<C> {
 
 /// Reads `state.json` of a folder, which need not be whole.
 pub(crate) fn read_state<C: DeserializeOwned>(dir: &Path, kind: &str) -> Result<State<C>> {
-    let json = fs::read(dir.join(STATE)).map_err(|_| Error::NoCheckpoint(dir.to_path_buf()))?;
+    let json = read_bounded(&dir.join(STATE), MAX_TEXT_BYTES).map_err(|_| Error::NoCheckpoint(dir.to_path_buf()))?;
     parse_state(dir, kind, &json)
 }
 

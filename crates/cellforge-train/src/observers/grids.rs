@@ -1,8 +1,7 @@
-use std::fs;
 use std::io::Cursor;
 
 use candle_core::Tensor;
-use cellforge_data::{View, sample_grid};
+use cellforge_data::{View, make_private_folder, sample_grid};
 use cellforge_nn::one_hot;
 
 use crate::gan_step::GanStep;
@@ -38,7 +37,7 @@ impl Observer<GanStep> for SampleGrids {
 
     fn on_start(&mut self, _step: &mut GanStep, _start: &Position, _total: u64) -> Result<()> {
         let folder = self.dir.grids();
-        fs::create_dir_all(&folder).map_err(Error::io(&folder))
+        make_private_folder(&folder).map_err(Error::io(&folder))
     }
 
     fn on_step(&mut self, step: &mut GanStep, event: &mut Event<'_>) -> Result<()> {

@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use cellforge_data::{keep_private, private_file};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Event, Observer, Outcome, Phase, Position, Result, Step};
@@ -123,8 +124,9 @@ impl<S: Step> Observer<S> for JsonlLog {
 
     fn on_start(&mut self, _step: &mut S, start: &Position, _total: u64) -> Result<()> {
         // Not for appending: Windows cuts no file that is opened so.
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);
+        let open = private_file().read(true).write(true).create(true).truncate(false).open(&self.path);
         let mut file = open.map_err(Error::io(&self.path))?;
+        keep_private(&file);
         let text = fs::read(&self.path).map_err(Error::io(&self.path))?;
         let length = if start.iteration == 0 { 0 } else { kept_length(&text, start.iteration) };
         file.set_len(length).map_err(Error::io(&self.path))?;

@@ -1,8 +1,9 @@
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{Cursor, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use cellforge_data::{keep_private, make_private_folder, private_file};
 use image::{ImageFormat, RgbImage};
 
 use super::tfrecord::{Content, event, first_record, record, time_and_step};
@@ -78,11 +79,12 @@ impl<S: Step> Observer<S> for TensorBoard {
 
     fn on_start(&mut self, _step: &mut S, start: &Position, _total: u64) -> Result<()> {
         if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder).map_err(Error::io(folder))?;
+            make_private_folder(folder).map_err(Error::io(folder))?;
         }
         // Not for appending: Windows cuts no file that is opened so.
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);
+        let open = private_file().read(true).write(true).create(true).truncate(false).open(&self.path);
         let mut file = open.map_err(Error::io(&self.path))?;
+        keep_private(&file);
         let bytes = fs::read(&self.path).map_err(Error::io(&self.path))?;
         let (length, seconds) = if start.iteration == 0 { (0, 0.0) } else { kept_length(&bytes, start.iteration) };
         file.set_len(length).map_err(Error::io(&self.path))?;

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use cellforge_data::{make_private_folder, private_file};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -118,19 +119,39 @@ impl RunDir {
     /// [`Error::Busy`] while another process holds it; [`Error::Io`] if the folder cannot be made.
     pub fn lock(&self) -> Result<RunLock> {
         let out = &self.path;
-        fs::create_dir_all(out).map_err(Error::io(out))?;
+        make_private_folder(out).map_err(Error::io(out))?;
         let path = self.held_by();
-        let mut options = File::options();
+        let mut options = private_file();
         let mut file =
             options.read(true).write(true).create(true).truncate(false).open(&path).map_err(Error::io(&path))?;
-        if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
-            let holder = fs::read_to_string(&path).ok().map(|text| text.trim().to_owned());
-            return Err(Error::Busy { path: out.clone(), holder: holder.filter(|text| !text.is_empty()) });
-        }
+        self.refuse_if_held(&file)?;
         // Where the file system has no locks, the folder is the user's to keep apart.
         file.set_len(0).and_then(|()| file.write_all(myself().as_bytes())).map_err(Error::io(&path))?;
         cellforge_data::remove_unfinished(out)?;
         Ok(RunLock { file })
+    }
+
+    /// Keeps runs out of the folder for as long as the file lives, and changes nothing in it; `None` where there never was a run.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while a process holds it; [`Error::Io`].
+    pub fn hold(&self) -> Result<Option<File>> {
+        let path = self.held_by();
+        if !fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file()) {
+            return Ok(None);
+        }
+        let file = File::open(&path).map_err(Error::io(&path))?;
+        self.refuse_if_held(&file)?;
+        Ok(Some(file))
+    }
+
+    /// Locks the file that says who holds the folder. Where the file system has no locks, nothing is refused.
+    fn refuse_if_held(&self, file: &File) -> Result<()> {
+        if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
+            let holder = fs::read_to_string(self.held_by()).ok().map(|text| text.trim().to_owned());
+            return Err(Error::Busy { path: self.path.clone(), holder: holder.filter(|text| !text.is_empty()) });
+        }
+        Ok(())
     }
 
     /// Locks the folder for a run and makes it ready, as its [`Mode`] says. A run that is resumed has `step` put back to its last

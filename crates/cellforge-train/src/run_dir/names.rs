@@ -297,6 +297,33 @@ impl RunDir {
         self.stage(Stage::Data).path.join(format!("real-{class}.png"))
     }
 
+    /// These looks, of all classes.
+    ///
+    /// # Errors
+    /// Those of reading the folder, which need not be there.
+    pub fn real_grids(&self) -> std::io::Result<Vec<PathBuf>> {
+        files_named(&self.stage(Stage::Data).path, |name| name.starts_with("real-") && name.ends_with(".png"))
+    }
+
+    /// The pictures of pairs, and the features of real images that an unfinished evaluation has left.
+    ///
+    /// # Errors
+    /// Those of reading the folders, which need not be there.
+    pub fn pairs_and_features(&self) -> std::io::Result<Vec<PathBuf>> {
+        let is_number = |text: &str| text.len() >= 2 && text.bytes().all(|b| b.is_ascii_digit());
+        let is_pair = |name: &str| {
+            let number = name.strip_suffix(".png").and_then(|stem| stem.rsplit_once('-')).map(|(_, number)| number);
+            number.is_some_and(is_number)
+        };
+        let is_matrix = |name: &str| {
+            let key = name.strip_suffix(".f32").unwrap_or_default();
+            key.len() == 32 && key.bytes().all(|b| b.is_ascii_hexdigit())
+        };
+        let mut files = files_named(&self.pairs(), is_pair)?;
+        files.extend(files_named(&self.features(), is_matrix)?);
+        Ok(files)
+    }
+
     /// What the classifiers of a study said, as JSON.
     #[must_use]
     pub fn judgement(&self) -> PathBuf {
@@ -309,6 +336,21 @@ impl RunDir {
         let of_study = self.stage(Stage::Resnet).slot(Slot::Last);
         if of_study.is_dir() { of_study } else { self.path.clone() }
     }
+}
+
+/// The files of a folder whose names are of a kind, in order. None where it is no folder; a link is none, and is no file.
+fn files_named(folder: &Path, is_ours: impl Fn(&str) -> bool) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    if std::fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir()) {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() && entry.file_name().to_str().is_some_and(&is_ours) {
+                files.push(entry.path());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::common::{assert_same, cnn, fresh, gan, images, lengthen, resumed, split};
 use candle_core::Device;
 use cellforge_train::{
-    Control, Error, GanState, GanStep, GanTrainConfig, Mode, Result, RunDir, Slot, Step, read_log, train_classifier,
-    train_gan,
+    Control, Error, Event, GanState, GanStep, GanTrainConfig, Mode, Observer, Phase, Result, RunDir, Slot, Step,
+    read_log, train_classifier, train_gan,
 };
 
 /// Copies a folder and all in it.
@@ -49,6 +49,47 @@ fn gan_killed_and_resumed_equals_never_stopped() {
     // Resuming what is complete changes nothing.
     run_gan(&gan(4), &resumed(&broken)).unwrap();
     assert_same(&whole, &broken);
+}
+
+/// Panics after an iteration, in a phase.
+struct Panics(Phase, u64);
+
+impl Observer<GanStep> for Panics {
+    fn phase(&self) -> Phase {
+        self.0
+    }
+
+    fn wants(&self, iteration: u64, _total: u64) -> bool {
+        iteration == self.1
+    }
+
+    fn on_step(&mut self, _step: &mut GanStep, event: &mut Event<'_>) -> Result<()> {
+        assert!(!self.wants(event.position.iteration, event.total), "the observer is broken");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_panic_reaches_the_caller_and_leaves_the_folder_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    run_gan(&gan(6), &fresh(&whole)).unwrap();
+    // Before and after the checkpoint of the same iteration is written, and where there is none.
+    for (at, (phase, iteration)) in
+        [(Phase::Measure, 4), (Phase::Record, 4), (Phase::Show, 4), (Phase::Show, 5), (Phase::Show, 1)]
+            .into_iter()
+            .enumerate()
+    {
+        let out = folder.path().join(at.to_string());
+        let panic = std::panic::catch_unwind(|| {
+            let mut broken = Panics(phase, iteration);
+            train_gan(&gan(6), &images().class(0), &fresh(&out), &Control::default(), &mut [&mut broken])
+        });
+        let said = panic.unwrap_err();
+        assert_eq!(said.downcast_ref::<&str>(), Some(&"the observer is broken"));
+        run_gan(&gan(6), &resumed(&out)).unwrap();
+        assert_same(&whole, &out);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{
     super::format::{count, table},
-    space_name,
+    pseudonym, space_name, synthetic_name,
 };
 use crate::{
     copies::{NearSearch, Shared},
@@ -87,11 +87,15 @@ fn search(near: &NearSearch, one: &str, many: &str) -> Markup {
 
 fn list(found: &Evaluation) -> Markup {
     let body = html! {
-        thead { tr { th.text scope="col" { "Synthetic" } th.text scope="col" { "Training" } th.text scope="col" { "Patient" } th.text scope="col" { "By" } th scope="col" { "Ratio" } th scope="col" { "Chance" } } }
+        thead { tr { th scope="col" { "No." } th.text scope="col" { "Synthetic" } th.text scope="col" { "Training" } th.text scope="col" { "Patient" } th.text scope="col" { "By" } th scope="col" { "Ratio" } th scope="col" { "Chance" } } }
         tbody {
-            @for copy in found.copies.found.iter().take(LISTED) {
+            @for (number, copy) in (1_u64..).zip(&found.copies.found).take(LISTED) {
                 tr {
-                    td.text { (copy.synthetic) } td.text { (copy.training) } td.text { (copy.patient.as_deref().unwrap_or("not known")) } td.text { (space_name(&copy.space)) }
+                    td { (count(number)) }
+                    td.text { (synthetic_name(found, &copy.synthetic)) }
+                    td.text { (pseudonym(found, "image", &copy.training)) }
+                    td.text { (copy.patient.as_ref().map_or_else(|| "not known".to_owned(), |name| pseudonym(found, "patient", name))) }
+                    td.text { (space_name(&copy.space)) }
                     td { @if copy.identical { "identical" } @else { (digits(copy.ratio)) } }
                     td { @if copy.identical { "none" } @else if copy.p < 1e-4 { "below 0.0001" } @else { (digits(copy.p)) } }
                 }
@@ -101,6 +105,7 @@ fn list(found: &Evaluation) -> Markup {
     let all = found.copies.found.len();
     html! {
         (table("Copies, the most certain first", body))
+        p.note { "Training " (found.words.many) " and patients have pseudonyms here" @if !found.sets.own_names { ", and so have synthetic " (found.words.many) ", since some bear a real one's name" } ". Their names are in " code { "evaluation.json" } ", under the same numbers." }
         @if all > LISTED { p.note { "The first " (LISTED) " of " (count(all as u64)) "; all are in " code { "evaluation.json" } "." } }
     }
 }

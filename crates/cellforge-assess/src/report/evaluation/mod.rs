@@ -13,12 +13,13 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 pub(crate) use privacy::{found_word, test_name};
 
 use super::{
-    embed,
+    BESIDE, embed,
     format::{count, duration, table},
 };
 use crate::{
     Result, charts,
     evaluation::{Answer, Evaluation, Notice, PairImage, SetInfo, pairs::COPIES},
+    files::hash_texts,
     plots::css_colour,
 };
 
@@ -195,7 +196,7 @@ fn pairs(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
                     @for (pair, image) in embedded.iter().filter(|(pair, _)| pair.space == space) {
                         figure {
                             img src={ "data:image/png;base64," (image.base64) } width=(image.width) height=(image.height)
-                                alt={ "A synthetic " (one) " beside the nearest " (real) "training " (one) };
+                                alt={ "A synthetic " (one) (BESIDE) (real) "training " (one) };
                             figcaption {
                                 @if space == COPIES && pair.distance == 0.0 && pair.holdout_distance == 0.0 { "identical" }
                                 @else { (crate::evaluation::digits(pair.distance)) " · " (other) (crate::evaluation::digits(pair.holdout_distance)) }
@@ -206,6 +207,17 @@ fn pairs(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
             }
         }
     })
+}
+
+/// What stands for a training image or a patient on a page that may be passed on: a hash with the training images as its key, so that whoever
+/// does not have these images cannot find out names by trying them.
+fn pseudonym(found: &Evaluation, what: &str, name: &str) -> String {
+    hash_texts([&found.sets.pseudonym_key, what, name])[..8].to_owned()
+}
+
+/// What a synthetic image is called on such a page: its name, where that is of no real image or patient.
+fn synthetic_name(found: &Evaluation, name: &str) -> String {
+    if found.sets.own_names { name.to_owned() } else { pseudonym(found, "synthetic", name) }
 }
 
 /// A space in words.

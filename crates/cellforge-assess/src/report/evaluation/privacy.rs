@@ -3,7 +3,7 @@
 use cellforge_eval::privacy::{Attack, Compared, Finding, SpacePrivacy};
 use maud::{Markup, PreEscaped, html};
 
-use super::{legend, space_name};
+use super::{legend, pseudonym, space_name, synthetic_name};
 use crate::{
     charts,
     evaluation::{Controls, Evaluation, PrivacyPart, Words, digits},
@@ -25,7 +25,7 @@ pub(super) fn figures(part: &PrivacyPart, found: &Evaluation) -> Markup {
         (super::fidelity::seen(&found.features, found))
         (controls(part, words))
         (findings(&part.findings, words))
-        @if let Some(found) = &part.reidentification { (reidentification(found, words)) }
+        @if let Some(linked) = &part.reidentification { (reidentification(linked, found)) }
         p.note { "A leak is found where the p-value, adjusted for all tests together (Westfall and Young 1993, step-down min-P), is at most "
             (format!("{:.1}%", 100.0 * (1.0 - privacy.level) / 2.0)) ". Intervals show the size of a leak and do not decide." }
         @for (name, space) in &privacy.spaces { (of_space(name, space, part, words)) }
@@ -34,22 +34,29 @@ pub(super) fn figures(part: &PrivacyPart, found: &Evaluation) -> Markup {
 }
 
 /// What a network that tells patients apart can do, and whom it links synthetic images to.
-fn reidentification(found: &Reidentification, words: &Words) -> Markup {
+fn reidentification(linked: &Reidentification, found: &Evaluation) -> Markup {
+    let words = &found.words;
     let (one, many) = (&words.one, &words.many);
     html! {
-        p { strong { "Can patients be recognised? " } (found.in_words(words)) }
-        @if !found.most_linked.is_empty() {
+        p { strong { "Can patients be recognised? " } (linked.in_words(words)) }
+        @if !linked.most_linked.is_empty() {
             (table("Training patients to whom synthetic images are linked most", html! {
                 thead { tr { th scope="col" { "Patient" } th scope="col" { "Score" } th scope="col" { (words.many_at_start()) " of the patient" } th scope="col" { "Synthetic " (one) } } }
                 tbody {
-                    @for patient in &found.most_linked {
-                        tr { th scope="row" { (patient.patient) } td { (digits(patient.score)) } td { (patient.real) } td { (patient.synthetic) } }
+                    @for patient in &linked.most_linked {
+                        tr {
+                            th scope="row" { (pseudonym(found, "patient", &patient.patient)) }
+                            td { (digits(patient.score)) }
+                            td { (pseudonym(found, "image", &patient.real)) }
+                            td { (synthetic_name(found, &patient.synthetic)) }
+                        }
                     }
                 }
             }))
-            p.note { "Scores are in standard deviations. The highest of a held-out patient is " (digits(found.highest_holdout)) ": to these no synthetic "
+            p.note { "Scores are in standard deviations. The highest of a held-out patient is " (digits(linked.highest_holdout)) ": to these no synthetic "
                 (one) " can be linked but by chance. The list always has someone at its head. Whether synthetic " (many) " are linked to training patients
-                is said by the test above." }
+                is said by the test above. Patients and their " (many) " have pseudonyms here; " code { "evaluation.json" } " has their names, in the
+                same order." }
         }
     }
 }
