@@ -58,6 +58,7 @@ pub fn save_shared(path: &Path, text: &str) -> Result<()> {
     cellforge::data::write_shared(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Removes a file, where there is one.
 pub fn remove_if_there(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -210,8 +210,11 @@ fn pairs(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
 }
 
 /// What stands for a training image or a patient on a page that may be passed on: a hash with the training images as its key, so that whoever
-/// does not have these images cannot find out names by trying them.
+/// does not have these images cannot find out names by trying them. Figures of an earlier version have no key.
 fn pseudonym(found: &Evaluation, what: &str, name: &str) -> String {
+    if found.sets.pseudonym_key.is_empty() {
+        return "not shown".to_owned();
+    }
     hash_texts([&found.sets.pseudonym_key, what, name])[..8].to_owned()
 }
 
