@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use cellforge::assess::evaluation::{EvaluationInputs, FeatureSource, Part, datasheet};
 use cellforge::assess::{EvaluationConfig, evaluate, report};
 use cellforge::data::phantom::{self, PhantomConfig};
-use cellforge::data::{ImageWriter, Readers, SplitOptions, View, WriteOptions, save_grid, split};
+use cellforge::data::{ImageWriter, Readers, SplitOptions, View, WriteOptions, save_grid, split, write_atomic};
 use cellforge::study::{Origin, nih};
 use cellforge::train::{Control, GanTrainConfig, Mode, RunDir, TrainedGan, train_gan};
 
@@ -72,8 +72,9 @@ fn main() -> Result<()> {
     for verdict in &found.verdicts {
         println!("{} {}", verdict.question, verdict.sentence);
     }
-    std::fs::write(out.join("report.html"), report::render(&found, out)?)?;
-    std::fs::write(out.join("datasheet.md"), datasheet(&found))?;
+    // For their owner alone: a report may show real images.
+    write_atomic(&out.join("report.html"), report::render(&found, out)?.as_bytes())?;
+    write_atomic(&out.join("datasheet.md"), datasheet(&found).as_bytes())?;
     println!("report: {}", out.join("report.html").display());
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
-    data::{self, View, counted},
+    data::{self, View, counted, shown_path},
     eval::{self, BootstrapOptions, ClassifierReport, GroupFigures},
     study::{self, StudyConfig},
     train::{RunDir, Seen, Slot, Stage, TrainedClassifier},
@@ -17,7 +17,7 @@ use cellforge::{
 use serde::Serialize;
 
 use crate::{
-    common::{Given, Globals, Shorthands, check_free, memory, save, say, settings, shown, with_reading},
+    common::{Given, Globals, Shorthands, check_free, memory, save, say, settings, with_reading},
     images::{self, bootstrap, table},
 };
 
@@ -178,7 +178,8 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         save(file, &tables::patient_csv(&patients, classes))?;
     }
     if let (Some(file), Some(found)) = (&args.report, &report) {
-        let lead = [format!("{} of {}: {}.", counted(set.len(), "image", "images"), shown(path), seen_in_words(seen))];
+        let lead =
+            [format!("{} of {}: {}.", counted(set.len(), "image", "images"), shown_path(path), seen_in_words(seen))];
         let source = args.json.as_deref().unwrap_or(Path::new("cellforge classify"));
         save(file, &images::classifier_page("A classifier, applied", &config, &set, found, source, &lead, None)?)?;
     }

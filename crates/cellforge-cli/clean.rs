@@ -15,7 +15,7 @@ use cellforge::{
     },
     data::{MAX_TEXT_BYTES, cached_images, counted, read_bounded},
     study::{self, Results, results::SCHEMA_VERSION},
-    train::RunDir,
+    train::{RunDir, Stage},
 };
 
 use crate::{
@@ -35,9 +35,10 @@ Examples:
 
 What holds pixels of real images is listed, and then removed: decoded images in caches, pictures of copies and of closest pairs, looks at the
 images of a study, features of an evaluation that was stopped, and the page of a panel. Reports that showed such pictures are drawn again
-without them. Checkpoints, figures and logs stay, and so do synthetic images and what `data split --folders` copied.
+without them, or removed where their figures are gone. Checkpoints, figures and logs stay, and so do synthetic images and what `data split
+--folders` copied.
 
-What is run again in the folder makes its cache and pictures anew.")]
+What is run again in the folder makes its cache and pictures anew; a study does its evaluation again.")]
 pub struct Args {
     /// The folder of a run, an evaluation, a study or a panel, or one around several of them
     #[arg(value_name = "DIR")]
@@ -76,7 +77,10 @@ pub fn run(args: &Args) -> Result<()> {
     // A run may hold the folder by one around it, and a report there may show what lies here.
     let whole = fs::canonicalize(dir).with_context(|| format!("cannot look into {}", dir.display()))?;
     for around in whole.ancestors().skip(1) {
-        found.held.extend(RunDir::new(around).hold()?);
+        let run = RunDir::new(around);
+        if run.holds_run() || study::is_study(around) || is_evaluation(around) {
+            found.held.extend(run.hold()?);
+        }
         if shows_real_images(around) {
             tracing::warn!("{} has a report with pictures of real images: clean that folder too", around.display());
         }
@@ -95,9 +99,18 @@ pub fn run(args: &Args) -> Result<()> {
         say(format!("{} ({} KiB)", file.display(), size.div_ceil(1024)));
         bytes += size;
     }
-    for Report { folder, evaluation, study } in &found.reports {
-        let how = if evaluation.is_some() || study.is_some() { "drawn again without them" } else { "removed" };
-        say(format!("{} (its pictures of real images: {how})", RunDir::new(folder).report().display()));
+    for report in &found.reports {
+        let dir = RunDir::new(&report.folder);
+        let how = if report.can_be_drawn() { "is drawn again without pictures of real images" } else { "is removed" };
+        for (file, how) in [
+            (dir.report(), how),
+            (dir.evaluation(), "names no such picture any more"),
+            (dir.results(), "names no such picture any more"),
+        ] {
+            if is_file(&file) {
+                say(format!("{} ({how})", file.display()));
+            }
+        }
     }
     let total = format!("{} of {} KiB", counted(found.files.len(), "file", "files"), bytes.div_ceil(1024));
     if *dry_run {
@@ -112,6 +125,11 @@ pub fn run(args: &Args) -> Result<()> {
 /// Whether a path is a file, and no link to one.
 fn is_file(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())
+}
+
+/// Whether a folder is that of an evaluation.
+fn is_evaluation(folder: &Path) -> bool {
+    is_of(folder, "evaluate") || read::<Evaluation>(&RunDir::new(folder).evaluation()).is_some()
 }
 
 /// Whether the report in a folder is one of ours with pictures of real images.
@@ -142,7 +160,11 @@ impl Found {
         inside.sort();
 
         for file in cached_images(folder)? {
-            let open = File::open(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let open = File::options()
+                .read(true)
+                .write(true)
+                .open(&file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
             if let Err(TryLockError::WouldBlock) = open.try_lock() {
                 bail!("{} is being written: wait until that has ended", file.display());
             }
@@ -154,12 +176,13 @@ impl Found {
         let evaluation =
             read::<Evaluation>(&dir.evaluation()).filter(|found| found.schema_version == EVALUATION_SCHEMA);
         let study = read::<Results>(&dir.results()).filter(|found| found.schema_version == SCHEMA_VERSION);
-        if study.is_some() {
+        if study.is_some() || study::is_study(folder) {
             self.files.extend(dir.real_grids().with_context(failed)?);
+            // Until it is finished, its evaluation has neither figures nor settings of its own.
+            self.judged(&dir.stage(Stage::Evaluation)).with_context(failed)?;
         }
         if evaluation.is_some() || is_of(folder, "evaluate") {
-            self.files.extend(dir.pairs_and_features().with_context(failed)?);
-            self.folders.extend([dir.pairs(), dir.features()]);
+            self.judged(&dir).with_context(failed)?;
         }
         let told = [evaluation.as_ref(), study.as_ref().and_then(|study| study.evaluation.as_ref())];
         if shows_real_images(folder) || told.into_iter().flatten().any(|found| !found.pairs.is_empty()) {
@@ -170,6 +193,18 @@ impl Found {
             self.files.push(page);
         }
         inside.iter().try_for_each(|folder| self.look(folder, depth + 1))
+    }
+
+    /// What an evaluation has of real images in its folder.
+    fn judged(&mut self, dir: &RunDir) -> std::io::Result<()> {
+        let known = self.files.len();
+        for file in dir.pairs_and_features()? {
+            if !self.files[..known].contains(&file) {
+                self.files.push(file);
+            }
+        }
+        self.folders.extend([dir.pairs(), dir.features()]);
+        Ok(())
     }
 
     /// Draws reports without the pictures, and removes what holds them. Pictures go last: a report names none that is gone.
@@ -192,13 +227,36 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
 }
 
 impl Report {
+    /// The report of these figures as they are, or why there is none.
+    fn page(
+        evaluation: Option<&Evaluation>,
+        study: Option<&Results>,
+        folder: &Path,
+    ) -> std::result::Result<String, String> {
+        match (study, evaluation) {
+            (Some(found), _) => study::report::render(found, folder).map_err(|error| error.to_string()),
+            (None, Some(found)) => report::render(found, folder).map_err(|error| error.to_string()),
+            (None, None) => Err("its figures are not there, or of another version".to_owned()),
+        }
+    }
+
+    /// Whether there is all that the report is drawn from, apart from pictures of real images.
+    fn can_be_drawn(&self) -> bool {
+        let (evaluation, study) = self.bare();
+        Self::page(evaluation.as_ref(), study.as_ref(), &self.folder).is_ok()
+    }
+
+    /// The figures without pictures of real images.
+    fn bare(&self) -> (Option<Evaluation>, Option<Results>) {
+        let bare = |found: &Evaluation| Evaluation { pairs: Vec::new(), ..found.clone() };
+        let of_study = |found: &Results| Results { evaluation: found.evaluation.as_ref().map(bare), ..found.clone() };
+        (self.evaluation.as_ref().map(bare), self.study.as_ref().map(of_study))
+    }
+
     /// Writes the figures, and draws the report, without pictures of real images. A report that cannot be drawn is removed.
     fn draw(self) -> Result<()> {
-        let Self { folder, evaluation, study } = self;
-        let dir = RunDir::new(&folder);
-        let bare = |found: Evaluation| Evaluation { pairs: Vec::new(), ..found };
-        let study = study.map(|found| Results { evaluation: found.evaluation.map(bare), ..found });
-        let evaluation = evaluation.map(bare);
+        let (evaluation, study) = self.bare();
+        let dir = RunDir::new(&self.folder);
         if let Some(found) = &evaluation {
             write_json(&dir.evaluation(), found)?;
         }
@@ -210,12 +268,7 @@ impl Report {
         if !is_file(&path) {
             return Ok(());
         }
-        let drawn = match (&study, &evaluation) {
-            (Some(found), _) => study::report::render(found, &folder).map_err(|error| error.to_string()),
-            (None, Some(found)) => report::render(found, &folder).map_err(|error| error.to_string()),
-            (None, None) => Err("its figures are not there, or of another version".to_owned()),
-        };
-        match drawn {
+        match Self::page(evaluation.as_ref(), study.as_ref(), &self.folder) {
             Ok(page) => save(&path, &page),
             Err(reason) => {
                 tracing::warn!("{} is removed, for it cannot be drawn again: {reason}", path.display());

@@ -21,12 +21,10 @@ use cellforge::kernels::Precision;
 
 pub use device::DeviceChoice;
 pub(crate) use device::open_cuda;
-pub use outputs::{
-    beside, check_free, check_outside, csv_field, remove_if_there, save, save_shared, shell_word, shown,
-};
+pub use outputs::{beside, check_free, check_outside, csv_field, remove_if_there, save, save_shared, shell_word};
 pub use settings::{
-    changes, check_settings, check_unchanged, effective, is_of, made_by, resumed, save_beside, save_effective,
-    settings, settings_beside,
+    changes, check_settings, check_unchanged, effective, is_of, made_by, read_settings, resumed, save_beside,
+    save_effective, settings, settings_beside,
 };
 pub(crate) use shorthand::with_reading;
 pub use shorthand::{Given, SETTINGS, Shorthands, nested};

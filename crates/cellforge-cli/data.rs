@@ -15,7 +15,7 @@ use cellforge::{
 use crate::{
     common::{
         Given, Globals, Session, Shorthands, check_free, check_outside, effective, is_of, nested, save_beside,
-        save_effective, say, settings, with_reading,
+        save_effective, save_shared, say, settings, settings_beside, with_reading,
     },
     images::{self, settled},
 };
@@ -175,7 +175,7 @@ fn render(globals: Globals, args: &PhantomArgs) -> Result<()> {
     } else {
         phantom::write_folder(&config, out, args.masks)?;
     }
-    save_beside(out, &effective("data phantom", &all, session.precision, &["data"])?)?;
+    save_shared(&settings_beside(out), &effective("data phantom", &all, session.precision, &["data"])?)?;
     say(format!(
         "{} of each class in {}; the phantom's images come from no patient",
         counted(config.images_per_class, "rendered image", "rendered images"),

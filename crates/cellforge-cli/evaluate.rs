@@ -8,7 +8,7 @@ use cellforge::{
         self, Evaluation, EvaluationConfig,
         evaluation::{EvaluationInputs, FeatureSource, FidelityScope, Measure, Part, Prepared, Provenance},
     },
-    data::{self, Source, SplitPart, View, counted},
+    data::{self, Source, SplitPart, View, counted, shown_path},
     eval::Estimate,
     study::{Origin, StudyConfig, config::DataConfig},
     train::{RunDir, TrainedClassifier, TrainedGan},
@@ -17,7 +17,7 @@ use cellforge::{
 use crate::{
     common::{
         Given, Globals, Interrupted, Shorthands, check_outside, check_settings, check_unchanged, effective, is_of,
-        made_by, memory, remove_if_there, resumed, save, say, settings, shell_word, shown, with_reading,
+        made_by, memory, remove_if_there, resumed, save, say, settings, shell_word, with_reading,
     },
     generate::generator_folders,
     images,
@@ -160,7 +160,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     let real_data = &config.data;
     let (real_part, holdout_part) = match &reals {
         Reals::Sets { real, holdout } => {
-            let part = |path: &String, like| anyhow::Ok(Part::new(open(path, real_data, like)?, shown(path)));
+            let part = |path: &String, like| anyhow::Ok(Part::new(open(path, real_data, like)?, shown_path(path)));
             let real = part(real, None)?;
             let holdout = holdout.as_ref().map(|path| part(path, Some(&real.images))).transpose()?;
             (real, holdout)
@@ -173,7 +173,8 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
                 if images.is_empty() {
                     bail!("{} has no {name} images: make a split that has some", file.display());
                 }
-                let source = format!("the {name} part of {} by {}", shown(data), shown(&file.to_string_lossy()));
+                let source =
+                    format!("the {name} part of {} by {}", shown_path(data), shown_path(&file.to_string_lossy()));
                 Ok(Part::new(all.part(images), source))
             };
             (part(SplitPart::Train)?, Some(part(SplitPart::Test)?))
@@ -202,7 +203,7 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         words: origin.words(&config.data)?,
         provenance: Provenance { holdout_seen, ..known },
         features,
-        ..EvaluationInputs::new(real_part, Part::new(synthetic_set, shown(&synthetic)), FeatureSource::Pixels)
+        ..EvaluationInputs::new(real_part, Part::new(synthetic_set, shown_path(&synthetic)), FeatureSource::Pixels)
     };
     let ready = Prepared::new(&measured, &judged, &control)?;
     let need = ready.memory();
@@ -229,6 +230,11 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         (error, _) => anyhow::Error::from(error),
     })?;
     say(summary(&found));
+    if !found.copies.found.is_empty() {
+        let named =
+            if args.out.is_some() { "evaluation.json names the copies" } else { "give --out to have the copies named" };
+        say(named);
+    }
     if let Some(into) = &args.drop_copies {
         let others: Vec<&str> = found.copies.others(names.len()).into_iter().map(|i| names[i].as_str()).collect();
         Source::open(Path::new(&synthetic))?.copy(others.iter().copied(), into)?;
@@ -300,7 +306,7 @@ fn trained_on(made: &StudyConfig, images: &View) -> Option<usize> {
 
 /// With what is known of how the synthetic images were made, by the settings that `generate` left.
 fn recorded(made: &StudyConfig, provenance: Provenance) -> Provenance {
-    let from = made.inputs.checkpoint.as_deref().map(|dir| shown(&dir.to_string_lossy()));
+    let from = made.inputs.checkpoint.as_deref().map(|dir| shown_path(&dir.to_string_lossy()));
     let mut generator = format!("cellforge generate from {}", from.as_deref().unwrap_or("the built-in generator"));
     if let Some(truncation) = made.generate.truncation {
         generator.push_str(&format!(", noise truncated at {truncation}"));
@@ -346,8 +352,7 @@ fn check_images(ready: &Prepared<'_>, out: &Path) -> Result<()> {
         return Ok(());
     }
     let anew = "start it anew with --overwrite";
-    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let found: Evaluation = serde_json::from_slice(&text)
+    let found: Evaluation = assess::files::read_json(&path)
         .with_context(|| format!("{} is not what this version writes: {anew}", path.display()))?;
     let changed = ready.changed(&found);
     if !changed.is_empty() {

@@ -118,10 +118,11 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
 
 /// Saves the settings: in the folder, or beside a file under its name, so that an archive holds images alone.
 fn save_settings(out: &Path, text: &str) -> Result<()> {
-    if !is_file(out) {
-        std::fs::create_dir_all(out).with_context(|| format!("cannot create the folder {}", out.display()))?;
+    if is_file(out) {
+        return save_shared(&settings_beside(out), text);
     }
-    save_shared(&if is_file(out) { settings_beside(out) } else { RunDir::new(out).settings() }, text)
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create the folder {}", out.display()))?;
+    save_shared(&RunDir::new(out).settings(), text)
 }
 
 /// How images are written.

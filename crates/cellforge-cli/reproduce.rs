@@ -4,15 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
-    data::counted,
+    data::{counted, shown_path},
     kernels::Precision,
-    settings::Layer,
     study::{self, Preset, Results, StudyConfig},
     train::RunDir,
 };
 
 use crate::common::{
-    Given, Globals, Interrupted, Shorthands, changes, check_outside, memory, say, settings, shell_word, shown,
+    Given, Globals, Interrupted, Shorthands, changes, check_outside, memory, read_settings, say, settings, shell_word,
     with_reading,
 };
 
@@ -128,7 +127,7 @@ fn command(config: &StudyConfig, precision: Precision) -> String {
         "cellforge reproduce --config config.toml --out AGAIN".to_owned()
     };
     if let Some(path) = config.data.path.as_ref().filter(|_| plain == *config) {
-        words.push_str(&format!(" --data {}", shell_word(&shown(path))));
+        words.push_str(&format!(" --data {}", shell_word(&shown_path(path))));
     }
     if config.data.skip_bad && plain == *config {
         words.push_str(" --skip-bad");
@@ -145,10 +144,8 @@ fn saved(out: &Path) -> Result<Option<StudyConfig>> {
     if !path.is_file() {
         return Ok(None);
     }
-    let read = || -> Result<StudyConfig> {
-        let layer = Layer::parse(path.display().to_string(), &std::fs::read_to_string(&path)?)?;
-        Ok(StudyConfig::layered(&[layer], Some(Preset::default()))?)
-    };
+    let read =
+        || -> Result<StudyConfig> { Ok(StudyConfig::layered(&[read_settings(&path)?], Some(Preset::default()))?) };
     let saved =
         read().with_context(|| format!("{} is not the settings of a study; name another --out", path.display()))?;
     Ok(Some(saved))

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
-/// Writes `bytes` to `path` so that it is whole or as it was before, and makes the folders above it.
+/// Writes `bytes` to `path` so that it is whole or as it was before, and makes the folders above it: all for their owner alone.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         cellforge_data::make_private_folder(parent).map_err(Error::io("create the folder", parent))?;
@@ -45,9 +45,14 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_slice(&text).map_err(Error::json(path))
 }
 
-/// Length and SHA-256 of a file.
+/// Length and SHA-256 of a file; what is none, such as a pipe, is an error.
 pub fn hash_file(path: &Path) -> Result<(u64, String)> {
     let mut file = File::open(path).map_err(Error::io("read", path))?;
+    // What has no end has no hash, and a pipe can be read but once.
+    if !file.metadata().map_err(Error::io("read", path))?.is_file() {
+        let why = std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no file");
+        return Err(Error::io("read", path)(why));
+    }
     let (mut hash, mut buffer, mut length) = (Sha256::new(), vec![0; 1 << 16], 0_u64);
     loop {
         match file.read(&mut buffer).map_err(Error::io("read", path))? {

@@ -26,7 +26,7 @@ pub fn settings(
 ) -> Result<StudyConfig> {
     let mut layers = below;
     if let Some(path) = &globals.config {
-        layers.push(read(path)?);
+        layers.push(read_settings(path)?);
     }
     layers.extend(given);
     for text in &globals.set {
@@ -59,7 +59,7 @@ const ENDING: &str = ".settings.toml";
 const MAX_SETTINGS: u64 = 16 << 20;
 
 /// A settings file.
-fn read(path: &Path) -> Result<Layer> {
+pub fn read_settings(path: &Path) -> Result<Layer> {
     let context = || format!("cannot read the settings file {}", path.display());
     let text = String::from_utf8(read_bounded(path, MAX_SETTINGS).with_context(context)?).with_context(context)?;
     Ok(Layer::parse(path.display().to_string(), &text)?)
@@ -76,7 +76,7 @@ pub fn resumed(globals: &Globals, out: &Path, what: &str) -> Result<Vec<Layer>> 
             name(&saved)
         );
     }
-    let layer = read(&saved)?;
+    let layer = read_settings(&saved)?;
     let started = StudyConfig::layered(std::slice::from_ref(&layer), None)
         .with_context(|| format!("{} is not what this version saves", saved.display()))?;
     let started = started.precision.unwrap_or_default();
@@ -112,7 +112,7 @@ pub fn changes(before: &StudyConfig, now: &StudyConfig, counts: impl Fn(&str) ->
 
 /// Refuses to go on with the work in `out` by other settings than it was started with, as far as they are of `tables`.
 pub fn check_unchanged(out: &Path, what: &str, config: &StudyConfig, tables: &[&str]) -> Result<()> {
-    let started = StudyConfig::layered(&[read(&RunDir::new(out).settings())?], None)?;
+    let started = StudyConfig::layered(&[read_settings(&RunDir::new(out).settings())?], None)?;
     let table = |key: &str| key.split('.').next().unwrap_or_default().to_owned();
     let counts = |key: &str| key == "seed" || tables.contains(&table(key).as_str());
     match changes(&started, &config.absolute(), counts)? {

@@ -43,7 +43,7 @@ pub fn private_file() -> OpenOptions {
 
 /// Makes an open file, which an earlier version may have made readable for all, its owner's alone as [`private_file`] does. Where that is not
 /// allowed, it stays as it is.
-pub fn keep_private(file: &File) {
+pub fn make_private(file: &File) {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -180,8 +180,9 @@ pub fn remove_unfinished(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a file of this name is a temporary one of [`write_atomic`].
-pub(crate) fn is_unfinished(name: &OsStr) -> bool {
+/// Whether a file of this name is a temporary one of [`write_atomic`], whose writer was killed if nobody holds it.
+#[must_use]
+pub fn is_unfinished(name: &OsStr) -> bool {
     name.to_string_lossy().starts_with(PREFIX)
 }
 

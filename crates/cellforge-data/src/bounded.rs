@@ -18,8 +18,9 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let file = File::open(path)?;
     let meta = file.metadata()?;
     let limit = if meta.is_file() { limit } else { limit.min(MAX_STREAM_BYTES) };
-    let known = meta.len().min(limit);
-    let mut bytes = Vec::with_capacity(known as usize);
+    let mut bytes = Vec::new();
+    // A file with holes may say that it is longer than all memory.
+    bytes.try_reserve_exact(usize::try_from(meta.len().min(limit)).unwrap_or(usize::MAX))?;
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(Error::new(ErrorKind::FileTooLarge, format!("it has more than the {limit} bytes that are read")));

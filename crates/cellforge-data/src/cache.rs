@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::atomic::{
-    Readers, is_unfinished, keep_private, make_private_folder, private_file, remove_unfinished, write_with,
+    Readers, is_unfinished, make_private, make_private_folder, private_file, remove_unfinished, write_with,
 };
 use crate::decode::{by_file, image_bytes};
 use crate::index::{Index, Skipped};
@@ -215,7 +215,7 @@ fn open(path: &Path, key: &Key, options: &OpenOptions) -> Result<Option<(Kept, P
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io(path)(error)),
     };
-    keep_private(&file);
+    make_private(&file);
     if file.metadata().map_err(Error::io(path))?.len() < HEADER as u64 {
         tracing::warn!("the cache {} is cut short: building it again", path.display());
         return Ok(None);

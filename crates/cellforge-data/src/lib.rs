@@ -86,8 +86,8 @@ mod writer;
 mod zip_file;
 
 pub use atomic::{
-    Readers, keep_private, make_private_folder, private_file, private_folder, remove_unfinished, write_atomic,
-    write_shared,
+    Readers, is_unfinished, make_private, make_private_folder, private_file, private_folder, remove_unfinished,
+    write_atomic, write_shared,
 };
 pub use augment::Augment;
 #[cfg(feature = "tensor")]
@@ -106,7 +106,7 @@ pub use intensity::{Intensities, IntensityRule};
 pub use layout::{Layout, Level};
 pub use left_out::LeftOut;
 pub use masks::Masks;
-pub use names::{counted, derive_seed, folder_name, folder_names, same_name};
+pub use names::{counted, derive_seed, folder_name, folder_names, same_name, shown_path};
 pub use options::OpenOptions;
 pub use order::{balanced_draw, epoch_order, replacement_draw};
 pub use prefetch::{Prefetch, prefetch};

@@ -82,6 +82,23 @@ pub fn counted(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
+/// The last part of a PATH as flags take one, after its kind where it has one: where a folder lies on this machine is nobody's business.
+///
+/// ```
+/// # use cellforge_data::shown_path;
+/// assert_eq!(shown_path("/home/somebody/images.zip"), "images.zip");
+/// assert_eq!(shown_path("mnist:/home/somebody/digits"), "mnist:digits");
+/// ```
+#[must_use]
+pub fn shown_path(path: &str) -> String {
+    let (kind, path) = match path.split_once(':') {
+        Some((kind @ ("cifar10" | "mnist"), folder)) => (format!("{kind}:"), folder),
+        _ => (String::new(), path),
+    };
+    let name = std::path::Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
+    kind + &name.unwrap_or_else(|| path.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

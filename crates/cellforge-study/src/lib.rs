@@ -20,3 +20,4 @@ pub use presets::Preset;
 pub use results::{Results, differences};
 pub use runner::Control;
 pub use stages::run;
+pub use stamp::is_study;

@@ -94,6 +94,14 @@ impl Stamp {
     }
 }
 
+/// Whether a folder is that of a study, finished or not, by the record of its first stage.
+#[must_use]
+pub fn is_study(out: &Path) -> bool {
+    let is_record = |path: &Path| std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
+    let (stamp, begun) = (stamp_path(out, "data"), begun_path(out, "data"));
+    is_record(&stamp) && read_json::<Stamp>(&stamp).is_ok() || is_record(&begun) && read_json::<Begun>(&begun).is_ok()
+}
+
 fn stamp_path(out: &Path, stage: &str) -> PathBuf {
     RunDir::new(out).stamps().join(record(stage))
 }

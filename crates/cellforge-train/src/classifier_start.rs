@@ -1,16 +1,16 @@
 //! Starting a classifier from one that was trained.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use cellforge_classify::ClassifierConfig;
+use cellforge_data::read_bounded;
 use cellforge_nn::ParamStore;
 
 use crate::checkpoint::{Checkpoint, hex};
 use crate::classifier::KIND;
-use crate::supplied::read_weights;
+use crate::supplied::{MAX_WEIGHTS, read_weights};
 use crate::{ClassifierState, ClassifierTrainConfig, Error, Result, RunDir, SeenImages, StartedFrom};
 
 /// The SHA-256 of the weights that a classifier which `config.from` names starts with.
@@ -20,7 +20,7 @@ use crate::{ClassifierState, ClassifierTrainConfig, Error, Result, RunDir, SeenI
 pub fn classifier_start_sha256(from: &str) -> Result<String> {
     let path = Path::new(from);
     if path.is_file() {
-        return Ok(hex(&fs::read(path).map_err(Error::io(path))?));
+        return Ok(hex(&read_bounded(path, MAX_WEIGHTS).map_err(Error::io(path))?));
     }
     let folder = RunDir::new(path).classifier();
     let state: ClassifierState = Checkpoint::find(&folder)?.state(KIND)?;
@@ -47,7 +47,7 @@ impl ClassifierStart {
     fn read(path: &Path, device: &Device) -> Result<Self> {
         if path.is_file() {
             let tensors = read_weights(path)?.into_iter().filter(|(name, _)| !name.ends_with("num_batches_tracked"));
-            let weights = hex(&fs::read(path).map_err(Error::io(path))?);
+            let weights = hex(&read_bounded(path, MAX_WEIGHTS).map_err(Error::io(path))?);
             let record = StartedFrom { weights, data: String::new(), classes: Vec::new() };
             return Ok(Self { path: path.to_path_buf(), tensors: tensors.collect(), record, seen: None });
         }

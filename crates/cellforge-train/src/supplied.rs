@@ -21,7 +21,7 @@ const SETS: [(&str, bool); 3] = [("real", true), ("holdout", false), ("synthetic
 const IMAGENET_CLASSES: usize = 1000;
 
 /// The most bytes of a file of weights, 4 GiB.
-const MAX_WEIGHTS: u64 = 4 << 30;
+pub(crate) const MAX_WEIGHTS: u64 = 4 << 30;
 /// The same of features, 64 GiB.
 const MAX_FEATURES: u64 = 64 << 30;
 

@@ -408,7 +408,7 @@ impl CopiesPart {
             format!("are copies of training {}", words.many)
         };
         let exact = if identical > 0 { format!(" ({identical} of them pixel by pixel)") } else { String::new() };
-        Some(format!("{count} of {images} {are}{exact}{of}; evaluation.json names them."))
+        Some(format!("{count} of {images} {are}{exact}{of}."))
     }
 }
 

@@ -255,7 +255,7 @@ pub struct SetsInfo {
     pub holdout: Option<SetInfo>,
     /// The synthetic images.
     pub synthetic: SetInfo,
-    /// By what names become pseudonyms in the report: a hash of the training images that is written nowhere else.
+    /// By what names become pseudonyms in the report: a hash of the training images that stands in no report.
     #[serde(default)]
     pub pseudonym_key: String,
     /// Whether no synthetic image bears the name of a real one or of a patient, so that a report can call it by its name.

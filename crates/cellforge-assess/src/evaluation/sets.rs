@@ -56,21 +56,39 @@ pub(super) fn pseudonym_key(images: &View) -> String {
     hex(&hash.finalize())
 }
 
-/// Whether no synthetic image has the name of a real one, or a patient's in its own.
+/// Whether no synthetic image has the name of a real one in its path, or a patient's.
 pub(super) fn own_names(real: &SetImages, holdout: Option<&SetImages>, synthetic: &View) -> bool {
-    let stem = |name: &str| -> String {
-        let file = name.rsplit('/').next().unwrap_or(name);
-        file.rsplit_once('.').map_or(file, |(stem, _)| stem).to_lowercase()
-    };
     let mut known = BTreeSet::new();
     for set in [Some(real), holdout].into_iter().flatten() {
-        known.extend((0..set.whole.len()).map(|i| stem(set.whole.name(i))));
-        known.extend(set.whole_patients.iter().flatten().map(|patient| patient.to_lowercase()));
+        known.extend((0..set.whole.len()).map(|i| {
+            let name = set.whole.name(i);
+            words(without_ending(name.rsplit('/').next().unwrap_or(name)))
+        }));
+        known.extend(set.whole_patients.iter().flatten().map(|patient| words(patient)));
     }
-    (0..synthetic.len()).map(|i| stem(synthetic.name(i))).all(|name| {
-        let mut parts = name.split(|letter: char| !letter.is_alphanumeric());
-        !known.contains(&name) && !parts.any(|part| known.contains(part))
+    known.remove(&Vec::new());
+    let longest = known.iter().map(Vec::len).max().unwrap_or(0);
+    // Names of classes stand in both.
+    let classes: Vec<Vec<String>> = synthetic.classes().iter().map(|class| words(class)).collect();
+    (0..synthetic.len()).all(|i| {
+        let words = words(without_ending(synthetic.name(i)));
+        let has = |from: usize| {
+            let mut runs = (from + 1..=words.len().min(from + longest)).map(|to| &words[from..to]);
+            runs.any(|run| known.contains(run) && !classes.iter().any(|class| class == run))
+        };
+        !(0..words.len()).any(has)
     })
+}
+
+/// A name without what follows its last dot.
+fn without_ending(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+}
+
+/// The words and numbers of a name.
+fn words(name: &str) -> Vec<String> {
+    let parts = name.split(|letter: char| !letter.is_alphanumeric()).filter(|part| !part.is_empty());
+    parts.map(str::to_lowercase).collect()
 }
 
 /// The classes that have images.

@@ -18,7 +18,7 @@ use maud::{Markup, PreEscaped, html};
 
 use crate::{Error, Evaluation, Result};
 
-pub use evaluation::notices;
+pub use evaluation::{do_not_share, notices};
 pub(crate) use evaluation::{found_word, space_name, test_name};
 
 /// The most bytes of a picture on a page.

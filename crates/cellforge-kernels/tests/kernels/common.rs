@@ -3,8 +3,16 @@
 use candle_core::{Device, Result, Tensor, Var};
 use cellforge_kernels::{Precision, to_precision};
 use half::bf16;
+use proptest::prelude::ProptestConfig;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+/// So many random cases of a property, or as many as `PROPTEST_CASES` says.
+pub fn cases(cases: u32) -> ProptestConfig {
+    let given = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { given.cases } else { cases };
+    ProptestConfig { cases, failure_persistence: None, ..given }
+}
 
 /// Where operations are tested: on the CPU, or with the feature `cuda` and `CELLFORGE_TEST_GPU=1` on an NVIDIA GPU.
 pub fn device() -> Device {

@@ -1,4 +1,4 @@
-use crate::common::{check, check_at, check_in_bf16, device, on_gpu, values, variable};
+use crate::common::{cases, check, check_at, check_in_bf16, device, on_gpu, values, variable};
 use candle_core::{DType, Result, Tensor, Var};
 use cellforge_kernels::{
     Conv2dConfig, Padding, Precision, composed, conv2d, conv2d_add, linear, upsample_nearest2x, upsample2x_conv2d,
@@ -84,7 +84,7 @@ fn padding() -> impl Strategy<Value = Padding> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(60))]
 
     #[test]
     fn any_shape(

@@ -1,6 +1,6 @@
 //! Operations that do in one pass over memory what others do in several.
 
-use crate::common::{check, check_in_bf16, device, off_zero, values, variable};
+use crate::common::{cases, check, check_in_bf16, device, off_zero, values, variable};
 use candle_core::{Result, Tensor, Var};
 use cellforge_kernels::{
     Conv2dConfig, Padding, Precision, add, avg_pool2d, composed, conv2d, conv2d_leaky_relu, gradients, leaky_relu,
@@ -37,7 +37,7 @@ fn check_convolution([b, c, h, w]: [usize; 4], [o, kh, kw]: [usize; 3], cfg: Con
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn a_convolution_and_its_activation(

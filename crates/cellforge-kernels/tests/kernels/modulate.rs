@@ -1,4 +1,4 @@
-use crate::common::{check, check_in_bf16, device, off_zero, random, rounded, values, variable};
+use crate::common::{cases, check, check_in_bf16, device, off_zero, random, rounded, values, variable};
 use candle_core::{DType, Result, Tensor, Var};
 use cellforge_kernels::{composed, demodulation, modulate};
 use proptest::prelude::*;
@@ -70,7 +70,7 @@ fn check_demodulation(kernels: [usize; 4], b: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn styles_of_any_shape(b in 1usize..4, c in 1usize..6, h in 1usize..7, w in 1usize..8) {

@@ -1,4 +1,4 @@
-use crate::common::{assert_close, check, check_in_bf16, device, random, rounded, values, variable};
+use crate::common::{assert_close, cases, check, check_in_bf16, device, random, rounded, values, variable};
 use candle_core::{Result, Tensor, Var};
 use cellforge_kernels::{
     DropoutMask, batch_norm_eval, batch_norm_leaky_relu_eval, batch_norm_leaky_relu_train, batch_norm_train, composed,
@@ -46,7 +46,7 @@ fn check_norm(b: usize, c: usize, h: usize, w: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn any_shape(b in 1usize..4, c in 1usize..4, h in 1usize..6, w in 2usize..7) {

@@ -1,4 +1,4 @@
-use crate::common::{check, check_in_bf16, device, values, variable};
+use crate::common::{cases, check, check_in_bf16, device, values, variable};
 use candle_core::{Result, Var};
 use cellforge_kernels::{avg_pool2d, avg_pool2d_global, composed, max_pool2d};
 use proptest::prelude::*;
@@ -40,7 +40,7 @@ fn distinct(dims: &[usize]) -> Var {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(60))]
 
     #[test]
     fn any_shape(b in 1usize..3, c in 1usize..3, h in 4usize..9, w in 4usize..9, k in 1usize..5, s in 1usize..4, p in 0usize..3) {

@@ -1,6 +1,6 @@
 //! Products of `bf16`, and on GPUs of `tf32`, against those of `f32`.
 
-use crate::common::{device, on_gpu, random, rounded, values, variable};
+use crate::common::{cases, device, on_gpu, random, rounded, values, variable};
 use candle_core::{Result, Tensor, Var};
 use cellforge_kernels::{
     Conv2dConfig, Padding, Precision, conv2d, conv2d_add, to_precision, upsample2x_conv2d, with_plain_sums,
@@ -90,7 +90,7 @@ fn check_convolution(images: [usize; 4], kernels: [usize; 4], cfg: &Conv2dConfig
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn convolution(
@@ -116,7 +116,7 @@ fn channels() -> impl Strategy<Value = usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn convolution_in_tiles(

@@ -1,4 +1,4 @@
-use crate::common::{check, device, values, variable};
+use crate::common::{cases, check, device, values, variable};
 use candle_core::{Result, Tensor};
 use cellforge_kernels::{ImageMap, composed, remap};
 use proptest::prelude::*;
@@ -70,7 +70,7 @@ fn check_maps(seed: u64, [b, c, h, w]: [usize; 4]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(60))]
 
     #[test]
     fn any_map_of_any_shape(

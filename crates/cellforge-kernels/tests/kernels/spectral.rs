@@ -1,4 +1,4 @@
-use crate::common::{check, device, off_zero, variable};
+use crate::common::{cases, check, device, off_zero, variable};
 use candle_core::{Result, Var};
 use cellforge_kernels::{composed, spectral_normalised};
 use proptest::prelude::*;
@@ -27,7 +27,7 @@ fn check_spectral(dims: &[usize]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn matrices_and_kernels(rows in 1usize..8, cols in 1usize..9, k in 1usize..4) {

@@ -3,7 +3,10 @@
 use maud::{Markup, html};
 
 use crate::results::{Recognition, Results};
-use cellforge_assess::report::format::{count, percent, percent_range, table, with_interval};
+use cellforge_assess::report::{
+    do_not_share,
+    format::{count, percent, percent_range, table, with_interval},
+};
 
 /// Warnings that come before any figure.
 pub(super) fn banners(results: &Results) -> Markup {
@@ -30,6 +33,7 @@ pub(super) fn banners(results: &Results) -> Markup {
         _ => super::data::setting_value(value),
     };
     html! {
+        @if let Some(found) = &results.evaluation { (do_not_share(found)) }
         @if results.data.is_phantom {
             aside.banner.notice {
                 strong { "Phantom data, not patients." }

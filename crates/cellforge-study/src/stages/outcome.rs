@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use cellforge_assess::{Evaluation, Versions};
-use cellforge_data::{SplitRule, View};
+use cellforge_data::{SplitRule, View, shown_path};
 use cellforge_train::{LogEvent, RunDir, read_log};
 use serde_json::Value;
 
@@ -79,17 +79,12 @@ fn settings(config: &StudyConfig, command: &str) -> Result<Settings> {
 
 fn summary(config: &StudyConfig, cells: &Cells) -> DataSummary {
     let all = &cells.all;
-    // Where it lies on this machine is nobody's business.
-    let shown = |path: &str| {
-        let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
-        name.unwrap_or_else(|| path.to_owned())
-    };
     let source = match &config.data.path {
         None => "the phantom: cells rendered by this program, from no patient".to_owned(),
         Some(path) if cells.origin == Origin::Phantom => {
-            format!("{} (the phantom: rendered cells, from no patient)", shown(path))
+            format!("{} (the phantom: rendered cells, from no patient)", shown_path(path))
         }
-        Some(path) => shown(path),
+        Some(path) => shown_path(path),
     };
     let part = |name: &str, part: &View| PartSummary {
         name: name.to_owned(),

@@ -3,7 +3,7 @@ use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use cellforge_data::{keep_private, private_file};
+use cellforge_data::{make_private, private_file};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Event, Observer, Outcome, Phase, Position, Result, Step};
@@ -126,7 +126,7 @@ impl<S: Step> Observer<S> for JsonlLog {
         // Not for appending: Windows cuts no file that is opened so.
         let open = private_file().read(true).write(true).create(true).truncate(false).open(&self.path);
         let mut file = open.map_err(Error::io(&self.path))?;
-        keep_private(&file);
+        make_private(&file);
         let text = fs::read(&self.path).map_err(Error::io(&self.path))?;
         let length = if start.iteration == 0 { 0 } else { kept_length(&text, start.iteration) };
         file.set_len(length).map_err(Error::io(&self.path))?;

@@ -3,7 +3,7 @@ use std::io::{Cursor, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use cellforge_data::{keep_private, make_private_folder, private_file};
+use cellforge_data::{make_private, make_private_folder, private_file};
 use image::{ImageFormat, RgbImage};
 
 use super::tfrecord::{Content, event, first_record, record, time_and_step};
@@ -84,7 +84,7 @@ impl<S: Step> Observer<S> for TensorBoard {
         // Not for appending: Windows cuts no file that is opened so.
         let open = private_file().read(true).write(true).create(true).truncate(false).open(&self.path);
         let mut file = open.map_err(Error::io(&self.path))?;
-        keep_private(&file);
+        make_private(&file);
         let bytes = fs::read(&self.path).map_err(Error::io(&self.path))?;
         let (length, seconds) = if start.iteration == 0 { (0, 0.0) } else { kept_length(&bytes, start.iteration) };
         file.set_len(length).map_err(Error::io(&self.path))?;

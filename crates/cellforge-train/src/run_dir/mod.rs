@@ -140,7 +140,8 @@ impl RunDir {
         if !fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file()) {
             return Ok(None);
         }
-        let file = File::open(&path).map_err(Error::io(&path))?;
+        // Some file systems of networks lock only what is open for writing.
+        let file = File::options().read(true).write(true).open(&path).map_err(Error::io(&path))?;
         self.refuse_if_held(&file)?;
         Ok(Some(file))
     }

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use cellforge_data::folder_name;
+use cellforge_data::{folder_name, is_unfinished};
 
 use super::{RunDir, Slot};
 
@@ -305,7 +305,7 @@ impl RunDir {
         files_named(&self.stage(Stage::Data).path, |name| name.starts_with("real-") && name.ends_with(".png"))
     }
 
-    /// The pictures of pairs, and the features of real images that an unfinished evaluation has left.
+    /// The pictures of pairs, the features of real images that an unfinished evaluation has left, and what dead writers left beside them.
     ///
     /// # Errors
     /// Those of reading the folders, which need not be there.
@@ -321,6 +321,8 @@ impl RunDir {
         };
         let mut files = files_named(&self.pairs(), is_pair)?;
         files.extend(files_named(&self.features(), is_matrix)?);
+        // Of a report, or of a page of raters, with pictures in it.
+        files.extend(files_named(&self.path, |_| false)?);
         Ok(files)
     }
 
@@ -338,13 +340,15 @@ impl RunDir {
     }
 }
 
-/// The files of a folder whose names are of a kind, in order. None where it is no folder; a link is none, and is no file.
+/// The files of a folder whose names are of a kind, in order, and what dead writers left of such. None where it is no folder; a link is none, and
+/// is no file.
 fn files_named(folder: &Path, is_ours: impl Fn(&str) -> bool) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     if std::fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir()) {
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
-            if entry.file_type()?.is_file() && entry.file_name().to_str().is_some_and(&is_ours) {
+            let is_ours = |name: &OsStr| name.to_str().is_some_and(&is_ours) || is_unfinished(name);
+            if entry.file_type()?.is_file() && is_ours(&entry.file_name()) {
                 files.push(entry.path());
             }
         }

@@ -105,7 +105,8 @@ fn list(found: &Evaluation) -> Markup {
     let all = found.copies.found.len();
     html! {
         (table("Copies, the most certain first", body))
-        p.note { "Training " (found.words.many) " and patients have pseudonyms here" @if !found.sets.own_names { ", and so have synthetic " (found.words.many) ", since some bear a real one's name" } ". Their names are in " code { "evaluation.json" } ", under the same numbers." }
+        p.note { "Training " (found.words.many) " and patients have pseudonyms here" @if !found.sets.own_names { ", and so have synthetic " (found.words.many) ", since some bear a real one's name" } ". Their names are in " code { "evaluation.json" } ", under the same numbers."
+            @if found.sets.pseudonym_key.is_empty() { " Figures of an earlier version have no pseudonyms." } }
         @if all > LISTED { p.note { "The first " (LISTED) " of " (count(all as u64)) "; all are in " code { "evaluation.json" } "." } }
     }
 }

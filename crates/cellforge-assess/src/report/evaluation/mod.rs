@@ -54,7 +54,7 @@ pub(super) fn page(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
                     h1 { (title) }
                     p.meta { "Seed " (found.settings.seed) " · cellforge " (version) }
                     (notices(&found.provenance.notices))
-                    @if !found.pairs.is_empty() && !found.provenance.drawn_by_program { (do_not_share(found)) }
+                    (do_not_share(found))
                     (verdicts(found))
                     nav aria-label="Contents" { ol { @for (heading, id, _) in &sections { li { a href={ "#" (id) } { (heading) } } } } }
                 }
@@ -75,8 +75,12 @@ pub fn notices(notices: &[Notice]) -> Markup {
     }
 }
 
-fn do_not_share(found: &Evaluation) -> Markup {
+/// What stands in the first lines of a page with pictures of real images; nothing where it has none.
+pub fn do_not_share(found: &Evaluation) -> Markup {
     let many = &found.words.many;
+    if found.pairs.is_empty() || found.provenance.drawn_by_program {
+        return html! {};
+    }
     html! {
         aside.banner.private {
             strong { "This page holds pictures of real " (many) ": do not share it." }
@@ -185,7 +189,7 @@ fn pairs(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
     let one = &found.words.one;
     Ok(html! {
         @if !embedded.is_empty() {
-            @if !found.provenance.drawn_by_program { (do_not_share(found)) }
+            (do_not_share(found))
             @for space in spaces {
                 h4 { @if space == COPIES { "Copies, the most certain first" } @else { "The closest pairs by " (space_name(space)) } }
                 @let other = if space != COPIES { "held-out " } else if found.sets.real.patients.is_some() { "other patient " } else { "next " };
