@@ -15,7 +15,7 @@ use cellforge::{
     },
     data::{MAX_TEXT_BYTES, cached_images, counted, read_bounded},
     study::{self, Results, results::SCHEMA_VERSION},
-    train::{RunDir, Stage},
+    train::{Error, RunDir, Stage},
 };
 
 use crate::{
@@ -76,10 +76,15 @@ pub fn run(args: &Args) -> Result<()> {
     let mut found = Found::default();
     // A run may hold the folder by one around it, and a report there may show what lies here.
     let whole = fs::canonicalize(dir).with_context(|| format!("cannot look into {}", dir.display()))?;
-    for around in whole.ancestors().skip(1) {
+    for (at, around) in whole.ancestors().skip(1).enumerate() {
         let run = RunDir::new(around);
-        if run.holds_run() || study::is_study(around) || is_evaluation(around) {
-            found.held.extend(run.hold()?);
+        // A run that has only begun has nothing but its lock. Further up, others may have files of that name.
+        if at == 0 || run.holds_run() || study::is_study(around) || is_evaluation(around) {
+            match run.hold() {
+                Ok(held) => found.held.extend(held),
+                Err(busy @ Error::Busy { .. }) => return Err(busy.into()),
+                Err(_) => {}
+            }
         }
         if shows_real_images(around) {
             tracing::warn!("{} has a report with pictures of real images: clean that folder too", around.display());
