@@ -59,7 +59,8 @@ def build(device):
 
 def interpreter():
     """An interpreter that has PyTorch: this one, or that of target/torch, which is made if need be."""
-    if importlib.util.find_spec("torch"):
+    spec = importlib.util.find_spec("torch")
+    if spec and spec.origin:  # without an origin it is only the folder benches/torch, which lies beside this script
         return sys.executable
     folder = ROOT / "target" / "torch"
     python, done = folder / "bin" / "python", folder / "installed"
