@@ -1,6 +1,7 @@
 //! `cellforge watch`: a page that shows trainings while they run.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     path::PathBuf,
     thread,
@@ -47,7 +48,9 @@ pub fn run(args: &Args) -> Result<()> {
     let page = dir.watched();
     let (mut first_seen, mut is_told) = (BTreeMap::new(), false);
     loop {
-        let runs = History::all_below(&args.dir)?;
+        let mut runs = History::all_below(&args.dir)?;
+        // What goes on comes first.
+        runs.sort_by_key(|run| Reverse(run.written));
         let notes: Vec<String> = runs.iter().map(|run| note(run, &mut first_seen)).collect();
         let is_over = !runs.is_empty() && runs.iter().all(History::is_finished) && dir.hold().is_ok();
         save(&page, &report::of_trainings(&args.dir, &runs, &notes, (!is_over).then_some(args.every)))?;
