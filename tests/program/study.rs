@@ -299,7 +299,13 @@ fn recipes_stand_side_by_side() {
     let study = |beside: &str, flags: &[&str]| {
         fs::write(&config, format!("beside = [{beside}]\n{text}")).unwrap();
         let mut command = cellforge();
-        command.args(["reproduce", "--preset", "smoke"]).args(flags).arg("--config").arg(&config).arg("--out").arg(&out);
+        command
+            .args(["reproduce", "--preset", "smoke"])
+            .args(flags)
+            .arg("--config")
+            .arg(&config)
+            .arg("--out")
+            .arg(&out);
         command.assert()
     };
     let best = "{recipe = \"best\", iterations = 2, batch = 4, width = 0.1}, {recipe = \"study\", iterations = 9, batch = 4, width = 1.0}";
@@ -335,7 +341,9 @@ fn recipes_stand_side_by_side() {
 
     // Twice the same, and no recipe.
     study(&format!("{best}, {best}"), &[]).code(1).stderr(contains("beside"));
-    study("{recipe = \"bset\", iterations = 2, batch = 4, width = 0.1}", &[]).code(1).stderr(contains("bset").and(contains("best")));
+    study("{recipe = \"bset\", iterations = 2, batch = 4, width = 0.1}", &[])
+        .code(1)
+        .stderr(contains("bset").and(contains("best")));
 }
 
 /// A settings file that makes the smoke study smaller still.
