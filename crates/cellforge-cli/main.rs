@@ -38,7 +38,7 @@ struct Cli {
 const AFTER_HELP: &str = "\
 Examples:
   cellforge generate --count 100 --out images.zip         images of the built-in generator
-  cellforge reproduce                                     the whole study on rendered images, about 5 minutes
+  cellforge reproduce                                     the whole study on rendered images, about 10 minutes
   cellforge reproduce --data images.zip              the same on real images
   cellforge classify --checkpoint runs/quick --data images.zip
   cellforge evaluate --real train.zip --holdout test.zip --synthetic images.zip --features resnet:runs/quick --out evaluation
