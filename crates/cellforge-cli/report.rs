@@ -79,11 +79,29 @@ fn page(dir: &RunDir) -> Result<String> {
         let history = History::read(here)?;
         return Ok(of_classifier(&kept, &kept.found, None, history.as_ref(), &dir.test_figures()));
     }
-    let runs = History::all_below(here)?;
+    let runs = trainings(here)?;
     if runs.is_empty() {
         bail!("{} holds no study, evaluation or training, so there is nothing to draw a report from", here.display());
     }
     Ok(of_trainings(here, &runs, &[], None))
+}
+
+/// The training in a folder; where there is none, those below it.
+fn trainings(dir: &Path) -> Result<Vec<History>> {
+    Ok(match History::read(dir)? {
+        Some(own) => vec![own],
+        None => History::all_below(dir)?,
+    })
+}
+
+/// Draws the course of the trainings in a folder, whatever else lies there, and says where it is. A training is none the worse without it.
+pub fn draw_trainings(dir: &Path) {
+    let path = RunDir::new(dir).report();
+    let drawn = || save(&path, &of_trainings(dir, &trainings(dir)?, &[], None));
+    match drawn() {
+        Ok(()) => say(format!("report: {}", path.display())),
+        Err(error) => tracing::warn!("the report is not drawn: {error:#}"),
+    }
 }
 
 fn of_classifier<T>(

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Result, bail};
 use cellforge::{
     assess::report::format::duration,
-    train::{History, LogEvent, RunDir},
+    train::{Error, History, LogEvent, RunDir},
 };
 
 use crate::{
@@ -28,7 +28,7 @@ Examples:
 
 DIR/watch.html shows the curves, figures and sample grids of every training in DIR and below, and how fast each goes. It is drawn anew every
 few seconds, and a browser that shows it loads it as often. The trainings are left alone: watch may be started and ended at any time. It ends
-when the trainings are finished, or with Ctrl-C.
+when the trainings do, or with Ctrl-C.
 
 The same is in the folder `tensorboard` of each training. Its `log.jsonl` has a JSON object a line, which other trackers take, too.")]
 pub struct Args {
@@ -46,26 +46,37 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let dir = RunDir::new(&args.dir);
     let page = dir.watched();
-    let (mut first_seen, mut is_told) = (BTreeMap::new(), false);
+    let (mut first_seen, mut is_told, mut was_running) = (BTreeMap::new(), false, false);
     loop {
         let mut runs = History::all_below(&args.dir)?;
         // What goes on comes first.
         runs.sort_by_key(|run| Reverse(run.written));
         let notes: Vec<String> = runs.iter().map(|run| note(run, &mut first_seen)).collect();
-        let is_over = !runs.is_empty() && runs.iter().all(History::is_finished) && dir.hold().is_ok();
+        let is_running = is_held(&dir, &runs, args.every);
+        let is_over = !runs.is_empty() && !is_running && (was_running || runs.iter().all(History::is_finished));
+        was_running |= is_running;
         save(&page, &report::of_trainings(&args.dir, &runs, &notes, (!is_over).then_some(args.every)))?;
         if is_over {
-            say(format!("the trainings are finished: {}", page.display()));
+            say(format!("the trainings have ended: {}", page.display()));
             return Ok(());
         }
         if !std::mem::replace(&mut is_told, true) {
+            let none = if runs.is_empty() { "no training has begun here yet; " } else { "" };
             say(format!(
-                "{}: open it in a browser; Ctrl-C ends its renewal, and leaves trainings alone",
+                "{none}{}: open it in a browser; Ctrl-C ends its renewal, and leaves trainings alone",
                 page.display()
             ));
         }
         thread::sleep(Duration::from_secs(args.every));
     }
+}
+
+/// Whether somebody works in the folder, or in that of one of the runs. Who has just written does; only where nobody has, locks are looked at.
+fn is_held(dir: &RunDir, runs: &[History], seconds: u64) -> bool {
+    let age = |written: SystemTime| SystemTime::now().duration_since(written).unwrap_or_default();
+    let has_just_written = |run: &History| run.written.is_some_and(|at| age(at) < Duration::from_secs(seconds));
+    let is_busy = |dir: &RunDir| matches!(dir.hold(), Err(Error::Busy { .. }));
+    runs.iter().any(has_just_written) || is_busy(dir) || runs.iter().any(|run| is_busy(&RunDir::new(&run.dir)))
 }
 
 /// Where the log of a training stood, and when it was written to.
@@ -100,7 +111,7 @@ fn iterations(run: &History) -> Option<u64> {
         return Some(total);
     }
     let epoch = run.lines.iter().rev().find(|line| line.event == LogEvent::Epoch && line.epoch > 0)?;
-    Some(epoch.iteration / epoch.epoch * total)
+    Some(epoch.iteration * total / epoch.epoch)
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
             return Err(stopped("gan", outcome.iterations, out, &globals));
         }
         say(trained(&outcome));
-        say(format!("report: {}", report::draw(&RunDir::new(out))?.display()));
+        report::draw_trainings(out);
         return Ok(());
     }
     for &class in &chosen {
@@ -141,7 +141,7 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
         }
         say(format!("{name}: {}", trained(&outcome)));
     }
-    say(format!("report: {}", report::draw(&RunDir::new(out))?.display()));
+    report::draw_trainings(out);
     Ok(())
 }
 

@@ -253,7 +253,7 @@ fn recipes_stand_side_by_side() {
             "Recipes side by side",
             "Recipe study",
             "Recipe best",
-            "4,321 iterations",
+            "4,321 iterations each",
             "77.7%",
             "88.8%",
             "1.5 min",

@@ -9,7 +9,7 @@ use cellforge_data::{MAX_TEXT_BYTES, read_bounded};
 use serde_json::Value;
 
 use crate::checkpoint::read_state;
-use crate::{Best, Error, LogEvent, LogLine, Result, RunDir, Slot, State, losses, read_log};
+use crate::{Best, Error, LogEvent, LogLine, Position, Result, RunDir, Slot, State, losses, read_log};
 
 /// How deep runs are looked for below a folder: those of a study lie up to four folders deep.
 const MAX_DEPTH: usize = 6;
@@ -27,6 +27,8 @@ pub struct History {
     pub classes: Vec<String>,
     /// The best moment so far, by what the training goes by.
     pub best: Option<Best>,
+    /// Where the last checkpoint stands.
+    pub saved: Option<Position>,
     /// The lines of its log.
     pub lines: Vec<LogLine>,
     /// When the log was last written to.
@@ -52,6 +54,7 @@ impl History {
             kind: state.as_ref().map_or(by_log, |state| &state.kind).to_owned(),
             classes: state.as_ref().map(|state| state.classes.clone()).unwrap_or_default(),
             best: state.as_ref().and_then(|state| state.best),
+            saved: state.as_ref().map(|state| state.position.clone()),
             config: state.map(|state| state.config).or_else(|| saved_settings(&run, by_log)),
             lines,
             written: meta.modified().ok(),
@@ -72,8 +75,10 @@ impl History {
     /// How far the training is: iterations of a GAN, epochs of a classifier.
     #[must_use]
     pub fn done(&self) -> u64 {
-        let last = self.lines.last();
-        last.map_or(0, |line| if self.is_gan() { line.iteration } else { line.epoch })
+        let logged = self.lines.last().map(|line| (line.iteration, line.epoch));
+        let saved = self.saved.as_ref().map(|position| (position.iteration, position.epoch));
+        let of = |(iteration, epoch)| if self.is_gan() { iteration } else { epoch };
+        logged.into_iter().chain(saved).map(of).max().unwrap_or(0)
     }
 
     /// How far it is to go, in the same unit; `None` where its settings are not known.

@@ -130,10 +130,11 @@ fn section(run: &History, note: &str) -> Markup {
 fn values(run: &History) -> Markup {
     let values = run.last_values();
     // Those of single classes stand in the curves' file, and would fill the page.
-    let shown: Vec<_> = values
-        .iter()
-        .filter(|(name, _)| !run.classes.iter().any(|class| name.ends_with(&format!("_{class}"))))
-        .collect();
+    let is_of_class = |name: &str| {
+        let of = |class: &String| name.strip_suffix(class.as_str())?.strip_suffix('_');
+        run.classes.iter().filter_map(of).any(|whole| values.contains_key(whole))
+    };
+    let shown: Vec<_> = values.iter().filter(|(name, _)| !is_of_class(name)).collect();
     let body = html! {
         thead { tr { @for (name, _) in &shown { th scope="col" { (title(name)) } } } }
         tbody { tr { @for (_, value) in &shown { td { (format!("{value:.4}")) } } } }

@@ -290,8 +290,8 @@ impl StudyConfig {
             let again = self.beside[..i].iter().any(|other| other.recipe == run.recipe);
             check(!again, "beside", "names the same recipe twice")?;
         }
-        for beside in self.besides()? {
-            beside.gan.for_images(data.side, channels, 2).validate()?;
+        for run in &self.beside {
+            run.config()?.for_images(data.side, channels, 2).validate()?;
         }
         let plain = GenerateStage::default();
         check(self.generate.format == plain.format, "generate.format", "must be png: a study reads its images again")?;

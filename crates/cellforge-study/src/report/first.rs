@@ -137,7 +137,7 @@ pub(super) fn side_by_side(results: &Results) -> Markup {
                 @for kind in &kinds {
                     tr {
                         th scope="row" { "Recipe " (kind.recipe) } td { (class) }
-                        td { (seconds(kind)) br; small { (count(iterations(kind))) " iterations" } }
+                        td { (seconds(kind)) br; small { (count(iterations(kind))) " iterations" @if kind.gan.len() > 1 && by_gan(kind.gan).len() > 1 { " each" } } }
                         td { (rate(kind.recognition.get(*class))) }
                         (figures(judged(kind, class).as_ref().map(|[synthetic, _]| synthetic)))
                     }

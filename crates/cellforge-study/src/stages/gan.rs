@@ -8,7 +8,7 @@ use cellforge_train::{GanTrainConfig, Judge, SampleOptions, Stage, TrainedGan, t
 
 use super::{Line, TrainingInputs, data::Cells};
 use crate::{
-    Result,
+    Result, StudyConfig,
     runner::{Makes, Runner, run_dir},
     stamp::Stamp,
 };
@@ -85,7 +85,7 @@ pub(crate) fn train(
 }
 
 /// The settings of the GAN of one class, or of all.
-fn train_config(config: &crate::StudyConfig, cells: &Cells, class: Option<&String>) -> GanTrainConfig {
+fn train_config(config: &StudyConfig, cells: &Cells, class: Option<&String>) -> GanTrainConfig {
     let classes = if class.is_some() { 1 } else { cells.all.classes().len() };
     GanTrainConfig {
         seed: derive_seed(config.seed, "gan"),

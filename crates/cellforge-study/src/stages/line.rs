@@ -22,6 +22,12 @@ impl Line {
     /// Those beside them.
     pub(crate) fn besides(config: &StudyConfig) -> Result<Vec<Self>> {
         let line = |config: StudyConfig| Self { beside: Some(config.gan.recipe.clone()), config };
+        if config.beside.iter().any(|run| run.recipe == config.gan.recipe) {
+            tracing::info!(
+                "the recipe {} is that of the study's own GANs: no others of it stand beside them",
+                config.gan.recipe
+            );
+        }
         Ok(config.besides()?.into_iter().map(line).collect())
     }
 

@@ -35,13 +35,13 @@ pub struct LogLine {
     pub values: BTreeMap<String, f32>,
 }
 
-/// Reads a log; a last line that was cut short by a crash is left out.
+/// Reads a log, up to its first line that is none: the last one may have been cut short by a crash.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file.
 pub fn read_log(path: &Path) -> Result<Vec<LogLine>> {
-    let text = fs::read_to_string(path).map_err(Error::io(path))?;
-    Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
+    let text = fs::read(path).map_err(Error::io(path))?;
+    Ok(String::from_utf8_lossy(&text).lines().map_while(|line| serde_json::from_str(line).ok()).collect())
 }
 
 /// Appends a JSON line for every `every`th step, for the first and the last one, for every step with figures, and for every epoch.
