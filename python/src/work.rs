@@ -34,7 +34,7 @@ pub(crate) fn run<T: Send + 'static>(
 ) -> PyResult<T> {
     check_process()?;
     let stop = Arc::new(AtomicBool::new(false));
-    let (sender, receiver) = channel();
+    let (sender, mut receiver) = channel();
     let flag = Arc::clone(&stop);
     thread::Builder::new()
         .name("cellforge".to_owned())
@@ -46,7 +46,9 @@ pub(crate) fn run<T: Send + 'static>(
         .map_err(|error| PyRuntimeError::new_err(format!("cannot start a thread: {error}")))?;
     let mut signal = None;
     loop {
-        match py.detach(|| receiver.recv_timeout(TICK)) {
+        // A receiver is for one thread at a time, and Python's lock is no part of that.
+        let waiting = &mut receiver;
+        match py.detach(move || waiting.recv_timeout(TICK)) {
             Ok(done) => {
                 return match (signal, done) {
                     (Some(signal), _) => Err(signal),
