@@ -11,7 +11,7 @@ type Cause = dyn std::error::Error + 'static;
 /// `ValueError` for everything else, which is what was given.
 pub(crate) fn raise(error: &Cause) -> PyErr {
     let message = message(error);
-    let chain = || std::iter::successors(Some(error), |cause| cause.source());
+    let chain = || std::iter::successors(Some(error), |cause| next(cause));
     if chain().any(is_interrupt) {
         return PyKeyboardInterrupt::new_err(message);
     }
@@ -24,16 +24,36 @@ pub(crate) fn raise(error: &Cause) -> PyErr {
     if chain().any(is_failure) { PyRuntimeError::new_err(message) } else { PyValueError::new_err(message) }
 }
 
+/// What caused an error. One that stands in another's place names that one's cause as its own, and not that one.
+fn next(error: &Cause) -> Option<&Cause> {
+    use cellforge_assess::Error as Assess;
+    use cellforge_train::Error as Train;
+    if let Some(boxed) = error.downcast_ref::<Box<Train>>() {
+        return Some(boxed.as_ref());
+    }
+    let inner: Option<&Cause> = match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(Assess::Train(inner)), _) => Some(inner),
+        (Some(Assess::Data(inner)), _) | (_, Some(Train::Data(inner))) => Some(inner),
+        (Some(Assess::Eval(inner)), _) => Some(inner),
+        (Some(Assess::Candle(inner)), _) | (_, Some(Train::Tensor(inner))) => Some(inner),
+        _ => match error.downcast_ref() {
+            Some(cellforge_data::Error::Candle(inner)) => Some(inner),
+            _ => None,
+        },
+    };
+    inner.or_else(|| error.source())
+}
+
 /// An error and its causes in one line, each that the one before does not quote already.
 fn message(error: &Cause) -> String {
     let mut text = without_backtrace(&error.to_string());
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let more = without_backtrace(&next.to_string());
+    let mut cause = next(error);
+    while let Some(found) = cause {
+        let more = without_backtrace(&found.to_string());
         if !text.contains(&more) {
             text = format!("{text}: {more}");
         }
-        cause = next.source();
+        cause = next(found);
     }
     text
 }
@@ -45,7 +65,8 @@ fn without_backtrace(text: &str) -> String {
         let (number, rest) = line.split_at(line.find(|c: char| !c.is_ascii_digit()).unwrap_or(line.len()));
         line.starts_with("at ") || (!number.is_empty() && rest.starts_with(": "))
     };
-    let lines: Vec<&str> = text.lines().enumerate().filter(|(at, line)| *at == 0 || !is_frame(line)).map(|(_, line)| line).collect();
+    let lines: Vec<&str> =
+        text.lines().enumerate().filter(|(at, line)| *at == 0 || !is_frame(line)).map(|(_, line)| line).collect();
     lines.join("\n").trim_end().to_owned()
 }
 

@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cellforge_assess::evaluation::{
-    EvaluationInputs, FeatureSource, Part, Prepared, Words, datasheet, image_features,
-};
+use cellforge_assess::evaluation::{EvaluationInputs, FeatureSource, Part, Prepared, Words, datasheet, image_features};
 use cellforge_assess::files::write_atomic;
 use cellforge_assess::{Control, EvaluationConfig, Result, report};
 use cellforge_settings::{Layer, assemble, assignment, check_image};

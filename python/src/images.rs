@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cellforge_data::{ImageSize, View, ViewParts};
+use cellforge_data::{ImageSize, View, ViewParts, WriteOptions};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -20,13 +20,15 @@ impl Images {
     #[staticmethod]
     fn plain(py: Python<'_>, pixels: &Bound<'_, PyBytes>, size: (usize, usize), channels: usize) -> PyResult<Self> {
         let (pixels, size) = (pixels.as_bytes(), ImageSize::new(size.0, size.1));
-        let made = py.detach(|| View::new(ViewParts { size, channels, pixels: pixels.to_vec(), ..ViewParts::default() }));
+        let made =
+            py.detach(|| View::new(ViewParts { size, channels, pixels: pixels.to_vec(), ..ViewParts::default() }));
         Ok(Self { view: made.map_err(|error| raise(&error))? })
     }
 
-    /// Images of a set, with the position of each one's class in `classes`, and its group where that is known.
+    /// Images of a set, with the position of each one's class in `classes`, and its group where that is known. `prefix` begins the names of images.
     #[staticmethod]
-    #[pyo3(signature = (pixels, size, channels, classes, labels, groups = None))]
+    #[pyo3(signature = (pixels, size, channels, classes, labels, groups, prefix))]
+    #[expect(clippy::too_many_arguments, reason = "arrays cross the border as bytes with their shape")]
     fn sorted(
         py: Python<'_>,
         pixels: &Bound<'_, PyBytes>,
@@ -35,10 +37,12 @@ impl Images {
         classes: Vec<String>,
         labels: Vec<u32>,
         groups: Option<Vec<Option<String>>>,
+        prefix: String,
     ) -> PyResult<Self> {
         let (pixels, size) = (pixels.as_bytes(), ImageSize::new(size.0, size.1));
-        let unsorted = ViewParts { classes, labels, groups: groups.unwrap_or_default(), size, channels, ..ViewParts::default() };
-        let made = py.detach(|| as_in_folders(unsorted, pixels));
+        let unsorted =
+            ViewParts { classes, labels, groups: groups.unwrap_or_default(), size, channels, ..ViewParts::default() };
+        let made = py.detach(|| as_in_folders(unsorted, pixels, prefix));
         Ok(Self { view: made.map_err(|error| raise(&error))? })
     }
 
@@ -47,15 +51,19 @@ impl Images {
     }
 }
 
-/// The view that reading folders of classes gives in which image `i` of a class is called `CLASS/00000i.png`, counted from 1: the classes in the order of
+/// The view that reading folders of classes gives in which image `i` of a class is called `CLASS/PREFIX00000i.png`, counted from 1, as a writer names it: the classes in the order of
 /// their names, and the images in that of theirs. What is drawn of a seed goes by names and places, so an evaluation of arrays has the figures of one
 /// of such folders.
-fn as_in_folders(unsorted: ViewParts, pixels: &[u8]) -> cellforge_data::Result<View> {
+fn as_in_folders(unsorted: ViewParts, pixels: &[u8], prefix: String) -> cellforge_data::Result<View> {
     let ViewParts { classes, labels, groups, size, channels, .. } = unsorted;
     let invalid = |reason: String| cellforge_data::Error::Invalid(reason);
     let bytes = size.area().saturating_mul(channels);
     if bytes == 0 || pixels.len() != labels.len().saturating_mul(bytes) {
-        return Err(invalid(format!("{} images of {size:#}x{channels} do not make {} bytes", labels.len(), pixels.len())));
+        return Err(invalid(format!(
+            "{} images of {size:#}x{channels} do not make {} bytes",
+            labels.len(),
+            pixels.len()
+        )));
     }
     if !groups.is_empty() && groups.len() != labels.len() {
         return Err(invalid(format!("there are {} groups for {} images", groups.len(), labels.len())));
@@ -63,6 +71,7 @@ fn as_in_folders(unsorted: ViewParts, pixels: &[u8]) -> cellforge_data::Result<V
     let mut sorted = classes.clone();
     sorted.sort_unstable();
     let places: BTreeMap<&str, u32> = sorted.iter().zip(0..).map(|(class, at)| (class.as_str(), at)).collect();
+    let naming = WriteOptions { prefix, ..WriteOptions::default() };
     let mut counts = vec![0_usize; classes.len()];
     let mut named = Vec::with_capacity(labels.len());
     for (row, &label) in labels.iter().enumerate() {
@@ -70,7 +79,7 @@ fn as_in_folders(unsorted: ViewParts, pixels: &[u8]) -> cellforge_data::Result<V
             return Err(invalid(format!("label {label} names none of the {} classes", classes.len())));
         };
         counts[label as usize] += 1;
-        named.push((format!("{class}/{:06}.png", counts[label as usize]), row, places[class.as_str()]));
+        named.push((format!("{class}/{}", naming.file_name(counts[label as usize])), row, places[class.as_str()]));
     }
     named.sort_unstable();
     let rows = || named.iter().map(|(_, row, _)| *row);

@@ -31,7 +31,13 @@ fn of<T: Send + 'static>(
 /// The Fréchet distance.
 #[pyfunction]
 #[pyo3(signature = (a, dims_a, b, dims_b))]
-pub(crate) fn frechet(py: Python<'_>, a: &Bound<'_, PyBytes>, dims_a: usize, b: &Bound<'_, PyBytes>, dims_b: usize) -> PyResult<f64> {
+pub(crate) fn frechet(
+    py: Python<'_>,
+    a: &Bound<'_, PyBytes>,
+    dims_a: usize,
+    b: &Bound<'_, PyBytes>,
+    dims_b: usize,
+) -> PyResult<f64> {
     of(py, [(a, dims_a), (b, dims_b)], frechet_distance)
 }
 
@@ -64,7 +70,6 @@ pub(crate) fn kid(
     subsets: usize,
     seed: u64,
 ) -> PyResult<(f64, Option<f64>)> {
-    let found =
-        of(py, [(a, dims_a), (b, dims_b)], move |a, b| cellforge_eval::kid(a, b, subset, subsets, seed))?;
+    let found = of(py, [(a, dims_a), (b, dims_b)], move |a, b| cellforge_eval::kid(a, b, subset, subsets, seed))?;
     Ok((found.mean, found.std))
 }

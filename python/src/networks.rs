@@ -85,7 +85,9 @@ impl Generator {
         let last = first.checked_add(count).filter(|last| last.checked_add(PART).is_some());
         let bytes = count.checked_mul(classes.len()).and_then(|images| images.checked_mul(image));
         let (Some(last), Some(bytes)) = (last, bytes) else {
-            return Err(PyValueError::new_err(format!("count is {count} and first is {first}: there are no numbers that high")));
+            return Err(PyValueError::new_err(format!(
+                "count is {count} and first is {first}: there are no numbers that high"
+            )));
         };
         let mut pixels: Vec<u8> = Vec::new();
         let reserved = pixels.try_reserve_exact(bytes);

@@ -43,12 +43,12 @@ def images(count: int, class_number: int = 0, seed: int = 0, size: tuple[int, in
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
-def folders(root: Path, of_classes: dict[str, np.ndarray]) -> Path:
+def folders(root: Path, of_classes: dict[str, np.ndarray], prefix: str = "") -> Path:
     """Writes images as PNG files in a folder for each class, under the names that `cellforge.evaluate` gives them."""
     for class_name, array in of_classes.items():
         (root / class_name).mkdir(parents=True)
         for number, image in enumerate(array, 1):
-            Image.fromarray(image.squeeze()).save(root / class_name / f"{number:06}.png")
+            Image.fromarray(image.squeeze()).save(root / class_name / f"{prefix}{number:06}.png")
     return root
 
 

@@ -67,8 +67,8 @@ def plain(images: Any, name: str = "images") -> Images:
     return Images.plain(array.tobytes(), (height, width), channels)
 
 
-def labelled(images: Any, groups: Any, name: str) -> Images:
-    """Images with their classes: a mapping from class to images, or a pair of images and labels. Groups have the same form."""
+def labelled(images: Any, groups: Any, name: str, prefix: str = "") -> Images:
+    """Images with their classes: a mapping from class to images, or a pair of images and labels. Groups have the same form. Names of images begin with the prefix."""
     if isinstance(images, Mapping):
         classes, labels, array, all_groups = _of_mapping(images, groups, name)
     elif isinstance(images, (tuple, list)) and len(images) == 2:
@@ -76,7 +76,7 @@ def labelled(images: Any, groups: Any, name: str) -> Images:
     else:
         raise TypeError(f"{name} is a {type(images).__name__}: give a mapping from class to images, or a pair (images, labels)")
     _, height, width, channels = array.shape
-    return Images.sorted(array.tobytes(), (height, width), channels, classes, labels, all_groups)
+    return Images.sorted(array.tobytes(), (height, width), channels, classes, labels, all_groups, prefix)
 
 
 Labelled = tuple[list[str], list[int], npt.NDArray[np.uint8], "list[str | None] | None"]
@@ -89,7 +89,8 @@ def _of_mapping(images: Mapping[Any, Any], groups: Any, name: str) -> Labelled:
         raise TypeError(f"{name}_groups is a {type(groups).__name__}: give a mapping from class to groups, as {name} has classes")
     if groups is not None and set(groups) != set(images):
         raise ValueError(f"{name}_groups has the classes {_listed(groups)}, and {name} has {_listed(images)}")
-    arrays, labels = [], []
+    arrays: list[npt.NDArray[np.uint8]] = []
+    labels: list[int] = []
     all_groups: list[str | None] = []
     for label, (class_name, of_class) in enumerate(images.items()):
         if not isinstance(class_name, str):

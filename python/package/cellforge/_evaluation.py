@@ -80,8 +80,8 @@ def evaluate(
 ) -> Evaluation:
     """Judges synthetic images beside real ones: do they look real, do they cover what is real, can a model be trained on them, do they leak a patient?
 
-    It is the evaluation of `cellforge evaluate`. Image `i` of a class goes by the name `CLASS/00000i.png`, counted from 1, and folders of such PNG files
-    give the program the same figures and verdicts.
+    It is the evaluation of `cellforge evaluate`. Image `i` of a class goes by the name `CLASS/00000i.png`, counted from 1, or `CLASS/synthetic_00000i.png`, as
+    `cellforge generate` names it. Folders of such PNG files give the program the same figures and verdicts.
 
     Each set is a mapping from the name of a class to its images, `(n, height, width)` or `(n, height, width, channels)` of `uint8`, or a pair of images and one
     label for each: texts or whole numbers, which become texts. All sets have images of one size. Synthetic classes are real ones; not all have to be there.
@@ -115,18 +115,22 @@ def evaluate(
     sets = (
         labelled(real, real_groups, "real"),
         None if holdout is None else labelled(holdout, holdout_groups, "holdout"),
-        labelled(synthetic, None, "synthetic"),
+        labelled(synthetic, None, "synthetic", "synthetic_"),
     )
     if holdout is None and holdout_groups is not None:
         raise ValueError("holdout_groups is given, and holdout is not")
-    common = ([_source(one) for one in sources], given, whole(seed, "seed"), float(level), str(noun))
+    named = [_source(one) for one in sources]
+
+    def into(folder: str, keep: bool) -> Evaluation:
+        return Evaluation(_native.evaluate(*sets, named, given, whole(seed, "seed"), float(level), str(noun), folder, keep))
+
     if out is None:
         with tempfile.TemporaryDirectory(prefix="cellforge-") as folder:
-            return Evaluation(_native.evaluate(*sets, *common, folder, False))
+            return into(folder, False)
     folder = os.fspath(out)
     if Path(folder).exists() and (not Path(folder).is_dir() or any(Path(folder).iterdir())):
         raise FileExistsError(f"{folder} is there already and holds something: name a new folder for the evaluation")
-    return Evaluation(_native.evaluate(*sets, *common, folder, True))
+    return into(folder, True)
 
 
 def features(images: Any, features: str | os.PathLike[str] = "pixels") -> npt.NDArray[np.float32]:

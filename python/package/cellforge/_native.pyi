@@ -10,7 +10,8 @@ class Images:
         channels: int,
         classes: list[str],
         labels: list[int],
-        groups: list[str | None] | None = None,
+        groups: list[str | None] | None,
+        prefix: str,
     ) -> Images: ...
     def __len__(self) -> int: ...
 
