@@ -11,7 +11,7 @@ type Cause = dyn std::error::Error + 'static;
 /// `ValueError` for everything else, which is what was given.
 pub(crate) fn raise(error: &Cause) -> PyErr {
     let message = message(error);
-    let chain = || std::iter::successors(Some(error), |cause| next(cause));
+    let chain = || std::iter::successors(Some(error), |&cause| next(cause));
     if chain().any(is_interrupt) {
         return PyKeyboardInterrupt::new_err(message);
     }

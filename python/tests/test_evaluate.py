@@ -234,6 +234,8 @@ def test_what_is_refused(sets: Any, classifier: Path, tmp_path: Path) -> None:
     refused(TypeError, r"real\[1\]\[0\] is 0.5", (ill, [0.5] * 60), None, synthetic)
     refused(TypeError, r"real\[1\]\[0\] is None", (ill, [None] * 60), None, synthetic)
     refused(TypeError, r"real_groups\['ill'\]\[1\] is nan", {"ill": ill}, None, synthetic, real_groups={"ill": ["a", float("nan")]})
+    refused(TypeError, r"real_groups\['ill'\]\[0\] is ''", {"ill": ill}, None, synthetic, real_groups={"ill": [""]})
+    refused(TypeError, "noun", real, None, synthetic, noun=None)
     refused(ValueError, "real_groups has the classes well", {"ill": ill}, None, synthetic, real_groups={"well": []})
     refused(ValueError, "holdout_groups is given", real, None, synthetic, holdout_groups={})
     refused(ValueError, "none of resnet:DIR, pixels", real, None, synthetic, features="vgg")

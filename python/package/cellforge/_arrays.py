@@ -124,14 +124,14 @@ def _names(values: Any, expected: int, name: str, missing: bool) -> list[str | N
         raise TypeError(f"{name} is a {type(values).__name__}: give one entry for each image")
     found: list[str | None] = []
     for place, value in enumerate(values):
-        if isinstance(value, str):
+        if isinstance(value, str) and (value or not missing):
             found.append(str(value))
         elif isinstance(value, (int, np.integer)) and not isinstance(value, bool):
             found.append(str(int(value)))
         elif value is None and missing:
             found.append(None)
         else:
-            allowed = "a text, a whole number, or None where it is not known" if missing else "a text or a whole number"
+            allowed = "a text that is not empty, a whole number, or None where it is not known" if missing else "a text or a whole number"
             raise TypeError(f"{name}[{place}] is {value!r}: give {allowed}")
     if len(found) != expected:
         raise ValueError(f"{name} has {len(found)} entries for {expected} images: give one for each image")

@@ -122,7 +122,7 @@ def evaluate(
     named = [_source(one) for one in sources]
 
     def into(folder: str, keep: bool) -> Evaluation:
-        return Evaluation(_native.evaluate(*sets, named, given, whole(seed, "seed"), float(level), str(noun), folder, keep))
+        return Evaluation(_native.evaluate(*sets, named, given, whole(seed, "seed"), float(level), noun, folder, keep))
 
     if out is None:
         with tempfile.TemporaryDirectory(prefix="cellforge-") as folder:

@@ -1,5 +1,21 @@
+from typing import final
+
+__all__ = [
+    "Classifier",
+    "Generator",
+    "Images",
+    "__version__",
+    "evaluate",
+    "features",
+    "frechet",
+    "kid",
+    "prdc",
+    "write_private",
+]
+
 __version__: str
 
+@final
 class Images:
     @staticmethod
     def plain(pixels: bytes, size: tuple[int, int], channels: int) -> Images: ...
@@ -15,6 +31,7 @@ class Images:
     ) -> Images: ...
     def __len__(self) -> int: ...
 
+@final
 class Generator:
     @staticmethod
     def built_in() -> Generator: ...
@@ -36,6 +53,7 @@ class Generator:
         keep: float | None,
     ) -> bytearray: ...
 
+@final
 class Classifier:
     @staticmethod
     def load(path: str) -> Classifier: ...
