@@ -9,6 +9,7 @@ Every package computes on the same arrays, in turn, in one process. A package th
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import statistics
@@ -58,7 +59,9 @@ def kid_by_torch_fidelity(a: np.ndarray, b: np.ndarray, subset: int, subsets: in
 def prdc_by_prdc(a: np.ndarray, b: np.ndarray, k: int) -> tuple[float, ...]:
     from prdc import compute_prdc
 
-    found = compute_prdc(a, b, nearest_k=k)
+    # It prints what it was given.
+    with contextlib.redirect_stdout(None):
+        found = compute_prdc(a, b, nearest_k=k)
     return tuple(float(found[name]) for name in ("precision", "recall", "density", "coverage"))
 
 
