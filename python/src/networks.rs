@@ -61,6 +61,7 @@ impl Generator {
 
     /// The bytes of `count` images from number `first` on, of one class or of each in turn.
     #[pyo3(signature = (count, class_name, seed, first, truncation, keep))]
+    #[expect(clippy::too_many_arguments, reason = "the package gives them names, defaults and meanings")]
     fn sample<'py>(
         &self,
         py: Python<'py>,
