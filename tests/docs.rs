@@ -272,3 +272,19 @@ fn margins_are_those_of_the_page() {
     assert!(words.contains(&format!("fewer than {LEAST_IMAGES} images")));
     assert!(words.contains(&format!("fewer than {LEAST_PATIENTS} patients")));
 }
+
+/// The book has every page.
+#[test]
+fn every_page_is_in_the_book() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let summary = fs::read_to_string(docs.join("SUMMARY.md")).unwrap();
+    let mut files = Vec::new();
+    all_files(&docs, &mut files);
+    let pages =
+        files.iter().filter(|file| file.extension().is_some_and(|end| end == "md") && !file.ends_with("SUMMARY.md"));
+    for page in pages {
+        let name = page.strip_prefix(&docs).unwrap().to_str().unwrap().replace('\\', "/");
+        assert!(summary.contains(&format!("]({name})")), "docs/SUMMARY.md has no {name}");
+    }
+    assert!(summary.lines().filter(|line| line.contains("](")).count() > 10);
+}

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use cellforge::{
+    assess::report::classifier::{self, ClassifierPage},
     data::{self, View, counted, shown_path},
     eval::{self, BootstrapOptions, ClassifierReport, GroupFigures},
     study::{self, StudyConfig},
@@ -180,8 +181,10 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     if let (Some(file), Some(found)) = (&args.report, &report) {
         let lead =
             [format!("{} of {}: {}.", counted(set.len(), "image", "images"), shown_path(path), seen_in_words(seen))];
-        let source = args.json.as_deref().unwrap_or(Path::new("cellforge classify"));
-        save(file, &images::classifier_page("A classifier, applied", &config, &set, found, source, &lead, None)?)?;
+        let text = images::page_text("A classifier, applied", &config, &set, lead.to_vec())?;
+        let source = args.json.as_ref().and_then(|json| json.file_name()).unwrap_or("cellforge classify".as_ref());
+        let source = &source.to_string_lossy();
+        save(file, &classifier::render(&ClassifierPage { text: &text, found, folds: None, history: None, source }))?;
     }
     if let Some(file) = &args.json {
         let skipped =

@@ -15,7 +15,7 @@ use cellforge::{
     },
     data::{MAX_TEXT_BYTES, cached_images, counted, read_bounded},
     study::{self, Results, results::SCHEMA_VERSION},
-    train::{Error, RunDir, Stage},
+    train::{Error, GAN_RECIPES, RunDir, Stage},
 };
 
 use crate::{
@@ -185,6 +185,9 @@ impl Found {
             self.files.extend(dir.real_grids().with_context(failed)?);
             // Until it is finished, its evaluation has neither figures nor settings of its own.
             self.judged(&dir.stage(Stage::Evaluation)).with_context(failed)?;
+            for recipe in GAN_RECIPES {
+                self.judged(&dir.run_of(Stage::Beside, recipe.name).stage(Stage::Evaluation)).with_context(failed)?;
+            }
         }
         if evaluation.is_some() || is_of(folder, "evaluate") {
             self.judged(&dir).with_context(failed)?;

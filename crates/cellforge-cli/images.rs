@@ -1,18 +1,15 @@
 //! Which images to use, and how figures of a classifier are printed.
 
-use std::{
-    fmt::Write,
-    path::{Path, PathBuf},
-};
+use std::{fmt::Write, path::PathBuf};
 
 use anyhow::{Result, bail};
 use cellforge::{
-    assess::report::classifier::{self, ClassifierPage},
+    assess::report::classifier::PageText,
     data::{
         self, Fit, Intensities, OpenOptions, Progress, Split, SplitOptions, SplitRule, TwinCounts, View, counted,
         phantom,
     },
-    eval::{BootstrapOptions, ClassifierReport, CrossValidation, FEW_IMAGES},
+    eval::{BootstrapOptions, ClassifierReport, FEW_IMAGES},
     study::{Origin, StudyConfig, config::DataConfig},
 };
 
@@ -182,28 +179,10 @@ pub fn bootstrap(config: &StudyConfig) -> BootstrapOptions {
     BootstrapOptions { resamples: config.judge.resamples, seed: config.seed, level: config.judge.level }
 }
 
-/// A page with the figures of a classifier, which `source` has as JSON. `lead` says what it is, a sentence each.
-pub fn classifier_page(
-    title: &str,
-    config: &StudyConfig,
-    images: &View,
-    found: &ClassifierReport,
-    source: &Path,
-    lead: &[String],
-    folds: Option<&CrossValidation>,
-) -> Result<String> {
+/// What a page about a classifier says beside its figures on these images.
+pub fn page_text(title: &str, config: &StudyConfig, images: &View, lead: Vec<String>) -> Result<PageText> {
     let origin = Origin::of(images);
-    let words = origin.words(&config.data)?;
-    let source = source.file_name().unwrap_or_default().to_string_lossy();
-    Ok(classifier::render(&ClassifierPage {
-        title: title.to_owned(),
-        lead: lead.to_vec(),
-        notices: origin.notices(),
-        words: &words,
-        found,
-        folds,
-        source: &source,
-    }))
+    Ok(PageText { title: title.to_owned(), lead, notices: origin.notices(), words: origin.words(&config.data)? })
 }
 
 /// The figures of a classifier as a table.

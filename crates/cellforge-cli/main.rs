@@ -14,8 +14,10 @@ mod images;
 mod inspect;
 mod pack;
 mod panel;
+mod report;
 mod reproduce;
 mod train;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -36,7 +38,7 @@ struct Cli {
 const AFTER_HELP: &str = "\
 Examples:
   cellforge generate --count 100 --out images.zip         images of the built-in generator
-  cellforge reproduce                                     the whole study on rendered images, about 5 minutes
+  cellforge reproduce                                     the whole study on rendered images, about 10 minutes
   cellforge reproduce --data images.zip              the same on real images
   cellforge classify --checkpoint runs/quick --data images.zip
   cellforge evaluate --real train.zip --holdout test.zip --synthetic images.zip --features resnet:runs/quick --out evaluation
@@ -74,6 +76,10 @@ enum Verb {
     /// Ask people: a page on which raters tell synthetic images from real ones, and its score
     #[command(subcommand)]
     Panel(panel::Command),
+    /// Show trainings while they run: curves, figures and sample grids on a page that renews itself
+    Watch(watch::Args),
+    /// Draw the report of a study, an evaluation or a training again
+    Report(report::Args),
     /// Remove what holds pixels of real images: caches, pictures of pairs, pages of panels
     Clean(clean::Args),
     /// Print the settings: keys, defaults, ranges and meanings
@@ -105,6 +111,8 @@ fn main() -> ExitCode {
         Verb::Evaluate(args) => evaluate::run(globals, &args),
         Verb::Audit(args) => audit::run(globals, &args),
         Verb::Panel(command) => panel::run(globals, &command),
+        Verb::Watch(args) => watch::run(&args),
+        Verb::Report(args) => report::run(&args),
         Verb::Clean(args) => clean::run(&args),
         Verb::Reproduce(args) => reproduce::run(globals, &args),
         Verb::Completions(args) => completions::run(&args),

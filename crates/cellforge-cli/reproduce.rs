@@ -70,7 +70,10 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
     config.validate()?;
     let session = globals.open_stoppable(config.precision)?;
     let (size, channels) = (config.data.side, config.data.most_channels());
-    memory::check_gan(&globals, &session, &config.gan.clone().for_images(size, channels, 2))?;
+    let besides = config.besides()?;
+    for gan in besides.iter().map(|beside| &beside.gan).chain([&config.gan]) {
+        memory::check_gan(&globals, &session, &gan.clone().for_images(size, channels, 2))?;
+    }
     memory::check_classifier(&globals, &session, &config.classifier.clone().for_images(size, channels, 2))?;
     let out = args.out.clone().unwrap_or_else(|| default_out(&config));
     check_outside(&out, config.data.path.as_ref())?;

@@ -19,6 +19,10 @@ fn commands(page: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let (mut inside, mut before, mut begun) = (false, "", String::new());
     for line in page.lines() {
+        assert!(
+            line.starts_with("```") || !line.trim_start().starts_with("```"),
+            "{line:?}: a block in a list is not found here"
+        );
         if line.starts_with("```") {
             inside = line == "```sh" && !before.starts_with(NOT_RUN);
         } else if inside && !line.trim().is_empty() && !line.starts_with('#') {
@@ -115,7 +119,10 @@ fn short(verb: &[String]) -> &'static [&'static str] {
         ["generate", _] => &["--count", "24"],
         ["evaluate", _] => &["--measure", "fidelity", "--side", "32", "--config", "quick.toml"],
         ["panel", "make"] => &["--images", "10", "--side", "32"],
-        ["pack" | "clean" | "doctor" | "classify" | "data" | "config" | "panel" | "inspect", _] => &[],
+        [
+            "pack" | "clean" | "report" | "watch" | "doctor" | "classify" | "data" | "config" | "panel" | "inspect",
+            _,
+        ] => &[],
         _ => panic!("{verb:?}: say here how it is made short"),
     }
 }
@@ -283,7 +290,10 @@ fn every_command_of_the_other_pages_works() {
         "docs/library.md",
         "docs/python.md",
         "docs/results/README.md",
+        "docs/results/history.md",
+        "docs/reproducing.md",
         "docs/reliability.md",
+        "docs/privacy.md",
     ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = |page: &str| fs::read_to_string(root.join(page)).unwrap();

@@ -16,6 +16,7 @@ mod numbers;
 mod panel;
 mod private;
 mod public_layouts;
+mod report;
 mod resume;
 mod settings;
 mod sizes;

@@ -288,6 +288,64 @@ fn one_gan_can_make_all_classes() {
     }
 }
 
+/// GANs of another recipe are trained on the same images, judged by the same network, and shown beside the study's own.
+#[test]
+fn recipes_stand_side_by_side() {
+    let out = root().join("beside");
+    let _ = fs::remove_dir_all(&out);
+    let config = few(&root().join("beside-settings"));
+    let text = fs::read_to_string(&config).unwrap().replace("per_class = 4", "per_class = 40");
+    let text = text + "[evaluate]\nmeasure = [\"fidelity\"]\n";
+    let study = |beside: &str, flags: &[&str]| {
+        fs::write(&config, format!("beside = [{beside}]\n{text}")).unwrap();
+        let mut command = cellforge();
+        command
+            .args(["reproduce", "--preset", "smoke"])
+            .args(flags)
+            .arg("--config")
+            .arg(&config)
+            .arg("--out")
+            .arg(&out);
+        command.assert()
+    };
+    let best = "{recipe = \"best\", iterations = 2, batch = 4, width = 0.1}, {recipe = \"study\", iterations = 9, batch = 4, width = 1.0}";
+    study(best, &[]).success();
+    let found = results(&out);
+    // The study's own recipe is no second one.
+    assert_eq!(found["beside"].as_array().unwrap().len(), 1);
+    let beside = &found["beside"][0];
+    assert_eq!(beside["recipe"], "best");
+    assert_eq!(beside["gan"]["Parasitized"]["iterations"], 2);
+    assert_eq!(beside["recognition"]["Uninfected"]["total"], 40);
+    assert!(beside["evaluation"]["fidelity"].is_object() && beside["evaluation"]["privacy"].is_null());
+    assert_eq!(found["resnet"]["epochs"], 1);
+    for stage in ["gan/_all", "synthetic", "judge", "evaluation"] {
+        assert!(found["durations"][format!("beside/best/{stage}")].is_number(), "{stage}: {}", found["durations"]);
+    }
+    let html = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(html.contains("Recipes side by side") && html.contains("Recipe best: Parasitized, Uninfected"));
+    study(best, &[]).success().stderr(contains("beside/best/gan/_all: done before").and(contains("running").not()));
+
+    // Drawn again it is the same.
+    fs::remove_file(out.join("report.html")).unwrap();
+    cellforge().arg("report").arg(&out).assert().success();
+    assert_eq!(fs::read_to_string(out.join("report.html")).unwrap(), html);
+
+    // Without it, what it left goes, on request.
+    study("", &[]).code(1).stderr(contains("beside").and(contains("--overwrite")));
+    assert!(out.join("beside/best/gan").is_dir());
+    study("", &["--overwrite"]).success().stderr(contains("resnet: done before"));
+    assert!(!out.join("beside").exists());
+    assert!(results(&out).get("beside").is_none());
+    assert!(!fs::read_to_string(out.join("report.html")).unwrap().contains("Recipes side by side"));
+
+    // Twice the same, and no recipe.
+    study(&format!("{best}, {best}"), &[]).code(1).stderr(contains("beside"));
+    study("{recipe = \"bset\", iterations = 2, batch = 4, width = 0.1}", &[])
+        .code(1)
+        .stderr(contains("bset").and(contains("best")));
+}
+
 /// A settings file that makes the smoke study smaller still.
 fn few(dir: &Path) -> PathBuf {
     fs::create_dir_all(dir).unwrap();

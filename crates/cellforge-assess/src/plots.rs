@@ -39,6 +39,15 @@ pub struct Plot {
     pub top: f64,
 }
 
+/// Thins a curve to at most `most` points, 2 or more, evenly by position, keeping the first and the last.
+pub fn thin<T: Copy>(curve: &[T], most: usize) -> Vec<T> {
+    if curve.len() <= most {
+        return curve.to_vec();
+    }
+    // Integer arithmetic keeps both ends exactly: position 0 and position len - 1.
+    (0..most).map(|i| curve[i * (curve.len() - 1) / (most - 1)]).collect()
+}
+
 /// The colour of curve `index`, as in CSS.
 pub fn css_colour(index: usize) -> String {
     let (r, g, b) = COLOURS[index % COLOURS.len()];

@@ -2,20 +2,22 @@
 
 mod folds;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use cellforge::{
+    assess::{files::write_json, report::classifier::WithPage},
     data::{self, Split, View, counted},
-    eval::{self, ClassifierReport, CrossValidation, FEW_IMAGES},
+    eval::{self, ClassifierReport, FEW_IMAGES},
     study::StudyConfig,
     train::{self, Balance, ClassifierTrainConfig, RunDir, TrainedClassifier},
 };
 
 use super::{RunArgs, control, failed, stopped};
 use crate::{
-    common::{Given, Globals, Session, Shorthands, effective, memory, save, say, with_reading},
+    common::{Given, Globals, Session, Shorthands, effective, memory, say, with_reading},
     images::{self, bootstrap, table},
+    report,
 };
 
 /// How many times more images the largest class has than the smallest where it is said.
@@ -105,10 +107,10 @@ pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
     work.warn(&split);
     let run = dir.clone().mode(args.run.mode()).save_settings(text);
     let judged = work.train(&work.training, &split, &run)?;
-    save(&dir.test_figures(), &(serde_json::to_string_pretty(&judged.report)? + "\n"))?;
-    let lead: Vec<String> = std::iter::once(work.described(&judged.network)).chain(judged.leak).collect();
-    let page = work.page(&judged.report, &dir.test_figures(), &lead, None)?;
-    save(&dir.report(), &page)?;
+    let lead = std::iter::once(work.described(&judged.network)).chain(judged.leak).collect();
+    let page = images::page_text("A classifier, tested", &config, &all, lead)?;
+    write_json(&dir.test_figures(), &WithPage { found: &judged.report, page })?;
+    report::draw(&dir)?;
     say(format!(
         "on the test images:\n{}\n\ncheckpoint in {}\nreport: {}",
         table(&judged.report),
@@ -229,16 +231,5 @@ impl Work<'_> {
             counted(config.epochs as usize, "epoch", "epochs"),
             config.batch
         )
-    }
-
-    fn page(
-        &self,
-        found: &ClassifierReport,
-        source: &Path,
-        lead: &[String],
-        folds: Option<&CrossValidation>,
-    ) -> Result<String> {
-        let title = if folds.is_some() { "A classifier, cross-validated" } else { "A classifier, tested" };
-        images::classifier_page(title, self.config, self.all, found, source, lead, folds)
     }
 }

@@ -11,7 +11,7 @@ use cellforge::{
 use super::{RunArgs, control, failed, stopped};
 use crate::{
     common::{Given, Globals, Session, Shorthands, effective, memory, say, with_reading},
-    images,
+    images, report,
 };
 
 /// The tables of settings that the verb uses.
@@ -31,6 +31,8 @@ Examples:
 The flags are the settings that are changed most. `cellforge config show gan` lists all; --set KEY=VALUE sets one, --config FILE many.
 
 Ctrl-C finishes the step, writes a checkpoint and says how to resume. A resumed run ends with the same bytes as one that never stopped.
+
+OUT/report.html shows the course of the training; while it runs, `cellforge watch OUT` does.
 
 With --judge, a classifier judges the GAN every 500 iterations, and the best generator is kept in OUT/best.")]
 pub struct GanArgs {
@@ -121,6 +123,7 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
             return Err(stopped("gan", outcome.iterations, out, &globals));
         }
         say(trained(&outcome));
+        say(format!("report: {}", report::draw(&RunDir::new(out))?.display()));
         return Ok(());
     }
     for &class in &chosen {
@@ -138,6 +141,7 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
         }
         say(format!("{name}: {}", trained(&outcome)));
     }
+    say(format!("report: {}", report::draw(&RunDir::new(out))?.display()));
     Ok(())
 }
 

@@ -59,17 +59,11 @@ pub(crate) fn judge(
     let best = best.map(|(_, name)| name.to_owned()).unwrap_or_default();
 
     let tested = TestFigures::new(config, cells, resnet, control)?;
-    let (mut recognition_real, mut recognition_synthetic) = (BTreeMap::new(), BTreeMap::new());
-    let dir = RunDir::new(&control.out);
-    for (index, class) in cells.all.classes().iter().enumerate() {
-        // The recall of the class, whose interval knows of the patients.
-        recognition_real.insert(class.clone(), tested.test.per_class[index].recall.into());
-        let folder = dir.stage(Stage::Synthetic).path().join(&cells.folders[index]);
-        let synthetic = judge_synthetic(config, &folder, cells, resnet, control)?;
-        let recognised = synthetic.iter().filter(|&&predicted| predicted as usize == index).count() as u64;
-        let rate = wilson_at(recognised, synthetic.len() as u64, config.judge.level)?;
-        recognition_synthetic.insert(class.clone(), rate.into());
-    }
+    let classes = cells.all.classes().iter().zip(&tested.test.per_class);
+    // The recall of the class, whose interval knows of the patients.
+    let recognition_real = classes.map(|(class, figures)| (class.clone(), figures.recall.into())).collect();
+    let synthetic = RunDir::new(&control.out).stage(Stage::Synthetic);
+    let recognition = recognition(config, cells, resnet, synthetic.path(), control)?;
     let resnet = ResnetResult {
         params: resnet.config.model.summary().params(),
         epochs: resnet.config.epochs as usize,
@@ -78,7 +72,30 @@ pub(crate) fn judge(
         test: tested.test,
         history: tested.history,
     };
-    Ok(Judgement { cnn: CnnResults { best, models }, resnet, recognition: recognition_synthetic, recognition_real })
+    Ok(Judgement { cnn: CnnResults { best, models }, resnet, recognition, recognition_real })
+}
+
+/// The synthetic images of each class, in its folder of `synthetic`, that the residual network takes for that class.
+pub(crate) fn recognition(
+    config: &StudyConfig,
+    cells: &Cells,
+    resnet: &Trained,
+    synthetic: &Path,
+    control: &Control,
+) -> Result<BTreeMap<String, Recognition>> {
+    let classifier = load(config, resnet, control)?;
+    let classes = cells.all.classes();
+    let judge = |(index, class): (usize, &String)| {
+        if control.stopped() {
+            return Err(control.interrupted("judge"));
+        }
+        let images = read_class(&synthetic.join(&cells.folders[index]), cells.all.size(), cells.all.channels())?;
+        let taken_for = predictions(&classifier.predict(&images)?, classes.len())?;
+        let recognised = taken_for.iter().filter(|&&predicted| predicted as usize == index).count() as u64;
+        let rate = wilson_at(recognised, taken_for.len() as u64, config.judge.level)?;
+        Ok((class.clone(), rate.into()))
+    };
+    classes.iter().enumerate().map(judge).collect()
 }
 
 /// One classifier on the test images.
@@ -109,19 +126,6 @@ impl TestFigures {
 fn load(config: &StudyConfig, run: &Trained, control: &Control) -> Result<TrainedClassifier> {
     let last = RunDir::new(&run.folder).slot(Slot::Last);
     Ok(TrainedClassifier::load_in(last, &control.device, config.precision_on(&control.device))?)
-}
-
-fn judge_synthetic(
-    config: &StudyConfig,
-    folder: &Path,
-    cells: &Cells,
-    resnet: &Trained,
-    control: &Control,
-) -> Result<Vec<u32>> {
-    let images = read_class(folder, cells.all.size(), cells.all.channels())?;
-    let classifier = load(config, resnet, control)?;
-    let probabilities = classifier.predict(&images)?;
-    Ok(predictions(&probabilities, cells.all.classes().len())?)
 }
 
 fn history(log: &Path) -> Result<Vec<EpochPoint>> {

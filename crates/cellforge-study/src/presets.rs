@@ -12,7 +12,7 @@ use crate::{Result, StudyConfig};
 pub enum Preset {
     /// Under a minute on two cores.
     Smoke,
-    /// About five minutes on two cores.
+    /// About ten minutes on two cores.
     #[default]
     Quick,
     /// The study's own settings.

@@ -4,6 +4,7 @@
 
 mod classifiers;
 mod data;
+mod first;
 mod gans;
 mod outcome;
 
@@ -23,7 +24,8 @@ pub fn render(results: &Results, base_dir: &Path) -> Result<String> {
         Some(found) => cellforge_assess::report::section(found, base_dir)?,
         None => html! {},
     };
-    Ok(page(results, &grids, &worth).into_string())
+    let picture = first::picture(results, base_dir)?;
+    Ok(page(results, &picture, &grids, &worth).into_string())
 }
 
 /// Against what settings are compared: the study, or, for images that have no part in it, the preset with its settings.
@@ -32,7 +34,7 @@ fn reference(results: &Results) -> &'static str {
 }
 
 /// The sections in the order in which they are read: heading, anchor and content.
-fn page(results: &Results, grids: &Markup, worth: &Markup) -> Markup {
+fn page(results: &Results, picture: &Markup, grids: &Markup, worth: &Markup) -> Markup {
     let many = &results.data.words.many;
     let of_study = results.published.is_some();
     let title = if of_study { "Synthetic blood cells, judged".to_owned() } else { format!("Synthetic {many}, judged") };
@@ -40,6 +42,7 @@ fn page(results: &Results, grids: &Markup, worth: &Markup) -> Markup {
     let real = if results.data.is_phantom { "" } else { "real " };
     let test = if of_study { "The study's test: synthetic" } else { "Synthetic" };
     let sections: Vec<(String, &str, Markup)> = vec![
+        ("The recipes side by side".to_owned(), "beside", first::side_by_side(results)),
         (format!("What the synthetic {many} are worth"), "worth", worth.clone()),
         (format!("{test} {many} on a trained classifier"), "recognition", outcome::recognition(results)),
         ("What the generators learned to draw".to_owned(), "grids", grids.clone()),
@@ -58,7 +61,7 @@ fn page(results: &Results, grids: &Markup, worth: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            (cellforge_assess::report::head(&tab, &results.versions.cellforge))
+            (cellforge_assess::report::head(&tab, &results.versions.cellforge, None))
             body {
                 header {
                     p.kicker {
@@ -70,7 +73,10 @@ fn page(results: &Results, grids: &Markup, worth: &Markup) -> Markup {
                         " · cellforge " (results.versions.cellforge)
                     }
                     (outcome::banners(results))
-                    (outcome::summary(results))
+                    (first::sentence(results))
+                    (picture)
+                    (outcome::cards(results))
+                    (outcome::narrowed(results))
                     nav aria-label="Contents" {
                         ol { @for (heading, id, _) in &sections { li { a href={ "#" (id) } { (heading) } } } }
                     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use cellforge_data::ImageSize;
 use cellforge_eval::{ClassifierReport, Proportion};
+use cellforge_train::Stage;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -41,10 +42,14 @@ pub struct Results {
     pub recognition_real: BTreeMap<String, Recognition>,
     /// The evaluation of the synthetic images beyond the study's own test; none where that was left out.
     pub evaluation: Option<Evaluation>,
+    /// GANs of other recipes, trained on the same images and judged by the same network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<Beside>,
     /// What the study published; none where the images are neither the study's own nor its phantom.
     pub published: Option<Published>,
     /// Seconds each stage took, over all its attempts except those that were killed, by stage name (`data`, `cnn`, `resnet`,
-    /// `gan/<folder of the class>` or `gan/_all`, `generate`, `judge`, `evaluate`).
+    /// `gan/<folder of the class>` or `gan/_all`, `generate`, `judge`, `evaluate`; of GANs of another recipe `beside/<recipe>/gan/...`,
+    /// `.../synthetic`, `.../judge` and `.../evaluation`).
     pub durations: BTreeMap<String, f64>,
 }
 
@@ -246,6 +251,19 @@ pub struct GanResult {
     pub grids: Vec<GridImage>,
 }
 
+/// GANs of another recipe than the study's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Beside {
+    /// The recipe.
+    pub recipe: String,
+    /// The generative network of each class.
+    pub gan: BTreeMap<String, GanResult>,
+    /// Synthetic images of each class that the residual network took for that class.
+    pub recognition: BTreeMap<String, Recognition>,
+    /// The evaluation of its images, for fidelity alone; none where the study's own has no fidelity.
+    pub evaluation: Option<Evaluation>,
+}
+
 /// A loss at one iteration.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LossPoint {
@@ -309,6 +327,20 @@ pub struct PublishedClassifier {
 }
 
 impl Results {
+    /// The recipe of the study's own GANs.
+    #[must_use]
+    pub fn recipe(&self) -> &str {
+        self.settings.config.pointer("/gan/recipe").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Seconds that the GANs of a recipe took to train.
+    #[must_use]
+    pub fn training_seconds(&self, recipe: &str) -> f64 {
+        let folder = if recipe == self.recipe() { String::new() } else { format!("{}/", Stage::Beside.run(recipe)) };
+        let folder = format!("{folder}{}/", Stage::Gan.folder());
+        self.durations.iter().filter(|(stage, _)| stage.starts_with(&folder)).map(|(_, seconds)| seconds).sum()
+    }
+
     /// The published counts of a class, where figures of the study may stand beside these.
     #[must_use]
     pub fn published_recognition(&self, class: &str) -> Option<&Recognition> {
@@ -365,9 +397,5 @@ pub fn thin(curve: impl IntoIterator<Item = (u64, f64)>) -> Vec<LossPoint> {
         .into_iter()
         .map(|(iteration, value)| LossPoint { iteration, value: value.is_finite().then_some(value) })
         .collect();
-    if all.len() <= CURVE_POINTS {
-        return all;
-    }
-    // Integer arithmetic keeps both ends exactly: position 0 and position len - 1.
-    (0..CURVE_POINTS).map(|i| all[i * (all.len() - 1) / (CURVE_POINTS - 1)]).collect()
+    cellforge_assess::plots::thin(&all, CURVE_POINTS)
 }

@@ -146,12 +146,12 @@ impl<'a> Runner<'a> {
         self.control.out.join(inside)
     }
 
-    /// Removes the folders of earlier runs' stages `group/...` that are none of `stages`, and the records of those stages.
-    /// Folders without a record stay.
-    pub(crate) fn keep_only(&self, group: &str, stages: &[String]) -> Result<()> {
+    /// Removes the folders of earlier runs' stages `group/...` that are not to stay, and the records of those stages. Folders without a record
+    /// stay.
+    pub(crate) fn keep_only(&self, group: &str, stays: impl Fn(&str) -> bool) -> Result<()> {
         let out = self.control.out.as_path();
         for (stage, devices) in stamp::known(out, group)? {
-            if stages.contains(&stage) {
+            if stays(&stage) {
                 continue;
             }
             let folder = self.path(&stage);
@@ -161,6 +161,9 @@ impl<'a> Runner<'a> {
                 }
                 tracing::info!("{stage}: removed, for the study has it no more");
                 std::fs::remove_dir_all(&folder).map_err(cellforge_assess::Error::io("remove the folder", &folder))?;
+                // Folders around it, up to the group's, go with their last stage; where more is in them, they stay.
+                let around = folder.ancestors().skip(1).take_while(|around| *around != out);
+                around.map(std::fs::remove_dir).take_while(std::result::Result::is_ok).for_each(drop);
             }
             stamp::forget(out, &stage)?;
         }
@@ -358,8 +361,7 @@ mod tests {
         let run = |stages: &[&str], overwrite| -> Result<()> {
             let control = control(out, overwrite);
             let mut runner = Runner::new(&control, Precision::F32)?;
-            let kept: Vec<String> = stages.iter().map(|stage| (*stage).to_owned()).collect();
-            runner.keep_only("gan", &kept)?;
+            runner.keep_only("gan", |stage| stages.contains(&stage))?;
             for stage in stages {
                 let file = out.join(stage).join("made.txt");
                 runner.stage(stage, &1, &[], Makes::Folder(stage), |_| {

@@ -161,7 +161,7 @@ pub(crate) fn finish(out: &Path, stage: &str, inputs: &str, files: Vec<PathBuf>,
     Ok(stamp)
 }
 
-/// The stages `group/...` that were finished or begun in `out`, and on which devices.
+/// The stages `group/...`, at any depth, that were finished or begun in `out`, and on which devices.
 pub(crate) fn known(out: &Path, group: &str) -> Result<BTreeMap<String, BTreeSet<String>>> {
     #[derive(Deserialize)]
     struct Record {
@@ -181,7 +181,7 @@ pub(crate) fn known(out: &Path, group: &str) -> Result<BTreeMap<String, BTreeSet
             let Ok(Record { stage, effort }) = read_json(&path) else { continue };
             // A name that leads out of the group's folder is none that a study gave.
             let name = stage.strip_prefix(group).and_then(|rest| rest.strip_prefix('/')).unwrap_or("");
-            if Path::new(name).components().eq([Component::Normal(OsStr::new(name))]) {
+            if name.split('/').all(|part| Path::new(part).components().eq([Component::Normal(OsStr::new(part))])) {
                 found.entry(stage).or_default().extend(effort.devices);
             }
         }
@@ -249,12 +249,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path();
         assert!(known(out, "gan").unwrap().is_empty());
-        for stage in ["gan/a", "gan/b-c", "cnn", "gan/../up", "gan/.."] {
+        for stage in ["gan/a", "gan/b-c", "gan/d/c", "cnn", "gan/../up", "gan/..", "gan/a/../b", "gan//b"] {
             begin(out, stage, "in", &effort(1.0)).unwrap();
         }
         finish(out, "gan/a", "in", Vec::new(), effort(1.0)).unwrap();
         let found = known(out, "gan").unwrap();
-        assert_eq!(found.keys().collect::<Vec<_>>(), ["gan/a", "gan/b-c"]);
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["gan/a", "gan/b-c", "gan/d/c"]);
         assert_eq!(found["gan/a"], effort(0.0).devices);
     }
 

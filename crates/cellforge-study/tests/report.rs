@@ -7,8 +7,9 @@ use cellforge_eval::{BootstrapOptions, ClassifierReport, classifier_report, wils
 use cellforge_study::{
     report,
     results::{
-        CnnResult, CnnResults, DataSummary, EpochPoint, GanResult, GridImage, PartSummary, Published, Recognition,
-        ResnetResult, Results, SCHEMA_VERSION, Settings, SingleClassGroups, SkippedImage, differences, thin,
+        Beside, CnnResult, CnnResults, DataSummary, EpochPoint, GanResult, GridImage, PartSummary, Published,
+        Recognition, ResnetResult, Results, SCHEMA_VERSION, Settings, SingleClassGroups, SkippedImage, differences,
+        thin,
     },
 };
 use serde_json::json;
@@ -156,6 +157,7 @@ fn sample(dir: &Path, classes: [&str; 2], is_phantom: bool) -> Results {
         recognition: rates([612, 973]),
         recognition_real: rates([941, 968]),
         evaluation: None,
+        beside: Vec::new(),
         published: Some(Published::study()),
         durations: [("data", 2.5), ("cnn", 41.0), ("resnet", 88.0), ("gan/a", 70.0), ("judge", 5.0)]
             .map(|(stage, seconds)| (stage.to_owned(), seconds))
@@ -219,14 +221,47 @@ fn real_cells_are_reported_in_full() {
         &["public-domain", "PeerJ", "6:e4568", "not a diagnostic device", "no patient has cells in two parts"],
     );
     assert!(!html.contains("CC0") && !html.contains("Phantom data"));
-    assert_eq!(html.matches("data:image/png;base64,").count(), 8);
+    // Four grids a GAN, and the last one once more on the first screen.
+    assert_eq!(html.matches("data:image/png;base64,").count(), 10);
     // Curves of losses and accuracies, and the reliability of the ResNet.
     assert_eq!(html.matches("<svg").count(), 5);
     assert_all(
         &html,
         &["Balanced accuracy", "AUC-PR", "Reliability", "a temperature of 1.500", "Without it the calibration"],
     );
-    assert_eq!(html.matches("alt=\"").count(), 8);
+    assert_eq!(html.matches("alt=\"").count(), 10);
+}
+
+#[test]
+fn recipes_stand_side_by_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut results = sample(dir.path(), ["Parasitized", "Uninfected"], false);
+    let alone = report::render(&results, dir.path()).unwrap();
+    assert!(!alone.contains("side by side"));
+    let mut gan = results.gan.clone();
+    gan.values_mut().for_each(|gan| gan.iterations = 4_321);
+    let rate = |n| Recognition::from(wilson(n, 1000).unwrap());
+    let recognition = [("Parasitized", 777), ("Uninfected", 888)].map(|(class, n)| (class.to_owned(), rate(n))).into();
+    results.settings.config["gan"]["recipe"] = json!("study");
+    results.durations.insert("beside/best/gan/_all".to_owned(), 90.0);
+    results.beside = vec![Beside { recipe: "best".to_owned(), gan, recognition, evaluation: None }];
+    let html = report::render(&results, dir.path()).unwrap();
+    assert_balanced(&html);
+    assert_all(
+        &html,
+        &[
+            "Recipes side by side",
+            "Recipe study",
+            "Recipe best",
+            "4,321 iterations",
+            "77.7%",
+            "88.8%",
+            "1.5 min",
+            "not measured",
+        ],
+    );
+    // Of each GAN of the other recipe there is the last grid.
+    assert_eq!(html.matches("data:image/png;base64,").count(), 12);
 }
 
 #[test]

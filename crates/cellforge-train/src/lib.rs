@@ -29,6 +29,7 @@ mod gan_start;
 mod gan_step;
 mod generate;
 mod guard;
+mod history;
 mod interpolate;
 mod loaders;
 mod memory;
@@ -67,6 +68,7 @@ pub use gan_start::{BUILT_IN, gan_start_sha256};
 pub use gan_step::GanStep;
 pub use generate::{LOWEST_TRUNCATION, SampleOptions};
 pub use guard::{GuardConfig, GuardState, Rollback};
+pub use history::History;
 pub use memory::MemoryNeed;
 pub use names::{figures, losses};
 pub use observers::{

@@ -1,15 +1,18 @@
 //! A classifier's figures on labelled images, as a page and as the part of one.
 
 use cellforge_eval::{Average, Calibration, ClassifierReport, CrossValidation, FEW_IMAGES, IntervalMethod};
+use cellforge_train::History;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde::{Deserialize, Serialize};
 
 use super::format::{accuracy, count, estimate, percent, proportion, table};
-use super::notices;
+use super::{notices, training::classifier_curves};
 use crate::charts;
 use crate::evaluation::{Notice, Words};
 
-/// A page about one classifier, or about those of a cross-validation.
-pub struct ClassifierPage<'a> {
+/// What a page about a classifier says beside its figures. Together with these it is kept, so that the page can be drawn again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PageText {
     /// The heading, which is the title as well.
     pub title: String,
     /// What was trained and judged, a sentence each.
@@ -17,36 +20,55 @@ pub struct ClassifierPage<'a> {
     /// What must be read before any figure.
     pub notices: Vec<Notice>,
     /// What the images are called.
-    pub words: &'a Words,
+    pub words: Words,
+}
+
+/// Figures as a file holds them: their own fields, and `page`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WithPage<T> {
+    /// The figures.
+    #[serde(flatten)]
+    pub found: T,
+    /// What their page says beside them.
+    pub page: PageText,
+}
+
+/// A page about one classifier, or about those of a cross-validation.
+pub struct ClassifierPage<'a> {
+    /// Its words.
+    pub text: &'a PageText,
     /// The figures; of a cross-validation those of all folds together.
     pub found: &'a ClassifierReport,
     /// The folds, where there are some.
     pub folds: Option<&'a CrossValidation>,
+    /// How the classifier was trained, where that is known.
+    pub history: Option<&'a History>,
     /// The file that has the figures, by its name.
     pub source: &'a str,
 }
 
 /// Draws the page: it needs no network, no script and no other file.
 pub fn render(page: &ClassifierPage<'_>) -> String {
-    let version = env!("CARGO_PKG_VERSION");
+    let (text, words, version) = (page.text, &page.text.words, env!("CARGO_PKG_VERSION"));
     let body = html! {
         (DOCTYPE)
         html lang="en" {
-            (super::head(&page.title, version))
+            (super::head(&text.title, version, None))
             body {
                 header {
-                    h1 { (page.title) }
-                    (notices(&page.notices))
-                    @for sentence in &page.lead { p { (sentence) } }
+                    h1 { (text.title) }
+                    (notices(&text.notices))
+                    @for sentence in &text.lead { p { (sentence) } }
                 }
                 main {
-                    section { h2 { "Figures" } (figures("By class", page.found, page.words)) }
-                    @if let Some(folds) = page.folds { section { h2 { "Over the folds" } (over_folds(folds, page.words)) } }
+                    section { h2 { "Figures" } (figures("By class", page.found, words)) }
+                    @if let Some(folds) = page.folds { section { h2 { "Over the folds" } (over_folds(folds, words)) } }
                     section {
                         h2 { "Confusion matrix" }
                         p { "Rows are the true class, columns the class the network chose; darker means a larger share of the row." }
                         (matrix("Counts and shares of each row", page.found))
                     }
+                    @if let Some(history) = page.history { section { h2 { "Training" } (classifier_curves(history)) } }
                 }
                 footer { p { "Drawn from " code { (page.source) } " by cellforge " (version) ". Research use only; not a diagnostic device." } }
             }

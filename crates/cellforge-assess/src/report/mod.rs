@@ -7,6 +7,7 @@
 pub mod classifier;
 mod evaluation;
 pub mod format;
+pub mod training;
 
 use std::{
     io::{Error as IoError, ErrorKind},
@@ -18,7 +19,7 @@ use maud::{Markup, PreEscaped, html};
 
 use crate::{Error, Evaluation, Result};
 
-pub use evaluation::{do_not_share, notices};
+pub use evaluation::{do_not_share, notices, word};
 pub(crate) use evaluation::{found_word, space_name, test_name};
 
 /// The most bytes of a picture on a page.
@@ -37,13 +38,15 @@ pub fn shows_real_images(page: &str) -> bool {
 /// The style sheet of every page.
 const STYLE: &str = include_str!("style.css");
 
-/// The head of a page: it loads nothing from elsewhere. `version` is that of the program whose figures it shows.
+/// The head of a page: it loads nothing from elsewhere. `version` is that of the program whose figures it shows; a browser loads the page anew
+/// after `refresh` seconds, where there are some.
 #[must_use]
-pub fn head(title: &str, version: &str) -> Markup {
+pub fn head(title: &str, version: &str, refresh: Option<u64>) -> Markup {
     html! {
         head {
             meta charset="utf-8";
             meta name="viewport" content="width=device-width, initial-scale=1";
+            @if let Some(seconds) = refresh { meta http-equiv="refresh" content=(seconds); }
             meta name="generator" content={ (GENERATOR) (version) };
             title { (title) }
             style { (PreEscaped(STYLE)) }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use cellforge::{
+    assess::{files::write_json, report::classifier::WithPage},
     data::{self, Split, SplitOptions, SplitRule, View},
     eval::CrossValidation,
     study::StudyConfig,
@@ -10,8 +11,9 @@ use cellforge::{
 
 use super::Work;
 use crate::{
-    common::{save, say},
+    common::say,
     images::{self, table},
+    report,
 };
 
 /// Trains a network for each of `k` folds, or goes on with them, and writes what they find together. `settings` are those of all.
@@ -42,13 +44,14 @@ pub(super) fn run(work: &Work<'_>, k: usize, settings: &str) -> Result<()> {
         reports.push(judged.report);
     }
     let found = CrossValidation::new(work.report(work.all, &rows)?, reports);
-    save(&dir.cross_validation(), &(serde_json::to_string_pretty(&found)? + "\n"))?;
     described.push(format!("{k} networks, each judged on a fold that it was not trained on."));
     described.extend(leaks);
     if scaled > 0 {
         described.push(format!("Probabilities of {scaled} of them are scaled, each by a temperature of its own."));
     }
-    save(&dir.report(), &work.page(&found.pooled, &dir.cross_validation(), &described, Some(&found))?)?;
+    let page = images::page_text("A classifier, cross-validated", work.config, work.all, described)?;
+    write_json(&dir.cross_validation(), &WithPage { found: &found, page })?;
+    report::draw(&dir)?;
     say(format!("all {k} folds, each image judged by the network that did not see it:\n{}", table(&found.pooled)));
     say(format!("\n{}\nreport: {}", over_folds(&found), dir.report().display()));
     Ok(())

@@ -3,6 +3,7 @@
 //! The defaults are the study's own settings. What is given is laid over them in this order, the last on top: the recipes that `gan.recipe`
 //! and `classifier.recipe` name, the preset, files, single assignments.
 
+mod beside;
 mod classifiers;
 mod data;
 mod generate;
@@ -20,6 +21,7 @@ use toml::{Table, Value};
 
 use crate::{Error, Origin, Result, presets::Preset};
 
+pub use beside::BesideRun;
 pub use classifiers::{CnnRun, CnnStage};
 pub use data::{DataConfig, GroupSetting, PhantomStage, SplitRule, TableConfig};
 pub use generate::{GenerateStage, JudgeStage};
@@ -49,6 +51,8 @@ pub struct StudyConfig {
     pub classifier: ClassifierTrainConfig,
     /// The generative networks.
     pub gan: GanTrainConfig,
+    /// GANs of other recipes, which a study trains and judges beside its own. One with the recipe of `gan` is left out.
+    pub beside: Vec<BesideRun>,
     /// The synthetic images.
     pub generate: GenerateStage,
     /// The figures of the classifiers and their intervals.
@@ -72,6 +76,7 @@ impl Default for StudyConfig {
             cnn: CnnStage::default(),
             classifier: ClassifierTrainConfig::default(),
             gan: GanTrainConfig::default(),
+            beside: Vec::new(),
             generate: GenerateStage::default(),
             judge: JudgeStage::default(),
             evaluate: EvaluationConfig::default(),
@@ -281,6 +286,13 @@ impl StudyConfig {
         let channels = data.most_channels();
         self.classifier.clone().for_images(data.side, channels, 2).validate()?;
         self.gan.clone().for_images(data.side, channels, 2).validate()?;
+        for (i, run) in self.beside.iter().enumerate() {
+            let again = self.beside[..i].iter().any(|other| other.recipe == run.recipe);
+            check(!again, "beside", "names the same recipe twice")?;
+        }
+        for beside in self.besides()? {
+            beside.gan.for_images(data.side, channels, 2).validate()?;
+        }
         let plain = GenerateStage::default();
         check(self.generate.format == plain.format, "generate.format", "must be png: a study reads its images again")?;
         check(self.generate.prefix == plain.prefix, "generate.prefix", "must be synthetic_ in a study")?;

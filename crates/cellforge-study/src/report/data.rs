@@ -138,7 +138,7 @@ pub(super) fn setting_value(value: &Value) -> String {
 /// The command, the versions and the time it took.
 pub(super) fn repeat(results: &Results) -> Markup {
     let (settings, versions) = (&results.settings, &results.versions);
-    let order = ["data", "cnn", "resnet", "gan", "generate", "judge", "evaluate", "report"];
+    let order = ["data", "cnn", "resnet", "gan", "generate", "judge", "evaluate", "beside", "report"];
     let place =
         |stage: &str| order.iter().position(|known| stage.split('/').next() == Some(known)).unwrap_or(order.len());
     let mut stages: Vec<(&String, f64)> = results.durations.iter().map(|(stage, seconds)| (stage, *seconds)).collect();

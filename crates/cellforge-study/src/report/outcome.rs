@@ -1,7 +1,8 @@
-//! What was found, in a paragraph, and what must be known before believing it.
+//! What was found, and what must be known before believing it.
 
 use maud::{Markup, html};
 
+use super::first::TOLD;
 use crate::results::{Recognition, Results};
 use cellforge_assess::report::{
     do_not_share,
@@ -10,6 +11,20 @@ use cellforge_assess::report::{
 
 /// Warnings that come before any figure.
 pub(super) fn banners(results: &Results) -> Markup {
+    html! {
+        @if let Some(found) = &results.evaluation { (do_not_share(found)) }
+        @if results.data.is_phantom {
+            aside.banner.notice {
+                strong { "Phantom data, not patients." }
+                " The cells of this run were drawn by a program as a stand-in. No figure or picture here says anything about real blood
+                cells, about malaria, or about the published study's findings; this run shows only that the pipeline works."
+            }
+        }
+    }
+}
+
+/// Which settings this run has in place of the study's.
+pub(super) fn narrowed(results: &Results) -> Markup {
     let settings = &results.settings;
     let named = |name: &str| settings.narrowed.iter().find(|change| change.setting == name);
     let many = &results.data.words.many;
@@ -33,14 +48,6 @@ pub(super) fn banners(results: &Results) -> Markup {
         _ => super::data::setting_value(value),
     };
     html! {
-        @if let Some(found) = &results.evaluation { (do_not_share(found)) }
-        @if results.data.is_phantom {
-            aside.banner.notice {
-                strong { "Phantom data, not patients." }
-                " The cells of this run were drawn by a program as a stand-in. No figure or picture here says anything about real blood
-                cells, about malaria, or about the published study's findings; this run shows only that the pipeline works."
-            }
-        }
         @if !settings.narrowed.is_empty() {
             aside.banner.narrowed {
                 strong { "Not " @if results.published.is_some() { "the study's settings." } @else { "the settings of the preset paper." } }
@@ -61,13 +68,11 @@ pub(super) fn banners(results: &Results) -> Markup {
     }
 }
 
-/// As many classes are told one by one; of more, those that are recognised least and most.
-const TOLD: usize = 3;
 /// As many classes have their lines drawn.
 const DRAWN: usize = 8;
 
 /// The classes that are recognised least and most, of more than are told one by one.
-fn ends(results: &Results) -> Option<[(&String, &Recognition); 2]> {
+pub(super) fn ends(results: &Results) -> Option<[(&String, &Recognition); 2]> {
     if results.recognition.len() <= TOLD {
         return None;
     }
@@ -78,37 +83,13 @@ fn ends(results: &Results) -> Option<[(&String, &Recognition); 2]> {
     Some([least, most])
 }
 
-/// The outcome in plain words, then as large figures.
-pub(super) fn summary(results: &Results) -> Markup {
+/// The outcome as large figures.
+pub(super) fn cards(results: &Results) -> Markup {
     let (many, is_phantom) = (&results.data.words.many, results.data.is_phantom);
     let kind = if is_phantom { format!("held-out phantom {many}") } else { format!("real held-out {many}") };
-    let drawn = if results.published.is_some() { "blood cells" } else { many };
     let test = &results.resnet.test;
     let interval = test.accuracy_interval;
     html! {
-        p.lead {
-            @if super::gans::by_gan(results).len() < results.gan.len() { "One GAN of all classes" } @else { "One GAN per class" }
-            " learned to draw " @if is_phantom { "phantom " } (drawn) ". A ResNet that was trained on "
-            @if is_phantom { "phantom " } @else { "real " } (many) " then judged what they drew. "
-            @if let Some([(worst, low), (best, high)]) = ends(results) {
-                "Of " (count(low.total)) " synthetic " (many) " of each of " (count(results.recognition.len() as u64)) " classes it recognised from "
-                b { (percent(low.rate)) " (" (worst) ")" } " to " b { (percent(high.rate)) " (" (best) ")" } "; "
-                a href="#recognition" { "a table" } " has each class. "
-            } @else { @for (class, r) in &results.recognition {
-                "Of " (count(r.total)) " synthetic " b { (class) } " " (many) " it recognised "
-                b { (count(r.recognised)) " (" (percent(r.rate)) ", " (level(results)) " interval " (percent_range(r.low, r.high)) ")" }
-                @if let Some(study) = results.published_recognition(class) {
-                    "; in the study" @if is_phantom { ", with real cells, " } @else { " " } (count(study.recognised)) " of " (count(study.total)) " (" (percent(study.rate)) ", "
-                    (percent_range(study.low, study.high)) ")"
-                }
-                ". "
-            } }
-            "On " (kind) " the ResNet is right " (percent(test.accuracy)) " of the time (" (percent_range(interval.low, interval.high)) ")"
-            @if let Some(study) = results.published_resnet() {
-                ", against " (percent(study)) " in the study" @if is_phantom { ", on real cells" }
-            }
-            "."
-        }
         div.cards {
             @if let Some(ends) = ends(results) {
                 @for ((class, r), which) in ends.into_iter().zip(["fewest", "most"]) {

@@ -10,7 +10,7 @@ use cellforge_assess::{
 use cellforge_data::{Groups, OpenOptions, View, derive_seed};
 use cellforge_train::{RunDir, Slot, Stage, TrainedGan};
 
-use super::{data::Cells, gan::GanRun};
+use super::{Line, data::Cells, gan::GanRun};
 use crate::{
     Error, Result, StudyConfig,
     runner::{Makes, Runner},
@@ -21,24 +21,24 @@ use crate::{
 /// network. `upstream` are the stages whose outputs are used. None where the settings leave all of it out, and, with a warning, where there
 /// are too few images: the rest of the study stands without it.
 pub(crate) fn run(
-    config: &StudyConfig,
+    line: &Line,
     cells: &Cells,
     gans: &[GanRun],
     upstream: &[&Stamp],
     runner: &mut Runner<'_>,
 ) -> Result<Option<Evaluation>> {
+    let (config, control) = (&line.config, runner.control);
     if config.evaluate.measure.is_empty() {
         return Ok(None);
     }
     let settings = config.evaluation();
-    let (out, control) = (runner.folder(Stage::Evaluation), runner.control);
-    let synthetic = runner.folder(Stage::Synthetic);
+    let (folder, name) = (line.folder(Stage::Evaluation), line.name(Stage::Evaluation, "evaluate"));
+    let (out, synthetic) = (line.path(Stage::Evaluation, control), line.path(Stage::Synthetic, control));
     let provenance = provenance(config, cells, gans, runner)?;
     let discriminators = folders(gans).into_iter().map(|folder| runner.path(folder)).collect();
     let resnet = runner.dir().stage(Stage::Resnet).slot(Slot::Last);
     let made_from = (&settings, &provenance, &cells.words);
-    let made = Makes::Folder(Stage::Evaluation.folder());
-    let done = runner.stage("evaluate", &made_from, upstream, made, |_| {
+    let done = runner.stage(&name, &made_from, upstream, Makes::Folder(&folder), |_| {
         let mut options = OpenOptions::new(cells.all.size(), cells.all.channels());
         options.groups = Groups::None;
         let made = View::open(&synthetic, &options)?;
@@ -54,7 +54,7 @@ pub(crate) fn run(
         // Other families than the ResNet's, which has seen the task.
         inputs.features.extend([FeatureSource::SelfSupervised, FeatureSource::Pixels]);
         match evaluate(&settings, &inputs, &out, &control.training(config)) {
-            Err(cellforge_assess::Error::Interrupted) => Err(control.interrupted("evaluate")),
+            Err(cellforge_assess::Error::Interrupted) => Err(control.interrupted(&name)),
             found => Ok(found.map(drop)?),
         }
     });
@@ -66,10 +66,11 @@ pub(crate) fn run(
         done => done?,
     };
     let mut found: Evaluation = read_json(&RunDir::new(&out).evaluation())?;
-    // Paths are relative to the file that names them, and the results lie one folder up.
-    found.pairs.iter_mut().for_each(|pair| pair.path = Stage::Evaluation.run(&pair.path));
+    // Paths are relative to the file that names them, and the results lie further up.
+    found.pairs.iter_mut().for_each(|pair| pair.path = line.inside(Stage::Evaluation, &pair.path));
     if let Some(two_sample) = &mut found.two_sample {
-        two_sample.pictures.iter_mut().for_each(|picture| picture.path = Stage::Evaluation.run(&picture.path));
+        let pictures = two_sample.pictures.iter_mut();
+        pictures.for_each(|picture| picture.path = line.inside(Stage::Evaluation, &picture.path));
     }
     // The command is no input of the stage: one that names another device repeats the same study.
     found.provenance.command.clone_from(&control.command);

@@ -6,9 +6,9 @@ use cellforge_assess::ProgressBar;
 use cellforge_data::{ImageWriter, View, WriteOptions, derive_seed};
 use cellforge_train::{GanTrainConfig, Judge, SampleOptions, Stage, TrainedGan, train_judged_gan};
 
-use super::{TrainingInputs, data::Cells};
+use super::{Line, TrainingInputs, data::Cells};
 use crate::{
-    Result, StudyConfig,
+    Result,
     runner::{Makes, Runner, run_dir},
     stamp::Stamp,
 };
@@ -32,21 +32,21 @@ pub(crate) struct GanRun {
 /// Trains the GANs on the training part of the split, so that no cell the classifiers are tested on has been seen by a generator. Where
 /// the recipe has them judged as they train, it is by the residual network, on the validation part.
 pub(crate) fn train(
-    config: &StudyConfig,
+    line: &Line,
     cells: &Cells,
     data: &Stamp,
     resnet: &Stamp,
     runner: &mut Runner<'_>,
 ) -> Result<(Vec<GanRun>, Vec<Stamp>)> {
-    let classes = cells.all.classes();
+    let (config, classes) = (&line.config, cells.all.classes());
     let together = config.gan.conditional && classes.len() > 1;
     let folders: Vec<String> = if together {
-        vec![Stage::Gan.run(TOGETHER)]
+        vec![line.inside(Stage::Gan, TOGETHER)]
     } else {
-        cells.folders.iter().map(|name| Stage::Gan.run(name)).collect()
+        cells.folders.iter().map(|name| line.inside(Stage::Gan, name)).collect()
     };
     // Whoever looks for the study's generators takes all that are there.
-    runner.keep_only(Stage::Gan.folder(), &folders)?;
+    runner.keep_only(&line.folder(Stage::Gan), |stage| folders.iter().any(|folder| folder == stage))?;
     let start = config.gan.from.as_deref().map(cellforge_train::gan_start_sha256).transpose()?;
     let (mut runs, mut stamps) = (Vec::new(), Vec::new());
     let mut train = |train_config: &GanTrainConfig, folder: &str, reals: &View| {
@@ -63,7 +63,7 @@ pub(crate) fn train(
         })
     };
     if together {
-        let train_config = train_config(config, cells, None);
+        let train_config = train_config(&line.config, cells, None);
         let folder = &folders[0];
         stamps.push(train(&train_config, folder, &cells.train)?);
         let run = |(index, class): (usize, &String)| GanRun {
@@ -76,7 +76,7 @@ pub(crate) fn train(
         return Ok((runs, stamps));
     }
     for (index, (class, folder)) in classes.iter().zip(folders).enumerate() {
-        let train_config = train_config(config, cells, Some(class));
+        let train_config = train_config(&line.config, cells, Some(class));
         let reals = cells.train.class(index as u32);
         stamps.push(train(&train_config, &folder, &reals)?);
         runs.push(GanRun { class: class.clone(), config: train_config, folder, learned: reals.len() });
@@ -85,7 +85,7 @@ pub(crate) fn train(
 }
 
 /// The settings of the GAN of one class, or of all.
-fn train_config(config: &StudyConfig, cells: &Cells, class: Option<&String>) -> GanTrainConfig {
+fn train_config(config: &crate::StudyConfig, cells: &Cells, class: Option<&String>) -> GanTrainConfig {
     let classes = if class.is_some() { 1 } else { cells.all.classes().len() };
     GanTrainConfig {
         seed: derive_seed(config.seed, "gan"),
@@ -95,22 +95,17 @@ fn train_config(config: &StudyConfig, cells: &Cells, class: Option<&String>) -> 
 }
 
 /// Makes the synthetic cells of every class.
-pub(crate) fn generate(
-    config: &StudyConfig,
-    gans: &[GanRun],
-    stamps: &[Stamp],
-    runner: &mut Runner<'_>,
-) -> Result<Stamp> {
+pub(crate) fn generate(line: &Line, gans: &[GanRun], stamps: &[Stamp], runner: &mut Runner<'_>) -> Result<Stamp> {
     let upstream: Vec<&Stamp> = stamps.iter().collect();
-    let control = runner.control;
+    let (config, control) = (&line.config, runner.control);
     let count = |gan: &GanRun| match config.generate.per_class {
         0 => gan.learned,
         count => count,
     };
-    let out = runner.folder(Stage::Synthetic);
+    let (out, name) = (line.path(Stage::Synthetic, control), line.name(Stage::Synthetic, "generate"));
     let sources: Vec<(&GanRun, PathBuf)> = gans.iter().map(|gan| (gan, runner.path(&gan.folder))).collect();
-    let made = Makes::Folder(Stage::Synthetic.folder());
-    runner.stage("generate", &(&config.generate, config.seed), &upstream, made, |_| {
+    let folder = line.folder(Stage::Synthetic);
+    runner.stage(&name, &(&config.generate, config.seed), &upstream, Makes::Folder(&folder), |_| {
         let mut writer = ImageWriter::create(&out, &WriteOptions::default())?;
         let bar = ProgressBar::new(control.progress, "generate", gans.iter().map(|gan| count(gan) as u64).sum());
         for (gan, source) in &sources {
@@ -123,7 +118,7 @@ pub(crate) fn generate(
             bar.name(format!("{} of {}", count(gan), gan.class));
             for first in (0..count(gan)).step_by(PART) {
                 if control.stopped() {
-                    return Err(control.interrupted("generate"));
+                    return Err(control.interrupted(&name));
                 }
                 let last = count(gan).min(first + PART);
                 let images = trained.sample_with(&options, &gan.class, first..last)?;

@@ -1,9 +1,11 @@
 //! The study: which stages there are, and what each needs of the others.
 
+mod beside;
 mod classifiers;
 mod data;
 mod evaluate;
 mod gan;
+mod line;
 mod outcome;
 
 use cellforge_assess::{
@@ -22,6 +24,7 @@ use crate::{
 
 pub(crate) use classifiers::Trained;
 pub(crate) use data::Cells;
+use line::Line;
 
 /// What decides what a network becomes, beside the images.
 #[derive(Serialize)]
@@ -34,7 +37,7 @@ struct TrainingInputs<'a, C> {
 }
 
 /// Runs the study into `control.out`: data, the small networks, the residual network, GANs, synthetic cells, their
-/// judgement, their evaluation, and the report.
+/// judgement, their evaluation, the same of the GANs beside them, and the report.
 ///
 /// A stage whose outputs are whole and whose inputs have not changed is skipped; one that was cut short goes on from its last
 /// checkpoint. The folder then holds `results.json`, `report.html`, `config.toml`, and one folder per stage.
@@ -53,8 +56,11 @@ pub fn run(config: &StudyConfig, control: &Control) -> Result<Results> {
     write_atomic(&dir.settings(), config.absolute().to_toml()?.as_bytes())?;
     let (cnn_runs, cnn) = classifiers::run_cnn(config, &cells, &data, &mut runner)?;
     let (resnet_run, resnet) = classifiers::run_resnet(config, &cells, &data, &mut runner)?;
-    let (gan_runs, gans) = gan::train(config, &cells, &data, &resnet, &mut runner)?;
-    let synthetic = gan::generate(config, &gan_runs, &gans, &mut runner)?;
+    let others = Line::besides(config)?;
+    runner.keep_only(Stage::Beside.folder(), |stage| others.iter().any(|line| line.has(stage)))?;
+    let own = Line::own(config);
+    let (gan_runs, gans) = gan::train(&own, &cells, &data, &resnet, &mut runner)?;
+    let synthetic = gan::generate(&own, &gan_runs, &gans, &mut runner)?;
 
     let upstream: Vec<&Stamp> = [&data, &cnn, &resnet, &synthetic].into();
     let path = dir.judgement();
@@ -65,9 +71,10 @@ pub fn run(config: &StudyConfig, control: &Control) -> Result<Results> {
     let judgement = files::read_json(&path)?;
 
     let upstream: Vec<&Stamp> = [&data, &resnet, &synthetic].into_iter().chain(&gans).collect();
-    let evaluation = evaluate::run(config, &cells, &gan_runs, &upstream, &mut runner)?;
+    let evaluation = evaluate::run(&own, &cells, &gan_runs, &upstream, &mut runner)?;
+    let beside = beside::run(&others, &cells, (&resnet_run, &data, &resnet), &mut runner)?;
 
-    let results = outcome::collect(config, &cells, judgement, evaluation, &gan_runs, &runner)?;
+    let results = outcome::collect(config, &cells, judgement, evaluation, beside, &gan_runs, &runner)?;
     let mut outputs = vec![dir.results(), dir.report()];
     if results.evaluation.is_some() {
         outputs.extend([dir.evaluation(), dir.datasheet()]);

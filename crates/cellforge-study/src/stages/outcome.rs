@@ -12,7 +12,7 @@ use crate::{
     Origin, Preset, Result, StudyConfig,
     judge::Judgement,
     results::{
-        self, DataSummary, GanResult, GridImage, PartSummary, Published, Results, SCHEMA_VERSION, Settings,
+        self, Beside, DataSummary, GanResult, GridImage, PartSummary, Published, Results, SCHEMA_VERSION, Settings,
         SingleClassGroups, SkippedImage,
     },
     runner::Runner,
@@ -23,13 +23,10 @@ pub(crate) fn collect(
     cells: &Cells,
     judgement: Judgement,
     evaluation: Option<Evaluation>,
+    beside: Vec<Beside>,
     gans: &[GanRun],
     runner: &Runner<'_>,
 ) -> Result<Results> {
-    let mut gan = BTreeMap::new();
-    for run in gans {
-        gan.insert(run.class.clone(), gan_result(run, runner)?);
-    }
     Ok(Results {
         schema_version: SCHEMA_VERSION,
         settings: settings(config, &runner.control.command)?,
@@ -37,10 +34,11 @@ pub(crate) fn collect(
         data: summary(config, cells),
         cnn: judgement.cnn,
         resnet: judgement.resnet,
-        gan,
+        gan: gan_results(gans, runner)?,
         recognition: judgement.recognition,
         recognition_real: judgement.recognition_real,
         evaluation,
+        beside,
         published: cells.origin.is_of_study().then(Published::study),
         durations: runner.durations.iter().cloned().collect(),
     })
@@ -137,6 +135,11 @@ fn single_class_groups(cells: &View) -> BTreeMap<String, SingleClassGroups> {
     let found =
         cells.single_class_groups().into_iter().map(|of| SingleClassGroups { groups: of.groups, images: of.images });
     cells.classes().iter().cloned().zip(found).collect()
+}
+
+/// The GAN of each class, by the name of that.
+pub(super) fn gan_results(gans: &[GanRun], runner: &Runner<'_>) -> Result<BTreeMap<String, GanResult>> {
+    gans.iter().map(|run| Ok((run.class.clone(), gan_result(run, runner)?))).collect()
 }
 
 fn gan_result(run: &GanRun, runner: &Runner<'_>) -> Result<GanResult> {

@@ -39,6 +39,8 @@ pub enum Stage {
     Judge,
     /// What was measured of the synthetic images.
     Evaluation,
+    /// The GANs of other recipes: a folder for each, with folders of these stages.
+    Beside,
 }
 
 impl Stage {
@@ -53,6 +55,7 @@ impl Stage {
             Self::Synthetic => "synthetic",
             Self::Judge => "judge",
             Self::Evaluation => "evaluation",
+            Self::Beside => "beside",
         }
     }
 
@@ -144,6 +147,12 @@ impl RunDir {
         self.grids().join(format!("grid-{iteration:08}.png"))
     }
 
+    /// The page that shows the course of the trainings in the folder while they run.
+    #[must_use]
+    pub fn watched(&self) -> PathBuf {
+        self.path.join("watch.html")
+    }
+
     /// The figures on the test images, as JSON.
     #[must_use]
     pub fn test_figures(&self) -> PathBuf {
@@ -177,7 +186,7 @@ impl RunDir {
         self.path.join("evaluation.json")
     }
 
-    /// The report to be read in a browser, also of a trained classifier and of a study.
+    /// The report to be read in a browser, also of a training and of a study.
     #[must_use]
     pub fn report(&self) -> PathBuf {
         self.path.join("report.html")

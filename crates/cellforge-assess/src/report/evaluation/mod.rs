@@ -47,7 +47,7 @@ pub(super) fn page(found: &Evaluation, base_dir: &Path) -> Result<Markup> {
     Ok(html! {
         (DOCTYPE)
         html lang="en" {
-            (super::head(&title, version))
+            (super::head(&title, version, None))
             body {
                 header {
                     p.kicker { "Fidelity, use for training, and privacy of synthetic medical images" }
@@ -113,7 +113,9 @@ pub(super) fn verdicts(found: &Evaluation) -> Markup {
     }
 }
 
-fn word(answer: Answer, about: &str) -> (&'static str, &'static str) {
+/// The answer to a question, as the class of its colour on a page and in words. `about` is that of the verdict.
+#[must_use]
+pub fn word(answer: Answer, about: &str) -> (&'static str, &'static str) {
     match (answer, about) {
         (Answer::Good, "privacy") => ("good", "no leak found"),
         (Answer::Caution, "privacy") => ("caution", "none found, with care"),
