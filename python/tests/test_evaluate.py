@@ -221,6 +221,7 @@ def test_what_is_refused(sets: Any, classifier: Path, tmp_path: Path) -> None:
     refused(ValueError, r"one image in colour: take image\[None\]", {"ill": ill[0]}, None, synthetic)
     refused(ValueError, r"expected \(n, height, width\).*image\[None\]", {"ill": ill[0, ..., 0]}, None, synthetic)
     refused(ValueError, "there are no images in it", {**real, "ill": ill[:0]}, None, synthetic)
+    refused(ValueError, r"real\['ill'\] makes no array", {"ill": [ill[0], ill[1, :5]]}, None, synthetic)
     refused(ValueError, "real has no class", {}, None, synthetic)
     refused(TypeError, "real is a ndarray: give a mapping", ill, None, synthetic)
     refused(TypeError, "names of classes are texts", {1: ill}, None, synthetic)

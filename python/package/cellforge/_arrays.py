@@ -28,9 +28,17 @@ def whole(value: Any, name: str, least: int = 0, most: int = MAX_SEED) -> int:
     return number
 
 
+def _array(values: Any, name: str) -> npt.NDArray[Any]:
+    """What is given as an array; lists of rows of several lengths make none."""
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} makes no array: {error}") from None
+
+
 def pixels(images: Any, name: str) -> npt.NDArray[np.uint8]:
     """Images as an array (n, h, w, c) with n, h and w above 0."""
-    array = np.asarray(images)
+    array = _array(images, name)
     if array.dtype != np.uint8:
         raise TypeError(f"{name} has the type {array.dtype}, and images are uint8, 0 to 255{_hint(array)}")
     shape = array.shape
@@ -149,7 +157,7 @@ def _size(array: npt.NDArray[np.uint8]) -> str:
 
 def rows(features: Any, name: str) -> tuple[bytes, int]:
     """Features as the bytes of float32, and the numbers of a row."""
-    array = np.asarray(features)
+    array = _array(features, name)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} has the type {array.dtype}: features are real numbers")
     if array.ndim != 2:
