@@ -391,17 +391,7 @@ fn feature_sources(texts: &[String]) -> Result<Vec<FeatureSource>> {
 }
 
 fn feature_source(text: &str) -> Result<FeatureSource> {
-    Ok(match text.split_once(':') {
-        None if text == "pixels" => FeatureSource::Pixels,
-        None if text == "self-supervised" => FeatureSource::SelfSupervised,
-        Some(("resnet" | "cnn" | "classifier", path)) if !path.is_empty() => FeatureSource::Classifier(path.into()),
-        Some(("inception", path)) if !path.is_empty() => FeatureSource::Inception(path.into()),
-        Some(("dinov2", path)) if !path.is_empty() => FeatureSource::DinoV2(path.into()),
-        Some(("safetensors", path)) if !path.is_empty() => FeatureSource::File(path.into()),
-        _ => bail!(
-            "--features {text} is none of resnet:DIR, pixels, self-supervised, inception:FILE, dinov2:FILE and safetensors:FILE"
-        ),
-    })
+    text.parse().or_else(|_| bail!("--features {text} is none of {}", FeatureSource::FORMS))
 }
 
 /// The verdicts and the figures they rest on.

@@ -288,6 +288,7 @@ fn every_command_of_the_other_pages_works() {
         "docs/speed.md",
         "docs/gpu.md",
         "docs/library.md",
+        "docs/python.md",
         "docs/results/README.md",
         "docs/results/history.md",
         "docs/reproducing.md",

@@ -35,6 +35,9 @@ const ENCODER_CHUNK: usize = 64;
 /// would take an hour.
 const FIDELITY_SIDE: usize = 12;
 
+/// What names the sources of features.
+pub(super) const SETTING: &str = "inputs.features";
+
 /// What makes features of images.
 pub(super) struct Extractor {
     kind: Kind,
@@ -84,6 +87,15 @@ impl Extractor {
                 let classifier = TrainedClassifier::load_in(&dir, &control.device, control.precision)?;
                 let kind = classifier.state().config.model.name();
                 let (size, channels) = (classifier.image_size(), classifier.channels());
+                if (size, channels) != (images.size(), images.channels()) {
+                    let problem = format!(
+                        "the classifier in {} takes images of {size:#} pixels and {channels} channels, and these have {:#} and {}",
+                        dir.display(),
+                        images.size(),
+                        images.channels()
+                    );
+                    return Err(Error::Setting { setting: SETTING, problem });
+                }
                 let pixels = vec![0; size.area() * channels];
                 let blank = View::new(ViewParts { size, channels, pixels, ..ViewParts::default() })?;
                 let dims = classifier.features(&blank)?.dims;
@@ -251,6 +263,36 @@ impl Extractor {
         }
         Ok(Some(matrix))
     }
+}
+
+/// The features of images by one source, as an evaluation computes them of each of its sets: a row an image, in their order.
+///
+/// # Errors
+/// [`Error::Setting`] for a source that makes none of these images alone (a file has those of the sets that it was made of, and the encoder that
+/// learns in the run learns from real images), and for a classifier of images of another size or number of channels; [`Error::Train`] where there
+/// are no images, or the network cannot be read; [`Error::Interrupted`].
+pub fn image_features(
+    source: &FeatureSource,
+    images: &View,
+    config: &EvaluationConfig,
+    control: &Control,
+) -> Result<FeatureMatrix> {
+    let problem = match source {
+        FeatureSource::File(_) => "features of a file are of the sets that it was made of, and of no other images",
+        FeatureSource::SelfSupervised => "the self-supervised encoder learns from the real images of an evaluation",
+        _ => "",
+    };
+    if !problem.is_empty() {
+        return Err(Error::Setting { setting: SETTING, problem: problem.to_owned() });
+    }
+    if images.is_empty() {
+        let reason = "there are none to take features of".to_owned();
+        return Err(cellforge_train::Error::Invalid { field: "images", reason }.into());
+    }
+    let Some(matrix) = Extractor::new(source, images, config, control)?.of(images, control)? else {
+        unreachable!("files were refused above")
+    };
+    Ok(matrix)
 }
 
 /// The rows of a feature file for the images that are used.

@@ -1,9 +1,12 @@
 //! What an evaluation is given: images, words for them, and where they come from.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use cellforge_data::View;
 use serde::{Deserialize, Serialize};
+
+use super::features::SETTING;
+use crate::Error;
 
 /// What images are compared by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +25,35 @@ pub enum FeatureSource {
     /// Features that another program computed: a safetensors file with matrices `real`, `synthetic` and perhaps `holdout`, one row per
     /// image, in the order of the images' names within each set.
     File(PathBuf),
+}
+
+impl FeatureSource {
+    /// The texts that name a source, as the setting `inputs.features` takes them.
+    pub const FORMS: &'static str =
+        "resnet:DIR, pixels, self-supervised, inception:FILE, dinov2:FILE and safetensors:FILE";
+}
+
+impl FromStr for FeatureSource {
+    type Err = Error;
+
+    /// Reads one of [`FeatureSource::FORMS`]; `cnn:DIR` and `classifier:DIR` are `resnet:DIR`, of whatever kind the network is.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for any other text.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text.split_once(':') {
+            None if text == "pixels" => Self::Pixels,
+            None if text == "self-supervised" => Self::SelfSupervised,
+            Some(("resnet" | "cnn" | "classifier", path)) if !path.is_empty() => Self::Classifier(path.into()),
+            Some(("inception", path)) if !path.is_empty() => Self::Inception(path.into()),
+            Some(("dinov2", path)) if !path.is_empty() => Self::DinoV2(path.into()),
+            Some(("safetensors", path)) if !path.is_empty() => Self::File(path.into()),
+            _ => {
+                let problem = format!("{text:?} is none of {}", Self::FORMS);
+                return Err(Error::Setting { setting: SETTING, problem });
+            }
+        })
+    }
 }
 
 /// A set of images and its source.

@@ -31,6 +31,7 @@ pub use config::{EvaluationConfig, Measure};
 pub(crate) use controls::Controls;
 pub use datasheet::datasheet;
 pub use equivalence::{Comparison, Equivalence, LEAST_IMAGES, LEAST_PATIENTS, MARGINS, Margin};
+pub use features::image_features;
 pub use inputs::{EvaluationInputs, FeatureSource, Notice, Part, Provenance, Words};
 pub use outcome::{
     Answer, EVALUATION_SCHEMA, Evaluation, FeatureFamily, FeatureInfo, FidelityPart, FidelityScope, FloorDraw,
@@ -370,7 +371,7 @@ fn extractors(
     real: &SetImages,
     control: &Control,
 ) -> Result<(Extractor, Vec<Extractor>)> {
-    let fail = |problem: String| Err(Error::Setting { setting: "inputs.features", problem });
+    let fail = |problem: String| Err(Error::Setting { setting: features::SETTING, problem });
     let Some((main, others)) = inputs.features.split_first() else {
         return fail("names none: name what images are compared by".to_owned());
     };

@@ -40,7 +40,7 @@ pub(super) fn compared_classes(real: &View, synthetic: &View) -> Result<Vec<Stri
         made.iter().filter(|name| !classes.iter().any(|class| is_named(class, name))).map(String::as_str).collect();
     if !unknown.is_empty() {
         let problem = format!(
-            "they are of {}, which is no class of the real images ({}); give folders of the same names",
+            "they are of {}, which is no class of the real images ({}); give them the names of the same classes",
             unknown.join(", "),
             classes.join(", ")
         );
