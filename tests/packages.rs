@@ -32,7 +32,8 @@ fn published() -> BTreeMap<String, PathBuf> {
 }
 
 /// Endings of what a package is made of. A new one is a decision to write down here.
-const ENDINGS: &[&str] = &["rs", "toml", "md", "lock", "json", "html", "css", "js", "txt", "py", "c", "cu", "cpp", "h", "awk"];
+const ENDINGS: &[&str] =
+    &["rs", "toml", "md", "lock", "json", "html", "css", "js", "txt", "py", "c", "cu", "cpp", "h", "awk"];
 
 /// Files with other endings, or with none: where they may lie, and why they are there.
 const OTHERS: &[(&str, &str)] = &[
@@ -63,7 +64,8 @@ fn packages_hold_what_belongs_to_them() {
         let mut bytes = 0;
         for file in listed.lines().map(|line| line.replace('\\', "/")) {
             let ending = Path::new(&file).extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-            let other = OTHERS.iter().any(|(place, _)| file == *place || (place.ends_with('/') && file.starts_with(place)));
+            let other =
+                OTHERS.iter().any(|(place, _)| file == *place || (place.ends_with('/') && file.starts_with(place)));
             if !other && !ENDINGS.contains(&ending) {
                 wrong.push(format!("{name}: {file}"));
             }
@@ -110,7 +112,8 @@ fn code_that_is_not_rust_is_listed() {
     let packages = built_from();
     assert!(packages.len() > 100, "{} packages", packages.len());
     let asks_for_one = |asked: &BTreeSet<String>| BUILDERS.iter().any(|builder| asked.contains(*builder));
-    let found: Vec<_> = packages.iter().filter(|(_, asked)| asks_for_one(asked)).map(|(name, _)| name.as_str()).collect();
+    let found: Vec<_> =
+        packages.iter().filter(|(_, asked)| asks_for_one(asked)).map(|(name, _)| name.as_str()).collect();
     let listed: Vec<_> = NOT_RUST.iter().map(|(name, _)| *name).collect();
     assert_eq!(found, listed);
 }

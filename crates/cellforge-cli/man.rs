@@ -62,10 +62,19 @@ fn page(command: &Command, above: &[&str]) -> Result<String> {
     let described = format!("{about}\n\n{}", paragraphs.join("\n"));
 
     // What help shows after the options is described or gets sections of its own; the version stands at the foot of each page.
-    let shown = command.clone().long_about(described.trim_end().to_owned()).after_help(None::<StyledStr>).version(None::<&'static str>);
-    let mut text = Vec::new();
-    Man::new(shown).source(concat!("Cellforge ", env!("CARGO_PKG_VERSION"))).manual("Cellforge").render(&mut text)?;
-    let mut text = String::from_utf8(text)?;
+    let shown = command.clone().long_about(described.trim_end().to_owned());
+    let man = Man::new(shown);
+    // By hand: the crate leaves out a date that is empty, and what follows would be taken for it.
+    let title = page_name(command).replace('-', "\\-");
+    let mut written =
+        format!(".TH {title} 1 \"\" \"Cellforge {}\" Cellforge\n", env!("CARGO_PKG_VERSION")).into_bytes();
+    man.render_name_section(&mut written)?;
+    man.render_synopsis_section(&mut written)?;
+    man.render_description_section(&mut written)?;
+    man.render_options_section(&mut written)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut written)?;
+    }
 
     let mut rest = Roff::new();
     for (heading, lines) in sections {
@@ -82,10 +91,11 @@ fn page(command: &Command, above: &[&str]) -> Result<String> {
             rest.control("BR", [*name, if name == last { "(1)" } else { "(1)," }]);
         }
     }
-    // Both begin with the definition of an apostrophe.
-    let (definition, rest) = (Roff::new().render(), rest.render());
-    text.push_str(rest.strip_prefix(&definition).unwrap_or(&rest));
-    Ok(text)
+    rest.to_writer(&mut written)?;
+
+    // Each part begins with what an apostrophe is; once is enough.
+    let apostrophe = Roff::new().render();
+    Ok(apostrophe.clone() + &String::from_utf8(written)?.replace(&apostrophe, ""))
 }
 
 /// A heading, and the lines below it.

@@ -131,7 +131,8 @@ fn long_flags(text: &str) -> BTreeSet<String> {
 fn verbs_in(help: &str) -> Vec<String> {
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| line.starts_with(' '));
     // A text that is longer than a line goes on further to the right.
-    let names = lines.filter_map(|line| line.strip_prefix("  ").filter(|rest| !rest.starts_with(' '))?.split(' ').next());
+    let names =
+        lines.filter_map(|line| line.strip_prefix("  ").filter(|rest| !rest.starts_with(' '))?.split(' ').next());
     names.filter(|name| *name != "help").map(str::to_owned).collect()
 }
 
