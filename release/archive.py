@@ -70,12 +70,12 @@ def as_tar(name, files, when):
             entry = tarfile.TarInfo(f"{name}/{path}")
             entry.size, entry.mtime, entry.mode = len(data), when, 0o755 if runs else 0o644
             tar.addfile(entry, io.BytesIO(data))
-    return gzip.compress(plain.getvalue(), compresslevel=9, mtime=0)
+    return gzip.compress(plain.getvalue(), compresslevel=6, mtime=0)
 
 
 def as_zip(name, files, when):
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for path, data, runs in files:
             entry = zipfile.ZipInfo(f"{name}/{path}", time.gmtime(when)[:6])
             entry.compress_type, entry.create_system = zipfile.ZIP_DEFLATED, 3
