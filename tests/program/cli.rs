@@ -147,8 +147,9 @@ fn a_page_for_each_verb_has_what_its_help_has() {
         let help = String::from_utf8(output).unwrap();
         let name = [&["cellforge".to_owned()], verb.as_slice()].concat().join("-") + ".1";
         assert!(pages.remove(Path::new(&name).as_os_str()), "there is no {name}");
-        // A hyphen is written so that nobody makes a dash of it.
-        let page = fs::read_to_string(dir.join("man1").join(&name)).unwrap().replace("\\-", "-");
+        // A hyphen is written so that nobody makes a dash of it, and words change their font.
+        let page = fs::read_to_string(dir.join("man1").join(&name)).unwrap();
+        let page = ["\\fB", "\\fI", "\\fR"].iter().fold(page.replace("\\-", "-"), |page, font| page.replace(font, ""));
         let (shown, written) = (long_flags(&help), long_flags(&page));
         assert!(shown.contains("--help") && shown.is_subset(&written), "{name}: {shown:?}, {written:?}");
         assert_eq!(help.contains("\nExamples:\n"), page.contains("\n.SH EXAMPLES\n"), "{name}");
