@@ -43,7 +43,6 @@ const OTHERS: &[(&str, &str)] = &[
     ("builtin/weights.safetensors", "the built-in generator"),
     ("builtin/discriminator.safetensors", "the built-in generator's discriminator, to start other trainings from"),
     ("tests/fixtures/", "what tests compare with"),
-    ("tests/fuzz/corpus/", "what the fuzz targets start from"),
     ("tests/cuda/", "the simulator of a GPU, and scripts that build it"),
     ("tests/metal/check", "a script"),
     ("benches/on_gpu", "a script"),
