@@ -159,6 +159,7 @@ fn hang_up_is_heeded() -> bool {
 /// signals of those who stop programs: TERM, and HUP and USR1, of which a batch system sends one some time before it kills.
 fn stop_on_ctrl_c(stop: &Arc<AtomicBool>) -> Result<()> {
     use signal_hook::{consts, flag};
+    #[cfg_attr(not(unix), allow(unused_mut))]
     let mut signals = vec![consts::SIGINT, consts::SIGTERM];
     #[cfg(unix)]
     {

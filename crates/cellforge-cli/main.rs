@@ -12,6 +12,7 @@ mod evaluate;
 mod generate;
 mod images;
 mod inspect;
+mod man;
 mod pack;
 mod panel;
 mod report;
@@ -89,6 +90,8 @@ enum Verb {
     Reproduce(reproduce::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
+    /// Write pages for `man`, one for each verb
+    Man(man::Args),
 }
 
 fn main() -> ExitCode {
@@ -116,6 +119,7 @@ fn main() -> ExitCode {
         Verb::Clean(args) => clean::run(&args),
         Verb::Reproduce(args) => reproduce::run(globals, &args),
         Verb::Completions(args) => completions::run(&args),
+        Verb::Man(args) => man::run(&args),
     };
     if profile {
         common::say(cellforge::kernels::profile::finish());

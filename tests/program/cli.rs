@@ -1,7 +1,7 @@
 //! The command line: help, exit codes, settings files, and the small verbs.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     sync::OnceLock,
@@ -57,6 +57,7 @@ fn help_of_every_verb_has_examples() {
         &["panel", "make"],
         &["panel", "score"],
         &["completions"],
+        &["man"],
     ];
     for verb in verbs {
         cellforge()
@@ -118,6 +119,52 @@ fn completions_for_each_shell() {
             .success()
             .stdout(contains("cellforge").and(contains("reproduce")));
     }
+}
+
+/// The long flags that a text names.
+fn long_flags(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    words.filter(|word| word.starts_with("--") && word.len() > 2).map(str::to_owned).collect()
+}
+
+/// The verbs that help lists.
+fn verbs_in(help: &str) -> Vec<String> {
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| line.starts_with(' '));
+    // A text that is longer than a line goes on further to the right.
+    let names =
+        lines.filter_map(|line| line.strip_prefix("  ").filter(|rest| !rest.starts_with(' '))?.split(' ').next());
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
+#[test]
+fn a_page_for_each_verb_has_what_its_help_has() {
+    let dir = folder("man");
+    cellforge().args(["man", "--out"]).arg(dir.join("man1")).assert().success().stdout(contains("pages in"));
+    let mut pages: BTreeSet<_> = files(&dir).into_keys().map(|path| path.file_name().unwrap().to_owned()).collect();
+    let mut verbs = vec![Vec::<String>::new()];
+    while let Some(verb) = verbs.pop() {
+        let output = cellforge().args(&verb).arg("--help").output().unwrap().stdout;
+        let help = String::from_utf8(output).unwrap();
+        let name = [&["cellforge".to_owned()], verb.as_slice()].concat().join("-") + ".1";
+        assert!(pages.remove(Path::new(&name).as_os_str()), "there is no {name}");
+        // A hyphen is written so that nobody makes a dash of it, and words change their font.
+        let page = fs::read_to_string(dir.join("man1").join(&name)).unwrap();
+        let page = ["\\fB", "\\fI", "\\fR"].iter().fold(page.replace("\\-", "-"), |page, font| page.replace(font, ""));
+        let (shown, written) = (long_flags(&help), long_flags(&page));
+        assert!(shown.contains("--help") && shown.is_subset(&written), "{name}: {shown:?}, {written:?}");
+        assert_eq!(help.contains("\nExamples:\n"), page.contains("\n.SH EXAMPLES\n"), "{name}");
+        assert_eq!(verb.is_empty(), !page.contains("\n.SH \"SEE ALSO\"\n"), "{name}");
+        for below in verbs_in(&help) {
+            assert!(page.contains(&format!("-{below}(1)")), "{name} does not name {below}");
+            verbs.push([verb.as_slice(), &[below]].concat());
+        }
+    }
+    assert!(pages.is_empty(), "pages of no verb: {pages:?}");
+
+    let file = dir.join("file");
+    fs::write(&file, "").unwrap();
+    cellforge().args(["man", "--out"]).arg(&file).assert().code(1).stderr(contains("cannot make the folder"));
+    cellforge().arg("man").assert().code(2).stderr(contains("--out"));
 }
 
 #[test]

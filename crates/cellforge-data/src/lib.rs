@@ -46,6 +46,8 @@
 //! No models and no gradients: images are `u8` until [`Batch`], at the very edge, makes tensors of them. Without the feature `tensor`
 //! there are none, and Candle is not built; without `fetch` there is no download, and without `progress` no bar is drawn.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod atomic;
 pub mod augment;
 #[cfg(feature = "tensor")]
