@@ -29,6 +29,12 @@ pub struct ClassifierTrainConfig {
     /// Batch size: images in an update. The last batch of an epoch may be smaller.
     #[schemars(range(min = 1, max = 4096))]
     pub batch: usize,
+    /// Gradient accumulation steps: parts in which a batch goes through the network, to save memory.
+    ///
+    /// Gradients are averaged over the images. The update is the same, except for batch norm, whose statistics are of one part.
+    #[serde(skip_serializing_if = "is_one")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub accumulation_steps: u64,
     /// The optimizer and its base learning rate.
     pub optimizer: OptimizerConfig,
     /// Learning-rate schedule.
@@ -58,6 +64,11 @@ pub struct ClassifierTrainConfig {
     pub log_every: u64,
 }
 
+/// Checkpoints of before there was a choice have no number of parts, and one part is none.
+fn is_one(parts: &u64) -> bool {
+    *parts == 1
+}
+
 impl Default for ClassifierTrainConfig {
     fn default() -> Self {
         Self {
@@ -66,6 +77,7 @@ impl Default for ClassifierTrainConfig {
             model: ClassifierConfig::study_resnet(),
             epochs: 4,
             batch: 32,
+            accumulation_steps: 1,
             optimizer: OptimizerConfig::Sgd { lr: 0.1, momentum: 0.9, nesterov: false },
             schedule: Schedule::Linear,
             loss: LossKind::SoftmaxBce,
@@ -128,6 +140,10 @@ impl ClassifierTrainConfig {
         if self.l2 && matches!(self.optimizer, OptimizerConfig::Adam { .. }) {
             let reason = "Adam has no L2 penalty here: set it to false or use SGD".to_owned();
             return Err(Error::Invalid { field: "classifier.l2", reason });
+        }
+        if self.accumulation_steps > self.batch as u64 {
+            let reason = format!("{} parts of a batch of {}: none may be empty", self.accumulation_steps, self.batch);
+            return Err(Error::Invalid { field: "classifier.accumulation_steps", reason });
         }
         Ok(())
     }
