@@ -62,10 +62,12 @@ impl RunArgs {
         let own = if ranks.is_root() {
             let mut config = self.settled(globals, given, verb)?;
             // A part of a batch for each, unless the settings have more.
-            for parts in [&mut config.gan.accumulation_steps, &mut config.classifier.accumulation_steps] {
-                if *parts == 1 {
-                    *parts = ranks.size() as u64;
+            if !ranks.is_alone() {
+                let n = ranks.size() as u64;
+                if config.gan.accumulation_steps == 1 {
+                    config.gan.accumulation_steps = n;
                 }
+                config.classifier.accumulation_steps.get_or_insert(n);
             }
             Some(config)
         } else {

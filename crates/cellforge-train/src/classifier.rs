@@ -58,7 +58,7 @@ pub fn train_classifier(
     let config = &ClassifierTrainConfig { model: config.model.clone().in_precision(precision), ..config.clone() };
     config.validate()?;
     let ranks = &control.ranks;
-    run::check_parts("classifier.accumulation_steps", config.accumulation_steps, ranks)?;
+    run::check_parts("classifier.accumulation_steps", config.parts(), ranks)?;
     let (size, channels) = (config.model.image_size(), config.model.channels());
     run::check_images(train, size, channels)?;
     check_classes(&config.model, train)?;
@@ -166,7 +166,7 @@ fn batches(
     let (train, device) = (train.clone(), device.clone());
     let all: Vec<usize> = (0..train.len()).collect();
     let (seed, b, augment) = (config.seed, config.batch, config.augment.clone());
-    let (draws, own) = (config.balance.draws(&train), OwnRows::new(ranks, config.accumulation_steps));
+    let (draws, own) = (config.balance.draws(&train), OwnRows::new(ranks, config.parts()));
     let mut shuffled: Option<(u64, Vec<usize>)> = None;
     move |iteration| {
         if let Some(draws) = &draws {

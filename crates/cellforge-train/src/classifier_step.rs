@@ -155,7 +155,7 @@ impl ClassifierStep {
             loss: config.loss,
             weights: None,
             rate,
-            parts: config.accumulation_steps as usize,
+            parts: config.parts() as usize,
             ranks: Ranks::alone(),
             device: device.clone(),
             unread: Vec::new(),

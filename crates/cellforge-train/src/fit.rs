@@ -242,7 +242,7 @@ where
     let stopped = || stop.load(Ordering::Relaxed);
     // What any rank has to say of the end: that it was asked to stop, or that an observer ended the run.
     let end_of_all = |ended: bool| -> Result<(bool, bool)> {
-        let own = u64::from(ended) * flags::END | u64::from(stopped()) * flags::STOP;
+        let own = (u64::from(ended) * flags::END) | (u64::from(stopped()) * flags::STOP);
         let any = ranks.any(own)?;
         Ok((any & flags::END != 0, any & flags::STOP != 0))
     };
@@ -256,10 +256,9 @@ where
             unread += 1;
             let epoch_end = epoch_len.filter(|steps| last % steps == 0);
             let wanted = || observers.iter().any(|observer| observer.wants(last, total));
-            if unread < read_every && last < total && epoch_end.is_none() {
-                if ranks.any(u64::from(stopped() || wanted()) * flags::READ)? == 0 {
-                    continue;
-                }
+            let due = unread >= read_every || last == total || epoch_end.is_some();
+            if !due && ranks.any(u64::from(stopped() || wanted()) * flags::READ)? == 0 {
+                continue;
             }
             let losses_read = step.losses()?;
             if losses_read.len() as u64 != unread {

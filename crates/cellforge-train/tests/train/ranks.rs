@@ -95,16 +95,16 @@ fn the_recipe_best_with_its_judge_has_the_bytes_of_one_process() {
 fn classifiers_have_the_bytes_of_one_process() {
     let (all, parts) = (images(), split());
     let uneven = all.part(&(0..15).collect::<Vec<_>>());
-    let mut narrow = ClassifierTrainConfig { batch: 8, accumulation_steps: 4, ..ClassifierTrainConfig::default() };
+    let mut narrow = ClassifierTrainConfig { batch: 8, accumulation_steps: Some(4), ..ClassifierTrainConfig::default() };
     narrow.model =
         ClassifierConfig::Resnet(ResNetConfig { image_size: 32.into(), width: 0.1, ..ResNetConfig::default() });
     // 14 images: the last batch of an epoch has 6 for 4 parts, or 2, so that ranks have nothing to do.
     let cases = [
         (ClassifierTrainConfig { epochs: 2, log_every: 1, ..narrow }, &parts.train),
-        (ClassifierTrainConfig { accumulation_steps: 4, augment: Augment::FLIPS, ..cnn(2) }, &parts.train),
-        (ClassifierTrainConfig { accumulation_steps: 4, balance: Balance::Weights, ..cnn(2) }, &uneven),
+        (ClassifierTrainConfig { accumulation_steps: Some(4), augment: Augment::FLIPS, ..cnn(2) }, &parts.train),
+        (ClassifierTrainConfig { accumulation_steps: Some(4), balance: Balance::Weights, ..cnn(2) }, &uneven),
         (
-            ClassifierTrainConfig { accumulation_steps: 4, balance: Balance::Batches, patience: Some(1), ..cnn(3) },
+            ClassifierTrainConfig { accumulation_steps: Some(4), balance: Balance::Batches, patience: Some(1), ..cnn(3) },
             &uneven,
         ),
     ];
@@ -167,7 +167,7 @@ fn ranks_stop_together_and_go_on_over_another_number() {
 fn an_observer_of_rank_0_ends_the_run_of_all() {
     let folder = tempfile::tempdir().unwrap();
     let parts = split();
-    let config = ClassifierTrainConfig { accumulation_steps: 2, ..cnn(5) };
+    let config = ClassifierTrainConfig { accumulation_steps: Some(2), ..cnn(5) };
     let ended = run_ranks(2, |ranks| {
         let control = Control { ranks: ranks.clone(), ..Control::default() };
         let dir = fresh(folder.path());
@@ -213,7 +213,7 @@ fn an_error_of_rank_0_reaches_all_and_leaves_a_good_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
     let parts = split();
-    let config = ClassifierTrainConfig { accumulation_steps: 4, ..cnn(3) };
+    let config = ClassifierTrainConfig { accumulation_steps: Some(4), ..cnn(3) };
     all_well(classifier_over(1, &config, [&parts.train, &parts.val], &fresh(&whole)));
     let ended = run_ranks(4, |ranks| {
         let control = Control { ranks: ranks.clone(), ..Control::default() };
