@@ -93,7 +93,7 @@ fn main() -> ExitCode {
         cellforge::kernels::profile::start();
     }
     let profile = globals.profile;
-    if !matches!(verb, Verb::Train(_))
+    if !matches!(verb, Verb::Train(_) | Verb::Generate(_))
         && let Err(error) = common::ranks::refuse_several()
     {
         return common::report(&error);

@@ -519,7 +519,7 @@ fn doctor_tells_what_the_machine_has() {
 }
 
 #[test]
-fn ranks_are_for_trainings_alone() {
+fn verbs_that_do_not_run_over_ranks_say_so() {
     let started_by_mpi = |size: &str| {
         let mut program = cellforge();
         program.env("OMPI_COMM_WORLD_RANK", "0").env("OMPI_COMM_WORLD_SIZE", size);
@@ -527,11 +527,12 @@ fn ranks_are_for_trainings_alone() {
     };
     let dir = folder("ranks");
     let out = dir.join("images.zip");
-    let generate = |size| started_by_mpi(size).args(["generate", "--count", "2", "--out"]).arg(&out).assert();
-    generate("4").code(1).stderr(contains("MPI has started this 4 times").and(contains("start it alone")));
+    let phantom =
+        |size| started_by_mpi(size).args(["data", "phantom", "--images-per-class", "2", "--out"]).arg(&out).assert();
+    phantom("4").code(1).stderr(contains("MPI has started this 4 times").and(contains("start it alone")));
     assert!(!out.exists());
     // One is none too many.
-    generate("1").success();
+    phantom("1").success();
     if cfg!(not(feature = "mpi")) {
         let train = ["train", "gan", "--data", "images.zip", "--out"];
         let refused = started_by_mpi("4").args(train).arg(dir.join("gan")).assert().code(1);

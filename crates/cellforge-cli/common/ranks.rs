@@ -41,7 +41,7 @@ pub fn refuse_several() -> Result<()> {
     match launched() {
         Some([_, Some(size), _]) if size > 1 => {
             bail!(
-                "MPI has started this {size} times, and only `train gan` and `train classifier` run over ranks: start it alone"
+                "MPI has started this {size} times, and only `train gan`, `train classifier` and `generate` run over ranks: start it alone"
             )
         }
         _ => Ok(()),

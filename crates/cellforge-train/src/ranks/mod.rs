@@ -178,11 +178,26 @@ impl Ranks {
     /// # Errors
     /// [`Error::Rank`] if a rank failed, [`Error::Collective`] if one is lost.
     pub fn share(&self, own: Vec<u8>) -> Result<Vec<u8>> {
-        let Some(ranks) = &self.0 else { return Ok(own) };
         let round = self.round(0, [own.len() as u64, 0, 0])?;
+        self.broadcast(0, own, round.words[0][0])
+    }
+
+    /// The bytes of every rank, in their order, on every rank. They may differ in length.
+    ///
+    /// # Errors
+    /// As [`Ranks::share`].
+    pub fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let round = self.round(0, [own.len() as u64, 0, 0])?;
+        let lengths = round.words.iter().map(|words| words[0]).enumerate();
+        lengths.map(|(rank, length)| self.broadcast(rank, own.to_vec(), length)).collect()
+    }
+
+    /// The bytes of rank `from`, of this length.
+    fn broadcast(&self, from: usize, own: Vec<u8>, length: u64) -> Result<Vec<u8>> {
+        let Some(ranks) = &self.0 else { return Ok(own) };
         let mut bytes = own;
-        bytes.resize(round.words[0][0] as usize, 0);
-        bytes.chunks_mut(PIECE).try_for_each(|piece| ranks.broadcast(0, piece))?;
+        bytes.resize(length as usize, 0);
+        bytes.chunks_mut(PIECE).try_for_each(|piece| ranks.broadcast(from, piece))?;
         Ok(bytes)
     }
 
@@ -420,6 +435,8 @@ mod tests {
     fn bytes_and_signs_are_shared() {
         let found = run_ranks(2, |ranks| {
             let bytes = ranks.share(if ranks.is_root() { b"of the root".to_vec() } else { vec![7] })?;
+            let own = vec![ranks.rank() as u8; ranks.rank()];
+            assert_eq!(ranks.gather(&own)?, [vec![], vec![1]]);
             let any = ranks.any(if ranks.is_root() { flags::READ } else { flags::STOP })?;
             let sum = ranks.count(3 + ranks.rank())?;
             ranks.end(None)?;

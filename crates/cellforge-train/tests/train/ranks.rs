@@ -95,7 +95,8 @@ fn the_recipe_best_with_its_judge_has_the_bytes_of_one_process() {
 fn classifiers_have_the_bytes_of_one_process() {
     let (all, parts) = (images(), split());
     let uneven = all.part(&(0..15).collect::<Vec<_>>());
-    let mut narrow = ClassifierTrainConfig { batch: 8, accumulation_steps: Some(4), ..ClassifierTrainConfig::default() };
+    let mut narrow =
+        ClassifierTrainConfig { batch: 8, accumulation_steps: Some(4), ..ClassifierTrainConfig::default() };
     narrow.model =
         ClassifierConfig::Resnet(ResNetConfig { image_size: 32.into(), width: 0.1, ..ResNetConfig::default() });
     // 14 images: the last batch of an epoch has 6 for 4 parts, or 2, so that ranks have nothing to do.
@@ -104,7 +105,12 @@ fn classifiers_have_the_bytes_of_one_process() {
         (ClassifierTrainConfig { accumulation_steps: Some(4), augment: Augment::FLIPS, ..cnn(2) }, &parts.train),
         (ClassifierTrainConfig { accumulation_steps: Some(4), balance: Balance::Weights, ..cnn(2) }, &uneven),
         (
-            ClassifierTrainConfig { accumulation_steps: Some(4), balance: Balance::Batches, patience: Some(1), ..cnn(3) },
+            ClassifierTrainConfig {
+                accumulation_steps: Some(4),
+                balance: Balance::Batches,
+                patience: Some(1),
+                ..cnn(3)
+            },
             &uneven,
         ),
     ];
