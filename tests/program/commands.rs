@@ -280,6 +280,7 @@ fn every_command_of_the_other_pages_works() {
         "docs/evaluation.md",
         "docs/speed.md",
         "docs/gpu.md",
+        "docs/several-machines.md",
         "docs/library.md",
         "docs/results/README.md",
         "docs/reliability.md",

@@ -19,10 +19,9 @@ thread_local! {
     static UNIVERSE: RefCell<Option<ManuallyDrop<Universe>>> = const { RefCell::new(None) };
 }
 
-/// How long a rank that waits looks again without a pause, and how long its pauses are then. Others may need the processor.
+/// How long a rank that waits looks again without a pause, and the longest pause after that. Others may need the processor.
 const EAGER: Duration = Duration::from_micros(20);
-const PAUSE: Duration = Duration::from_micros(50);
-const LONG_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_millis(1);
 
 /// One of the processes that MPI has started together. It is for the thread that opened it.
 #[derive(Debug)]
@@ -69,8 +68,8 @@ fn wait<'a, D: ?Sized>(mut request: Request<'a, D, &LocalScope<'a>>) {
         };
         let waited = began.elapsed();
         if waited > EAGER {
-            // A judgement by rank 0 may take minutes, and nobody needs the others to be quick then.
-            std::thread::sleep(if waited > Duration::from_secs(1) { LONG_PAUSE } else { PAUSE });
+            // An eighth of the wait is what it may come too late. A judgement by rank 0 may take minutes.
+            std::thread::sleep((waited / 8).min(LONGEST));
         } else {
             std::thread::yield_now();
         }
