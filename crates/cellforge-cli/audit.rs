@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use cellforge::{
     assess::{self, AuditConfig},
     study::Origin,
-    train::{Mode, RunDir},
+    train::{Mode, Ranks, RunDir},
 };
 
 use crate::{
@@ -67,7 +67,7 @@ impl Shorthands for AuditShorthands {
 }
 
 pub fn run(globals: Globals, args: &Args) -> Result<()> {
-    let (config, session) = args.run.begin(&globals, &args.given, VERB)?;
+    let (config, session) = args.run.begin(&globals, &args.given, VERB, &Ranks::alone())?;
     let (out, resume) = (&args.run.out, args.run.mode() == Mode::Resume);
     if resume {
         check_unchanged(out, VERB, &config, &TABLES)?;

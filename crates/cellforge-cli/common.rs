@@ -3,6 +3,7 @@
 mod device;
 pub mod memory;
 mod outputs;
+pub mod ranks;
 mod settings;
 mod shorthand;
 mod terminal;
@@ -17,11 +18,12 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use cellforge::kernels::Precision;
+use cellforge::{kernels::Precision, train::Ranks};
 
 pub use device::DeviceChoice;
 pub(crate) use device::open_cuda;
 pub use outputs::{beside, check_free, check_outside, csv_field, remove_if_there, save, save_shared, shell_word};
+pub use ranks::{Told, is_silent};
 pub use settings::{
     changes, check_settings, check_unchanged, effective, is_of, made_by, read_settings, resumed, save_beside,
     save_effective, settings, settings_beside,
@@ -42,7 +44,7 @@ pub struct Globals {
     /// Where to compute: cpu, cuda, cuda:N, metal or auto [default: auto]
     #[arg(long, global = true, value_name = "DEVICE", help_heading = "Global options")]
     pub device: Option<DeviceChoice>,
-    /// Threads; results do not depend on their number [default: one per core]
+    /// Threads; results do not depend on their number [default: one per core, shared among the ranks of a machine]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_THREADS)), help_heading = "Global options")]
     pub threads: Option<u16>,
     /// Memory that a run may take, in GiB; one that would take more is refused before it starts [default: what is free]
@@ -91,6 +93,8 @@ pub struct Session {
     pub stop: Arc<AtomicBool>,
     pub progress: bool,
     pub precision: Precision,
+    /// The ranks that train together.
+    pub ranks: Ranks,
 }
 
 impl Globals {
@@ -112,7 +116,8 @@ impl Globals {
         // more than many of the operations. With a single thread, though, the ones that fetch batches ahead would wait for ever.
         let from_environment = || std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok().filter(|n| *n > 0);
         let all = || std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = self.threads.map(usize::from).or_else(from_environment).unwrap_or_else(all);
+        let own = || (all() / ranks::on_this_machine()).max(1);
+        let threads = self.threads.map(usize::from).or_else(from_environment).unwrap_or_else(own);
         if threads > MOST_THREADS * all() {
             bail!(
                 "--threads {threads}: this machine runs {} at once, and more than {} of each only wait for each other",
@@ -127,7 +132,8 @@ impl Globals {
             .context("cannot start the threads")?;
         let device = self.device.unwrap_or(DeviceChoice::Auto).open(self.device.is_some())?;
         let precision = supported(precision, &device);
-        Ok(Session { device, stop: Arc::default(), progress: !self.quiet, precision })
+        let progress = !self.quiet && !is_silent();
+        Ok(Session { device, stop: Arc::default(), progress, precision, ranks: Ranks::alone() })
     }
 }
 
@@ -170,15 +176,22 @@ fn stop_on_ctrl_c(stop: &Arc<AtomicBool>) -> Result<()> {
         }
     }
     for signal in signals {
-        flag::register_conditional_shutdown(signal, 130, Arc::clone(stop)).context("cannot watch for Ctrl-C")?;
+        // Ranks may hear of one Ctrl-C twice, from the terminal and from who started them, who also ends those that do not end themselves.
+        if !ranks::is_launched() {
+            flag::register_conditional_shutdown(signal, 130, Arc::clone(stop)).context("cannot watch for Ctrl-C")?;
+        }
         flag::register(signal, Arc::clone(stop)).context("cannot watch for Ctrl-C")?;
+    }
+    if is_silent() {
+        return Ok(());
     }
     let stop = Arc::clone(stop);
     std::thread::spawn(move || {
         while !stop.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(50));
         }
-        let _ = writeln!(std::io::stderr(), "\nstopping after this step; press Ctrl-C again to stop at once");
+        let again = if ranks::is_launched() { "" } else { "; press Ctrl-C again to stop at once" };
+        let _ = writeln!(std::io::stderr(), "\nstopping after this step{again}");
     });
     Ok(())
 }

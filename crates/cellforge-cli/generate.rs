@@ -8,15 +8,15 @@ use std::{
 use anyhow::{Context, Result, bail};
 use cellforge::{
     assess::ProgressBar,
-    data::{self, ImageFormat, Readers, View, WriteOptions, counted},
+    data::{self, ImageFormat, Readers, View, ViewParts, WriteOptions, counted},
     shipped,
     study::StudyConfig,
-    train::{Checkpoint, RunDir, SampleOptions, Stage, TrainedGan},
+    train::{Checkpoint, Ranks, RunDir, SampleOptions, Stage, TrainedGan},
 };
 
 use crate::common::{
     Given, Globals, Interrupted, Session, Shorthands, beside, check_free, check_settings, csv_field, effective, is_of,
-    remove_if_there, save_shared, say, settings, settings_beside,
+    ranks, remove_if_there, save_shared, say, settings, settings_beside,
 };
 
 /// Arguments of `generate`.
@@ -102,14 +102,25 @@ pub fn run(globals: Globals, args: &Args) -> Result<()> {
         say(shipped::DATASHEET.trim_end());
         return Ok(());
     }
-    let config = settings(&globals, Vec::new(), args.given.layers()?, None)?;
-    let session = globals.open_stoppable(config.precision)?;
+    let ranks = ranks::open()?;
+    let done = generate(&globals, args, &ranks);
+    ranks::end(&ranks, done)
+}
+
+fn generate(globals: &Globals, args: &Args, ranks: &Ranks) -> Result<()> {
+    let config = settings(globals, Vec::new(), args.given.layers()?, None)?;
+    let session = Session { ranks: ranks.clone(), ..globals.open_stoppable(config.precision)? };
     let out = args.out.as_deref().context("--out is missing: name a folder, or a file that ends in .zip or .npz")?;
-    check(args, &config, out)?;
+    if ranks.is_root() {
+        check(args, &config, out)?;
+    }
     let sources = sources(&config, &session)?;
     options(&config).validate()?;
     let text = effective("generate", &config, session.precision, &["inputs", "generate"])?;
-    if config.generate.strips > 0 {
+    if config.generate.strips > 0 && !ranks.is_root() {
+        // A few pictures are made by rank 0.
+        Ok(())
+    } else if config.generate.strips > 0 {
         strips(&config, &session, &sources, out, &text)
     } else {
         images(args, &config, &session, &sources, out, &text)
@@ -273,7 +284,8 @@ fn images(
     let count = config.generate.per_class;
     let writing = WriteOptions { window: window(config, sources), ..write_options(config) };
     let manifest = if is_file(out) { beside(out, ".manifest.csv") } else { RunDir::new(out).manifest() };
-    if !is_file(out) {
+    let ranks = &session.ranks;
+    if !is_file(out) && ranks.is_root() {
         let folders = sources.iter().map(|source| data::folder_name(&source.class));
         check_folder(out, folders, |name| is_of_series(&writing, name, count))?;
         // With its settings a folder is known for ours, even if this is stopped. A manifest of earlier images is not to lie beside these.
@@ -285,7 +297,8 @@ fn images(
     let candidates = options.candidates()?;
     let part = (PART / candidates).max(1);
 
-    let mut writer = data::ImageWriter::create(out, &writing)?;
+    // Each rank makes images, and rank 0 writes those of all.
+    let mut writer = if ranks.is_root() { Some(data::ImageWriter::create(out, &writing)?) } else { None };
     let mut listed = String::from(if config.generate.scores {
         "file,class,number,seed,score\n"
     } else {
@@ -294,7 +307,7 @@ fn images(
     let mut shown: Vec<View> = Vec::new();
     for source in sources {
         let class = &source.class;
-        if args.grid.is_some() {
+        if args.grid.is_some() && ranks.is_root() {
             let images = make(source, 0, GRID.0)?;
             let size = |images: &View| (images.size(), images.channels());
             if shown.first().is_some_and(|first| size(first) != size(&images)) {
@@ -303,26 +316,35 @@ fn images(
             shown.push(images);
         }
         let bar = ProgressBar::new(session.progress, class, count as u64);
-        for first in (0..count).step_by(part) {
-            stop_if_asked(session)?;
-            let images = make(source, first, part.min(count - first))?;
-            let scores = match config.generate.scores {
-                true => source.gan.scores(class, &images)?,
-                false => Vec::new(),
+        for block in (0..count).step_by(part * ranks.size()) {
+            let first = (block + ranks.rank() * part).min(count);
+            let own = if first < count { Some(make(source, first, part.min(count - first))?) } else { None };
+            let scores = match &own {
+                Some(images) if config.generate.scores => source.gan.scores(class, images)?,
+                _ => Vec::new(),
             };
-            for (at, name) in writer.write(&images)?.iter().enumerate() {
-                let (name, class) = (csv_field(name), csv_field(class));
-                listed.push_str(&format!("{name},{class},{},{}", first + at + 1, config.seed));
-                if let Some(score) = scores.get(at) {
-                    listed.push_str(&format!(",{score:.6}"));
+            let made = of_all(session, source, block, Made { images: own, scores })?;
+            let Some(writer) = &mut writer else { continue };
+            let mut first = block;
+            for Made { images, scores } in made {
+                let Some(images) = images else { continue };
+                for (at, name) in writer.write(&images)?.iter().enumerate() {
+                    let (name, class) = (csv_field(name), csv_field(class));
+                    listed.push_str(&format!("{name},{class},{},{}", first + at + 1, config.seed));
+                    if let Some(score) = scores.get(at) {
+                        listed.push_str(&format!(",{score:.6}"));
+                    }
+                    listed.push('\n');
                 }
-                listed.push('\n');
+                first += images.len();
             }
-            bar.set((first + images.len()) as u64);
+            bar.set(first as u64);
         }
+        let Some(_) = &writer else { continue };
         bar.finish();
         tracing::info!("{} of {class} in {}", counted(count, "synthetic image", "synthetic images"), out.display());
     }
+    let Some(writer) = writer else { return Ok(()) };
     writer.finish()?;
     save_shared(&manifest, &listed)?;
     if is_file(out) {
@@ -333,6 +355,39 @@ fn images(
         tracing::info!("a picture of them in {}", path.display());
     }
     Ok(())
+}
+
+/// What one rank made: images, unless there were none left for it, and what the discriminator says of them, if that was asked for.
+struct Made {
+    images: Option<View>,
+    scores: Vec<f64>,
+}
+
+/// What all ranks made of the images from number `first` on, for rank 0 to write; the others get nothing. They stop together.
+fn of_all(session: &Session, source: &Source, first: usize, own: Made) -> Result<Vec<Made>> {
+    let ranks = &session.ranks;
+    if ranks.is_alone() {
+        stop_if_asked(session)?;
+        return Ok(vec![own]);
+    }
+    let stop = [u8::from(session.stop.load(Ordering::SeqCst))];
+    if ranks.gather(&stop)?.concat().contains(&1) {
+        return Err(stopped());
+    }
+    let scores: Vec<u8> = own.scores.iter().flat_map(|score| score.to_le_bytes()).collect();
+    let scores = ranks.gather(&scores)?;
+    let pixels = ranks.gather(&own.images.as_ref().map_or_else(Vec::new, View::pixels))?;
+    let (size, channels) = (source.gan.image_size(), source.gan.channels());
+    let mut numbers = first + 1..;
+    let made = pixels.into_iter().zip(scores).take_while(|(pixels, _)| ranks.is_root() && !pixels.is_empty());
+    let view = |(pixels, scores): (Vec<u8>, Vec<u8>)| {
+        let names = numbers.by_ref().take(pixels.len() / (size.area() * channels)).map(|number| format!("{number:06}"));
+        let (classes, names) = (vec![source.class.clone()], names.collect());
+        let images = View::new(ViewParts { classes, names, size, channels, pixels, ..ViewParts::default() })?;
+        let scores = scores.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+        Ok(Made { images: Some(images), scores })
+    };
+    made.map(view).collect()
 }
 
 /// A class, or the way to another, has a folder of pictures.
@@ -386,10 +441,11 @@ fn strips(config: &StudyConfig, session: &Session, sources: &[Source], out: &Pat
 }
 
 fn stop_if_asked(session: &Session) -> Result<()> {
-    if session.stop.load(Ordering::SeqCst) {
-        return Err(Interrupted("stopped; run the same command again to make all images".into()).into());
-    }
-    Ok(())
+    if session.stop.load(Ordering::SeqCst) { Err(stopped()) } else { Ok(()) }
+}
+
+fn stopped() -> anyhow::Error {
+    Interrupted("stopped; run the same command again to make all images".into()).into()
 }
 
 /// Whether a file is called as one of the first `count` images.

@@ -102,6 +102,11 @@ fn main() -> ExitCode {
         cellforge::kernels::profile::start();
     }
     let profile = globals.profile;
+    if !matches!(verb, Verb::Train(_) | Verb::Generate(_))
+        && let Err(error) = common::ranks::refuse_several()
+    {
+        return common::report(&error);
+    }
     let done = match verb {
         Verb::Inspect(args) => inspect::run(&globals, &args),
         Verb::Doctor(args) => doctor::run(globals, &args),

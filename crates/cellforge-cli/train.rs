@@ -9,11 +9,12 @@ use anyhow::{Result, anyhow, bail};
 use cellforge::{
     data,
     study::StudyConfig,
-    train::{self, Mode, RunDir, Slot},
+    train::{self, Mode, Ranks, RunDir, Slot},
 };
 
 use crate::common::{
-    Given, Globals, Interrupted, Session, Shorthands, check_outside, check_settings, resumed, settings, shell_word,
+    Given, Globals, Interrupted, Session, Shorthands, check_outside, check_settings, ranks, resumed, settings,
+    shell_word,
 };
 
 /// What to train.
@@ -26,10 +27,12 @@ pub enum Command {
 }
 
 pub fn run(globals: Globals, command: &Command) -> Result<()> {
-    match command {
-        Command::Gan(args) => gan::run(globals, args),
-        Command::Classifier(args) => classifier::run(globals, args),
-    }
+    let ranks = ranks::open()?;
+    let done = match command {
+        Command::Gan(args) => gan::run(globals, args, &ranks),
+        Command::Classifier(args) => classifier::run(globals, args, &ranks),
+    };
+    ranks::end(&ranks, done)
 }
 
 /// The folder of a run, and what to do about a run that is there.
@@ -47,17 +50,41 @@ pub(crate) struct RunArgs {
 }
 
 impl RunArgs {
-    /// The settings of a training and what it runs on, once it is clear that `verb` may leave a run in the folder.
+    /// The settings of a training and what it runs on, once it is clear that `verb` may leave a run in the folder. Rank 0 reads settings, and
+    /// the others get them from it.
     pub(crate) fn begin<S: Shorthands>(
         &self,
         globals: &Globals,
         given: &Given<S>,
         verb: &str,
+        ranks: &Ranks,
     ) -> Result<(StudyConfig, Session)> {
+        let own = if ranks.is_root() {
+            let mut config = self.settled(globals, given, verb)?;
+            // A part of a batch for each, unless the settings have more.
+            if !ranks.is_alone() {
+                let n = ranks.size() as u64;
+                if config.gan.accumulation_steps == 1 {
+                    config.gan.accumulation_steps = n;
+                }
+                config.classifier.accumulation_steps.get_or_insert(n);
+            }
+            Some(config)
+        } else {
+            None
+        };
+        let config = match own {
+            Some(config) if ranks.is_alone() => config,
+            own => serde_json::from_slice(&ranks.share(serde_json::to_vec(&own)?)?)?,
+        };
+        let session = globals.open_stoppable(config.precision)?;
+        Ok((config, Session { ranks: ranks.clone(), ..session }))
+    }
+
+    fn settled<S: Shorthands>(&self, globals: &Globals, given: &Given<S>, verb: &str) -> Result<StudyConfig> {
         let below = if self.resume { resumed(globals, &self.out, "run")? } else { Vec::new() };
         // A run goes on from anywhere, and its checkpoint remembers what it started from.
         let config = settings(globals, below, given.layers()?, None)?.absolute();
-        let session = globals.open_stoppable(config.precision)?;
         check_settings(&self.out, verb)?;
         check_outside(&self.out, config.data.path.as_ref())?;
         if let Some(path) = config.data.path.as_deref().filter(|path| self.resume && is_gone(path)) {
@@ -66,7 +93,7 @@ impl RunArgs {
                 self.out.display()
             );
         }
-        Ok((config, session))
+        Ok(config)
     }
 
     pub(crate) fn mode(&self) -> Mode {
@@ -91,6 +118,7 @@ pub(crate) fn control(session: &Session) -> train::Control {
         progress: session.progress,
         device: session.device.clone(),
         precision: session.precision,
+        ranks: session.ranks.clone(),
     }
 }
 

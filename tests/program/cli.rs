@@ -564,3 +564,25 @@ fn doctor_tells_what_the_machine_has() {
         assert!(out.contains(part), "no {part:?} in {out}");
     }
 }
+
+#[test]
+fn verbs_that_do_not_run_over_ranks_say_so() {
+    let started_by_mpi = |size: &str| {
+        let mut program = cellforge();
+        program.env("OMPI_COMM_WORLD_RANK", "0").env("OMPI_COMM_WORLD_SIZE", size);
+        program
+    };
+    let dir = folder("ranks");
+    let out = dir.join("images.zip");
+    let phantom =
+        |size| started_by_mpi(size).args(["data", "phantom", "--images-per-class", "2", "--out"]).arg(&out).assert();
+    phantom("4").code(1).stderr(contains("MPI has started this 4 times").and(contains("start it alone")));
+    assert!(!out.exists());
+    // One is none too many.
+    phantom("1").success();
+    if cfg!(not(feature = "mpi")) {
+        let train = ["train", "gan", "--data", "images.zip", "--out"];
+        let refused = started_by_mpi("4").args(train).arg(dir.join("gan")).assert().code(1);
+        refused.stderr(contains("was built without MPI").and(contains("--features mpi")));
+    }
+}

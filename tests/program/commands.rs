@@ -287,6 +287,7 @@ fn every_command_of_the_other_pages_works() {
         "docs/evaluation.md",
         "docs/speed.md",
         "docs/gpu.md",
+        "docs/several-machines.md",
         "docs/library.md",
         "docs/python.md",
         "docs/results/README.md",

@@ -5,12 +5,12 @@ use std::{fmt, io::Write, process::ExitCode, sync::OnceLock};
 use anyhow::{Result, bail};
 use cellforge::{assess, data, settings, study, train};
 
-use super::Globals;
+use super::{Globals, Told, is_silent};
 
 /// Starts the log on the error stream: progress at the normal level, warnings only with `--quiet`.
 pub fn start_log(globals: &Globals) {
     use tracing_subscriber::{EnvFilter, fmt};
-    let level = match (globals.quiet, globals.verbose) {
+    let level = match (globals.quiet || is_silent(), globals.verbose) {
         (true, _) => "error",
         (false, 0) => {
             "warn,cellforge=info,cellforge_data=info,cellforge_train=info,cellforge_assess=info,cellforge_study=info"
@@ -72,33 +72,65 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// Prints an error with its causes and gives the exit code.
+/// Prints an error with its causes, unless that was done, and gives the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(match error.downcast_ref() {
+        Some(Told { code }) => *code,
+        None => show(error),
+    })
+}
+
+/// Prints an error with its causes and gives the exit code.
+pub(super) fn show(error: &anyhow::Error) -> u8 {
     let mut stderr = std::io::stderr().lock();
-    let stopped = error.chain().any(|cause| {
-        cause.is::<Interrupted>() || matches!(cause.downcast_ref(), Some(study::Error::Interrupted { .. }))
-    });
-    if stopped {
+    let code = code_of(error);
+    if code == STOPPED {
         let _ = writeln!(stderr, "{error}");
-        return ExitCode::from(130);
+        return code;
     }
-    let plain = |text: String| {
-        text.lines().filter(|line| !is_backtrace(line)).collect::<Vec<_>>().join("\n").trim_end().to_owned()
-    };
-    let mut shown = plain(error.to_string());
-    let _ = writeln!(stderr, "error: {shown}");
-    for cause in error.chain().skip(1) {
-        // Many messages already quote their cause; saying it twice helps nobody.
-        let text = plain(cause.to_string());
-        if !text.is_empty() && !shown.contains(&text) {
-            let _ = writeln!(stderr, "  because: {text}");
-            shown = text;
-        }
-    }
+    let mut lines = messages(error).into_iter();
+    let _ = writeln!(stderr, "error: {}", lines.next().unwrap_or_default());
+    lines.for_each(|cause| _ = writeln!(stderr, "  because: {cause}"));
     if let Some(advice) = error.chain().find_map(data_error).and_then(advice) {
         let _ = writeln!(stderr, "  {advice}");
     }
-    ExitCode::from(if error.chain().any(is_usage) { 2 } else { 1 })
+    code
+}
+
+/// The exit code of work that was stopped on request.
+const STOPPED: u8 = 130;
+
+/// The exit code for an error.
+pub(super) fn code_of(error: &anyhow::Error) -> u8 {
+    let stopped = error.chain().any(|cause| {
+        cause.is::<Interrupted>() || matches!(cause.downcast_ref(), Some(study::Error::Interrupted { .. }))
+    });
+    match stopped {
+        true => STOPPED,
+        false if error.chain().any(is_usage) => 2,
+        false => 1,
+    }
+}
+
+/// An error with its causes, for another process to print.
+pub(super) fn in_one_line(error: &anyhow::Error) -> String {
+    messages(error).join(", because: ")
+}
+
+/// The message of an error, and those of its causes that say more.
+fn messages(error: &anyhow::Error) -> Vec<String> {
+    let plain = |text: String| {
+        text.lines().filter(|line| !is_backtrace(line)).collect::<Vec<_>>().join("\n").trim_end().to_owned()
+    };
+    let mut found = vec![plain(error.to_string())];
+    for cause in error.chain().skip(1) {
+        // Many messages already quote their cause; saying it twice helps nobody.
+        let text = plain(cause.to_string());
+        if !text.is_empty() && !found.last().is_some_and(|shown| shown.contains(&text)) {
+            found.push(text);
+        }
+    }
+    found
 }
 
 /// Where a setting stands that is named on the command line without a flag.

@@ -10,7 +10,7 @@ use cellforge::{
     data::{self, Split, View, counted},
     eval::{self, ClassifierReport, FEW_IMAGES},
     study::StudyConfig,
-    train::{self, Balance, ClassifierTrainConfig, RunDir, TrainedClassifier},
+    train::{self, Balance, ClassifierTrainConfig, Ranks, RunDir, TrainedClassifier},
 };
 
 use super::{RunArgs, control, failed, stopped};
@@ -82,17 +82,20 @@ impl Shorthands for ClassifierShorthands {
     ];
 }
 
-pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
+pub fn run(globals: Globals, args: &ClassifierArgs, ranks: &Ranks) -> Result<()> {
     let out = &args.run.out;
-    let (config, session) = args.run.begin(&globals, &args.given, "train classifier")?;
+    let (config, session) = args.run.begin(&globals, &args.given, "train classifier", ranks)?;
     let dir = RunDir::new(out);
-    check_kind(&dir, &config, args.given.has("test") || globals.sets("data.test"))?;
+    if ranks.is_root() {
+        check_kind(&dir, &config, args.given.has("test") || globals.sets("data.test"))?;
+    }
     let data = &config.data;
     let training = ClassifierTrainConfig { seed: config.seed, ..config.classifier.clone() };
     let asked = training.clone().for_images(data.side, data.most_channels(), 2);
     asked.validate()?;
     memory::check_classifier(&globals, &session, &asked)?;
-    let all = images::open(&config, &images::options(data, Some(dir.cache()), session.progress)?)?;
+    let options = images::options(data, Some(dir.cache()), session.progress)?;
+    let all = ranks.root_first(|| images::open(&config, &options))?;
     let training = training.for_images(all.size(), all.channels(), all.classes().len());
     training.validate()?;
     let text = effective("train classifier", &config, session.precision, &TABLES)?;
@@ -106,7 +109,7 @@ pub fn run(globals: Globals, args: &ClassifierArgs) -> Result<()> {
     }
     work.warn(&split);
     let run = dir.clone().mode(args.run.mode()).save_settings(text);
-    let judged = work.train(&work.training, &split, &run)?;
+    let Some(judged) = work.train(&work.training, &split, &run)? else { return Ok(()) };
     let lead = std::iter::once(work.described(&judged.network)).chain(judged.leak).collect();
     let page = images::page_text("A classifier, tested", &config, &all, lead)?;
     write_json(&dir.test_figures(), &WithPage { found: &judged.report, page })?;
@@ -180,17 +183,22 @@ impl Work<'_> {
         }
     }
 
-    /// Trains in the folder of `run`, and judges the network on the test images.
-    fn train(&self, training: &ClassifierTrainConfig, split: &Split, run: &RunDir) -> Result<Judged> {
+    /// Trains in the folder of `run`, and judges the network on the test images, which is for rank 0: the others get none.
+    fn train(&self, training: &ClassifierTrainConfig, split: &Split, run: &RunDir) -> Result<Option<Judged>> {
         let (out, session) = (&self.args.run.out, self.session);
         let (train, val, test) = (split.train.len(), split.val.len(), split.test.len());
         tracing::info!("training on {}, validation {val}, test {test}", counted(train, "image", "images"));
         let [learn, val, test] = [&split.train, &split.val, &split.test].map(|part| self.all.part(part));
         let outcome = train::train_classifier(training, &learn, &val, run, &control(session), &mut [])
             .map_err(|error| failed(error, "classifier", run.path(), out, self.globals))?;
-        data::write_manifest(&run.split(), self.all, split)?;
+        if session.ranks.is_root() {
+            data::write_manifest(&run.split(), self.all, split)?;
+        }
         if outcome.interrupted {
             return Err(stopped("classifier", outcome.iterations, out, self.globals));
+        }
+        if !session.ranks.is_root() {
+            return Ok(None);
         }
         let network = TrainedClassifier::load_in(&outcome.checkpoint, &session.device, session.precision)?;
         let probabilities = network.predict(&test)?;
@@ -207,7 +215,7 @@ impl Work<'_> {
         }
         let report = self.report(&test, &probabilities)?;
         let report = report.scaled_by(network.temperature(), &test.labels(), &probabilities);
-        Ok(Judged { network, checkpoint: outcome.checkpoint, report, probabilities, leak })
+        Ok(Some(Judged { network, checkpoint: outcome.checkpoint, report, probabilities, leak }))
     }
 
     fn report(&self, images: &View, probabilities: &[Vec<f32>]) -> Result<ClassifierReport> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use cellforge::{
     data::{View, counted},
-    train::{self, GanTrainConfig, RunDir},
+    train::{self, GanTrainConfig, Ranks, RunDir},
 };
 
 use super::{RunArgs, control, failed, stopped};
@@ -27,6 +27,7 @@ Examples:
   cellforge train gan --data images.zip --recipe best --split resnet/split.csv --judge resnet --out judged
   cellforge train gan --data images.zip --recipe best --set gan.r1=0 --set gan.augment.translation=0 --out ablation
   cellforge train gan --resume --out gan
+  mpirun -n 4 cellforge train gan --data images.zip --out gan      (a build with MPI: docs/several-machines.md)
 
 The flags are the settings that are changed most. `cellforge config show gan` lists all; --set KEY=VALUE sets one, --config FILE many.
 
@@ -64,9 +65,9 @@ impl Shorthands for GanShorthands {
     ];
 }
 
-pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
+pub fn run(globals: Globals, args: &GanArgs, ranks: &Ranks) -> Result<()> {
     let out = &args.run.out;
-    let (mut config, session) = args.run.begin(&globals, &args.given, "train gan")?;
+    let (mut config, session) = args.run.begin(&globals, &args.given, "train gan", ranks)?;
     if config.inputs.judge.is_some() {
         if config.inputs.split.is_none() {
             bail!("--judge needs images that the GAN is not trained on: give --split, whose validation part they are");
@@ -83,7 +84,7 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
 
     let mut options = images::options(data, Some(RunDir::new(out).cache()), session.progress)?;
     options.allow_one_class = true;
-    let all = images::open(&config, &options)?;
+    let all = ranks.root_first(|| images::open(&config, &options))?;
     let (usable, val) = match &config.inputs.split {
         Some(_) => {
             let split = images::split(&config, &all)?;
@@ -97,14 +98,16 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
     };
     let together = config.gan.conditional && chosen.len() > 1;
     let one = chosen.len() == 1 || together;
-    check_layout(out, one)?;
+    if ranks.is_root() {
+        check_layout(out, one)?;
+    }
     let judge = match &config.inputs.judge {
-        Some(dir) => Some(judge(dir, &val, &chosen, base.monitor.k, &session)?),
-        None => None,
+        Some(dir) if ranks.is_root() => Some(judge(dir, &val, &chosen, base.monitor.k, &session)?),
+        _ => None,
     };
     // The run of one GAN locks its folder, which is OUT; those of several lock folders in it, one after the other.
     let whole = RunDir::new(out);
-    let lock = if one { Ok(None) } else { whole.lock().map(Some) };
+    let lock = if one || !ranks.is_root() { Ok(None) } else { whole.lock().map(Some) };
     let _lock = lock.map_err(|error| failed(error, "gan", out, out, &globals))?;
     let (control, text) = (control(&session), effective("train gan", &config, session.precision, &TABLES)?);
     let mode = args.run.mode();
@@ -122,8 +125,10 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
         if outcome.interrupted {
             return Err(stopped("gan", outcome.iterations, out, &globals));
         }
-        say(trained(&outcome));
-        report::draw_trainings(out);
+        if ranks.is_root() {
+            say(trained(&outcome));
+            report::draw_trainings(out);
+        }
         return Ok(());
     }
     for &class in &chosen {
@@ -139,9 +144,13 @@ pub fn run(globals: Globals, args: &GanArgs) -> Result<()> {
         if outcome.interrupted {
             return Err(stopped("gan", outcome.iterations, out, &globals));
         }
-        say(format!("{name}: {}", trained(&outcome)));
+        if ranks.is_root() {
+            say(format!("{name}: {}", trained(&outcome)));
+        }
     }
-    report::draw_trainings(out);
+    if ranks.is_root() {
+        report::draw_trainings(out);
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use crate::{Dropout, Key, ops};
 use candle_core::{Result, Tensor, Var};
 use candle_nn::{Init, ModuleT, VarBuilder};
 use cellforge_kernels::DropoutMask;
+use std::cell::RefCell;
 
 /// How a [`BatchNorm2d`] works.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,6 +96,58 @@ impl BatchNorm2d {
     }
 
     fn update(&self, running: &Var, batch: &Tensor) -> Result<()> {
-        ops::ema_update(&[(running, batch)], 1. - self.cfg.momentum)
+        let update = DeferredStatistics { running: running.clone(), batch: batch.clone(), momentum: self.cfg.momentum };
+        DEFERRED.with_borrow_mut(|deferred| match deferred {
+            Some(deferred) => {
+                deferred.push(update);
+                Ok(())
+            }
+            None => update.apply(batch),
+        })
     }
+}
+
+thread_local! {
+    /// The updates of running statistics that are kept instead of made, while [`defer_statistics`] runs in this thread.
+    static DEFERRED: RefCell<Option<Vec<DeferredStatistics>>> = const { RefCell::new(None) };
+}
+
+/// An update of a running statistic that [`defer_statistics`] kept.
+#[derive(Clone, Debug)]
+pub struct DeferredStatistics {
+    running: Var,
+    batch: Tensor,
+    momentum: f64,
+}
+
+impl DeferredStatistics {
+    /// The statistic of the batch, `(c)`, towards which the running one was to move.
+    pub fn batch(&self) -> &Tensor {
+        &self.batch
+    }
+
+    /// Moves the running statistic towards that of this or another batch, `(c)`, as the layer would have done.
+    ///
+    /// # Errors
+    /// Another shape.
+    pub fn apply(&self, batch: &Tensor) -> Result<()> {
+        ops::ema_update(&[(&self.running, batch)], 1. - self.momentum)
+    }
+}
+
+/// Runs `forward` without moving running statistics in this thread, and returns the updates that its layers in training mode would have made,
+/// in their order. Whoever has the batches of several processes can make the updates of all of them in one order.
+pub fn defer_statistics<T>(forward: impl FnOnce() -> T) -> (T, Vec<DeferredStatistics>) {
+    /// Puts back what there was before, also after a panic.
+    struct Before(Option<Vec<DeferredStatistics>>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            DEFERRED.set(self.0.take());
+        }
+    }
+    let before = Before(DEFERRED.replace(Some(Vec::new())));
+    let made = forward();
+    let deferred = DEFERRED.take().unwrap_or_default();
+    drop(before);
+    (made, deferred)
 }

@@ -37,7 +37,7 @@ mod spectral;
 mod store;
 pub mod summary;
 
-pub use batch_norm::{BatchNorm2d, BatchNormConfig, batch_norm2d};
+pub use batch_norm::{BatchNorm2d, BatchNormConfig, DeferredStatistics, batch_norm2d, defer_statistics};
 pub use candle_nn::{Module, ModuleT};
 pub use cellforge_kernels as ops;
 pub use cellforge_kernels::{Conv2dConfig, Padding, Precision, Recorded, gradients, record};

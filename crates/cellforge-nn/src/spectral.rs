@@ -39,8 +39,11 @@ impl SpectralNorm {
         ops::spectral_normalised(weight, &self.u.as_detached_tensor(), &self.v.as_detached_tensor())
     }
 
-    /// `v = W^T u / |W^T u|`, `u = W v / |W v|`.
-    fn iterate(&self, weight: &Tensor) -> Result<()> {
+    /// A step of power iteration, `v = W^T u / |W^T u|` and `u = W v / |W v|`, such as [`apply`](Self::apply) takes in training.
+    ///
+    /// # Errors
+    /// Weights of another shape.
+    pub fn iterate(&self, weight: &Tensor) -> Result<()> {
         let rows = weight.dim(0)?;
         let matrix = weight.reshape((rows, weight.elem_count() / rows))?;
         let unit = |xs: Tensor| -> Result<Tensor> {

@@ -83,6 +83,7 @@ impl Control {
             progress: self.progress,
             device: self.device.clone(),
             precision: config.precision_on(&self.device),
+            ranks: cellforge_train::Ranks::alone(),
         }
     }
 }

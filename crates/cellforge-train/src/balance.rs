@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::ranks::OwnRows;
 
 /// What a training does about classes of which there are fewer images than of others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -55,16 +56,18 @@ pub(crate) struct Draws {
 }
 
 impl Draws {
-    /// The batch of update `iteration`, counted from 1. An image that comes up again is augmented anew in each update, not in each epoch.
+    /// The batch of update `iteration`, counted from 1, or what `own` takes of it. An image that comes up again is augmented anew in each update,
+    /// not in each epoch.
     pub(crate) fn batch(
         &self,
         train: &View,
         (seed, iteration, size): (u64, u64, usize),
+        own: &OwnRows,
         augment: &Augment,
         device: &Device,
     ) -> Result<Batch> {
         let augment = augment.is_on().then_some((augment, seed, iteration));
-        Ok(Batch::gather(train, &self.positions(seed, iteration, size), Scale::Unit, augment, device)?)
+        own.gather(train, &self.positions(seed, iteration, size), Scale::Unit, augment, device)
     }
 
     /// Where classes do not divide the batch, the first of the draw get the rest. Each update begins with another class.
@@ -113,13 +116,13 @@ mod tests {
         let draws = Balance::Batches.draws(&view).unwrap();
         let mut counts = [0; 4];
         for iteration in 1..=30 {
-            let batch = draws.batch(&view, (7, iteration, 8), &Augment::NONE, &Device::Cpu).unwrap();
+            let batch = draws.batch(&view, (7, iteration, 8), &OwnRows::all(), &Augment::NONE, &Device::Cpu).unwrap();
             let labels = batch.labels.to_vec1::<u32>().unwrap();
             let of_batch = [0, 1, 2].map(|class| labels.iter().filter(|&&label| label == class).count());
             assert!(of_batch.iter().all(|n| (2..=3).contains(n)), "{of_batch:?}");
             labels.iter().for_each(|&label| counts[label as usize] += 1);
             // The same again, asked for by itself.
-            let again = draws.batch(&view, (7, iteration, 8), &Augment::NONE, &Device::Cpu).unwrap();
+            let again = draws.batch(&view, (7, iteration, 8), &OwnRows::all(), &Augment::NONE, &Device::Cpu).unwrap();
             assert_eq!(again.indices, batch.indices);
         }
         // 30 batches of 8: the two that are over go to each pair of classes in turn.

@@ -10,8 +10,11 @@ use crate::checkpoint::{Best, State};
 use crate::classifier_start::ClassifierStart;
 use crate::classifier_step::ClassifierStep;
 use crate::observers::{Checkpoints, Criterion, EarlyStop, Evaluate, JsonlLog, Patience, Progress, TensorBoard};
+use crate::ranks::{OwnRows, begin_together};
 use crate::run::{self, Control};
-use crate::{ClassifierTrainConfig, Error, FitPlan, Observer, Result, RunDir, SeenImages, Slot, figures, fit};
+use crate::{
+    ClassifierTrainConfig, Error, FitPlan, Observer, Position, Ranks, Result, RunDir, SeenImages, Slot, figures, fit,
+};
 
 /// What the `state.json` of a classifier calls it.
 pub(crate) const KIND: &str = "classifier";
@@ -39,6 +42,8 @@ pub struct ClassifierOutcome {
 /// Trains a classifier on the images `train`, choosing the best epoch by accuracy on `val`, which may be empty, into the folder `dir`:
 /// `last/` and `best/` (checkpoints), `log.jsonl` and `tensorboard/`. `observers` watch it beside its own, each in its phase.
 ///
+/// Over ranks ([`Control::ranks`]) as [`crate::train_gan`]: `best` of the outcome is known on rank 0 alone.
+///
 /// # Errors
 /// As [`crate::train_gan`].
 pub fn train_classifier(
@@ -52,6 +57,8 @@ pub fn train_classifier(
     let precision = control.precision_of_run(config.model.precision())?;
     let config = &ClassifierTrainConfig { model: config.model.clone().in_precision(precision), ..config.clone() };
     config.validate()?;
+    let ranks = &control.ranks;
+    run::check_parts("classifier.accumulation_steps", config.parts(), ranks)?;
     let (size, channels) = (config.model.image_size(), config.model.channels());
     run::check_images(train, size, channels)?;
     check_classes(&config.model, train)?;
@@ -64,9 +71,10 @@ pub fn train_classifier(
     }
     let epoch_len = train.len().div_ceil(config.batch) as u64;
     // What it has become since is in the checkpoint.
-    let start = if dir.resumes() { None } else { ClassifierStart::of(config, &control.device)? };
+    let starts = ranks.is_root() && !dir.resumes();
+    let start = if starts { ClassifierStart::of(config, &control.device)? } else { None };
     let step = ClassifierStep::new(config, epoch_len, &control.device)?;
-    let mut step = step.weighted(config.balance.weights(train));
+    let mut step = step.weighted(config.balance.weights(train)).over(ranks.clone());
     if let Some(start) = &start {
         step.start_from(start, &config.model, train.classes())?;
     }
@@ -78,31 +86,44 @@ pub fn train_classifier(
         fit: train.facts().used_fit(),
         ..State::new(KIND, config.seed, train.classes().to_vec(), data, config.clone())
     };
-    let run = dir.open_of_length(&mut step, fresh, &control.device, &|saved, asked, position| {
-        saved.lengthen(asked, position, epoch_len)
-    })?;
+    // The folder is rank 0's. The others get from it what it begins with.
+    let run = if ranks.is_root() {
+        Some(dir.open_of_length(&mut step, fresh, &control.device, &|saved, asked, position| {
+            saved.lengthen(asked, position, epoch_len)
+        })?)
+    } else {
+        None
+    };
+    let begins = run.as_ref().map_or_else(Position::default, |run| run.state.position.clone());
+    let begins = begin_together(ranks, &mut step, begins, &control.device)?;
 
     let best_by = Criterion::highest(figures::VAL_ACCURACY);
     let early = config.patience.map(|epochs| EarlyStop::new(best_by.clone(), Patience::Epochs(epochs)));
-    let mut early = early.map(|early| early.since(run.state.best));
-    let plan = FitPlan::new(&run.state.position, config.epochs * epoch_len, control);
+    let mut early = early.map(|early| early.since(run.as_ref().and_then(|run| run.state.best)));
+    let plan = FitPlan::new(&begins, config.epochs * epoch_len, control);
     let plan = FitPlan { epoch_len: Some(epoch_len), ..plan };
     let mut evaluate = Evaluate::new(val.clone(), control.device.clone());
     let mut jsonl = JsonlLog::new(dir.log(), config.log_every, config.checkpoint_every);
     let mut board = TensorBoard::new(dir.tensorboard(), config.log_every);
-    let mut checkpoints = Checkpoints::new(run, config.checkpoint_every, Some(best_by));
+    let mut checkpoints = run.map(|run| Checkpoints::new(run, config.checkpoint_every, Some(best_by)));
     let mut progress = Progress::new(config.model.name());
-    let mut all: Vec<&mut dyn Observer<ClassifierStep>> = vec![&mut evaluate, &mut jsonl, &mut board, &mut checkpoints];
-    if let Some(early) = &mut early {
-        all.push(early);
+    let mut all: Vec<&mut dyn Observer<ClassifierStep>> = Vec::new();
+    if let Some(checkpoints) = &mut checkpoints {
+        all.push(&mut evaluate);
+        all.push(&mut jsonl);
+        all.push(&mut board);
+        all.push(checkpoints);
+        if let Some(early) = &mut early {
+            all.push(early);
+        }
+        if control.progress {
+            all.push(&mut progress);
+        }
+        all.extend(observers.iter_mut().map(|own| &mut **own as &mut dyn Observer<ClassifierStep>));
     }
-    if control.progress {
-        all.push(&mut progress);
-    }
-    all.extend(observers.iter_mut().map(|own| &mut **own as &mut dyn Observer<ClassifierStep>));
-    let outcome = fit(&mut step, batches(config, train, epoch_len, &control.device), plan, &mut all)?;
+    let outcome = fit(&mut step, batches(config, train, epoch_len, ranks, &control.device), plan, &mut all)?;
 
-    let best = checkpoints.run().state.best;
+    let best = checkpoints.and_then(|checkpoints| checkpoints.run().state.best);
     Ok(ClassifierOutcome {
         iterations: outcome.position.iteration,
         epochs: outcome.position.epoch,
@@ -133,21 +154,23 @@ fn check_val(train: &View, val: &View) -> Result<()> {
     Err(Error::Invalid { field: "validation images", reason })
 }
 
-/// The batch of each iteration: its slice of the epoch's order, or a balanced draw, scaled to [0, 1], augmented if that is asked for.
+/// The batch of each iteration: its slice of the epoch's order, or a balanced draw, scaled to [0, 1], augmented if that is asked for. Of these
+/// images, each rank gathers its own.
 fn batches(
     config: &ClassifierTrainConfig,
     train: &View,
     epoch_len: u64,
+    ranks: &Ranks,
     device: &Device,
 ) -> impl FnMut(u64) -> Result<Batch> + Send + use<> {
     let (train, device) = (train.clone(), device.clone());
     let all: Vec<usize> = (0..train.len()).collect();
     let (seed, b, augment) = (config.seed, config.batch, config.augment.clone());
-    let draws = config.balance.draws(&train);
+    let (draws, own) = (config.balance.draws(&train), OwnRows::new(ranks, config.parts()));
     let mut shuffled: Option<(u64, Vec<usize>)> = None;
     move |iteration| {
         if let Some(draws) = &draws {
-            return draws.batch(&train, (seed, iteration, b), &augment, &device);
+            return draws.batch(&train, (seed, iteration, b), &own, &augment, &device);
         }
         let epoch = (iteration - 1) / epoch_len;
         let order = match shuffled.take() {
@@ -157,7 +180,7 @@ fn batches(
         let start = ((iteration - 1) % epoch_len) as usize * b;
         let chosen = &order[start..(start + b).min(order.len())];
         let augment = augment.is_on().then_some((&augment, seed, epoch));
-        let batch = Batch::gather(&train, chosen, Scale::Unit, augment, &device)?;
+        let batch = own.gather(&train, chosen, Scale::Unit, augment, &device)?;
         shuffled = Some((epoch, order));
         Ok(batch)
     }

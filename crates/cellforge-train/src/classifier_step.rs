@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::ClassifierTrainConfig;
 use crate::checkpoint::{OPTIMIZER, WEIGHTS};
 use crate::classifier_start::ClassifierStart;
+use crate::ranks::{Phase, part_rows};
 use crate::schedule::LearningRate;
-use crate::{Losses, Result, Snapshot, Step, losses};
+use crate::{Losses, Ranks, Result, Snapshot, Step, losses};
 
 /// The loss of a classifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -119,6 +120,11 @@ pub struct ClassifierStep {
     /// Of the classes, in the loss.
     weights: Option<Vec<f32>>,
     rate: LearningRate,
+    /// Parts in which a batch goes through the network.
+    parts: usize,
+    /// Those that train it together.
+    ranks: Ranks,
+    device: Device,
     /// Of the steps whose losses nobody asked for yet: loss, number of correct answers, number of images.
     unread: Vec<(Tensor, Tensor, usize)>,
 }
@@ -142,13 +148,31 @@ impl ClassifierStep {
             }
         };
         let rate = LearningRate::scheduled(config.optimizer.lr(), config.schedule, epoch_len, config.epochs);
-        Ok(Self { classifier, store, optimizer, loss: config.loss, weights: None, rate, unread: Vec::new() })
+        Ok(Self {
+            classifier,
+            store,
+            optimizer,
+            loss: config.loss,
+            weights: None,
+            rate,
+            parts: config.parts() as usize,
+            ranks: Ranks::alone(),
+            device: device.clone(),
+            unread: Vec::new(),
+        })
     }
 
     /// The same with a weight for each class in the loss ([`class_weights`](crate::class_weights)); none for images that count alike.
     #[must_use]
     pub fn weighted(self, weights: Option<Vec<f32>>) -> Self {
         Self { weights, ..self }
+    }
+
+    /// The same on one of several ranks. Its batches are then the images of its own parts. Where it has none, `images` and `labels` are of any
+    /// image, and `indices` are empty: it does not count.
+    #[must_use]
+    pub fn over(self, ranks: Ranks) -> Self {
+        Self { ranks, ..self }
     }
 
     /// Gives the network the weights to start from.
@@ -170,6 +194,64 @@ impl ClassifierStep {
     pub fn loss(&self) -> LossKind {
         self.loss
     }
+
+    /// The mean loss of some images, and how many of them are recognised.
+    fn losses_of(&self, images: &Tensor, labels: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
+        let logits = self.classifier.forward_t(images, true)?; // (b, classes)
+        let correct = correct_answers(&logits, labels)?;
+        let loss = match &self.weights {
+            Some(weights) => self.loss.weighted(&logits, labels, weights)?,
+            None => self.loss.of(&logits, labels)?,
+        };
+        Ok((loss, correct))
+    }
+
+    /// An update by the parts of a batch one after the other, each of which counts by its images. `batch` holds those of this rank.
+    fn update_by_parts(&mut self, batch: &Batch) -> Result<()> {
+        let own = self.ranks.parts(self.parts);
+        let all = self.ranks.count(batch.indices.len())?;
+        let rows = part_rows(all, self.parts);
+        let first = rows(own.start).start;
+        let mut phase = Phase::new(&self.ranks, self.store.trainable());
+        let (mut scalars, mut counted) = (Vec::new(), 0);
+        for part in own.map(rows).filter(|part| !part.is_empty()) {
+            let narrow = |xs: &Tensor| xs.narrow(0, part.start - first, part.len())?.contiguous();
+            let (images, labels) = (narrow(&batch.images)?, narrow(&batch.labels)?);
+            let mut correct = None;
+            let of_part = || -> candle_core::Result<Tensor> {
+                let (loss, recognised) = self.losses_of(&images, &labels)?;
+                correct = Some(recognised);
+                ops::scale(&loss, part.len() as f32 / all as f32)
+            };
+            let (loss, grads) = phase.run(|| gradients(of_part))?;
+            scalars.extend(correct.map(|correct| [loss.detach(), correct]));
+            phase.add(grads)?;
+            counted += part.len();
+        }
+        if counted == 0 {
+            let (_, grads) = phase.run(|| gradients(|| Ok(self.losses_of(&batch.images, &batch.labels)?.0)))?;
+            phase.stand_in(grads);
+        }
+        let scalars = if self.ranks.is_alone() {
+            let grads = phase.finish(&[], &self.device)?.0;
+            grads.iter().try_for_each(|grads| self.optimizer.step(grads))?;
+            scalars
+        } else {
+            let read = |pair: &[Tensor; 2]| Ok([pair[0].to_scalar::<f32>()?, pair[1].to_scalar::<f32>()?]);
+            let own: Vec<[f32; 2]> = scalars.iter().map(read).collect::<candle_core::Result<_>>()?;
+            let (grads, scalars) = phase.finish(&own.concat(), &self.device)?;
+            grads.iter().try_for_each(|grads| self.optimizer.step(grads))?;
+            let pair = |pair: &[f32]| Ok([Tensor::new(pair[0], &Device::Cpu)?, Tensor::new(pair[1], &Device::Cpu)?]);
+            scalars.concat().chunks_exact(2).map(pair).collect::<candle_core::Result<_>>()?
+        };
+        let mut parts = scalars.into_iter();
+        let Some([mut loss, mut correct]) = parts.next() else { return Ok(()) };
+        for [of_part, recognised] in parts {
+            (loss, correct) = ((loss + of_part)?, (correct + recognised)?);
+        }
+        self.unread.push((loss, correct, all));
+        Ok(())
+    }
 }
 
 impl Step for ClassifierStep {
@@ -180,14 +262,14 @@ impl Step for ClassifierStep {
     /// batch before the update.
     fn update(&mut self, batch: &Batch, iteration: u64) -> Result<()> {
         self.optimizer.set_learning_rate(self.rate.at(iteration));
+        if self.parts > 1 {
+            return self.update_by_parts(batch);
+        }
         let mut correct = None;
         let (loss, grads) = gradients(|| {
-            let logits = self.classifier.forward_t(&batch.images, true)?; // (b, classes)
-            correct = Some(correct_answers(&logits, &batch.labels)?);
-            match &self.weights {
-                Some(weights) => self.loss.weighted(&logits, &batch.labels, weights),
-                None => self.loss.of(&logits, &batch.labels),
-            }
+            let (loss, recognised) = self.losses_of(&batch.images, &batch.labels)?;
+            correct = Some(recognised);
+            Ok(loss)
         })?;
         self.optimizer.step(&grads)?;
         self.unread.extend(correct.map(|correct| (loss.detach(), correct, batch.indices.len())));

@@ -152,6 +152,20 @@ pub enum Error {
         /// What was found and what was expected.
         reason: String,
     },
+    /// A rank failed. Every other rank has this error.
+    #[error("rank {rank}: {reason}")]
+    Rank {
+        /// Which of the ranks.
+        rank: usize,
+        /// What it said.
+        reason: String,
+    },
+    /// Ranks have lost each other, or do not fit together.
+    #[error("{0}")]
+    Collective(String),
+    /// Rank 0 has gone back to an earlier checkpoint, and the others with it. [`train_gan`](crate::train_gan) heeds it.
+    #[error("rank 0 has gone back to an earlier checkpoint")]
+    WentBack,
     /// A step, an observer or a batch of the caller's own failed: see [`Error::caller`].
     #[error(transparent)]
     Caller(Box<dyn std::error::Error + Send + Sync>),
@@ -178,6 +192,12 @@ impl Error {
     /// ```
     pub fn caller(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Caller(error.into())
+    }
+
+    /// Whether every rank knows of it, so that it need not be told ([`Ranks::end`](crate::Ranks::end)).
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::Rank { .. } | Self::Collective(_))
     }
 
     /// For `map_err`: names the file that a system error is about.

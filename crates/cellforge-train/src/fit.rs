@@ -7,7 +7,8 @@ use candle_core::Tensor;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use crate::{Control, Error, Result};
+use crate::ranks::flags;
+use crate::{Control, Error, Ranks, Result};
 
 /// Named losses and other figures of one step, in order. Names of this crate's steps are in
 /// [`losses`](crate::losses).
@@ -109,6 +110,8 @@ pub struct FitPlan<'a> {
     pub read_every: u64,
     /// Once true, the step under way is finished and the loop stops.
     pub stop: &'a AtomicBool,
+    /// The ranks that train together. Each has a step and batches of its own; observers belong to rank 0.
+    pub ranks: Ranks,
 }
 
 /// When, among the observers of a step or epoch, one is asked. Each phase sees what those before it added: figures that are measured
@@ -131,7 +134,8 @@ impl<'a> FitPlan<'a> {
     pub fn new(start: &Position, total: u64, control: &'a Control) -> Self {
         // Losses are read at once where that costs nothing, and else seldom enough that a GPU is not kept waiting.
         let read_every = if control.device.is_cpu() { 1 } else { 10 };
-        Self { start: start.clone(), total, epoch_len: None, prefetch: 4, read_every, stop: &control.stop }
+        let ranks = control.ranks.clone();
+        Self { start: start.clone(), total, epoch_len: None, prefetch: 4, read_every, stop: &control.stop, ranks }
     }
 }
 
@@ -220,30 +224,40 @@ pub trait Observer<S: Step> {
 /// Trains `step` from `plan.start` to `plan.total`. `make(iteration)` makes the batch of update `iteration` (counted
 /// from 1) on a background thread, in order. Observers are asked phase by phase ([`Observer::phase`]).
 ///
+/// Over ranks, all stop at the same step once one of them is asked to, and end where an observer of rank 0 ends the run.
+///
 /// # Errors
 /// What a batch, a step or an observer fails with; [`Error::Diverged`] when a loss is read that is not finite, before any
-/// observer could save what produced it.
+/// observer could save what produced it; [`Error::Rank`] where another rank failed.
 pub fn fit<S, F>(step: &mut S, make: F, plan: FitPlan<'_>, observers: &mut [&mut dyn Observer<S>]) -> Result<Outcome>
 where
     S: Step,
     F: FnMut(u64) -> Result<S::Batch> + Send + 'static,
 {
-    let FitPlan { start: mut position, total, epoch_len, prefetch, read_every, stop } = plan;
+    let FitPlan { start: mut position, total, epoch_len, prefetch, read_every, stop, ranks } = plan;
     observers.sort_by_key(|observer| observer.phase());
     for observer in observers.iter_mut() {
         observer.on_start(step, &position, total)?;
     }
     let stopped = || stop.load(Ordering::Relaxed);
+    // What any rank has to say of the end: that it was asked to stop, or that an observer ended the run.
+    let end_of_all = |ended: bool| -> Result<(bool, bool)> {
+        let own = (u64::from(ended) * flags::END) | (u64::from(stopped()) * flags::STOP);
+        let any = ranks.any(own)?;
+        Ok((any & flags::END != 0, any & flags::STOP != 0))
+    };
     let first = position.iteration + 1;
-    let (mut ended, mut unread) = (observers.iter().any(|observer| observer.is_over(&position)), 0);
-    if position.iteration < total && !ended && !stopped() {
+    let (mut ended, stops) = end_of_all(observers.iter().any(|observer| observer.is_over(&position)))?;
+    let mut unread = 0;
+    if position.iteration < total && !ended && !stops {
         let batches = cellforge_data::prefetch(first..total + 1, prefetch, make);
         for (last, batch) in (first..=total).zip(batches) {
             step.update(&batch?, last)?;
             unread += 1;
             let epoch_end = epoch_len.filter(|steps| last % steps == 0);
             let wanted = || observers.iter().any(|observer| observer.wants(last, total));
-            if unread < read_every && last < total && epoch_end.is_none() && !stopped() && !wanted() {
+            let due = unread >= read_every || last == total || epoch_end.is_some();
+            if !due && ranks.any(u64::from(stopped() || wanted()) * flags::READ)? == 0 {
                 continue;
             }
             let losses_read = step.losses()?;
@@ -285,7 +299,9 @@ where
                 }
             }
             unread = 0;
-            if ended || stopped() {
+            let stops;
+            (ended, stops) = end_of_all(ended)?;
+            if ended || stops {
                 break;
             }
         }

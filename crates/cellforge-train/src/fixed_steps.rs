@@ -6,6 +6,7 @@ use cellforge_data::{Batch, Scale, View, epoch_order};
 use crate::classifier::KIND;
 use crate::classifier_start::ClassifierStart;
 use crate::observers::check_finite;
+use crate::ranks::OwnRows;
 use crate::run::{self, Control};
 use crate::{
     ClassifierStep, ClassifierTrainConfig, Error, FitPlan, Observer, Position, Result, State, Step, TrainedClassifier,
@@ -50,6 +51,7 @@ pub fn train_for_steps(
     control: &Control,
     observers: &mut [&mut dyn Observer<ClassifierStep>],
 ) -> Result<Option<TrainedClassifier>> {
+    let control = &control.alone();
     let precision = control.precision_of_run(config.model.precision())?;
     let model = config.model.clone().in_precision(precision);
     let config = ClassifierTrainConfig { model, epochs: steps, patience: None, ..config.clone() };
@@ -90,7 +92,7 @@ fn stream(
     let mut shuffled: Option<(u64, Vec<usize>)> = None;
     move |iteration| {
         if let Some(draws) = &draws {
-            return draws.batch(&train, (seed, iteration, size as usize), &augment, &device);
+            return draws.batch(&train, (seed, iteration, size as usize), &OwnRows::all(), &augment, &device);
         }
         let length = train.len() as u64;
         let (mut next, end) = ((iteration - 1) * size, iteration * size);

@@ -179,7 +179,7 @@ impl Guard {
                 state
             }
             None => {
-                *step = GanStep::new(&now.config, device)?;
+                *step = step.anew(&now.config, device)?;
                 State { position: Position::default(), guard: GuardState::default(), ..now.clone() }
             }
         };

@@ -10,6 +10,9 @@
 //! [`Judge`] look at the generator from time to time and keeps the best; with [`GuardConfig`] a GAN's training that went wrong goes back to
 //! a good checkpoint. What a run left is loaded as a [`TrainedGan`] or a [`TrainedClassifier`].
 //!
+//! [`Ranks`] train one network together, each on its parts of every batch: processes that MPI has started (`MpiWorld`, with the feature `mpi`),
+//! or threads ([`run_ranks`]). They leave the bytes that one process leaves with as many `accumulation_steps`.
+//!
 //! Whatever is random is a function of the seed and of the iteration, epoch or image it is for. Nothing depends on the
 //! number of threads, and a run that was stopped and resumed ends with the same bytes as one that never stopped.
 
@@ -40,6 +43,7 @@ mod orientation;
 mod pack;
 mod packed;
 mod predict;
+mod ranks;
 mod rejection;
 mod run;
 mod run_dir;
@@ -78,6 +82,9 @@ pub use observers::{
 pub use orientation::{Orientation, oriented};
 pub use pack::pack_gan;
 pub use predict::Score;
+#[cfg(feature = "mpi")]
+pub use ranks::MpiWorld;
+pub use ranks::{Collective, Ranks, ThreadWorld, run_ranks};
 pub use run::Control;
 pub use run_dir::{Mode, Run, RunDir, RunLock, Slot, Stage};
 pub use schedule::Schedule;

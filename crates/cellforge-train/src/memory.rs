@@ -162,7 +162,7 @@ impl ClassifierTrainConfig {
     pub fn memory(&self) -> MemoryNeed {
         let kept = Kept::of(&self.model.summary(), false);
         let batch = self.batch as u64;
-        let trained = batch.saturating_mul(kept.all + 3 * kept.largest);
+        let trained = batch.div_ceil(self.parts().max(1)).saturating_mul(kept.all + 3 * kept.largest);
         let judged = at_once(self.model.image_size()) as u64;
         MemoryNeed {
             weights: 6 * NUMBER * kept.parameters,

@@ -7,7 +7,7 @@ use candle_core::Device;
 use cellforge_data::{ImageSize, View};
 use cellforge_nn::Precision;
 
-use crate::{Error, Result, checkpoint};
+use crate::{Error, Ranks, Result, checkpoint};
 
 /// How a run is driven, as against what it computes: of this, only the precision changes a byte of the weights on one device.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Control {
     /// What convolutions multiply and what passes between operations; `f32` where the device has no support for it. A training saves it with the
     /// network's configuration: it goes on in no other, and the trained network computes in it unless it is loaded in another.
     pub precision: Precision,
+    /// The ranks that train together. Each calls the same function with the same settings and images. Rank 0 alone has observers, judges and writes.
+    pub ranks: Ranks,
 }
 
 impl Control {
@@ -28,6 +30,11 @@ impl Control {
     #[must_use]
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
+    }
+
+    /// The same for work that this rank does alone.
+    pub(crate) fn alone(&self) -> Self {
+        Self { ranks: Ranks::alone(), ..self.clone() }
     }
 
     /// The precision that the device computes in.
@@ -53,7 +60,13 @@ impl Control {
 impl Default for Control {
     /// On the CPU in `f32`, without progress, and with nobody to stop it.
     fn default() -> Self {
-        Self { stop: Arc::default(), progress: false, device: Device::Cpu, precision: Precision::F32 }
+        Self {
+            stop: Arc::default(),
+            progress: false,
+            device: Device::Cpu,
+            precision: Precision::F32,
+            ranks: Ranks::alone(),
+        }
     }
 }
 
@@ -68,6 +81,17 @@ pub(crate) fn data_fingerprint(views: &[&View]) -> String {
         text.extend(view.rows().into_iter().flat_map(|row| (row as u64).to_le_bytes()));
     }
     checkpoint::hex(&text)
+}
+
+/// Checks that each rank has as many parts of a batch as the others.
+pub(crate) fn check_parts(field: &'static str, accumulation_steps: u64, ranks: &Ranks) -> Result<()> {
+    let n = ranks.size() as u64;
+    if accumulation_steps.is_multiple_of(n) {
+        return Ok(());
+    }
+    let reason =
+        format!("{accumulation_steps} parts of a batch cannot be shared among {n} ranks: it must be a multiple of {n}");
+    Err(Error::Invalid { field, reason })
 }
 
 /// Checks that images and model agree on size and channels, and that there is something to train on.

@@ -19,9 +19,10 @@ use crate::{
 /// Trains a network for each of `k` folds, or goes on with them, and writes what they find together. `settings` are those of all.
 pub(super) fn run(work: &Work<'_>, k: usize, settings: &str) -> Result<()> {
     let dir = RunDir::new(&work.args.run.out);
-    let _lock = dir.lock()?;
+    let is_root = work.session.ranks.is_root();
+    let _lock = if is_root { Some(dir.lock()?) } else { None };
     let splits = splits(work.config, work.all, k)?;
-    if work.args.run.mode() == Mode::Overwrite {
+    if is_root && work.args.run.mode() == Mode::Overwrite {
         remove_further(&dir, k)?;
     }
     work.warn(&splits[0]);
@@ -34,7 +35,8 @@ pub(super) fn run(work: &Work<'_>, k: usize, settings: &str) -> Result<()> {
         let seed = data::derive_seed(work.config.seed, &format!("fold {number}"));
         let training = ClassifierTrainConfig { seed, ..work.training.clone() };
         let run = dir.fold(number).mode(work.args.run.mode()).save_settings_in(&dir, settings);
-        let judged = work.train(&training, split, &run)?;
+        // The others go on to the next fold, where they wait for rank 0.
+        let Some(judged) = work.train(&training, split, &run)? else { continue };
         for (&image, row) in split.test.iter().zip(judged.probabilities) {
             rows[image] = row;
         }
@@ -42,6 +44,9 @@ pub(super) fn run(work: &Work<'_>, k: usize, settings: &str) -> Result<()> {
         scaled += usize::from(judged.network.temperature().is_some());
         leaks.extend(judged.leak.map(|leak| format!("Fold {number}: {leak}")));
         reports.push(judged.report);
+    }
+    if !is_root {
+        return Ok(());
     }
     let found = CrossValidation::new(work.report(work.all, &rows)?, reports);
     described.push(format!("{k} networks, each judged on a fold that it was not trained on."));

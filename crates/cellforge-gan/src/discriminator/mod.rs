@@ -79,6 +79,18 @@ impl Discriminator {
         }
     }
 
+    /// Takes `steps` steps of power iteration, as so many passes in training mode do, and nothing else of them. They depend on the weights
+    /// alone. Without spectral normalisation nothing happens.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn power_iteration(&self, steps: usize) -> Result<()> {
+        match &self.body {
+            Body::Study(_) => Ok(()),
+            Body::Residual(body) => (0..steps).try_for_each(|_| body.power_iteration()),
+        }
+    }
+
     /// The gradient of each logit by its image, at `xs`, with what [`gradient_penalty`](Self::gradient_penalty) needs. It is to be asked of a
     /// discriminator whose parameters take no gradient (of [`frozen_vb`](cellforge_nn::ParamStore::frozen_vb)), outside of
     /// [`gradients`].

@@ -80,6 +80,11 @@ impl<L: Layer> Normed<L> {
         Ok(Self { layer, norm })
     }
 
+    /// What [`Pass::Train`] does to the vectors of the layer.
+    fn power_iteration(&self) -> Result<()> {
+        self.norm.as_ref().map_or(Ok(()), |norm| norm.iterate(&self.layer.weight().detach()))
+    }
+
     /// The layer with the weights it has in this pass.
     fn at(&self, pass: &Pass) -> Result<L> {
         match &self.norm {
@@ -195,6 +200,20 @@ impl ResidualDiscriminator {
             negative_slope: cfg.negative_slope as f32,
             precision: cfg.precision,
         })
+    }
+
+    /// The step of power iteration of every layer, as in a pass of training.
+    pub(super) fn power_iteration(&self) -> Result<()> {
+        self.stem.power_iteration()?;
+        for block in &self.blocks {
+            block.conv1.power_iteration()?;
+            block.conv2.power_iteration()?;
+            block.skip.power_iteration()?;
+        }
+        self.conv.power_iteration()?;
+        self.fc.power_iteration()?;
+        self.head.power_iteration()?;
+        self.class.as_ref().map_or(Ok(()), Normed::power_iteration)
     }
 
     pub(super) fn forward_t(&self, xs: &Tensor, classes: Option<&Tensor>, train: bool) -> Result<Tensor> {

@@ -29,6 +29,12 @@ pub struct ClassifierTrainConfig {
     /// Batch size: images in an update. The last batch of an epoch may be smaller.
     #[schemars(range(min = 1, max = 4096))]
     pub batch: usize,
+    /// Gradient accumulation steps: parts in which a batch goes through the network, to save memory. Without it, one.
+    ///
+    /// Gradients are averaged over the images. The update is the same, except for batch norm, whose statistics are of one part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub accumulation_steps: Option<u64>,
     /// The optimizer and its base learning rate.
     pub optimizer: OptimizerConfig,
     /// Learning-rate schedule.
@@ -66,6 +72,7 @@ impl Default for ClassifierTrainConfig {
             model: ClassifierConfig::study_resnet(),
             epochs: 4,
             batch: 32,
+            accumulation_steps: None,
             optimizer: OptimizerConfig::Sgd { lr: 0.1, momentum: 0.9, nesterov: false },
             schedule: Schedule::Linear,
             loss: LossKind::SoftmaxBce,
@@ -107,6 +114,12 @@ impl ClassifierTrainConfig {
         Ok(())
     }
 
+    /// Parts in which a batch goes through the network.
+    #[must_use]
+    pub fn parts(&self) -> u64 {
+        self.accumulation_steps.unwrap_or(1)
+    }
+
     /// With another width of the network; 1 is the study's. Torchvision's networks have one width.
     #[must_use]
     pub fn with_width(mut self, width: f64) -> Self {
@@ -128,6 +141,10 @@ impl ClassifierTrainConfig {
         if self.l2 && matches!(self.optimizer, OptimizerConfig::Adam { .. }) {
             let reason = "Adam has no L2 penalty here: set it to false or use SGD".to_owned();
             return Err(Error::Invalid { field: "classifier.l2", reason });
+        }
+        if self.parts() > self.batch as u64 {
+            let reason = format!("{} parts of a batch of {}: none may be empty", self.parts(), self.batch);
+            return Err(Error::Invalid { field: "classifier.accumulation_steps", reason });
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use cellforge_gan::InputGradient;
 use cellforge_gan::loss::GanLoss;
-use cellforge_nn::{Recorded, accumulate, gradients, ops, record};
+use cellforge_nn::{Recorded, gradients, ops, record};
 
 use super::tally::{Origin, Tally, Term};
 use super::{GanStep, Part, Pass};
@@ -15,13 +15,14 @@ impl GanStep {
     /// The generator runs once, in training mode, and its own update goes back through that run with the discriminator as it is after its
     /// update.
     pub(super) fn joint_update(&mut self, parts: &[Part], iteration: u64, tally: &mut Tally) -> Result<()> {
-        let (mut total, mut generated) = (None, Vec::new());
+        let (mut update, mut generated) = (self.begin(&self.discriminator_store, 2, tally)?, Vec::new());
         for part in parts {
-            let images = record(|| self.generator.forward_class_t(&part.z, part.classes.as_ref(), true))?; // (b, c, h, w)
+            let of_part = || self.generator.forward_class_t(&part.z, part.classes.as_ref(), true); // (b, c, h, w)
+            let images = update.phase.run(|| record(of_part))?;
             let fakes = self.augmented(&images.result(), iteration, Pass::Fake, part.number)?;
             generated.push(images);
             let penalised = self.input_gradients(part, &fakes, iteration)?;
-            let (_, grads) = gradients(|| {
+            let of_part = || -> candle_core::Result<Tensor> {
                 // Before spectral normalisation takes a step: an input gradient is of the weights it was taken at.
                 let penalties = self.penalties(&penalised, part)?;
                 let (classes, discriminator) = (part.classes.as_ref(), &self.discriminator);
@@ -36,17 +37,22 @@ impl GanStep {
                     loss = ops::add(&loss, &ops::scale(penalty, self.config.penalty_every as f32)?)?;
                 }
                 Ok(loss)
-            })?;
-            accumulate(&mut total, grads, &self.discriminator_store.trainable())?;
+            };
+            let (_, grads) = update.phase.run(|| gradients(of_part))?;
+            update.phase.add(grads)?;
         }
+        let total = self.finish(update, tally)?;
         self.update_discriminator(total)?;
 
-        let mut total = None;
+        // The relativistic loss has the discriminator look at real images, too.
+        let passes = if self.config.loss == GanLoss::Relativistic { 2 } else { 1 };
+        let mut update = self.begin(&self.generator_store, passes, tally)?;
         for (part, images) in parts.iter().zip(generated) {
-            let (loss, grads) = self.generator_gradients(part, images, iteration)?;
+            let (loss, grads) = update.phase.run(|| self.generator_gradients(part, images, iteration))?;
             tally.add(Term::Generator, &loss);
-            accumulate(&mut total, grads, &self.generator_store.trainable())?;
+            update.phase.add(grads)?;
         }
+        let total = self.finish(update, tally)?;
         self.update_generator(total)
     }
 

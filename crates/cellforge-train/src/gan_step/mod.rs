@@ -7,6 +7,7 @@ mod separate;
 mod tally;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
@@ -17,8 +18,9 @@ use cellforge_nn::{Adam, AdamConfig, AnyOptimizer, Key, ParamStore, ops};
 use crate::GanTrainConfig;
 use crate::checkpoint::{DISCRIMINATOR, OPTIMIZER, TRAINED, WEIGHTS};
 use crate::gan_start::Start;
+use crate::ranks::Phase;
 use crate::schedule::LearningRate;
-use crate::{Dihedral, Losses, Result, Snapshot, Step};
+use crate::{Dihedral, Losses, Ranks, Result, Snapshot, Step};
 use adaptive_augment::AdaptiveAugment;
 use ema::Ema;
 use tally::Tally;
@@ -49,6 +51,8 @@ pub struct GanStep {
     config: GanTrainConfig,
     key: Key,
     device: Device,
+    /// Those that train it together.
+    ranks: Ranks,
 }
 
 /// Whose pass through the discriminator it is. Each has randomness of its own.
@@ -70,6 +74,15 @@ impl Pass {
             Self::Generator => "generator",
         }
     }
+}
+
+/// An update of one of the networks, under way.
+struct Update {
+    phase: Phase,
+    /// Passes through the discriminator in training mode that each part takes.
+    passes: usize,
+    /// Entries of the tally before it.
+    tallied: usize,
 }
 
 /// The real images of one part of a batch, and the noise and classes of the generated ones.
@@ -129,7 +142,19 @@ impl GanStep {
             config: config.clone(),
             key,
             device: device.clone(),
+            ranks: Ranks::alone(),
         })
+    }
+
+    /// The same on one of several ranks. Its batches are then the images of its own parts.
+    #[must_use]
+    pub fn over(self, ranks: Ranks) -> Self {
+        Self { ranks, ..self }
+    }
+
+    /// Fresh networks that are trained as these are.
+    pub(crate) fn anew(&self, config: &GanTrainConfig, device: &Device) -> Result<Self> {
+        Ok(Self { dihedral: self.dihedral, ranks: self.ranks.clone(), ..Self::new(config, device)? })
     }
 
     /// The generator as it stands: its average, where there is one.
@@ -165,17 +190,46 @@ impl GanStep {
         self.augment.apply(images, &self.random("augment", iteration, pass, part))
     }
 
-    /// The batch in its parts, and noise for as many generated images.
+    /// Which parts of a batch are this rank's.
+    fn own_parts(&self) -> Range<usize> {
+        self.ranks.parts(self.config.accumulation_steps as usize)
+    }
+
+    /// Begins an update of the network in `store`, for which each part goes `passes` times through the discriminator in training mode. Over
+    /// ranks, spectral normalisation first takes the steps of the parts before this rank's: they depend on the weights alone.
+    fn begin(&self, store: &ParamStore, passes: usize, tally: &Tally) -> Result<Update> {
+        if !self.ranks.is_alone() {
+            self.frozen.power_iteration(passes * self.own_parts().start)?;
+        }
+        Ok(Update { phase: Phase::new(&self.ranks, store.trainable()), passes, tallied: tally.scalars.len() })
+    }
+
+    /// The gradients of all parts; the tally gets the scalars of all ranks, and spectral normalisation takes the steps of the parts after this
+    /// rank's.
+    fn finish(&self, update: Update, tally: &mut Tally) -> Result<Option<GradStore>> {
+        let Update { phase, passes, tallied } = update;
+        if self.ranks.is_alone() {
+            return Ok(phase.finish(&[], &self.device)?.0);
+        }
+        self.frozen.power_iteration(passes * (self.config.accumulation_steps as usize - self.own_parts().end))?;
+        let (grads, scalars) = phase.finish(&tally.read_from(tallied)?, &self.device)?;
+        tally.put_of_ranks(tallied, &scalars)?;
+        Ok(grads)
+    }
+
+    /// This rank's parts of a batch, of which it has the images, and noise for as many generated images.
     fn parts(&self, batch: &Batch, iteration: u64) -> Result<Vec<Part>> {
-        let (parts, of) = (self.config.accumulation_steps, self.config.model.classes);
-        let b = batch.images.dim(0)?;
+        let (own, of) = (self.own_parts(), self.config.model.classes);
+        let b = batch.images.dim(0)? * self.ranks.size();
         let z = self.key.with("z").at(iteration).normal((b, self.config.model.latent), &self.device)?;
         let classes = if of > 1 { Some(one_hot_on_device(&batch.labels, of)?) } else { None };
-        let size = b / parts as usize;
-        (0..parts)
-            .map(|number| {
-                let part = |xs: &Tensor| xs.narrow(0, number as usize * size, size)?.contiguous();
-                let reals = if parts == 1 { batch.images.clone() } else { part(&batch.images)? };
+        let size = b / self.config.accumulation_steps as usize;
+        own.clone()
+            .map(|at| {
+                let number = at as u64;
+                let part = |xs: &Tensor| xs.narrow(0, (at - own.start) * size, size)?.contiguous();
+                let z = z.narrow(0, at * size, size)?.contiguous()?;
+                let reals = if own.len() == 1 { batch.images.clone() } else { part(&batch.images)? };
                 let reals = if self.dihedral {
                     let flips = AugmentConfig { flips: true, ..AugmentConfig::default() };
                     flips.apply(&reals, 1.0, &self.random("orientation", iteration, Pass::Real, number))?
@@ -183,7 +237,7 @@ impl GanStep {
                     reals
                 };
                 let augmented = self.augmented(&reals, iteration, Pass::Real, number)?;
-                Ok(Part { augmented, z: part(&z)?, classes: classes.as_ref().map(part).transpose()?, number })
+                Ok(Part { augmented, z, classes: classes.as_ref().map(part).transpose()?, number })
             })
             .collect()
     }
@@ -258,7 +312,8 @@ impl Step for GanStep {
         self.generator_optimizer.set_learning_rate(self.generator_rate.at(iteration));
         self.discriminator_optimizer.set_learning_rate(self.discriminator_rate.at(iteration));
         let parts = self.parts(batch, iteration)?;
-        let mut tally = Tally::new(batch.images.dim(0)?, self.augment.adaptive_p());
+        let images = batch.images.dim(0)? * self.ranks.size();
+        let mut tally = Tally::new(images, self.augment.adaptive_p());
         if self.config.joint_update {
             self.joint_update(&parts, iteration, &mut tally)?;
         } else {

@@ -1,7 +1,7 @@
 //! The study's iteration: an update of the discriminator by real images, one by generated images, and one of the generator.
 
 use candle_core::Tensor;
-use cellforge_nn::{accumulate, gradients};
+use cellforge_nn::gradients;
 
 use super::tally::{Origin, Tally, Term};
 use super::{GanStep, Part, Pass};
@@ -17,44 +17,50 @@ impl GanStep {
         });
         let fakes: Vec<Tensor> = generated.collect::<Result<_>>()?;
 
-        let mut total = None;
+        let mut update = self.begin(&self.discriminator_store, 1, tally)?;
         for part in parts {
             let dropout = self.random("dropout", iteration, Pass::Real, part.number);
-            let (loss, grads) = gradients(|| {
+            let of_part = || {
                 let classes = part.classes.as_ref();
                 let logits = self.discriminator.forward_class_t(&part.augmented, classes, true, &dropout)?; // (b, 1)
                 tally.count(&logits, Origin::Real)?;
                 self.share(self.config.loss.on_reals(&logits, self.config.label_smoothing as f32)?)
-            })?;
+            };
+            let (loss, grads) = update.phase.run(|| gradients(of_part))?;
             tally.add(Term::Real, &loss);
-            accumulate(&mut total, grads, &self.discriminator_store.trainable())?;
+            update.phase.add(grads)?;
         }
+        let total = self.finish(update, tally)?;
         self.update_discriminator(total)?;
 
-        let mut total = None;
+        let mut update = self.begin(&self.discriminator_store, 1, tally)?;
         for (part, fakes) in parts.iter().zip(&fakes) {
             let augmented = self.augmented(fakes, iteration, Pass::Fake, part.number)?;
             let dropout = self.random("dropout", iteration, Pass::Fake, part.number);
-            let (loss, grads) = gradients(|| {
+            let of_part = || {
                 let classes = part.classes.as_ref();
                 let logits = self.discriminator.forward_class_t(&augmented, classes, true, &dropout)?;
                 tally.count(&logits, Origin::Generated)?;
                 self.share(self.config.loss.on_fakes(&logits)?)
-            })?;
+            };
+            let (loss, grads) = update.phase.run(|| gradients(of_part))?;
             tally.add(Term::Fake, &loss);
-            accumulate(&mut total, grads, &self.discriminator_store.trainable())?;
+            update.phase.add(grads)?;
         }
+        let total = self.finish(update, tally)?;
         self.update_discriminator(total)?;
 
-        let mut total = None;
+        let mut update = self.begin(&self.generator_store, 1, tally)?;
         for part in parts {
-            let (loss, grads) = gradients(|| {
+            let of_part = || {
                 let images = self.generator.forward_class_t(&part.z, part.classes.as_ref(), true)?;
                 self.generator_loss(&images, None, part, iteration)
-            })?;
+            };
+            let (loss, grads) = update.phase.run(|| gradients(of_part))?;
             tally.add(Term::Generator, &loss);
-            accumulate(&mut total, grads, &self.generator_store.trainable())?;
+            update.phase.add(grads)?;
         }
+        let total = self.finish(update, tally)?;
         self.update_generator(total)
     }
 }

@@ -1,8 +1,8 @@
 //! What is reported of an iteration.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
-use crate::{Losses, losses};
+use crate::{Losses, Result, losses};
 
 /// A loss of an iteration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,7 @@ pub(super) enum Origin {
     Generated,
 }
 
+#[derive(Debug, Clone, Copy)]
 enum Entry {
     Loss(Term),
     /// How many images the discriminator is right about.
@@ -81,6 +82,23 @@ impl Tally {
         Ok(())
     }
 
+    /// The values of the scalars from number `first` on.
+    pub(super) fn read_from(&self, first: usize) -> Result<Vec<f32>> {
+        let scalars: Vec<&Tensor> = self.scalars[first..].iter().collect();
+        Ok(if scalars.is_empty() { Vec::new() } else { Tensor::stack(&scalars, 0)?.to_vec1()? })
+    }
+
+    /// In place of this rank's entries from number `first` on, those of all ranks. `values` are of each rank, whose entries are alike.
+    pub(super) fn put_of_ranks(&mut self, first: usize, values: &[Vec<f32>]) -> Result<()> {
+        let entries = self.entries.split_off(first);
+        self.scalars.truncate(first);
+        for (entry, value) in values.iter().flat_map(|values| entries.iter().zip(values)) {
+            self.entries.push(*entry);
+            self.scalars.push(Tensor::new(*value, &Device::Cpu)?);
+        }
+        Ok(())
+    }
+
     /// The losses, of these values of the scalars, and how many real images the discriminator was right about.
     pub(super) fn losses(&self, values: &[f32]) -> (Losses, f32) {
         let (mut losses, mut real, mut generated) = (Losses::new(), 0.0, 0.0);
@@ -103,7 +121,6 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
     #[test]
     fn parts_are_added_up() {

@@ -8,8 +8,8 @@ use cellforge_data::{Batch, Scale};
 use cellforge_gan::AugmentConfig;
 use cellforge_train::observers::JsonlLog;
 use cellforge_train::{
-    Error, Event, FitPlan, GanStep, GanTrainConfig, Losses, Observer, Outcome, Phase, Position, Result, Snapshot, Step,
-    fit,
+    Error, Event, FitPlan, GanStep, GanTrainConfig, Losses, Observer, Outcome, Phase, Position, Ranks, Result,
+    Snapshot, Step, fit,
 };
 
 use crate::common::{gan, images};
@@ -71,7 +71,7 @@ impl Observer<Echo> for Record {
 }
 
 fn plan(total: u64, epoch_len: Option<u64>, read_every: u64, stop: &AtomicBool) -> FitPlan<'_> {
-    FitPlan { start: Position::default(), total, epoch_len, prefetch: 2, read_every, stop }
+    FitPlan { start: Position::default(), total, epoch_len, prefetch: 2, read_every, stop, ranks: Ranks::alone() }
 }
 
 fn echo(at: &[u64], plan: FitPlan<'_>) -> (Echo, Record, Outcome) {

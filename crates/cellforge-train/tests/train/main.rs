@@ -10,6 +10,7 @@ mod outputs;
 mod own;
 mod parity;
 mod precision;
+mod ranks;
 mod recipes;
 mod resume;
 mod sizes;

@@ -9,8 +9,8 @@ use candle_core::{Device, Tensor};
 use cellforge_train::checkpoint::WEIGHTS;
 use cellforge_train::observers::{Checkpoints, Criterion, EarlyStop, JsonlLog, Patience};
 use cellforge_train::{
-    Control, Error, Event, FitPlan, GanStep, Losses, Mode, Observer, Outcome, Phase, Position, Result, RunDir, Slot,
-    Snapshot, State, Step, fit, losses, read_log, train_gan,
+    Control, Error, Event, FitPlan, GanStep, Losses, Mode, Observer, Outcome, Phase, Position, Ranks, Result, RunDir,
+    Slot, Snapshot, State, Step, fit, losses, read_log, train_gan,
 };
 
 use crate::common::{fresh, gan, images, resumed};
@@ -62,7 +62,7 @@ impl<S: Step> Observer<S> for Measure {
 }
 
 fn plan<'a>(start: &Position, total: u64, stop: &'a AtomicBool) -> FitPlan<'a> {
-    FitPlan { start: start.clone(), total, epoch_len: None, prefetch: 2, read_every: 1, stop }
+    FitPlan { start: start.clone(), total, epoch_len: None, prefetch: 2, read_every: 1, stop, ranks: Ranks::alone() }
 }
 
 /// Trains to `total` updates, with a checkpoint every other, and ends it `patience` updates after the lowest distance.
