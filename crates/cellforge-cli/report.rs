@@ -117,8 +117,12 @@ fn of_classifier<T>(
 
 /// A page about the trainings in a folder. `notes` and `refresh` are those of [`TrainingPage`].
 pub fn of_trainings(dir: &Path, runs: &[History], notes: &[String], refresh: Option<u64>) -> String {
-    let name = std::path::absolute(dir).ok().and_then(|whole| Some(whole.file_name()?.to_string_lossy().into_owned()));
-    let title = format!("Training in {}", name.unwrap_or_else(|| dir.display().to_string()));
+    let title = match runs {
+        [one] if one.is_gan() => "Training of a GAN",
+        [_] => "Training of a classifier",
+        _ => "Trainings",
+    };
+    let title = title.to_owned();
     training::render(&TrainingPage { title, base_dir: dir, runs, notes, refresh })
 }
 

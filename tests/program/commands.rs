@@ -283,6 +283,7 @@ fn every_command_of_the_other_pages_works() {
     // Later pages use what earlier ones made.
     let pages = [
         "README.md",
+        "docs/reproducing.md",
         "docs/generating.md",
         "docs/evaluation.md",
         "docs/speed.md",
@@ -292,7 +293,6 @@ fn every_command_of_the_other_pages_works() {
         "docs/python.md",
         "docs/results/README.md",
         "docs/results/history.md",
-        "docs/reproducing.md",
         "docs/reliability.md",
         "docs/privacy.md",
     ];

@@ -119,7 +119,9 @@ fn goes_to_a_report(name: &str, set: &Set) {
 }
 
 /// The preset quick with trainings of a few updates: all of its stages and figures, on sets this small.
-const QUICK_IN_SHORT: [&str; 12] = [
+const QUICK_IN_SHORT: [&str; 14] = [
+    "beside=[{recipe=\"study\",iterations=2,batch=4,width=0.05}]",
+    "gan.dihedral=off",
     "classifier.epochs=1",
     "cnn.runs=[{recipe=\"cnn-1\",epochs=1}]",
     "data.side=32",

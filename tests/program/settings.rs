@@ -49,7 +49,11 @@ fn value(setting: &Setting, kind: &Kind) -> Option<Value> {
         Kind::List(kind) => {
             let entry = match kind.as_ref() {
                 Kind::Table(_) => {
-                    "entry = { recipe = \"cnn-2\", epochs = 3 }".parse::<toml::Table>().unwrap()["entry"].clone()
+                    let entry = match setting.key.as_str() {
+                        "beside" => "entry = { recipe = \"best\", iterations = 3, batch = 4, width = 0.5 }",
+                        _ => "entry = { recipe = \"cnn-2\", epochs = 3 }",
+                    };
+                    entry.parse::<toml::Table>().unwrap()["entry"].clone()
                 }
                 kind => value(setting, kind)?,
             };

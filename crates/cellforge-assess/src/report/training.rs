@@ -57,13 +57,12 @@ pub fn render(page: &TrainingPage<'_>) -> String {
     body.into_string()
 }
 
-/// The folder of a training below the page's, or the last part of its own name.
+/// The folder of a training below the page's. That of the page itself has no name: equal runs have equal pages, wherever they lie.
 fn name(run: &History, base_dir: &Path) -> String {
-    let inside = run.dir.strip_prefix(base_dir).ok().filter(|inside| !inside.as_os_str().is_empty());
-    let whole = || {
-        run.dir.file_name().map_or_else(|| run.dir.display().to_string(), |name| name.to_string_lossy().into_owned())
-    };
-    inside.map_or_else(whole, |inside| inside.display().to_string())
+    match run.dir.strip_prefix(base_dir) {
+        Ok(inside) if !inside.as_os_str().is_empty() => inside.display().to_string(),
+        _ => format!("The {}", kind(run)),
+    }
 }
 
 /// How far each training is.

@@ -47,11 +47,12 @@ pub(crate) fn train(
     };
     // Whoever looks for the study's generators takes all that are there.
     runner.keep_only(&line.folder(Stage::Gan), |stage| folders.iter().any(|folder| folder == stage))?;
+    let judges = can_judge(config, cells);
     let start = config.gan.from.as_deref().map(cellforge_train::gan_start_sha256).transpose()?;
     let (mut runs, mut stamps) = (Vec::new(), Vec::new());
     let mut train = |train_config: &GanTrainConfig, folder: &str, reals: &View| {
         let (out, control) = (runner.path(folder), runner.control);
-        let judged = train_config.monitor.every > 0;
+        let judged = train_config.monitor.every > 0 && judges;
         let upstream: &[&Stamp] = if judged { &[data, resnet] } else { &[data] };
         let network = runner.folder(Stage::Resnet);
         let inputs = TrainingInputs { config: train_config, start: start.as_deref() };
@@ -82,6 +83,20 @@ pub(crate) fn train(
         runs.push(GanRun { class: class.clone(), config: train_config, folder, learned: reals.len() });
     }
     Ok((runs, stamps))
+}
+
+/// Whether there are enough validation images of each class for a judge to compare with. Else GANs train without one.
+fn can_judge(config: &StudyConfig, cells: &Cells) -> bool {
+    let (needed, val) = (config.gan.monitor.k + 1, &cells.val);
+    let least = val.class_counts().into_iter().zip(val.classes()).min();
+    let Some((found, class)) = least.filter(|(found, _)| *found < needed) else { return true };
+    if config.gan.monitor.every > 0 {
+        tracing::warn!(
+            "the GANs are not judged while they train, and are taken as they end: of {class} there are {found} validation {}, and a judge needs {needed}",
+            cells.words.many
+        );
+    }
+    false
 }
 
 /// The settings of the GAN of one class, or of all.
