@@ -284,7 +284,7 @@ fn every_page_is_in_the_book() {
         files.iter().filter(|file| file.extension().is_some_and(|end| end == "md") && !file.ends_with("SUMMARY.md"));
     for page in pages {
         let name = page.strip_prefix(&docs).unwrap().to_str().unwrap().replace('\\', "/");
-        assert!(summary.contains(&format!("]({name})")), "docs/SUMMARY.md has no {name}");
+        assert_eq!(summary.matches(&format!("]({name})")).count(), 1, "docs/SUMMARY.md has each page once: {name}");
     }
     assert!(summary.lines().filter(|line| line.contains("](")).count() > 10);
 }
